@@ -1,0 +1,17 @@
+export type AccountErrorCode =
+  | 'account_not_found'
+  | 'email_taken'
+  | 'invalid_email'
+  | 'invalid_name'
+  | 'password_too_long'
+  | 'password_too_short'
+
+export class AccountError extends Error {
+  override name = 'AccountError'
+  code: AccountErrorCode
+
+  constructor(code: AccountErrorCode, message: string) {
+    super(message)
+    this.code = code
+  }
+}

@@ -1,0 +1,132 @@
+import { randomUUID as nodeRandomUUID } from 'node:crypto'
+import { AccountError } from './account-error.ts'
+import type { Account, AccountStore } from './account-store.ts'
+import { normalizeEmail } from './email.ts'
+import {
+  checkNewPassword,
+  decoyHash,
+  hashPassword,
+  isOverlong,
+  needsRehash,
+  PASSWORD_COST,
+  type PasswordCost,
+  verifyPassword,
+} from './password.ts'
+
+const MAX_NAME_CHARACTERS = 200
+
+export interface NewAccount {
+  email: string
+  name?: string
+  password: string
+}
+
+export interface Accounts {
+  /** The account, or undefined for an unknown email, a disabled account and a wrong password alike. */
+  authenticate(email: string, password: string): Promise<Account | undefined>
+  /** Undefined for a disabled account too. */
+  findActive(id: string): Promise<Account | undefined>
+  add(account: NewAccount): Promise<Account>
+  list(): Promise<Account[]>
+  disable(email: string): Promise<void>
+  enable(email: string): Promise<void>
+  setPassword(email: string, password: string): Promise<void>
+}
+
+export interface AccountsOptions {
+  store: AccountStore
+  cost?: PasswordCost
+  randomUUID?: () => string
+  now?: () => number
+}
+
+export function createAccounts({
+  store,
+  cost = PASSWORD_COST,
+  randomUUID = nodeRandomUUID,
+  now = Date.now,
+}: AccountsOptions): Accounts {
+  const decoy = decoyHash(cost)
+
+  async function findByTypedEmail(email: string) {
+    try {
+      return await store.findByEmail(normalizeEmail(email))
+    } catch (error) {
+      if (error instanceof AccountError) return undefined
+      throw error
+    }
+  }
+
+  async function existing(email: string): Promise<Account> {
+    const found = await store.findByEmail(normalizeEmail(email))
+    if (!found) throw notFound(email)
+    return found.account
+  }
+
+  async function setDisabled(email: string, disabled: boolean) {
+    const { id } = await existing(email)
+    if (!(await store.setDisabled(id, disabled))) throw notFound(email)
+  }
+
+  return {
+    async authenticate(email, password) {
+      if (isOverlong(password)) return undefined
+      const found = await findByTypedEmail(email)
+      // The work is the same whoever is asked for: the time taken does not tell which emails exist.
+      const correct = await verifyPassword(found?.passwordHash ?? decoy, password)
+      if (!found || !correct || found.account.disabled) return undefined
+      if (needsRehash(found.passwordHash, cost)) {
+        const rehashed = await hashPassword(password, cost)
+        await store.replacePasswordHash(found.account.id, found.passwordHash, rehashed)
+      }
+      return found.account
+    },
+
+    async findActive(id) {
+      const account = await store.findById(id)
+      return account?.disabled ? undefined : account
+    },
+
+    async add({ email, name, password }) {
+      const account: Account = {
+        id: randomUUID(),
+        email: normalizeEmail(email),
+        ...(name === undefined ? {} : { name: checkedName(name) }),
+        disabled: false,
+        createdAt: new Date(now()),
+      }
+      checkNewPassword(password)
+      if (!(await store.insert(account, await hashPassword(password, cost)))) {
+        throw new AccountError('email_taken', `An account for ${account.email} exists already`)
+      }
+      return account
+    },
+
+    list: () => store.list(),
+    disable: (email) => setDisabled(email, true),
+    enable: (email) => setDisabled(email, false),
+
+    async setPassword(email, password) {
+      const { id } = await existing(email)
+      checkNewPassword(password)
+      if (!(await store.setPasswordHash(id, await hashPassword(password, cost)))) {
+        throw notFound(email)
+      }
+    },
+  }
+}
+
+function notFound(email: string): AccountError {
+  return new AccountError('account_not_found', `There is no account for ${email}`)
+}
+
+function checkedName(name: string): string {
+  const text = name.trim().normalize('NFC')
+  if (!text || [...text].length > MAX_NAME_CHARACTERS || /\p{Cc}/u.test(text)) {
+    throw new AccountError(
+      'invalid_name',
+      `Expected a name of 1 to ${MAX_NAME_CHARACTERS} characters on one line`,
+    )
+  }
+  return text
+}

@@ -1,0 +1,75 @@
+import { randomBytes } from 'node:crypto'
+import { hash, parseOptions, verify } from '@node-rs/argon2'
+import { AccountError } from './account-error.ts'
+
+export interface PasswordCost {
+  /** KiB */
+  memoryCost: number
+  timeCost: number
+  parallelism: number
+}
+
+// OWASP Password Storage Cheat Sheet: Argon2id with at least 19 MiB, two passes, one lane.
+export const PASSWORD_COST: PasswordCost = Object.freeze({
+  memoryCost: 19_456,
+  timeCost: 2,
+  parallelism: 1,
+})
+
+// NIST SP 800-63B-4 section 3.1.1.2: 15 characters where the password is the only factor.
+export const MIN_PASSWORD_CHARACTERS = 15
+// Longer input buys no strength and makes every attempt cost us more than it costs the sender.
+export const MAX_PASSWORD_BYTES = 1024
+
+const SALT_BYTES = 16
+const HASH_BYTES = 32
+
+// The same password typed on two keyboards may arrive composed or decomposed.
+const canonical = (password: string) => password.normalize('NFKC')
+
+export function isOverlong(password: string): boolean {
+  return Buffer.byteLength(password) > MAX_PASSWORD_BYTES
+}
+
+export function checkNewPassword(password: string): void {
+  if (isOverlong(password)) {
+    throw new AccountError(
+      'password_too_long',
+      `Expected a password of at most ${MAX_PASSWORD_BYTES} bytes`,
+    )
+  }
+  if ([...canonical(password)].length < MIN_PASSWORD_CHARACTERS) {
+    throw new AccountError(
+      'password_too_short',
+      `Expected a password of at least ${MIN_PASSWORD_CHARACTERS} characters`,
+    )
+  }
+}
+
+export function hashPassword(password: string, cost: PasswordCost): Promise<string> {
+  return hash(canonical(password), { ...cost, outputLen: HASH_BYTES })
+}
+
+export function verifyPassword(passwordHash: string, password: string): Promise<boolean> {
+  return verify(passwordHash, canonical(password))
+}
+
+export function needsRehash(passwordHash: string, cost: PasswordCost): boolean {
+  const { memoryCost, timeCost } = parseOptions(passwordHash)
+  return memoryCost < cost.memoryCost || timeCost < cost.timeCost
+}
+
+/** A hash of no password: to verify against it is the full work, and never succeeds. */
+export function decoyHash({ memoryCost, timeCost, parallelism }: PasswordCost): string {
+  const field = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
+  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${field(SALT_BYTES)}$${field(HASH_BYTES)}`
+}
+
+// Crockford's base32 in lower case: no letter that reads as a digit, no u, and 32 divides 256.
+const READABLE = '0123456789abcdefghjkmnpqrstvwxyz'
+
+/** A first password to read out or type: 100 random bits in four groups of five. */
+export function generatePassword(random: (bytes: number) => Uint8Array = randomBytes): string {
+  const characters = Array.from(random(20), (byte) => READABLE[byte % READABLE.length])
+  return [0, 5, 10, 15].map((from) => characters.slice(from, from + 5).join('')).join('-')
+}

@@ -1,0 +1,34 @@
+import type { Context, Middleware } from 'koa'
+import { type ErrorWords, NOT_FOUND, pageErrorWords, SERVER_ERROR } from './error-words.ts'
+import { PageError } from './page-error.ts'
+
+export interface ErrorPagesOptions {
+  render: (page: ErrorWords & { requestId: string }) => string
+}
+
+/** Answers what nobody else did, and what was thrown: the one place where errors become pages. */
+export function errorPages({ render }: ErrorPagesOptions): Middleware {
+  function answer(ctx: Context, status: number, words: ErrorWords) {
+    ctx.status = status
+    if (ctx.accepts('json', 'html') === 'html') {
+      ctx.type = 'html'
+      ctx.body = render({ ...words, requestId: ctx.state.requestId })
+    } else {
+      ctx.body = { error: words.code, error_description: words.sentence }
+    }
+  }
+
+  return async (ctx, next) => {
+    try {
+      await next()
+      if (ctx.status === 404 && ctx.body == null) answer(ctx, 404, NOT_FOUND)
+    } catch (error) {
+      if (error instanceof PageError) {
+        answer(ctx, error.status, pageErrorWords(error.code))
+      } else {
+        ctx.app.emit('error', error, ctx)
+        answer(ctx, 500, SERVER_ERROR)
+      }
+    }
+  }
+}

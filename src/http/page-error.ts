@@ -1,0 +1,27 @@
+export type PageErrorCode =
+  | 'cross_site_request'
+  | 'expired_interaction'
+  | 'form_too_large'
+  | 'invalid_form'
+  | 'unsupported_prompt'
+
+const STATUS: Record<PageErrorCode, number> = {
+  cross_site_request: 403,
+  expired_interaction: 400,
+  form_too_large: 413,
+  invalid_form: 400,
+  unsupported_prompt: 501,
+}
+
+/** Ends a request in a page that says why; the message is for the log. */
+export class PageError extends Error {
+  override name = 'PageError'
+  code: PageErrorCode
+  status: number
+
+  constructor(code: PageErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+    this.status = STATUS[code]
+  }
+}

@@ -1,0 +1,83 @@
+import type { RouterContext } from '@koa/router'
+import type { Account } from '../accounts/account-store.ts'
+import { allowFormsTo } from '../http/form-action.ts'
+import { bindingWords } from './binding-words.ts'
+import { describeConsent, missingConsent } from './consent.ts'
+import { expiredInteraction, type Interaction } from './current-interaction.ts'
+import { formToken } from './form-token.ts'
+import type { InteractionDependencies } from './interaction-router.ts'
+import { redirectWords } from './redirect-words.ts'
+import type { ClientView } from './views.ts'
+
+interface SignInAttempt {
+  email: string
+  problem: string
+}
+
+export interface InteractionPages {
+  signIn(ctx: RouterContext, interaction: Interaction, attempt?: SignInAttempt): Promise<void>
+  consent(ctx: RouterContext, interaction: Interaction): Promise<void>
+  /** Whose session the page is shown in. */
+  reader(interaction: Interaction): Promise<Account>
+}
+
+export function createInteractionPages({
+  provider,
+  accounts,
+  views,
+  formKey,
+}: Omit<InteractionDependencies, 'publicOrigin'>): InteractionPages {
+  async function clientOf({ params }: Interaction) {
+    const client = await provider.Client.find(String(params.client_id))
+    if (!client) throw expiredInteraction()
+    return client
+  }
+
+  const formOf = ({ uid }: Interaction) => ({ uid, token: formToken(formKey, uid) })
+
+  async function reader({ session }: Interaction) {
+    const account = session && (await accounts.findActive(session.accountId))
+    if (!account) throw expiredInteraction()
+    return account
+  }
+
+  return {
+    reader,
+
+    async signIn(ctx, interaction, attempt) {
+      const { redirect_uri, login_hint } = interaction.params
+      const client = clientView(await clientOf(interaction))
+      const email = attempt?.email ?? (typeof login_hint === 'string' ? login_hint : '')
+      const problem = attempt ? { problem: attempt.problem } : {}
+      allowFormsTo(ctx, String(redirect_uri))
+      ctx.type = 'html'
+      ctx.body = views.signIn({ form: formOf(interaction), client, email, ...problem })
+    },
+
+    async consent(ctx, interaction) {
+      const redirectUri = String(interaction.params.redirect_uri)
+      const client = await clientOf(interaction)
+      const { email } = await reader(interaction)
+      const body = views.consent({
+        form: formOf(interaction),
+        client: clientView(client),
+        email,
+        binding: bindingWords(client.binding_method),
+        sections: describeConsent(missingConsent(interaction)),
+        redirect: redirectWords(redirectUri),
+      })
+      allowFormsTo(ctx, redirectUri)
+      ctx.type = 'html'
+      ctx.body = body
+    },
+  }
+}
+
+interface ClientMetadata {
+  clientId: string
+  clientName?: string | undefined
+}
+
+function clientView({ clientId, clientName }: ClientMetadata): ClientView {
+  return { id: clientId, name: clientName ?? clientId }
+}

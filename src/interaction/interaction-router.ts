@@ -1,0 +1,88 @@
+import Router, { type RouterContext } from '@koa/router'
+import type { InteractionResults, Provider } from 'oidc-provider'
+import type { Accounts } from '../accounts/accounts.ts'
+import { sameOrigin } from '../http/same-origin.ts'
+import { grantConsent } from './consent.ts'
+import { currentInteraction, submittedForm } from './current-interaction.ts'
+import { createInteractionPages } from './interaction-pages.ts'
+import { leaveOtherAccount } from './leave-other-account.ts'
+import type { Views } from './views.ts'
+
+export interface InteractionDependencies {
+  provider: Provider
+  accounts: Pick<Accounts, 'authenticate' | 'findActive'>
+  views: Pick<Views, 'signIn' | 'consent'>
+  /** Scheme, host and port as browsers send them in Origin. */
+  publicOrigin: string
+  /** A secret of at least 32 bytes, the same on every replica. */
+  formKey: Uint8Array
+}
+
+/** The pages between /authorize and its resumption: who is it, and may the client have that. */
+export function createInteractionRouter(dependencies: InteractionDependencies): Router {
+  const { provider, accounts, publicOrigin, formKey } = dependencies
+  const pages = createInteractionPages(dependencies)
+  const router = new Router({ prefix: '/interaction/:uid' })
+  const ownForm = sameOrigin({ publicOrigin })
+
+  async function finish(
+    ctx: RouterContext,
+    result: InteractionResults,
+    mergeWithLastSubmission: boolean,
+  ) {
+    ctx.status = 303
+    ctx.redirect(
+      await provider.interactionResult(ctx.req, ctx.res, result, { mergeWithLastSubmission }),
+    )
+  }
+
+  router.get('/', async (ctx) => {
+    const interaction = await currentInteraction(provider, ctx)
+    await (interaction.prompt.name === 'login' ? pages.signIn : pages.consent)(ctx, interaction)
+  })
+
+  // Also reached from the consent page, to use another account.
+  router.get('/login', async (ctx) => {
+    await pages.signIn(ctx, await currentInteraction(provider, ctx))
+  })
+
+  router.post('/login', ownForm, async (ctx) => {
+    const interaction = await currentInteraction(provider, ctx)
+    const form = await submittedForm(ctx, interaction, formKey)
+    const email = form.get('email') ?? ''
+    const password = form.get('password') ?? ''
+    if (!email.trim() || !password) {
+      ctx.status = 400
+      await pages.signIn(ctx, interaction, {
+        email,
+        problem: 'Enter your email and your password.',
+      })
+      return
+    }
+    const account = await accounts.authenticate(email, password)
+    if (!account) {
+      ctx.status = 401
+      const problem = 'No account has this email and password. Check both and try again.'
+      await pages.signIn(ctx, interaction, { email, problem })
+      return
+    }
+    await leaveOtherAccount(provider, ctx, interaction, account.id)
+    await finish(ctx, { login: { accountId: account.id, amr: ['pwd'] } }, false)
+  })
+
+  router.post('/confirm', ownForm, async (ctx) => {
+    const interaction = await currentInteraction(provider, ctx)
+    await submittedForm(ctx, interaction, formKey)
+    const { id } = await pages.reader(interaction)
+    const grantId = await grantConsent(provider, interaction, id)
+    await finish(ctx, { consent: { grantId } }, true)
+  })
+
+  router.post('/abort', ownForm, async (ctx) => {
+    const interaction = await currentInteraction(provider, ctx)
+    await submittedForm(ctx, interaction, formKey)
+    await finish(ctx, { error: 'access_denied', error_description: 'the end-user said no' }, false)
+  })
+
+  return router
+}

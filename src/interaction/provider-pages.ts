@@ -1,0 +1,44 @@
+import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
+import { oauthErrorWords } from '../http/error-words.ts'
+import { allowFormsTo } from '../http/form-action.ts'
+import type { Views } from './views.ts'
+
+type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>
+
+export interface ProviderPages {
+  renderError: NonNullable<Configuration['renderError']>
+  logoutSource: NonNullable<RpInitiatedLogout['logoutSource']>
+  postLogoutSuccessSource: NonNullable<RpInitiatedLogout['postLogoutSuccessSource']>
+}
+
+/** The pages that oidc-provider asks its host to draw, by the names of its options. */
+export function createProviderPages(
+  views: Pick<Views, 'error' | 'signOut' | 'signedOut'>,
+): ProviderPages {
+  return {
+    renderError(ctx, out, error) {
+      ctx.type = 'html'
+      ctx.body = views.error({ ...oauthErrorWords(out, error), requestId: ctx.state.requestId })
+    },
+
+    logoutSource(ctx, form) {
+      const { params } = ctx.oidc
+      if (typeof params?.post_logout_redirect_uri === 'string') {
+        allowFormsTo(ctx, params.post_logout_redirect_uri)
+      }
+      ctx.type = 'html'
+      ctx.body = views.signOut({ form, formId: 'op.logoutForm', ...clientName(ctx) })
+    },
+
+    async postLogoutSuccessSource(ctx) {
+      const session = await ctx.oidc.provider.Session.get(ctx)
+      ctx.type = 'html'
+      ctx.body = views.signedOut({ stillSignedIn: Boolean(session.accountId), ...clientName(ctx) })
+    },
+  }
+}
+
+function clientName(ctx: KoaContextWithOIDC): { clientName?: string } {
+  const { client } = ctx.oidc
+  return client ? { clientName: client.clientName ?? client.clientId } : {}
+}

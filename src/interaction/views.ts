@@ -1,0 +1,73 @@
+import { Eta } from 'eta'
+import type { AssetUrls } from '../http/assets.ts'
+import type { ErrorWords } from '../http/error-words.ts'
+import type { BindingWords } from './binding-words.ts'
+import type { ConsentSection } from './consent.ts'
+
+export interface ClientView {
+  name: string
+  id: string
+  policyUri?: string
+  tosUri?: string
+}
+
+export interface FormView {
+  uid: string
+  token: string
+}
+
+export interface SignInPage {
+  form: FormView
+  client: ClientView
+  email: string
+  problem?: string
+}
+
+export interface ConsentPage {
+  form: FormView
+  client: ClientView
+  email: string
+  binding: BindingWords
+  sections: ConsentSection[]
+  redirect: string
+}
+
+export interface ErrorPage extends ErrorWords {
+  requestId: string
+}
+
+export interface SignOutPage {
+  /** oidc-provider's own form with its token, as HTML. */
+  form: string
+  formId: string
+  clientName?: string
+}
+
+export interface SignedOutPage {
+  /** They chose to leave one client only. */
+  stillSignedIn: boolean
+  clientName?: string
+}
+
+export interface Views {
+  signIn(page: SignInPage): string
+  consent(page: ConsentPage): string
+  error(page: ErrorPage): string
+  signOut(page: SignOutPage): string
+  signedOut(page: SignedOutPage): string
+}
+
+export function createViews({ assets }: { assets: AssetUrls }): Views {
+  const eta = new Eta({ views: `${import.meta.dirname}/views`, cache: true, autoEscape: true })
+  const view =
+    <Page extends object>(name: string) =>
+    (page: Page) =>
+      eta.render(name, { assets, ...page })
+  return {
+    signIn: view<SignInPage>('sign-in'),
+    consent: view<ConsentPage>('consent'),
+    error: view<ErrorPage>('error'),
+    signOut: view<SignOutPage>('sign-out'),
+    signedOut: view<SignedOutPage>('signed-out'),
+  }
+}

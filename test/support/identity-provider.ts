@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type Koa from 'koa'
+import { type ClientMetadata, type Configuration, Provider } from 'oidc-provider'
+import type { Account } from '../../src/accounts/account-store.ts'
+import { type Accounts, createAccounts } from '../../src/accounts/accounts.ts'
+import { claimsByScope, createFindAccount } from '../../src/accounts/claims.ts'
+import { loadAssets } from '../../src/http/assets.ts'
+import { errorPages } from '../../src/http/error-pages.ts'
+import { allowProviderForms } from '../../src/http/provider-forms.ts'
+import { requestId } from '../../src/http/request-id.ts'
+import { securityHeaders } from '../../src/http/security-headers.ts'
+import { createInteractionRouter } from '../../src/interaction/interaction-router.ts'
+import { createProviderPages } from '../../src/interaction/provider-pages.ts'
+import { createViews } from '../../src/interaction/views.ts'
+import { createMemoryAccountStore } from './memory-account-store.ts'
+
+export const PASSWORD = 'a password for tests'
+export const CHEAP = { memoryCost: 8, timeCost: 1, parallelism: 1 }
+export const API = 'https://api.example/orders'
+
+export interface IdentityProvider {
+  origin: string
+  provider: Provider
+  accounts: Accounts
+  ada: Account
+  thrown: unknown[]
+  close(): Promise<void>
+}
+
+export interface IdentityProviderOptions {
+  clients?: ClientMetadata[]
+  configuration?: Configuration
+}
+
+export async function startIdentityProvider({
+  clients = [],
+  configuration = {},
+}: IdentityProviderOptions = {}): Promise<IdentityProvider> {
+  const server = createServer()
+  const origin = await listen(server)
+  const accounts = createAccounts({ store: createMemoryAccountStore(), cost: CHEAP })
+  const assets = loadAssets()
+  const views = createViews({ assets: assets.urls })
+  const pages = createProviderPages(views)
+  const provider = new Provider(origin, {
+    clients,
+    claims: claimsByScope,
+    clientDefaults: { token_endpoint_auth_method: 'none' },
+    cookies: { keys: ['a key for tests'] },
+    extraClientMetadata: { properties: ['binding_method'] },
+    features: {
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: () => ({
+          scope: 'orders:read orders:write',
+          accessTokenFormat: 'jwt',
+        }),
+      },
+      rpInitiatedLogout: { enabled: true, ...pages },
+    },
+    findAccount: createFindAccount(accounts),
+    interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+    renderError: pages.renderError,
+    routes: { authorization: '/authorize' },
+    scopes: ['openid', 'offline_access'],
+    ttl: {
+      Interaction: 600,
+      Session: 600,
+      Grant: 600,
+      AccessToken: 60,
+      AuthorizationCode: 60,
+      IdToken: 60,
+    },
+    ...configuration,
+  })
+  const thrown: unknown[] = []
+  const app: Koa = provider
+  app.on('error', (error) => thrown.push(error))
+  const router = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    publicOrigin: origin,
+    formKey: randomBytes(32),
+  })
+  provider.use(requestId())
+  provider.use(securityHeaders())
+  provider.use(errorPages({ render: views.error }))
+  provider.use(allowProviderForms())
+  provider.use(assets.middleware)
+  provider.use(router.routes())
+  server.on('request', provider.callback())
+  const ada = await accounts.add({
+    email: 'ada@example.com',
+    name: 'Ada Lovelace',
+    password: PASSWORD,
+  })
+  return { origin, provider, accounts, ada, thrown, close: () => close(server) }
+}
+
+async function listen(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+async function close(server: Server) {
+  server.closeAllConnections()
+  server.close()
+  await once(server, 'close')
+}
