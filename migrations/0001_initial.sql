@@ -30,7 +30,7 @@ create table replay_marks (
 create index replay_marks_expires_at on replay_marks (expires_at);
 
 create table accounts (
-  id            uuid        not null,
+  id            text        not null,
   email         text        not null,
   name          text,
   password_hash text        not null,

@@ -1,3 +1,4 @@
+import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
 import type { Log } from './log.ts'
@@ -22,6 +23,8 @@ export function logEngineEvents(engine: Provider, log: Log): void {
   engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
     log.error({ event: 'server_error', ...about(ctx), err: error }, 'failed')
   })
+  const app: Koa = engine
+  app.on('error', (error: Error) => log.error({ event: 'error', err: error }, 'failed'))
   engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
     log.info({ event: 'grant.success', ...about(ctx) }, 'tokens issued')
   })

@@ -1,4 +1,6 @@
 import { mkdir } from 'node:fs/promises'
+import type { AccountStore } from '../accounts/account-store.ts'
+import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
@@ -11,6 +13,7 @@ import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table
 import { StorageError } from './storage-error.ts'
 
 export interface Storage extends AsyncDisposable {
+  readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly clients: ClientTable
   readonly replays: ReplayTable
@@ -50,6 +53,7 @@ export async function openStorage({
   opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
+    accounts: createAccountTable(database),
     artifacts,
     replays,
     clients: createClientTable(database),
