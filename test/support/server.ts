@@ -1,0 +1,76 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import type { TestFn } from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { createAccounts } from '../../src/accounts/accounts.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { createLog } from '../../src/observability/log.ts'
+import { type RequestedMetadata, registerClient } from '../../src/provider/client-registration.ts'
+import { type RunningServer, startServer } from '../../src/server.ts'
+import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
+import { openTestDatabase } from './database.ts'
+import { freePort } from './ports.ts'
+
+export const email = 'ada@example.com'
+export const password = 'correct horse battery staple'
+export const api = 'https://api.example.com'
+
+export interface TestServer extends RunningServer {
+  readonly storage: Storage
+  readonly databaseUrl: string
+  /** Every line the server has logged. */
+  readonly logged: readonly string[]
+  /** Registers a client. Its metadata is that of {@link publicClient} with `changes`. */
+  addClient(changes?: RequestedMetadata): Promise<ClientMetadata>
+}
+
+/** A public client of the code flow with a loopback redirect URI. */
+export const publicClient: RequestedMetadata = {
+  application_type: 'native',
+  redirect_uris: ['http://127.0.0.1/callback'],
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  token_endpoint_auth_method: 'none',
+}
+
+/**
+ * A real server with a database of its own, one account, and the API {@link api} with the scopes
+ * `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
+ */
+export async function startTestServer(
+  test: Pick<TestFn, 'after'>,
+  environment: Record<string, string> = {},
+): Promise<TestServer> {
+  // Hooks run in the order they are added: the server must close before its database goes.
+  const opened = new AsyncDisposableStack()
+  test.after.always('closes the server', () => opened.disposeAsync())
+  const databaseUrl = await openTestDatabase(test)
+  const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-data-'))
+  opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
+  const config = parseConfig({
+    HOLDFAST_PORT: String(await freePort()),
+    HOLDFAST_DATA: dataFolder,
+    HOLDFAST_TLS: 'off',
+    DATABASE_URL: databaseUrl,
+    ...environment,
+  })
+  const logged: string[] = []
+  const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
+  const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
+  const server = opened.use(await startServer(config, storage, log))
+  await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
+  await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read', 'write'] })
+  return {
+    ...server,
+    storage,
+    databaseUrl,
+    logged,
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    addClient: (changes = {}) =>
+      registerClient(
+        { ...publicClient, ...changes },
+        { table: storage.clients, validator: server.provider },
+      ),
+  }
+}
