@@ -4,27 +4,39 @@ import pg from 'pg'
 import { migrate } from '../../src/storage/migrate.ts'
 import { openTestCluster } from './cluster.ts'
 
-/**
- * Gives a test file a database of its own and returns where it is. It is dropped, connections and
- * all, when the file's tests have ended.
- *
- * @param migrated whether it has the schema already.
- */
-export async function openTestDatabase(
-  test: Pick<TestFn, 'after'>,
-  { migrated = true }: { migrated?: boolean } = {},
-): Promise<string> {
-  const cluster = await openTestCluster()
+/** A database that is dropped, connections and all, when it is disposed of. */
+export interface TestDatabase extends AsyncDisposable {
+  readonly url: string
+}
+
+export async function openTestDatabase({ migrated = true } = {}): Promise<TestDatabase> {
+  await using opened = new AsyncDisposableStack()
+  const { connectionString } = opened.use(await openTestCluster())
   const name = `test_${randomBytes(6).toString('hex')}`
-  await administer(cluster.connectionString, `create database ${name}`)
-  const url = new URL(cluster.connectionString)
+  await administer(connectionString, `create database ${name}`)
+  opened.defer(() => administer(connectionString, `drop database ${name} with (force)`))
+  const url = new URL(connectionString)
   url.pathname = `/${name}`
   if (migrated) await migrate(url.href)
-  test.after.always('drops the database', async () => {
-    await administer(cluster.connectionString, `drop database ${name} with (force)`)
-    await cluster[Symbol.asyncDispose]()
+  const open = opened.move()
+  return { url: url.href, [Symbol.asyncDispose]: () => open.disposeAsync() }
+}
+
+/**
+ * Gives a test file a database of its own. ava wants hooks to be declared before anything is
+ * awaited: the result is filled in when the tests begin.
+ */
+export function useTestDatabase(
+  test: Pick<TestFn, 'before' | 'after'>,
+  options?: { migrated?: boolean },
+): { readonly url: string } {
+  const database = { url: '' }
+  const opened = new AsyncDisposableStack()
+  test.before(async () => {
+    Object.assign(database, { url: opened.use(await openTestDatabase(options)).url })
   })
-  return url.href
+  test.after.always('drops the database', () => opened.disposeAsync())
+  return database
 }
 
 async function administer(connectionString: string, sql: string): Promise<void> {

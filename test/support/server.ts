@@ -35,24 +35,36 @@ export const publicClient: RequestedMetadata = {
 }
 
 /**
- * A real server with a database of its own, one account, and the API {@link api} with the scopes
- * `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
+ * Gives a test file a real server with a database of its own, one account, and the API {@link api}
+ * with the scopes `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
+ * The result is filled in when the tests begin; hooks that use it are declared after it.
  */
+export function useTestServer(
+  test: Pick<TestFn, 'before' | 'after'>,
+  environment: Record<string, string> = {},
+): TestServer {
+  const server = {}
+  const opened = new AsyncDisposableStack()
+  test.before(async () => {
+    Object.assign(server, opened.use(await startTestServer(environment)))
+  })
+  test.after.always('closes the server', () => opened.disposeAsync())
+  return server as TestServer
+}
+
+/** The server of {@link useTestServer}, for tests that start and stop their own. */
 export async function startTestServer(
-  test: Pick<TestFn, 'after'>,
   environment: Record<string, string> = {},
 ): Promise<TestServer> {
-  // Hooks run in the order they are added: the server must close before its database goes.
-  const opened = new AsyncDisposableStack()
-  test.after.always('closes the server', () => opened.disposeAsync())
-  const databaseUrl = await openTestDatabase(test)
+  await using opened = new AsyncDisposableStack()
+  const database = opened.use(await openTestDatabase())
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-data-'))
   opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
   const config = parseConfig({
     HOLDFAST_PORT: String(await freePort()),
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_TLS: 'off',
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: database.url,
     ...environment,
   })
   const logged: string[] = []
@@ -61,16 +73,17 @@ export async function startTestServer(
   const server = opened.use(await startServer(config, storage, log))
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
   await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read', 'write'] })
+  const open = opened.move()
   return {
     ...server,
     storage,
-    databaseUrl,
+    databaseUrl: database.url,
     logged,
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
     addClient: (changes = {}) =>
       registerClient(
         { ...publicClient, ...changes },
         { table: storage.clients, validator: server.provider },
       ),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }
