@@ -27,12 +27,12 @@ export async function openTestDatabase({ migrated = true } = {}): Promise<TestDa
  * awaited: the result is filled in when the tests begin.
  */
 export function useTestDatabase(
-  test: Pick<TestFn, 'before' | 'after'>,
+  test: Pick<TestFn, 'serial' | 'after'>,
   options?: { migrated?: boolean },
 ): { readonly url: string } {
   const database = { url: '' }
   const opened = new AsyncDisposableStack()
-  test.before(async () => {
+  test.serial.before(async () => {
     Object.assign(database, { url: opened.use(await openTestDatabase(options)).url })
   })
   test.after.always('drops the database', () => opened.disposeAsync())

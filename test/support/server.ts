@@ -40,12 +40,12 @@ export const publicClient: RequestedMetadata = {
  * The result is filled in when the tests begin; hooks that use it are declared after it.
  */
 export function useTestServer(
-  test: Pick<TestFn, 'before' | 'after'>,
+  test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
-  test.before(async () => {
+  test.serial.before(async () => {
     Object.assign(server, opened.use(await startTestServer(environment)))
   })
   test.after.always('closes the server', () => opened.disposeAsync())
