@@ -1,6 +1,6 @@
 import type { Provider } from 'oidc-provider'
 import { PageError } from '../http/page-error.ts'
-import type { Interaction } from './current-interaction.ts'
+import { expiredInteraction, type Interaction } from './current-interaction.ts'
 import { CLAIM_WORDS, type ResourceWords, SCOPE_WORDS } from './scope-words.ts'
 
 export interface Consent {
@@ -33,6 +33,7 @@ const REASONS = new Set([
 
 /** What the client asks for and has not been granted, as oidc-provider's consent prompt found it. */
 export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Consent {
+  if (prompt.name !== 'consent') throw expiredInteraction()
   const unknown = prompt.reasons.find((reason) => !REASONS.has(reason))
   // Consent to what the page cannot put into words is no consent.
   if (unknown) throw new PageError('unsupported_prompt', `No page for the reason ${unknown}`)

@@ -12,6 +12,7 @@ import { errorPages } from '../../src/http/error-pages.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
+import { createInteractionPolicy } from '../../src/interaction/interaction-policy.ts'
 import {
   createInteractionRouter,
   type InteractionDependencies,
@@ -67,7 +68,10 @@ export async function startIdentityProvider({
       rpInitiatedLogout: { enabled: true, ...pages },
     },
     findAccount: createFindAccount(accounts),
-    interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+    interactions: {
+      policy: createInteractionPolicy(),
+      url: (_ctx, { uid }) => `/interaction/${uid}`,
+    },
     renderError: pages.renderError,
     routes: { authorization: '/authorize' },
     scopes: ['openid', 'offline_access'],
