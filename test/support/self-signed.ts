@@ -1,3 +1,5 @@
+// @peculiar/x509 resolves its parts by decorators and asks for this first.
+import 'reflect-metadata'
 import { KeyObject } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 
