@@ -1,0 +1,50 @@
+import type { Command } from 'commander'
+import { AccountError } from '../accounts/account-error.ts'
+import { type Config, ConfigError } from '../config/config.ts'
+import { readConfig } from '../config/env.ts'
+import { ListenError } from '../http/listen.ts'
+import { RegistrationError } from '../provider/client-registration.ts'
+import { openStorage, type Storage } from '../storage/open-storage.ts'
+import { StorageError } from '../storage/storage-error.ts'
+
+/** A mistake in what was typed. The message is a sentence. */
+export class UsageError extends Error {
+  override name = 'UsageError'
+}
+
+/** Runs work on the storage that the environment configures, and closes it. */
+export async function withStorage<T>(
+  work: (storage: Storage, config: Config) => Promise<T>,
+): Promise<T> {
+  const config = readConfig()
+  await using storage = await openStorage({
+    ...config,
+    onError: (error) => console.error(`holdfast: ${(error as Error).message}`),
+  })
+  return await work(storage, config)
+}
+
+/** A sentence for an error that a person can do something about; undefined for a defect. */
+export function explain(error: unknown): string | undefined {
+  if (error instanceof ConfigError) {
+    return ['The configuration has mistakes:', ...error.problems.map((text) => `  ${text}`)].join(
+      '\n',
+    )
+  }
+  const explained = [StorageError, ListenError, AccountError, RegistrationError, UsageError]
+  if (explained.some((Known) => error instanceof Known)) return (error as Error).message
+  return undefined
+}
+
+/** Adds `--json` and prints what the command returns in either form. */
+export function printing<Arguments extends unknown[], Result>(
+  command: Command,
+  run: (...args: Arguments) => Promise<Result>,
+  asText: (result: Result) => string,
+): Command {
+  return command.option('--json', 'print JSON').action(async (...args: unknown[]) => {
+    const result = await run(...(args as Arguments))
+    const { json } = command.opts<{ json?: boolean }>()
+    console.log(json ? JSON.stringify(result, null, 2) : asText(result))
+  })
+}

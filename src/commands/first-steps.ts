@@ -1,0 +1,65 @@
+import { AccountError } from '../accounts/account-error.ts'
+import { createAccounts } from '../accounts/accounts.ts'
+import { generatePassword } from '../accounts/password.ts'
+import {
+  type MetadataValidator,
+  RegistrationError,
+  registerClient,
+} from '../provider/client-registration.ts'
+import type { Storage } from '../storage/open-storage.ts'
+
+const email = 'admin@localhost'
+const clientId = 'first-app'
+
+export interface FirstSteps {
+  /** The account made now: its password is known only here. */
+  readonly account: { readonly email: string; readonly password: string } | undefined
+  /** The client that is there from the first start until somebody removes it. */
+  readonly clientId: string | undefined
+}
+
+/**
+ * Gives an empty installation one account and one client, so that a newcomer can sign in at once.
+ * An installation that has accounts or clients is left as it is.
+ */
+export async function takeFirstSteps(
+  storage: Storage,
+  validator: MetadataValidator,
+): Promise<FirstSteps> {
+  const [accounts, clients] = await Promise.all([storage.accounts.list(), storage.clients.list()])
+  const account = accounts.length === 0 ? await addFirstAccount(storage) : undefined
+  if (clients.length === 0) await addFirstClient(storage, validator)
+  return { account, clientId: (await storage.clients.find(clientId))?.client_id }
+}
+
+async function addFirstAccount(storage: Storage) {
+  const password = generatePassword()
+  try {
+    await createAccounts({ store: storage.accounts }).add({ email, password })
+    return { email, password }
+  } catch (error) {
+    // Another server that starts now has made it, and prints the password.
+    if (error instanceof AccountError && error.code === 'email_taken') return undefined
+    throw error
+  }
+}
+
+async function addFirstClient(storage: Storage, validator: MetadataValidator): Promise<void> {
+  try {
+    await registerClient(
+      {
+        client_id: clientId,
+        client_name: 'First app',
+        application_type: 'native',
+        redirect_uris: ['http://127.0.0.1/callback', 'http://localhost/callback'],
+        grant_types: ['authorization_code', 'refresh_token'],
+        response_types: ['code'],
+        token_endpoint_auth_method: 'none',
+      },
+      { table: storage.clients, validator },
+    )
+  } catch (error) {
+    if (error instanceof RegistrationError && error.code === 'client_id_taken') return
+    throw error
+  }
+}

@@ -1,0 +1,171 @@
+import { isIP } from 'node:net'
+import path from 'node:path'
+import { z } from 'zod'
+
+/** What the server runs on. Every value was checked; nothing reads the environment again. */
+export interface Config {
+  /** The issuer identifier and public origin: what tokens, metadata and DPoP's htu are made of. */
+  readonly issuer: string
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly tls: TlsConfig
+  /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
+  readonly dataFolder: string
+  /** Undefined for the embedded PostgreSQL. */
+  readonly databaseUrl: string | undefined
+  /** Undefined for one that is made at first start and kept in the data folder. */
+  readonly secret: string | undefined
+  readonly dpopNonces: 'required' | 'optional'
+  readonly logLevel: LogLevel
+}
+
+export type TlsConfig =
+  /** A certificate from the development authority in the data folder. */
+  | { readonly mode: 'development' }
+  | { readonly mode: 'files'; readonly certFile: string; readonly keyFile: string }
+  /** Plain HTTP, for use behind a proxy that terminates TLS. */
+  | { readonly mode: 'off' }
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** The configuration has mistakes: all of them, each naming its variable. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'))
+    this.problems = problems
+  }
+}
+
+const variables = z.object({
+  HOLDFAST_ISSUER: z.string().optional(),
+  HOLDFAST_HOST: z
+    .string()
+    .refine(
+      (host) => isIP(host) !== 0 || host === 'localhost',
+      'must be an IP address or localhost',
+    )
+    .default('127.0.0.1'),
+  HOLDFAST_PORT: z
+    .string()
+    .regex(/^\d{1,5}$/, 'must be a number from 1 to 65535')
+    .transform(Number)
+    .refine((port) => port >= 1 && port <= 65535, 'must be a number from 1 to 65535')
+    .default(9443),
+  HOLDFAST_TLS: z.enum(['on', 'off'], 'must be on or off').default('on'),
+  HOLDFAST_TLS_CERT_FILE: z.string().optional(),
+  HOLDFAST_TLS_KEY_FILE: z.string().optional(),
+  HOLDFAST_DATA: z.string().default('data'),
+  DATABASE_URL: z
+    .string()
+    .refine(
+      (url) => /^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? ''),
+      'must be a URL such as postgresql://user:password@host:5432/database',
+    )
+    .optional(),
+  HOLDFAST_SECRET: z
+    .string()
+    .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
+    .optional(),
+  HOLDFAST_DPOP_NONCES: z
+    .enum(['required', 'optional'], 'must be required or optional')
+    .default('optional'),
+  HOLDFAST_LOG_LEVEL: z
+    .enum(
+      ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+      'must be one of trace, debug, info, warn, error, silent',
+    )
+    .default('info'),
+})
+
+/** The names of all variables that {@link parseConfig} reads. */
+export const variableNames = Object.keys(variables.shape)
+
+/**
+ * Makes the configuration from environment variables. An empty variable counts as unset.
+ *
+ * @throws {@link ConfigError} with every mistake at once.
+ */
+export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const given = Object.fromEntries(
+    variableNames.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
+  )
+  const parsed = variables.safeParse(given)
+  const problems = parsed.success
+    ? []
+    : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
+  problems.push(...misspelt(env), ...contradictions(given))
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
+
+  const values = parsed.data
+  const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
+  return Object.freeze({
+    issuer: values.HOLDFAST_ISSUER ?? origin,
+    listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
+    tls: tlsConfig(values),
+    dataFolder: path.resolve(values.HOLDFAST_DATA),
+    databaseUrl: values.DATABASE_URL,
+    secret: values.HOLDFAST_SECRET,
+    dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    logLevel: values.HOLDFAST_LOG_LEVEL,
+  })
+}
+
+function tlsConfig(values: z.output<typeof variables>): TlsConfig {
+  if (values.HOLDFAST_TLS === 'off') return { mode: 'off' }
+  if (values.HOLDFAST_TLS_CERT_FILE && values.HOLDFAST_TLS_KEY_FILE) {
+    return {
+      mode: 'files',
+      certFile: values.HOLDFAST_TLS_CERT_FILE,
+      keyFile: values.HOLDFAST_TLS_KEY_FILE,
+    }
+  }
+  return { mode: 'development' }
+}
+
+/** A security setting with a typing mistake in its name must not be silently off. */
+function misspelt(env: Readonly<Record<string, string | undefined>>): string[] {
+  return Object.keys(env)
+    .filter((name) => name.startsWith('HOLDFAST_') && !variableNames.includes(name))
+    .map((name) => `${name} is not a variable that Holdfast knows.`)
+}
+
+function contradictions(given: Readonly<Record<string, string | undefined>>): string[] {
+  const problems: string[] = []
+  const { HOLDFAST_TLS_CERT_FILE: cert, HOLDFAST_TLS_KEY_FILE: key } = given
+  if (Boolean(cert) !== Boolean(key)) {
+    const [there, missing] = cert
+      ? ['HOLDFAST_TLS_CERT_FILE', 'HOLDFAST_TLS_KEY_FILE']
+      : ['HOLDFAST_TLS_KEY_FILE', 'HOLDFAST_TLS_CERT_FILE']
+    problems.push(`${missing} is missing: it belongs to ${there}.`)
+  }
+  if (given.HOLDFAST_TLS === 'off' && (cert || key)) {
+    problems.push('HOLDFAST_TLS is off, and a TLS certificate or key file is set: choose one.')
+  }
+  if (given.HOLDFAST_ISSUER !== undefined) {
+    problems.push(...issuerProblems(given.HOLDFAST_ISSUER, given.HOLDFAST_TLS === 'off'))
+  }
+  return problems
+}
+
+function issuerProblems(issuer: string, tlsOff: boolean): string[] {
+  const url = URL.parse(issuer)
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    return ['HOLDFAST_ISSUER must be a URL such as https://id.example.com.']
+  }
+  // RFC 8414 section 2: no query or fragment. Clients compare the issuer as text.
+  if (issuer !== url.origin) {
+    return [`HOLDFAST_ISSUER must be an origin without path, query or final slash: ${url.origin}.`]
+  }
+  const loopback = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
+  if (url.protocol === 'http:' && !loopback) {
+    return ['HOLDFAST_ISSUER must be https (RFC 8414 section 2); http is for loopback only.']
+  }
+  if (url.protocol === 'http:' && !tlsOff) {
+    return [
+      'HOLDFAST_ISSUER is http while HOLDFAST_TLS is on: set HOLDFAST_TLS=off for plain HTTP.',
+    ]
+  }
+  return []
+}

@@ -1,0 +1,51 @@
+import { hkdfSync, randomBytes } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { StorageError } from '../storage/storage-error.ts'
+
+/** Keys that are made from the one secret of the installation, each for one purpose. */
+export interface Secrets {
+  /** Signs the engine's cookies. */
+  readonly cookieKey: string
+  /** 32 bytes, from which every node makes the same DPoP nonces. */
+  readonly dpopNonceSecret: Buffer
+  /** 32 bytes, AES-256-GCM: encrypts the private signing keys in the database. */
+  readonly keyEncryptionKey: Buffer
+  /** 32 bytes: authenticates the hidden token in the forms of an interaction. */
+  readonly formTokenKey: Buffer
+}
+
+/** Derives every key by HKDF-SHA-256 (RFC 5869): none tells anything about another. */
+export function deriveSecrets(secret: string): Secrets {
+  const derive = (purpose: string) =>
+    Buffer.from(hkdfSync('sha256', secret, '', `holdfast ${purpose}`, 32))
+  return {
+    cookieKey: derive('cookie').toString('base64url'),
+    dpopNonceSecret: derive('dpop-nonce'),
+    keyEncryptionKey: derive('signing-key-encryption'),
+    formTokenKey: derive('form-token'),
+  }
+}
+
+/** The secret in the data folder, made at first start with 256 random bits. */
+export async function readOrMakeSecret(dataFolder: string): Promise<string> {
+  const file = path.join(dataFolder, 'secret')
+  try {
+    await mkdir(dataFolder, { recursive: true })
+    // Of two first starts at once, one writes and both read.
+    await writeFile(file, `${randomBytes(32).toString('base64url')}\n`, {
+      mode: 0o600,
+      flag: 'wx',
+    }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+    })
+    return (await readFile(file, 'utf8')).trim()
+  } catch (cause) {
+    throw new StorageError(
+      'data_folder_unusable',
+      `The data folder ${dataFolder} cannot be used (${(cause as NodeJS.ErrnoException).code}). ` +
+        'Set HOLDFAST_DATA to a folder that can be written.',
+      { cause },
+    )
+  }
+}

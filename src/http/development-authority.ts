@@ -1,0 +1,130 @@
+import 'reflect-metadata'
+import { randomBytes, webcrypto } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import path from 'node:path'
+import * as x509 from '@peculiar/x509'
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+const day = 24 * 60 * 60 * 1000
+const serverLifetime = 90 * day
+const authorityLifetime = 3650 * day
+
+export interface DevelopmentCertificate {
+  /** PEM: the server's certificate and its private key. */
+  readonly cert: string
+  readonly key: string
+  /** Where the authority's certificate lies, for clients that are to trust it. */
+  readonly authorityFile: string
+}
+
+/**
+ * A TLS certificate for loopback names and `hostnames`, from a certificate authority that is made
+ * at first start and kept in `folder`. Clients trust that authority once
+ * (`NODE_EXTRA_CA_CERTS`, `curl --cacert`); the server's certificate is made anew at every start.
+ */
+export async function developmentCertificate(
+  folder: string,
+  hostnames: readonly string[],
+): Promise<DevelopmentCertificate> {
+  const authority = (await readAuthority(folder)) ?? (await makeAuthority(folder))
+  const keys = await generateKeys()
+  const names = new Set(['localhost', '127.0.0.1', '::1', ...hostnames])
+  const certificate = await x509.X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: 'CN=localhost',
+    issuer: authority.certificate.subject,
+    notBefore: new Date(Date.now() - day),
+    notAfter: new Date(Date.now() + serverLifetime),
+    publicKey: keys.publicKey,
+    signingKey: authority.privateKey,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(false),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      new x509.SubjectAlternativeNameExtension(
+        [...names].map((value) => ({ type: isIP(value) ? 'ip' : 'dns', value })),
+      ),
+      await x509.AuthorityKeyIdentifierExtension.create(authority.certificate.publicKey),
+    ],
+  })
+  return {
+    cert: certificate.toString('pem'),
+    key: await exportPem(keys.privateKey),
+    authorityFile: authority.file,
+  }
+}
+
+interface Authority {
+  file: string
+  certificate: x509.X509Certificate
+  privateKey: webcrypto.CryptoKey
+}
+
+// The private key and the certificate lie in one file, so that they always belong together; the
+// other file is a copy of the certificate, to be given away.
+const authorityName = 'authority-key.pem'
+const certificateName = 'authority.pem'
+
+/** The authority that was made before, unless it ends before what it would sign. */
+async function readAuthority(folder: string): Promise<Authority | undefined> {
+  const pem = await readFile(path.join(folder, authorityName), 'utf8').catch(ignoreMissing)
+  if (!pem) return undefined
+  const [pkcs8, der] = x509.PemConverter.decode(pem)
+  if (!pkcs8 || !der) return undefined
+  const certificate = new x509.X509Certificate(der)
+  if (certificate.notAfter.getTime() < Date.now() + serverLifetime) return undefined
+  const privateKey = await webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign'])
+  const file = path.join(folder, certificateName)
+  await replaceFile(file, certificate.toString('pem'), 0o644)
+  return { file, certificate, privateKey }
+}
+
+async function makeAuthority(folder: string): Promise<Authority> {
+  const keys = await generateKeys()
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: 'CN=Holdfast development authority',
+    notBefore: new Date(Date.now() - day),
+    notAfter: new Date(Date.now() + authorityLifetime),
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  })
+  await mkdir(folder, { recursive: true })
+  const pem = `${await exportPem(keys.privateKey)}\n${certificate.toString('pem')}`
+  await replaceFile(path.join(folder, authorityName), pem, 0o600)
+  // Of servers that start together the last to write wins, and all sign with what it wrote.
+  const authority = await readAuthority(folder)
+  if (!authority) throw new Error(`the certificate authority in ${folder} cannot be read back`)
+  return authority
+}
+
+/** Nobody reads half a file, and a crash leaves none. */
+async function replaceFile(file: string, text: string, mode: number): Promise<void> {
+  const partial = `${file}.${process.pid}`
+  await writeFile(partial, `${text}\n`, { mode })
+  await rename(partial, file)
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}
+
+function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+}
+
+/** RFC 5280 section 4.1.2.2: positive, and at most 20 octets. */
+function serialNumber(): string {
+  return `01${randomBytes(15).toString('hex')}`
+}
+
+async function exportPem(key: webcrypto.CryptoKey): Promise<string> {
+  return x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')
+}

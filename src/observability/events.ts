@@ -1,0 +1,44 @@
+import type Koa from 'koa'
+import type Provider from 'oidc-provider'
+import type { errors, KoaContextWithOIDC } from 'oidc-provider'
+import type { Log } from './log.ts'
+
+type ProtocolError = errors.OIDCProviderError
+
+/** What the operator reads of what the engine does. Never a token, code, key or cookie value. */
+export function logEngineEvents(engine: Provider, log: Log): void {
+  const refused = (event: string) => (ctx: KoaContextWithOIDC, error: ProtocolError) => {
+    log.warn(
+      { event, ...about(ctx), error: error.error, detail: error.error_detail ?? error.message },
+      'refused',
+    )
+  }
+  engine.on('authorization.error', refused('authorization.error'))
+  engine.on('end_session.error', refused('end_session.error'))
+  engine.on('grant.error', refused('grant.error'))
+  engine.on('introspection.error', refused('introspection.error'))
+  engine.on('pushed_authorization_request.error', refused('pushed_authorization_request.error'))
+  engine.on('revocation.error', refused('revocation.error'))
+  engine.on('userinfo.error', refused('userinfo.error'))
+  engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
+    log.error({ event: 'server_error', ...about(ctx), err: error }, 'failed')
+  })
+  const app: Koa = engine
+  app.on('error', (error: Error) => log.error({ event: 'error', err: error }, 'failed'))
+  engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
+    log.info({ event: 'grant.success', ...about(ctx) }, 'tokens issued')
+  })
+  engine.on('grant.revoked', (ctx: KoaContextWithOIDC) => {
+    log.warn({ event: 'grant.revoked', ...about(ctx) }, 'a grant and all its tokens ended')
+  })
+}
+
+function about(ctx: KoaContextWithOIDC) {
+  const { oidc } = ctx
+  return {
+    route: oidc?.route,
+    client: oidc?.client?.clientId,
+    grantType: oidc?.params?.grant_type,
+    requestId: ctx.state.requestId,
+  }
+}

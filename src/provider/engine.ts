@@ -1,0 +1,191 @@
+import Provider, {
+  type Configuration,
+  errors,
+  type KoaContextWithOIDC,
+  type TokenEndpointGrantContext,
+  type UnknownObject,
+} from 'oidc-provider'
+import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
+import { clientBindingMethod, invalidGrant, requireProof } from './binding-policy.ts'
+import { matchesSecret } from './client-secret.ts'
+
+/** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
+const engineProofWindow = 300
+
+/**
+ * oidc-provider with every credential bound and every single use atomic. The engine documents its
+ * model classes as usable and not as replaceable: this file is the one that does it, and
+ * `test/provider/` is the gate for each new release of the engine.
+ */
+export function createEngine({
+  issuer,
+  configuration,
+  artifacts,
+  replays,
+}: {
+  issuer: string
+  configuration: Configuration
+  artifacts: ArtifactTable
+  replays: ReplayTable
+}): Provider {
+  class Engine extends Provider {
+    constructor() {
+      super(issuer, configuration)
+      trustOnlyIssuerOrigin(this)
+      bindRefreshTokens(this)
+      consumeRequestsOnce(this)
+      markReplaysOnce(this, replays)
+      this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
+        return matchesSecret(actual, this.clientSecret)
+      }
+    }
+
+    // The engine calls this for each of its own grants while it is constructed.
+    override registerGrantType<Params extends object = UnknownObject>(
+      name: string,
+      handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
+      ...rest: GrantParameters
+    ): void {
+      const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
+        requireProof(ctx)
+        try {
+          await asUnitOfWork(artifacts, async () => handler(ctx))
+        } catch (error) {
+          if (!(error instanceof AlreadyConsumedError)) throw error
+          await endAfterLostRace(ctx, artifacts)
+          throw new errors.InvalidGrant(`${error.message} by a concurrent request`)
+        }
+      }
+      super.registerGrantType(name, boundHandler, ...rest)
+    }
+  }
+  return new Engine()
+}
+
+type GrantParameters =
+  Parameters<Provider['registerGrantType']> extends [unknown, unknown, ...infer Rest] ? Rest : never
+
+/**
+ * What becomes of a grant when one of its credentials was used twice at the same moment. A code is
+ * used twice only by a thief or a broken client, so everything issued from it ends (RFC 6749
+ * section 4.1.2). Two refreshes at once, both with a proof by the right key, are two tabs of one
+ * client: the loser is refused and the winner keeps its tokens. A refresh token that comes back
+ * later is reuse, which the engine answers by ending the family.
+ */
+async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTable): Promise<void> {
+  const { AuthorizationCode: code, RotatedRefreshToken: refreshToken } = ctx.oidc.entities
+  const used = code ?? refreshToken
+  if (!used?.grantId || refreshToken?.isSenderConstrained()) return
+  await artifacts.removeGrant(artifactKey('Grant', used.grantId), used.grantId)
+}
+
+/**
+ * Public URLs, DPoP's `htu` among them, come from the configured issuer: never from `Host`, from
+ * `X-Forwarded-*`, or from a request line with an absolute URL.
+ */
+function trustOnlyIssuerOrigin(engine: Provider): void {
+  const { origin, host, protocol } = new URL(engine.issuer)
+  Object.defineProperties(engine.request, {
+    protocol: { get: () => protocol.slice(0, -1) },
+    host: { get: () => host },
+    origin: { get: () => origin },
+    href: {
+      get(this: { originalUrl: string }) {
+        return origin + this.originalUrl.replace(/^https?:\/\/[^/?]*/i, '')
+      },
+    },
+  })
+}
+
+/**
+ * Binds the refresh tokens of confidential clients as well; the engine binds those of public
+ * clients (RFC 9449 section 5). The engine compares whatever is bound before it consumes anything.
+ */
+function bindRefreshTokens(engine: Provider): void {
+  override(
+    engine,
+    'RefreshToken',
+    (Base) =>
+      class extends Base {
+        override async save(): Promise<string> {
+          const ctx = Provider.ctx
+          const accessToken = ctx?.oidc.entities.AccessToken
+          if (ctx && accessToken?.jkt && clientBindingMethod(ctx) !== 'bearer') {
+            this.jkt ??= accessToken.jkt
+          }
+          return super.save()
+        }
+
+        // A client whose tokens were bearer tokens and are bound now must sign in again: nobody
+        // knows whose hands an unbound refresh token is in.
+        static override async find<T>(
+          value: string,
+          options?: { ignoreExpiration?: boolean },
+        ): Promise<T | undefined> {
+          const token = await super.find(value, options)
+          const ctx = Provider.ctx
+          if (
+            token &&
+            !token.jkt &&
+            ctx?.oidc.route === 'token' &&
+            clientBindingMethod(ctx) === 'dpop'
+          ) {
+            throw invalidGrant('the refresh token is not bound to a key')
+          }
+          return token as T | undefined
+        }
+      },
+  )
+}
+
+/** The loser of a race for one pushed authorization request gets the error of a used one. */
+function consumeRequestsOnce(engine: Provider): void {
+  override(
+    engine,
+    'PushedAuthorizationRequest',
+    (Base) =>
+      class extends Base {
+        override async consume(): Promise<void> {
+          try {
+            await super.consume()
+          } catch (error) {
+            if (!(error instanceof AlreadyConsumedError)) throw error
+            throw new errors.InvalidRequestUri(
+              'request_uri is invalid, expired, or was already used',
+            )
+          }
+        }
+      },
+  )
+}
+
+/** One statement instead of find, then save; and a mark that lasts as long as the proof can. */
+function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
+  override(
+    engine,
+    'ReplayDetection',
+    (Base) =>
+      class extends Base {
+        // A proof from the edge of the future is good for twice the engine's window, and the
+        // engine would forget it after once.
+        static override unique(issuer: string, jti: string, exp: number): Promise<boolean> {
+          return replays.markOnce(issuer, jti, exp + engineProofWindow)
+        }
+      },
+  )
+}
+
+type ModelName = 'RefreshToken' | 'PushedAuthorizationRequest' | 'ReplayDetection'
+
+/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
+function override<Name extends ModelName>(
+  engine: Provider,
+  name: Name,
+  make: (Base: Provider[Name]) => Provider[Name],
+): void {
+  const Model = make(engine[name])
+  Object.defineProperty(Model, 'name', { value: name })
+  Object.defineProperty(engine, name, { value: Model })
+}

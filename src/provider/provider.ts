@@ -1,0 +1,157 @@
+import type Provider from 'oidc-provider'
+import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
+import { errors } from 'oidc-provider'
+import type { Secrets } from '../config/secret.ts'
+import type { ArtifactTable } from '../storage/artifact-table.ts'
+import type { ClientTable } from '../storage/client-table.ts'
+import { createEngineAdapter } from '../storage/engine-adapter.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import { withBindingMethod } from './binding-policy.ts'
+import { createEngine } from './engine.ts'
+
+/** Signatures that proofs and client assertions may carry: asymmetric ones only. */
+const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
+
+/** Lifetimes in seconds. */
+const lifetimes = {
+  // A JWT access token cannot be called back: this is how long it lives after a revocation.
+  AccessToken: 10 * 60,
+  ClientCredentials: 10 * 60,
+  AuthorizationCode: 60,
+  IdToken: 10 * 60,
+  Interaction: 60 * 60,
+  Session: 14 * 24 * 60 * 60,
+  // Every use of a token needs its grant: this is how long rotation can go on without a person.
+  Grant: 90 * 24 * 60 * 60,
+  RefreshToken: 14 * 24 * 60 * 60,
+}
+
+/** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
+const assertionLifetime = 10 * 60
+
+/** A client's JWK Set is a few keys; a server that sends more is not read to the end. */
+const jwksByteLimit = 64 * 1024
+
+export interface ProviderOptions {
+  readonly issuer: string
+  readonly jwks: readonly JWK[]
+  readonly secrets: Secrets
+  readonly dpopNonces: 'required' | 'optional'
+  readonly tables: {
+    readonly artifacts: ArtifactTable
+    readonly clients: ClientTable
+    readonly replays: ReplayTable
+    readonly resourceServers: ResourceServerTable
+  }
+  readonly findAccount: FindAccount
+  readonly claims: Record<string, string[]>
+  readonly pages: {
+    readonly renderError: NonNullable<Configuration['renderError']>
+    readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
+    readonly postLogoutSuccessSource: (ctx: KoaContextWithOIDC) => Promise<void> | void
+  }
+}
+
+/** The authorization server as a koa application: the engine, configured. */
+export function createProvider(options: ProviderOptions): Provider {
+  const { issuer, secrets, tables, pages } = options
+  return createEngine({
+    issuer,
+    artifacts: tables.artifacts,
+    replays: tables.replays,
+    configuration: {
+      adapter: createEngineAdapter(tables.artifacts, tables.clients),
+      jwks: { keys: options.jwks },
+      findAccount: options.findAccount,
+      claims: options.claims,
+      scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
+      routes: {
+        authorization: '/authorize',
+        token: '/token',
+        userinfo: '/userinfo',
+        pushed_authorization_request: '/par',
+        introspection: '/introspect',
+        revocation: '/revoke',
+        jwks: '/jwks',
+        end_session: '/session/end',
+      },
+      features: {
+        devInteractions: { enabled: false },
+        clientCredentials: { enabled: true },
+        introspection: { enabled: true, allowedPolicy: mayIntrospect },
+        revocation: { enabled: true },
+        dPoP: {
+          enabled: true,
+          nonceSecret: secrets.dpopNonceSecret,
+          requireNonce: () => options.dpopNonces === 'required',
+        },
+        resourceIndicators: {
+          enabled: true,
+          getResourceServerInfo: (_ctx, identifier) =>
+            resourceServerInfo(tables.resourceServers, identifier),
+        },
+        rpInitiatedLogout: {
+          enabled: true,
+          logoutSource: pages.logoutSource,
+          postLogoutSuccessSource: pages.postLogoutSuccessSource,
+        },
+      },
+      renderError: pages.renderError,
+      interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+      cookies: { keys: [secrets.cookieKey] },
+
+      responseTypes: ['code'],
+      // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
+      pkce: { required: () => true },
+      allowOmittingSingleRegisteredRedirectUri: false,
+      clientAuthMethods: ['none', 'client_secret_basic', 'private_key_jwt'],
+      clientDefaults: { id_token_signed_response_alg: 'ES256' },
+      enabledJWA: {
+        clientAuthSigningAlgValues: [...proofAlgorithms],
+        dPoPSigningAlgValues: [...proofAlgorithms],
+        idTokenSigningAlgValues: ['ES256', 'RS256'],
+      },
+      extraClientMetadata: {
+        properties: ['binding_method'],
+        validator: (_ctx, _key, _value, metadata) => {
+          Object.assign(metadata, withBindingMethod(metadata))
+        },
+      },
+      assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
+      fetchResponseBodyLimits: { jwks_uri: jwksByteLimit },
+      clockTolerance: 5,
+
+      ttl: lifetimes,
+      rotateRefreshToken: true,
+      // Without offline_access a refresh token ends with the browser's session.
+      issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
+    },
+  })
+}
+
+async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
+  const resourceServer = await table.find(identifier)
+  if (!resourceServer) throw new errors.InvalidTarget('unknown resource')
+  return {
+    scope: resourceServer.scopes.join(' '),
+    audience: resourceServer.identifier,
+    accessTokenFormat: 'jwt' as const,
+    jwt: { sign: { alg: 'ES256' as const } },
+  }
+}
+
+/** A public client may ask about its own tokens; whoever holds a client secret, about all. */
+async function mayIntrospect(
+  _ctx: KoaContextWithOIDC,
+  client: { clientAuthMethod?: string | undefined; clientId: string },
+  token: { clientId?: string | undefined },
+): Promise<boolean> {
+  return client.clientAuthMethod !== 'none' || token.clientId === client.clientId
+}
+
+async function refuseLongAssertion(claims: { exp?: number }): Promise<void> {
+  if (!(Number(claims.exp) <= Date.now() / 1000 + assertionLifetime)) {
+    throw new errors.InvalidClientAuth('the client assertion is good for too long')
+  }
+}

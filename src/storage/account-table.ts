@@ -1,0 +1,85 @@
+import type { Account, AccountRecord, AccountStore } from '../accounts/account-store.ts'
+import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
+
+interface Row {
+  id: string
+  email: string
+  name: string | null
+  disabled: boolean
+  createdAt: Date
+}
+
+const columns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
+
+/** The table `accounts`. */
+export function createAccountTable(database: Database): AccountStore {
+  return {
+    async findById(id) {
+      if (!isStorable(id)) return undefined
+      const { rows } = await database.query<Row>({
+        name: 'account-find',
+        text: `select ${columns} from accounts where id = $1`,
+        values: [id],
+      })
+      return rows[0] && asAccount(rows[0])
+    },
+
+    async findByEmail(email): Promise<AccountRecord | undefined> {
+      if (!isStorable(email)) return undefined
+      const { rows } = await database.query<Row & { passwordHash: string }>({
+        name: 'account-find-by-email',
+        text: `select ${columns}, password_hash as "passwordHash" from accounts where email = $1`,
+        values: [email],
+      })
+      const [row] = rows
+      return row && { account: asAccount(row), passwordHash: row.passwordHash }
+    },
+
+    async insert({ id, email, name, createdAt }, passwordHash) {
+      const { rowCount } = await database.query({
+        text: `insert into accounts (id, email, name, password_hash, created_at)
+               values ($1, $2, $3, $4, $5)
+               on conflict on constraint accounts_email_key do nothing`,
+        values: [id, email, name, passwordHash, createdAt],
+      })
+      return rowCount === 1
+    },
+
+    async list() {
+      const { rows } = await database.query<Row>({
+        text: `select ${columns} from accounts order by created_at, id`,
+      })
+      return rows.map(asAccount)
+    },
+
+    async setPasswordHash(id, passwordHash) {
+      const { rowCount } = await database.query({
+        text: 'update accounts set password_hash = $2 where id = $1',
+        values: [id, passwordHash],
+      })
+      return rowCount === 1
+    },
+
+    async replacePasswordHash(id, from, to) {
+      await database.query({
+        text: 'update accounts set password_hash = $3 where id = $1 and password_hash = $2',
+        values: [id, from, to],
+      })
+    },
+
+    async setDisabled(id, disabled) {
+      const { rowCount } = await database.query({
+        text: `update accounts
+                  set disabled_at = case when $2 then coalesce(disabled_at, now()) end
+                where id = $1`,
+        values: [id, disabled],
+      })
+      return rowCount === 1
+    },
+  }
+}
+
+function asAccount({ id, email, name, disabled, createdAt }: Row): Account {
+  return { id, email, ...(name === null ? {} : { name }), disabled, createdAt }
+}

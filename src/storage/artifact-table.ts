@@ -1,0 +1,164 @@
+import { hash } from 'node:crypto'
+import type { Database } from './database.ts'
+
+export interface ArtifactKey {
+  readonly kind: string
+  /** SHA-256 of the identifier, 32 bytes. */
+  readonly id: Buffer
+}
+
+/** The key of an artifact from the identifier that the engine and its clients know it by. */
+export function artifactKey(kind: string, identifier: string): ArtifactKey {
+  return { kind, id: hash('sha256', identifier, 'buffer') }
+}
+
+export interface Artifact extends ArtifactKey {
+  readonly grantId: string | undefined
+  readonly uid: string | undefined
+  readonly payload: Record<string, unknown>
+  /** Unix time in seconds. */
+  readonly expiresAt: number
+}
+
+export interface StoredArtifact {
+  readonly payload: Record<string, unknown>
+  /** Unix time in seconds, or null. */
+  readonly consumedAt: number | null
+}
+
+export type ArtifactTable = ReturnType<typeof createArtifactTable>
+
+/** The table `artifacts`: every statement that touches it stands here. */
+export function createArtifactTable(database: Database) {
+  return {
+    async find({ kind, id }: ArtifactKey): Promise<StoredArtifact | undefined> {
+      const { rows } = await database.query<StoredArtifact>({
+        name: 'artifact-find',
+        text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"
+                 from artifacts
+                where kind = $1 and id = $2 and expires_at > now()`,
+        values: [kind, id],
+      })
+      return rows[0]
+    },
+
+    async findByUid(kind: string, uid: string): Promise<StoredArtifact | undefined> {
+      const { rows } = await database.query<StoredArtifact>({
+        name: 'artifact-find-by-uid',
+        text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"
+                 from artifacts
+                where kind = $1 and uid = $2 and expires_at > now()
+                order by expires_at desc limit 1`,
+        values: [kind, uid],
+      })
+      return rows[0]
+    },
+
+    /**
+     * Writes one artifact. Whatever was consumed stays consumed: `consumed_at` is not among the
+     * columns that a second write changes.
+     */
+    async write(artifact: Artifact): Promise<void> {
+      await database.query({
+        name: 'artifact-write',
+        text: `insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
+               values ($1, $2, $3, $4, $5, to_timestamp($6))
+               on conflict on constraint artifacts_pkey do update
+                  set grant_id = excluded.grant_id, uid = excluded.uid,
+                      payload = excluded.payload, expires_at = excluded.expires_at`,
+        values: [
+          artifact.kind,
+          artifact.id,
+          artifact.grantId,
+          artifact.uid,
+          JSON.stringify(artifact.payload),
+          artifact.expiresAt,
+        ],
+      })
+    },
+
+    /** Consumes one artifact: true for exactly one of any number of concurrent calls. */
+    async consume({ kind, id }: ArtifactKey): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'artifact-consume',
+        text: `update artifacts set consumed_at = now()
+                where kind = $1 and id = $2 and consumed_at is null and expires_at > now()`,
+        values: [kind, id],
+      })
+      return rowCount === 1
+    },
+
+    /**
+     * Consumes one artifact and writes new ones, or does neither, in one statement. Concurrent
+     * calls for the same artifact wait for each other's row lock; all but the first find it
+     * consumed and write nothing.
+     *
+     * @returns false when `consumed` was given and could not be consumed any more.
+     */
+    async consumeAndWrite(
+      consumed: ArtifactKey | undefined,
+      written: readonly Artifact[],
+    ): Promise<boolean> {
+      const { rows } = await database.query<{ committed: boolean }>({
+        name: 'artifact-consume-and-write',
+        text: `with consumed as (
+                 update artifacts set consumed_at = now()
+                  where kind = $1 and id = $2 and consumed_at is null and expires_at > now()
+                 returning id
+               ), written as (
+                 insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
+                 select kind, decode(id, 'hex'), "grantId", uid, payload, to_timestamp("expiresAt")
+                   from json_to_recordset($3) as new
+                        (kind text, id text, "grantId" text, uid text, payload json, "expiresAt" float8)
+                  where $1 is null or exists (select from consumed)
+               )
+               select $1 is null or exists (select from consumed) as committed`,
+        values: [
+          consumed?.kind ?? null,
+          consumed?.id ?? null,
+          JSON.stringify(
+            written.map((artifact) => ({ ...artifact, id: artifact.id.toString('hex') })),
+          ),
+        ],
+      })
+      return rows[0]?.committed === true
+    },
+
+    async remove({ kind, id }: ArtifactKey): Promise<void> {
+      await database.query({
+        name: 'artifact-remove',
+        text: 'delete from artifacts where kind = $1 and id = $2',
+        values: [kind, id],
+      })
+    },
+
+    async removeByGrantId(kind: string, grantId: string): Promise<void> {
+      await database.query({
+        name: 'artifact-remove-by-grant',
+        text: 'delete from artifacts where kind = $1 and grant_id = $2',
+        values: [kind, grantId],
+      })
+    },
+
+    /** Removes a grant and everything that was issued from it. */
+    async removeGrant(grant: ArtifactKey, grantId: string): Promise<void> {
+      await database.query({
+        name: 'artifact-remove-grant',
+        text: 'delete from artifacts where (kind = $1 and id = $2) or grant_id = $3',
+        values: [grant.kind, grant.id, grantId],
+      })
+    },
+
+    /** Removes up to `limit` expired rows; rows that another node is removing are passed over. */
+    async removeExpired(limit: number): Promise<number> {
+      const { rowCount } = await database.query({
+        name: 'artifact-remove-expired',
+        text: `delete from artifacts where ctid = any(array(
+                 select ctid from artifacts where expires_at < now() limit $1
+                    for update skip locked))`,
+        values: [limit],
+      })
+      return rowCount
+    },
+  }
+}

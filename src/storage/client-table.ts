@@ -1,0 +1,51 @@
+import type { ClientMetadata } from 'oidc-provider'
+import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
+
+export interface StoredClient {
+  readonly metadata: ClientMetadata
+  readonly createdAt: Date
+}
+
+export type ClientTable = ReturnType<typeof createClientTable>
+
+/** The table `clients`. */
+export function createClientTable(database: Database) {
+  return {
+    async find(id: string): Promise<ClientMetadata | undefined> {
+      if (!isStorable(id)) return undefined
+      const { rows } = await database.query<{ metadata: ClientMetadata }>({
+        name: 'client-find',
+        text: 'select metadata from clients where id = $1',
+        values: [id],
+      })
+      return rows[0]?.metadata
+    },
+
+    async list(): Promise<StoredClient[]> {
+      const { rows } = await database.query<StoredClient>({
+        text: 'select metadata, created_at as "createdAt" from clients order by created_at, id',
+      })
+      return rows
+    },
+
+    /** @returns false when the client_id is taken. */
+    async insert(metadata: ClientMetadata): Promise<boolean> {
+      const { rowCount } = await database.query({
+        text: `insert into clients (id, metadata) values ($1, $2)
+               on conflict on constraint clients_pkey do nothing`,
+        values: [metadata.client_id, JSON.stringify(metadata)],
+      })
+      return rowCount === 1
+    },
+
+    /** @returns false when there is no such client. */
+    async remove(id: string): Promise<boolean> {
+      const { rowCount } = await database.query({
+        text: 'delete from clients where id = $1',
+        values: [id],
+      })
+      return rowCount === 1
+    },
+  }
+}

@@ -1,0 +1,106 @@
+import pg from 'pg'
+import { StorageError } from './storage-error.ts'
+
+/** PostgreSQL 15: the oldest release the tests run on. */
+const oldestServer = 150_000
+
+/** What serves requests: named statements over a pool. */
+export interface Database extends AsyncDisposable {
+  /**
+   * Runs one statement. A `name` makes it a prepared statement of the connection, which PostgreSQL
+   * plans once: the same name must always stand for the same text.
+   */
+  query<Row extends pg.QueryResultRow>(statement: {
+    name?: string
+    text: string
+    values?: unknown[]
+  }): Promise<{ rows: Row[]; rowCount: number }>
+}
+
+/**
+ * Opens a pool and makes sure that something answers it.
+ *
+ * @throws {@link StorageError} `database_unreachable` or `database_unusable`, never with the
+ *   password of the connection string in the message.
+ */
+export async function openDatabase(
+  connectionString: string,
+  { onError, poolSize = 10 }: { onError: (error: Error) => void; poolSize?: number },
+): Promise<Database> {
+  const pool = new pg.Pool({
+    connectionString,
+    max: poolSize,
+    connectionTimeoutMillis: 10_000,
+    application_name: 'holdfast',
+  })
+  // An idle connection that breaks is replaced on the next use; without a listener it would end
+  // the process.
+  pool.on('error', onError)
+  try {
+    const { rows } = await pool.query<{ version: number }>(
+      "select current_setting('server_version_num')::int as version",
+    )
+    const version = rows[0]?.version ?? 0
+    if (version < oldestServer) {
+      throw new StorageError(
+        'database_unusable',
+        `DATABASE_URL is PostgreSQL ${Math.floor(version / 10_000)}; Holdfast needs 15 or newer.`,
+      )
+    }
+  } catch (error) {
+    await pool.end()
+    throw describeConnectionError(error, connectionString)
+  }
+  return {
+    async query(statement) {
+      const { rows, rowCount } = await pool.query(statement)
+      return { rows, rowCount: rowCount ?? 0 }
+    },
+    [Symbol.asyncDispose]: () => pool.end(),
+  }
+}
+
+/** Turns a driver's error into a sentence that names what to change. */
+export function describeConnectionError(error: unknown, connectionString: string): unknown {
+  if (error instanceof StorageError) return error
+  const { code, message } = error as NodeJS.ErrnoException
+  const server = withoutPassword(connectionString)
+  switch (code) {
+    case 'ECONNREFUSED':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'ECONNRESET':
+      return new StorageError(
+        'database_unreachable',
+        `No PostgreSQL answers at ${server} (${code}). Check DATABASE_URL, or unset it to use the embedded one.`,
+        { cause: error },
+      )
+    case '28P01':
+    case '28000':
+      return new StorageError(
+        'database_unusable',
+        `PostgreSQL at ${server} refuses the user or password in DATABASE_URL.`,
+        { cause: error },
+      )
+    case '3D000':
+      return new StorageError(
+        'database_unusable',
+        `PostgreSQL at ${server} has no such database. Create it, or correct DATABASE_URL.`,
+        { cause: error },
+      )
+    default:
+      return new StorageError(
+        'database_unusable',
+        `PostgreSQL at ${server} cannot be used: ${message || code}.`,
+        { cause: error },
+      )
+  }
+}
+
+function withoutPassword(connectionString: string): string {
+  const url = URL.parse(connectionString)
+  return url ? `${url.host}${url.pathname}` : 'the address in DATABASE_URL'
+}

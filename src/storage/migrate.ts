@@ -1,0 +1,81 @@
+import { readdir, readFile } from 'node:fs/promises'
+import createKnex, { type Knex } from 'knex'
+import { StorageError } from './storage-error.ts'
+
+const directory = new URL('../../migrations/', import.meta.url)
+
+// Any number will do, as long as every release uses the same one.
+const advisoryLock = 4_815_162_342
+
+/**
+ * Brings the schema up to this release: every file of `migrations/` that was not applied yet runs,
+ * each in its own transaction, in the order of its name.
+ *
+ * Servers that start at the same time wait for each other and migrate once. A schema that holds a
+ * migration this release does not know is newer than the code: that is a {@link StorageError} with
+ * the code `schema_newer`, and nothing is changed.
+ *
+ * @returns the names of the migrations that were applied now.
+ */
+export async function migrate(connectionString: string): Promise<string[]> {
+  const knex = createKnex({
+    client: 'pg',
+    connection: connectionString,
+    pool: { min: 0, max: 2 },
+    migrations: { migrationSource: sqlFiles },
+  })
+  try {
+    return await underAdvisoryLock(knex, async () => {
+      await refuseNewerSchema(knex)
+      // We hold the advisory lock, so a table lock that is still set was left by a crash.
+      await knex.migrate.forceFreeMigrationsLock()
+      const [, applied] = (await knex.migrate.latest()) as [number, string[]]
+      return applied
+    })
+  } finally {
+    await knex.destroy()
+  }
+}
+
+const sqlFiles: Knex.MigrationSource<string> = {
+  async getMigrations() {
+    return (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort()
+  },
+  getMigrationName: (name) => name,
+  async getMigration(name) {
+    const sql = await readFile(new URL(name, directory), 'utf8')
+    return {
+      up: (knex: Knex) => knex.raw(sql),
+      down: () => Promise.reject(new Error('migrations go forward only')),
+    }
+  },
+}
+
+async function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise<T> {
+  const { client } = knex
+  const connection = await client.acquireConnection()
+  try {
+    await knex.raw('select pg_advisory_lock(?)', [advisoryLock]).connection(connection)
+    try {
+      return await work()
+    } finally {
+      await knex.raw('select pg_advisory_unlock(?)', [advisoryLock]).connection(connection)
+    }
+  } finally {
+    await client.releaseConnection(connection)
+  }
+}
+
+async function refuseNewerSchema(knex: Knex): Promise<void> {
+  if (!(await knex.schema.hasTable('knex_migrations'))) return
+  const known = new Set(await sqlFiles.getMigrations([]))
+  const applied = await knex('knex_migrations').orderBy('id').pluck<string[]>('name')
+  const unknown = applied.filter((name) => !known.has(name))
+  if (unknown.length > 0) {
+    throw new StorageError(
+      'schema_newer',
+      `The database schema is newer than this release of Holdfast (it has ${unknown.join(', ')}). ` +
+        'Run the release that made it, or a later one.',
+    )
+  }
+}

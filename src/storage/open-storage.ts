@@ -1,0 +1,77 @@
+import { mkdir } from 'node:fs/promises'
+import type { AccountStore } from '../accounts/account-store.ts'
+import { createAccountTable } from './account-table.ts'
+import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
+import { startCleanup } from './cleanup.ts'
+import { type ClientTable, createClientTable } from './client-table.ts'
+import { describeConnectionError, openDatabase } from './database.ts'
+import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { migrate } from './migrate.ts'
+import { createReplayTable, type ReplayTable } from './replay-table.ts'
+import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
+import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
+import { StorageError } from './storage-error.ts'
+
+export interface Storage extends AsyncDisposable {
+  readonly accounts: AccountStore
+  readonly artifacts: ArtifactTable
+  readonly clients: ClientTable
+  readonly replays: ReplayTable
+  readonly resourceServers: ResourceServerTable
+  readonly signingKeys: SigningKeyTable
+  /** Names of the migrations that opening has applied. */
+  readonly migrated: readonly string[]
+}
+
+/** Milliseconds between two removals of expired rows. */
+const cleanupInterval = 60_000
+
+/**
+ * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
+ * brought up to this release.
+ *
+ * @throws {@link StorageError}
+ */
+export async function openStorage({
+  databaseUrl,
+  dataFolder,
+  onError,
+}: {
+  databaseUrl: string | undefined
+  dataFolder: string
+  onError: (error: unknown) => void
+}): Promise<Storage> {
+  await using opened = new AsyncDisposableStack()
+  const connectionString =
+    databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
+  const migrated = await migrate(connectionString).catch((error: unknown) => {
+    throw describeConnectionError(error, connectionString)
+  })
+  const database = opened.use(await openDatabase(connectionString, { onError }))
+  const artifacts = createArtifactTable(database)
+  const replays = createReplayTable(database)
+  opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))
+  const open = opened.move()
+  return {
+    accounts: createAccountTable(database),
+    artifacts,
+    replays,
+    clients: createClientTable(database),
+    resourceServers: createResourceServerTable(database),
+    signingKeys: createSigningKeyTable(database),
+    migrated,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+async function openEmbedded(dataFolder: string) {
+  await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
+    throw new StorageError(
+      'data_folder_unusable',
+      `The data folder ${dataFolder} cannot be made (${cause.code}). ` +
+        'Set HOLDFAST_DATA to a folder that can be written.',
+      { cause },
+    )
+  })
+  return startEmbeddedPostgres({ folder: dataFolder })
+}

@@ -1,0 +1,53 @@
+import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
+
+/** An API that access tokens can be made for (RFC 8707). */
+export interface StoredResourceServer {
+  /** The value of the `resource` parameter and of `aud`: an absolute URI without a fragment. */
+  readonly identifier: string
+  readonly name: string | null
+  readonly scopes: readonly string[]
+}
+
+export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
+
+/** The table `resource_servers`. */
+export function createResourceServerTable(database: Database) {
+  return {
+    async find(identifier: string): Promise<StoredResourceServer | undefined> {
+      if (!isStorable(identifier)) return undefined
+      const { rows } = await database.query<StoredResourceServer>({
+        name: 'resource-server-find',
+        text: 'select identifier, name, scopes from resource_servers where identifier = $1',
+        values: [identifier],
+      })
+      return rows[0]
+    },
+
+    async list(): Promise<StoredResourceServer[]> {
+      const { rows } = await database.query<StoredResourceServer>({
+        text: 'select identifier, name, scopes from resource_servers order by identifier',
+      })
+      return rows
+    },
+
+    /** @returns false when the identifier is taken. */
+    async insert({ identifier, name, scopes }: StoredResourceServer): Promise<boolean> {
+      const { rowCount } = await database.query({
+        text: `insert into resource_servers (identifier, name, scopes) values ($1, $2, $3)
+               on conflict on constraint resource_servers_pkey do nothing`,
+        values: [identifier, name, scopes],
+      })
+      return rowCount === 1
+    },
+
+    /** @returns false when there is no such resource server. */
+    async remove(identifier: string): Promise<boolean> {
+      const { rowCount } = await database.query({
+        text: 'delete from resource_servers where identifier = $1',
+        values: [identifier],
+      })
+      return rowCount === 1
+    },
+  }
+}

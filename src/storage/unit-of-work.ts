@@ -1,0 +1,60 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Artifact, ArtifactKey, ArtifactTable } from './artifact-table.ts'
+
+interface UnitOfWork {
+  consumed: ArtifactKey | undefined
+  written: Artifact[]
+}
+
+const current = new AsyncLocalStorage<UnitOfWork>()
+
+/**
+ * The one thing that could not be consumed, because another request had consumed it, it expired,
+ * or it was revoked since it was found.
+ */
+export class AlreadyConsumedError extends Error {
+  override name = 'AlreadyConsumedError'
+  readonly kind: string
+
+  constructor(kind: string) {
+    super(`${kind} was already consumed`)
+    this.kind = kind
+  }
+}
+
+/**
+ * Runs a grant so that what it consumes and what it issues become true together, in one SQL
+ * statement after the grant has succeeded. The engine consumes a code or refresh token early and
+ * can fail later (unknown resource, failing signature, lost connection): then nothing was consumed
+ * and nothing issued, and no connection was held while signatures were made.
+ *
+ * Writes that are not collected here, above all revocations on reuse, are immediate and stay.
+ *
+ * @throws {@link AlreadyConsumedError} for all but one of any number of concurrent uses.
+ */
+export async function asUnitOfWork<T>(table: ArtifactTable, work: () => Promise<T>): Promise<T> {
+  const unit: UnitOfWork = { consumed: undefined, written: [] }
+  const result = await current.run(unit, work)
+  if (unit.consumed || unit.written.length > 0) {
+    const committed = await table.consumeAndWrite(unit.consumed, unit.written)
+    if (!committed) throw new AlreadyConsumedError(unit.consumed?.kind ?? 'artifact')
+  }
+  return result
+}
+
+/** Collects a consumption for the end of the running unit of work, if there is one. */
+export function collectConsumption(key: ArtifactKey): boolean {
+  const unit = current.getStore()
+  if (!unit) return false
+  // One grant consumes one thing; were there ever two, one guard would not cover both.
+  if (unit.consumed) throw new Error('a unit of work consumes one artifact only')
+  unit.consumed = key
+  return true
+}
+
+/** Collects a write for the end of the running unit of work, if there is one. */
+export function collectWrite(artifact: Artifact): boolean {
+  const unit = current.getStore()
+  unit?.written.push(artifact)
+  return unit !== undefined
+}

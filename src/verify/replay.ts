@@ -1,0 +1,127 @@
+/** One-time use of what may be seen once, and the store that keeps it in memory. */
+import { hash, randomBytes } from 'node:crypto'
+
+/**
+ * What became of a mark: it is new, it was there before, or there is no room to remember it.
+ * `full` refuses the request: a store that forgets inside the window would let a replay through.
+ */
+export type ReplayOutcome = 'fresh' | 'replayed' | 'full'
+
+/** Remembers marks until they no longer matter. One atomic operation: look and record. */
+export interface ReplayStore {
+  /** Whether every replica of a service sees the same marks. */
+  readonly shared: boolean
+  /**
+   * Records `key` and says whether it was there.
+   *
+   * @param key - any text; unique to what must not be repeated.
+   * @param expiresAt - seconds since the epoch; the mark must be kept until then.
+   * @param now - seconds since the epoch.
+   */
+  consume(key: string, expiresAt: number, now: number): ReplayOutcome | Promise<ReplayOutcome>
+}
+
+/** Options of {@link createMemoryReplayStore}. */
+export type MemoryReplayOptions = Readonly<{
+  /**
+   * How many live marks are held for certain. All memory is taken at once, 16.4 bytes a mark, and
+   * none later. Default 250,000: three thousand requests a second for 80 seconds.
+   */
+  capacity?: number
+  /** Source of the key that hides from clients where their marks lie. */
+  randomBytes?: (size: number) => Uint8Array
+}>
+
+/** A store in the memory of one process: fast, of fixed size, and gone with the process. */
+export interface MemoryReplayStore extends ReplayStore {
+  readonly shared: false
+  consume(key: string, expiresAt: number, now: number): ReplayOutcome
+  readonly capacity: number
+  /** Size of the table; it never changes. */
+  readonly bytes: number
+}
+
+const slotsPerBucket = 16
+/** Two words of fingerprint and one of expiry. */
+const wordsPerSlot = 3
+const wordsPerBucket = slotsPerBucket * wordsPerSlot
+/** Share of the slots that counts as capacity: above it two buckets may be full by chance. */
+const load = 0.73
+
+/**
+ * Makes a replay store in one typed array.
+ *
+ * Each mark is a 64-bit keyed fingerprint and an expiry, in the emptier of two buckets that the
+ * fingerprint selects. With two choices and 16 slots a bucket overflows only when the whole table
+ * is nearly full, an expired slot is taken again where it lies, and nothing is ever moved, swept or
+ * allocated. Two different marks look equal once in 10^13 at the default capacity; then a client
+ * is asked for a new proof. The key is random, so that nobody can aim at a bucket.
+ *
+ * It does NOT survive a restart and is NOT seen by other processes: use a shared store for
+ * several replicas.
+ *
+ * @example
+ * ```ts
+ * const replay = createMemoryReplayStore({ capacity: 1_000_000 })
+ * replay.consume('key', 1_700_000_060, 1_700_000_000) // 'fresh'
+ * replay.consume('key', 1_700_000_060, 1_700_000_001) // 'replayed'
+ * ```
+ */
+export function createMemoryReplayStore(options: MemoryReplayOptions = {}): MemoryReplayStore {
+  const { capacity = 250_000, randomBytes: random = randomBytes } = options
+  if (!Number.isInteger(capacity) || capacity < 1 || capacity > 100_000_000) {
+    throw new TypeError('capacity must be an integer from 1 to 100,000,000')
+  }
+  const buckets = Math.max(2, Math.ceil(capacity / load / slotsPerBucket))
+  const table = new Uint32Array(buckets * wordsPerBucket)
+  const secret = Buffer.from(random(32)).toString('latin1')
+
+  return Object.freeze({
+    shared: false as const,
+    capacity,
+    bytes: table.byteLength,
+
+    consume(key: string, expiresAt: number, now: number): ReplayOutcome {
+      const digest = hash('sha256', secret + key, 'binary')
+      const low = word(digest, 0)
+      const high = word(digest, 4)
+      const first = (word(digest, 8) % buckets) * wordsPerBucket
+      const second = (word(digest, 12) % buckets) * wordsPerBucket
+
+      let free = -1
+      let mostLeft = 0
+      for (const bucket of first === second ? [first] : [first, second]) {
+        let left = 0
+        let slot = -1
+        for (let at = bucket; at < bucket + wordsPerBucket; at += wordsPerSlot) {
+          if ((table[at + 2] as number) < now) {
+            left++
+            slot = at
+          } else if (table[at] === low && table[at + 1] === high) {
+            return 'replayed'
+          }
+        }
+        if (left > mostLeft) {
+          mostLeft = left
+          free = slot
+        }
+      }
+      if (free === -1) return 'full'
+      table[free] = low
+      table[free + 1] = high
+      // Rounded up, for a mark must not vanish in the last second of its window.
+      table[free + 2] = Math.ceil(expiresAt)
+      return 'fresh'
+    },
+  })
+}
+
+function word(digest: string, at: number): number {
+  return (
+    (digest.charCodeAt(at) |
+      (digest.charCodeAt(at + 1) << 8) |
+      (digest.charCodeAt(at + 2) << 16) |
+      (digest.charCodeAt(at + 3) << 24)) >>>
+    0
+  )
+}

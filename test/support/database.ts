@@ -1,0 +1,50 @@
+import { randomBytes } from 'node:crypto'
+import type { TestFn } from 'ava'
+import pg from 'pg'
+import { migrate } from '../../src/storage/migrate.ts'
+import { openTestCluster } from './cluster.ts'
+
+/** A database that is dropped, connections and all, when it is disposed of. */
+export interface TestDatabase extends AsyncDisposable {
+  readonly url: string
+}
+
+export async function openTestDatabase({ migrated = true } = {}): Promise<TestDatabase> {
+  await using opened = new AsyncDisposableStack()
+  const { connectionString } = opened.use(await openTestCluster())
+  const name = `test_${randomBytes(6).toString('hex')}`
+  await administer(connectionString, `create database ${name}`)
+  opened.defer(() => administer(connectionString, `drop database ${name} with (force)`))
+  const url = new URL(connectionString)
+  url.pathname = `/${name}`
+  if (migrated) await migrate(url.href)
+  const open = opened.move()
+  return { url: url.href, [Symbol.asyncDispose]: () => open.disposeAsync() }
+}
+
+/**
+ * Gives a test file a database of its own. ava wants hooks to be declared before anything is
+ * awaited: the result is filled in when the tests begin.
+ */
+export function useTestDatabase(
+  test: Pick<TestFn, 'serial' | 'after'>,
+  options?: { migrated?: boolean },
+): { readonly url: string } {
+  const database = { url: '' }
+  const opened = new AsyncDisposableStack()
+  test.serial.before(async () => {
+    Object.assign(database, { url: opened.use(await openTestDatabase(options)).url })
+  })
+  test.after.always('drops the database', () => opened.disposeAsync())
+  return database
+}
+
+async function administer(connectionString: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}

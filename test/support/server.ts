@@ -1,0 +1,89 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import type { TestFn } from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { createAccounts } from '../../src/accounts/accounts.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { freePort } from '../../src/http/free-port.ts'
+import { createLog } from '../../src/observability/log.ts'
+import { type RequestedMetadata, registerClient } from '../../src/provider/client-registration.ts'
+import { type RunningServer, startServer } from '../../src/server.ts'
+import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
+import { openTestDatabase } from './database.ts'
+
+export const email = 'ada@example.com'
+export const password = 'correct horse battery staple'
+export const api = 'https://api.example.com'
+
+export interface TestServer extends RunningServer {
+  readonly storage: Storage
+  readonly databaseUrl: string
+  /** Every line the server has logged. */
+  readonly logged: readonly string[]
+  /** Registers a client. Its metadata is that of {@link publicClient} with `changes`. */
+  addClient(changes?: RequestedMetadata): Promise<ClientMetadata>
+}
+
+/** A public client of the code flow with a loopback redirect URI. */
+export const publicClient: RequestedMetadata = {
+  application_type: 'native',
+  redirect_uris: ['http://127.0.0.1/callback'],
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  token_endpoint_auth_method: 'none',
+}
+
+/**
+ * Gives a test file a real server with a database of its own, one account, and the API {@link api}
+ * with the scopes `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
+ * The result is filled in when the tests begin; hooks that use it are declared after it.
+ */
+export function useTestServer(
+  test: Pick<TestFn, 'serial' | 'after'>,
+  environment: Record<string, string> = {},
+): TestServer {
+  const server = {}
+  const opened = new AsyncDisposableStack()
+  test.serial.before(async () => {
+    Object.assign(server, opened.use(await startTestServer(environment)))
+  })
+  test.after.always('closes the server', () => opened.disposeAsync())
+  return server as TestServer
+}
+
+/** The server of {@link useTestServer}, for tests that start and stop their own. */
+export async function startTestServer(
+  environment: Record<string, string> = {},
+): Promise<TestServer> {
+  await using opened = new AsyncDisposableStack()
+  const database = opened.use(await openTestDatabase())
+  const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-data-'))
+  opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
+  const config = parseConfig({
+    HOLDFAST_PORT: String(await freePort()),
+    HOLDFAST_DATA: dataFolder,
+    HOLDFAST_TLS: 'off',
+    DATABASE_URL: database.url,
+    ...environment,
+  })
+  const logged: string[] = []
+  const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
+  const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
+  const server = opened.use(await startServer(config, storage, log))
+  await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
+  await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read', 'write'] })
+  const open = opened.move()
+  return {
+    ...server,
+    storage,
+    databaseUrl: database.url,
+    logged,
+    addClient: (changes = {}) =>
+      registerClient(
+        { ...publicClient, ...changes },
+        { table: storage.clients, validator: server.provider },
+      ),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
