@@ -1,7 +1,9 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { selfSigned } from './self-signed.ts'
+import { tmpdir } from 'node:os'
+import { developmentCertificate } from '../../src/http/development-authority.ts'
 
 export interface RelyingParty {
   /** Where every host name of the relying party is to be found. */
@@ -14,7 +16,9 @@ export interface RelyingParty {
  * origins: https://app.example.
  */
 export async function startRelyingParty(): Promise<RelyingParty> {
-  const server = createServer(await selfSigned('example'), (req, res) => {
+  const folder = await mkdtemp(`${tmpdir()}/holdfast-rp-`)
+  const certificate = await developmentCertificate(folder, ['rp.example', 'app.example'])
+  const server = createServer(certificate, (req, res) => {
     const { pathname, search } = new URL(req.url ?? '/', 'https://rp.example')
     if (pathname === '/callback') {
       res.writeHead(302, { location: `https://app.example/welcome${search}` }).end()
@@ -32,6 +36,7 @@ export async function startRelyingParty(): Promise<RelyingParty> {
       server.closeAllConnections()
       server.close()
       await once(server, 'close')
+      await rm(folder, { recursive: true })
     },
   }
 }
