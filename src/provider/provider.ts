@@ -80,7 +80,7 @@ export function createProvider(options: ProviderOptions): Provider {
         devInteractions: { enabled: false },
         clientCredentials: { enabled: true },
         introspection: { enabled: true, allowedPolicy: mayIntrospect },
-        revocation: { enabled: true },
+        revocation: { enabled: true, allowedPolicy: mayRevoke },
         dPoP: {
           enabled: true,
           nonceSecret: secrets.dpopNonceSecret,
@@ -97,6 +97,7 @@ export function createProvider(options: ProviderOptions): Provider {
           postLogoutSuccessSource: pages.postLogoutSuccessSource,
         },
       },
+      clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
       interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
       cookies: { keys: [secrets.cookieKey] },
@@ -148,6 +149,25 @@ async function mayIntrospect(
   token: { clientId?: string | undefined },
 ): Promise<boolean> {
   return client.clientAuthMethod !== 'none' || token.clientId === client.clientId
+}
+
+/** A client may end its own tokens; of others it is told what it is told of unknown ones. */
+async function mayRevoke(
+  _ctx: KoaContextWithOIDC,
+  client: { clientId: string },
+  token: { clientId?: string | undefined },
+): Promise<boolean> {
+  return token.clientId === client.clientId
+}
+
+/** Scripts may call from where a public client's redirects go: that is where such an app lives. */
+function mayCallFrom(
+  _ctx: KoaContextWithOIDC,
+  origin: string,
+  client: { clientAuthMethod?: string | undefined; redirectUris?: readonly string[] | undefined },
+): boolean {
+  if (client.clientAuthMethod !== 'none') return false
+  return (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin)
 }
 
 async function refuseLongAssertion(claims: { exp?: number }): Promise<void> {
