@@ -49,9 +49,18 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(errorPages({ render: views.error }))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
-  const formKey = secrets.formTokenKey
-  const pages = { provider, accounts, views, publicOrigin: issuer, formKey }
-  provider.use(createInteractionRouter(pages).routes())
+  const interactions = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+    resourceWords: async (identifier) => {
+      const name = (await storage.resourceServers.find(identifier))?.name
+      return name ? { name } : undefined
+    },
+  })
+  provider.use(interactions.routes())
   return provider
 }
 

@@ -2,6 +2,7 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
+import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
@@ -99,7 +100,10 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
-      interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+      interactions: {
+        policy: createInteractionPolicy(),
+        url: (_ctx, { uid }) => `/interaction/${uid}`,
+      },
       cookies: { keys: [secrets.cookieKey] },
 
       responseTypes: ['code'],
