@@ -1,5 +1,5 @@
+import { decodeBase64url } from './lib/base64url.ts'
 import { TokenBindingError } from './lib/token-binding-error.ts'
-import { decodeBase64url } from './lib/token-binding-message.ts'
 import {
   fieldValues,
   parseTokenBindingId,

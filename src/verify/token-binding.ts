@@ -1,3 +1,4 @@
+import { decodeBase64url } from './lib/base64url.ts'
 import { TokenBindingError } from './lib/token-binding-error.ts'
 import {
   checkKeyEncoding,
@@ -5,10 +6,9 @@ import {
   keyParametersOf,
   makeTokenBindingId,
   type TokenBindingId,
-  verifySignature,
+  verifyTokenBindingSignature,
 } from './lib/token-binding-key.ts'
 import {
-  decodeBase64url,
   decodeTokenBindingMessage,
   parseTokenBindingMessage,
   type TokenBindingStruct,
@@ -108,7 +108,13 @@ export function verifyTokenBinding(
 function evaluate(binding: TokenBindingStruct, ekm: Uint8Array): TokenBindingId | undefined {
   const keyParameters = keyParametersOf(binding.id)
   if (keyParameters === undefined) return undefined
-  return verifySignature(binding.type, keyParameters, binding.id, binding.signature, ekm)
+  return verifyTokenBindingSignature(
+    binding.type,
+    keyParameters,
+    binding.id,
+    binding.signature,
+    ekm,
+  )
 }
 
 function countBindings(bindings: readonly TokenBindingStruct[]): { provided: TokenBindingStruct } {

@@ -1,4 +1,6 @@
-import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto'
+import { createPublicKey, hash, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { RecentMap } from './recent-map.ts'
+import { verifySignature } from './signature.ts'
 import { TokenBindingError } from './token-binding-error.ts'
 
 /** Token Binding Key Parameters by their registered names (RFC 8471 section 6.1). */
@@ -41,27 +43,23 @@ interface ImportedKey {
 
 /*
  * Importing a key costs half as much as verifying with it, and a client keeps its key over many
- * connections. Two generations bound the memory: when the young one is full it becomes the old
- * one, and what the old one held and nobody asked for is gone. Only keys that have verified a
- * signature enter, so that a flood of invented keys costs the flooder a signature each.
+ * connections. Only keys that have verified a signature enter, so that a flood of invented keys
+ * costs the flooder a signature each.
  */
-const generationSize = 2048
-let young = new Map<string, ImportedKey>()
-let old = new Map<string, ImportedKey>()
+const knownKeys = new RecentMap<ImportedKey>(2048)
 
-function remember(key: ImportedKey): void {
-  if (young.size >= generationSize) {
-    old = young
-    young = new Map()
-  }
-  young.set(key.name.id, key)
-}
+/** The JSON Web Signature algorithm that is the signature of RFC 8471 section 3.3. */
+const algorithms = {
+  'rsa2048_pkcs1.5': 'RS256',
+  rsa2048_pss: 'PS256',
+  ecdsap256: 'ES256',
+} as const satisfies Record<KeyParameters, string>
 
 /**
  * Checks one signature and gives the ID of its key; throws where the key or the signature is bad.
  * RFC 8471 section 3.3: signed are the type, the key parameters and the exported keying material.
  */
-export function verifySignature(
+export function verifyTokenBindingSignature(
   type: number,
   keyParameters: KeyParameters,
   idBytes: Buffer,
@@ -69,93 +67,54 @@ export function verifySignature(
   ekm: Uint8Array,
 ): TokenBindingId {
   const id = idBytes.toString('base64url')
-  const known = young.get(id)
-  const key = known ?? old.get(id) ?? importKey(id, idBytes, keyParameters)
+  const known = knownKeys.get(id)
+  const key = known ?? importKey(id, idBytes, keyParameters)
 
   const signed = Buffer.allocUnsafe(2 + ekm.length)
   signed[0] = type
   signed[1] = keyParametersNumber(keyParameters)
   signed.set(ekm, 2)
 
-  if (signatureIsValid(keyParameters, key.publicKey, signed, signature) !== true) {
+  if (!isValid(algorithms[keyParameters], key.publicKey, signed, signature)) {
     throw new TokenBindingError(
       'invalid_signature',
       `signature of the Token Binding of type ${type} is not valid on this connection`,
     )
   }
-  if (known === undefined) remember(key)
+  if (known === undefined) knownKeys.set(id, key)
   return key.name
 }
 
-function signatureIsValid(
-  keyParameters: KeyParameters,
-  key: KeyObject,
-  signed: Buffer,
-  signature: Buffer,
-): boolean {
+function isValid(alg: string, key: KeyObject, signed: Buffer, signature: Buffer): boolean {
   try {
-    switch (keyParameters) {
-      case 'ecdsap256':
-        return signature.length === 64 && verify('sha256', signed, key, toDer(signature))
-      case 'rsa2048_pss':
-        return verify(
-          'sha256',
-          signed,
-          { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 },
-          signature,
-        )
-      case 'rsa2048_pkcs1.5':
-        return verify('sha256', signed, key, signature)
-    }
+    return verifySignature(alg, key, signed, signature)
   } catch {
     // OpenSSL could not even compute it.
     return false
   }
 }
 
-/** R || S as an ECDSA-Sig-Value: Node is a third slower on the raw form (`ieee-p1363`). */
-function toDer(signature: Buffer): Buffer {
-  const der = Buffer.allocUnsafe(72)
-  let end = writeDerInteger(der, 2, signature, 0)
-  end = writeDerInteger(der, end, signature, 32)
-  der[0] = 0x30
-  der[1] = end - 2
-  return der.subarray(0, end)
-}
-
-function writeDerInteger(der: Buffer, at: number, source: Buffer, offset: number): number {
-  let start = offset
-  const last = offset + 31
-  while (start < last && source[start] === 0) start += 1
-  const negative = source.readUInt8(start) >= 0x80
-  const length = last - start + 1 + (negative ? 1 : 0)
-  let position = at
-  der[position++] = 0x02
-  der[position++] = length
-  if (negative) der[position++] = 0
-  return position + source.copy(der, position, start, last + 1)
-}
-
 function importKey(id: string, idBytes: Buffer, keyParameters: KeyParameters): ImportedKey {
-  const encoded = publicKeyDer(keyParameters, idBytes)
+  const key = publicJwk(keyParameters, idBytes)
   let publicKey: KeyObject
   try {
-    publicKey = createPublicKey({ key: encoded, format: 'der', type: 'spki' })
+    publicKey = createPublicKey({ key, format: 'jwk' })
   } catch (cause) {
     throw malformedKey('a point on the curve', cause)
   }
   return { name: makeTokenBindingId(id, idBytes, keyParameters), publicKey }
 }
 
-const ecPrefix = Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex')
-const rsaAlgorithm = Buffer.from('300d06092a864886f70d0101010500', 'hex')
-
-/** The key inside an ID as SubjectPublicKeyInfo; throws unless it is encoded the one right way. */
-function publicKeyDer(keyParameters: KeyParameters, idBytes: Buffer): Buffer {
-  if (keyParameters === 'ecdsap256') return Buffer.concat([ecPrefix, ecPoint(idBytes)])
+/** The key inside an ID; throws unless it is encoded the one way that its key parameters allow. */
+function publicJwk(keyParameters: KeyParameters, idBytes: Buffer): JsonWebKey {
+  if (keyParameters === 'ecdsap256') {
+    const point = ecPoint(idBytes)
+    const x = point.toString('base64url', 0, 32)
+    const y = point.toString('base64url', 32)
+    return { kty: 'EC', crv: 'P-256', x, y }
+  }
   const { modulus, exponent } = rsaKey(idBytes)
-  const key = derValue(0x30, derUnsigned(modulus), derUnsigned(exponent))
-  return derValue(0x30, rsaAlgorithm, derValue(0x03, Buffer.of(0), key))
+  return { kty: 'RSA', n: modulus.toString('base64url'), e: exponent.toString('base64url') }
 }
 
 /** Throws unless the key inside an ID has the one form that its key parameters allow. */
@@ -196,16 +155,6 @@ function rsaKey(idBytes: Buffer): { modulus: Buffer; exponent: Buffer } {
     throw malformedKey('an odd exponent between 3 and 2^256')
   }
   return { modulus, exponent }
-}
-
-function derUnsigned(value: Buffer): Buffer {
-  return value.readUInt8(0) >= 0x80 ? derValue(0x02, Buffer.of(0), value) : derValue(0x02, value)
-}
-
-function derValue(tag: number, ...parts: Buffer[]): Buffer {
-  const length = parts.reduce((sum, part) => sum + part.length, 0)
-  const header = length < 0x80 ? [tag, length] : [tag, 0x82, length >> 8, length & 0xff]
-  return Buffer.concat([Buffer.from(header), ...parts])
 }
 
 function malformedKey(expected: string, cause?: unknown): TokenBindingError {

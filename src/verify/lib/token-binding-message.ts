@@ -1,3 +1,4 @@
+import { decodeBase64url } from './base64url.ts'
 import { TokenBindingError } from './token-binding-error.ts'
 
 /*
@@ -17,13 +18,6 @@ export interface TokenBindingStruct {
 
 /** A message holds at most 2^16-1 bytes after its length word: 87,383 characters. */
 const longestMessage = Math.ceil(((2 + 0xffff) * 4) / 3)
-
-/** Text to bytes, or nothing where the text is not the one canonical base64url form of them. */
-export function decodeBase64url(text: string): Buffer | undefined {
-  const bytes = Buffer.from(text, 'base64url')
-  // Buffer skips what it does not know: padding, whitespace, "+", and spare bits at the end.
-  return bytes.toString('base64url') === text ? bytes : undefined
-}
 
 export function decodeTokenBindingMessage(text: string): Buffer {
   if (text.length > longestMessage) {
