@@ -110,7 +110,7 @@ export class TokenBindingAgent extends Agent {
   #bind(socket: TLSSocket, options: RequestOptions, finish: (error: Error | null) => void): void {
     if (socket.destroyed) return
     const bind = async () => {
-      const facts = rememberNegotiated(socket)
+      const facts = rememberNegotiated('client', socket)
       if (facts === undefined) return
       const domain = registeredDomain(options.host ?? 'localhost')
       const key = await this.#keys.keyFor(domain, facts.negotiated)

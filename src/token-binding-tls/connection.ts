@@ -1,5 +1,5 @@
 import type { TLSSocket } from 'node:tls'
-import { type KeyParameters, takeNegotiated } from './native.ts'
+import { type KeyParameters, type Role, takeNegotiated } from './native.ts'
 
 /** What a connection negotiated, and the keying material that its messages are signed over. */
 export interface NegotiatedTokenBinding {
@@ -28,9 +28,12 @@ export function tokenBindingOf(socket: object): NegotiatedTokenBinding | undefin
 }
 
 /** Asks the native part about a connection whose handshake is done, and keeps the answer. */
-export function rememberNegotiated(socket: TLSSocket): NegotiatedTokenBinding | undefined {
+export function rememberNegotiated(
+  role: Role,
+  socket: TLSSocket,
+): NegotiatedTokenBinding | undefined {
   const ekm = exportTokenBindingKeyingMaterial(socket)
-  const negotiated = takeNegotiated(ekm)
+  const negotiated = takeNegotiated(role, ekm)
   if (negotiated === undefined) return undefined
   const value = Object.freeze({ negotiated, ekm })
   Object.defineProperty(socket, tokenBinding, { value })

@@ -18,7 +18,7 @@ interface Native {
   beginCapture(): void
   cancelCapture(): void
   endCapture(isClient: boolean, tls13: boolean, parameters: Uint8Array): number
-  take(ekm: Uint8Array): number
+  take(isClient: boolean, ekm: Uint8Array): number
   waiting(): number
 }
 
@@ -78,8 +78,10 @@ export function isAvailable(): boolean {
   }
 }
 
+export type Role = 'server' | 'client'
+
 export interface Negotiation {
-  readonly role: 'server' | 'client'
+  readonly role: Role
   /** A client's order of preference; a server follows the client's. */
   readonly keyParameters: readonly KeyParameters[]
   readonly tls13Draft: boolean
@@ -109,9 +111,9 @@ export function equipContexts<T>(create: () => T, negotiation: Negotiation): T {
   return created
 }
 
-/** What the connection with this keying material has negotiated; asked once. */
-export function takeNegotiated(ekm: Uint8Array): KeyParameters | undefined {
-  const number = loadNative().take(ekm)
+/** What this end of the connection with this keying material has negotiated; asked once. */
+export function takeNegotiated(role: Role, ekm: Uint8Array): KeyParameters | undefined {
+  const number = loadNative().take(role === 'client', ekm)
   // RFC 8472 section 4 has a client end the handshake with an alert; OpenSSL tells too late.
   if (number === -2) {
     throw new TokenBindingTlsError(

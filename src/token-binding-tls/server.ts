@@ -42,7 +42,7 @@ export function equip<S extends Server>(create: () => S, options: EquipOptions =
   // Before the listener that begins to read HTTP.
   server.prependListener('secureConnection', (socket) => {
     try {
-      rememberNegotiated(socket)
+      rememberNegotiated('server', socket)
     } catch (error) {
       socket.destroy(error instanceof Error ? error : undefined)
     }

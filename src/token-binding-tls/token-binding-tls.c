@@ -477,21 +477,23 @@ static int32_t result_of(const state_t *state) {
 }
 
 /*
- * take(ekm: Uint8Array): the key parameters that the connection with this keying material has
- * negotiated, once; -1 for nothing; -2 for a server that chose without the extended master secret.
+ * take(isClient, ekm: Uint8Array): the key parameters that the connection with this keying material
+ * has negotiated, once; -1 for nothing; -2 for a server that chose without the extended master
+ * secret. The keying material is that of both ends, which may both be in this thread.
  */
 static napi_value take(napi_env env, napi_callback_info info) {
-  size_t argument_count = 1;
-  napi_value argument;
+  size_t argument_count = 2;
+  napi_value arguments[2];
+  bool client;
   napi_typedarray_type type;
   size_t length;
   void *wanted;
 
-  if (napi_get_cb_info(env, info, &argument_count, &argument, NULL, NULL) != napi_ok ||
-      argument_count != 1 ||
-      napi_get_typedarray_info(env, argument, &type, &length, &wanted, NULL, NULL) != napi_ok ||
+  if (napi_get_cb_info(env, info, &argument_count, arguments, NULL, NULL) != napi_ok ||
+      argument_count != 2 || napi_get_value_bool(env, arguments[0], &client) != napi_ok ||
+      napi_get_typedarray_info(env, arguments[1], &type, &length, &wanted, NULL, NULL) != napi_ok ||
       type != napi_uint8_array || length != EKM_LENGTH) {
-    return throw(env, "take(ekm) was called with something else than 32 bytes");
+    return throw(env, "take(isClient, ekm) was called with something else");
   }
 
   int32_t result = NOTHING_CHOSEN;
@@ -499,6 +501,7 @@ static napi_value take(napi_env env, napi_callback_info info) {
   for (state_t *state = list; state != NULL; state = state->next) {
     /* An SSL belongs to its thread; one that is still shaking hands has no keying material. */
     if (!pthread_equal(state->thread, pthread_self()) || SSL_in_init(state->ssl)) continue;
+    if (state->role != (client ? CLIENT : SERVER)) continue;
     if (!has_ekm(state->ssl, wanted)) continue;
     result = result_of(state);
     list_unlink(state);
