@@ -20,7 +20,7 @@ import {
 } from '../../src/token-binding-tls/index.ts'
 import { signTokenBindingMessage } from '../../src/token-binding-tls/message.ts'
 import { equipContexts, type KeyParameters } from '../../src/token-binding-tls/native.ts'
-import { certificate, echo, fetchProof, listen, skipped } from './support.ts'
+import { certificate, echo, fetchProof, keepSessions, listen, skipped } from './support.ts'
 
 const test = skipped ? anyTest.skip : anyTest
 
@@ -147,32 +147,15 @@ test('refuses to renegotiate', async (t) => {
 
 // Resumption: RFC 8472 section 4
 
-interface Resumption {
-  readonly name: string
-  readonly server?: https.ServerOptions
-  readonly prepare?: (server: https.Server) => void
-}
+const ways = [
+  { name: 'by ticket', options: {} },
+  { name: 'by session id', options: { secureOptions: constants.SSL_OP_NO_TICKET } },
+]
 
-const byTicket: Resumption = { name: 'by ticket' }
-const bySessionId: Resumption = {
-  name: 'by session id',
-  server: { secureOptions: constants.SSL_OP_NO_TICKET },
-  prepare(server) {
-    const sessions = new Map<string, Buffer>()
-    server.on('newSession', (id: Buffer, data: Buffer, callback: () => void) => {
-      sessions.set(id.toString('hex'), data)
-      callback()
-    })
-    server.on('resumeSession', (id: Buffer, callback: (e: null, data: Buffer | null) => void) => {
-      setImmediate(callback, null, sessions.get(id.toString('hex')) ?? null)
-    })
-  },
-}
-
-for (const { name, server: options, prepare } of [byTicket, bySessionId]) {
+for (const { name, options } of ways) {
   test(`negotiates anew on a session that is resumed ${name}`, async (t) => {
     const server = equip(() => https.createServer({ ...certificate, ...options }))
-    prepare?.(server)
+    keepSessions(server)
     const port = await listen(t, server)
     const seen = negotiatedBy(server)
 

@@ -68,6 +68,18 @@ export async function listen(t: ExecutionContext, server: Server): Promise<numbe
   return (server.address() as AddressInfo).port
 }
 
+/** A place for sessions by id, without which Node resumes by ticket only; it answers late. */
+export function keepSessions(server: Server): void {
+  const sessions = new Map<string, Buffer>()
+  server.on('newSession', (id: Buffer, data: Buffer, callback: () => void) => {
+    sessions.set(id.toString('hex'), data)
+    callback()
+  })
+  server.on('resumeSession', (id: Buffer, callback: (e: null, data: Buffer | null) => void) => {
+    setImmediate(callback, null, sessions.get(id.toString('hex')) ?? null)
+  })
+}
+
 /** Every name is this machine. */
 export const lookup: LookupFunction = (_host, options, callback) => {
   if (options.all) callback(null, [{ address: '127.0.0.1', family: 4 }])
