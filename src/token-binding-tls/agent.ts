@@ -215,6 +215,10 @@ function urlOf(request: ClientRequest, { host, port }: RequestOptions): string {
  */
 function placeHeader(request: PendingRequest, message: string): void {
   const head = request._header
+  // RFC 8473 section 2: one header field, and the agent's.
+  if (request.hasHeader('Sec-Token-Binding') || /^Sec-Token-Binding:/im.test(head ?? '')) {
+    throw new TokenBindingTlsError('header_not_placed', 'the request has a Sec-Token-Binding field')
+  }
   if (!head) {
     request.setHeader('Sec-Token-Binding', message)
     return

@@ -170,6 +170,14 @@ test('an aborted request leaves a usable agent', async (t) => {
   t.truthy((await fetchProof(url, { agent })).proof)
 })
 
+test('fails a request that brings a message of its own', async (t) => {
+  const port = await serve(t)
+  const url = `https://localhost:${port}/`
+  for (const headers of [{ 'sec-token-binding': 'x' }, ['Host', 'x', 'Sec-Token-Binding', 'x']]) {
+    await t.throwsAsync(fetch(url, { agent: makeAgent(t), headers }), { code: 'header_not_placed' })
+  }
+})
+
 test('refuses kinds of keys that are none', (t) => {
   const keyParameters = ['ecdsap384' as KeyParameters]
   t.throws(() => new TokenBindingAgent({ keyParameters }), { instanceOf: TypeError })

@@ -162,10 +162,11 @@ for (const [name, priorities, options] of [
 
 // The agent against a server that is not ours
 
+const files = [join(folder, 'certificate.pem'), join(folder, 'key.pem')] as const
+writeFileSync(files[0], certificate.cert)
+writeFileSync(files[1], certificate.key)
+
 async function startServer(t: ExecutionContext, priorities: string, answer: string) {
-  const files = [join(folder, 'certificate.pem'), join(folder, 'key.pem')] as const
-  writeFileSync(files[0], certificate.cert)
-  writeFileSync(files[1], certificate.key)
   const child = spawn(peer, ['server', priorities, answer, ...files])
   t.teardown(() => child.kill())
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
