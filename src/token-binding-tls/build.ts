@@ -1,15 +1,19 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { platformName } from './native.ts'
 
 /*
  * Compiles the native part with one call of the C compiler: no node-gyp, no Python, no network.
- * CC names another compiler, CFLAGS adds to its arguments.
+ * CC names another compiler, CFLAGS adds to its arguments. With --prebuild the result goes where
+ * the published package has it; made on an old glibc, it runs on the newer ones.
  */
 
 const folder = new URL('.', import.meta.url)
 const source = fileURLToPath(new URL('token-binding-tls.c', folder))
-const output = fileURLToPath(new URL('build/token-binding-tls.node', folder))
+const isPrebuild = process.argv.includes('--prebuild')
+const target = new URL(isPrebuild ? `prebuilds/${platformName()}/` : 'build/', folder)
+const output = fileURLToPath(new URL('token-binding-tls.node', target))
 const headers = fileURLToPath(
   new URL('include/', import.meta.resolve('node-api-headers/package.json')),
 )
@@ -21,7 +25,7 @@ const linking =
     : // OpenSSL keeps pointers to the callbacks: the library must stay where it is.
       ['-shared', '-Wl,-z,nodelete', '-Wl,-z,relro', '-Wl,-z,now', '-ldl', '-pthread']
 
-mkdirSync(new URL('build/', folder), { recursive: true })
+mkdirSync(target, { recursive: true })
 const { status, error } = spawnSync(
   compiler,
   [

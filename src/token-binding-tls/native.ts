@@ -27,7 +27,8 @@ const fileName = 'token-binding-tls.node'
 /** Beside this file in a checkout; one folder up from the compiled file in the package. */
 const folders = [new URL('./', import.meta.url), new URL('../', import.meta.url)]
 
-function platformName(): string {
+/** What a prebuilt native part is for: Node-API makes it one for all versions of Node. */
+export function platformName(): string {
   const { platform, arch } = process
   return platform === 'linux' && isMusl() ? `linux-musl-${arch}` : `${platform}-${arch}`
 }
@@ -51,7 +52,8 @@ export function loadNative(): Native {
     throw new TokenBindingTlsError(
       'not_built',
       `Token Binding over TLS is configured, but its native part is not built for ${name}. ` +
-        'Run "npm run build:native" (it needs gcc and nothing else), or switch Token Binding off.',
+        'Run "npm run build:native" in the repository (it needs gcc and nothing else), ' +
+        'or switch Token Binding off.',
     )
   }
   try {

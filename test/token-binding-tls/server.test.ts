@@ -19,7 +19,11 @@ import {
   tokenBindingOf,
 } from '../../src/token-binding-tls/index.ts'
 import { signTokenBindingMessage } from '../../src/token-binding-tls/message.ts'
-import { equipContexts, type KeyParameters } from '../../src/token-binding-tls/native.ts'
+import {
+  equipContexts,
+  type KeyParameters,
+  platformName,
+} from '../../src/token-binding-tls/native.ts'
 import { certificate, echo, fetchProof, keepSessions, listen, skipped } from './support.ts'
 
 const test = skipped ? anyTest.skip : anyTest
@@ -285,10 +289,7 @@ anyTest('says why the native part cannot be loaded', async (t) => {
 
 test('loads the native part from a prebuild', async (t) => {
   const { folder, load } = await copyOfThePackage(t)
-  const { glibcVersionRuntime } = (process.report.getReport() as { header: Record<string, string> })
-    .header
-  const musl = process.platform === 'linux' && !glibcVersionRuntime ? '-musl' : ''
-  const prebuild = join(folder, 'prebuilds', `${process.platform}${musl}-${process.arch}`)
+  const prebuild = join(folder, 'prebuilds', platformName())
   await mkdir(prebuild, { recursive: true })
   await copyFile(
     new URL('../../src/token-binding-tls/build/token-binding-tls.node', import.meta.url),
