@@ -46,7 +46,7 @@ export function headerValues(headers: RequestHeaders, name: string): string[] {
 }
 
 function isRaw(headers: RequestHeaders): headers is readonly string[] {
-  return Array.isArray(headers)
+  return Array.isArray(headers) && typeof headers[0] === 'string'
 }
 
 /**

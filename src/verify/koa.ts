@@ -11,7 +11,8 @@ export type KoaContext = {
   state: { auth?: Verified | undefined }
   status: number
   body: unknown
-  request: { body?: unknown }
+  /** Body parsers put what they have read into its `body`. */
+  request: object
   set(headers: Record<string, string | string[]>): void
 }
 
@@ -44,9 +45,9 @@ export function koaVerify(verifier: Verifier, options: AdapterOptions<KoaContext
 
   async function verify(context: KoaContext, next: Next): Promise<void> {
     const { method, rawHeaders, socket } = context.req
-    const { body } = context.request
+    const { body } = context.request as { body?: unknown }
     const request = { method, rawHeaders, socket, body, url: context.originalUrl }
-    const admission = await admit(verifier, nodeRequest(request, options.facts?.(context)))
+    const admission = await admit(verifier, nodeRequest(request, await options.facts?.(context)))
     await proceed(context, next, admission)
   }
 

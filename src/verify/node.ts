@@ -25,7 +25,7 @@ export type NodeResponse = {
 /** Options of the adapters for requests of type `R`. */
 export type AdapterOptions<R> = Readonly<{
   /** Facts that only the application knows, such as a verified Token Binding. */
-  facts?: (request: R) => Facts
+  facts?: (request: R) => Facts | Promise<Facts>
 }>
 
 type CertificateSocket = { getPeerX509Certificate(): { raw: Uint8Array } | undefined }
@@ -83,7 +83,7 @@ export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
     requirements: Requirements = {},
   ) => {
     return async (request: Req, response: Res): Promise<void> => {
-      const admission = await admit(verifier, nodeRequest(request, options.facts?.(request)))
+      const admission = await admit(verifier, nodeRequest(request, await options.facts?.(request)))
       const further = admission.answer
         ? admission
         : await admitFurther(verifier, admission.auth, requirements)

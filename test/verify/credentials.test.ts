@@ -20,6 +20,7 @@ test('reads the Authorization header in any case and form', (t) => {
   t.deepEqual(get({ authorization: ['BEARER abc'] }), bearer)
   t.deepEqual(get(new Headers({ Authorization: 'Bearer abc' })), bearer)
   t.deepEqual(get(new Map([['Authorization', 'Bearer abc']])), bearer)
+  t.deepEqual(get([['Authorization', 'Bearer abc']]), bearer)
   t.deepEqual(get(['Authorization', 'dpop abc']), { ...bearer, scheme: 'DPoP' })
 })
 
