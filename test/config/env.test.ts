@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import test from 'ava'
+import { useFolder } from '../support/folder.ts'
 
 const run = promisify(execFile)
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-env-'))
-test.after.always('removes the folder', () => rm(folder, { recursive: true, force: true }))
+const folder = useFolder(test)
 
 const script = `
   import { readConfig } from ${JSON.stringify(new URL('../../src/config/env.ts', import.meta.url))}

@@ -1,12 +1,11 @@
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
 import { deriveSecrets, readOrMakeSecret } from '../../src/config/secret.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
+import { useFolder } from '../support/folder.ts'
 
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-secret-'))
-test.after.always('removes the folder', () => rm(folder, { recursive: true, force: true }))
+const folder = useFolder(test)
 
 let folders = 0
 /** A data folder that is not there yet. */
