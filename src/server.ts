@@ -12,7 +12,7 @@ import { securityHeaders } from './http/security-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
-import { logEngineEvents } from './observability/events.ts'
+import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import type { Log } from './observability/log.ts'
 import { createProvider } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
@@ -49,9 +49,18 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(errorPages({ render: views.error }))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
-  const formKey = secrets.formTokenKey
-  const pages = { provider, accounts, views, publicOrigin: issuer, formKey }
-  provider.use(createInteractionRouter(pages).routes())
+  const interactions = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+    resourceWords: async (identifier) => {
+      const name = (await storage.resourceServers.find(identifier))?.name
+      return name ? { name } : undefined
+    },
+  })
+  provider.use(interactions.routes())
   return provider
 }
 
@@ -66,6 +75,7 @@ export async function startServer(
 ): Promise<RunningServer> {
   const provider = await createIdentityProvider(config, storage)
   logEngineEvents(provider, log)
+  logBearerClients(await storage.clients.list(), log)
   const listening = await listen(provider.callback(), config)
   return {
     issuer: config.issuer,

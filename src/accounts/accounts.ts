@@ -36,6 +36,7 @@ export interface Accounts {
 export interface AccountsOptions {
   store: AccountStore
   cost?: PasswordCost
+  verify?: typeof verifyPassword
   randomUUID?: () => string
   now?: () => number
 }
@@ -43,6 +44,7 @@ export interface AccountsOptions {
 export function createAccounts({
   store,
   cost = PASSWORD_COST,
+  verify = verifyPassword,
   randomUUID = nodeRandomUUID,
   now = Date.now,
 }: AccountsOptions): Accounts {
@@ -73,7 +75,7 @@ export function createAccounts({
       if (isOverlong(password)) return undefined
       const found = await findByTypedEmail(email)
       // The work is the same whoever is asked for: the time taken does not tell which emails exist.
-      const correct = await verifyPassword(found?.passwordHash ?? decoy, password)
+      const correct = await verify(found?.passwordHash ?? decoy, password)
       if (!found || !correct || found.account.disabled) return undefined
       if (needsRehash(found.passwordHash, cost)) {
         const rehashed = await hashPassword(password, cost)

@@ -9,11 +9,17 @@ export interface KeyPair {
 /** A DPoP proof (RFC 9449 section 4.2) made by hand, so that it can be made wrong. */
 export async function makeProof(
   { publicKey, privateKey }: KeyPair,
-  { method, url, accessToken }: { method: string; url: string; accessToken?: string },
+  {
+    method,
+    url,
+    accessToken,
+    iat,
+    nonce,
+  }: { method: string; url: string; accessToken?: string; iat?: number; nonce?: string },
 ): Promise<string> {
   const ath = accessToken && { ath: hash('sha256', accessToken, 'base64url') }
-  return new SignJWT({ htm: method, htu: url, jti: randomUUID(), ...ath })
+  return new SignJWT({ htm: method, htu: url, jti: randomUUID(), ...ath, ...(nonce && { nonce }) })
     .setProtectedHeader({ typ: 'dpop+jwt', alg: 'ES256', jwk: await exportJWK(publicKey) })
-    .setIssuedAt()
+    .setIssuedAt(iat)
     .sign(privateKey)
 }

@@ -1,35 +1,28 @@
 export interface BindingWords {
   bound: boolean
+  label: string
   sentence: string
 }
 
-const WORDS: Record<string, BindingWords> = {
-  dpop: {
-    bound: true,
-    sentence: 'Its access is locked to a private key it holds (DPoP). A stolen copy is useless.',
-  },
-  mtls: {
-    bound: true,
-    sentence: 'Its access is locked to its TLS certificate. A stolen copy is useless.',
-  },
-  'token-binding': {
-    bound: true,
-    sentence:
-      'Its access is locked to its TLS connection key (Token Binding). A stolen copy is useless.',
-  },
-}
+const bound = (key: string): BindingWords => ({
+  bound: true,
+  label: 'Locked to a key',
+  sentence: `What it receives works only with ${key}. A stolen copy opens nothing.`,
+})
+
+const WORDS = new Map<unknown, BindingWords>([
+  ['dpop', bound('a private key that it keeps')],
+  ['mtls', bound('the private key of its certificate')],
+  ['token-binding', bound('the private key of its connections')],
+])
 
 const BEARER: BindingWords = {
   bound: false,
-  sentence: 'Its access is not locked to a key. Whoever gets hold of a copy can use it as you.',
+  label: 'Warning: not locked to a key',
+  sentence: 'Whoever gets a copy of what it receives can use it as you until it expires.',
 }
 
 /** How a client's tokens are held, in words. What is not known to be bound is called unbound. */
 export function bindingWords(bindingMethod: unknown): BindingWords {
-  return (
-    (typeof bindingMethod === 'string' &&
-      Object.hasOwn(WORDS, bindingMethod) &&
-      WORDS[bindingMethod]) ||
-    BEARER
-  )
+  return WORDS.get(bindingMethod) ?? BEARER
 }

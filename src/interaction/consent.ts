@@ -1,18 +1,17 @@
 import type { Provider } from 'oidc-provider'
 import { PageError } from '../http/page-error.ts'
-import type { Interaction } from './current-interaction.ts'
-import { claimWords, scopeWords } from './scope-words.ts'
+import { expiredInteraction, type Interaction } from './current-interaction.ts'
+import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from './scope-words.ts'
 
-/** What a client asks for and has not been given, as oidc-provider's consent prompt found it. */
-export interface MissingConsent {
-  scopes: string[]
-  claims: string[]
-  resources: { indicator: string; scopes: string[] }[]
+export interface Consent {
+  scopes: readonly string[]
+  claims: readonly string[]
+  resources: readonly { indicator: string; scopes: readonly string[] }[]
 }
 
 export interface ConsentLine {
   words: string
-  /** The name on the wire, where our words do not say what it is. */
+  /** The name on the wire, where our words cannot stand alone. */
   code?: string
 }
 
@@ -22,6 +21,8 @@ export interface ConsentSection {
   lines: ConsentLine[]
 }
 
+type Grant = InstanceType<Provider['Grant']>
+
 const REASONS = new Set([
   'consent_prompt',
   'native_client_prompt',
@@ -30,7 +31,9 @@ const REASONS = new Set([
   'rs_scopes_missing',
 ])
 
-export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): MissingConsent {
+/** What the client asks for and has not been granted, as oidc-provider's consent prompt found it. */
+export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Consent {
+  if (prompt.name !== 'consent') throw expiredInteraction()
   const unknown = prompt.reasons.find((reason) => !REASONS.has(reason))
   // Consent to what the page cannot put into words is no consent.
   if (unknown) throw new PageError('unsupported_prompt', `No page for the reason ${unknown}`)
@@ -49,52 +52,63 @@ export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Missing
   }
 }
 
-export function describeConsent({ scopes, claims, resources }: MissingConsent): ConsentSection[] {
-  const account = [
-    ...scopes.map((scope) => line(scope, scopeWords(scope), 'Use')),
-    ...claims.map((claim) => line(claim, claimWords(claim), 'See')),
-  ]
-  const told = new Set<string>()
-  const lines = account.filter(({ words, code }) => {
-    const key = `${words}\0${code ?? ''}`
-    return !told.has(key) && told.add(key)
-  })
-  return [
-    ...(lines.length ? [{ lines }] : []),
-    ...resources.map(({ indicator, scopes }) => ({
-      resource: indicator,
-      lines: scopes.map((scope) => line(scope, undefined, 'Use')),
+/** What a grant holds already. */
+export function grantedConsent(grant: Grant | undefined): Consent {
+  const split = (scope: string | undefined) => (scope ? scope.split(' ') : [])
+  return {
+    scopes: split(grant?.getOIDCScope()),
+    claims: grant?.getOIDCClaims() ?? [],
+    resources: Object.keys(grant?.resources ?? {}).map((indicator) => ({
+      indicator,
+      scopes: split(grant?.getResourceScope(indicator)),
     })),
+  }
+}
+
+export async function describeConsent(
+  { scopes, claims, resources }: Consent,
+  resourceWords: FindResourceWords,
+): Promise<ConsentSection[]> {
+  const account = [
+    ...scopes.map((scope) => SCOPE_WORDS.get(scope) ?? { words: 'Use', code: scope }),
+    ...claims.map((claim) => CLAIM_WORDS.get(claim) ?? { words: 'See', code: claim }),
   ]
+  // The scope and the claim of one thing read the same.
+  const lines = [...new Set(account)].map((line) =>
+    typeof line === 'string' ? { words: line } : line,
+  )
+  const described = resources.map(async ({ indicator, scopes }) => {
+    const { name, scopes: words } = (await resourceWords(indicator)) ?? {}
+    return {
+      resource: name ? `${name} (${indicator})` : indicator,
+      lines: scopes.map((scope) => ({ words: words?.get(scope) ?? 'Use', code: scope })),
+    }
+  })
+  return [...(lines.length ? [{ lines }] : []), ...(await Promise.all(described))]
 }
 
-function line(code: string, words: string | undefined, verb: string): ConsentLine {
-  return words === undefined ? { words: verb, code } : { words }
+/** The grant that this account gave this client before, if the interaction knows of one. */
+export async function existingGrant(
+  provider: Provider,
+  { grantId, params }: Interaction,
+  accountId: string,
+): Promise<Grant | undefined> {
+  const grant = grantId === undefined ? undefined : await provider.Grant.find(grantId)
+  return grant?.accountId === accountId && grant.clientId === params.client_id ? grant : undefined
 }
 
-/** Grants exactly what was missing, on top of what was granted before, and returns the grant's id. */
+/** Grants exactly what was missing, on top of what was granted before; returns the grant's id. */
 export async function grantConsent(
   provider: Provider,
   interaction: Interaction,
   accountId: string,
 ): Promise<string> {
-  const clientId = String(interaction.params.client_id)
-  const grant =
-    (await ownGrant(provider, interaction.grantId, accountId, clientId)) ??
-    new provider.Grant({ accountId, clientId })
   const { scopes, claims, resources } = missingConsent(interaction)
+  const grant =
+    (await existingGrant(provider, interaction, accountId)) ??
+    new provider.Grant({ accountId, clientId: String(interaction.params.client_id) })
   if (scopes.length) grant.addOIDCScope(scopes.join(' '))
-  if (claims.length) grant.addOIDCClaims(claims)
+  if (claims.length) grant.addOIDCClaims([...claims])
   for (const { indicator, scopes } of resources) grant.addResourceScope(indicator, scopes.join(' '))
   return grant.save()
-}
-
-async function ownGrant(
-  provider: Provider,
-  grantId: string | undefined,
-  accountId: string,
-  clientId: string,
-) {
-  const grant = grantId === undefined ? undefined : await provider.Grant.find(grantId)
-  return grant?.accountId === accountId && grant.clientId === clientId ? grant : undefined
 }

@@ -2,7 +2,7 @@ import type { RouterContext } from '@koa/router'
 import type { Account } from '../accounts/account-store.ts'
 import { allowFormsTo } from '../http/form-action.ts'
 import { bindingWords } from './binding-words.ts'
-import { describeConsent, missingConsent } from './consent.ts'
+import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import { expiredInteraction, type Interaction } from './current-interaction.ts'
 import { formToken } from './form-token.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
@@ -26,6 +26,7 @@ export function createInteractionPages({
   accounts,
   views,
   formKey,
+  resourceWords = async () => undefined,
 }: Omit<InteractionDependencies, 'publicOrigin'>): InteractionPages {
   async function clientOf({ params }: Interaction) {
     const client = await provider.Client.find(String(params.client_id))
@@ -57,13 +58,15 @@ export function createInteractionPages({
     async consent(ctx, interaction) {
       const redirectUri = String(interaction.params.redirect_uri)
       const client = await clientOf(interaction)
-      const { email } = await reader(interaction)
+      const { id, email } = await reader(interaction)
+      const grant = await existingGrant(provider, interaction, id)
       const body = views.consent({
         form: formOf(interaction),
         client: clientView(client),
         email,
         binding: bindingWords(client.binding_method),
-        sections: describeConsent(missingConsent(interaction)),
+        asked: await describeConsent(missingConsent(interaction), resourceWords),
+        allowed: await describeConsent(grantedConsent(grant), resourceWords),
         redirect: redirectWords(redirectUri),
       })
       allowFormsTo(ctx, redirectUri)
@@ -79,5 +82,5 @@ interface ClientMetadata {
 }
 
 function clientView({ clientId, clientName }: ClientMetadata): ClientView {
-  return { id: clientId, name: clientName ?? clientId }
+  return { name: clientName ?? clientId }
 }

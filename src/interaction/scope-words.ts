@@ -1,21 +1,20 @@
-const SCOPES: Record<string, string> = {
-  openid: 'Know that it is you, by a number of your account',
-  profile: 'See your name',
-  email: 'See your email address',
-  offline_access: 'Keep this access while you are away',
+/** Words for the scopes of one resource server, from whoever registered it. */
+export interface ResourceWords {
+  name?: string
+  scopes?: ReadonlyMap<string, string>
 }
 
-const CLAIMS: Record<string, string> = {
-  email: 'See your email address',
-  email_verified: 'See whether your email address was checked',
-  name: 'See your name',
-}
+export type FindResourceWords = (indicator: string) => Promise<ResourceWords | undefined>
 
-/** What a scope of ours lets a client do; undefined for one that only its resource server knows. */
-export function scopeWords(scope: string): string | undefined {
-  return Object.hasOwn(SCOPES, scope) ? SCOPES[scope] : undefined
-}
+export const SCOPE_WORDS: ReadonlyMap<string, string> = new Map([
+  ['openid', 'Know who you are, by an identifier of your account'],
+  ['profile', 'See your name'],
+  ['email', 'See your email address'],
+  ['offline_access', 'Keep this access while you are away'],
+])
 
-export function claimWords(claim: string): string | undefined {
-  return Object.hasOwn(CLAIMS, claim) ? CLAIMS[claim] : undefined
-}
+export const CLAIM_WORDS: ReadonlyMap<string, string> = new Map([
+  ['name', 'See your name'],
+  ['email', 'See your email address'],
+  ['email_verified', 'See whether your email address was verified'],
+])

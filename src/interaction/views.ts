@@ -6,9 +6,6 @@ import type { ConsentSection } from './consent.ts'
 
 export interface ClientView {
   name: string
-  id: string
-  policyUri?: string
-  tosUri?: string
 }
 
 export interface FormView {
@@ -28,7 +25,8 @@ export interface ConsentPage {
   client: ClientView
   email: string
   binding: BindingWords
-  sections: ConsentSection[]
+  asked: ConsentSection[]
+  allowed: ConsentSection[]
   redirect: string
 }
 

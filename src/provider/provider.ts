@@ -2,6 +2,7 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
+import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
@@ -80,7 +81,7 @@ export function createProvider(options: ProviderOptions): Provider {
         devInteractions: { enabled: false },
         clientCredentials: { enabled: true },
         introspection: { enabled: true, allowedPolicy: mayIntrospect },
-        revocation: { enabled: true },
+        revocation: { enabled: true, allowedPolicy: mayRevoke },
         dPoP: {
           enabled: true,
           nonceSecret: secrets.dpopNonceSecret,
@@ -97,8 +98,12 @@ export function createProvider(options: ProviderOptions): Provider {
           postLogoutSuccessSource: pages.postLogoutSuccessSource,
         },
       },
+      clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
-      interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+      interactions: {
+        policy: createInteractionPolicy(),
+        url: (_ctx, { uid }) => `/interaction/${uid}`,
+      },
       cookies: { keys: [secrets.cookieKey] },
 
       responseTypes: ['code'],
@@ -148,6 +153,25 @@ async function mayIntrospect(
   token: { clientId?: string | undefined },
 ): Promise<boolean> {
   return client.clientAuthMethod !== 'none' || token.clientId === client.clientId
+}
+
+/** A client may end its own tokens; of others it is told what it is told of unknown ones. */
+async function mayRevoke(
+  _ctx: KoaContextWithOIDC,
+  client: { clientId: string },
+  token: { clientId?: string | undefined },
+): Promise<boolean> {
+  return token.clientId === client.clientId
+}
+
+/** Scripts may call from where a public client's redirects go: that is where such an app lives. */
+function mayCallFrom(
+  _ctx: KoaContextWithOIDC,
+  origin: string,
+  client: { clientAuthMethod?: string | undefined; redirectUris?: readonly string[] | undefined },
+): boolean {
+  if (client.clientAuthMethod !== 'none') return false
+  return (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin)
 }
 
 async function refuseLongAssertion(claims: { exp?: number }): Promise<void> {

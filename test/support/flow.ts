@@ -5,7 +5,7 @@ import { type Browser, createBrowser, type Page } from '../../src/demo/browser.t
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { email, password, type TestServer } from './server.ts'
 
-export const callback = 'http://127.0.0.1/callback'
+const loopbackCallback = 'http://127.0.0.1/callback'
 
 export function newKey(): Promise<KeyPair> {
   return generateKeyPair('ES256', { extractable: true })
@@ -55,10 +55,10 @@ export interface Person {
 
 export function createPerson(server: TestServer): Person {
   const browser = createBrowser()
-  const until = callback
   return {
     browser,
     async authorize(parameters) {
+      const { redirect_uri: until = loopbackCallback } = parameters
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
@@ -83,10 +83,11 @@ export async function obtainCode(
   parameters: Record<string, string> = {},
 ): Promise<CodeRequest> {
   const verifier = randomBytes(32).toString('base64url')
+  const { redirect_uri = loopbackCallback } = parameters
   const arrived = await person.authorize({
     client_id: client.client_id,
     response_type: 'code',
-    redirect_uri: callback,
+    redirect_uri,
     scope: 'openid',
     code_challenge: hash('sha256', verifier, 'base64url'),
     code_challenge_method: 'S256',
@@ -101,7 +102,7 @@ export async function obtainCode(
       client_id: client.client_id,
       code,
       code_verifier: verifier,
-      redirect_uri: callback,
+      redirect_uri,
     },
   }
 }

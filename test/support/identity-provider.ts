@@ -12,13 +12,16 @@ import { errorPages } from '../../src/http/error-pages.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
-import { createInteractionRouter } from '../../src/interaction/interaction-router.ts'
+import { createInteractionPolicy } from '../../src/interaction/interaction-policy.ts'
+import {
+  createInteractionRouter,
+  type InteractionDependencies,
+} from '../../src/interaction/interaction-router.ts'
 import { createProviderPages } from '../../src/interaction/provider-pages.ts'
 import { createViews } from '../../src/interaction/views.ts'
+import { CHEAP, PASSWORD } from './accounts.ts'
 import { createMemoryAccountStore } from './memory-account-store.ts'
 
-export const PASSWORD = 'a password for tests'
-export const CHEAP = { memoryCost: 8, timeCost: 1, parallelism: 1 }
 export const API = 'https://api.example/orders'
 
 export interface IdentityProvider {
@@ -33,11 +36,13 @@ export interface IdentityProvider {
 export interface IdentityProviderOptions {
   clients?: ClientMetadata[]
   configuration?: Configuration
+  resourceWords?: InteractionDependencies['resourceWords']
 }
 
 export async function startIdentityProvider({
   clients = [],
   configuration = {},
+  resourceWords,
 }: IdentityProviderOptions = {}): Promise<IdentityProvider> {
   const server = createServer()
   const origin = await listen(server)
@@ -63,7 +68,10 @@ export async function startIdentityProvider({
       rpInitiatedLogout: { enabled: true, ...pages },
     },
     findAccount: createFindAccount(accounts),
-    interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+    interactions: {
+      policy: createInteractionPolicy(),
+      url: (_ctx, { uid }) => `/interaction/${uid}`,
+    },
     renderError: pages.renderError,
     routes: { authorization: '/authorize' },
     scopes: ['openid', 'offline_access'],
@@ -86,6 +94,7 @@ export async function startIdentityProvider({
     views,
     publicOrigin: origin,
     formKey: randomBytes(32),
+    ...(resourceWords ? { resourceWords } : {}),
   })
   provider.use(requestId())
   provider.use(securityHeaders())

@@ -1,0 +1,258 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import anyTest, { type ExecutionContext, type TestFn } from 'ava'
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import { PASSWORD } from '../support/accounts.ts'
+import { CHROMIUM, launchChromium } from '../support/chromium.ts'
+import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
+import { authorizationUrl, CLIENT } from '../support/journey.ts'
+import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
+
+interface World {
+  idp: IdentityProvider
+  app: RelyingParty
+  browser: Browser
+}
+
+const ARTEFACTS = `${import.meta.dirname}/../artefacts`
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
+const WELCOME = /^https:\/\/app\.example\/welcome\?/
+
+const LOOKS: Record<string, BrowserContextOptions> = {
+  light: { colorScheme: 'light', viewport: { width: 1100, height: 800 } },
+  dark: { colorScheme: 'dark', viewport: { width: 1100, height: 800 } },
+  phone: { colorScheme: 'light', viewport: { width: 320, height: 640 }, deviceScaleFactor: 2 },
+  'phone-dark': {
+    colorScheme: 'dark',
+    viewport: { width: 320, height: 640 },
+    deviceScaleFactor: 2,
+  },
+}
+
+const test = anyTest as TestFn<World>
+// One at a time: a browser in parallel with itself is slower, and waits that end in time do not.
+const browserTest = CHROMIUM === undefined && !process.env.CI ? test.serial.skip : test.serial
+
+if (CHROMIUM === undefined) {
+  process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
+}
+
+test.before(async (t) => {
+  if (CHROMIUM === undefined) return
+  mkdirSync(ARTEFACTS, { recursive: true })
+  const app = await startRelyingParty()
+  const idp = await startIdentityProvider({
+    clients: [
+      { ...CLIENT, redirect_uris: [...CLIENT.redirect_uris, 'https://rp.example/posted'] },
+      { ...CLIENT, client_id: 'reports', client_name: 'Legacy Reports', binding_method: 'bearer' },
+    ],
+    resourceWords: async () => ({
+      name: 'Orders',
+      scopes: new Map([
+        ['orders:read', 'Read your orders'],
+        ['orders:write', 'Place and cancel orders'],
+      ]),
+    }),
+  })
+  await idp.accounts.add({ email: 'eve@example.com', password: PASSWORD })
+  const browser = await launchChromium({ 'rp.example': app.address, 'app.example': app.address })
+  Object.assign(t.context, { app, idp, browser })
+})
+
+test.after.always(async ({ context: { browser, idp, app } }) => {
+  await browser?.close()
+  await idp?.close()
+  await app?.close()
+})
+
+/** A page that fails the test when the browser had to refuse something. */
+async function open(t: ExecutionContext<World>, options: BrowserContextOptions): Promise<Page> {
+  t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
+  const context = await t.context.browser.newContext({ ignoreHTTPSErrors: true, ...options })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  page.on('console', (message) => {
+    if (/Content Security Policy|violates|refused/i.test(message.text())) t.fail(message.text())
+  })
+  return page
+}
+
+const everything = { scope: 'openid profile email orders:read orders:write', resource: API }
+
+async function typePassword(page: Page, password: string) {
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+}
+
+async function signIn(page: Page, email = 'ada@example.com') {
+  await page.getByLabel('Email').fill(email)
+  await typePassword(page, PASSWORD)
+}
+
+async function consent(page: Page, origin: string, parameters: Record<string, string> = {}) {
+  await page.goto(authorizationUrl(origin, { ...everything, ...parameters }))
+  await signIn(page)
+  await page.waitForSelector('text=Use another account')
+}
+
+/** Every page there is, in the order that one person may come to them. */
+async function visitAll(page: Page, origin: string, look: (state: string) => Promise<void>) {
+  await page.goto(authorizationUrl(origin, everything))
+  await look('sign-in')
+  await page.getByLabel('Email').fill('ada@example.com')
+  await typePassword(page, 'another password')
+  await page.waitForSelector('[role=alert]')
+  await look('sign-in-error')
+  await typePassword(page, PASSWORD)
+  await page.waitForSelector('text=Locked to a key')
+  await look('consent')
+  await page.goto(authorizationUrl(origin, { ...everything, client_id: 'reports' }))
+  await page.waitForSelector('text=not locked to a key')
+  await look('consent-bearer')
+  await page.goto(authorizationUrl(origin, { client_id: 'nobody' }))
+  await look('error')
+  await page.goto(`${origin}/session/end?client_id=orders`)
+  await look('sign-out')
+  await page.goto(`${origin}/session/end`)
+  await page.getByRole('button', { name: 'Sign out' }).click()
+  await page.waitForSelector('text=You are signed out')
+  await look('signed-out')
+}
+
+interface AxeResults {
+  passes: unknown[]
+  violations: { id: string; nodes: { html: string }[] }[]
+}
+
+for (const [name, options] of Object.entries(LOOKS)) {
+  browserTest(
+    `${name}: every page is accessible, fits, and is told apart by its title`,
+    async (t) => {
+      const page = await open(t, options)
+      const titles = new Set<string>()
+      await visitAll(page, t.context.idp.origin, async (state) => {
+        await page.screenshot({ path: `${ARTEFACTS}/${state}-${name}.png`, fullPage: true })
+        const title = await page.title()
+        t.regex(
+          title,
+          state.includes('error') ? /^Error: .+ – Holdfast$/ : /^(?!Error).+ – Holdfast$/,
+        )
+        titles.add(title)
+        const width = await page.evaluate<number>('document.documentElement.scrollWidth')
+        t.true(width <= (options.viewport?.width ?? 0), `${state} is ${width} px wide`)
+        await page.evaluate(AXE)
+        const { passes, violations } = await page.evaluate<AxeResults>('axe.run(document)')
+        t.true(passes.length > 10)
+        t.deepEqual(
+          violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
+          [],
+          state,
+        )
+      })
+      t.is(titles.size, 7)
+    },
+  )
+}
+
+browserTest('by keyboard alone and without JavaScript, from the app to the app', async (t) => {
+  const page = await open(t, { javaScriptEnabled: false })
+  const focused = page.locator(':focus')
+  await page.goto(authorizationUrl(t.context.idp.origin, everything))
+  t.is(await focused.getAttribute('id'), 'email')
+  await page.keyboard.type('ada@example.com')
+  await page.keyboard.press('Tab')
+  await page.keyboard.type('another password')
+  await page.keyboard.press('Enter')
+  await page.waitForSelector('[role=alert]')
+  t.is(await focused.getAttribute('id'), 'password')
+  await page.keyboard.type(PASSWORD)
+  await page.keyboard.press('Enter')
+  await page.waitForSelector('text=Use another account')
+  await page.keyboard.press('Tab')
+  t.is(await focused.textContent(), 'Use another account')
+  await page.keyboard.press('Tab')
+  t.is(await focused.textContent(), 'Allow')
+  await page.keyboard.press('Enter')
+  await page.waitForURL(WELCOME)
+  t.regex(page.url(), /code=/)
+})
+
+browserTest('saying no leads to the app', async (t) => {
+  const page = await open(t, { javaScriptEnabled: false })
+  await consent(page, t.context.idp.origin)
+  await page.getByRole('button', { name: 'Deny' }).click()
+  await page.waitForURL(WELCOME)
+  t.regex(page.url(), /error=access_denied/)
+})
+
+browserTest('cancelling the sign-in needs neither email nor password', async (t) => {
+  const page = await open(t, {})
+  await page.goto(authorizationUrl(t.context.idp.origin))
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await page.waitForURL(WELCOME)
+  t.regex(page.url(), /error=access_denied/)
+})
+
+browserTest('signing in again leads straight to the app that was allowed before', async (t) => {
+  const page = await open(t, {})
+  await consent(page, t.context.idp.origin)
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(WELCOME)
+  await page.goto(authorizationUrl(t.context.idp.origin, { ...everything, prompt: 'login' }))
+  await signIn(page)
+  await page.waitForURL(WELCOME)
+  t.regex(page.url(), /code=/)
+})
+
+browserTest('another account, without a page in between', async (t) => {
+  const page = await open(t, { javaScriptEnabled: false })
+  await consent(page, t.context.idp.origin)
+  await page.getByRole('link', { name: 'Use another account' }).click()
+  await signIn(page, 'eve@example.com')
+  await page.waitForSelector('text=eve@example.com')
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(WELCOME)
+  t.regex(page.url(), /code=/)
+})
+
+browserTest('response_mode=form_post: the engine posts to the app by its own script', async (t) => {
+  const page = await open(t, {})
+  const parameters = { response_mode: 'form_post', redirect_uri: 'https://rp.example/posted' }
+  await page.goto(authorizationUrl(t.context.idp.origin, parameters))
+  await signIn(page)
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL('https://rp.example/posted')
+  t.is(await page.locator('body').textContent(), 'POST')
+})
+
+browserTest('signing out leads back to the app', async (t) => {
+  const page = await open(t, {})
+  await consent(page, t.context.idp.origin)
+  const query = 'client_id=orders&post_logout_redirect_uri=https://rp.example/bye'
+  await page.goto(`${t.context.idp.origin}/session/end?${query}`)
+  await page.getByRole('button', { name: 'Sign out everywhere' }).click()
+  await page.waitForURL('https://rp.example/bye')
+  t.is(await page.title(), 'At the app')
+})
+
+browserTest('a form on another site gets nowhere', async (t) => {
+  const page = await open(t, {})
+  await consent(page, t.context.idp.origin)
+  const action = `${page.url()}/confirm`
+  await page.goto('https://rp.example/')
+  await page.setContent(`<form method="post" action="${action}"><button>Win a boat</button></form>`)
+  await page.getByRole('button').click()
+  await page.waitForURL(action)
+  await page.waitForSelector('text=cross_site_request')
+  t.is(await page.title(), 'Error: This form came from another site – Holdfast')
+})
+
+browserTest('the focus can be seen', async (t) => {
+  const page = await open(t, { reducedMotion: 'reduce' })
+  await page.goto(authorizationUrl(t.context.idp.origin))
+  for (const name of ['email', 'password']) {
+    await page.locator(`#${name}`).focus()
+    const outline = `getComputedStyle(document.querySelector('#${name}')).outlineWidth`
+    t.is(await page.evaluate(outline), '3px')
+  }
+})

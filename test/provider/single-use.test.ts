@@ -1,0 +1,123 @@
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { race } from '../support/lock.ts'
+import { useTestServer } from '../support/server.ts'
+
+const server = useTestServer(test)
+let client: ClientMetadata
+let key: KeyPair
+
+test.before(async () => {
+  client = await server.addClient()
+  key = await newKey()
+})
+
+const sixteen = <T>(use: () => Promise<T>) => Promise.all(Array.from({ length: 16 }, use))
+
+function outcomes(answers: { status: number; body: { error?: string } }[]) {
+  const losers = answers.filter(({ status }) => status !== 200)
+  return {
+    won: answers.length - losers.length,
+    lost: [...new Set(losers.map(({ status, body }) => `${status} ${body.error}`))],
+  }
+}
+
+test('sixteen concurrent uses of one code: one success', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const answers = await sixteen(() => post(server, '/token', exchange, { key }))
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+})
+
+test.serial('a code that was raced for ends everything that was issued from it', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const redeem = () => post(server, '/token', exchange, { key })
+  const answers = await race(server.databaseUrl, 'AuthorizationCode', [redeem, redeem])
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+  const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
+  const refresh = await post(server, '/token', refreshing(client, refresh_token), { key })
+  t.is(refresh.body.error, 'invalid_grant')
+})
+
+test('sixteen concurrent uses of one refresh token: one success', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body } = await post(server, '/token', exchange, { key })
+  const answers = await sixteen(() =>
+    post(server, '/token', refreshing(client, body.refresh_token), { key }),
+  )
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+})
+
+test.serial('whoever wins a race of refreshes by one key keeps its tokens', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body } = await post(server, '/token', exchange, { key })
+  const refresh = () => post(server, '/token', refreshing(client, body.refresh_token), { key })
+  const answers = await race(server.databaseUrl, 'RefreshToken', [refresh, refresh])
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+  const winner = answers.find(({ status }) => status === 200)
+  const next = await post(server, '/token', refreshing(client, winner?.body.refresh_token), { key })
+  t.is(next.status, 200)
+})
+
+test.serial('a refresh token that comes back later ends its family', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body: first } = await post(server, '/token', exchange, { key })
+  const refresh = (token: string) => post(server, '/token', refreshing(client, token), { key })
+  const { body: second } = await refresh(first.refresh_token)
+  t.is((await refresh(first.refresh_token)).body.error, 'invalid_grant')
+  t.is((await refresh(second.refresh_token)).body.error, 'invalid_grant')
+})
+
+test('sixteen concurrent uses of one DPoP proof: one success', async (t) => {
+  const service = await server.addClient({
+    redirect_uris: [],
+    response_types: [],
+    grant_types: ['client_credentials'],
+    token_endpoint_auth_method: 'client_secret_basic',
+    application_type: 'web',
+  })
+  const headers = basic(service)
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  const answers = await sixteen(() =>
+    post(server, '/token', { grant_type: 'client_credentials' }, { proof, headers }),
+  )
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+})
+
+test('sixteen concurrent uses of one pushed request: one code', async (t) => {
+  // A web client: a native one is asked for consent each time.
+  const redirect_uri = 'https://app.example/callback'
+  const web = await server.addClient({ application_type: 'web', redirect_uris: [redirect_uri] })
+  const person = createPerson(server)
+  const { code } = await obtainCode(person, web, { redirect_uri })
+  t.truthy(code)
+
+  const { body } = await post(
+    server,
+    '/par',
+    {
+      client_id: web.client_id,
+      response_type: 'code',
+      redirect_uri,
+      scope: 'openid',
+      code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+      code_challenge_method: 'S256',
+    },
+    { key },
+  )
+  const query = new URLSearchParams({ client_id: web.client_id, request_uri: body.request_uri })
+  const url = `${server.issuer}/authorize?${query}`
+  const pages = await sixteen(() => person.browser.visit(url, { until: redirect_uri }))
+  const codes = pages.filter((page) => page.url.searchParams.has('code'))
+  const refused = pages.filter((page) => `${page.url} ${page.html}`.includes('invalid_request_uri'))
+  t.is(codes.length, 1)
+  t.is(refused.length, 15)
+})
+
+test.after('nothing of this was an error of the server', (t) => {
+  t.deepEqual(
+    server.logged.filter((line) => line.includes('server_error')),
+    [],
+  )
+})
