@@ -204,6 +204,21 @@ test('gives every connection its own keying material, resumed or not', async (t)
   t.false(ekms.has(undefined))
 })
 
+test('keeps the two ends of a connection apart, also within one thread', async (t) => {
+  const server = equip(() => https.createServer(certificate))
+  const port = await listen(t, server)
+  const seen = negotiatedBy(server)
+  const result = once(seen, 'result')
+  const socket = await connect(t, port, { secureContext: clientContext() })
+  await result
+  t.deepEqual(seen.results, ['ecdsap256'])
+  await new Promise((resolve) => setImmediate(resolve))
+  // The server has asked; the same keying material is the client's too, and waits for it.
+  t.is(rememberNegotiated('server', socket), undefined)
+  t.is(rememberNegotiated('client', socket)?.negotiated, 'ecdsap256')
+  t.is(rememberNegotiated('client', socket), undefined)
+})
+
 // Worker threads
 
 test('serves from worker threads, also while one is ended', async (t) => {
