@@ -238,7 +238,9 @@ interface PendingRequest extends ClientRequest {
 
 function urlOf(request: ClientRequest, { host, port }: RequestOptions): string {
   const name = host?.includes(':') ? `[${host}]` : host
-  return new URL(request.path, `https://${name}:${port}`).href
+  const path = request.path.startsWith('/') ? request.path : `/${request.path}`
+  // Not resolved against a base: a path that begins with "//" would name another host.
+  return new URL(`https://${name}:${port}${path}`).href
 }
 
 /**

@@ -300,6 +300,15 @@ test('tells the consumer to nobody but the target of its redirect', async (t) =>
   t.is((await visit(`${provider}/other`)).proof?.referred, undefined)
 })
 
+test('tells the consumer to no server whose path looks like the target', async (t) => {
+  const { visit, target } = await federation(t)
+  const port = await serve(t)
+  const { host, pathname, search } = new URL(target)
+  const lookalike = await visit(`https://rp.example:${port}//${host}${pathname}${search}`)
+  t.is(lookalike.proof?.referred, undefined)
+  t.truthy((await visit(target)).proof?.referred)
+})
+
 test('tells nothing to a target without Token Binding', async (t) => {
   const seen: http.IncomingHttpHeaders[] = []
   const plain = https.createServer(certificate, (incoming, outgoing) => {
