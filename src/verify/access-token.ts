@@ -92,6 +92,7 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
   const { issuers, decrypter, now, clockTolerance, cacheSeconds, cacheSize } = options
   // Keyed by hash: a heap dump of the cache holds no token.
   const cache = new RecentMap<Trusted & { until: number }>(cacheSize)
+  const headers = new RecentMap<Record<string, unknown>>(100)
   const introspecting = issuers.find(({ introspector }) => introspector !== undefined)
 
   async function check(sent: string, hash: string): Promise<Finding> {
@@ -100,7 +101,7 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
     }
     const encrypted = decrypter !== undefined && sent.split('.').length === 5
     const token = encrypted ? await decrypter(sent) : sent
-    const jwt = parseJwt(token)
+    const jwt = parseJwt(token, headers)
     // The issuer is not verified yet: it only selects whose rules, and whose keys, are to be used.
     const policy = jwt ? issuers.find(({ issuer }) => issuer === jwt.claims.iss) : introspecting
     if (policy?.introspector !== undefined) {

@@ -31,6 +31,7 @@ import {
   protectedResourceMetadata,
 } from './metadata.ts'
 import { checkOptions, type VerifierOptions } from './options.ts'
+import type { ReplayOutcome } from './replay.ts'
 import { findUnmetRequirement, type Requirements } from './requirements.ts'
 
 /** A request, as plain data. */
@@ -132,7 +133,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     // RFC 9449 section 7.2: whoever sends a DPoP-bound token in another way is not its client.
     const dpopBound = token.methods.includes('dpop')
     if (dpopBound && scheme !== 'DPoP') {
-      emit(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))
+      emit?.(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))
       throw new VerifyError('dpop_token_leaked', 'DPoP-bound access token sent without DPoP scheme')
     }
     if (!settings.locations.includes(location)) {
@@ -195,9 +196,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
   async function useOnce(proof: DPoPProof): Promise<void> {
     // The last moment at which the proof would still be accepted.
     const expiresAt = proof.iat + dpop.maxAge + clockTolerance
-    let outcome: Awaited<ReturnType<typeof replay.consume>>
+    let outcome: ReplayOutcome
     try {
-      outcome = await replay.consume(replayKey(proof), expiresAt, now())
+      const answer = replay.consume(replayKey(proof), expiresAt, now())
+      outcome = typeof answer === 'string' ? answer : await answer
     } catch (cause) {
       throw new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
     }
@@ -227,7 +229,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     const { code, status, message, cause } = error
     const enforced = settings.mode === 'enforce'
     const identity = token && identityOf(token)
-    emit(
+    emit?.(
       Object.freeze({ type: 'refused', code, status, enforced, message, cause, token: identity }),
     )
     return new VerifyError(code, message, {
@@ -286,7 +288,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
         if (proof !== undefined) await useOnce(proof)
 
         const { claims, methods } = token
-        emit(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
+        emit?.(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
         return Object.freeze({
           claims,
           token,
