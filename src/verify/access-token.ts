@@ -72,8 +72,11 @@ export type Trusted = Readonly<{ token: AccessToken; policy: IssuerPolicy }>
 
 /** Verifies access tokens and remembers them. */
 export type AccessTokenVerifier = Readonly<{
-  /** `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds. */
-  verify(token: string, hash: string): Trusted | Promise<Trusted>
+  /**
+   * `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds;
+   * `now` is in seconds.
+   */
+  verify(token: string, hash: string, now: number): Trusted | Promise<Trusted>
 }>
 
 /** What one way of checking has found, and for how many seconds it may be remembered. */
@@ -130,10 +133,10 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
   }
 
   return Object.freeze({
-    verify(token: string, hash: string): Trusted | Promise<Trusted> {
+    verify(token: string, hash: string, now: number): Trusted | Promise<Trusted> {
       const cached = cache.get(hash)
-      if (cached === undefined || now() >= cached.until) return checkAndRemember(token, hash)
-      checkTimes(cached.token.claims, now(), clockTolerance)
+      if (cached === undefined || now >= cached.until) return checkAndRemember(token, hash)
+      checkTimes(cached.token.claims, now, clockTolerance)
       return cached
     },
   })

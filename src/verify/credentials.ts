@@ -66,13 +66,14 @@ function isRaw(headers: RequestHeaders): headers is readonly string[] {
  * @throws {@link VerifyError} `credentials_missing`, `credentials_multiple`, `credentials_malformed`
  */
 export function readCredential(request: CredentialRequest): Credential {
-  const [value, another] = headerValues(request.headers, 'authorization')
+  const fields = headerValues(request.headers, 'authorization')
+  const value = fields[0]
   const fromHeader = value === undefined ? undefined : parseAuthorization(value)
   const others = credentialsElsewhere(request)
   const count = others.length + (fromHeader === undefined ? 0 : 1)
   // RFC 6750 section 3.1: "uses more than one method for including an access token". No token has a
   // comma: there, something on the way has joined two header fields.
-  if (another !== undefined || count > 1 || fromHeader?.token.includes(',')) {
+  if (fields.length > 1 || count > 1 || fromHeader?.token.includes(',')) {
     throw new VerifyError('credentials_multiple', 'Request has more than one access token')
   }
   const credential = fromHeader ?? others[0]

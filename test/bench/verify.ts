@@ -29,8 +29,8 @@ const targets: Readonly<Record<string, readonly [floor: number, goal: number]>> 
 }
 
 using auth0 = await startAuth0(jwks as never)
-const core = await measure([...ours, ...peers(auth0.middleware)], 25, 10)
-const http = await measureHttp(11, 6)
+const core = await measure([...ours, ...peers(auth0.middleware)], 21, 5)
+const http = await measureHttp(15, 8)
 
 /** A peer at the concurrency it likes best. */
 function atBest(peer: string): string {

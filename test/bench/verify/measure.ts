@@ -29,22 +29,27 @@ export async function measure(
   return measured
 }
 
-async function takeTurn({ operations, concurrency = 1, prepare, run }: Contestant) {
+async function takeTurn(contestant: Contestant): Promise<number> {
+  const { operations, prepare } = contestant
   const items = prepare(operations) as never[]
   globalThis.gc?.()
   const before = process.cpuUsage()
-  if (concurrency === 1) {
-    for (const item of items) {
-      const result = run(item)
-      if (result instanceof Promise) await result
-    }
-  } else {
+  await runAll(contestant, items)
+  const { user, system } = process.cpuUsage(before)
+  return (user + system) / operations
+}
+
+async function runAll({ run, concurrency = 1 }: Contestant, items: readonly never[]) {
+  if (concurrency > 1) {
     for (let at = 0; at < items.length; at += concurrency) {
       await Promise.all(items.slice(at, at + concurrency).map((item) => run(item)))
     }
+    return
   }
-  const { user, system } = process.cpuUsage(before)
-  return (user + system) / operations
+  for (const item of items) {
+    const result = run(item)
+    if (result instanceof Promise) await result
+  }
 }
 
 export function median(values: readonly number[]): number {
