@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import type { ClientTable } from '../storage/client-table.ts'
+import { isStorable } from '../storage/text.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { makeClientSecret } from './client-secret.ts'
 
@@ -53,6 +54,12 @@ export async function registerClient(
 }
 
 function validate(metadata: ClientMetadata, validator: MetadataValidator): ClientMetadata {
+  if (!isStorableJson(metadata)) {
+    throw new RegistrationError(
+      'invalid_client_metadata',
+      'The client cannot be registered: its metadata has a character that no text may have.',
+    )
+  }
   try {
     const named = withBindingMethod(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
@@ -67,4 +74,10 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
       { cause },
     )
   }
+}
+
+function isStorableJson(value: unknown): boolean {
+  if (typeof value === 'string') return isStorable(value)
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).flat().every(isStorableJson)
 }
