@@ -1,14 +1,19 @@
 #!/usr/bin/env node
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { accountsCommand } from './commands/accounts.ts'
 import { clientsCommand } from './commands/clients.ts'
-import { explain } from './commands/command.ts'
+import { command, explain, UsageError } from './commands/command.ts'
 import { migrateCommand } from './commands/migrate.ts'
 import { resourcesCommand } from './commands/resources.ts'
 import { serveCommand } from './commands/serve.ts'
 
-const program = new Command('holdfast')
-  .description('An OpenID Connect provider whose every token is held fast to a key.')
+const program = command(
+  'holdfast',
+  'An OpenID Connect provider whose every token is held fast to a key.',
+  'serve',
+  'accounts add ada@example.com',
+  'clients add web-shop --redirect-uri https://shop.example.com/callback',
+)
   .addCommand(serveCommand())
   .addCommand(accountsCommand())
   .addCommand(clientsCommand())
@@ -16,16 +21,31 @@ const program = new Command('holdfast')
   .addCommand(migrateCommand())
   .addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed with a sentence on standard error, 2 wrong usage.\nEnvironment: see .env.example.',
+    `
+Exit codes:
+  0  done
+  1  failed, with a sentence on standard error
+  2  wrong usage
+
+It is configured by environment variables or a file .env; .env.example lists them.`,
   )
 
 // commander ends with 1 for wrong usage, as for everything; 2 is what shells expect.
-for (const command of [
-  program,
-  ...program.commands,
-  ...program.commands.flatMap((c) => c.commands),
-]) {
-  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+const all = (each: Command): Command[] => [each, ...each.commands.flatMap(all)]
+for (const each of all(program)) {
+  each.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  each.configureOutput({
+    outputError: (text, write) => write(text.replace(/^error: (.)/, asSentence)),
+  })
+  each.showHelpAfterError(`Try: ${pathOf(each)} --help`)
+}
+
+function asSentence(_: string, first: string): string {
+  return `holdfast: ${first.toUpperCase()}`
+}
+
+function pathOf(each: Command): string {
+  return each.parent ? `${pathOf(each.parent)} ${each.name()}` : each.name()
 }
 
 try {
@@ -33,5 +53,5 @@ try {
 } catch (error) {
   const sentence = explain(error)
   console.error(sentence ? `holdfast: ${sentence}` : error)
-  process.exitCode = 1
+  process.exitCode = error instanceof UsageError ? 2 : 1
 }
