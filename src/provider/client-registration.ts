@@ -62,6 +62,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   }
   try {
     const named = withBindingMethod(metadata)
+    refusePlainHttp(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
     // those of the release that serves.
     new validator.Client(named).metadata()
@@ -80,4 +81,15 @@ function isStorableJson(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
   return Object.entries(value).flat().every(isStorableJson)
+}
+
+/** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
+function refusePlainHttp({ redirect_uris }: ClientMetadata): void {
+  const loopback = ['localhost', '127.0.0.1', '[::1]']
+  for (const uri of Array.isArray(redirect_uris) ? redirect_uris : []) {
+    const url = URL.parse(uri)
+    if (url?.protocol === 'http:' && !loopback.includes(url.hostname)) {
+      throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')
+    }
+  }
 }
