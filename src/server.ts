@@ -9,6 +9,7 @@ import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { singleHeaders } from './http/single-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
@@ -47,6 +48,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(singleHeaders())
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   const interactions = createInteractionRouter({

@@ -4,10 +4,11 @@ import type { Adapter } from 'oidc-provider'
 import pg from 'pg'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../../src/storage/unit-of-work.ts'
-import { basic, callback, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
+import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test)
+const callback = 'http://127.0.0.1/callback'
 
 const adapterOf = (kind: string) =>
   createEngineAdapter(server.storage.artifacts, server.storage.clients)(kind)
