@@ -4,6 +4,7 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
+import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
@@ -33,6 +34,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
+  const edge = createEdge(config)
   const provider = createProvider({
     issuer,
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
@@ -47,6 +49,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(edge.middleware)
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   const formKey = secrets.formTokenKey
@@ -64,13 +67,21 @@ export async function startServer(
   storage: Storage,
   log: Log,
 ): Promise<RunningServer> {
+  await using opened = new AsyncDisposableStack()
   const provider = await createIdentityProvider(config, storage)
   logEngineEvents(provider, log)
-  const listening = await listen(provider.callback(), config)
+  const handler = provider.callback()
+  const { authorityFile } = opened.use(await listen(handler, config))
+  const { port } = config.mtls
+  if (port) {
+    const mtls = { ...config, listen: { ...config.listen, port } }
+    opened.use(await listen(handler, mtls, { askForCertificates: true }))
+  }
+  const open = opened.move()
   return {
     issuer: config.issuer,
     provider,
-    authorityFile: listening.authorityFile,
-    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
+    authorityFile,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

@@ -1,6 +1,5 @@
-import 'reflect-metadata'
 import { hash, randomBytes, webcrypto, X509Certificate } from 'node:crypto'
-import * as x509 from '@peculiar/x509'
+import * as x509 from '../../src/certificates/x509.ts'
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 const day = 24 * 60 * 60 * 1000
