@@ -1,6 +1,7 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
@@ -15,7 +16,8 @@ import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import { logEngineEvents } from './observability/events.ts'
 import type { Log } from './observability/log.ts'
-import { createProvider } from './provider/provider.ts'
+import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
+import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -35,11 +37,14 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   const views = createViews({ assets: assets.urls })
 
   const edge = createEdge(config)
+  const mtls = await mtlsOptions(config)
   const provider = createProvider({
     issuer,
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    edge,
+    mtls,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
@@ -50,12 +55,25 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(edge.middleware)
+  if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   const formKey = secrets.formTokenKey
   const pages = { provider, accounts, views, publicOrigin: issuer, formKey }
   provider.use(createInteractionRouter(pages).routes())
   return provider
+}
+
+async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
+  const { origin, authorityFile, revocationFile } = mtls
+  if (!mtls.port && !mtls.forwarded) return undefined
+  return {
+    origin,
+    authorities: authorityFile
+      ? await loadClientAuthorities({ authorityFile, revocationFile })
+      : undefined,
+    onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
+  }
 }
 
 /**

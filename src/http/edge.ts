@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Middleware } from 'koa'
+import type { Context, Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import {
   type ClientCertificate,
@@ -54,11 +54,12 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
     return trusted ? forwarded : socketCertificate(socket)
   }
 
-  function collect(request: IncomingMessage): Proofs {
+  function collect(ctx: Context): Proofs {
     try {
-      return Object.freeze({ certificate: certificateOf(request) })
+      return Object.freeze({ certificate: certificateOf(ctx.req) })
     } catch (error) {
       if (!(error instanceof ClientCertificateError)) throw error
+      ctx.app.emit('edge.refused', ctx, error.code)
       const tooLarge = error.code === 'header_too_large'
       throw new PageError(
         tooLarge ? 'client_certificate_too_large' : 'invalid_client_certificate_header',
@@ -84,7 +85,7 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
     },
 
     middleware: (ctx, next) => {
-      proofs.set(ctx.req, collect(ctx.req))
+      proofs.set(ctx.req, collect(ctx))
       return next()
     },
   }
