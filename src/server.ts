@@ -14,7 +14,7 @@ import { securityHeaders } from './http/security-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
-import { logEngineEvents } from './observability/events.ts'
+import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import type { Log } from './observability/log.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
@@ -58,9 +58,18 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
-  const formKey = secrets.formTokenKey
-  const pages = { provider, accounts, views, publicOrigin: issuer, formKey }
-  provider.use(createInteractionRouter(pages).routes())
+  const interactions = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+    resourceWords: async (identifier) => {
+      const name = (await storage.resourceServers.find(identifier))?.name
+      return name ? { name } : undefined
+    },
+  })
+  provider.use(interactions.routes())
   return provider
 }
 
@@ -88,6 +97,7 @@ export async function startServer(
   await using opened = new AsyncDisposableStack()
   const provider = await createIdentityProvider(config, storage)
   logEngineEvents(provider, log)
+  logBearerClients(await storage.clients.list(), log)
   const handler = provider.callback()
   const { authorityFile } = opened.use(await listen(handler, config))
   const { port } = config.mtls

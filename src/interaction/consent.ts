@@ -1,7 +1,7 @@
 import type { Provider } from 'oidc-provider'
 import { PageError } from '../http/page-error.ts'
 import { expiredInteraction, type Interaction } from './current-interaction.ts'
-import { CLAIM_WORDS, type ResourceWords, SCOPE_WORDS } from './scope-words.ts'
+import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from './scope-words.ts'
 
 export interface Consent {
   scopes: readonly string[]
@@ -65,10 +65,10 @@ export function grantedConsent(grant: Grant | undefined): Consent {
   }
 }
 
-export function describeConsent(
+export async function describeConsent(
   { scopes, claims, resources }: Consent,
-  resourceWords: (indicator: string) => ResourceWords | undefined,
-): ConsentSection[] {
+  resourceWords: FindResourceWords,
+): Promise<ConsentSection[]> {
   const account = [
     ...scopes.map((scope) => SCOPE_WORDS.get(scope) ?? { words: 'Use', code: scope }),
     ...claims.map((claim) => CLAIM_WORDS.get(claim) ?? { words: 'See', code: claim }),
@@ -77,16 +77,14 @@ export function describeConsent(
   const lines = [...new Set(account)].map((line) =>
     typeof line === 'string' ? { words: line } : line,
   )
-  return [
-    ...(lines.length ? [{ lines }] : []),
-    ...resources.map(({ indicator, scopes }) => {
-      const { name, scopes: words } = resourceWords(indicator) ?? {}
-      return {
-        resource: name ? `${name} (${indicator})` : indicator,
-        lines: scopes.map((scope) => ({ words: words?.get(scope) ?? 'Use', code: scope })),
-      }
-    }),
-  ]
+  const described = resources.map(async ({ indicator, scopes }) => {
+    const { name, scopes: words } = (await resourceWords(indicator)) ?? {}
+    return {
+      resource: name ? `${name} (${indicator})` : indicator,
+      lines: scopes.map((scope) => ({ words: words?.get(scope) ?? 'Use', code: scope })),
+    }
+  })
+  return [...(lines.length ? [{ lines }] : []), ...(await Promise.all(described))]
 }
 
 /** The grant that this account gave this client before, if the interaction knows of one. */

@@ -26,7 +26,7 @@ export function createInteractionPages({
   accounts,
   views,
   formKey,
-  resourceWords = () => undefined,
+  resourceWords = async () => undefined,
 }: Omit<InteractionDependencies, 'publicOrigin'>): InteractionPages {
   async function clientOf({ params }: Interaction) {
     const client = await provider.Client.find(String(params.client_id))
@@ -65,8 +65,8 @@ export function createInteractionPages({
         client: clientView(client),
         email,
         binding: bindingWords(client.binding_method),
-        asked: describeConsent(missingConsent(interaction), resourceWords),
-        allowed: describeConsent(grantedConsent(grant), resourceWords),
+        asked: await describeConsent(missingConsent(interaction), resourceWords),
+        allowed: await describeConsent(grantedConsent(grant), resourceWords),
         redirect: redirectWords(redirectUri),
       })
       allowFormsTo(ctx, redirectUri)

@@ -6,7 +6,7 @@ import { grantConsent } from './consent.ts'
 import { currentInteraction, submittedForm } from './current-interaction.ts'
 import { createInteractionPages } from './interaction-pages.ts'
 import { leaveOtherAccount } from './leave-other-account.ts'
-import type { ResourceWords } from './scope-words.ts'
+import type { FindResourceWords } from './scope-words.ts'
 import type { Views } from './views.ts'
 
 export interface InteractionDependencies {
@@ -18,7 +18,7 @@ export interface InteractionDependencies {
   /** A secret of at least 32 bytes, the same on every replica. */
   formKey: Uint8Array
   /** What a registered resource server and its scopes are called on the consent page. */
-  resourceWords?: (indicator: string) => ResourceWords | undefined
+  resourceWords?: FindResourceWords
 }
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */

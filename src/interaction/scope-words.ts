@@ -4,6 +4,8 @@ export interface ResourceWords {
   scopes?: ReadonlyMap<string, string>
 }
 
+export type FindResourceWords = (indicator: string) => Promise<ResourceWords | undefined>
+
 export const SCOPE_WORDS: ReadonlyMap<string, string> = new Map([
   ['openid', 'Know who you are, by an identifier of your account'],
   ['profile', 'See your name'],

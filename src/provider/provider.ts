@@ -3,6 +3,7 @@ import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-p
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
+import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
@@ -116,7 +117,10 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
-      interactions: { url: (_ctx, { uid }) => `/interaction/${uid}` },
+      interactions: {
+        policy: createInteractionPolicy(),
+        url: (_ctx, { uid }) => `/interaction/${uid}`,
+      },
       cookies: { keys: [secrets.cookieKey] },
 
       responseTypes: ['code'],

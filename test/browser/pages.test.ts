@@ -46,7 +46,7 @@ test.before(async (t) => {
       { ...CLIENT, redirect_uris: [...CLIENT.redirect_uris, 'https://rp.example/posted'] },
       { ...CLIENT, client_id: 'reports', client_name: 'Legacy Reports', binding_method: 'bearer' },
     ],
-    resourceWords: () => ({
+    resourceWords: async () => ({
       name: 'Orders',
       scopes: new Map([
         ['orders:read', 'Read your orders'],

@@ -4,7 +4,7 @@ import { describeConsent, missingConsent } from '../../src/interaction/consent.t
 const prompt = (details: Record<string, unknown>, reasons = ['op_scopes_missing']) => ({
   prompt: { name: 'consent', reasons, details },
 })
-const noWords = () => undefined
+const noWords = async () => undefined
 
 test('reads what the consent prompt found missing', (t) => {
   const missing = missingConsent(
@@ -35,13 +35,16 @@ test('refuses consent in any other prompt', (t) => {
   t.like(error, { code: 'expired_interaction' })
 })
 
-test('says a scope and a claim of the same thing once', (t) => {
-  const sections = describeConsent({ scopes: ['email'], claims: ['email'], resources: [] }, noWords)
+test('says a scope and a claim of the same thing once', async (t) => {
+  const sections = await describeConsent(
+    { scopes: ['email'], claims: ['email'], resources: [] },
+    noWords,
+  )
   t.deepEqual(sections, [{ lines: [{ words: 'See your email address' }] }])
 })
 
-test('shows by name what it has no words for', (t) => {
-  const sections = describeConsent(
+test('shows by name what it has no words for', async (t) => {
+  const sections = await describeConsent(
     {
       scopes: ['constructor'],
       claims: ['https://claims.example/rank'],
@@ -60,10 +63,10 @@ test('shows by name what it has no words for', (t) => {
   ])
 })
 
-test('names a registered resource server, its address and its scopes', (t) => {
-  const sections = describeConsent(
+test('names a registered resource server, its address and its scopes', async (t) => {
+  const sections = await describeConsent(
     { scopes: [], claims: [], resources: [{ indicator: 'https://api.example', scopes: ['read'] }] },
-    () => ({ name: 'Orders', scopes: new Map([['read', 'Read your orders']]) }),
+    async () => ({ name: 'Orders', scopes: new Map([['read', 'Read your orders']]) }),
   )
   t.deepEqual(sections, [
     {
