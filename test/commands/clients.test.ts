@@ -160,9 +160,9 @@ test.serial('removes a client, once', async (t) => {
 
 test.serial('registers nothing that contradicts itself', async (t) => {
   const file = path.join(cwd, 'broken.json')
-  await writeFile(file, JSON.stringify({ client_id: 'broken', grant_types: ['password'] }))
+  await writeFile(file, JSON.stringify({ client_id: 'broken', redirect_uris: ['nowhere'] }))
   const result = await run('clients', 'add', '--metadata', file)
-  failed(t, result, /The client cannot be registered: grant_types/)
+  failed(t, result, /The client cannot be registered: redirect_uris/)
   t.is(await stored('broken'), undefined)
 })
 
