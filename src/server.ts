@@ -44,6 +44,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    keyOverlapHours: config.keyOverlapHours,
     edge,
     mtls,
     tables: storage,

@@ -2,6 +2,7 @@ import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
 import { bindingMethodOf } from '../provider/binding-policy.ts'
+import type { KeyChange } from '../provider/key-renewal.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { Log } from './log.ts'
 
@@ -38,6 +39,12 @@ export function logEngineEvents(engine: Provider, log: Log): void {
   })
   app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
     log.warn({ event: 'client_certificate.untrusted', ...about(ctx), reason }, 'refused')
+  })
+  app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    log.warn({ event: 'refresh_token.successor_named', ...about(ctx), ...keys }, 'next key named')
+  })
+  app.on('refresh_token.rebound', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    log.warn({ event: 'refresh_token.rebound', ...about(ctx), ...keys }, 'bound to the next key')
   })
   engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
     log.info({ event: 'grant.success', ...about(ctx) }, 'tokens issued')

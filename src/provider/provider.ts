@@ -16,6 +16,7 @@ import {
   mtlsFeature,
 } from './client-certificates.ts'
 import { createEngine } from './engine.ts'
+import { createKeyRenewal } from './key-renewal.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
@@ -47,6 +48,8 @@ export interface ProviderOptions {
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
   readonly edge: Edge
+  /** Hours for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapHours: number | undefined
   /** Undefined when no certificate can reach this server. */
   readonly mtls: MtlsOptions | undefined
   readonly tables: {
@@ -77,6 +80,9 @@ export function createProvider(options: ProviderOptions): Provider {
     artifacts: tables.artifacts,
     replays: tables.replays,
     edge,
+    renewal: options.keyOverlapHours
+      ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
+      : undefined,
     configuration: {
       adapter: createEngineAdapter(tables.artifacts, tables.clients),
       jwks: { keys: options.jwks },

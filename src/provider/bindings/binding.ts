@@ -12,4 +12,12 @@ export interface Binding {
   hasProof(ctx: KoaContextWithOIDC, proofs: Proofs): boolean
   /** What the client is told when it has none. */
   readonly missing: string
+  /** The confirmation of the key in the request's proof, which the engine verifies. */
+  presented(ctx: KoaContextWithOIDC, proofs: Proofs): Promise<string | undefined>
+  /**
+   * The confirmation of the key that a refresh names as the next one.
+   *
+   * @throws an error of the engine.
+   */
+  readSuccessor(successor: string, ctx: KoaContextWithOIDC): string
 }
