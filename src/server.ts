@@ -8,6 +8,7 @@ import { loadAssets } from './http/assets.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { listen } from './http/listen.ts'
+import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
@@ -60,6 +61,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
+  provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
   const interactions = createInteractionRouter({
     provider,
