@@ -24,9 +24,8 @@ export type FetchAdmission = Readonly<{
  * const verify = fetchVerify(createVerifier({ issuer, audience }))
  * app.use(async (c, next) => {
  *   const { response, auth } = await verify(c.req.raw, { scopes: ['notes:read'] })
- *   if (response) return response
  *   c.set('auth', auth)
- *   await next()
+ *   return response ?? next()
  * })
  * ```
  */
