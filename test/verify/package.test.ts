@@ -13,9 +13,11 @@ test.after.always(() => folder[Symbol.asyncDispose]())
 /** Every value the package exports, so that none comes or goes by accident. */
 const exports = {
   '.': [
-    ...['ProofKeys', 'VerifyError', 'confirmCertificate', 'confirmTokenBinding'],
-    ...['createDPoPNonces', 'createIdTokenVerifier', 'createMemoryReplayStore', 'createVerifier'],
-    ...['metadataUrl', 'parseConfirmation', 'replayKey', 'verifyDPoPProof', 'verifyErrorCodes'],
+    ...['ClientCertificateError', 'ProofKeys', 'VerifyError', 'certificateHeaderFormats'],
+    ...['confirmCertificate', 'confirmTokenBinding', 'createDPoPNonces', 'createIdTokenVerifier'],
+    ...['createMemoryReplayStore', 'createVerifier', 'metadataUrl', 'parseConfirmation'],
+    ...['readClientCertificateHeader', 'replayKey', 'socketCertificate', 'verifyDPoPProof'],
+    'verifyErrorCodes',
   ],
   './node': ['nodeRequest', 'nodeVerify', 'writeAnswer', 'writeHeaders'],
   './koa': ['koaVerify'],
