@@ -32,8 +32,8 @@ export type FetchAdmission = Readonly<{
 export function fetchVerify(verifier: Verifier, options: AdapterOptions<Request> = {}) {
   return async (request: Request, requirements: Requirements = {}): Promise<FetchAdmission> => {
     const { method, url, headers } = request
-    const facts = await options.facts?.(request)
-    const admission = await admit(verifier, { method, url, headers, ...facts })
+    const plain = { method, url, headers }
+    const admission = await admit(verifier, plain, () => options.facts?.(request))
     const further = admission.answer
       ? admission
       : await admitFurther(verifier, admission.auth, requirements)
