@@ -1,5 +1,6 @@
 /** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
 import { adapters } from '../support/verify/adapters.ts'
+import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
 import { passed, type Result, runTable } from './run-table.ts'
 
@@ -7,12 +8,13 @@ const rows: Result[] = []
 for (const [name, adapter] of Object.entries(adapters)) {
   rows.push(...(await runTable(name, adapter)))
 }
+rows.push(...(await runIdTokenRows()))
 const wrong = rows.filter((row) => !passed(row))
 
 if (process.argv.includes('--json')) {
   console.log(JSON.stringify({ rows, failed: wrong.length }))
 } else {
-  for (const name of Object.keys(adapters)) {
+  for (const name of new Set(rows.map(({ adapter }) => adapter))) {
     const mine = rows.filter(({ adapter }) => adapter === name)
     const right = mine.filter(passed).length
     console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)
