@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { Command, Option } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
+import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import { type RequestedMetadata, registerClient } from '../provider/client-registration.ts'
 import { createIdentityProvider } from '../server.ts'
@@ -13,6 +14,7 @@ interface AddOptions {
   postLogoutRedirectUri: string[]
   grant: string[]
   auth: string
+  certificateName?: Partial<ClientMetadata>
   native?: true
   jwks?: string
   jwksUri?: string
@@ -44,13 +46,26 @@ export function clientsCommand(): Command {
       )
       .addOption(
         new Option('--auth <method>', 'how it authenticates')
-          .choices(['none', 'client_secret_basic', 'private_key_jwt'])
+          .choices([
+            'none',
+            'client_secret_basic',
+            'private_key_jwt',
+            'tls_client_auth',
+            'self_signed_tls_client_auth',
+          ])
           .default('client_secret_basic'),
       )
       .addOption(
         new Option('--binding <method>', 'what its tokens are bound to; bearer: to nothing')
           .choices(bindingMethods)
           .default('dpop'),
+      )
+      .addOption(
+        new Option(
+          '--certificate-name <kind:name>',
+          'the one name in its certificate that tls_client_auth asks for: dn:CN=app,O=Example ' +
+            '(RFC 4514), dns:…, uri:…, ip:… or email:…',
+        ).argParser(certificateName),
       )
       .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
       .option('--jwks <file>', 'its public keys, a JWK Set file')
@@ -140,9 +155,25 @@ async function requestedMetadata(
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
     ...(jwksUri === undefined ? {} : { jwks_uri: jwksUri }),
   }
+}
+
+const certificateNames: Record<string, SubjectProperty> = {
+  dn: 'tls_client_auth_subject_dn',
+  dns: 'tls_client_auth_san_dns',
+  uri: 'tls_client_auth_san_uri',
+  ip: 'tls_client_auth_san_ip',
+  email: 'tls_client_auth_san_email',
+}
+
+function certificateName(text: string): Partial<ClientMetadata> {
+  const [, kind = '', name = ''] = /^(\w+):(.+)$/.exec(text) ?? []
+  const property = certificateNames[kind]
+  if (!property) throw new InvalidArgumentError('Write dn:, dns:, uri:, ip: or email: before it.')
+  return { [property]: name }
 }
 
 async function readJson(file: string): Promise<object> {
