@@ -27,7 +27,10 @@ export function logEngineEvents(engine: Provider, log: Log): void {
     log.error({ event: 'server_error', ...about(ctx), err: error }, 'failed')
   })
   const app: Koa = engine
-  app.on('error', (error: Error) => log.error({ event: 'error', err: error }, 'failed'))
+  app.on('error', (error: NodeJS.ErrnoException) => {
+    if (isHangUp(error)) log.debug({ event: 'hang_up', code: error.code }, 'the client hung up')
+    else log.error({ event: 'error', err: error }, 'failed')
+  })
   app.on('edge.refused', (ctx: KoaContextWithOIDC, reason: string) => {
     log.warn(
       { event: 'edge.refused', ...about(ctx), peer: ctx.req.socket.remoteAddress, reason },
@@ -57,6 +60,11 @@ export function logBearerClients(clients: readonly StoredClient[], log: Log): vo
     if (bindingMethodOf(metadata) !== 'bearer') continue
     log.warn({ event: 'client.bearer', client: metadata.client_id }, 'tokens are bound to nothing')
   }
+}
+
+/** What a connection ends with when its client goes away in the middle of a request. */
+function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
+  return /^(ECONNRESET|ECONNABORTED|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test(code)
 }
 
 function about(ctx: KoaContextWithOIDC) {
