@@ -1,6 +1,7 @@
 import test from 'ava'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
+import { runCertificates } from './run-certificates.ts'
 import { passed, runTable } from './run-table.ts'
 import { attackTable } from './table.ts'
 
@@ -25,4 +26,13 @@ test('every row about ID tokens is right', async (t) => {
     results.filter((result) => !passed(result)),
     [],
   )
+})
+
+test('certificates get every row of their table right', async (t) => {
+  const results = await runCertificates()
+  t.deepEqual(
+    results.filter(({ expected, got }) => expected !== got),
+    [],
+  )
+  t.true(results.length > 80)
 })
