@@ -13,9 +13,13 @@ import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import { logEngineEvents } from './observability/events.ts'
-import type { Log } from './observability/log.ts'
+import { createLog, type Log } from './observability/log.ts'
+import { createSecurityEvents } from './observability/security-events.ts'
 import { createProvider } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
+import { createDbsc } from './session-binding/dbsc.ts'
+import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { bindSessions } from './session-binding/session-model.ts'
 import type { Storage } from './storage/open-storage.ts'
 
 export interface RunningServer extends AsyncDisposable {
@@ -26,12 +30,28 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 /** The identity provider on an open storage, as a koa application that nobody listens with yet. */
-export async function createIdentityProvider(config: Config, storage: Storage): Promise<Provider> {
+export async function createIdentityProvider(
+  config: Config,
+  storage: Storage,
+  log: Log = createLog('silent'),
+): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
+
+  const { browserSessions: sessions } = storage
+  const events = createSecurityEvents({ table: storage.securityEvents, log })
+  const dbsc = createDbsc({
+    issuer,
+    secret: secrets.sessionBindingKey,
+    lifetime: config.sessionProofLifetime,
+    sessions,
+    replays: storage.replays,
+    events,
+    relyingOrigins: async () => [],
+  })
 
   const provider = createProvider({
     issuer,
@@ -42,6 +62,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
+    bindSessions: (engine) => bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt }),
   })
 
   provider.use(requestId())
@@ -49,6 +70,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(errorPages({ render: views.error }))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
+  provider.use(dbscMiddleware({ provider, dbsc, events, hop: views.hop }))
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -73,7 +95,7 @@ export async function startServer(
   storage: Storage,
   log: Log,
 ): Promise<RunningServer> {
-  const provider = await createIdentityProvider(config, storage)
+  const provider = await createIdentityProvider(config, storage, log)
   logEngineEvents(provider, log)
   const listening = await listen(provider.callback(), config)
   return {

@@ -15,6 +15,8 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
+  /** Seconds for which a browser's proof of its session's key is good. */
+  readonly sessionProofLifetime: number
   readonly logLevel: LogLevel
 }
 
@@ -71,6 +73,12 @@ const variables = z.object({
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
+  HOLDFAST_SESSION_PROOF_SECONDS: z
+    .string()
+    .regex(/^\d{1,4}$/, 'must be a number of seconds from 1 to 3600')
+    .transform(Number)
+    .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
+    .default(600),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -108,6 +116,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

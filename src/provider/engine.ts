@@ -10,6 +10,7 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBindingMethod, invalidGrant, requireProof } from './binding-policy.ts'
 import { matchesSecret } from './client-secret.ts'
+import { override } from './override.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
 const engineProofWindow = 300
@@ -24,11 +25,13 @@ export function createEngine({
   configuration,
   artifacts,
   replays,
+  bindSessions,
 }: {
   issuer: string
   configuration: Configuration
   artifacts: ArtifactTable
   replays: ReplayTable
+  bindSessions: (engine: Provider) => void
 }): Provider {
   class Engine extends Provider {
     constructor() {
@@ -37,6 +40,7 @@ export function createEngine({
       bindRefreshTokens(this)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
+      bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
       }
@@ -175,17 +179,4 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
         }
       },
   )
-}
-
-type ModelName = 'RefreshToken' | 'PushedAuthorizationRequest' | 'ReplayDetection'
-
-/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
-function override<Name extends ModelName>(
-  engine: Provider,
-  name: Name,
-  make: (Base: Provider[Name]) => Provider[Name],
-): void {
-  const Model = make(engine[name])
-  Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model })
 }

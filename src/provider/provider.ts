@@ -47,6 +47,7 @@ export interface ProviderOptions {
   }
   readonly findAccount: FindAccount
   readonly claims: Record<string, string[]>
+  readonly bindSessions: (engine: Provider) => void
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -61,6 +62,7 @@ export function createProvider(options: ProviderOptions): Provider {
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
+    bindSessions: options.bindSessions,
     configuration: {
       adapter: createEngineAdapter(tables.artifacts, tables.clients),
       jwks: { keys: options.jwks },

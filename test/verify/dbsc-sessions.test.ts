@@ -109,7 +109,7 @@ test('registers a key, hands out a companion and says how to go on', async (t) =
   })
   t.regex(
     answer.headers['Set-Cookie'] ?? '',
-    /^__Host-bound=[\w.-]+; Path=\/; Secure; HttpOnly; SameSite=Lax; Max-Age=600$/,
+    /^__Host-bound=[\w.-]+; Path=\/; Secure; HttpOnly; SameSite=Lax; Max-Age=570$/,
   )
   t.is(site.dbsc.provenAt('s1', `a=b; ${companion(answer)}`), site.clock.now)
   const jkt = await calculateJwkThumbprint(deviceKey.publicJwk)
