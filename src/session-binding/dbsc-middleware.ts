@@ -51,7 +51,7 @@ export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOp
 function comesFromElsewhere(ctx: Context): boolean {
   return (
     ctx.method === 'GET' &&
-    ctx.get('sec-fetch-mode') === 'navigate' &&
+    ctx.get('sec-fetch-dest') === 'document' &&
     ['cross-site', 'same-site'].includes(ctx.get('sec-fetch-site'))
   )
 }
