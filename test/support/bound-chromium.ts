@@ -31,7 +31,6 @@ export async function launchBoundChromium(
 ): Promise<Browser> {
   return chromium.launch({
     ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
-    ignoreDefaultArgs: ['--disable-features'],
     args: [...chromiumArguments(hosts), ...boundArguments(certificates, options)],
   })
 }
