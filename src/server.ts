@@ -9,10 +9,11 @@ import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { singleHeaders } from './http/single-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
-import { logEngineEvents } from './observability/events.ts'
+import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import { createLog, type Log } from './observability/log.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { createProvider } from './provider/provider.ts'
@@ -68,6 +69,7 @@ export async function createIdentityProvider(
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(singleHeaders())
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events, hop: views.hop }))
@@ -97,6 +99,7 @@ export async function startServer(
 ): Promise<RunningServer> {
   const provider = await createIdentityProvider(config, storage, log)
   logEngineEvents(provider, log)
+  logBearerClients(await storage.clients.list(), log)
   const listening = await listen(provider.callback(), config)
   return {
     issuer: config.issuer,

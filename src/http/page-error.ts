@@ -3,6 +3,7 @@ export type PageErrorCode =
   | 'expired_interaction'
   | 'form_too_large'
   | 'invalid_form'
+  | 'invalid_request'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -10,6 +11,7 @@ const STATUS: Record<PageErrorCode, number> = {
   expired_interaction: 400,
   form_too_large: 413,
   invalid_form: 400,
+  invalid_request: 400,
   unsupported_prompt: 501,
 }
 

@@ -1,6 +1,8 @@
 import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
+import { bindingMethodOf } from '../provider/binding-policy.ts'
+import type { StoredClient } from '../storage/client-table.ts'
 import type { Log } from './log.ts'
 
 type ProtocolError = errors.OIDCProviderError
@@ -31,6 +33,14 @@ export function logEngineEvents(engine: Provider, log: Log): void {
   engine.on('grant.revoked', (ctx: KoaContextWithOIDC) => {
     log.warn({ event: 'grant.revoked', ...about(ctx) }, 'a grant and all its tokens ended')
   })
+}
+
+/** Says at each start which clients have asked for tokens that whoever steals them can use. */
+export function logBearerClients(clients: readonly StoredClient[], log: Log): void {
+  for (const { metadata } of clients) {
+    if (bindingMethodOf(metadata) !== 'bearer') continue
+    log.warn({ event: 'client.bearer', client: metadata.client_id }, 'tokens are bound to nothing')
+  }
 }
 
 function about(ctx: KoaContextWithOIDC) {
