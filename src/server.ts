@@ -20,6 +20,9 @@ import { createProvider } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createProofRouter } from './session-binding/proof-router.ts'
+import { relyingOrigins } from './session-binding/relying-origins.ts'
+import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -51,8 +54,10 @@ export async function createIdentityProvider(
     sessions,
     replays: storage.replays,
     events,
-    relyingOrigins: async () => [],
+    relyingOrigins: () => relyingOrigins(storage.clients),
   })
+
+  const claims = createSessionClaims(sessions)
 
   const provider = createProvider({
     issuer,
@@ -63,7 +68,11 @@ export async function createIdentityProvider(
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
-    bindSessions: (engine) => bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt }),
+    extraTokenClaims: claims.ofAccessToken,
+    bindSessions(engine) {
+      bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt })
+      claims.addToIdTokens(engine)
+    },
   })
 
   provider.use(requestId())
@@ -84,6 +93,7 @@ export async function createIdentityProvider(
       return name ? { name } : undefined
     },
   })
+  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
   provider.use(interactions.routes())
   return provider
 }

@@ -41,6 +41,11 @@ export async function namedSession(
   return named.get(ctx.req)
 }
 
+/** The same, where the engine has asked for the session before. */
+export function seenSession({ req }: Pick<Context, 'req'>): NamedSession | undefined {
+  return named.get(req)
+}
+
 /** Whether a session is bound to a key of which there is no proof. */
 export function isUnproven({ session, provenAt }: NamedSession): boolean {
   return session.binding !== null && provenAt === undefined

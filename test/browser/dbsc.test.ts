@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
-import pg from 'pg'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { CHEAP } from '../support/accounts.ts'
@@ -16,6 +15,7 @@ import {
 import { CHROMIUM, chromiumArguments } from '../support/chromium.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
+import { query } from '../support/query.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { email, password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
@@ -326,13 +326,10 @@ async function wasUnproven({ context: { nodes } }: Test, session = ''): Promise<
 
 /** Lets the server run into an error wherever it needs a table. */
 async function without(databaseUrl: string, table: string, work: () => Promise<void>) {
-  const database = new pg.Client({ connectionString: databaseUrl })
-  await database.connect()
+  await query(databaseUrl, `alter table ${table} rename to lost`)
   try {
-    await database.query(`alter table ${table} rename to lost`)
     await work()
   } finally {
-    await database.query(`alter table lost rename to ${table}`)
-    await database.end()
+    await query(databaseUrl, `alter table lost rename to ${table}`)
   }
 }

@@ -1,8 +1,16 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import { allow, challengeOf, createDevice, type SignedIn, signInAt } from '../support/device.ts'
+import {
+  allow,
+  challengeOf,
+  createDevice,
+  letMomentPass,
+  type SignedIn,
+  signInAt,
+} from '../support/device.ts'
 import { authorizationUrl, begin } from '../support/journey.ts'
+import { query } from '../support/query.ts'
 import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import { createUserAgent, type Page, type UserAgent } from '../support/user-agent.ts'
@@ -33,23 +41,7 @@ async function bound(): Promise<SignedIn> {
   return person
 }
 
-/** Lets the moment pass in which requests may not know of the binding yet. */
-const age = (uid: string) =>
-  query('update session_bindings set bound_at = now() - $2::interval where uid = $1', [
-    uid,
-    '1 minute',
-  ])
-
-async function query(text: string, values: unknown[]): Promise<Record<string, unknown>[]> {
-  const { default: pg } = await import('pg')
-  const database = new pg.Client({ connectionString: server.databaseUrl })
-  await database.connect()
-  try {
-    return (await database.query(text, values)).rows
-  } finally {
-    await database.end()
-  }
-}
+const age = (uid: string) => letMomentPass(server.databaseUrl, uid)
 
 const isCode = ({ location }: Page) => new URL(location ?? '').searchParams.has('code')
 const isSignIn = ({ location }: Page) => location?.includes('/interaction/') ?? false
@@ -104,9 +96,11 @@ test('the companion of another session is none', async (t) => {
 test('an event tells of a session without its proof', async (t) => {
   const { device } = await bound()
   await authorize(cookiesOf(device))
-  const kinds = await query('select kind from security_events where session_uid = $1 order by id', [
-    device.session,
-  ])
+  const kinds = await query(
+    server.databaseUrl,
+    'select kind from security_events where session_uid = $1 order by id',
+    [device.session],
+  )
   t.deepEqual(
     kinds.map(({ kind }) => kind),
     ['signed_in', 'session_bound', 'session_unproven'],
@@ -180,6 +174,7 @@ test('rejects a refresh by the key of a thief, and tells', async (t) => {
   t.is(answer.status, 403)
   t.is(answer.headers.get('set-cookie'), null)
   const [event] = await query(
+    server.databaseUrl,
     'select kind, code from security_events where session_uid = $1 order by id desc limit 1',
     [device.session],
   )
@@ -283,7 +278,7 @@ test('a sign-in after a lost key leaves the old session to itself', async (t) =>
 
 test('the loss of what was stored never makes a session unbound', async (t) => {
   const { device } = await bound()
-  await query('delete from browser_sessions where uid = $1', [device.session])
+  await query(server.databaseUrl, 'delete from browser_sessions where uid = $1', [device.session])
   t.true(isSignIn(await authorize(cookiesOf(device, { companion: true }))))
 })
 

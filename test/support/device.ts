@@ -1,5 +1,6 @@
 import { PASSWORD } from './accounts.ts'
 import { begin, type Interacting, interact, signIn } from './journey.ts'
+import { query } from './query.ts'
 import { email, password, type TestServer } from './server.ts'
 import type { Page, UserAgent } from './user-agent.ts'
 import { refreshProof, registrationProof } from './verify/dbsc.ts'
@@ -84,4 +85,10 @@ export async function signInAt(
 export async function allow({ agent, url, token }: Interacting): Promise<URL> {
   const { location } = await agent.follow(await agent.post(`${url}/confirm`, { token }))
   return new URL(location ?? '')
+}
+
+/** Lets the moment pass in which requests may not know of a binding yet. */
+export async function letMomentPass(databaseUrl: string, uid: string): Promise<void> {
+  const text = "update session_bindings set bound_at = now() - interval '1 minute' where uid = $1"
+  await query(databaseUrl, text, [uid])
 }
