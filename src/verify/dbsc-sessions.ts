@@ -14,6 +14,7 @@ import {
   verifyDbscRegistration,
 } from './dbsc.ts'
 import { VerifyError, type VerifyErrorCode } from './errors.ts'
+import { decodeBase64url } from './lib/base64url.ts'
 import { makeTicket, readTicket } from './lib/ticket.ts'
 import type { ReplayStore } from './replay.ts'
 
@@ -190,21 +191,28 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     }
   }
 
+  /**
+   * The session is the one that was offered a key. The site's cookie need not be there: after a
+   * redirect from a provider it is withheld from the browser's own request, as from any that another
+   * site has caused. A cookie of another session is a mistake or an attack.
+   */
   async function register({ header, session: current }: DbscRequest): Promise<DbscAnswer> {
-    const session = await current()
+    let session = ''
     try {
-      if (session === undefined) {
-        throw new VerifyError('dbsc_authorization', 'no session to register a key for')
-      }
+      const cookie = await current()
       const registration = verifyDbscRegistration(header('secure-session-response'), {
         audience: origin + registrationPath,
-        acceptChallenge: isChallenge(session),
-        acceptAuthorization: (value) => value !== undefined,
+        acceptAuthorization(value = '') {
+          session = offeredSession(value)
+          return session !== '' && (cookie ?? session) === session
+        },
+        acceptChallenge: (value) => isChallenge(session)(value),
       })
       const { jkt, authorization = '' } = registration
       // An offer of a shared key is for that key and no other.
+      const offer = authorization.slice(authorization.indexOf('.') + 1)
       const isOffered = ['', jkt].some((key) =>
-        isCurrent(['offer', session, key], authorization, challengeGrace),
+        isCurrent(['offer', session, key], offer, challengeGrace),
       )
       if (!isOffered) {
         throw new VerifyError('dbsc_authorization', 'DBSC authorization is not what was offered')
@@ -218,7 +226,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       await onEvent({ type: 'bound', session, jkt })
       return renewal(session)
     } catch (error) {
-      return refuse(error, session, {})
+      return refuse(error, session || undefined, {})
     }
   }
 
@@ -270,7 +278,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       const parameters = {
         path: registrationPath,
         challenge: ticket('challenge', session),
-        authorization: ticket('offer', session, provider?.key ?? ''),
+        authorization: `${Buffer.from(session).toString('base64url')}.${ticket('offer', session, provider?.key ?? '')}`,
         ...(provider && {
           provider_key: provider.key,
           provider_session_id: provider.session,
@@ -300,6 +308,10 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       return given[0]
     },
   }
+}
+
+function offeredSession(authorization: string): string {
+  return decodeBase64url(authorization.split('.')[0] ?? '')?.toString() ?? ''
 }
 
 /** Tells a browser to forget a session: one that is unknown, too, without another word. */

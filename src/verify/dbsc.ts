@@ -45,7 +45,10 @@ export type DbscExpectation = Readonly<{
 /** What a proof at registration has to match. */
 export type DbscRegistrationExpectation = DbscExpectation &
   Readonly<{
-    /** Says whether `authorization` is what was offered. Left out: none may be there. */
+    /**
+     * Says whether `authorization` is what was offered. Left out: none may be there. Asked before
+     * `acceptChallenge`, for it may tell which session is meant.
+     */
     acceptAuthorization?: (authorization: string | undefined) => boolean
   }>
 
@@ -79,8 +82,8 @@ export function verifyDbscRegistration(
   }
   const key = importSuitableKey(alg, jwk)
   verifyProofSignature(jws, alg, key)
-  const challenge = checkClaims(payload, expected)
   const authorization = checkAuthorization(payload.authorization, expected)
+  const challenge = checkClaims(payload, expected)
   return Object.freeze({
     jkt: key.thumbprint,
     alg,
