@@ -4,6 +4,8 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
+import { createDoctorCodes } from './doctor/codes.ts'
+import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
@@ -88,6 +90,8 @@ export async function createIdentityProvider(
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  const codes = createDoctorCodes(storage.artifacts)
+  provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
