@@ -4,6 +4,7 @@ export type PageErrorCode =
   | 'form_too_large'
   | 'invalid_form'
   | 'invalid_request'
+  | 'sign_in_first'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -12,6 +13,7 @@ const STATUS: Record<PageErrorCode, number> = {
   form_too_large: 413,
   invalid_form: 400,
   invalid_request: 400,
+  sign_in_first: 401,
   unsupported_prompt: 501,
 }
 
