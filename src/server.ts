@@ -1,11 +1,14 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
+import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { listen } from './http/listen.ts'
+import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
@@ -17,7 +20,8 @@ import { createSecurityRouter } from './my-security/security-router.ts'
 import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import { createLog, type Log } from './observability/log.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
-import { createProvider } from './provider/provider.ts'
+import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
+import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
@@ -46,6 +50,8 @@ export async function createIdentityProvider(
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
+  const edge = createEdge(config)
+  const mtls = await mtlsOptions(config)
   const { browserSessions: sessions } = storage
   const events = createSecurityEvents({ table: storage.securityEvents, log })
   const dbsc = createDbsc({
@@ -65,6 +71,9 @@ export async function createIdentityProvider(
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    keyOverlapHours: config.keyOverlapHours,
+    edge,
+    mtls,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
@@ -80,7 +89,10 @@ export async function createIdentityProvider(
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  provider.use(edge.middleware)
+  if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
+  provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events, hop: views.hop }))
   const interactions = createInteractionRouter({
@@ -109,6 +121,18 @@ export async function createIdentityProvider(
   return provider
 }
 
+async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
+  const { origin, authorityFile, revocationFile } = mtls
+  if (!mtls.port && !mtls.forwarded) return undefined
+  return {
+    origin,
+    authorities: authorityFile
+      ? await loadClientAuthorities({ authorityFile, revocationFile })
+      : undefined,
+    onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
+  }
+}
+
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and whoever opened it closes it.
@@ -118,14 +142,22 @@ export async function startServer(
   storage: Storage,
   log: Log,
 ): Promise<RunningServer> {
+  await using opened = new AsyncDisposableStack()
   const provider = await createIdentityProvider(config, storage, log)
   logEngineEvents(provider, log)
   logBearerClients(await storage.clients.list(), log)
-  const listening = await listen(provider.callback(), config)
+  const handler = provider.callback()
+  const { authorityFile } = opened.use(await listen(handler, config))
+  const { port } = config.mtls
+  if (port) {
+    const mtls = { ...config, listen: { ...config.listen, port } }
+    opened.use(await listen(handler, mtls, { askForCertificates: true }))
+  }
+  const open = opened.move()
   return {
     issuer: config.issuer,
     provider,
-    authorityFile: listening.authorityFile,
-    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
+    authorityFile,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

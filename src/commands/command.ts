@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { AccountError } from '../accounts/account-error.ts'
+import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { ListenError } from '../http/listen-error.ts'
@@ -58,6 +59,7 @@ export function explain(error: unknown): string | undefined {
   const known = [
     StorageError,
     ListenError,
+    CertificateFileError,
     AccountError,
     RegistrationError,
     CommandError,

@@ -8,6 +8,7 @@ const refusals = {
   credentials_multiple: { status: 400, error: 'invalid_request' },
   credentials_malformed: { status: 400, error: 'invalid_request' },
   credentials_location: { status: 400, error: 'invalid_request' },
+  facts_refused: { status: 400, error: 'invalid_request' },
 
   // The access token itself (RFC 9068 section 4, RFC 7662).
   token_too_large: { status: 401, error: 'invalid_token' },

@@ -109,6 +109,18 @@ test.serial('adds a client that authenticates by a key at a URL', async (t) => {
   t.is(metadata.jwks_uri, uri)
 })
 
+test.serial('binds nothing to certificates on a server that none can reach', async (t) => {
+  const { code, stderr } = await run('clients', 'add', 'x', '--binding', 'mtls', ...redirect)
+  t.is(code, 1)
+  t.regex(stderr, /HOLDFAST_MTLS_PORT/)
+})
+
+test.serial('wants to know what kind of name a certificate has', async (t) => {
+  const { code, stderr } = await run('clients', 'add', 'x', '--certificate-name', 'app.example')
+  t.is(code, 2)
+  t.regex(stderr, /dns:/)
+})
+
 test.serial('adds a client from a metadata file', async (t) => {
   const file = path.join(cwd, 'client.json')
   await writeFile(
@@ -160,9 +172,9 @@ test.serial('removes a client, once', async (t) => {
 
 test.serial('registers nothing that contradicts itself', async (t) => {
   const file = path.join(cwd, 'broken.json')
-  await writeFile(file, JSON.stringify({ client_id: 'broken', grant_types: ['password'] }))
+  await writeFile(file, JSON.stringify({ client_id: 'broken', redirect_uris: ['nowhere'] }))
   const result = await run('clients', 'add', '--metadata', file)
-  failed(t, result, /The client cannot be registered: grant_types/)
+  failed(t, result, /The client cannot be registered: redirect_uris/)
   t.is(await stored('broken'), undefined)
 })
 

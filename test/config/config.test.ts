@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { mtlsVariables } from '../../src/config/mtls-config.ts'
 
 const secret = 'a secret of at least 32 characters'
 
@@ -16,7 +17,17 @@ const complete = {
   DATABASE_URL: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
+  HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_LOG_LEVEL: 'debug',
+}
+
+/** Those variables have a test file of their own. */
+const noCertificates = {
+  port: undefined,
+  origin: undefined,
+  forwarded: undefined,
+  authorityFile: undefined,
+  revocationFile: undefined,
 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
@@ -37,24 +48,31 @@ test('needs no variable at all', (t) => {
     issuer: 'https://localhost:9443',
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
+    mtls: noCertificates,
+    trustedProxies: [],
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
     dpopNonces: 'optional',
+    keyOverlapHours: undefined,
     logLevel: 'info',
   })
 })
 
 test('takes every variable', (t) => {
-  t.deepEqual(Object.keys(complete).sort(), [...variableNames].sort())
+  const names = [...Object.keys(complete), ...Object.keys(mtlsVariables)]
+  t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
+    mtls: noCertificates,
+    trustedProxies: [],
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
     dpopNonces: 'required',
+    keyOverlapHours: 72,
     logLevel: 'debug',
   })
 })
