@@ -18,6 +18,7 @@ import { singleHeaders } from './http/single-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
+import { createSecurityRouter } from './my-security/security-router.ts'
 import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import { createLog, type Log } from './observability/log.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
@@ -111,6 +112,16 @@ export async function createIdentityProvider(
   })
   provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
   provider.use(interactions.routes())
+  const security = createSecurityRouter({
+    provider,
+    accounts,
+    views,
+    tables: storage,
+    events,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+  })
+  provider.use(security.routes())
   return provider
 }
 

@@ -26,6 +26,7 @@ const commands = [
   'accounts disable',
   'accounts enable',
   'accounts set-password',
+  'accounts sign-out',
   'clients',
   'clients add',
   'clients list',
