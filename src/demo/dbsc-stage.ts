@@ -5,7 +5,7 @@ import type { DbscStage } from './dbsc-story.ts'
 import { openWorld } from './world.ts'
 
 /** Short, so that nobody waits ten minutes for the end of the story. */
-const window = 5
+const window = 8
 
 /** A browser that binds sessions, and an app that people sign in to. */
 export async function setUpDbsc(tell: (text: string) => void): Promise<DbscStage> {

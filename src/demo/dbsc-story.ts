@@ -107,6 +107,6 @@ async function refreshWithoutKey({ issuer, boundSession }: DbscStage): Promise<R
 }
 
 export const residualWindow = `
-What stays open: a copy of all cookies works until the short-lived one runs out, here after five
+What stays open: a copy of all cookies works until the short-lived one runs out, here after
 seconds and by default after ten minutes. Whoever has the device itself has its key as well, and on
 Linux the key is a file: this story shows the protocol, not the hardware that keeps keys elsewhere.`
