@@ -1,9 +1,11 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
+import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
@@ -14,7 +16,8 @@ import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import type { Log } from './observability/log.ts'
-import { createProvider } from './provider/provider.ts'
+import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
+import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -33,11 +36,15 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
+  const edge = createEdge(config)
+  const mtls = await mtlsOptions(config)
   const provider = createProvider({
     issuer,
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    edge,
+    mtls,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
@@ -47,6 +54,8 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(edge.middleware)
+  if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   const interactions = createInteractionRouter({
@@ -64,6 +73,18 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   return provider
 }
 
+async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
+  const { origin, authorityFile, revocationFile } = mtls
+  if (!mtls.port && !mtls.forwarded) return undefined
+  return {
+    origin,
+    authorities: authorityFile
+      ? await loadClientAuthorities({ authorityFile, revocationFile })
+      : undefined,
+    onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
+  }
+}
+
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and whoever opened it closes it.
@@ -73,14 +94,22 @@ export async function startServer(
   storage: Storage,
   log: Log,
 ): Promise<RunningServer> {
+  await using opened = new AsyncDisposableStack()
   const provider = await createIdentityProvider(config, storage)
   logEngineEvents(provider, log)
   logBearerClients(await storage.clients.list(), log)
-  const listening = await listen(provider.callback(), config)
+  const handler = provider.callback()
+  const { authorityFile } = opened.use(await listen(handler, config))
+  const { port } = config.mtls
+  if (port) {
+    const mtls = { ...config, listen: { ...config.listen, port } }
+    opened.use(await listen(handler, mtls, { askForCertificates: true }))
+  }
+  const open = opened.move()
   return {
     issuer: config.issuer,
     provider,
-    authorityFile: listening.authorityFile,
-    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
+    authorityFile,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

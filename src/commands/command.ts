@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { AccountError } from '../accounts/account-error.ts'
+import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { ListenError } from '../http/listen.ts'
@@ -31,7 +32,14 @@ export function explain(error: unknown): string | undefined {
       '\n',
     )
   }
-  const explained = [StorageError, ListenError, AccountError, RegistrationError, UsageError]
+  const explained = [
+    StorageError,
+    ListenError,
+    CertificateFileError,
+    AccountError,
+    RegistrationError,
+    UsageError,
+  ]
   if (explained.some((Known) => error instanceof Known)) return (error as Error).message
   return undefined
 }

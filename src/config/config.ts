@@ -1,6 +1,13 @@
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import {
+  defaultPort,
+  type MtlsConfig,
+  mtlsConfig,
+  mtlsContradictions,
+  mtlsVariables,
+} from './mtls-config.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -8,6 +15,9 @@ export interface Config {
   readonly issuer: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
+  readonly mtls: MtlsConfig
+  /** Addresses and networks of the proxies whose headers are believed. */
+  readonly trustedProxies: readonly string[]
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -52,7 +62,7 @@ const variables = z.object({
     .regex(/^\d{1,5}$/, 'must be a number from 1 to 65535')
     .transform(Number)
     .refine((port) => port >= 1 && port <= 65535, 'must be a number from 1 to 65535')
-    .default(9443),
+    .default(defaultPort),
   HOLDFAST_TLS: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_TLS_CERT_FILE: z.string().optional(),
   HOLDFAST_TLS_KEY_FILE: z.string().optional(),
@@ -77,6 +87,7 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  ...mtlsVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
@@ -95,15 +106,18 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const problems = parsed.success
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(...misspelt(env), ...contradictions(given))
+  problems.push(...misspelt(env), ...contradictions(given), ...mtlsContradictions(given))
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 
   const values = parsed.data
   const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
+  const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
-    issuer: values.HOLDFAST_ISSUER ?? origin,
+    issuer,
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
+    mtls: mtlsConfig(values, issuer),
+    trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,

@@ -1,9 +1,8 @@
-import 'reflect-metadata'
 import { randomBytes, webcrypto } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import path from 'node:path'
-import * as x509 from '@peculiar/x509'
+import * as x509 from '../certificates/x509.ts'
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 const day = 24 * 60 * 60 * 1000

@@ -13,6 +13,11 @@ const words = (code: string, heading: string, sentence: string): ErrorWords =>
   Object.freeze({ code, heading, sentence })
 
 const PAGES: Record<PageErrorCode, ErrorWords> = {
+  client_certificate_too_large: words(
+    'invalid_request',
+    'This certificate is too large',
+    'The header that carries the client certificate is longer than any certificate in use.',
+  ),
   cross_site_request: words(
     'cross_site_request',
     'This form came from another site',
@@ -27,6 +32,11 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'form_too_large',
     'This form is too large',
     'It holds more than this page can send. Go back to the app and start again.',
+  ),
+  invalid_client_certificate_header: words(
+    'invalid_request',
+    'A header of this request is for proxies only',
+    'A client certificate came in a header, and not from a proxy of this server or not as one sends it.',
   ),
   invalid_form: words(
     'invalid_form',

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import path from 'node:path'
+import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
 import { developmentCertificate } from './development-authority.ts'
 
@@ -18,6 +19,10 @@ export class ListenError extends Error {
   }
 }
 
+type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer'>
+
+type CertificateRequest = Pick<TlsOptions, 'requestCert' | 'rejectUnauthorized'>
+
 export interface Listening extends AsyncDisposable {
   /** The development authority's certificate, when that is what the server's is from. */
   readonly authorityFile: string | undefined
@@ -25,15 +30,19 @@ export interface Listening extends AsyncDisposable {
 
 /**
  * Listens for HTTPS, or for plain HTTP where that was asked for. Disposing stops accepting,
- * lets requests that were begun finish, and then closes.
+ * lets requests that were begun finish, and then closes. Where clients are asked for certificates,
+ * they may have any or none.
  *
  * @throws {@link ListenError}
  */
 export async function listen(
   handler: RequestListener,
-  { listen: { host, port }, tls, dataFolder, issuer }: Config,
+  { listen: { host, port }, tls, dataFolder, issuer }: ListenConfig,
+  { askForCertificates = false }: { askForCertificates?: boolean } = {},
 ): Promise<Listening> {
-  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer)
+  // Of nobody's authority: which certificate is good for what is decided for each client.
+  const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
+  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer, request)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
     server.listen(port, host, resolve)
@@ -53,6 +62,7 @@ async function makeServer(
   tls: Config['tls'],
   dataFolder: string,
   issuer: string,
+  request: CertificateRequest,
 ): Promise<{ server: Server; authorityFile: string | undefined }> {
   switch (tls.mode) {
     case 'off':
@@ -60,7 +70,10 @@ async function makeServer(
     case 'files': {
       const [cert, key] = await Promise.all([tls.certFile, tls.keyFile].map(readPem))
       try {
-        return { server: createHttpsServer({ cert, key }, handler), authorityFile: undefined }
+        return {
+          server: createHttpsServer({ cert, key, ...request }, handler),
+          authorityFile: undefined,
+        }
       } catch (cause) {
         throw new ListenError(
           'certificate_unusable',
@@ -74,7 +87,7 @@ async function makeServer(
         path.join(dataFolder, 'tls'),
         [new URL(issuer).hostname.replace(/^\[|\]$/g, '')],
       )
-      return { server: createHttpsServer(pair, handler), authorityFile }
+      return { server: createHttpsServer({ ...pair, ...request }, handler), authorityFile }
     }
   }
 }

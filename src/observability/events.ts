@@ -27,6 +27,15 @@ export function logEngineEvents(engine: Provider, log: Log): void {
   })
   const app: Koa = engine
   app.on('error', (error: Error) => log.error({ event: 'error', err: error }, 'failed'))
+  app.on('edge.refused', (ctx: KoaContextWithOIDC, reason: string) => {
+    log.warn(
+      { event: 'edge.refused', ...about(ctx), peer: ctx.req.socket.remoteAddress, reason },
+      'refused',
+    )
+  })
+  app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
+    log.warn({ event: 'client_certificate.untrusted', ...about(ctx), reason }, 'refused')
+  })
   engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
     log.info({ event: 'grant.success', ...about(ctx) }, 'tokens issued')
   })
