@@ -7,6 +7,7 @@ import { ListenError } from '../http/listen.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
+import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
 
 /** A mistake in what was typed. The message is a sentence. */
 export class UsageError extends Error {
@@ -36,6 +37,7 @@ export function explain(error: unknown): string | undefined {
     StorageError,
     ListenError,
     CertificateFileError,
+    TokenBindingTlsError,
     AccountError,
     RegistrationError,
     UsageError,

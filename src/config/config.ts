@@ -16,6 +16,7 @@ export interface Config {
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
   readonly mtls: MtlsConfig
+  readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
   readonly trustedProxies: readonly string[]
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
@@ -34,6 +35,12 @@ export type TlsConfig =
   | { readonly mode: 'files'; readonly certFile: string; readonly keyFile: string }
   /** Plain HTTP, for use behind a proxy that terminates TLS. */
   | { readonly mode: 'off' }
+
+/**
+ * How Token Binding reaches this server: in its own TLS, with TLS 1.3 as well by a draft that
+ * expired, by the headers of trusted proxies, or not at all.
+ */
+export type TokenBindingMode = 'off' | 'tls' | 'tls13-draft' | 'proxy'
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
@@ -87,6 +94,9 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  HOLDFAST_TOKEN_BINDING: z
+    .enum(['off', 'tls', 'tls13-draft', 'proxy'], 'must be one of off, tls, tls13-draft, proxy')
+    .default('off'),
   ...mtlsVariables,
 })
 
@@ -117,6 +127,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
     mtls: mtlsConfig(values, issuer),
+    tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
@@ -156,6 +167,18 @@ function contradictions(given: Readonly<Record<string, string | undefined>>): st
   }
   if (given.HOLDFAST_TLS === 'off' && (cert || key)) {
     problems.push('HOLDFAST_TLS is off, and a TLS certificate or key file is set: choose one.')
+  }
+  const { HOLDFAST_TOKEN_BINDING: tokenBinding } = given
+  if (tokenBinding?.startsWith('tls') && given.HOLDFAST_TLS === 'off') {
+    problems.push(
+      `HOLDFAST_TOKEN_BINDING is ${tokenBinding} while HOLDFAST_TLS is off: behind a proxy that ` +
+        'terminates TLS, it is proxy.',
+    )
+  }
+  if (tokenBinding === 'proxy' && !given.HOLDFAST_TRUSTED_PROXIES) {
+    problems.push(
+      'HOLDFAST_TRUSTED_PROXIES is missing: HOLDFAST_TOKEN_BINDING=proxy is about its headers.',
+    )
   }
   if (given.HOLDFAST_ISSUER !== undefined) {
     problems.push(...issuerProblems(given.HOLDFAST_ISSUER, given.HOLDFAST_TLS === 'off'))

@@ -7,12 +7,15 @@ import {
   readClientCertificateHeader,
   socketCertificate,
 } from '../verify/client-certificate.ts'
-import { PageError } from './page-error.ts'
+import { TokenBindingError, type TokenBindingProof } from '../verify/token-binding.ts'
+import { PageError, type PageErrorCode } from './page-error.ts'
+import { createTokenBindingReader } from './token-binding-reader.ts'
 import { trustedPeers } from './trusted-peers.ts'
 
 /** What a request shows of the keys of its client, whichever way it came. */
 export interface Proofs {
   readonly certificate: ClientCertificate | undefined
+  readonly tokenBinding: TokenBindingProof | undefined
 }
 
 /**
@@ -28,12 +31,13 @@ export interface Edge {
   readonly middleware: Middleware
 }
 
-type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies'> & {
+type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies' | 'tokenBinding'> & {
   readonly mtls: Pick<Config['mtls'], 'port' | 'origin' | 'forwarded'>
 }
 
-export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
+export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeConfig): Edge {
   const isTrusted = trustedPeers(trustedProxies)
+  const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
   const mtlsHost = mtls.origin && new URL(mtls.origin).host
   const proofs = new WeakMap<IncomingMessage, Proofs>()
 
@@ -56,16 +60,16 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
 
   function collect(ctx: Context): Proofs {
     try {
-      return Object.freeze({ certificate: certificateOf(ctx.req) })
+      return Object.freeze({
+        certificate: certificateOf(ctx.req),
+        tokenBinding: tokenBindingOf(ctx.req),
+      })
     } catch (error) {
-      if (!(error instanceof ClientCertificateError)) throw error
+      if (!(error instanceof ClientCertificateError || error instanceof TokenBindingError)) {
+        throw error
+      }
       ctx.app.emit('edge.refused', ctx, error.code)
-      const tooLarge = error.code === 'header_too_large'
-      throw new PageError(
-        tooLarge ? 'client_certificate_too_large' : 'invalid_client_certificate_header',
-        error.message,
-        { cause: error },
-      )
+      throw new PageError(pageErrorCode(error), error.message, { cause: error })
     }
   }
 
@@ -89,4 +93,12 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
       return next()
     },
   }
+}
+
+function pageErrorCode(error: ClientCertificateError | TokenBindingError): PageErrorCode {
+  // RFC 8473 section 2: a request with an invalid message is rejected, and may be with 400.
+  if (error instanceof TokenBindingError) return 'invalid_token_binding'
+  return error.code === 'header_too_large'
+    ? 'client_certificate_too_large'
+    : 'invalid_client_certificate_header'
 }

@@ -43,6 +43,11 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This form could not be read',
     'It is damaged or was not made by this page. Go back to the app and start again.',
   ),
+  invalid_token_binding: words(
+    'invalid_request',
+    'This connection could not be checked',
+    'What the request says of its Token Binding is broken, or is for proxies only to say.',
+  ),
   unsupported_prompt: words(
     'unsupported_prompt',
     'This request is not supported',
