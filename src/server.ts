@@ -45,6 +45,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     dpopNonces: config.dpopNonces,
     edge,
     mtls,
+    tokenBinding: config.tokenBinding !== 'off',
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,

@@ -10,8 +10,10 @@ import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
-import { clientBinding, invalidGrant, requireProof } from './binding-policy.ts'
+import { clientBinding, requireProof } from './binding-policy.ts'
+import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
+import { overrideModel } from './override-model.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
 const engineProofWindow = 300
@@ -38,7 +40,7 @@ export function createEngine({
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
-      bindRefreshTokens(this)
+      bindRefreshTokens(this, edge)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -121,17 +123,17 @@ function trustOnlyConfiguredOrigins(engine: Provider, edge: Pick<Edge, 'originOf
  * clients (RFC 9449 section 5, RFC 8705 section 4). The engine compares whatever is bound before
  * it consumes anything.
  */
-function bindRefreshTokens(engine: Provider): void {
-  override(
+function bindRefreshTokens(engine: Provider, edge: Pick<Edge, 'proofsOf'>): void {
+  overrideModel(
     engine,
     'RefreshToken',
     (Base) =>
       class extends Base {
         override async save(): Promise<string> {
           const ctx = Provider.ctx
-          const confirmation = ctx && clientBinding(ctx)?.confirmation
-          if (confirmation) {
-            this[confirmation] ??= ctx.oidc.entities.AccessToken?.[confirmation]
+          const binding = ctx && clientBinding(ctx)
+          if (binding) {
+            this[binding.confirmation] ??= binding.ofRefreshToken(ctx, edge.proofsOf(ctx.req))
           }
           return super.save()
         }
@@ -156,7 +158,7 @@ function bindRefreshTokens(engine: Provider): void {
 
 /** The loser of a race for one pushed authorization request gets the error of a used one. */
 function consumeRequestsOnce(engine: Provider): void {
-  override(
+  overrideModel(
     engine,
     'PushedAuthorizationRequest',
     (Base) =>
@@ -177,7 +179,7 @@ function consumeRequestsOnce(engine: Provider): void {
 
 /** One statement instead of find, then save; and a mark that lasts as long as the proof can. */
 function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
-  override(
+  overrideModel(
     engine,
     'ReplayDetection',
     (Base) =>
@@ -189,17 +191,4 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
         }
       },
   )
-}
-
-type ModelName = 'RefreshToken' | 'PushedAuthorizationRequest' | 'ReplayDetection'
-
-/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
-function override<Name extends ModelName>(
-  engine: Provider,
-  name: Name,
-  make: (Base: Provider[Name]) => Provider[Name],
-): void {
-  const Model = make(engine[name])
-  Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model })
 }

@@ -5,8 +5,9 @@ import type { Binding } from './binding.ts'
 /** RFC 8705: the certificate of the client's TLS connection. */
 export const mtlsBinding: Binding = {
   method: 'mtls',
-  flag: 'tls_client_certificate_bound_access_tokens',
+  flags: ['tls_client_certificate_bound_access_tokens'],
   confirmation: 'x5t#S256',
+  ofRefreshToken: ({ oidc }) => oidc.entities.AccessToken?.['x5t#S256'],
   hasProof: (_ctx, proofs) => currentCertificate(proofs) !== undefined,
   missing:
     'the tokens of this client are bound by mutual TLS: a client certificate that has not ' +

@@ -1,0 +1,27 @@
+import type Provider from 'oidc-provider'
+
+/** The model classes of the engine that Holdfast extends. */
+export type ModelName =
+  | 'AccessToken'
+  | 'AuthorizationCode'
+  | 'ClientCredentials'
+  | 'IdToken'
+  | 'Interaction'
+  | 'PushedAuthorizationRequest'
+  | 'RefreshToken'
+  | 'ReplayDetection'
+  | 'Session'
+
+/**
+ * Replaces a model class, once or several times. The name of the class is the key of its adapter, TTL
+ * and events.
+ */
+export function overrideModel<Name extends ModelName>(
+  engine: Provider,
+  name: Name,
+  make: (Base: Provider[Name]) => Provider[Name],
+): void {
+  const Model = make(engine[name])
+  Object.defineProperty(Model, 'name', { value: name })
+  Object.defineProperty(engine, name, { value: Model, configurable: true })
+}
