@@ -19,6 +19,7 @@ import type { Log } from './observability/log.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
+import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import type { Storage } from './storage/open-storage.ts'
 
 export interface RunningServer extends AsyncDisposable {
@@ -51,6 +52,8 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     claims: claimsByScope,
     pages: createProviderPages(views),
   })
+
+  bindSessionsByTokenBinding(provider, (request) => edge.proofsOf(request).tokenBinding)
 
   provider.use(requestId())
   provider.use(securityHeaders())
