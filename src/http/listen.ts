@@ -1,24 +1,19 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import path from 'node:path'
 import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
 import { equip, TokenBindingTlsError } from '../token-binding-tls/index.ts'
 import { developmentCertificate } from './development-authority.ts'
-
-export type ListenErrorCode = 'address_in_use' | 'address_unusable' | 'certificate_unusable'
-
-/** The server cannot listen as configured. The message is a sentence for the operator. */
-export class ListenError extends Error {
-  override name = 'ListenError'
-  readonly code: ListenErrorCode
-
-  constructor(code: ListenErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options)
-    this.code = code
-  }
-}
+import { ListenError } from './listen-error.ts'
 
 type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer' | 'tokenBinding'>
 
@@ -46,17 +41,38 @@ export async function listen(
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
   const { server, authorityFile } = await makeServer(handler, config, request)
   const { host, port } = config.listen
+  const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
     server.listen(port, host, resolve)
   })
   return {
     authorityFile,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve))
-      server.closeIdleConnections()
-      await closed
-    },
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/**
+ * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
+ * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
+ */
+function closing(server: Server): () => Promise<void> {
+  const connections = new Set<Socket>()
+  const responses = new Set<ServerResponse>()
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+  })
+  server.on('request', (_request, response) => {
+    responses.add(response)
+    response.once('close', () => responses.delete(response))
+  })
+  return async () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    // A connection that is kept can bring one more request while another one ends.
+    while (responses.size > 0) await Promise.all([...responses].map((it) => once(it, 'close')))
+    for (const socket of connections) socket.destroySoon()
+    await closed
   }
 }
 
@@ -74,7 +90,10 @@ async function makeServer(
     case 'off':
       return { server: createHttpServer(handler), authorityFile: undefined }
     case 'files': {
-      const [cert, key] = await Promise.all([tls.certFile, tls.keyFile].map(readPem))
+      const [cert, key] = await Promise.all([
+        readPem('HOLDFAST_TLS_CERT_FILE', tls.certFile),
+        readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
+      ])
       try {
         return { server: createSecure({ cert, key }), authorityFile: undefined }
       } catch (cause) {
@@ -96,11 +115,13 @@ async function makeServer(
   }
 }
 
-async function readPem(file: string): Promise<string> {
+async function readPem(variable: string, file: string): Promise<string> {
   return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new ListenError('certificate_unusable', `${file} cannot be read (${cause.code}).`, {
-      cause,
-    })
+    throw new ListenError(
+      'certificate_unusable',
+      `${variable} cannot be read (${cause.code}): ${file}.`,
+      { cause },
+    )
   })
 }
 

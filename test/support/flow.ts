@@ -10,7 +10,7 @@ import {
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { email, password, type TestServer } from './server.ts'
 
-const loopbackCallback = 'http://127.0.0.1/callback'
+export const callback = 'http://127.0.0.1/callback'
 
 export function newKey(): Promise<KeyPair> {
   return generateKeyPair('ES256', { extractable: true })
@@ -66,7 +66,7 @@ export function createPerson(server: TestServer, options?: BrowserOptions): Pers
   return {
     browser,
     async authorize(parameters) {
-      const { redirect_uri: until = loopbackCallback } = parameters
+      const { redirect_uri: until = callback } = parameters
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
@@ -91,7 +91,7 @@ export async function obtainCode(
   parameters: Record<string, string> = {},
 ): Promise<CodeRequest> {
   const verifier = randomBytes(32).toString('base64url')
-  const { redirect_uri = loopbackCallback } = parameters
+  const { redirect_uri = callback } = parameters
   const arrived = await person.authorize({
     client_id: client.client_id,
     response_type: 'code',
