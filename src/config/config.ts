@@ -8,6 +8,11 @@ import {
   mtlsContradictions,
   mtlsVariables,
 } from './mtls-config.ts'
+import {
+  type TokenBindingMode,
+  tokenBindingContradictions,
+  tokenBindingVariables,
+} from './token-binding-config.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -35,12 +40,6 @@ export type TlsConfig =
   | { readonly mode: 'files'; readonly certFile: string; readonly keyFile: string }
   /** Plain HTTP, for use behind a proxy that terminates TLS. */
   | { readonly mode: 'off' }
-
-/**
- * How Token Binding reaches this server: in its own TLS, with TLS 1.3 as well by a draft that
- * expired, by the headers of trusted proxies, or not at all.
- */
-export type TokenBindingMode = 'off' | 'tls' | 'tls13-draft' | 'proxy'
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
@@ -94,10 +93,8 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
-  HOLDFAST_TOKEN_BINDING: z
-    .enum(['off', 'tls', 'tls13-draft', 'proxy'], 'must be one of off, tls, tls13-draft, proxy')
-    .default('off'),
   ...mtlsVariables,
+  ...tokenBindingVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
@@ -116,7 +113,12 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const problems = parsed.success
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(...misspelt(env), ...contradictions(given), ...mtlsContradictions(given))
+  problems.push(
+    ...misspelt(env),
+    ...contradictions(given),
+    ...mtlsContradictions(given),
+    ...tokenBindingContradictions(given),
+  )
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 
   const values = parsed.data
@@ -180,18 +182,6 @@ function contradictions(given: Readonly<Record<string, string | undefined>>): st
   }
   if (given.HOLDFAST_TLS === 'off' && (cert || key)) {
     problems.push('HOLDFAST_TLS is off, and a TLS certificate or key file is set: choose one.')
-  }
-  const { HOLDFAST_TOKEN_BINDING: tokenBinding } = given
-  if (tokenBinding?.startsWith('tls') && given.HOLDFAST_TLS === 'off') {
-    problems.push(
-      `HOLDFAST_TOKEN_BINDING is ${tokenBinding} while HOLDFAST_TLS is off: behind a proxy that ` +
-        'terminates TLS, it is proxy.',
-    )
-  }
-  if (tokenBinding === 'proxy' && !given.HOLDFAST_TRUSTED_PROXIES) {
-    problems.push(
-      'HOLDFAST_TRUSTED_PROXIES is missing: HOLDFAST_TOKEN_BINDING=proxy is about its headers.',
-    )
   }
   if (given.HOLDFAST_ISSUER !== undefined) {
     problems.push(...issuerProblems(given.HOLDFAST_ISSUER, given.HOLDFAST_TLS === 'off'))

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { TokenBindingMode } from '../config/config.ts'
+import type { TokenBindingMode } from '../config/token-binding-config.ts'
 import { tokenBindingOf } from '../token-binding-tls/index.ts'
 import {
   createTokenBindingVerifier,

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import test from 'ava'
-import type { TokenBindingMode } from '../../src/config/config.ts'
+import type { TokenBindingMode } from '../../src/config/token-binding-config.ts'
 import { createTokenBindingReader } from '../../src/http/token-binding-reader.ts'
 import { trustedPeers } from '../../src/http/trusted-peers.ts'
 import { forwarded, newId } from '../support/token-binding.ts'
