@@ -11,6 +11,7 @@ import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { singleHeaders } from './http/single-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
@@ -44,6 +45,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    keyOverlapHours: config.keyOverlapHours,
     edge,
     mtls,
     tokenBinding: config.tokenBinding !== 'off',
@@ -58,6 +60,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(singleHeaders())
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())

@@ -31,6 +31,8 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
+  /** For how long a client that renews its key may use both; undefined when it may not. */
+  readonly keyOverlapHours: number | undefined
   readonly logLevel: LogLevel
 }
 
@@ -93,6 +95,12 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  HOLDFAST_KEY_OVERLAP_HOURS: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a number of hours from 1 to 720')
+    .transform(Number)
+    .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
+    .optional(),
   ...mtlsVariables,
   ...tokenBindingVariables,
 })
@@ -135,6 +143,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

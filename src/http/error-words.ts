@@ -43,6 +43,11 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This form could not be read',
     'It is damaged or was not made by this page. Go back to the app and start again.',
   ),
+  invalid_request: words(
+    'invalid_request',
+    'This request contradicts itself',
+    'It has a header twice that may be there once. Nothing was done.',
+  ),
   invalid_token_binding: words(
     'invalid_request',
     'This connection could not be checked',

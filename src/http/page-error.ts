@@ -5,6 +5,7 @@ export type PageErrorCode =
   | 'form_too_large'
   | 'invalid_client_certificate_header'
   | 'invalid_form'
+  | 'invalid_request'
   | 'invalid_token_binding'
   | 'unsupported_prompt'
 
@@ -16,6 +17,7 @@ const STATUS: Record<PageErrorCode, number> = {
   form_too_large: 413,
   invalid_client_certificate_header: 400,
   invalid_form: 400,
+  invalid_request: 400,
   invalid_token_binding: 400,
   unsupported_prompt: 501,
 }

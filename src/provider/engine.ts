@@ -13,6 +13,12 @@ import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
+import {
+  type KeyRenewal,
+  type RenewableToken,
+  type Successor,
+  successorParameter,
+} from './key-renewal.ts'
 import { overrideModel } from './override-model.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
@@ -29,18 +35,21 @@ export function createEngine({
   artifacts,
   replays,
   edge,
+  renewal,
 }: {
   issuer: string
   configuration: Configuration
   artifacts: ArtifactTable
   replays: ReplayTable
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
+  /** Undefined where a client that changes its key has to sign in again. */
+  renewal: KeyRenewal | undefined
 }): Provider {
   class Engine extends Provider {
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
-      bindRefreshTokens(this, edge)
+      bindRefreshTokens(this, edge, renewal)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -52,7 +61,7 @@ export function createEngine({
     override registerGrantType<Params extends object = UnknownObject>(
       name: string,
       handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
-      ...rest: GrantParameters
+      ...[parameters, ...rest]: GrantParameters
     ): void {
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
@@ -64,7 +73,8 @@ export function createEngine({
           throw new errors.InvalidGrant(`${error.message} by a concurrent request`)
         }
       }
-      super.registerGrantType(name, boundHandler, ...rest)
+      const known = renewal && name === 'refresh_token' ? [successorParameter] : []
+      super.registerGrantType(name, boundHandler, [...known, ...(parameters ?? [])], ...rest)
     }
   }
   return new Engine()
@@ -123,18 +133,30 @@ function trustOnlyConfiguredOrigins(engine: Provider, edge: Pick<Edge, 'originOf
  * clients (RFC 9449 section 5, RFC 8705 section 4). The engine compares whatever is bound before
  * it consumes anything.
  */
-function bindRefreshTokens(engine: Provider, edge: Pick<Edge, 'proofsOf'>): void {
+function bindRefreshTokens(
+  engine: Provider,
+  edge: Pick<Edge, 'proofsOf'>,
+  renewal: KeyRenewal | undefined,
+): void {
   overrideModel(
     engine,
     'RefreshToken',
     (Base) =>
-      class extends Base {
+      class extends Base implements RenewableToken {
+        declare successor?: Successor | undefined
+        reboundFrom?: string
+
+        static override get IN_PAYLOAD(): string[] {
+          return [...super.IN_PAYLOAD, 'successor']
+        }
+
         override async save(): Promise<string> {
           const ctx = Provider.ctx
           const binding = ctx && clientBinding(ctx)
           if (binding) {
-            this[binding.confirmation] ??= binding.ofRefreshToken(ctx, edge.proofsOf(ctx.req))
+            this[binding.confirmation] ??= await binding.presented(ctx, edge.proofsOf(ctx.req))
           }
+          if (ctx) renewal?.carryOver(ctx, this)
           return super.save()
         }
 
@@ -147,8 +169,11 @@ function bindRefreshTokens(engine: Provider, edge: Pick<Edge, 'proofsOf'>): void
           const token = await super.find(value, options)
           const ctx = Provider.ctx
           const binding = ctx?.oidc.route === 'token' ? clientBinding(ctx) : undefined
-          if (token && binding && !token[binding.confirmation]) {
-            throw invalidGrant('the refresh token is not bound to a key')
+          if (token && ctx && binding) {
+            if (!token[binding.confirmation]) {
+              throw invalidGrant('the refresh token is not bound to a key')
+            }
+            await renewal?.prepare(ctx, binding, token)
           }
           return token as T | undefined
         }

@@ -21,6 +21,7 @@ import {
   mtlsFeature,
 } from './client-certificates.ts'
 import { createEngine } from './engine.ts'
+import { createKeyRenewal } from './key-renewal.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { addTokenBinding } from './token-binding.ts'
 import { confirmTokenBinding } from './token-bound-tokens.ts'
@@ -54,6 +55,8 @@ export interface ProviderOptions {
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
   readonly edge: Edge
+  /** Hours for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapHours: number | undefined
   /** Undefined when no certificate can reach this server. */
   readonly mtls: MtlsOptions | undefined
   /** Whether Token Binding can reach this server. */
@@ -86,6 +89,9 @@ export function createProvider(options: ProviderOptions): Provider {
     artifacts: tables.artifacts,
     replays: tables.replays,
     edge,
+    renewal: options.keyOverlapHours
+      ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
+      : undefined,
     configuration: {
       adapter: createEngineAdapter(tables.artifacts, tables.clients),
       jwks: { keys: options.jwks },

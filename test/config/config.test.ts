@@ -18,6 +18,7 @@ const complete = {
   DATABASE_URL: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
+  HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_LOG_LEVEL: 'debug',
 }
 
@@ -55,6 +56,7 @@ test('needs no variable at all', (t) => {
     databaseUrl: undefined,
     secret: undefined,
     dpopNonces: 'optional',
+    keyOverlapHours: undefined,
     logLevel: 'info',
   })
 })
@@ -73,6 +75,7 @@ test('takes every variable', (t) => {
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
     dpopNonces: 'required',
+    keyOverlapHours: 72,
     logLevel: 'debug',
   })
 })

@@ -14,10 +14,19 @@ export interface Binding {
   readonly flags: readonly BindingFlag[]
   /** What is stored with a token, and the member of `cnf`. */
   readonly confirmation: 'jkt' | 'x5t#S256' | 'tbh'
-  /** The confirmation of the refresh token that this request is given. */
-  ofRefreshToken(ctx: KoaContextWithOIDC, proofs: Proofs): string | undefined
   /** Whether the request has a proof. */
   hasProof(ctx: KoaContextWithOIDC, proofs: Proofs): boolean
   /** What the client is told when it has none. */
   readonly missing: string
+  /**
+   * The confirmation of the key in the request's proof: what a new refresh token is bound to. That
+   * the proof is good is verified elsewhere.
+   */
+  presented(ctx: KoaContextWithOIDC, proofs: Proofs): Promise<string | undefined>
+  /**
+   * The confirmation of the key that a refresh names as the next one.
+   *
+   * @throws an error of the engine.
+   */
+  readSuccessor(successor: string, ctx: KoaContextWithOIDC): string
 }

@@ -1,4 +1,5 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
+import { decodeBase64url } from '../../verify/lib/base64url.ts'
 import type { TokenBindingProof } from '../../verify/token-binding.ts'
 import type { Binding } from './binding.ts'
 
@@ -18,8 +19,6 @@ export const tokenBindingBinding: Binding = {
     'client_refresh_token_token_binding_supported',
   ],
   confirmation: 'tbh',
-  // Section 2: for this server only. Access tokens are for others, and bound otherwise.
-  ofRefreshToken: (_ctx, { tokenBinding }) => tokenBinding?.provided.tbh,
   hasProof({ oidc }, { tokenBinding }) {
     const isForOthers = oidc.params?.resource !== undefined
     return (isForOthers ? referredTbh(tokenBinding) : tokenBinding) !== undefined
@@ -27,6 +26,15 @@ export const tokenBindingBinding: Binding = {
   missing:
     'the tokens of this client are bound by Token Binding, which is required: a provided Token ' +
     'Binding, and for another resource a referred one',
+  // Section 2: the refresh token is for this server. Access tokens are for others.
+  presented: async (_ctx, { tokenBinding }) => tokenBinding?.provided.tbh,
+  // The present key vouches for the next, as with certificates.
+  readSuccessor(tbh) {
+    if (decodeBase64url(tbh)?.length !== 32) {
+      throw new errors.InvalidRequest('successor must be the tbh of a Token Binding ID')
+    }
+    return tbh
+  },
 }
 
 /**
