@@ -8,6 +8,7 @@ import { loadAssets } from './http/assets.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { listen } from './http/listen.ts'
+import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { securityHeaders } from './http/security-headers.ts'
@@ -16,10 +17,17 @@ import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import { logBearerClients, logEngineEvents } from './observability/events.ts'
-import type { Log } from './observability/log.ts'
+import { createLog, type Log } from './observability/log.ts'
+import { createSecurityEvents } from './observability/security-events.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
+import { createDbsc } from './session-binding/dbsc.ts'
+import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createProofRouter } from './session-binding/proof-router.ts'
+import { relyingOrigins } from './session-binding/relying-origins.ts'
+import { createSessionClaims } from './session-binding/session-claims.ts'
+import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -31,7 +39,11 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 /** The identity provider on an open storage, as a koa application that nobody listens with yet. */
-export async function createIdentityProvider(config: Config, storage: Storage): Promise<Provider> {
+export async function createIdentityProvider(
+  config: Config,
+  storage: Storage,
+  log: Log = createLog('silent'),
+): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
@@ -40,6 +52,20 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
 
   const edge = createEdge(config)
   const mtls = await mtlsOptions(config)
+  const { browserSessions: sessions } = storage
+  const events = createSecurityEvents({ table: storage.securityEvents, log })
+  const dbsc = createDbsc({
+    issuer,
+    secret: secrets.sessionBindingKey,
+    lifetime: config.sessionProofLifetime,
+    sessions,
+    replays: storage.replays,
+    events,
+    relyingOrigins: () => relyingOrigins(storage.clients),
+  })
+
+  const claims = createSessionClaims(sessions)
+
   const provider = createProvider({
     issuer,
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
@@ -53,9 +79,14 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
+    extraTokenClaims: claims.ofAccessToken,
+    bindSessions(engine) {
+      // First: a session that has no key on this connection is not even named.
+      bindSessionsByTokenBinding(engine, (request) => edge.proofsOf(request).tokenBinding, events)
+      bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt })
+      claims.addToIdTokens(engine)
+    },
   })
-
-  bindSessionsByTokenBinding(provider, (request) => edge.proofsOf(request).tokenBinding)
 
   provider.use(requestId())
   provider.use(securityHeaders())
@@ -64,7 +95,9 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
+  provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
+  provider.use(dbscMiddleware({ provider, dbsc, events, hop: views.hop }))
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -76,6 +109,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
       return name ? { name } : undefined
     },
   })
+  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
   provider.use(interactions.routes())
   return provider
 }
@@ -102,7 +136,7 @@ export async function startServer(
   log: Log,
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
-  const provider = await createIdentityProvider(config, storage)
+  const provider = await createIdentityProvider(config, storage, log)
   logEngineEvents(provider, log)
   logBearerClients(await storage.clients.list(), log)
   const handler = provider.callback()

@@ -40,12 +40,6 @@ export function logEngineEvents(engine: Provider, log: Log): void {
   app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
     log.warn({ event: 'client_certificate.untrusted', ...about(ctx), reason }, 'refused')
   })
-  app.on('session.refused', (ctx: KoaContextWithOIDC, session: string) => {
-    log.warn(
-      { event: 'session.refused', ...about(ctx), session, peer: ctx.req.socket.remoteAddress },
-      'a session cookie came without the key of its session',
-    )
-  })
   app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
     log.warn({ event: 'refresh_token.successor_named', ...about(ctx), ...keys }, 'next key named')
   })

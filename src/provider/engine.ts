@@ -19,7 +19,7 @@ import {
   type Successor,
   successorParameter,
 } from './key-renewal.ts'
-import { overrideModel } from './override-model.ts'
+import { override } from './override.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
 const engineProofWindow = 300
@@ -36,6 +36,7 @@ export function createEngine({
   replays,
   edge,
   renewal,
+  bindSessions,
 }: {
   issuer: string
   configuration: Configuration
@@ -44,6 +45,7 @@ export function createEngine({
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
   /** Undefined where a client that changes its key has to sign in again. */
   renewal: KeyRenewal | undefined
+  bindSessions: (engine: Provider) => void
 }): Provider {
   class Engine extends Provider {
     constructor() {
@@ -52,6 +54,7 @@ export function createEngine({
       bindRefreshTokens(this, edge, renewal)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
+      bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
       }
@@ -138,7 +141,7 @@ function bindRefreshTokens(
   edge: Pick<Edge, 'proofsOf'>,
   renewal: KeyRenewal | undefined,
 ): void {
-  overrideModel(
+  override(
     engine,
     'RefreshToken',
     (Base) =>
@@ -183,7 +186,7 @@ function bindRefreshTokens(
 
 /** The loser of a race for one pushed authorization request gets the error of a used one. */
 function consumeRequestsOnce(engine: Provider): void {
-  overrideModel(
+  override(
     engine,
     'PushedAuthorizationRequest',
     (Base) =>
@@ -204,7 +207,7 @@ function consumeRequestsOnce(engine: Provider): void {
 
 /** One statement instead of find, then save; and a mark that lasts as long as the proof can. */
 function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
-  overrideModel(
+  override(
     engine,
     'ReplayDetection',
     (Base) =>

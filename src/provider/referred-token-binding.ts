@@ -1,7 +1,7 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
-import { overrideModel } from './override-model.ts'
+import { override } from './override.ts'
 import { isReferredChallenge } from './token-binding-pkce.ts'
 
 declare module 'oidc-provider' {
@@ -46,7 +46,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
     return tbh
   }
 
-  overrideModel(
+  override(
     engine,
     'Interaction',
     (Base) =>
@@ -63,7 +63,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
       },
   )
 
-  overrideModel(
+  override(
     engine,
     'AuthorizationCode',
     (Base) =>
@@ -80,7 +80,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
       },
   )
 
-  overrideModel(
+  override(
     engine,
     'RefreshToken',
     (Base) =>
@@ -97,7 +97,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
       },
   )
 
-  overrideModel(
+  override(
     engine,
     'IdToken',
     (Base) =>

@@ -3,7 +3,7 @@ import Provider from 'oidc-provider'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { parseTokenBindingId } from '../verify/token-binding.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
-import { overrideModel } from './override-model.ts'
+import { override } from './override.ts'
 
 /*
  * draft-ietf-oauth-token-binding-08 section 5: codes bound by Token Binding, in the parameters of
@@ -105,7 +105,7 @@ function translate(params: Record<string, unknown>): object {
 }
 
 function redeemTokenBoundCodes(engine: Provider, tokenBindingOf: TokenBindingOf): void {
-  overrideModel(
+  override(
     engine,
     'AuthorizationCode',
     (Base) =>

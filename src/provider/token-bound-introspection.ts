@@ -1,6 +1,6 @@
 import type Provider from 'oidc-provider'
 import type { KoaContextWithOIDC } from 'oidc-provider'
-import { overrideModel } from './override-model.ts'
+import { override } from './override.ts'
 
 /**
  * Shows `cnf.tbh` to resource servers that introspect (draft-ietf-oauth-token-binding-08 section
@@ -11,7 +11,7 @@ export function showTokenBindingInIntrospection(engine: Provider): void {
     await next()
     if (ctx.oidc?.route === 'introspection') addTbh(ctx.body, ctx as KoaContextWithOIDC)
   })
-  overrideModel(
+  override(
     engine,
     'IdToken',
     (Base) =>

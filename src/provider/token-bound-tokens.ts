@@ -3,7 +3,7 @@ import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { clientBinding } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { referredTbh } from './bindings/token-binding.ts'
-import { overrideModel } from './override-model.ts'
+import { override } from './override.ts'
 
 declare module 'oidc-provider' {
   interface RefreshToken {
@@ -45,11 +45,11 @@ function keepTbh<Name extends TokenName>(engine: Provider, name: Name): void {
       }
     }
   // What the three classes differ in is not touched.
-  overrideModel(engine, name, keep as unknown as (Base: Provider[Name]) => Provider[Name])
+  override(engine, name, keep as unknown as (Base: Provider[Name]) => Provider[Name])
 }
 
 function checkRefreshTokens(engine: Provider, tokenBindingOf: TokenBindingOf): void {
-  overrideModel(
+  override(
     engine,
     'RefreshToken',
     (Base) =>
@@ -91,7 +91,7 @@ function bindAccessTokens(engine: Provider, tokenBindingOf: TokenBindingOf): voi
     return tbh
   }
 
-  overrideModel(
+  override(
     engine,
     'AccessToken',
     (Base) =>
@@ -118,7 +118,7 @@ function bindAccessTokens(engine: Provider, tokenBindingOf: TokenBindingOf): voi
         }
       },
   )
-  overrideModel(
+  override(
     engine,
     'ClientCredentials',
     (Base) =>

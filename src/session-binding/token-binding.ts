@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type Koa from 'koa'
 import Provider, { errors } from 'oidc-provider'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
-import { overrideModel } from '../provider/override-model.ts'
+import type { SecurityEvents } from '../observability/security-events.ts'
+import { override } from '../provider/override.ts'
+import { visitor } from './visitor.ts'
 
 declare module 'oidc-provider' {
   interface Session {
@@ -18,16 +20,20 @@ declare module 'oidc-provider' {
  * 4): the cookie names a session, and the key opens it. With another key, or with none, there is no
  * session. It is not ended either: whoever stole the cookie could sign its owner out.
  */
-export function bindSessionsByTokenBinding(engine: Provider, tokenBindingOf: TokenBindingOf): void {
+export function bindSessionsByTokenBinding(
+  engine: Provider,
+  tokenBindingOf: TokenBindingOf,
+  events: SecurityEvents,
+): void {
   const providedTbh = (request: IncomingMessage) => tokenBindingOf(request)?.provided.tbh
-  bindSessions(engine, providedTbh)
+  bindSessions(engine, providedTbh, events)
   bindInteractions(engine, providedTbh)
 }
 
 type ProvidedTbh = (request: IncomingMessage) => string | undefined
 
-function bindSessions(engine: Provider, providedTbh: ProvidedTbh): void {
-  overrideModel(
+function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: SecurityEvents): void {
+  override(
     engine,
     'Session',
     (Base) =>
@@ -47,8 +53,8 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh): void {
         static override async get(ctx: Koa.Context) {
           const session = await super.get(ctx)
           if (session.tbh === undefined || session.tbh === providedTbh(ctx.req)) return session
-          const app: Koa = engine
-          app.emit('session.refused', ctx, session.uid)
+          const { accountId = '', uid: sessionUid } = session
+          await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
           // New: it sets no cookie and is not saved unless somebody signs in.
           const anonymous = new this()
           ctx.oidc?.entity('Session', anonymous)
@@ -59,7 +65,7 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh): void {
 }
 
 function bindInteractions(engine: Provider, providedTbh: ProvidedTbh): void {
-  overrideModel(
+  override(
     engine,
     'Interaction',
     (Base) =>

@@ -1,5 +1,6 @@
 /** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
 import { adapters } from '../support/verify/adapters.ts'
+import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
 import { runCertificates } from './run-certificates.ts'
 import { passed, type Result, runTable } from './run-table.ts'
@@ -8,6 +9,7 @@ const rows: Result[] = []
 for (const [name, adapter] of Object.entries(adapters)) {
   rows.push(...(await runTable(name, adapter)))
 }
+rows.push(...(await runIdTokenRows()))
 const certificates = await runCertificates()
 const wrong = [
   ...rows.filter((row) => !passed(row)),
@@ -17,7 +19,7 @@ const wrong = [
 if (process.argv.includes('--json')) {
   console.log(JSON.stringify({ rows: [...rows, ...certificates], failed: wrong.length }))
 } else {
-  for (const name of Object.keys(adapters)) {
+  for (const name of new Set(rows.map(({ adapter }) => adapter))) {
     const mine = rows.filter(({ adapter }) => adapter === name)
     const right = mine.filter(passed).length
     console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)

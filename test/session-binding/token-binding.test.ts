@@ -87,8 +87,9 @@ test.serial('the log has the session that was refused, and not its cookie', asyn
   const before = server.logged.length
   await silently(thief)
   const events = server.logged.slice(before).map((line) => JSON.parse(line))
-  const refused = events.find(({ event }) => event === 'session.refused')
-  t.like(refused, { level: 40, route: 'authorization' })
+  const refused = events.find(({ event }) => event === 'session_unproven')
+  t.is(refused.level, 40)
+  t.truthy(refused.sessionUid)
   t.deepEqual(
     Object.keys(refused).filter((name) => /cookie|tbh/.test(name)),
     [],

@@ -94,7 +94,9 @@ interface Start {
 /** The image's envsubst, and a main file with everything in one folder. */
 async function startNginx({ folder, variables, file }: Start): Promise<AsyncDisposable> {
   const template = await readFile('docker/nginx.conf.template', 'utf8')
-  const servers = template.replace(/\$\{(\w+)\}/g, (_, name) => variables[name] ?? '')
+  // In a container nginx listens on all addresses; here on loopback only.
+  const onLoopback = (name: string) => variables[name.replace('_PORT', '_BIND')]
+  const servers = template.replace(/\$\{(\w+)\}/g, (_, name) => onLoopback(name) ?? '')
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (kind) => `${kind}_temp_path ${folder}/${kind};`,
   )

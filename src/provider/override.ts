@@ -1,7 +1,7 @@
 import type Provider from 'oidc-provider'
 
 /** The model classes of the engine that Holdfast extends. */
-export type ModelName =
+type ModelName =
   | 'AccessToken'
   | 'AuthorizationCode'
   | 'ClientCredentials'
@@ -16,7 +16,7 @@ export type ModelName =
  * Replaces a model class, once or several times. The name of the class is the key of its adapter, TTL
  * and events.
  */
-export function overrideModel<Name extends ModelName>(
+export function override<Name extends ModelName>(
   engine: Provider,
   name: Name,
   make: (Base: Provider[Name]) => Provider[Name],
