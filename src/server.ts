@@ -5,9 +5,11 @@ import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
 import { errorPages } from './http/error-pages.ts'
+import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
+import { retryAfter } from './http/retry-after.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
@@ -44,6 +46,8 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     pages: createProviderPages(views),
   })
 
+  provider.use(healthChecks({ ping: storage.ping }))
+  provider.use(retryAfter())
   provider.use(requestId())
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))

@@ -25,7 +25,7 @@ export interface Listening extends AsyncDisposable {
 
 /**
  * Listens for HTTPS, or for plain HTTP where that was asked for. Disposing stops accepting,
- * lets requests that were begun finish, and then closes.
+ * lets requests that were begun finish, within a bound, and then closes.
  *
  * @throws {@link ListenError}
  */
@@ -40,12 +40,22 @@ export async function listen(
   })
   return {
     authorityFile,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve))
-      server.closeIdleConnections()
-      await closed
-    },
+    [Symbol.asyncDispose]: () => finishRequests(server),
   }
+}
+
+/** Milliseconds that requests get to finish: a client that sends a byte a minute gets no more. */
+const patience = 20_000
+
+/** Stops accepting, lets requests that were begun finish, and closes each connection after its. */
+async function finishRequests(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve))
+  // A connection that is kept alive becomes idle when its request has been answered.
+  const sweep = setInterval(() => server.closeIdleConnections(), 50)
+  const giveUp = setTimeout(() => server.closeAllConnections(), patience)
+  await closed
+  clearInterval(sweep)
+  clearTimeout(giveUp)
 }
 
 async function makeServer(

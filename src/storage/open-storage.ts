@@ -4,7 +4,7 @@ import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
-import { describeConnectionError, openDatabase } from './database.ts'
+import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { migrate } from './migrate.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
@@ -21,6 +21,9 @@ export interface Storage extends AsyncDisposable {
   readonly signingKeys: SigningKeyTable
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
+  /** Resolves when the database answers. */
+  ping(): Promise<void>
+  poolUse(): PoolUse
 }
 
 /** Milliseconds between two removals of expired rows. */
@@ -60,6 +63,10 @@ export async function openStorage({
     resourceServers: createResourceServerTable(database),
     signingKeys: createSigningKeyTable(database),
     migrated,
+    async ping() {
+      await database.query({ name: 'ping', text: 'select 1' })
+    },
+    poolUse: () => database.poolUse(),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

@@ -23,6 +23,8 @@ export interface TestServer extends RunningServer {
   readonly logged: readonly string[]
   /** Registers a client. Its metadata is that of {@link publicClient} with `changes`. */
   addClient(changes?: RequestedMetadata): Promise<ClientMetadata>
+  /** Closes the server and leaves its storage open. */
+  close(): Promise<void>
 }
 
 /** A public client of the code flow with a loopback redirect URI. */
@@ -84,6 +86,7 @@ export async function startTestServer(
         { ...publicClient, ...changes },
         { table: storage.clients, validator: server.provider },
       ),
+    close: async () => server[Symbol.asyncDispose](),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }
