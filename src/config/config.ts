@@ -60,8 +60,8 @@ const variables = z.object({
   DATABASE_URL: z
     .string()
     .refine(
-      (url) => /^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? ''),
-      'must be a URL such as postgresql://user:password@host:5432/database',
+      isPostgresUrl,
+      'must be a URL such as postgresql://user:password@host:5432/database, its password URL-encoded',
     )
     .optional(),
   HOLDFAST_SECRET: z
@@ -122,6 +122,19 @@ function tlsConfig(values: z.output<typeof variables>): TlsConfig {
     }
   }
   return { mode: 'development' }
+}
+
+function isPostgresUrl(text: string): boolean {
+  const url = URL.parse(text)
+  if (!url || !/^postgres(ql)?:$/.test(url.protocol)) return false
+  try {
+    for (const part of [url.username, url.password, url.pathname]) decodeURIComponent(part)
+  } catch {
+    return false
+  }
+  // An unescaped /, ? or # in the password ends the host early. What follows is then no secret to
+  // whatever prints a host and a database name.
+  return !text.slice(text.indexOf(url.host) + url.host.length).includes('@')
 }
 
 /** A security setting with a typing mistake in its name must not be silently off. */

@@ -1,22 +1,17 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import path from 'node:path'
 import type { Config } from '../config/config.ts'
 import { developmentCertificate } from './development-authority.ts'
-
-export type ListenErrorCode = 'address_in_use' | 'address_unusable' | 'certificate_unusable'
-
-/** The server cannot listen as configured. The message is a sentence for the operator. */
-export class ListenError extends Error {
-  override name = 'ListenError'
-  readonly code: ListenErrorCode
-
-  constructor(code: ListenErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options)
-    this.code = code
-  }
-}
+import { ListenError } from './listen-error.ts'
 
 export interface Listening extends AsyncDisposable {
   /** The development authority's certificate, when that is what the server's is from. */
@@ -34,28 +29,44 @@ export async function listen(
   { listen: { host, port }, tls, dataFolder, issuer }: Config,
 ): Promise<Listening> {
   const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer)
+  const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
     server.listen(port, host, resolve)
   })
   return {
     authorityFile,
-    [Symbol.asyncDispose]: () => finishRequests(server),
+    [Symbol.asyncDispose]: close,
   }
 }
 
 /** Milliseconds that requests get to finish: a client that sends a byte a minute gets no more. */
 const patience = 20_000
 
-/** Stops accepting, lets requests that were begun finish, and closes each connection after its. */
-async function finishRequests(server: Server): Promise<void> {
-  const closed = new Promise((resolve) => server.close(resolve))
-  // A connection that is kept alive becomes idle when its request has been answered.
-  const sweep = setInterval(() => server.closeIdleConnections(), 50)
-  const giveUp = setTimeout(() => server.closeAllConnections(), patience)
-  await closed
-  clearInterval(sweep)
-  clearTimeout(giveUp)
+/**
+ * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
+ * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
+ */
+function closing(server: Server): () => Promise<void> {
+  const connections = new Set<Socket>()
+  const responses = new Set<ServerResponse>()
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+  })
+  server.on('request', (_request, response) => {
+    responses.add(response)
+    response.once('close', () => responses.delete(response))
+  })
+  return async () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    const giveUp = setTimeout(() => server.closeAllConnections(), patience)
+    // A connection that is kept can bring one more request while another one ends.
+    while (responses.size > 0) await Promise.all([...responses].map((it) => once(it, 'close')))
+    for (const socket of connections) socket.destroySoon()
+    await closed
+    clearTimeout(giveUp)
+  }
 }
 
 async function makeServer(
@@ -68,7 +79,10 @@ async function makeServer(
     case 'off':
       return { server: createHttpServer(handler), authorityFile: undefined }
     case 'files': {
-      const [cert, key] = await Promise.all([tls.certFile, tls.keyFile].map(readPem))
+      const [cert, key] = await Promise.all([
+        readPem('HOLDFAST_TLS_CERT_FILE', tls.certFile),
+        readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
+      ])
       try {
         return { server: createHttpsServer({ cert, key }, handler), authorityFile: undefined }
       } catch (cause) {
@@ -89,11 +103,13 @@ async function makeServer(
   }
 }
 
-async function readPem(file: string): Promise<string> {
+async function readPem(variable: string, file: string): Promise<string> {
   return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new ListenError('certificate_unusable', `${file} cannot be read (${cause.code}).`, {
-      cause,
-    })
+    throw new ListenError(
+      'certificate_unusable',
+      `${variable} cannot be read (${cause.code}): ${file}.`,
+      { cause },
+    )
   })
 }
 

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
 
 export interface ArtifactKey {
   readonly kind: string
@@ -43,6 +44,7 @@ export function createArtifactTable(database: Database) {
     },
 
     async findByUid(kind: string, uid: string): Promise<StoredArtifact | undefined> {
+      if (!isStorable(uid)) return undefined
       const { rows } = await database.query<StoredArtifact>({
         name: 'artifact-find-by-uid',
         text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"
@@ -107,18 +109,23 @@ export function createArtifactTable(database: Database) {
                  returning id
                ), written as (
                  insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
-                 select kind, decode(id, 'hex'), "grantId", uid, payload, to_timestamp("expiresAt")
-                   from json_to_recordset($3) as new
-                        (kind text, id text, "grantId" text, uid text, payload json, "expiresAt" float8)
+                 select kind, id, grant_id, uid, payload::json, to_timestamp(expires_at)
+                   from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::float8[])
+                        as new (kind, id, grant_id, uid, payload, expires_at)
                   where $1 is null or exists (select from consumed)
                )
                select $1 is null or exists (select from consumed) as committed`,
         values: [
           consumed?.kind ?? null,
           consumed?.id ?? null,
-          JSON.stringify(
-            written.map((artifact) => ({ ...artifact, id: artifact.id.toString('hex') })),
-          ),
+          written.map(({ kind }) => kind),
+          written.map(({ id }) => id),
+          written.map(({ grantId }) => grantId),
+          written.map(({ uid }) => uid),
+          // Each by itself: inside of one document PostgreSQL would read its strings, and refuse
+          // the U+0000 that json may hold and text may not.
+          written.map(({ payload }) => JSON.stringify(payload)),
+          written.map(({ expiresAt }) => expiresAt),
         ],
       })
       return rows[0]?.committed === true

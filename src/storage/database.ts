@@ -40,12 +40,16 @@ export interface Database extends AsyncDisposable {
  */
 export async function openDatabase(
   connectionString: string,
-  { onError, poolSize = 10 }: { onError: (error: Error) => void; poolSize?: number },
+  {
+    onError,
+    poolSize = 10,
+    connectionTimeout = 10_000,
+  }: { onError: (error: Error) => void; poolSize?: number; connectionTimeout?: number },
 ): Promise<Database> {
   const pool = new pg.Pool({
     connectionString,
     max: poolSize,
-    connectionTimeoutMillis: 10_000,
+    connectionTimeoutMillis: connectionTimeout,
     query_timeout: statementTimeout,
     application_name: 'holdfast',
   })
@@ -88,7 +92,7 @@ export async function openDatabase(
 /** Turns a driver's error into a sentence that names what to change. */
 export function describeConnectionError(error: unknown, connectionString: string): unknown {
   if (error instanceof StorageError) return error
-  const { code, message } = error as NodeJS.ErrnoException
+  const { code = codeOf(error as Error), message } = error as NodeJS.ErrnoException
   const server = withoutPassword(connectionString)
   switch (code) {
     case 'ECONNREFUSED':
@@ -119,10 +123,20 @@ export function describeConnectionError(error: unknown, connectionString: string
     default:
       return new StorageError(
         'database_unusable',
-        `PostgreSQL at ${server} cannot be used: ${message || code}.`,
+        `PostgreSQL at ${server} cannot be used: ${withoutStatement(message) || code}.`,
         { cause: error },
       )
   }
+}
+
+/** The driver gives a connection that it waited for too long no code. */
+function codeOf({ message }: Error): string | undefined {
+  return /timeout/i.test(message) ? 'ETIMEDOUT' : undefined
+}
+
+/** knex puts the whole statement before what PostgreSQL says of it. */
+function withoutStatement(message: string): string {
+  return message.slice(message.lastIndexOf(' - ') + 1).replace(/^- /, '')
 }
 
 function withoutPassword(connectionString: string): string {

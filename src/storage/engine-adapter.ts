@@ -1,6 +1,7 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
+import { seal, unseal } from './sealed.ts'
 import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
@@ -24,7 +25,7 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
         ...key(id),
         grantId: payload.grantId,
         uid: payload.uid,
-        payload: withoutCredentials(payload),
+        payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
       if (issuedByGrants.has(kind) && collectWrite(artifact)) return
@@ -32,7 +33,7 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
     },
     async find(id) {
       const stored = await table.find(key(id))
-      return stored && { ...asPayload(stored), jti: id }
+      return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {
       const stored = await table.findByUid(kind, uid)
@@ -48,12 +49,21 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
   }
 }
 
-/** The engine's payload less what would let a reader of the table act as somebody. */
-function withoutCredentials(payload: AdapterPayload): Record<string, unknown> {
-  const { jti: _, consumed: __, ...rest } = payload
+/**
+ * The engine's payload less what would let a reader of the table act as somebody. An interaction
+ * names itself in where it returns to, and the pushed request that it will use: those are sealed.
+ */
+function withoutCredentials(id: string, payload: AdapterPayload): Record<string, unknown> {
+  const { jti: _, consumed: __, returnTo, parJti, ...rest } = payload
   // An interaction repeats the session cookie, and nothing reads it there.
   if (rest.session) rest.session = { ...rest.session, cookie: undefined } as never
-  return rest
+  if (returnTo === undefined) return rest
+  return { ...rest, sealed: seal(id, JSON.stringify({ returnTo, parJti })) }
+}
+
+function withCredentials(id: string, payload: AdapterPayload): AdapterPayload {
+  const { sealed, ...rest } = payload
+  return typeof sealed === 'string' ? { ...rest, ...JSON.parse(unseal(id, sealed)) } : rest
 }
 
 function asPayload({ payload, consumedAt }: StoredArtifact): AdapterPayload {

@@ -47,10 +47,11 @@ export async function openStorage({
   await using opened = new AsyncDisposableStack()
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
+  // Before it migrates: a server that is too old is left as it is.
+  const database = opened.use(await openDatabase(connectionString, { onError }))
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
-  const database = opened.use(await openDatabase(connectionString, { onError }))
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
   opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))

@@ -46,7 +46,7 @@ export function headerValues(headers: RequestHeaders, name: string): string[] {
 }
 
 function isRaw(headers: RequestHeaders): headers is readonly string[] {
-  return Array.isArray(headers)
+  return Array.isArray(headers) && typeof headers[0] === 'string'
 }
 
 /**
@@ -67,15 +67,16 @@ export function readCredential(
   const [value] = authorization
   const fromHeader = value === undefined ? undefined : parseAuthorization(value)
   const count = others.length + (fromHeader === undefined ? 0 : 1)
-  // RFC 6750 section 3.1: "uses more than one method for including an access token".
-  if (authorization.length > 1 || count > 1) {
+  // RFC 6750 section 3.1: "uses more than one method for including an access token". No token has a
+  // comma: there, something on the way has joined two header fields.
+  if (authorization.length > 1 || count > 1 || fromHeader?.token.includes(',')) {
     throw new VerifyError('credentials_multiple', 'Request has more than one access token')
   }
   const credential = fromHeader ?? others[0]
   if (credential === undefined) {
     throw new VerifyError('credentials_missing', 'Request has no access token')
   }
-  if (credential.token === '' || /[\s,]/.test(credential.token)) {
+  if (credential.token === '' || /\s/.test(credential.token)) {
     throw new VerifyError('credentials_malformed', 'Access token is malformed')
   }
   return credential

@@ -25,6 +25,9 @@ const refusals = {
   token_inactive: { status: 401, error: 'invalid_token' },
   token_revoked: { status: 401, error: 'invalid_token' },
 
+  // ID tokens (OpenID Connect Core section 3.1.3.7); the other codes of tokens hold for them too.
+  id_token_nonce: { status: 401, error: 'invalid_token' },
+
   // What the token is bound to (RFC 7800, RFC 8705 section 3, RFC 9449 section 7).
   confirmation_malformed: { status: 401, error: 'invalid_token' },
   confirmation_unknown: { status: 401, error: 'invalid_token' },
@@ -62,6 +65,7 @@ const refusals = {
 
   // Nobody's mistake, and no reason to let anybody in.
   issuer_unavailable: { status: 503 },
+  revocation_unavailable: { status: 503 },
   replay_store_full: { status: 503 },
   replay_store_unavailable: { status: 503 },
 } as const satisfies Record<string, { status: 400 | 401 | 403 | 503; error?: OAuthError }>

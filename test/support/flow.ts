@@ -5,7 +5,7 @@ import { type Browser, createBrowser, type Page } from '../../src/demo/browser.t
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { email, password, type TestServer } from './server.ts'
 
-const loopbackCallback = 'http://127.0.0.1/callback'
+export const callback = 'http://127.0.0.1/callback'
 
 export function newKey(): Promise<KeyPair> {
   return generateKeyPair('ES256', { extractable: true })
@@ -58,7 +58,7 @@ export function createPerson(server: TestServer): Person {
   return {
     browser,
     async authorize(parameters) {
-      const { redirect_uri: until = loopbackCallback } = parameters
+      const { redirect_uri: until = callback } = parameters
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
@@ -83,7 +83,7 @@ export async function obtainCode(
   parameters: Record<string, string> = {},
 ): Promise<CodeRequest> {
   const verifier = randomBytes(32).toString('base64url')
-  const { redirect_uri = loopbackCallback } = parameters
+  const { redirect_uri = callback } = parameters
   const arrived = await person.authorize({
     client_id: client.client_id,
     response_type: 'code',
