@@ -2,11 +2,13 @@ import { mkdir } from 'node:fs/promises'
 import type { AccountStore } from '../accounts/account-store.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
+import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { migrate } from './migrate.ts'
+import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
@@ -15,7 +17,9 @@ import { StorageError } from './storage-error.ts'
 export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
+  readonly audit: AuditTable
   readonly clients: ClientTable
+  readonly rateLimits: RateLimitTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly signingKeys: SigningKeyTable
@@ -54,11 +58,16 @@ export async function openStorage({
   })
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
-  opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))
+  const rateLimits = createRateLimitTable(database)
+  opened.use(
+    startCleanup({ tables: [artifacts, replays, rateLimits], interval: cleanupInterval, onError }),
+  )
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
     artifacts,
+    audit: createAuditTable(database),
+    rateLimits,
     replays,
     clients: createClientTable(database),
     resourceServers: createResourceServerTable(database),
