@@ -4,18 +4,26 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
+import { noteClientAddress } from './http/client-address.ts'
 import { errorPages } from './http/error-pages.ts'
 import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
+import { listenForOperators } from './http/operations-listener.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
+import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { trustedPeers } from './http/trusted-peers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
-import { logBearerClients, logEngineEvents } from './observability/events.ts'
+import { createLoginLimits } from './limits/login-limits.ts'
+import { limitRefusals } from './limits/refusal-limit.ts'
+import { observeEngine } from './observability/engine-events.ts'
 import type { Log } from './observability/log.ts'
+import { createObservability, type Observability } from './observability/observability.ts'
+import { requestFacts } from './observability/request-facts.ts'
 import { createProvider } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import type { Storage } from './storage/open-storage.ts'
@@ -25,10 +33,16 @@ export interface RunningServer extends AsyncDisposable {
   readonly provider: Provider
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
+  /** Writes the audit events of everything that was answered so far. */
+  flushAudit(): Promise<void>
 }
 
 /** The identity provider on an open storage, as a koa application that nobody listens with yet. */
-export async function createIdentityProvider(config: Config, storage: Storage): Promise<Provider> {
+export async function createIdentityProvider(
+  config: Config,
+  storage: Storage,
+  { events, metrics }: Pick<Observability, 'events' | 'metrics'>,
+): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
@@ -46,17 +60,28 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     pages: createProviderPages(views),
   })
 
-  provider.use(healthChecks({ ping: storage.ping }))
+  const { makeLimiter } = storage.rateLimits
+  provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
+  provider.use(healthChecks({ ping: storage.ping }))
   provider.use(requestId())
+  provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(
+    limitRefusals({
+      make: makeLimiter,
+      onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
+    }),
+  )
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   const interactions = createInteractionRouter({
     provider,
     accounts,
     views,
+    events,
+    limits: createLoginLimits(makeLimiter),
     publicOrigin: issuer,
     formKey: secrets.formTokenKey,
     resourceWords: async (identifier) => {
@@ -65,6 +90,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     },
   })
   provider.use(interactions.routes())
+  observeEngine(provider, events)
   return provider
 }
 
@@ -77,14 +103,23 @@ export async function startServer(
   storage: Storage,
   log: Log,
 ): Promise<RunningServer> {
-  const provider = await createIdentityProvider(config, storage)
-  logEngineEvents(provider, log)
-  logBearerClients(await storage.clients.list(), log)
-  const listening = await listen(provider.callback(), config)
+  await using opened = new AsyncDisposableStack()
+  const observability = opened.use(createObservability({ log, storage }))
+  const { events, metrics } = observability
+  const provider = await createIdentityProvider(config, storage, observability)
+  events.bearerClientsFound(await storage.clients.list())
+  const { metrics: address } = config.operations
+  if (address) {
+    const middleware = healthChecks({ ping: storage.ping })
+    opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
+  }
+  const { authorityFile } = opened.use(await listen(provider.callback(), config))
+  const open = opened.move()
   return {
     issuer: config.issuer,
     provider,
-    authorityFile: listening.authorityFile,
-    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
+    authorityFile,
+    flushAudit: () => observability.flush(),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

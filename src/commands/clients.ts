@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
+import { createLog } from '../observability/log.ts'
+import { createObservability } from '../observability/observability.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import { type RequestedMetadata, registerClient } from '../provider/client-registration.ts'
 import { createIdentityProvider } from '../server.ts'
@@ -60,7 +62,11 @@ export function clientsCommand(): Command {
       withStorage(async (storage, config) =>
         registerClient(await requestedMetadata(clientId, options), {
           table: storage.clients,
-          validator: await createIdentityProvider(config, storage),
+          validator: await createIdentityProvider(
+            config,
+            storage,
+            createObservability({ log: createLog('silent'), storage }),
+          ),
         }),
       ),
     describeNew,

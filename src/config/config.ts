@@ -1,6 +1,11 @@
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import {
+  type OperationsConfig,
+  operationsConfig,
+  operationsVariables,
+} from './operations-config.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -8,6 +13,9 @@ export interface Config {
   readonly issuer: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
+  /** Addresses and networks of the proxies whose headers are believed. */
+  readonly trustedProxies: readonly string[]
+  readonly operations: OperationsConfig
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -77,6 +85,7 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  ...operationsVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
@@ -104,6 +113,8 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     issuer: values.HOLDFAST_ISSUER ?? origin,
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
+    trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
+    operations: operationsConfig(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,

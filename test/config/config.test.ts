@@ -17,6 +17,8 @@ const complete = {
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_LOG_LEVEL: 'debug',
+  HOLDFAST_METRICS: '[::1]:9464',
+  HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7',
 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
@@ -42,6 +44,8 @@ test('needs no variable at all', (t) => {
     secret: undefined,
     dpopNonces: 'optional',
     logLevel: 'info',
+    operations: { metrics: undefined },
+    trustedProxies: [],
   })
 })
 
@@ -56,7 +60,19 @@ test('takes every variable', (t) => {
     secret,
     dpopNonces: 'required',
     logLevel: 'debug',
+    operations: { metrics: { host: '::1', port: 9464 } },
+    trustedProxies: ['10.0.0.0/8', '192.0.2.7'],
   })
+})
+
+for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics', 'http://x:1']) {
+  test(`refuses ${text} as the address of metrics`, (t) => {
+    onlyProblem(t, { HOLDFAST_METRICS: text }, 'HOLDFAST_METRICS')
+  })
+}
+
+test('refuses a trusted proxy that is no network', (t) => {
+  onlyProblem(t, { HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8,proxy' }, 'HOLDFAST_TRUSTED_PROXIES')
 })
 
 test('cannot be changed afterwards', (t) => {

@@ -53,7 +53,7 @@ export interface Person {
   authorize(parameters: Record<string, string>): Promise<URL>
 }
 
-export function createPerson(server: TestServer): Person {
+export function createPerson(server: TestServer, credentials = { email, password }): Person {
   const browser = createBrowser()
   return {
     browser,
@@ -62,7 +62,7 @@ export function createPerson(server: TestServer): Person {
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
-        page = await browser.submit(page, 'Sign in', { email, password }, { until })
+        page = await browser.submit(page, 'Sign in', credentials, { until })
       }
       if (page.html.includes('>Allow<')) page = await browser.submit(page, 'Allow', {}, { until })
       return page.url

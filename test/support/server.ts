@@ -19,6 +19,8 @@ export const api = 'https://api.example.com'
 export interface TestServer extends RunningServer {
   readonly storage: Storage
   readonly databaseUrl: string
+  /** Host and port of the metrics. */
+  readonly operators: string
   /** Every line the server has logged. */
   readonly logged: readonly string[]
   /** Registers a client. Its metadata is that of {@link publicClient} with `changes`. */
@@ -62,10 +64,12 @@ export async function startTestServer(
   const database = opened.use(await openTestDatabase())
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-data-'))
   opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
+  const operators = `127.0.0.1:${await freePort()}`
   const config = parseConfig({
     HOLDFAST_PORT: String(await freePort()),
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_TLS: 'off',
+    HOLDFAST_METRICS: operators,
     DATABASE_URL: database.url,
     ...environment,
   })
@@ -80,6 +84,7 @@ export async function startTestServer(
     ...server,
     storage,
     databaseUrl: database.url,
+    operators,
     logged,
     addClient: (changes = {}) =>
       registerClient(
