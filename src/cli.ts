@@ -1,11 +1,14 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { accountsCommand } from './commands/accounts.ts'
+import { auditCommand } from './commands/audit.ts'
 import { clientsCommand } from './commands/clients.ts'
 import { explain } from './commands/command.ts'
 import { migrateCommand } from './commands/migrate.ts'
 import { resourcesCommand } from './commands/resources.ts'
 import { serveCommand } from './commands/serve.ts'
+import { sessionsCommand } from './commands/sessions.ts'
+import { tokensCommand } from './commands/tokens.ts'
 
 const program = new Command('holdfast')
   .description('An OpenID Connect provider whose every token is held fast to a key.')
@@ -13,6 +16,9 @@ const program = new Command('holdfast')
   .addCommand(accountsCommand())
   .addCommand(clientsCommand())
   .addCommand(resourcesCommand())
+  .addCommand(sessionsCommand())
+  .addCommand(tokensCommand())
+  .addCommand(auditCommand())
   .addCommand(migrateCommand())
   .addHelpText(
     'after',

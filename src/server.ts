@@ -1,6 +1,9 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { createAdminGuard } from './administration/admin-guard.ts'
+import { createAdminRouter } from './administration/admin-router.ts'
+import { createAdministration } from './administration/administration.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
@@ -41,7 +44,7 @@ export interface RunningServer extends AsyncDisposable {
 export async function createIdentityProvider(
   config: Config,
   storage: Storage,
-  { events, metrics }: Pick<Observability, 'events' | 'metrics'>,
+  { events, metrics, flush }: Observability,
 ): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
@@ -49,9 +52,11 @@ export async function createIdentityProvider(
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
+  const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const provider = createProvider({
     issuer,
-    jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
+    jwks,
+    adminApi: config.operations.adminApi,
     secrets,
     dpopNonces: config.dpopNonces,
     tables: storage,
@@ -90,6 +95,15 @@ export async function createIdentityProvider(
     },
   })
   provider.use(interactions.routes())
+  if (config.operations.adminApi) {
+    const admin = createAdminRouter({
+      guard: createAdminGuard({ issuer, keys: jwks, replays: storage.replays }),
+      administrationFor: (facts) =>
+        createAdministration({ storage, validator: provider, events, facts }),
+      flushAudit: flush,
+    })
+    provider.use(admin.routes())
+  }
   observeEngine(provider, events)
   return provider
 }

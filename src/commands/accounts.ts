@@ -1,8 +1,6 @@
 import { text } from 'node:stream/consumers'
 import { Command } from 'commander'
-import { type Accounts, createAccounts } from '../accounts/accounts.ts'
-import { generatePassword } from '../accounts/password.ts'
-import { printing, withStorage } from './command.ts'
+import { printing, withAdministration } from './command.ts'
 import { asTable } from './table.ts'
 
 /** `holdfast accounts`: the people who can sign in. */
@@ -16,16 +14,9 @@ export function accountsCommand(): Command {
       .option('--name <name>', 'the name that applications are told')
       .option('--password-stdin', 'read the password from standard input'),
     (email: string, options: { name?: string; passwordStdin?: true }) =>
-      withAccounts(async (store) => {
-        const given = await givenPassword(options)
-        const password = given ?? generatePassword()
-        const { name } = options
-        const account = await store.add({
-          email,
-          password,
-          ...(name === undefined ? {} : { name }),
-        })
-        return { ...account, ...(given === undefined ? { password } : {}) }
+      withAdministration(async (administration) => {
+        const password = await givenPassword(options)
+        return administration.accounts.add({ email, name: options.name, password })
       }),
     ({ email, password }) =>
       [`Added ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
@@ -33,7 +24,7 @@ export function accountsCommand(): Command {
 
   printing(
     accounts.command('list').description('list all accounts'),
-    () => withAccounts((store) => store.list()),
+    () => withAdministration((administration) => administration.accounts.list()),
     (list) =>
       list.length === 0
         ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
@@ -52,13 +43,19 @@ export function accountsCommand(): Command {
     accounts
       .command('disable <email>')
       .description('end sign-in, refresh tokens and opaque access tokens of an account'),
-    (email: string) => withAccounts((store) => store.disable(email).then(() => ({ email }))),
+    (email: string) =>
+      withAdministration((administration) =>
+        administration.accounts.disable(email).then(() => ({ email })),
+      ),
     ({ email }) => `Disabled ${email}.`,
   )
 
   printing(
     accounts.command('enable <email>').description('let a disabled account sign in again'),
-    (email: string) => withAccounts((store) => store.enable(email).then(() => ({ email }))),
+    (email: string) =>
+      withAdministration((administration) =>
+        administration.accounts.enable(email).then(() => ({ email })),
+      ),
     ({ email }) => `Enabled ${email}.`,
   )
 
@@ -68,21 +65,15 @@ export function accountsCommand(): Command {
       .description('set a new password, made and shown once')
       .option('--password-stdin', 'read the password from standard input'),
     (email: string, options: { passwordStdin?: true }) =>
-      withAccounts(async (store) => {
+      withAdministration(async (administration) => {
         const given = await givenPassword(options)
-        const password = given ?? generatePassword()
-        await store.setPassword(email, password)
-        return { email, ...(given === undefined ? { password } : {}) }
+        return { email, ...(await administration.accounts.setPassword(email, given)) }
       }),
     ({ email, password }) =>
       [`Set the password of ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
   )
 
   return accounts
-}
-
-function withAccounts<T>(work: (accounts: Accounts) => Promise<T>): Promise<T> {
-  return withStorage(({ accounts }) => work(createAccounts({ store: accounts })))
 }
 
 async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {

@@ -1,12 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
-import { createLog } from '../observability/log.ts'
-import { createObservability } from '../observability/observability.ts'
+import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
-import { type RequestedMetadata, registerClient } from '../provider/client-registration.ts'
-import { createIdentityProvider } from '../server.ts'
-import { printing, UsageError, withStorage } from './command.ts'
+import type { RequestedMetadata } from '../provider/client-registration.ts'
+import { printing, UsageError, withAdministration } from './command.ts'
 import { asTable } from './table.ts'
 
 interface AddOptions {
@@ -19,6 +17,7 @@ interface AddOptions {
   jwks?: string
   jwksUri?: string
   binding: string
+  administration?: string
   metadata?: string
 }
 
@@ -54,33 +53,31 @@ export function clientsCommand(): Command {
           .choices(bindingMethods)
           .default('dpop'),
       )
+      .addOption(
+        new Option('--administration <level>', 'what it may do at the admin API').choices(
+          administrationLevels,
+        ),
+      )
       .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
       .option('--jwks <file>', 'its public keys, a JWK Set file')
       .option('--jwks-uri <uri>', 'its public keys, by URL')
       .option('--metadata <file>', 'RFC 7591 client metadata; the other options are left aside'),
     (clientId: string | undefined, options: AddOptions) =>
-      withStorage(async (storage, config) =>
-        registerClient(await requestedMetadata(clientId, options), {
-          table: storage.clients,
-          validator: await createIdentityProvider(
-            config,
-            storage,
-            createObservability({ log: createLog('silent'), storage }),
-          ),
-        }),
+      withAdministration(async ({ clients }) =>
+        clients.add(await requestedMetadata(clientId, options)),
       ),
     describeNew,
   )
 
   printing(
     clients.command('list').description('list all applications'),
-    () => withStorage(({ clients }) => clients.list()),
+    () => withAdministration(({ clients }) => clients.list()),
     (list) =>
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
         : asTable(
             ['Client', 'Name', 'Binding', 'Authenticates by', 'Grants'],
-            list.map(({ metadata }) => [
+            list.map((metadata) => [
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
@@ -92,12 +89,7 @@ export function clientsCommand(): Command {
 
   printing(
     clients.command('show <client_id>').description('show all metadata of an application'),
-    async (clientId: string) => {
-      const metadata = await withStorage(({ clients }) => clients.find(clientId))
-      if (!metadata) throw new UsageError(`There is no client ${clientId}.`)
-      const { client_secret: _, ...shown } = metadata
-      return shown
-    },
+    (clientId: string) => withAdministration(({ clients }) => clients.show(clientId)),
     (metadata) =>
       asTable(
         ['Metadata', 'Value'],
@@ -110,11 +102,10 @@ export function clientsCommand(): Command {
 
   printing(
     clients.command('remove <client_id>').description('remove an application; its tokens stop'),
-    async (clientId: string) => {
-      const removed = await withStorage(({ clients }) => clients.remove(clientId))
-      if (!removed) throw new UsageError(`There is no client ${clientId}.`)
-      return { client_id: clientId }
-    },
+    (clientId: string) =>
+      withAdministration(({ clients }) =>
+        clients.remove(clientId).then(() => ({ client_id: clientId })),
+      ),
     ({ client_id }) => `Removed ${client_id}.`,
   )
 
@@ -146,6 +137,7 @@ async function requestedMetadata(
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
     ...(jwksUri === undefined ? {} : { jwks_uri: jwksUri }),
   }

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { printing, UsageError, withStorage } from './command.ts'
+import { printing, withAdministration } from './command.ts'
 import { asTable } from './table.ts'
 
 /** `holdfast resources`: the APIs that access tokens can be made for (RFC 8707). */
@@ -12,22 +12,16 @@ export function resourcesCommand(): Command {
       .description('register an API by the URI that clients send as resource')
       .requiredOption('--scope <scope...>', 'the scopes it knows')
       .option('--name <name>', 'a name for people'),
-    async (identifier: string, { scope, name }: { scope: string[]; name?: string }) => {
-      const resource = {
-        identifier: checkIdentifier(identifier),
-        name: name ?? null,
-        scopes: checkScopes(scope),
-      }
-      const added = await withStorage(({ resourceServers }) => resourceServers.insert(resource))
-      if (!added) throw new UsageError(`${identifier} is registered already.`)
-      return resource
-    },
+    (identifier: string, { scope, name }: { scope: string[]; name?: string }) =>
+      withAdministration((administration) =>
+        administration.resources.add({ identifier, name: name ?? null, scopes: scope }),
+      ),
     ({ identifier, scopes }) => `Registered ${identifier} with ${scopes.join(', ')}.`,
   )
 
   printing(
     resources.command('list').description('list all APIs'),
-    () => withStorage(({ resourceServers }) => resourceServers.list()),
+    () => withAdministration((administration) => administration.resources.list()),
     (list) =>
       list.length === 0
         ? 'There are no APIs. Add one with: holdfast resources add URI --scope SCOPE'
@@ -39,28 +33,12 @@ export function resourcesCommand(): Command {
 
   printing(
     resources.command('remove <identifier>').description('make no more tokens for an API'),
-    async (identifier: string) => {
-      const removed = await withStorage(({ resourceServers }) => resourceServers.remove(identifier))
-      if (!removed) throw new UsageError(`There is no API ${identifier}.`)
-      return { identifier }
-    },
+    (identifier: string) =>
+      withAdministration((administration) =>
+        administration.resources.remove(identifier).then(() => ({ identifier })),
+      ),
     ({ identifier }) => `Removed ${identifier}.`,
   )
 
   return resources
-}
-
-/** RFC 8707 section 2: an absolute URI without a fragment. */
-function checkIdentifier(identifier: string): string {
-  if (!URL.canParse(identifier) || identifier.includes('#')) {
-    throw new UsageError(`${identifier} is not an absolute URI without a fragment (RFC 8707).`)
-  }
-  return identifier
-}
-
-/** RFC 6749 section 3.3. */
-function checkScopes(scopes: string[]): string[] {
-  const wrong = scopes.find((scope) => !/^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope))
-  if (wrong !== undefined) throw new UsageError(`"${wrong}" is not a scope (RFC 6749 section 3.3).`)
-  return scopes
 }

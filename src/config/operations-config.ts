@@ -5,6 +5,7 @@ import { trustedPeers } from '../http/trusted-peers.ts'
 export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
+  readonly adminApi: boolean
 }
 
 export const operationsVariables = {
@@ -20,6 +21,7 @@ export const operationsVariables = {
       'must be an address and port such as 127.0.0.1:9464',
     )
     .optional(),
+  HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
 }
 
 type Values = z.output<z.ZodObject<typeof operationsVariables>>
@@ -28,6 +30,7 @@ export function operationsConfig(values: Values): OperationsConfig {
   return {
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
+    adminApi: values.HOLDFAST_ADMIN_API === 'on',
   }
 }
 

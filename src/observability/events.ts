@@ -154,8 +154,6 @@ export type AdministrativeChange =
   | 'client.changed'
   | 'client.removed'
   | 'grant.revoked'
-  | 'key.made'
-  | 'registration.invited'
   | 'resource.added'
   | 'resource.removed'
   | 'session.ended'

@@ -8,6 +8,7 @@ import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { createEngine } from './engine.ts'
 
@@ -39,6 +40,7 @@ export interface ProviderOptions {
   readonly jwks: readonly JWK[]
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
+  readonly adminApi: boolean
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -89,8 +91,10 @@ export function createProvider(options: ProviderOptions): Provider {
         },
         resourceIndicators: {
           enabled: true,
-          getResourceServerInfo: (_ctx, identifier) =>
-            resourceServerInfo(tables.resourceServers, identifier),
+          getResourceServerInfo: (_ctx, identifier, client) =>
+            options.adminApi && identifier === adminResource(issuer)
+              ? jwtFor(identifier, adminScopesOf(client))
+              : resourceServerInfo(tables.resourceServers, identifier),
         },
         rpInitiatedLogout: {
           enabled: true,
@@ -118,9 +122,10 @@ export function createProvider(options: ProviderOptions): Provider {
         idTokenSigningAlgValues: ['ES256', 'RS256'],
       },
       extraClientMetadata: {
-        properties: ['binding_method'],
+        properties: ['binding_method', 'administration'],
         validator: (_ctx, _key, _value, metadata) => {
           Object.assign(metadata, withBindingMethod(metadata))
+          checkAdministration(metadata)
         },
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
@@ -138,9 +143,13 @@ export function createProvider(options: ProviderOptions): Provider {
 async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
   const resourceServer = await table.find(identifier)
   if (!resourceServer) throw new errors.InvalidTarget('unknown resource')
+  return jwtFor(resourceServer.identifier, resourceServer.scopes.join(' '))
+}
+
+function jwtFor(audience: string, scope: string) {
   return {
-    scope: resourceServer.scopes.join(' '),
-    audience: resourceServer.identifier,
+    scope,
+    audience,
     accessTokenFormat: 'jwt' as const,
     jwt: { sign: { alg: 'ES256' as const } },
   }

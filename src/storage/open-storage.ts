@@ -7,6 +7,7 @@ import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
@@ -19,6 +20,7 @@ export interface Storage extends AsyncDisposable {
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
   readonly clients: ClientTable
+  readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
@@ -67,6 +69,7 @@ export async function openStorage({
     accounts: createAccountTable(database),
     artifacts,
     audit: createAuditTable(database),
+    issued: createIssuedTable(database),
     rateLimits,
     replays,
     clients: createClientTable(database),

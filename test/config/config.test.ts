@@ -17,6 +17,7 @@ const complete = {
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_LOG_LEVEL: 'debug',
+  HOLDFAST_ADMIN_API: 'on',
   HOLDFAST_METRICS: '[::1]:9464',
   HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7',
 }
@@ -44,7 +45,7 @@ test('needs no variable at all', (t) => {
     secret: undefined,
     dpopNonces: 'optional',
     logLevel: 'info',
-    operations: { metrics: undefined },
+    operations: { metrics: undefined, adminApi: false },
     trustedProxies: [],
   })
 })
@@ -60,7 +61,7 @@ test('takes every variable', (t) => {
     secret,
     dpopNonces: 'required',
     logLevel: 'debug',
-    operations: { metrics: { host: '::1', port: 9464 } },
+    operations: { metrics: { host: '::1', port: 9464 }, adminApi: true },
     trustedProxies: ['10.0.0.0/8', '192.0.2.7'],
   })
 })
