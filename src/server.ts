@@ -4,10 +4,12 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
+import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { loadAssets } from './http/assets.ts'
 import { noteClientAddress } from './http/client-address.ts'
+import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
@@ -17,6 +19,7 @@ import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { singleHeaders } from './http/single-headers.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
@@ -27,7 +30,8 @@ import { observeEngine } from './observability/engine-events.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
-import { createProvider } from './provider/provider.ts'
+import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
+import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -52,6 +56,8 @@ export async function createIdentityProvider(
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
+  const edge = createEdge(config)
+  const mtls = await mtlsOptions(config)
   const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const provider = createProvider({
     issuer,
@@ -59,6 +65,9 @@ export async function createIdentityProvider(
     adminApi: config.operations.adminApi,
     secrets,
     dpopNonces: config.dpopNonces,
+    keyOverlapHours: config.keyOverlapHours,
+    edge,
+    mtls,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
@@ -73,9 +82,13 @@ export async function createIdentityProvider(
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(singleHeaders())
+  provider.use(edge.middleware)
+  if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(
     limitRefusals({
       make: makeLimiter,
+      perMinute: config.operations.refusalLimit,
       onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
     }),
   )
@@ -86,7 +99,7 @@ export async function createIdentityProvider(
     accounts,
     views,
     events,
-    limits: createLoginLimits(makeLimiter),
+    limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
     publicOrigin: issuer,
     formKey: secrets.formTokenKey,
     resourceWords: async (identifier) => {
@@ -108,6 +121,18 @@ export async function createIdentityProvider(
   return provider
 }
 
+async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
+  const { origin, authorityFile, revocationFile } = mtls
+  if (!mtls.port && !mtls.forwarded) return undefined
+  return {
+    origin,
+    authorities: authorityFile
+      ? await loadClientAuthorities({ authorityFile, revocationFile })
+      : undefined,
+    onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
+  }
+}
+
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and whoever opened it closes it.
@@ -119,7 +144,7 @@ export async function startServer(
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   const observability = opened.use(createObservability({ log, storage }))
-  const { events, metrics } = observability
+  const { events, metrics, flush } = observability
   const provider = await createIdentityProvider(config, storage, observability)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
@@ -127,13 +152,19 @@ export async function startServer(
     const middleware = healthChecks({ ping: storage.ping })
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }
-  const { authorityFile } = opened.use(await listen(provider.callback(), config))
+  const handler = provider.callback()
+  const { authorityFile } = opened.use(await listen(handler, config))
+  const { port } = config.mtls
+  if (port) {
+    const mtls = { ...config, listen: { ...config.listen, port } }
+    opened.use(await listen(handler, mtls, { askForCertificates: true }))
+  }
   const open = opened.move()
   return {
     issuer: config.issuer,
     provider,
     authorityFile,
-    flushAudit: () => observability.flush(),
+    flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

@@ -63,7 +63,7 @@ export function createAdminRouter({
   router.use(answerAdminErrors(), guard)
 
   router.get('/clients', read, async (ctx) => {
-    ctx.body = await by(ctx).clients.list()
+    ctx.body = (await by(ctx).clients.list()).map((client) => client.metadata)
   })
   router.post('/clients', ...changing, async (ctx) => {
     const requested = await readJson(ctx, metadata)

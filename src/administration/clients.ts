@@ -5,7 +5,7 @@ import {
   type RequestedMetadata,
   registerClient,
 } from '../provider/client-registration.ts'
-import type { ClientTable } from '../storage/client-table.ts'
+import type { ClientTable, StoredClient } from '../storage/client-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
@@ -24,8 +24,13 @@ export function administerClients(
       return metadata
     },
 
-    list: async (): Promise<ClientMetadata[]> =>
-      (await table.list()).map(({ metadata }) => withoutSecret(metadata)),
+    async list(): Promise<StoredClient[]> {
+      const list = await table.list()
+      return list.map(({ metadata, createdAt }) => ({
+        metadata: withoutSecret(metadata),
+        createdAt,
+      }))
+    },
 
     async show(clientId: string): Promise<ClientMetadata> {
       const metadata = await table.find(clientId)
@@ -40,6 +45,7 @@ export function administerClients(
   }
 }
 
+/** A secret is stored as a digest, which is of no use to anybody who reads it. */
 function withoutSecret({ client_secret: _, ...shown }: ClientMetadata): ClientMetadata {
   return shown
 }

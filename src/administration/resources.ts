@@ -7,10 +7,10 @@ export function administerResources(table: ResourceServerTable, administered: Ad
   return {
     list: () => table.list(),
 
-    async add(resource: StoredResourceServer): Promise<StoredResourceServer> {
-      const { identifier, scopes } = resource
-      checkIdentifier(identifier)
-      checkScopes(scopes)
+    async add({ identifier, name, scopes: given }: StoredResourceServer) {
+      checkResource({ identifier, scopes: given })
+      const scopes = [...new Set(given)]
+      const resource: StoredResourceServer = { identifier, name, scopes }
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
@@ -25,6 +25,15 @@ export function administerResources(table: ResourceServerTable, administered: Ad
       administered('resource.removed', {}, { identifier })
     },
   }
+}
+
+/** @throws AdministrationError `invalid_request` */
+export function checkResource({
+  identifier,
+  scopes,
+}: Pick<StoredResourceServer, 'identifier' | 'scopes'>): void {
+  checkIdentifier(identifier)
+  checkScopes(scopes)
 }
 
 /** RFC 8707 section 2: an absolute URI without a fragment. */

@@ -1,76 +1,102 @@
 import { text } from 'node:stream/consumers'
-import { Command } from 'commander'
-import { printing, withAdministration } from './command.ts'
-import { asTable } from './table.ts'
+import { styleText } from 'node:util'
+import type { Command } from 'commander'
+import { command, printing, withAdministration } from './command.ts'
+import { asFacts, asTable } from './table.ts'
 
 /** `holdfast accounts`: the people who can sign in. */
 export function accountsCommand(): Command {
-  const accounts = new Command('accounts').description('people who can sign in')
-
-  printing(
-    accounts
-      .command('add <email>')
-      .description('add an account, with a password that is made and shown once')
-      .option('--name <name>', 'the name that applications are told')
-      .option('--password-stdin', 'read the password from standard input'),
-    (email: string, options: { name?: string; passwordStdin?: true }) =>
-      withAdministration(async (administration) => {
-        const password = await givenPassword(options)
-        return administration.accounts.add({ email, name: options.name, password })
-      }),
-    ({ email, password }) =>
-      [`Added ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
+  const accounts = command(
+    'accounts',
+    'People who can sign in.',
+    'accounts add ada@example.com --name "Ada Lovelace"',
+    'accounts list',
+    'accounts disable ada@example.com',
   )
 
-  printing(
-    accounts.command('list').description('list all accounts'),
-    () => withAdministration((administration) => administration.accounts.list()),
-    (list) =>
-      list.length === 0
-        ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
-        : asTable(
-            ['Email', 'Name', 'Since', 'State'],
-            list.map(({ email, name, createdAt, disabled }) => [
-              email,
-              name ?? '',
-              createdAt.toISOString().slice(0, 10),
-              disabled ? 'disabled' : 'active',
-            ]),
-          ),
+  accounts.addCommand(
+    printing(
+      command(
+        'add <email>',
+        'Add an account, with a password that is made and shown once.',
+        'accounts add ada@example.com --name "Ada Lovelace"',
+        'accounts add ada@example.com --password-stdin < password.txt',
+      )
+        .option('--name <name>', 'the name that applications are told')
+        .option('--password-stdin', 'read the password from standard input'),
+      (email: string, options: { name?: string; passwordStdin?: true }) =>
+        withAdministration(async (administration) => {
+          const password = await givenPassword(options)
+          return administration.accounts.add({ email, name: options.name, password })
+        }),
+      ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
+    ),
   )
 
-  printing(
-    accounts
-      .command('disable <email>')
-      .description('end sign-in, refresh tokens and opaque access tokens of an account'),
-    (email: string) =>
-      withAdministration((administration) =>
-        administration.accounts.disable(email).then(() => ({ email })),
+  accounts.addCommand(
+    printing(
+      command('list', 'List all accounts, in the order they were added.'),
+      () => withAdministration((administration) => administration.accounts.list()),
+      (list) =>
+        list.length === 0
+          ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
+          : asTable(
+              ['Email', 'Name', 'Since', 'State'],
+              list.map(({ email, name, createdAt, disabled }) => [
+                email,
+                name ?? '',
+                createdAt.toISOString().slice(0, 10),
+                disabled ? 'disabled' : 'active',
+              ]),
+            ),
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      command(
+        'disable <email>',
+        'End sign-in, refresh tokens and opaque access tokens of an account. JWT access tokens end when they expire.',
+        'accounts disable ada@example.com',
       ),
-    ({ email }) => `Disabled ${email}.`,
+      (email: string) =>
+        withAdministration((administration) =>
+          administration.accounts.disable(email).then(() => ({ email })),
+        ),
+      ({ email }) => `Disabled ${email}.`,
+    ),
   )
 
-  printing(
-    accounts.command('enable <email>').description('let a disabled account sign in again'),
-    (email: string) =>
-      withAdministration((administration) =>
-        administration.accounts.enable(email).then(() => ({ email })),
+  accounts.addCommand(
+    printing(
+      command(
+        'enable <email>',
+        'Let a disabled account sign in again.',
+        'accounts enable ada@example.com',
       ),
-    ({ email }) => `Enabled ${email}.`,
+      (email: string) =>
+        withAdministration((administration) =>
+          administration.accounts.enable(email).then(() => ({ email })),
+        ),
+      ({ email }) => `Enabled ${email}.`,
+    ),
   )
 
-  printing(
-    accounts
-      .command('set-password <email>')
-      .description('set a new password, made and shown once')
-      .option('--password-stdin', 'read the password from standard input'),
-    (email: string, options: { passwordStdin?: true }) =>
-      withAdministration(async (administration) => {
-        const given = await givenPassword(options)
-        return { email, ...(await administration.accounts.setPassword(email, given)) }
-      }),
-    ({ email, password }) =>
-      [`Set the password of ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
+  accounts.addCommand(
+    printing(
+      command(
+        'set-password <email>',
+        'Set a new password, which is made and shown once.',
+        'accounts set-password ada@example.com',
+        'accounts set-password ada@example.com --password-stdin < password.txt',
+      ).option('--password-stdin', 'read the password from standard input'),
+      (email: string, options: { passwordStdin?: true }) =>
+        withAdministration(async (administration) => {
+          const given = await givenPassword(options)
+          return { email, ...(await administration.accounts.setPassword(email, given)) }
+        }),
+      ({ email, password }) => asFacts(`Set the password of ${email}.`, shownOnce(password)),
+    ),
   )
 
   return accounts
@@ -78,4 +104,8 @@ export function accountsCommand(): Command {
 
 async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {
   return passwordStdin ? (await text(process.stdin)).replace(/\r?\n$/, '') : undefined
+}
+
+function shownOnce(password: string | undefined): [string, string][] {
+  return password ? [['Password', `${styleText('bold', password)}  (shown this once)`]] : []
 }

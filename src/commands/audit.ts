@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
-import { UsageError, withStorage } from './command.ts'
+import { command, UsageError, withStorage } from './command.ts'
 
 interface AuditOptions {
   since?: string
@@ -20,8 +20,12 @@ const pause = 1000
 
 /** `holdfast audit`: what happened, oldest first. */
 export function auditCommand(): Command {
-  return new Command('audit')
-    .description('what happened: logins, consents, grants, refusals, changes')
+  return command(
+    'audit',
+    'What happened, oldest first: logins, consents, grants, refusals, changes.',
+    'audit --since 2026-01-31 --event login.failed',
+    'audit --json --follow',
+  )
     .option('--since <time>', 'from a time on, such as 2026-01-31 or 2026-01-31T12:00:00Z')
     .option('--event <event>', 'one kind of event, such as login.failed')
     .option('--account <id>', 'of one account')

@@ -1,11 +1,21 @@
+import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import {
+  defaultPort,
+  type MtlsConfig,
+  mtlsConfig,
+  mtlsContradictions,
+  mtlsVariables,
+} from './mtls-config.ts'
 import {
   type OperationsConfig,
   operationsConfig,
   operationsVariables,
 } from './operations-config.ts'
+
+import { readSecretFiles, secretFileNames } from './secret-files.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -13,6 +23,7 @@ export interface Config {
   readonly issuer: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
+  readonly mtls: MtlsConfig
   /** Addresses and networks of the proxies whose headers are believed. */
   readonly trustedProxies: readonly string[]
   readonly operations: OperationsConfig
@@ -23,6 +34,8 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
+  /** For how long a client that renews its key may use both; undefined when it may not. */
+  readonly keyOverlapHours: number | undefined
   readonly logLevel: LogLevel
 }
 
@@ -60,7 +73,7 @@ const variables = z.object({
     .regex(/^\d{1,5}$/, 'must be a number from 1 to 65535')
     .transform(Number)
     .refine((port) => port >= 1 && port <= 65535, 'must be a number from 1 to 65535')
-    .default(9443),
+    .default(defaultPort),
   HOLDFAST_TLS: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_TLS_CERT_FILE: z.string().optional(),
   HOLDFAST_TLS_KEY_FILE: z.string().optional(),
@@ -85,18 +98,31 @@ const variables = z.object({
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  HOLDFAST_KEY_OVERLAP_HOURS: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a number of hours from 1 to 720')
+    .transform(Number)
+    .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
+    .optional(),
+  ...mtlsVariables,
   ...operationsVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
 export const variableNames = Object.keys(variables.shape)
 
+const known: ReadonlySet<string> = new Set([...variableNames, ...secretFileNames])
+
 /**
  * Makes the configuration from environment variables. An empty variable counts as unset.
  *
  * @throws {@link ConfigError} with every mistake at once.
  */
-export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+export function parseConfig(
+  environment: Readonly<Record<string, string | undefined>>,
+  { readFile = readText }: { readFile?: (file: string) => string } = {},
+): Config {
+  const { env, problems: fileProblems } = readSecretFiles(environment, readFile)
   const given = Object.fromEntries(
     variableNames.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
   )
@@ -104,23 +130,35 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const problems = parsed.success
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(...misspelt(env), ...contradictions(given))
+  problems.push(
+    ...fileProblems,
+    ...misspelt(env),
+    ...contradictions(given),
+    ...mtlsContradictions(given),
+  )
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 
   const values = parsed.data
   const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
+  const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
-    issuer: values.HOLDFAST_ISSUER ?? origin,
+    issuer,
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
+    mtls: mtlsConfig(values, issuer),
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
     operations: operationsConfig(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
+}
+
+function readText(file: string): string {
+  return readFileSync(file, 'utf8')
 }
 
 function tlsConfig(values: z.output<typeof variables>): TlsConfig {
@@ -151,7 +189,7 @@ function isPostgresUrl(text: string): boolean {
 /** A security setting with a typing mistake in its name must not be silently off. */
 function misspelt(env: Readonly<Record<string, string | undefined>>): string[] {
   return Object.keys(env)
-    .filter((name) => name.startsWith('HOLDFAST_') && !variableNames.includes(name))
+    .filter((name) => name.startsWith('HOLDFAST_') && !known.has(name))
     .map((name) => `${name} is not a variable that Holdfast knows.`)
 }
 

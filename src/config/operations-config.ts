@@ -1,19 +1,24 @@
 import { z } from 'zod'
-import { trustedPeers } from '../http/trusted-peers.ts'
 
 /** What serves operators. */
 export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
+  /** Attempts to sign in to one account from one network in 15 minutes. */
+  readonly loginLimit: number
+  /** Refused requests of one network to the token endpoint and its like in a minute. */
+  readonly refusalLimit: number
 }
 
-export const operationsVariables = {
-  HOLDFAST_TRUSTED_PROXIES: z
+const limit = (standard: number) =>
+  z
     .string()
-    .transform((text) => text.split(',').map((network) => network.trim()))
-    .refine(areNetworks, 'must be addresses and networks such as 10.0.0.0/8,192.0.2.7')
-    .optional(),
+    .regex(/^[1-9]\d{0,5}$/, 'must be a number from 1 to 999999')
+    .transform(Number)
+    .default(standard)
+
+export const operationsVariables = {
   HOLDFAST_METRICS: z
     .string()
     .refine(
@@ -22,6 +27,8 @@ export const operationsVariables = {
     )
     .optional(),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_LOGIN_LIMIT: limit(10),
+  HOLDFAST_REFUSAL_LIMIT: limit(120),
 }
 
 type Values = z.output<z.ZodObject<typeof operationsVariables>>
@@ -31,6 +38,8 @@ export function operationsConfig(values: Values): OperationsConfig {
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
+    loginLimit: values.HOLDFAST_LOGIN_LIMIT,
+    refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
   }
 }
 
@@ -39,13 +48,4 @@ function parseAddress(text: string): { host: string; port: number } | undefined 
   const port = Number(url?.port)
   if (!url || port < 1 || url.host !== text) return undefined
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port }
-}
-
-function areNetworks(networks: readonly string[]): boolean {
-  try {
-    trustedPeers(networks)
-    return true
-  } catch {
-    return false
-  }
 }

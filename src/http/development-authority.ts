@@ -1,9 +1,8 @@
-import 'reflect-metadata'
 import { randomBytes, webcrypto } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import path from 'node:path'
-import * as x509 from '@peculiar/x509'
+import * as x509 from '../certificates/x509.ts'
 import { writeOnce } from '../config/write-once.ts'
 import { ListenError } from './listen-error.ts'
 

@@ -9,9 +9,14 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import path from 'node:path'
+import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
 import { developmentCertificate } from './development-authority.ts'
 import { ListenError } from './listen-error.ts'
+
+type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer'>
+
+type CertificateRequest = Pick<TlsOptions, 'requestCert' | 'rejectUnauthorized'>
 
 export interface Listening extends AsyncDisposable {
   /** The development authority's certificate, when that is what the server's is from. */
@@ -20,15 +25,19 @@ export interface Listening extends AsyncDisposable {
 
 /**
  * Listens for HTTPS, or for plain HTTP where that was asked for. Disposing stops accepting,
- * lets requests that were begun finish, within a bound, and then closes.
+ * lets requests that were begun finish, within a bound, and then closes. Where clients are asked for certificates,
+ * they may have any or none.
  *
  * @throws {@link ListenError}
  */
 export async function listen(
   handler: RequestListener,
-  { listen: { host, port }, tls, dataFolder, issuer }: Config,
+  { listen: { host, port }, tls, dataFolder, issuer }: ListenConfig,
+  { askForCertificates = false }: { askForCertificates?: boolean } = {},
 ): Promise<Listening> {
-  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer)
+  // Of nobody's authority: which certificate is good for what is decided for each client.
+  const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
+  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer, request)
   const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
@@ -74,6 +83,7 @@ async function makeServer(
   tls: Config['tls'],
   dataFolder: string,
   issuer: string,
+  request: CertificateRequest,
 ): Promise<{ server: Server; authorityFile: string | undefined }> {
   switch (tls.mode) {
     case 'off':
@@ -84,7 +94,10 @@ async function makeServer(
         readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
       ])
       try {
-        return { server: createHttpsServer({ cert, key }, handler), authorityFile: undefined }
+        return {
+          server: createHttpsServer({ cert, key, ...request }, handler),
+          authorityFile: undefined,
+        }
       } catch (cause) {
         throw new ListenError(
           'certificate_unusable',
@@ -98,7 +111,7 @@ async function makeServer(
         path.join(dataFolder, 'tls'),
         [new URL(issuer).hostname.replace(/^\[|\]$/g, '')],
       )
-      return { server: createHttpsServer(pair, handler), authorityFile }
+      return { server: createHttpsServer({ ...pair, ...request }, handler), authorityFile }
     }
   }
 }

@@ -32,8 +32,11 @@ const day = 24 * hour
  * it does not count where that account has signed in within thirty days, and it ends with its hour
  * whatever is tried in it: nobody can be locked out of where they usually are, and nobody for good.
  */
-export function createLoginLimits(make: MakeLimiter): LoginLimits {
-  const pair = make({ name: 'login', points: 10, duration: 15 * minute })
+export function createLoginLimits(
+  make: MakeLimiter,
+  { attempts = 10 }: { attempts?: number } = {},
+): LoginLimits {
+  const pair = make({ name: 'login', points: attempts, duration: 15 * minute })
   const network = make({ name: 'login-network', points: 100, duration: hour })
   const account = make({ name: 'login-account', points: 100, duration: hour })
   const known = make({ name: 'login-known', points: 1, duration: 30 * day })

@@ -13,13 +13,15 @@ const endpoints = new Set(['/token', '/par', '/introspect', '/revoke', '/reg'])
 export function limitRefusals({
   make,
   onLimited,
+  perMinute = 120,
   now = Date.now,
 }: {
   make: MakeLimiter
+  perMinute?: number
   onLimited: (ctx: Parameters<Middleware>[0]) => void
   now?: () => number
 }): Middleware {
-  const refusals: Limiter = make({ name: 'refusals', points: 120, duration: 60 })
+  const refusals: Limiter = make({ name: 'refusals', points: perMinute, duration: 60 })
   /** Milliseconds since the epoch, by network. */
   const blocked = new Map<string, number>()
 

@@ -1,7 +1,8 @@
 import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
-import { clientBindingMethod } from '../provider/binding-policy.ts'
+import { clientBinding } from '../provider/binding-policy.ts'
+import type { KeyChange } from '../provider/key-renewal.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { clockSkewOf } from './clock-skew.ts'
 import type { BindingLabel, Events } from './events.ts'
@@ -83,11 +84,29 @@ export function observeEngine(
   engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
     events.failed(requestFacts(ctx), error)
   })
-  app.on('error', (error: Error, ctx?: Koa.Context) => {
+  app.on('edge.refused', (ctx: KoaContextWithOIDC, reason: string) => {
+    events.edgeRefused(requestFacts(ctx), reason)
+  })
+  app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
+    events.clientCertificateUntrusted(requestFacts(ctx), reason)
+  })
+  app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    events.successorNamed(requestFacts(ctx), keys)
+  })
+  app.on('refresh_token.rebound', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    events.rebound(requestFacts(ctx), keys)
+  })
+  app.on('error', (error: NodeJS.ErrnoException, ctx?: Koa.Context) => {
     const facts = ctx ? requestFacts(ctx) : {}
-    if (error instanceof DatabaseUnavailableError) events.databaseUnavailable(facts, error)
+    if (isHangUp(error)) events.hungUp(error.code)
+    else if (error instanceof DatabaseUnavailableError) events.databaseUnavailable(facts, error)
     else events.failed(facts, error)
   })
+}
+
+/** What a connection ends with when its client goes away in the middle of a request. */
+function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
+  return /^(ECONNRESET|ECONNABORTED|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test(code)
 }
 
 function detailOf({ error_detail, error_description, message }: ProtocolError): string {
@@ -95,5 +114,6 @@ function detailOf({ error_detail, error_description, message }: ProtocolError): 
 }
 
 function bindingOf(ctx: KoaContextWithOIDC): BindingLabel {
-  return ctx.oidc?.client ? clientBindingMethod(ctx) : 'unknown'
+  if (!ctx.oidc?.client) return 'unknown'
+  return clientBinding(ctx)?.method ?? 'bearer'
 }

@@ -1,4 +1,5 @@
 import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
+import type { KeyChange } from '../provider/key-renewal.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { Log } from './log.ts'
@@ -81,6 +82,27 @@ export function createEvents({
     /** Seconds that the clock of a client was ahead of ours, by a proof whose signature was right. */
     clockSkewSeen(seconds: number) {
       metrics.clockSkew.observe(seconds)
+    },
+
+    /** A header that only a trusted proxy may send, or one that it sent in a wrong form. */
+    edgeRefused(facts: Facts, reason: string) {
+      record('warn', 'edge.refused', facts, 'refused', { reason })
+    },
+
+    clientCertificateUntrusted(facts: Facts, reason: string) {
+      record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
+    },
+
+    successorNamed(facts: Facts, keys: KeyChange) {
+      record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
+    },
+
+    rebound(facts: Facts, keys: KeyChange) {
+      record('warn', 'refresh_token.rebound', facts, 'bound to the next key', { ...keys })
+    },
+
+    hungUp(code: string | undefined) {
+      log.debug({ event: 'hang_up', reason: code }, 'the client hung up')
     },
 
     familyEnded(facts: Facts, details: { grant: string }) {

@@ -2,6 +2,7 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
+import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
@@ -9,8 +10,15 @@ import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
-import { withBindingMethod } from './binding-policy.ts'
+import { bindingMethodOf, withBindingMethod } from './binding-policy.ts'
+import {
+  type ClientCertificatesOptions,
+  checkCertificateMetadata,
+  mtlsFeature,
+} from './client-certificates.ts'
 import { createEngine } from './engine.ts'
+import { createKeyRenewal } from './key-renewal.ts'
+import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
@@ -41,6 +49,11 @@ export interface ProviderOptions {
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
+  readonly edge: Edge
+  /** Hours for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapHours: number | undefined
+  /** Undefined when no certificate can reach this server. */
+  readonly mtls: MtlsOptions | undefined
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -56,13 +69,22 @@ export interface ProviderOptions {
   }
 }
 
+export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
+  /** Where certificates are asked for, if that is not the issuer itself. */
+  readonly origin: string | undefined
+}
+
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, secrets, tables, pages } = options
+  const { issuer, secrets, tables, pages, edge, mtls } = options
   return createEngine({
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
+    edge,
+    renewal: options.keyOverlapHours
+      ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
+      : undefined,
     configuration: {
       adapter: createEngineAdapter(tables.artifacts, tables.clients),
       jwks: { keys: options.jwks },
@@ -89,6 +111,7 @@ export function createProvider(options: ProviderOptions): Provider {
           nonceSecret: secrets.dpopNonceSecret,
           requireNonce: () => options.dpopNonces === 'required',
         },
+        ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
         resourceIndicators: {
           enabled: true,
           getResourceServerInfo: (_ctx, identifier, client) =>
@@ -114,7 +137,14 @@ export function createProvider(options: ProviderOptions): Provider {
       // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
       pkce: { required: () => true },
       allowOmittingSingleRegisteredRedirectUri: false,
-      clientAuthMethods: ['none', 'client_secret_basic', 'private_key_jwt'],
+      clientAuthMethods: [
+        'none',
+        'client_secret_basic',
+        'private_key_jwt',
+        ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
+        ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
+      ],
+      discovery: mtls?.origin ? { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) } : {},
       clientDefaults: { id_token_signed_response_alg: 'ES256' },
       enabledJWA: {
         clientAuthSigningAlgValues: [...proofAlgorithms],
@@ -125,7 +155,13 @@ export function createProvider(options: ProviderOptions): Provider {
         properties: ['binding_method', 'administration'],
         validator: (_ctx, _key, _value, metadata) => {
           Object.assign(metadata, withBindingMethod(metadata))
+          checkCertificateMetadata(metadata)
           checkAdministration(metadata)
+          if (!mtls && bindingMethodOf(metadata) === 'mtls') {
+            throw new errors.InvalidClientMetadata(
+              'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
+            )
+          }
         },
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),

@@ -55,7 +55,11 @@ export async function openDatabase(
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
   // the process.
-  pool.on('error', onError)
+  let closing = false
+  pool.on('error', (error) => {
+    // Whoever stops the server right after may be faster than the farewell of a connection.
+    if (!closing) onError(error)
+  })
   try {
     const { rows } = await pool.query<{ version: number }>(
       "select current_setting('server_version_num')::int as version",
@@ -85,7 +89,10 @@ export async function openDatabase(
       idle: pool.idleCount,
       waiting: pool.waitingCount,
     }),
-    [Symbol.asyncDispose]: () => pool.end(),
+    async [Symbol.asyncDispose]() {
+      closing = true
+      await pool.end()
+    },
   }
 }
 

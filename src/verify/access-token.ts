@@ -72,8 +72,11 @@ export type Trusted = Readonly<{ token: AccessToken; policy: IssuerPolicy }>
 
 /** Verifies access tokens and remembers them. */
 export type AccessTokenVerifier = Readonly<{
-  /** `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds. */
-  verify(token: string, hash: string): Trusted | Promise<Trusted>
+  /**
+   * `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds;
+   * `now` is in seconds.
+   */
+  verify(token: string, hash: string, now: number): Trusted | Promise<Trusted>
 }>
 
 /** What one way of checking has found, and for how many seconds it may be remembered. */
@@ -92,6 +95,7 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
   const { issuers, decrypter, now, clockTolerance, cacheSeconds, cacheSize } = options
   // Keyed by hash: a heap dump of the cache holds no token.
   const cache = new RecentMap<Trusted & { until: number }>(cacheSize)
+  const headers = new RecentMap<Record<string, unknown>>(100)
   const introspecting = issuers.find(({ introspector }) => introspector !== undefined)
 
   async function check(sent: string, hash: string): Promise<Finding> {
@@ -100,7 +104,7 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
     }
     const encrypted = decrypter !== undefined && sent.split('.').length === 5
     const token = encrypted ? await decrypter(sent) : sent
-    const jwt = parseJwt(token)
+    const jwt = parseJwt(token, headers)
     // The issuer is not verified yet: it only selects whose rules, and whose keys, are to be used.
     const policy = jwt ? issuers.find(({ issuer }) => issuer === jwt.claims.iss) : introspecting
     if (policy?.introspector !== undefined) {
@@ -129,10 +133,10 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
   }
 
   return Object.freeze({
-    verify(token: string, hash: string): Trusted | Promise<Trusted> {
+    verify(token: string, hash: string, now: number): Trusted | Promise<Trusted> {
       const cached = cache.get(hash)
-      if (cached === undefined || now() >= cached.until) return checkAndRemember(token, hash)
-      checkTimes(cached.token.claims, now(), clockTolerance)
+      if (cached === undefined || now >= cached.until) return checkAndRemember(token, hash)
+      checkTimes(cached.token.claims, now, clockTolerance)
       return cached
     },
   })

@@ -4,6 +4,16 @@
  * @module
  */
 export type { AccessToken, AccessTokenClaims } from './access-token.ts'
+export {
+  type CertificateHeaderFormat,
+  type ClientCertificate,
+  ClientCertificateError,
+  type ClientCertificateErrorCode,
+  certificateHeaderFormats,
+  type ForwardedCertificateOptions,
+  readClientCertificateHeader,
+  socketCertificate,
+} from './client-certificate.ts'
 export type {
   BindingMethod,
   CertificateFact,

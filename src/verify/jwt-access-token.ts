@@ -44,7 +44,8 @@ export async function verifyJwtAccessToken(
   if (kid !== undefined && typeof kid !== 'string') {
     throw new VerifyError('token_malformed', 'Access token kid must be a string')
   }
-  const key = await policy.jwks.find(alg, kid)
+  const found = policy.jwks.find(alg, kid)
+  const key = found instanceof Promise ? await found : found
   if (!verifySignature(alg, key, jwt.input, jwt.signature)) {
     throw new VerifyError('token_signature', 'Access token signature does not verify')
   }

@@ -6,7 +6,7 @@ import type { TokenLocation } from './credentials.ts'
 import { createDecrypter, type Decrypter, type DecryptionOptions } from './decryption.ts'
 import { defaultClockTolerance, defaultMaxAge } from './dpop.ts'
 import type { DPoPNonces } from './dpop-nonce.ts'
-import type { EventListener, VerifyEvent } from './events.ts'
+import type { EventListener } from './events.ts'
 import { createIntrospector } from './introspection.ts'
 import { createIssuerJwks, fetchOf, type IssuerKeyOptions, locate } from './issuer-keys.ts'
 import { checkAlgorithms, checkUrl, duration, positive, textList } from './lib/check.ts'
@@ -126,7 +126,8 @@ export type Settings = Readonly<{
   replay: ReplayStore
   isRevoked: VerifierOptions['isRevoked']
   mode: 'enforce' | 'observe'
-  emit: (event: VerifyEvent) => void
+  /** Absent when nobody listens: then events need not even be made. */
+  emit: EventListener | undefined
   metadata: MetadataOptions | undefined
   clockTolerance: number
   tokenCacheSeconds: number
@@ -227,7 +228,7 @@ function checkIssuer(
   }
   const algorithms = checkAlgorithms('algorithms', options.algorithms)
   const jwks = createIssuerJwks(options, now, (cause) =>
-    emit(Object.freeze({ type: 'keys_stale', issuer, cause })),
+    emit?.(Object.freeze({ type: 'keys_stale', issuer, cause })),
   )
   return Object.freeze({
     issuer,
@@ -275,7 +276,8 @@ function remember(find: () => Promise<string>): () => Promise<string> {
 }
 
 /** A listener's own mistakes must not decide who is let in. */
-function quietly(listener: EventListener = () => {}): EventListener {
+function quietly(listener: EventListener | undefined): EventListener | undefined {
+  if (listener === undefined) return undefined
   return (event) => {
     try {
       listener(event)

@@ -31,6 +31,7 @@ import {
   protectedResourceMetadata,
 } from './metadata.ts'
 import { checkOptions, type VerifierOptions } from './options.ts'
+import type { ReplayOutcome } from './replay.ts'
 import { findUnmetRequirement, type Requirements } from './requirements.ts'
 
 /** A request, as plain data. */
@@ -132,7 +133,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     // RFC 9449 section 7.2: whoever sends a DPoP-bound token in another way is not its client.
     const dpopBound = token.methods.includes('dpop')
     if (dpopBound && scheme !== 'DPoP') {
-      emit(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))
+      emit?.(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))
       throw new VerifyError('dpop_token_leaked', 'DPoP-bound access token sent without DPoP scheme')
     }
     if (!settings.locations.includes(location)) {
@@ -169,15 +170,18 @@ export function createVerifier(options: VerifierOptions): Verifier {
     if (revoked !== false) throw new VerifyError('token_revoked', 'Access token was revoked')
   }
 
-  function checkProof(request: VerifyRequest, ath: string, jkt: string): DPoPProof {
-    const [proof, another] = headerValues(request.headers, 'dpop')
+  function checkProof(
+    request: VerifyRequest,
+    { ath, jkt, seconds }: { ath: string; jkt: string; seconds: number },
+  ): DPoPProof {
+    const proofs = headerValues(request.headers, 'dpop')
+    const proof = proofs[0]
     if (proof === undefined) throw new VerifyError('dpop_missing', 'DPoP proof missing')
     // RFC 9449 section 4.3 step 1. No JWT has a comma: there, two header fields were joined.
-    if (another !== undefined || proof.includes(',')) {
+    if (proofs.length > 1 || proof.includes(',')) {
       throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
     }
     const { algorithms, maxAge, nonces } = dpop
-    const seconds = now()
     return verifyDPoPProof(proof, {
       method: request.method,
       uri: publicUri(request.url),
@@ -192,12 +196,13 @@ export function createVerifier(options: VerifierOptions): Verifier {
     })
   }
 
-  async function useOnce(proof: DPoPProof): Promise<void> {
+  async function useOnce(proof: DPoPProof, seconds: number): Promise<void> {
     // The last moment at which the proof would still be accepted.
     const expiresAt = proof.iat + dpop.maxAge + clockTolerance
-    let outcome: Awaited<ReturnType<typeof replay.consume>>
+    let outcome: ReplayOutcome
     try {
-      outcome = await replay.consume(replayKey(proof), expiresAt, now())
+      const answer = replay.consume(replayKey(proof), expiresAt, seconds)
+      outcome = typeof answer === 'string' ? answer : await answer
     } catch (cause) {
       throw new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
     }
@@ -227,7 +232,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     const { code, status, message, cause } = error
     const enforced = settings.mode === 'enforce'
     const identity = token && identityOf(token)
-    emit(
+    emit?.(
       Object.freeze({ type: 'refused', code, status, enforced, message, cause, token: identity }),
     )
     return new VerifyError(code, message, {
@@ -265,8 +270,9 @@ export function createVerifier(options: VerifierOptions): Verifier {
       try {
         credential = readCredential(request)
         const { location, scheme } = credential
+        const seconds = now()
         const ath = hash('sha256', credential.token, 'base64url')
-        const found = tokens.verify(credential.token, ath)
+        const found = tokens.verify(credential.token, ath, seconds)
         const trusted = found instanceof Promise ? await found : found
         token = trusted.token
         checkPolicy(credential, trusted)
@@ -275,7 +281,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
         let proof: DPoPProof | undefined
         for (const confirmation of token.confirmations) {
           if (confirmation.method === 'dpop') {
-            proof = checkProof(request, ath, confirmation.jkt)
+            proof = checkProof(request, { ath, jkt: confirmation.jkt, seconds })
           } else if (confirmation.method === 'mtls') {
             confirmCertificate(confirmation.thumbprint, request.certificate)
           } else {
@@ -283,10 +289,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
           }
         }
         // Last: a proof is used up only by a request that passes everything else.
-        if (proof !== undefined) await useOnce(proof)
+        if (proof !== undefined) await useOnce(proof, seconds)
 
         const { claims, methods } = token
-        emit(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
+        emit?.(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
         return Object.freeze({
           claims,
           token,

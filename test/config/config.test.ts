@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { mtlsVariables } from '../../src/config/mtls-config.ts'
+import { secretFileNames } from '../../src/config/secret-files.ts'
 
 const secret = 'a secret of at least 32 characters'
 
@@ -16,10 +18,21 @@ const complete = {
   DATABASE_URL: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
+  HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_LOGIN_LIMIT: '5',
+  HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
-  HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7',
+}
+
+/** Those variables have a test file of their own. */
+const noCertificates = {
+  port: undefined,
+  origin: undefined,
+  forwarded: undefined,
+  authorityFile: undefined,
+  revocationFile: undefined,
 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
@@ -40,29 +53,39 @@ test('needs no variable at all', (t) => {
     issuer: 'https://localhost:9443',
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
+    mtls: noCertificates,
+    trustedProxies: [],
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
     dpopNonces: 'optional',
+    keyOverlapHours: undefined,
     logLevel: 'info',
-    operations: { metrics: undefined, adminApi: false },
-    trustedProxies: [],
+    operations: { metrics: undefined, adminApi: false, loginLimit: 10, refusalLimit: 120 },
   })
 })
 
 test('takes every variable', (t) => {
-  t.deepEqual(Object.keys(complete).sort(), [...variableNames].sort())
+  const names = [...Object.keys(complete), ...Object.keys(mtlsVariables)]
+  t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
+    mtls: noCertificates,
+    trustedProxies: [],
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
     dpopNonces: 'required',
+    keyOverlapHours: 72,
     logLevel: 'debug',
-    operations: { metrics: { host: '::1', port: 9464 }, adminApi: true },
-    trustedProxies: ['10.0.0.0/8', '192.0.2.7'],
+    operations: {
+      metrics: { host: '::1', port: 9464 },
+      adminApi: true,
+      loginLimit: 5,
+      refusalLimit: 1000,
+    },
   })
 })
 
@@ -72,9 +95,11 @@ for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics'
   })
 }
 
-test('refuses a trusted proxy that is no network', (t) => {
-  onlyProblem(t, { HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8,proxy' }, 'HOLDFAST_TRUSTED_PROXIES')
-})
+for (const name of ['HOLDFAST_LOGIN_LIMIT', 'HOLDFAST_REFUSAL_LIMIT']) {
+  for (const value of ['0', '-1', '1.5', 'many', '1000000']) {
+    test(`refuses ${value} as ${name}`, (t) => onlyProblem(t, { [name]: value }, name) && t.pass())
+  }
+}
 
 test('cannot be changed afterwards', (t) => {
   t.true(Object.isFrozen(parseConfig({})))
@@ -260,6 +285,6 @@ test('takes an https issuer when TLS is off, for a proxy in front', (t) => {
 test('.env.example lists every variable, with its default', async (t) => {
   const text = await readFile(new URL('../../.env.example', import.meta.url), 'utf8')
   const lines = [...text.matchAll(/^# ([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name, value])
-  t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames].sort())
+  t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames, ...secretFileNames].sort())
   t.deepEqual(parseConfig(Object.fromEntries(lines)), parseConfig({}))
 })

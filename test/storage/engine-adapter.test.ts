@@ -4,10 +4,11 @@ import type { Adapter } from 'oidc-provider'
 import pg from 'pg'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../../src/storage/unit-of-work.ts'
-import { basic, callback, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
+import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test)
+const callback = 'http://127.0.0.1/callback'
 
 const adapterOf = (kind: string) =>
   createEngineAdapter(server.storage.artifacts, server.storage.clients)(kind)
@@ -121,8 +122,22 @@ test.serial('keeps no identifier and no secret in clear', async (t) => {
   for (const name of ['cookie _session', 'code', 'access_token', 'refresh_token', 'id_token']) {
     t.true(names(finished.values).includes(name), name)
   }
+  // An interaction of somebody who is signed in knows the session.
+  const asked = await givenOut(() => {
+    const query = new URLSearchParams({
+      client_id: client.client_id,
+      response_type: 'code',
+      redirect_uri: callback,
+      scope: 'openid',
+      prompt: 'consent',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    })
+    return person.browser.visit(`${server.issuer}/authorize?${query}`)
+  })
+  t.true(asked.result.html.includes('>Allow<'), asked.result.html)
   const text = await dump()
-  standsNowhere(t, finished.values, text)
+  for (const { values } of [waiting, finished, asked]) standsNowhere(t, values, text)
   t.false(text.includes(String(client.client_secret)))
   t.false(text.includes(password))
   t.true(text.includes(email))

@@ -23,9 +23,9 @@ export async function post(
   server: TestServer,
   path: string,
   parameters: Record<string, string>,
-  { key, proof, headers = {} }: PostOptions = {},
+  { key, proof, headers = {}, fetch = globalThis.fetch, origin = server.issuer }: PostOptions = {},
 ): Promise<Answer> {
-  const url = `${server.issuer}${path}`
+  const url = `${origin}${path}`
   const dpop = proof ?? (key && (await makeProof(key, { method: 'POST', url })))
   const response = await fetch(url, {
     method: 'POST',
@@ -39,6 +39,9 @@ export interface PostOptions {
   readonly key?: KeyPair
   readonly proof?: string
   readonly headers?: Record<string, string>
+  /** With a client certificate, for instance. */
+  readonly fetch?: typeof globalThis.fetch
+  readonly origin?: string
 }
 
 async function readBody(response: Response): Promise<unknown> {

@@ -70,6 +70,9 @@ export async function startTestServer(
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_TLS: 'off',
     HOLDFAST_METRICS: operators,
+    // All tests are one network, and most of them are refused something.
+    HOLDFAST_LOGIN_LIMIT: '100000',
+    HOLDFAST_REFUSAL_LIMIT: '100000',
     DATABASE_URL: database.url,
     ...environment,
   })

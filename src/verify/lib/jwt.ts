@@ -1,6 +1,7 @@
 import { decodeBase64url } from './base64url.ts'
 import { parseJsonObject } from './json.ts'
 import { splitCompactJws } from './jws.ts'
+import type { RecentMap } from './recent-map.ts'
 
 /** A signed JWT, taken apart and not verified. */
 export type ParsedJwt = Readonly<{
@@ -11,11 +12,20 @@ export type ParsedJwt = Readonly<{
   signature: Buffer
 }>
 
-/** Takes a compact JWS with a JSON payload apart; `undefined` for anything else. */
-export function parseJwt(token: string): ParsedJwt | undefined {
+/**
+ * Takes a compact JWS with a JSON payload apart; `undefined` for anything else.
+ *
+ * An issuer writes the same header into each of its tokens: `headers` spares reading it again.
+ */
+export function parseJwt(
+  token: string,
+  headers?: RecentMap<Record<string, unknown>>,
+): ParsedJwt | undefined {
   const jws = splitCompactJws(token)
   if (jws === undefined) return undefined
-  const header = decodeJson(jws.header)
+  const known = headers?.get(jws.header)
+  const header = known ?? decodeJson(jws.header)
+  if (known === undefined && header !== undefined) headers?.set(jws.header, header)
   const claims = decodeJson(jws.payload)
   const signature = decodeBase64url(jws.signature)
   if (!header || !claims || !signature) return undefined

@@ -25,8 +25,8 @@ export function createPublicUri(
 
 /** The path of a request target, without query; whatever host an absolute one names is ignored. */
 export function pathOf(target: string): string {
-  const end = target.search(/[?#]/)
-  const bare = end === -1 ? target : target.slice(0, end)
+  const bare =
+    target.includes('?') || target.includes('#') ? target.replace(/[?#].*$/s, '') : target
   if (bare.startsWith('/')) return bare
   const authority = bare.indexOf('://') + 3
   const path = authority === 2 ? -1 : bare.indexOf('/', authority)
