@@ -20,6 +20,7 @@ import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
+import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
@@ -30,6 +31,7 @@ import { observeEngine } from './observability/engine-events.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
+import { startTracing } from './observability/tracing.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
@@ -75,6 +77,7 @@ export async function createIdentityProvider(
   })
 
   const { makeLimiter } = storage.rateLimits
+  if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
   provider.use(healthChecks({ ping: storage.ping }))
@@ -143,6 +146,7 @@ export async function startServer(
   log: Log,
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
+  if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
   const provider = await createIdentityProvider(config, storage, observability)

@@ -47,6 +47,7 @@ export async function withStorage<T>(
   const config = readConfig()
   await using storage = await openStorage({
     ...config,
+    tracing: config.operations.tracing,
     onError: (error) => console.error(`holdfast: ${(error as Error).message}`),
   })
   return await work(storage, config)

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import { asksForTraces } from '../observability/tracing.ts'
 import {
   defaultPort,
   type MtlsConfig,
@@ -147,7 +148,7 @@ export function parseConfig(
     tls: tlsConfig(values),
     mtls: mtlsConfig(values, issuer),
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
-    operations: operationsConfig(values),
+    operations: operationsConfig(values, asksForTraces(env)),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,

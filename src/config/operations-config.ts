@@ -5,6 +5,8 @@ export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
+  /** Traces, by the standard variables of OpenTelemetry. */
+  readonly tracing: boolean
   /** Attempts to sign in to one account from one network in 15 minutes. */
   readonly loginLimit: number
   /** Refused requests of one network to the token endpoint and its like in a minute. */
@@ -33,11 +35,12 @@ export const operationsVariables = {
 
 type Values = z.output<z.ZodObject<typeof operationsVariables>>
 
-export function operationsConfig(values: Values): OperationsConfig {
+export function operationsConfig(values: Values, tracing: boolean): OperationsConfig {
   return {
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
+    tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
   }

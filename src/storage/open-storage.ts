@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import type { AccountStore } from '../accounts/account-store.ts'
+import { traceQueries } from '../observability/tracing.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
@@ -45,16 +46,20 @@ export async function openStorage({
   databaseUrl,
   dataFolder,
   onError,
+  tracing = false,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
   onError: (error: unknown) => void
+  /** Makes a span of each statement. */
+  tracing?: boolean
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
   // Before it migrates: a server that is too old is left as it is.
-  const database = opened.use(await openDatabase(connectionString, { onError }))
+  const pool = opened.use(await openDatabase(connectionString, { onError }))
+  const database = tracing ? traceQueries(pool) : pool
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })

@@ -61,7 +61,13 @@ test('needs no variable at all', (t) => {
     dpopNonces: 'optional',
     keyOverlapHours: undefined,
     logLevel: 'info',
-    operations: { metrics: undefined, adminApi: false, loginLimit: 10, refusalLimit: 120 },
+    operations: {
+      metrics: undefined,
+      adminApi: false,
+      tracing: false,
+      loginLimit: 10,
+      refusalLimit: 120,
+    },
   })
 })
 
@@ -83,6 +89,7 @@ test('takes every variable', (t) => {
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      tracing: false,
       loginLimit: 5,
       refusalLimit: 1000,
     },

@@ -77,7 +77,9 @@ export async function startTestServer(
     ...environment,
   })
   const logged: string[] = []
-  const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
+  const storage = opened.use(
+    await openStorage({ ...config, tracing: config.operations.tracing, onError: () => {} }),
+  )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
   const server = opened.use(await startServer(config, storage, log))
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
