@@ -7,6 +7,8 @@ import { createAdministration } from './administration/administration.ts'
 import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
+import { createDoctorCodes } from './doctor/codes.ts'
+import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
 import { noteClientAddress } from './http/client-address.ts'
 import { createEdge } from './http/edge.ts'
@@ -14,6 +16,7 @@ import { errorPages } from './http/error-pages.ts'
 import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
+import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
@@ -27,14 +30,22 @@ import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
+import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
+import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
+import { createDbsc } from './session-binding/dbsc.ts'
+import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createProofRouter } from './session-binding/proof-router.ts'
+import { relyingOrigins } from './session-binding/relying-origins.ts'
+import { createSessionClaims } from './session-binding/session-claims.ts'
+import { bindSessions } from './session-binding/session-model.ts'
 import type { Storage } from './storage/open-storage.ts'
 
 export interface RunningServer extends AsyncDisposable {
@@ -50,7 +61,7 @@ export interface RunningServer extends AsyncDisposable {
 export async function createIdentityProvider(
   config: Config,
   storage: Storage,
-  { events, metrics, flush }: Observability,
+  { events, metrics, flush, log }: Observability,
 ): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
@@ -61,6 +72,20 @@ export async function createIdentityProvider(
   const edge = createEdge(config)
   const mtls = await mtlsOptions(config)
   const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
+  const { browserSessions: sessions } = storage
+  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
+  const dbsc = createDbsc({
+    issuer,
+    secret: secrets.sessionBindingKey,
+    lifetime: config.sessionProofLifetime,
+    sessions,
+    replays: storage.replays,
+    events: securityEvents,
+    relyingOrigins: () => relyingOrigins(storage.clients),
+  })
+
+  const claims = createSessionClaims(sessions)
+
   const provider = createProvider({
     issuer,
     jwks,
@@ -74,6 +99,11 @@ export async function createIdentityProvider(
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
+    extraTokenClaims: claims.ofAccessToken,
+    bindSessions(engine) {
+      bindSessions(engine, { sessions, events: securityEvents, provenAt: dbsc.provenAt })
+      claims.addToIdTokens(engine)
+    },
   })
 
   const { makeLimiter } = storage.rateLimits
@@ -86,6 +116,8 @@ export async function createIdentityProvider(
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  const codes = createDoctorCodes(storage.artifacts)
+  provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(
@@ -96,7 +128,9 @@ export async function createIdentityProvider(
     }),
   )
   provider.use(allowProviderForms())
+  provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
+  provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -110,7 +144,18 @@ export async function createIdentityProvider(
       return name ? { name } : undefined
     },
   })
+  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
   provider.use(interactions.routes())
+  const security = createSecurityRouter({
+    provider,
+    accounts,
+    views,
+    tables: storage,
+    events: securityEvents,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+  })
+  provider.use(security.routes())
   if (config.operations.adminApi) {
     const admin = createAdminRouter({
       guard: createAdminGuard({ issuer, keys: jwks, replays: storage.replays }),

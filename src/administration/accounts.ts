@@ -41,6 +41,14 @@ export function administerAccounts(accounts: Accounts, administered: Administere
       administered('account.enabled', { account: id })
     },
 
+    /** @returns in how many browsers the person was signed in. */
+    async signOut(email: string): Promise<number> {
+      const { id } = await accounts.find(email)
+      const ended = await accounts.signOut(email)
+      administered('account.signed_out', { account: id }, { ended })
+      return ended
+    },
+
     async setPassword(email: string, given: string | undefined): Promise<NewPassword> {
       const { id } = await accounts.find(email)
       const password = given ?? generatePassword()

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
+import type { SubjectProperty } from '../certificates/subject.ts'
 import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
@@ -16,6 +17,7 @@ interface AddOptions {
   postLogoutRedirectUri?: string[]
   grant?: string[]
   auth: string
+  certificateName?: Partial<ClientMetadata>
   native?: true
   jwks?: string
   jwksUri?: string
@@ -46,6 +48,7 @@ function addCommand(): Command {
     'clients add web-shop --redirect-uri https://shop.example.com/callback',
     'clients add phone-app --native --auth none --redirect-uri com.example.app:/callback',
     'clients add nightly-job --auth private_key_jwt --jwks public-keys.json',
+    'clients add ledger --auth tls_client_auth --certificate-name dns:ledger.example.com',
     'clients add --metadata client.json',
   )
     .option('--name <name>', 'the name that people are shown')
@@ -59,7 +62,13 @@ function addCommand(): Command {
     )
     .addOption(
       new Option('--auth <method>', 'how it authenticates')
-        .choices(['none', 'client_secret_basic', 'private_key_jwt'])
+        .choices([
+          'none',
+          'client_secret_basic',
+          'private_key_jwt',
+          'tls_client_auth',
+          'self_signed_tls_client_auth',
+        ])
         .default('client_secret_basic'),
     )
     .addOption(
@@ -71,6 +80,13 @@ function addCommand(): Command {
       new Option('--administration <level>', 'what it may do at the admin API').choices(
         administrationLevels,
       ),
+    )
+    .addOption(
+      new Option(
+        '--certificate-name <kind:name>',
+        'the one name in its certificate that tls_client_auth asks for: dn:CN=app,O=Example ' +
+          '(RFC 4514), dns:…, uri:…, ip:… or email:…',
+      ).argParser(certificateName),
     )
     .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
     .addOption(new Option('--jwks <file>', 'its public keys, a JWK Set file').conflicts('jwksUri'))
@@ -178,9 +194,25 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
     ...(options.administration === undefined ? {} : { administration: options.administration }),
+    ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
     ...(jwksUri === undefined ? {} : { jwks_uri: jwksUri }),
   }
+}
+
+const certificateNames: Record<string, SubjectProperty> = {
+  dn: 'tls_client_auth_subject_dn',
+  dns: 'tls_client_auth_san_dns',
+  uri: 'tls_client_auth_san_uri',
+  ip: 'tls_client_auth_san_ip',
+  email: 'tls_client_auth_san_email',
+}
+
+function certificateName(text: string): Partial<ClientMetadata> {
+  const [, kind = '', name = ''] = /^(\w+):(.+)$/.exec(text) ?? []
+  const property = certificateNames[kind]
+  if (!property) throw new InvalidArgumentError('Write dn:, dns:, uri:, ip: or email: before it.')
+  return { [property]: name }
 }
 
 async function readJson(file: string): Promise<object> {

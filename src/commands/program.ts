@@ -6,6 +6,7 @@ import { auditCommand } from './audit.ts'
 import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
+import { doctorCommand } from './doctor.ts'
 import { migrateCommand } from './migrate.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
@@ -52,6 +53,7 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(auditCommand())
     .addCommand(configCommand())
     .addCommand(migrateCommand())
+    .addCommand(doctorCommand())
     .addHelpText(
       'after',
       `

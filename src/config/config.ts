@@ -37,6 +37,8 @@ export interface Config {
   readonly dpopNonces: 'required' | 'optional'
   /** For how long a client that renews its key may use both; undefined when it may not. */
   readonly keyOverlapHours: number | undefined
+  /** Seconds for which a browser's proof of its session's key is good. */
+  readonly sessionProofLifetime: number
   readonly logLevel: LogLevel
 }
 
@@ -93,6 +95,12 @@ const variables = z.object({
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
+  HOLDFAST_SESSION_PROOF_SECONDS: z
+    .string()
+    .regex(/^\d{1,4}$/, 'must be a number of seconds from 1 to 3600')
+    .transform(Number)
+    .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
+    .default(600),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -154,6 +162,7 @@ export function parseConfig(
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
+    sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

@@ -14,6 +14,8 @@ export interface Secrets {
   readonly keyEncryptionKey: Buffer
   /** 32 bytes: authenticates the hidden token in the forms of an interaction. */
   readonly formTokenKey: Buffer
+  /** 32 bytes: authenticates what browsers bring back of the binding of a session. */
+  readonly sessionBindingKey: Buffer
 }
 
 /** Derives every key by HKDF-SHA-256 (RFC 5869): none tells anything about another. */
@@ -25,6 +27,7 @@ export function deriveSecrets(secret: string): Secrets {
     dpopNonceSecret: derive('dpop-nonce'),
     keyEncryptionKey: derive('signing-key-encryption'),
     formTokenKey: derive('form-token'),
+    sessionBindingKey: derive('session-binding'),
   }
 }
 

@@ -172,6 +172,7 @@ export type AdministrativeChange =
   | 'account.disabled'
   | 'account.enabled'
   | 'account.password_set'
+  | 'account.signed_out'
   | 'client.added'
   | 'client.changed'
   | 'client.removed'

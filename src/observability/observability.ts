@@ -5,6 +5,7 @@ import type { Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 
 export interface Observability extends AsyncDisposable {
+  readonly log: Log
   readonly events: Events
   readonly metrics: Metrics
   /** Writes the audit events that were recorded; disposing does so as well. */
@@ -26,6 +27,7 @@ export function createObservability({
     onError: (error) => log.error({ event: 'audit.failed', err: error }, 'audit not written'),
   })
   return {
+    log,
     events: createEvents({ log, metrics, audit }),
     metrics,
     flush: () => audit.flush(),

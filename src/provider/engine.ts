@@ -18,6 +18,7 @@ import {
   type Successor,
   successorParameter,
 } from './key-renewal.ts'
+import { override } from './override.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
 const engineProofWindow = 300
@@ -34,6 +35,7 @@ export function createEngine({
   replays,
   edge,
   renewal,
+  bindSessions,
 }: {
   issuer: string
   configuration: Configuration
@@ -42,6 +44,7 @@ export function createEngine({
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
   /** Undefined where a client that changes its key has to sign in again. */
   renewal: KeyRenewal | undefined
+  bindSessions: (engine: Provider) => void
 }): Provider {
   class Engine extends Provider {
     constructor() {
@@ -50,6 +53,7 @@ export function createEngine({
       bindRefreshTokens(this, renewal)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
+      bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
       }
@@ -210,17 +214,4 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
         }
       },
   )
-}
-
-type ModelName = 'RefreshToken' | 'PushedAuthorizationRequest' | 'ReplayDetection'
-
-/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
-function override<Name extends ModelName>(
-  engine: Provider,
-  name: Name,
-  make: (Base: Provider[Name]) => Provider[Name],
-): void {
-  const Model = make(engine[name])
-  Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model })
 }

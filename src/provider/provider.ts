@@ -4,6 +4,8 @@ import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
+import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
+import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
@@ -62,6 +64,8 @@ export interface ProviderOptions {
   }
   readonly findAccount: FindAccount
   readonly claims: Record<string, string[]>
+  readonly bindSessions: (engine: Provider) => void
+  readonly extraTokenClaims: NonNullable<Configuration['extraTokenClaims']>
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -85,6 +89,7 @@ export function createProvider(options: ProviderOptions): Provider {
     renewal: options.keyOverlapHours
       ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
       : undefined,
+    bindSessions: options.bindSessions,
     configuration: {
       adapter: createEngineAdapter(tables.artifacts, tables.clients),
       jwks: { keys: options.jwks },
@@ -128,8 +133,9 @@ export function createProvider(options: ProviderOptions): Provider {
       clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
       interactions: {
-        policy: createInteractionPolicy(),
-        url: (_ctx, { uid }) => `/interaction/${uid}`,
+        policy: withSessionPolicy(createInteractionPolicy()),
+        url: (_ctx, { uid, prompt }) =>
+          prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
       },
       cookies: { keys: [secrets.cookieKey] },
 
@@ -152,8 +158,9 @@ export function createProvider(options: ProviderOptions): Provider {
         idTokenSigningAlgValues: ['ES256', 'RS256'],
       },
       extraClientMetadata: {
-        properties: ['binding_method', 'administration'],
+        properties: ['binding_method', 'administration', 'session_policy'],
         validator: (_ctx, _key, _value, metadata) => {
+          checkSessionPolicy(metadata)
           Object.assign(metadata, withBindingMethod(metadata))
           checkCertificateMetadata(metadata)
           checkAdministration(metadata)
@@ -170,7 +177,9 @@ export function createProvider(options: ProviderOptions): Provider {
 
       ttl: lifetimes,
       rotateRefreshToken: true,
-      // Without offline_access a refresh token ends with the browser's session.
+      extraTokenClaims: options.extraTokenClaims,
+      expiresWithSession: async (ctx, { scopes }) =>
+        !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
       issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     },
   })

@@ -4,6 +4,7 @@ import { traceQueries } from '../observability/tracing.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
+import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
@@ -13,6 +14,7 @@ import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
+import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
 import { StorageError } from './storage-error.ts'
 
@@ -20,11 +22,13 @@ export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
+  readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
+  readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
@@ -66,9 +70,10 @@ export async function openStorage({
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
   const rateLimits = createRateLimitTable(database)
-  opened.use(
-    startCleanup({ tables: [artifacts, replays, rateLimits], interval: cleanupInterval, onError }),
-  )
+  const browserSessions = createBrowserSessionTable(database)
+  const securityEvents = createSecurityEventTable(database)
+  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents]
+  opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -76,9 +81,11 @@ export async function openStorage({
     audit: createAuditTable(database),
     issued: createIssuedTable(database),
     rateLimits,
+    browserSessions,
     replays,
     clients: createClientTable(database),
     resourceServers: createResourceServerTable(database),
+    securityEvents,
     signingKeys: createSigningKeyTable(database),
     migrated,
     async ping() {

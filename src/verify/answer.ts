@@ -1,6 +1,8 @@
 /** What every adapter does with a request: admit it, or know the whole answer. */
 import { VerifyError } from './errors.ts'
+import { ClientCertificateError } from './lib/client-certificate-error.ts'
 import { pathOf } from './lib/public-uri.ts'
+import { TokenBindingError } from './lib/token-binding-error.ts'
 import type { Requirements } from './requirements.ts'
 import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
 
@@ -23,15 +25,37 @@ export type Admission =
 /** Facts about a request that only the application knows; they go before what an adapter found. */
 export type Facts = Partial<Pick<VerifyRequest, 'certificate' | 'tokenBinding' | 'body' | 'url'>>
 
-/** Verifies a request, and answers one for the resource's metadata (RFC 9728 section 3). */
-export async function admit(verifier: Verifier, request: VerifyRequest): Promise<Admission> {
+/**
+ * Verifies a request with what the application knows of it, and answers one for the resource's
+ * metadata (RFC 9728 section 3).
+ */
+export async function admit(
+  verifier: Verifier,
+  request: VerifyRequest,
+  findFacts: () => Facts | Promise<Facts> | undefined,
+): Promise<Admission> {
   const { metadata } = verifier
   const reads = request.method === 'GET' || request.method === 'HEAD'
   if (metadata !== undefined && reads && pathOf(request.url) === metadata.path) {
     const headers = { 'Content-Type': 'application/json', 'Access-Control-Allow-Origin': '*' }
     return { answer: { status: 200, headers, body: JSON.stringify(metadata.document) } }
   }
-  return admitted(verifier, async () => verifier.verify(request))
+  return admitted(verifier, async () => {
+    let facts: Facts | undefined
+    try {
+      facts = await findFacts()
+    } catch (error) {
+      if (!isPeersMistake(error)) throw error
+      const message = 'Forwarded certificate or Token Binding is not accepted'
+      throw verifier.refuse(new VerifyError('facts_refused', message, { cause: error }))
+    }
+    return verifier.verify({ ...request, ...facts })
+  })
+}
+
+/** What the readers of forwarded facts throw at spoofed and malformed ones. */
+function isPeersMistake(error: unknown): boolean {
+  return error instanceof ClientCertificateError || error instanceof TokenBindingError
 }
 
 /** Checks what a route asks for of a request that was admitted before. */

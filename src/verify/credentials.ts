@@ -33,7 +33,11 @@ export type CredentialRequest = Readonly<{
   body?: RequestBody
 }>
 
-/** All values of one header field, in order. `name` is in lower case. */
+/**
+ * All values of one header field, in order. `name` is in lower case.
+ *
+ * @throws TypeError for Node's `headers`, in which repeated fields are no longer apart.
+ */
 export function headerValues(headers: RequestHeaders, name: string): string[] {
   const values: string[] = []
   if (isRaw(headers)) {
@@ -47,7 +51,11 @@ export function headerValues(headers: RequestHeaders, name: string): string[] {
     for (const [field, value] of headers) if (field.toLowerCase() === name) values.push(value)
   } else {
     for (const [field, value] of Object.entries(headers)) {
-      if (field.toLowerCase() === name && value !== undefined) values.push(...value)
+      if (field.toLowerCase() !== name || value === undefined) continue
+      if (!Array.isArray(value)) {
+        throw new TypeError('headers: pass rawHeaders or headersDistinct, not headers')
+      }
+      values.push(...value)
     }
   }
   return values

@@ -181,10 +181,8 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   }
 
   // Step 12: this access token, and the key it is bound to.
-  if (expected.ath !== undefined) {
-    if (typeof ath !== 'string' || !constantTimeEqual(ath, expected.ath)) {
-      throw new VerifyError('dpop_token_hash', 'DPoP proof ath is not for this access token')
-    }
+  if (expected.ath !== undefined && !constantTimeEqual(ath, expected.ath)) {
+    throw new VerifyError('dpop_token_hash', 'DPoP proof ath is not for this access token')
   }
   if (expected.jkt !== undefined && !constantTimeEqual(jkt, expected.jkt)) {
     throw new VerifyError('dpop_key_mismatch', 'Access token is bound to another key')

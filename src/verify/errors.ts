@@ -8,6 +8,7 @@ const refusals = {
   credentials_multiple: { status: 400, error: 'invalid_request' },
   credentials_malformed: { status: 400, error: 'invalid_request' },
   credentials_location: { status: 400, error: 'invalid_request' },
+  facts_refused: { status: 400, error: 'invalid_request' },
 
   // The access token itself (RFC 9068 section 4, RFC 7662).
   token_too_large: { status: 401, error: 'invalid_token' },
@@ -58,6 +59,21 @@ const refusals = {
   dpop_token_hash: { status: 401, error: 'invalid_dpop_proof' },
   dpop_key_mismatch: { status: 401, error: 'invalid_token' },
   dpop_replayed: { status: 401, error: 'invalid_dpop_proof' },
+
+  // The proof of a Device Bound Session Credential. A refresh that is answered by 401 ends the
+  // browser's session, and 403 asks for another proof: so none of these is a 401.
+  dbsc_missing: { status: 403 },
+  dbsc_too_large: { status: 403 },
+  dbsc_malformed: { status: 403 },
+  dbsc_type: { status: 403 },
+  dbsc_algorithm: { status: 403 },
+  dbsc_key: { status: 403 },
+  dbsc_signature: { status: 403 },
+  dbsc_challenge: { status: 403 },
+  dbsc_audience: { status: 403 },
+  dbsc_authorization: { status: 403 },
+  dbsc_replayed: { status: 403 },
+  dbsc_bound_already: { status: 403 },
 
   // What an accepted token does not allow (RFC 6750 section 3.1, RFC 9470 section 3).
   insufficient_scope: { status: 403, error: 'insufficient_scope' },

@@ -46,9 +46,7 @@ export function expressVerify(verifier: Verifier, options: AdapterOptions<Expres
     middleware((request) => admitFurther(verifier, request.auth, requirements))
 
   return Object.assign(
-    middleware(async (request) =>
-      admit(verifier, nodeRequest(request, await options.facts?.(request))),
-    ),
+    middleware((request) => admit(verifier, nodeRequest(request), () => options.facts?.(request))),
     {
       /** Middleware for routes that need all these scopes. */
       requiredScopes: (...scopes: string[]) => demand({ scopes }),

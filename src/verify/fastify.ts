@@ -52,10 +52,10 @@ export function fastifyVerify(verifier: Verifier, options: AdapterOptions<Fastif
     hook((request) => admitFurther(verifier, request.auth, requirements))
 
   return Object.assign(
-    hook(async (request) => {
+    hook((request) => {
       const { method, url, rawHeaders, socket } = request.raw
       const raw = { method, url, rawHeaders, socket, body: request.body }
-      return admit(verifier, nodeRequest(raw, await options.facts?.(request)))
+      return admit(verifier, nodeRequest(raw), () => options.facts?.(request))
     }),
     {
       /** Hook for routes that need all these scopes. */

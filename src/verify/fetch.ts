@@ -24,17 +24,16 @@ export type FetchAdmission = Readonly<{
  * const verify = fetchVerify(createVerifier({ issuer, audience }))
  * app.use(async (c, next) => {
  *   const { response, auth } = await verify(c.req.raw, { scopes: ['notes:read'] })
- *   if (response) return response
  *   c.set('auth', auth)
- *   await next()
+ *   return response ?? next()
  * })
  * ```
  */
 export function fetchVerify(verifier: Verifier, options: AdapterOptions<Request> = {}) {
   return async (request: Request, requirements: Requirements = {}): Promise<FetchAdmission> => {
     const { method, url, headers } = request
-    const facts = await options.facts?.(request)
-    const admission = await admit(verifier, { method, url, headers, ...facts })
+    const plain = { method, url, headers }
+    const admission = await admit(verifier, plain, () => options.facts?.(request))
     const further = admission.answer
       ? admission
       : await admitFurther(verifier, admission.auth, requirements)

@@ -47,7 +47,7 @@ export function koaVerify(verifier: Verifier, options: AdapterOptions<KoaContext
     const { method, rawHeaders, socket } = context.req
     const { body } = context.request as { body?: unknown }
     const request = { method, rawHeaders, socket, body, url: context.originalUrl }
-    const admission = await admit(verifier, nodeRequest(request, await options.facts?.(context)))
+    const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(context))
     await proceed(context, next, admission)
   }
 

@@ -1,5 +1,6 @@
 /** Plain `node:http`, `node:https` and the compatibility API of `node:http2`. */
 import { type Answer, admit, admitFurther, type Facts } from './answer.ts'
+import { socketCertificate } from './client-certificate.ts'
 import type { RequestBody } from './credentials.ts'
 import type { Requirements } from './requirements.ts'
 import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
@@ -28,19 +29,14 @@ export type AdapterOptions<R> = Readonly<{
   facts?: (request: R) => Facts | Promise<Facts>
 }>
 
-type CertificateSocket = { getPeerX509Certificate(): { raw: Uint8Array } | undefined }
-
-/** A certificate belongs to its connection, and asking for it is not cheap. */
-const certificates = new WeakMap<object, Uint8Array | undefined>()
-
 /**
  * Reads a Node request as plain data.
  *
  * The certificate is the one of this very TLS connection; a header is never taken for one. A body
  * is looked at only if something has parsed it before.
  */
-export function nodeRequest(request: NodeRequest, facts: Facts = {}): VerifyRequest {
-  const certificate = peerCertificate(request.socket)
+export function nodeRequest(request: NodeRequest): VerifyRequest {
+  const certificate = socketCertificate(request.socket)
   const { body } = request
   return {
     method: request.method ?? '',
@@ -48,7 +44,6 @@ export function nodeRequest(request: NodeRequest, facts: Facts = {}): VerifyRequ
     headers: request.rawHeaders,
     ...(certificate && { certificate }),
     ...(isBody(body) && { body }),
-    ...facts,
   }
 }
 
@@ -83,7 +78,7 @@ export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
     requirements: Requirements = {},
   ) => {
     return async (request: Req, response: Res): Promise<void> => {
-      const admission = await admit(verifier, nodeRequest(request, await options.facts?.(request)))
+      const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(request))
       const further = admission.answer
         ? admission
         : await admitFurther(verifier, admission.auth, requirements)
@@ -96,14 +91,4 @@ export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
 
 function isBody(body: unknown): body is RequestBody {
   return typeof body === 'string' || (typeof body === 'object' && body !== null)
-}
-
-function peerCertificate(socket: object): Uint8Array | undefined {
-  if (certificates.has(socket)) return certificates.get(socket)
-  const certificate =
-    'getPeerX509Certificate' in socket
-      ? (socket as CertificateSocket).getPeerX509Certificate()?.raw
-      : undefined
-  certificates.set(socket, certificate)
-  return certificate
 }

@@ -75,7 +75,7 @@ export function createMemoryReplayStore(options: MemoryReplayOptions = {}): Memo
   }
   const buckets = Math.max(2, Math.ceil(capacity / load / slots))
   const table = new Uint32Array(buckets * wordsPerBucket)
-  const secret = Buffer.from(random(32)).toString('base64url')
+  const secret = Buffer.from(random(16)).toString('base64url')
 
   /** Whether the bucket at `start` holds a live mark of this fingerprint. */
   function holds(start: number, low: number, rest: number, now: number): boolean {

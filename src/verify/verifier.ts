@@ -77,6 +77,8 @@ export type Verifier = Readonly<{
    * @throws {@link VerifyError} `insufficient_scope`, `insufficient_user_authentication`
    */
   checkRequirements(verified: Verified, requirements: Requirements): void
+  /** Reports the refusal of a request that never came to be verified, and adds the challenges. */
+  refuse(error: VerifyError): VerifyError
   /** What middleware does with refused requests. */
   mode: 'enforce' | 'observe'
   /** The RFC 9728 document and the path it belongs to, when `metadata` was given. */
@@ -196,21 +198,20 @@ export function createVerifier(options: VerifierOptions): Verifier {
     })
   }
 
-  async function useOnce(proof: DPoPProof, seconds: number): Promise<void> {
+  /** A store in memory answers at once; then nobody has to wait for a promise. */
+  function useOnce(proof: DPoPProof, seconds: number): void | Promise<void> {
     // The last moment at which the proof would still be accepted.
     const expiresAt = proof.iat + dpop.maxAge + clockTolerance
-    let outcome: ReplayOutcome
+    let answer: ReplayOutcome | Promise<ReplayOutcome>
     try {
-      const answer = replay.consume(replayKey(proof), expiresAt, seconds)
-      outcome = typeof answer === 'string' ? answer : await answer
+      answer = replay.consume(replayKey(proof), expiresAt, seconds)
     } catch (cause) {
-      throw new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
+      throw storeFailed(cause)
     }
-    if (outcome === 'full') {
-      throw new VerifyError('replay_store_full', 'No room to remember another proof')
-    }
-    // RFC 9449 section 11.1.
-    if (outcome !== 'fresh') throw new VerifyError('dpop_replayed', 'DPoP proof was used before')
+    if (typeof answer === 'string') return checkOutcome(answer)
+    return answer.then(checkOutcome, (cause) => {
+      throw storeFailed(cause)
+    })
   }
 
   function responseHeaders(location: TokenLocation, proof: DPoPProof | undefined) {
@@ -289,7 +290,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
           }
         }
         // Last: a proof is used up only by a request that passes everything else.
-        if (proof !== undefined) await useOnce(proof, seconds)
+        const pending = proof && useOnce(proof, seconds)
+        if (pending !== undefined) await pending
 
         const { claims, methods } = token
         emit?.(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
@@ -308,12 +310,26 @@ export function createVerifier(options: VerifierOptions): Verifier {
       }
     },
 
+    refuse: (error: VerifyError) => refusal(error, undefined, undefined),
+
     checkRequirements(verified: Verified, requirements: Requirements): void {
       const { claims, token } = verified
       const unmet = findUnmetRequirement(claims, requirements, now(), clockTolerance)
       if (unmet !== undefined) throw refusal(unmet.error, verified, token, unmet.parameters)
     },
   })
+}
+
+function checkOutcome(outcome: ReplayOutcome): void {
+  if (outcome === 'full') {
+    throw new VerifyError('replay_store_full', 'No room to remember another proof')
+  }
+  // RFC 9449 section 11.1.
+  if (outcome !== 'fresh') throw new VerifyError('dpop_replayed', 'DPoP proof was used before')
+}
+
+function storeFailed(cause: unknown): VerifyError {
+  return new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
 }
 
 function identityOf({ issuer, claims }: AccessToken): TokenIdentity {

@@ -1,5 +1,7 @@
 import test from 'ava'
 import { adapters } from '../support/verify/adapters.ts'
+import { runIdTokenRows } from './id-token-rows.ts'
+import { runCertificates } from './run-certificates.ts'
 import { passed, runTable } from './run-table.ts'
 import { attackTable } from './table.ts'
 
@@ -17,3 +19,20 @@ for (const [name, adapter] of Object.entries(adapters)) {
     t.true(results.length > 100)
   })
 }
+
+test('every row about ID tokens is right', async (t) => {
+  const results = await runIdTokenRows()
+  t.deepEqual(
+    results.filter((result) => !passed(result)),
+    [],
+  )
+})
+
+test('certificates get every row of their table right', async (t) => {
+  const results = await runCertificates()
+  t.deepEqual(
+    results.filter(({ expected, got }) => expected !== got),
+    [],
+  )
+  t.true(results.length > 80)
+})

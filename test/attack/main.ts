@@ -1,22 +1,31 @@
 /** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
 import { adapters } from '../support/verify/adapters.ts'
+import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
+import { runCertificates } from './run-certificates.ts'
 import { passed, type Result, runTable } from './run-table.ts'
 
 const rows: Result[] = []
 for (const [name, adapter] of Object.entries(adapters)) {
   rows.push(...(await runTable(name, adapter)))
 }
-const wrong = rows.filter((row) => !passed(row))
+rows.push(...(await runIdTokenRows()))
+const certificates = await runCertificates()
+const wrong = [
+  ...rows.filter((row) => !passed(row)),
+  ...certificates.filter(({ expected, got }) => expected !== got),
+]
 
 if (process.argv.includes('--json')) {
-  console.log(JSON.stringify({ rows, failed: wrong.length }))
+  console.log(JSON.stringify({ rows: [...rows, ...certificates], failed: wrong.length }))
 } else {
-  for (const name of Object.keys(adapters)) {
+  for (const name of new Set(rows.map(({ adapter }) => adapter))) {
     const mine = rows.filter(({ adapter }) => adapter === name)
     const right = mine.filter(passed).length
     console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)
   }
+  const right = certificates.filter(({ expected, got }) => expected === got).length
+  console.log(`${'certificates'.padEnd(12)} ${right} of ${certificates.length} rows right`)
   for (const { adapter, case: title, expected, got } of wrong) {
     console.log(`WRONG  ${adapter}: ${title}: expected ${expected}, got ${got}`)
   }

@@ -4,7 +4,7 @@ import { VerifyError } from '../../src/verify/errors.ts'
 import type { VerifyEvent } from '../../src/verify/events.ts'
 import type { VerifierOptions } from '../../src/verify/options.ts'
 import { createMemoryReplayStore } from '../../src/verify/replay.ts'
-import type { Adapter, Target } from '../support/verify/adapters.ts'
+import type { Adapter, Target } from '../support/verify/core-adapter.ts'
 import { verifierWith } from '../support/verify/world.ts'
 import { type AttackRow, attackTable, type Profile } from './table.ts'
 
@@ -39,7 +39,7 @@ function canSay(adapter: string, row: AttackRow): boolean {
 }
 
 export async function runTable(name: string, adapter: Adapter): Promise<Result[]> {
-  await using stack = new AsyncDisposableStack()
+  const started: Target[] = []
   const results: Result[] = []
   for (const profile of Object.keys(profiles) as Profile[]) {
     let facts: Facts = {}
@@ -50,9 +50,9 @@ export async function runTable(name: string, adapter: Adapter): Promise<Result[]
     }
     const replay = { ...createMemoryReplayStore({ capacity: 10_000 }), shared: true }
     const options = { ...profiles[profile], replay, replicas: 2, onEvent }
-    const start = async (): Promise<Target> =>
-      stack.use(await adapter(verifierWith(options), () => facts))
+    const start = () => adapter(verifierWith(options), () => facts)
     const nodes = [await start(), await start()] as const
+    started.push(...nodes)
 
     for (const row of attackTable) {
       if ((row.profile ?? 'default') !== profile || !canSay(name, row)) continue
@@ -82,6 +82,7 @@ export async function runTable(name: string, adapter: Adapter): Promise<Result[]
       })
     }
   }
+  for (const target of started) await target[Symbol.asyncDispose]()
   return results
 }
 

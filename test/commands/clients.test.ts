@@ -109,6 +109,18 @@ test.serial('adds a client that authenticates by a key at a URL', async (t) => {
   t.is(metadata.jwks_uri, uri)
 })
 
+test.serial('binds nothing to certificates on a server that none can reach', async (t) => {
+  const { code, stderr } = await run('clients', 'add', 'x', '--binding', 'mtls', ...redirect)
+  t.is(code, 1)
+  t.regex(stderr, /HOLDFAST_MTLS_PORT/)
+})
+
+test.serial('wants to know what kind of name a certificate has', async (t) => {
+  const { code, stderr } = await run('clients', 'add', 'x', '--certificate-name', 'app.example')
+  t.is(code, 2)
+  t.regex(stderr, /dns:/)
+})
+
 test.serial('adds a client from a metadata file', async (t) => {
   const file = path.join(cwd, 'client.json')
   await writeFile(

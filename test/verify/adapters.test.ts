@@ -1,4 +1,5 @@
 import test from 'ava'
+import { ClientCertificateError } from '../../src/verify/client-certificate.ts'
 import { createDPoPNonces } from '../../src/verify/dpop-nonce.ts'
 import type { VerifyEvent } from '../../src/verify/events.ts'
 import { adapters } from '../support/verify/adapters.ts'
@@ -104,6 +105,17 @@ for (const [name, adapter] of overHttp) {
     const { status, headers } = await target.send(sent)
     t.is(status, 200)
     t.is(headers['cache-control']?.[0], 'no-store')
+  })
+
+  test(`${name} refuses a certificate that somebody else has forwarded`, async (t) => {
+    const facts = () => {
+      throw new ClientCertificateError('untrusted_peer', 'not from the proxy')
+    }
+    const events: VerifyEvent[] = []
+    const onEvent = (event: VerifyEvent) => events.push(event)
+    await using target = await adapter(verifierWith({ onEvent }), facts)
+    t.is((await target.send(request())).status, 400)
+    t.like(events, [{ type: 'refused', code: 'facts_refused' }])
   })
 
   test(`${name} works behind a proxy that strips a prefix`, async (t) => {

@@ -70,3 +70,8 @@ test('rejects malformed credentials', async (t) => {
   await malformed(() => post({ access_token: {} }))
   await malformed(() => get([], '/?access_token='))
 })
+
+test('refuses the headers in which Node has hidden what was repeated', (t) => {
+  const headers = { authorization: 'Bearer abc' } as never
+  t.throws(() => get(headers), { instanceOf: TypeError, message: /rawHeaders/ })
+})

@@ -224,6 +224,7 @@ test('accepts a signed answer', async (t) => {
 
 for (const [title, answer] of [
   ['is not signed', () => Response.json(active)],
+  ['is of another media type', async () => new Response(await signedAnswer().text())],
   ['is signed by another key', () => signedAnswer({}, {}, makeKey())],
   ['is of another typ', () => signedAnswer({}, { typ: 'at+jwt' })],
   ['is from another issuer', () => signedAnswer({ iss: 'https://evil.example' })],

@@ -8,20 +8,14 @@ import fastify from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
 import type { Facts } from '../../../src/verify/answer.ts'
-import { VerifyError } from '../../../src/verify/errors.ts'
 import { expressVerify } from '../../../src/verify/express.ts'
 import { fastifyVerify } from '../../../src/verify/fastify.ts'
 import { fetchVerify } from '../../../src/verify/fetch.ts'
 import { koaVerify } from '../../../src/verify/koa.ts'
 import { type NodeRequest, nodeVerify } from '../../../src/verify/node.ts'
 import type { Verified, Verifier } from '../../../src/verify/verifier.ts'
-import { type Reply, type Sent, sendHttp1, sendHttp2 } from './raw-http.ts'
-
-/** A running service that answers `{"sub":…}`, and `/admin` only to scope `admin`. */
-export type Target = AsyncDisposable & Readonly<{ send(request: Sent): Promise<Reply> }>
-
-/** Starts a service in one framework; `facts` stand for what a TLS layer would know. */
-export type Adapter = (verifier: Verifier, facts?: () => Facts) => Promise<Target>
+import { type Adapter, core, type Target } from './core-adapter.ts'
+import { sendHttp1, sendHttp2 } from './raw-http.ts'
 
 const maxHeaderSize = 65_536
 const answer = (auth: Verified | undefined) => ({ sub: auth?.claims.sub })
@@ -128,25 +122,7 @@ const none = () => ({})
 
 /** Every way in which a service may use the library. */
 export const adapters: Readonly<Record<string, Adapter>> = {
-  core: async (verifier, facts = none) => ({
-    async send({ method, target, headers, body }) {
-      const request = { method, url: target, headers, ...(body && { body }), ...facts() }
-      try {
-        const auth = await verifier.verify(request)
-        if (target === '/admin') verifier.checkRequirements(auth, { scopes: ['admin'] })
-        return { status: 200, headers: {}, body: JSON.stringify(answer(auth)) }
-      } catch (error) {
-        if (!(error instanceof VerifyError)) throw error
-        const body = JSON.stringify({ error: error.error })
-        return {
-          status: error.status,
-          headers: { 'www-authenticate': error.challenges },
-          body,
-        }
-      }
-    },
-    [Symbol.asyncDispose]: async () => {},
-  }),
+  core,
   node: async (verifier, facts = none) =>
     listen(createServer({ maxHeaderSize }, nodeListener(verifier, facts))),
   'node-h2': async (verifier, facts = none) =>
