@@ -1,27 +1,42 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { createAdminGuard } from './administration/admin-guard.ts'
+import { createAdminRouter } from './administration/admin-router.ts'
+import { createAdministration } from './administration/administration.ts'
 import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
+import { noteClientAddress } from './http/client-address.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
+import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
+import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { requestId } from './http/request-id.ts'
+import { requestMetrics } from './http/request-metrics.ts'
+import { retryAfter } from './http/retry-after.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
+import { traceRequests } from './http/trace-requests.ts'
+import { trustedPeers } from './http/trusted-peers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
+import { createLoginLimits } from './limits/login-limits.ts'
+import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
-import { logBearerClients, logEngineEvents } from './observability/events.ts'
-import { createLog, type Log } from './observability/log.ts'
+import { observeEngine } from './observability/engine-events.ts'
+import type { Log } from './observability/log.ts'
+import { createObservability, type Observability } from './observability/observability.ts'
+import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
+import { startTracing } from './observability/tracing.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
@@ -39,13 +54,15 @@ export interface RunningServer extends AsyncDisposable {
   readonly provider: Provider
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
+  /** Writes the audit events of everything that was answered so far. */
+  flushAudit(): Promise<void>
 }
 
 /** The identity provider on an open storage, as a koa application that nobody listens with yet. */
 export async function createIdentityProvider(
   config: Config,
   storage: Storage,
-  log: Log = createLog('silent'),
+  { events, metrics, flush, log }: Observability,
 ): Promise<Provider> {
   const { issuer } = config
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
@@ -55,15 +72,16 @@ export async function createIdentityProvider(
 
   const edge = createEdge(config)
   const mtls = await mtlsOptions(config)
+  const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
-  const events = createSecurityEvents({ table: storage.securityEvents, log })
+  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
   const dbsc = createDbsc({
     issuer,
     secret: secrets.sessionBindingKey,
     lifetime: config.sessionProofLifetime,
     sessions,
     replays: storage.replays,
-    events,
+    events: securityEvents,
     relyingOrigins: () => relyingOrigins(storage.clients),
   })
 
@@ -71,7 +89,8 @@ export async function createIdentityProvider(
 
   const provider = createProvider({
     issuer,
-    jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
+    jwks,
+    adminApi: config.operations.adminApi,
     secrets,
     dpopNonces: config.dpopNonces,
     keyOverlapHours: config.keyOverlapHours,
@@ -85,13 +104,23 @@ export async function createIdentityProvider(
     extraTokenClaims: claims.ofAccessToken,
     bindSessions(engine) {
       // First: a session that has no key on this connection is not even named.
-      bindSessionsByTokenBinding(engine, (request) => edge.proofsOf(request).tokenBinding, events)
-      bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt })
+      bindSessionsByTokenBinding(
+        engine,
+        (request) => edge.proofsOf(request).tokenBinding,
+        securityEvents,
+      )
+      bindSessions(engine, { sessions, events: securityEvents, provenAt: dbsc.provenAt })
       claims.addToIdTokens(engine)
     },
   })
 
+  const { makeLimiter } = storage.rateLimits
+  if (config.operations.tracing) provider.use(traceRequests())
+  provider.use(requestMetrics(metrics))
+  provider.use(retryAfter())
+  provider.use(healthChecks({ ping: storage.ping }))
   provider.use(requestId())
+  provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
@@ -99,14 +128,23 @@ export async function createIdentityProvider(
   provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
+  provider.use(
+    limitRefusals({
+      make: makeLimiter,
+      perMinute: config.operations.refusalLimit,
+      onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
+    }),
+  )
   provider.use(allowProviderForms())
   provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
-  provider.use(dbscMiddleware({ provider, dbsc, events, hop: views.hop }))
+  provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
   const interactions = createInteractionRouter({
     provider,
     accounts,
     views,
+    events,
+    limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
     publicOrigin: issuer,
     formKey: secrets.formTokenKey,
     resourceWords: async (identifier) => {
@@ -121,11 +159,21 @@ export async function createIdentityProvider(
     accounts,
     views,
     tables: storage,
-    events,
+    events: securityEvents,
     publicOrigin: issuer,
     formKey: secrets.formTokenKey,
   })
   provider.use(security.routes())
+  if (config.operations.adminApi) {
+    const admin = createAdminRouter({
+      guard: createAdminGuard({ issuer, keys: jwks, replays: storage.replays }),
+      administrationFor: (facts) =>
+        createAdministration({ storage, validator: provider, events, facts }),
+      flushAudit: flush,
+    })
+    provider.use(admin.routes())
+  }
+  observeEngine(provider, events)
   return provider
 }
 
@@ -151,9 +199,16 @@ export async function startServer(
   log: Log,
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
-  const provider = await createIdentityProvider(config, storage, log)
-  logEngineEvents(provider, log)
-  logBearerClients(await storage.clients.list(), log)
+  if (config.operations.tracing) opened.use(await startTracing())
+  const observability = opened.use(createObservability({ log, storage }))
+  const { events, metrics, flush } = observability
+  const provider = await createIdentityProvider(config, storage, observability)
+  events.bearerClientsFound(await storage.clients.list())
+  const { metrics: address } = config.operations
+  if (address) {
+    const middleware = healthChecks({ ping: storage.ping })
+    opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
+  }
   const handler = provider.callback()
   const { authorityFile } = opened.use(await listen(handler, config))
   const { port } = config.mtls
@@ -166,6 +221,7 @@ export async function startServer(
     issuer: config.issuer,
     provider,
     authorityFile,
+    flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

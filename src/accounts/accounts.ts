@@ -26,6 +26,8 @@ export interface Accounts {
   authenticate(email: string, password: string): Promise<Account | undefined>
   /** Undefined for a disabled account too. */
   findActive(id: string): Promise<Account | undefined>
+  /** @throws {@link AccountError} `account_not_found` */
+  find(email: string): Promise<Account>
   add(account: NewAccount): Promise<Account>
   list(): Promise<Account[]>
   disable(email: string): Promise<void>
@@ -90,6 +92,8 @@ export function createAccounts({
       const account = await store.findById(id)
       return account?.disabled ? undefined : account
     },
+
+    find: existing,
 
     async add({ email, name, password }) {
       const account: Account = {

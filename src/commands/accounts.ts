@@ -1,9 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
-import { type Accounts, createAccounts } from '../accounts/accounts.ts'
-import { generatePassword } from '../accounts/password.ts'
-import { command, printing, withStorage } from './command.ts'
+import { command, printing, withAdministration } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 /** `holdfast accounts`: the people who can sign in. */
@@ -27,16 +25,9 @@ export function accountsCommand(): Command {
         .option('--name <name>', 'the name that applications are told')
         .option('--password-stdin', 'read the password from standard input'),
       (email: string, options: { name?: string; passwordStdin?: true }) =>
-        withAccounts(async (store) => {
-          const given = await givenPassword(options)
-          const password = given ?? generatePassword()
-          const { name } = options
-          const account = await store.add({
-            email,
-            password,
-            ...(name === undefined ? {} : { name }),
-          })
-          return { ...account, ...(given === undefined ? { password } : {}) }
+        withAdministration(async (administration) => {
+          const password = await givenPassword(options)
+          return administration.accounts.add({ email, name: options.name, password })
         }),
       ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
     ),
@@ -45,7 +36,7 @@ export function accountsCommand(): Command {
   accounts.addCommand(
     printing(
       command('list', 'List all accounts, in the order they were added.'),
-      () => withAccounts((store) => store.list()),
+      () => withAdministration((administration) => administration.accounts.list()),
       (list) =>
         list.length === 0
           ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
@@ -68,7 +59,10 @@ export function accountsCommand(): Command {
         'End sign-in, refresh tokens and opaque access tokens of an account. JWT access tokens end when they expire.',
         'accounts disable ada@example.com',
       ),
-      (email: string) => withAccounts((store) => store.disable(email).then(() => ({ email }))),
+      (email: string) =>
+        withAdministration((administration) =>
+          administration.accounts.disable(email).then(() => ({ email })),
+        ),
       ({ email }) => `Disabled ${email}.`,
     ),
   )
@@ -80,7 +74,10 @@ export function accountsCommand(): Command {
         'Let a disabled account sign in again.',
         'accounts enable ada@example.com',
       ),
-      (email: string) => withAccounts((store) => store.enable(email).then(() => ({ email }))),
+      (email: string) =>
+        withAdministration((administration) =>
+          administration.accounts.enable(email).then(() => ({ email })),
+        ),
       ({ email }) => `Enabled ${email}.`,
     ),
   )
@@ -93,7 +90,10 @@ export function accountsCommand(): Command {
         'accounts sign-out ada@example.com',
       ),
       (email: string) =>
-        withAccounts(async (store) => ({ email, ended: await store.signOut(email) })),
+        withAdministration(async ({ accounts }) => ({
+          email,
+          ended: await accounts.signOut(email),
+        })),
       ({ email, ended }) =>
         `Signed ${email} out of ${ended} ${ended === 1 ? 'browser' : 'browsers'}.`,
     ),
@@ -108,21 +108,15 @@ export function accountsCommand(): Command {
         'accounts set-password ada@example.com --password-stdin < password.txt',
       ).option('--password-stdin', 'read the password from standard input'),
       (email: string, options: { passwordStdin?: true }) =>
-        withAccounts(async (store) => {
+        withAdministration(async (administration) => {
           const given = await givenPassword(options)
-          const password = given ?? generatePassword()
-          await store.setPassword(email, password)
-          return { email, ...(given === undefined ? { password } : {}) }
+          return { email, ...(await administration.accounts.setPassword(email, given)) }
         }),
       ({ email, password }) => asFacts(`Set the password of ${email}.`, shownOnce(password)),
     ),
   )
 
   return accounts
-}
-
-function withAccounts<T>(work: (accounts: Accounts) => Promise<T>): Promise<T> {
-  return withStorage(({ accounts }) => work(createAccounts({ store: accounts })))
 }
 
 async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {

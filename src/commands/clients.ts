@@ -3,10 +3,10 @@ import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
-import { type RequestedMetadata, registerClient } from '../provider/client-registration.ts'
-import { createIdentityProvider } from '../server.ts'
-import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
+import type { RequestedMetadata } from '../provider/client-registration.ts'
+import { CommandError, command, printing, UsageError, withAdministration } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials']
@@ -22,6 +22,7 @@ interface AddOptions {
   jwks?: string
   jwksUri?: string
   binding: string
+  administration?: string
 }
 
 /** `holdfast clients`: the applications that may ask for tokens. */
@@ -76,6 +77,11 @@ function addCommand(): Command {
         .default('dpop'),
     )
     .addOption(
+      new Option('--administration <level>', 'what it may do at the admin API').choices(
+        administrationLevels,
+      ),
+    )
+    .addOption(
       new Option(
         '--certificate-name <kind:name>',
         'the one name in its certificate that tls_client_auth asks for: dn:CN=app,O=Example ' +
@@ -93,12 +99,7 @@ function addCommand(): Command {
       if (file !== undefined) refuseOthers(add, ['metadata', 'json'])
       const described = file === undefined ? await describedBy(options) : await readJson(file)
       const requested = clientId === undefined ? described : { ...described, client_id: clientId }
-      return withStorage(async (storage, config) =>
-        registerClient(requested, {
-          table: storage.clients,
-          validator: await createIdentityProvider(config, storage),
-        }),
-      )
+      return withAdministration(({ clients }) => clients.add(requested))
     },
     describeNew,
   )
@@ -107,13 +108,7 @@ function addCommand(): Command {
 function listCommand(): Command {
   return printing(
     command('list', 'List all applications, in the order they were registered.'),
-    async () => {
-      const list = await withStorage(({ clients }) => clients.list())
-      return list.map(({ metadata, createdAt }) => ({
-        metadata: withoutSecret(metadata),
-        createdAt,
-      }))
-    },
+    () => withAdministration(({ clients }) => clients.list()),
     (list) =>
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
@@ -137,11 +132,7 @@ function showCommand(): Command {
       'Show all metadata of an application, but for its secret, which nobody knows.',
       'clients show first-app --json',
     ),
-    async (clientId: string) => {
-      const metadata = await withStorage(({ clients }) => clients.find(clientId))
-      if (!metadata) throw noSuchClient(clientId)
-      return withoutSecret(metadata)
-    },
+    (clientId: string) => withAdministration(({ clients }) => clients.show(clientId)),
     (metadata) =>
       asTable(
         ['Metadata', 'Value'],
@@ -164,11 +155,10 @@ function removeCommand(): Command {
       'Remove an application; its tokens stop.',
       'clients remove web-shop',
     ),
-    async (clientId: string) => {
-      const removed = await withStorage(({ clients }) => clients.remove(clientId))
-      if (!removed) throw noSuchClient(clientId)
-      return { client_id: clientId }
-    },
+    (clientId: string) =>
+      withAdministration(({ clients }) =>
+        clients.remove(clientId).then(() => ({ client_id: clientId })),
+      ),
     ({ client_id }) => `Removed ${client_id}.`,
   )
 }
@@ -203,6 +193,7 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
     ...(jwksUri === undefined ? {} : { jwks_uri: jwksUri }),
@@ -232,15 +223,6 @@ async function readJson(file: string): Promise<object> {
     throw new CommandError(`${file} cannot be read: ${(error as Error).message}.`)
   }
   throw new CommandError(`${file} does not hold a JSON object.`)
-}
-
-function noSuchClient(clientId: string): CommandError {
-  return new CommandError(`There is no client ${clientId}.`)
-}
-
-/** A secret is stored as a digest, which is of no use to anybody who reads it. */
-function withoutSecret({ client_secret: _, ...metadata }: ClientMetadata) {
-  return metadata
 }
 
 function describeNew(metadata: ClientMetadata): string {

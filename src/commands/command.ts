@@ -1,10 +1,16 @@
+import { userInfo } from 'node:os'
 import { Command } from 'commander'
 import { AccountError } from '../accounts/account-error.ts'
+import { type Administration, createAdministration } from '../administration/administration.ts'
+import { AdministrationError } from '../administration/administration-error.ts'
 import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { ListenError } from '../http/listen-error.ts'
+import { createLog } from '../observability/log.ts'
+import { createObservability } from '../observability/observability.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
+import { createIdentityProvider } from '../server.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
@@ -42,9 +48,24 @@ export async function withStorage<T>(
   const config = readConfig()
   await using storage = await openStorage({
     ...config,
+    tracing: config.operations.tracing,
     onError: (error) => console.error(`holdfast: ${(error as Error).message}`),
   })
   return await work(storage, config)
+}
+
+/** Runs administrative work, and writes it to the audit trail before the storage is closed. */
+export async function withAdministration<T>(
+  work: (administration: Administration) => Promise<T>,
+): Promise<T> {
+  return withStorage(async (storage, config) => {
+    // What was done is printed: the log is for what a server does unasked.
+    await using observability = createObservability({ log: createLog('silent'), storage })
+    const { events } = observability
+    const validator = await createIdentityProvider(config, storage, observability)
+    const facts = { actor: `command line of ${userInfo().username}` }
+    return await work(createAdministration({ storage, validator, events, facts }))
+  })
 }
 
 /** A sentence for an error that a person can do something about; undefined for a defect. */
@@ -63,6 +84,7 @@ export function explain(error: unknown): string | undefined {
     CertificateFileError,
     TokenBindingTlsError,
     AccountError,
+    AdministrationError,
     RegistrationError,
     CommandError,
     UsageError,

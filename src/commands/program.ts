@@ -1,12 +1,17 @@
 import { inspect } from 'node:util'
 import { type Command, CommanderError } from 'commander'
+import { AdministrationError } from '../administration/administration-error.ts'
 import { accountsCommand } from './accounts.ts'
+import { auditCommand } from './audit.ts'
 import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
+import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { migrateCommand } from './migrate.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
+import { sessionsCommand } from './sessions.ts'
+import { tokensCommand } from './tokens.ts'
 
 export interface Terminal {
   write(text: string): void
@@ -22,8 +27,13 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
     // What is wrong was written. commander's own code is 1; 2 is what shells expect.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     terminal.writeError(`holdfast: ${explain(error) ?? inspect(error)}\n`)
-    return error instanceof UsageError ? 2 : 1
+    return isWrongUsage(error) ? 2 : 1
   }
+}
+
+function isWrongUsage(error: unknown): boolean {
+  if (error instanceof AdministrationError) return error.code === 'invalid_request'
+  return error instanceof UsageError
 }
 
 function createProgram({ write, writeError }: Terminal): Command {
@@ -38,6 +48,10 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(accountsCommand())
     .addCommand(clientsCommand())
     .addCommand(resourcesCommand())
+    .addCommand(sessionsCommand())
+    .addCommand(tokensCommand())
+    .addCommand(auditCommand())
+    .addCommand(configCommand())
     .addCommand(migrateCommand())
     .addCommand(doctorCommand())
     .addHelpText(

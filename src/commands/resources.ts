@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
+import { checkResource } from '../administration/resources.ts'
+import { command, printing, withAdministration } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 /** `holdfast resources`: the APIs that access tokens can be made for (RFC 8707). */
@@ -21,14 +22,10 @@ export function resourcesCommand(): Command {
         .requiredOption('--scope <scope...>', 'the scopes it knows')
         .option('--name <name>', 'a name for people'),
       async (identifier: string, { scope, name }: { scope: string[]; name?: string }) => {
-        const resource = {
-          identifier: checkIdentifier(identifier),
-          name: name ?? null,
-          scopes: checkScopes(scope),
-        }
-        const added = await withStorage(({ resourceServers }) => resourceServers.insert(resource))
-        if (!added) throw new CommandError(`${identifier} is registered already.`)
-        return resource
+        const resource = { identifier, name: name ?? null, scopes: scope }
+        // What is wrong with what was typed is said before a database is looked for.
+        checkResource(resource)
+        return withAdministration(({ resources }) => resources.add(resource))
       },
       ({ identifier, scopes }) =>
         asFacts(`Registered ${identifier}.`, [['Scopes', scopes.join(' ')]]),
@@ -38,7 +35,7 @@ export function resourcesCommand(): Command {
   resources.addCommand(
     printing(
       command('list', 'List all APIs.'),
-      () => withStorage(({ resourceServers }) => resourceServers.list()),
+      () => withAdministration((administration) => administration.resources.list()),
       (list) =>
         list.length === 0
           ? 'There are no APIs. Add one with: holdfast resources add URI --scope SCOPE'
@@ -60,31 +57,13 @@ export function resourcesCommand(): Command {
         'Make no more tokens for an API.',
         'resources remove https://api.example.com',
       ),
-      async (identifier: string) => {
-        const removed = await withStorage(({ resourceServers }) =>
-          resourceServers.remove(identifier),
-        )
-        if (!removed) throw new CommandError(`There is no API ${identifier}.`)
-        return { identifier }
-      },
+      (identifier: string) =>
+        withAdministration((administration) =>
+          administration.resources.remove(identifier).then(() => ({ identifier })),
+        ),
       ({ identifier }) => `Removed ${identifier}.`,
     ),
   )
 
   return resources
-}
-
-/** RFC 8707 section 2: an absolute URI without a fragment. */
-function checkIdentifier(identifier: string): string {
-  if (!URL.canParse(identifier) || identifier.includes('#')) {
-    throw new UsageError(`${identifier} is not an absolute URI without a fragment (RFC 8707).`)
-  }
-  return identifier
-}
-
-/** RFC 6749 section 3.3. */
-function checkScopes(scopes: string[]): string[] {
-  const wrong = scopes.find((scope) => !/^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope))
-  if (wrong !== undefined) throw new UsageError(`"${wrong}" is not a scope (RFC 6749 section 3.3).`)
-  return [...new Set(scopes)]
 }

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import { asksForTraces } from '../observability/tracing.ts'
 import {
   defaultPort,
   type MtlsConfig,
@@ -8,6 +10,12 @@ import {
   mtlsContradictions,
   mtlsVariables,
 } from './mtls-config.ts'
+import {
+  type OperationsConfig,
+  operationsConfig,
+  operationsVariables,
+} from './operations-config.ts'
+import { readSecretFiles, secretFileNames } from './secret-files.ts'
 import {
   type TokenBindingMode,
   tokenBindingContradictions,
@@ -24,6 +32,7 @@ export interface Config {
   readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
   readonly trustedProxies: readonly string[]
+  readonly operations: OperationsConfig
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -111,17 +120,24 @@ const variables = z.object({
     .optional(),
   ...mtlsVariables,
   ...tokenBindingVariables,
+  ...operationsVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
 export const variableNames = Object.keys(variables.shape)
+
+const known: ReadonlySet<string> = new Set([...variableNames, ...secretFileNames])
 
 /**
  * Makes the configuration from environment variables. An empty variable counts as unset.
  *
  * @throws {@link ConfigError} with every mistake at once.
  */
-export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+export function parseConfig(
+  environment: Readonly<Record<string, string | undefined>>,
+  { readFile = readText }: { readFile?: (file: string) => string } = {},
+): Config {
+  const { env, problems: fileProblems } = readSecretFiles(environment, readFile)
   const given = Object.fromEntries(
     variableNames.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
   )
@@ -130,6 +146,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
   problems.push(
+    ...fileProblems,
     ...misspelt(env),
     ...contradictions(given),
     ...mtlsContradictions(given),
@@ -147,6 +164,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     mtls: mtlsConfig(values, issuer),
     tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
+    operations: operationsConfig(values, asksForTraces(env)),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
@@ -155,6 +173,10 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
+}
+
+function readText(file: string): string {
+  return readFileSync(file, 'utf8')
 }
 
 function tlsConfig(values: z.output<typeof variables>): TlsConfig {
@@ -185,7 +207,7 @@ function isPostgresUrl(text: string): boolean {
 /** A security setting with a typing mistake in its name must not be silently off. */
 function misspelt(env: Readonly<Record<string, string | undefined>>): string[] {
   return Object.keys(env)
-    .filter((name) => name.startsWith('HOLDFAST_') && !variableNames.includes(name))
+    .filter((name) => name.startsWith('HOLDFAST_') && !known.has(name))
     .map((name) => `${name} is not a variable that Holdfast knows.`)
 }
 

@@ -1,5 +1,12 @@
 import type { Context, Middleware } from 'koa'
-import { type ErrorWords, NOT_FOUND, pageErrorWords, SERVER_ERROR } from './error-words.ts'
+import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
+import {
+  type ErrorWords,
+  NOT_FOUND,
+  pageErrorWords,
+  SERVER_ERROR,
+  UNAVAILABLE,
+} from './error-words.ts'
 import { PageError } from './page-error.ts'
 
 export interface ErrorPagesOptions {
@@ -27,7 +34,8 @@ export function errorPages({ render }: ErrorPagesOptions): Middleware {
         answer(ctx, error.status, pageErrorWords(error.code))
       } else {
         ctx.app.emit('error', error, ctx)
-        answer(ctx, 500, SERVER_ERROR)
+        if (error instanceof DatabaseUnavailableError) answer(ctx, error.status, UNAVAILABLE)
+        else answer(ctx, 500, SERVER_ERROR)
       }
     }
   }

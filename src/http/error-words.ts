@@ -77,6 +77,12 @@ export const SERVER_ERROR = words(
   'Nothing was granted. Try again; if it happens once more, tell your operator the request number below.',
 )
 
+export const UNAVAILABLE = words(
+  'temporarily_unavailable',
+  'Please try again in a moment',
+  'The server cannot reach its database. Nothing was granted, and nothing was lost.',
+)
+
 export function pageErrorWords(code: PageErrorCode): ErrorWords {
   return PAGES[code]
 }
@@ -84,6 +90,7 @@ export function pageErrorWords(code: PageErrorCode): ErrorWords {
 export function oauthErrorWords(out: ErrorOut, error: Error): ErrorWords {
   if (error instanceof errors.SessionNotFound) return PAGES.expired_interaction
   if (out.error === 'server_error') return SERVER_ERROR
+  if (out.error === UNAVAILABLE.code) return UNAVAILABLE
   return {
     code: out.error,
     heading: 'The app sent a request that does not fit',

@@ -26,7 +26,7 @@ export interface Listening extends AsyncDisposable {
 
 /**
  * Listens for HTTPS, or for plain HTTP where that was asked for. Disposing stops accepting,
- * lets requests that were begun finish, and then closes. Where clients are asked for certificates,
+ * lets requests that were begun finish, within a bound, and then closes. Where clients are asked for certificates,
  * they may have any or none.
  *
  * @throws {@link ListenError}
@@ -52,6 +52,9 @@ export async function listen(
   }
 }
 
+/** Milliseconds that requests get to finish: a client that sends a byte a minute gets no more. */
+const patience = 20_000
+
 /**
  * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
  * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
@@ -69,10 +72,12 @@ function closing(server: Server): () => Promise<void> {
   })
   return async () => {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    const giveUp = setTimeout(() => server.closeAllConnections(), patience)
     // A connection that is kept can bring one more request while another one ends.
     while (responses.size > 0) await Promise.all([...responses].map((it) => once(it, 'close')))
     for (const socket of connections) socket.destroySoon()
     await closed
+    clearTimeout(giveUp)
   }
 }
 

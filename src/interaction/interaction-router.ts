@@ -2,8 +2,11 @@ import Router, { type RouterContext } from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { sameOrigin } from '../http/same-origin.ts'
-import { grantConsent } from './consent.ts'
-import { currentInteraction, submittedForm } from './current-interaction.ts'
+import type { LoginLimits } from '../limits/login-limits.ts'
+import type { Events } from '../observability/events.ts'
+import { requestFacts } from '../observability/request-facts.ts'
+import { grantConsent, missingConsent } from './consent.ts'
+import { currentInteraction, type Interaction, submittedForm } from './current-interaction.ts'
 import { createInteractionPages } from './interaction-pages.ts'
 import { leaveOtherAccount } from './leave-other-account.ts'
 import type { FindResourceWords } from './scope-words.ts'
@@ -13,6 +16,8 @@ export interface InteractionDependencies {
   provider: Provider
   accounts: Pick<Accounts, 'authenticate' | 'findActive'>
   views: Pick<Views, 'signIn' | 'consent'>
+  events: Pick<Events, 'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited'>
+  limits: LoginLimits
   /** Scheme, host and port as browsers send them in Origin. */
   publicOrigin: string
   /** A secret of at least 32 bytes, the same on every replica. */
@@ -23,7 +28,7 @@ export interface InteractionDependencies {
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, accounts, publicOrigin, formKey } = dependencies
+  const { provider, accounts, events, limits, publicOrigin, formKey } = dependencies
   const pages = createInteractionPages(dependencies)
   const router = new Router({ prefix: '/interaction/:uid' })
   const ownForm = sameOrigin({ publicOrigin })
@@ -62,13 +67,28 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       })
       return
     }
+    const facts = factsOf(ctx, interaction)
+    const attempt = { email, address: facts.address ?? '' }
+    const refusal = await limits.admit(attempt)
+    if (refusal) {
+      const { limit, retryAfter } = refusal
+      events.rateLimited(facts, limit)
+      ctx.status = 429
+      ctx.set('retry-after', String(retryAfter))
+      const problem = `Too many attempts. Try again in ${minutes(retryAfter)}.`
+      await pages.signIn(ctx, interaction, { email, problem })
+      return
+    }
     const account = await accounts.authenticate(email, password)
     if (!account) {
+      events.signInFailed(facts)
       ctx.status = 401
       const problem = 'No account has this email and password. Check both and try again.'
       await pages.signIn(ctx, interaction, { email, problem })
       return
     }
+    await limits.succeeded(attempt)
+    events.signedIn({ ...facts, account: account.id })
     await leaveOtherAccount(provider, ctx, interaction, account.id)
     await finish(ctx, { login: { accountId: account.id, amr: ['pwd'] } }, false)
   })
@@ -77,15 +97,33 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, formKey)
     const { id } = await pages.reader(interaction)
+    const { scopes, resources } = missingConsent(interaction)
     const grantId = await grantConsent(provider, interaction, id)
+    events.consented(
+      { ...factsOf(ctx, interaction), account: id },
+      { scopes, resources: resources.map(({ indicator }) => indicator) },
+    )
     await finish(ctx, { consent: { grantId } }, true)
   })
 
   router.post('/abort', ownForm, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, formKey)
+    events.consentDenied({
+      ...factsOf(ctx, interaction),
+      account: interaction.session?.accountId,
+    })
     await finish(ctx, { error: 'access_denied', error_description: 'the end-user said no' }, false)
   })
 
   return router
+}
+
+function factsOf(ctx: RouterContext, { params }: Interaction) {
+  return { ...requestFacts(ctx), client: String(params.client_id) }
+}
+
+function minutes(seconds: number): string {
+  const whole = Math.ceil(seconds / 60)
+  return whole === 1 ? 'a minute' : `${whole} minutes`
 }

@@ -1,78 +1,182 @@
-import type Koa from 'koa'
-import type Provider from 'oidc-provider'
-import type { errors, KoaContextWithOIDC } from 'oidc-provider'
-import { bindingMethodOf } from '../provider/binding-policy.ts'
+import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
 import type { KeyChange } from '../provider/key-renewal.ts'
 import type { StoredClient } from '../storage/client-table.ts'
+import type { AuditTrail } from './audit-trail.ts'
 import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import type { RefusalReason } from './refusal-reason.ts'
 
-type ProtocolError = errors.OIDCProviderError
+/** Whom and what an event is about. Names and ids go to the record, and never to a metric. */
+export interface Facts {
+  readonly requestId?: string | undefined
+  readonly address?: string | undefined
+  readonly client?: string | undefined
+  readonly account?: string | undefined
+  /** Who did it, where that is not the account or the client itself. */
+  readonly actor?: string | undefined
+}
 
-/** What the operator reads of what the engine does. Never a token, code, key or cookie value. */
-export function logEngineEvents(engine: Provider, log: Log): void {
-  const refused = (event: string) => (ctx: KoaContextWithOIDC, error: ProtocolError) => {
-    log.warn(
-      { event, ...about(ctx), error: error.error, detail: error.error_detail ?? error.message },
-      'refused',
-    )
+export interface Refusal {
+  readonly endpoint: string
+  readonly error: string
+  readonly reason: RefusalReason
+  readonly binding: BindingLabel
+  readonly detail: string
+}
+
+export type BindingLabel = BindingMethod | 'unknown'
+
+export type LimitName = 'login' | 'login_address' | 'login_account' | 'refusals'
+
+const replayed: Partial<Record<RefusalReason, string>> = {
+  dpop_replayed: 'dpop_proof',
+  assertion_replayed: 'client_assertion',
+  code_replayed: 'authorization_code',
+  refresh_token_replayed: 'refresh_token',
+  request_replayed: 'request_uri',
+}
+
+export type Events = ReturnType<typeof createEvents>
+
+/**
+ * One function for each event that an operator needs to know of: it writes the log record, the
+ * audit row and the counter together. Never a token, code, key, password or cookie value.
+ */
+export function createEvents({
+  log,
+  metrics,
+  audit,
+}: {
+  log: Log
+  metrics: Metrics
+  audit: Pick<AuditTrail, 'record'>
+}) {
+  function record(
+    level: 'info' | 'warn',
+    event: string,
+    facts: Facts,
+    sentence: string,
+    details: Record<string, unknown> = {},
+  ) {
+    log[level]({ event, ...facts, ...details }, sentence)
+    audit.record({ event, ...facts, details })
   }
-  engine.on('authorization.error', refused('authorization.error'))
-  engine.on('end_session.error', refused('end_session.error'))
-  engine.on('grant.error', refused('grant.error'))
-  engine.on('introspection.error', refused('introspection.error'))
-  engine.on('pushed_authorization_request.error', refused('pushed_authorization_request.error'))
-  engine.on('revocation.error', refused('revocation.error'))
-  engine.on('userinfo.error', refused('userinfo.error'))
-  engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
-    log.error({ event: 'server_error', ...about(ctx), err: error }, 'failed')
-  })
-  const app: Koa = engine
-  app.on('error', (error: NodeJS.ErrnoException) => {
-    if (isHangUp(error)) log.debug({ event: 'hang_up', code: error.code }, 'the client hung up')
-    else log.error({ event: 'error', err: error }, 'failed')
-  })
-  app.on('edge.refused', (ctx: KoaContextWithOIDC, reason: string) => {
-    log.warn(
-      { event: 'edge.refused', ...about(ctx), peer: ctx.req.socket.remoteAddress, reason },
-      'refused',
-    )
-  })
-  app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
-    log.warn({ event: 'client_certificate.untrusted', ...about(ctx), reason }, 'refused')
-  })
-  app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
-    log.warn({ event: 'refresh_token.successor_named', ...about(ctx), ...keys }, 'next key named')
-  })
-  app.on('refresh_token.rebound', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
-    log.warn({ event: 'refresh_token.rebound', ...about(ctx), ...keys }, 'bound to the next key')
-  })
-  engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
-    log.info({ event: 'grant.success', ...about(ctx) }, 'tokens issued')
-  })
-  engine.on('grant.revoked', (ctx: KoaContextWithOIDC) => {
-    log.warn({ event: 'grant.revoked', ...about(ctx) }, 'a grant and all its tokens ended')
-  })
-}
 
-/** Says at each start which clients have asked for tokens that whoever steals them can use. */
-export function logBearerClients(clients: readonly StoredClient[], log: Log): void {
-  for (const { metadata } of clients) {
-    if (bindingMethodOf(metadata) !== 'bearer') continue
-    log.warn({ event: 'client.bearer', client: metadata.client_id }, 'tokens are bound to nothing')
-  }
-}
-
-/** What a connection ends with when its client goes away in the middle of a request. */
-function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
-  return /^(ECONNRESET|ECONNABORTED|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test(code)
-}
-
-function about(ctx: KoaContextWithOIDC) {
-  const { oidc } = ctx
   return {
-    route: oidc?.route,
-    client: oidc?.client?.clientId,
-    grantType: oidc?.params?.grant_type,
-    requestId: ctx.state.requestId,
+    tokensIssued(facts: Facts, grant: { grantType: string; binding: BindingLabel }) {
+      metrics.grants.inc({ grant_type: grant.grantType, binding: grant.binding })
+      record('info', 'tokens.issued', facts, 'tokens issued', grant)
+    },
+
+    refused(facts: Facts, refusal: Refusal) {
+      const { endpoint, error, reason, binding } = refusal
+      metrics.refusals.inc({ endpoint, error, reason, binding })
+      if (reason === 'dpop_htu_mismatch') metrics.htuMismatches.inc()
+      const kind = replayed[reason]
+      if (kind) metrics.replays.inc({ kind })
+      // Every client begins with a proof that has no nonce yet: that is no event.
+      if (reason === 'dpop_nonce') log.debug({ event: 'nonce.asked', ...facts }, 'nonce asked for')
+      else record('warn', 'request.refused', facts, 'refused', { ...refusal })
+    },
+
+    /** Seconds that the clock of a client was ahead of ours, by a proof whose signature was right. */
+    clockSkewSeen(seconds: number) {
+      metrics.clockSkew.observe(seconds)
+    },
+
+    /** A header that only a trusted proxy may send, or one that it sent in a wrong form. */
+    edgeRefused(facts: Facts, reason: string) {
+      record('warn', 'edge.refused', facts, 'refused', { reason })
+    },
+
+    clientCertificateUntrusted(facts: Facts, reason: string) {
+      record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
+    },
+
+    successorNamed(facts: Facts, keys: KeyChange) {
+      record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
+    },
+
+    rebound(facts: Facts, keys: KeyChange) {
+      record('warn', 'refresh_token.rebound', facts, 'bound to the next key', { ...keys })
+    },
+
+    hungUp(code: string | undefined) {
+      log.debug({ event: 'hang_up', reason: code }, 'the client hung up')
+    },
+
+    familyEnded(facts: Facts, details: { grant: string }) {
+      record('warn', 'grant.ended', facts, 'a grant and all its tokens ended', details)
+    },
+
+    signedIn(facts: Facts) {
+      metrics.logins.inc({ outcome: 'success' })
+      record('info', 'login.succeeded', facts, 'signed in')
+    },
+
+    /** What was typed as the email is left out: people type their password there. */
+    signInFailed(facts: Facts) {
+      metrics.logins.inc({ outcome: 'failure' })
+      record('warn', 'login.failed', facts, 'sign-in failed')
+    },
+
+    signedOut(facts: Facts) {
+      record('info', 'logout', facts, 'signed out')
+    },
+
+    consented(facts: Facts, details: { scopes: readonly string[]; resources: readonly string[] }) {
+      record('info', 'consent.given', facts, 'consent given', details)
+    },
+
+    consentDenied(facts: Facts) {
+      record('info', 'consent.denied', facts, 'consent denied')
+    },
+
+    rateLimited(facts: Facts, limit: LimitName) {
+      metrics.rateLimited.inc({ limit })
+      record('warn', 'rate.limited', facts, 'a rate limit refused a request', { limit })
+    },
+
+    /** `change` is one of a closed set of past participles of what a thing can undergo. */
+    administered(
+      facts: Facts,
+      change: AdministrativeChange,
+      details: Record<string, unknown> = {},
+    ) {
+      record('info', change, facts, 'an administrator changed something', details)
+    },
+
+    databaseUnavailable(facts: Facts, error: Error) {
+      metrics.unavailable.inc()
+      log.error({ event: 'database.unavailable', ...facts, err: error }, 'the database is away')
+    },
+
+    failed(facts: Facts, error: unknown) {
+      metrics.serverErrors.inc()
+      log.error({ event: 'server_error', ...facts, err: error }, 'failed')
+    },
+
+    /** Says at each start which clients have asked for tokens that whoever steals them can use. */
+    bearerClientsFound(clients: readonly StoredClient[]) {
+      for (const { metadata } of clients) {
+        if (bindingMethodOf(metadata) !== 'bearer') continue
+        const { client_id: client } = metadata
+        log.warn({ event: 'client.bearer', client }, 'tokens are bound to nothing')
+      }
+    },
   }
 }
+
+export type AdministrativeChange =
+  | 'account.added'
+  | 'account.disabled'
+  | 'account.enabled'
+  | 'account.password_set'
+  | 'account.signed_out'
+  | 'client.added'
+  | 'client.changed'
+  | 'client.removed'
+  | 'grant.revoked'
+  | 'resource.added'
+  | 'resource.removed'
+  | 'session.ended'

@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import type { LogLevel } from '../config/config.ts'
+import { redact } from './redact.ts'
 
 export type Log = Logger
 
@@ -8,5 +9,15 @@ export function createLog(
   level: LogLevel,
   destination: DestinationStream = pino.destination(2),
 ): Log {
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      // redact() has made plain objects of errors; pino would make them a second time.
+      serializers: { err: (error) => error },
+      formatters: { log: (record) => redact(record) as Record<string, unknown> },
+    },
+    destination,
+  )
 }

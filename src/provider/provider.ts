@@ -11,6 +11,7 @@ import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { bindingMethodOf, withBindingMethod } from './binding-policy.ts'
 import {
   checkTokenBindingMetadata,
@@ -56,6 +57,7 @@ export interface ProviderOptions {
   readonly jwks: readonly JWK[]
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
+  readonly adminApi: boolean
   readonly edge: Edge
   /** Hours for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapHours: number | undefined
@@ -129,8 +131,10 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
         resourceIndicators: {
           enabled: true,
-          getResourceServerInfo: (_ctx, identifier) =>
-            resourceServerInfo(tables.resourceServers, identifier),
+          getResourceServerInfo: (_ctx, identifier, client) =>
+            options.adminApi && identifier === adminResource(issuer)
+              ? jwtFor(identifier, adminScopesOf(client))
+              : resourceServerInfo(tables.resourceServers, identifier),
         },
         rpInitiatedLogout: {
           enabled: true,
@@ -175,12 +179,18 @@ export function createProvider(options: ProviderOptions): Provider {
         requestObjectSigningAlgValues: [...proofAlgorithms],
       },
       extraClientMetadata: {
-        properties: ['binding_method', 'session_policy', ...tokenBindingClientMetadata],
+        properties: [
+          'binding_method',
+          'administration',
+          'session_policy',
+          ...tokenBindingClientMetadata,
+        ],
         validator: (_ctx, _key, _value, metadata) => {
           checkSessionPolicy(metadata)
           Object.assign(metadata, withBindingMethod(metadata))
           checkCertificateMetadata(metadata)
           checkTokenBindingMetadata(metadata, tokenBinding)
+          checkAdministration(metadata)
           if (!mtls && bindingMethodOf(metadata) === 'mtls') {
             throw new errors.InvalidClientMetadata(
               'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
@@ -207,9 +217,13 @@ export function createProvider(options: ProviderOptions): Provider {
 async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
   const resourceServer = await table.find(identifier)
   if (!resourceServer) throw new errors.InvalidTarget('unknown resource')
+  return jwtFor(resourceServer.identifier, resourceServer.scopes.join(' '))
+}
+
+function jwtFor(audience: string, scope: string) {
   return {
-    scope: resourceServer.scopes.join(' '),
-    audience: resourceServer.identifier,
+    scope,
+    audience,
     accessTokenFormat: 'jwt' as const,
     jwt: { sign: { alg: 'ES256' as const } },
   }

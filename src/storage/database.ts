@@ -1,20 +1,35 @@
 import pg from 'pg'
+import { asUnavailable } from './database-unavailable.ts'
 import { StorageError } from './storage-error.ts'
 
 /** PostgreSQL 15: the oldest release the tests run on. */
 const oldestServer = 150_000
+
+/** Milliseconds after which a server that went silent is given up: TCP alone waits for minutes. */
+const statementTimeout = 20_000
+
+/** How the connections of the pool are used at this moment. */
+export interface PoolUse {
+  readonly open: number
+  readonly idle: number
+  /** Statements that wait for a connection. */
+  readonly waiting: number
+}
 
 /** What serves requests: named statements over a pool. */
 export interface Database extends AsyncDisposable {
   /**
    * Runs one statement. A `name` makes it a prepared statement of the connection, which PostgreSQL
    * plans once: the same name must always stand for the same text.
+   *
+   * @throws DatabaseUnavailableError when the database cannot be reached.
    */
   query<Row extends pg.QueryResultRow>(statement: {
     name?: string
     text: string
     values?: unknown[]
   }): Promise<{ rows: Row[]; rowCount: number }>
+  poolUse(): PoolUse
 }
 
 /**
@@ -35,6 +50,7 @@ export async function openDatabase(
     connectionString,
     max: poolSize,
     connectionTimeoutMillis: connectionTimeout,
+    query_timeout: statementTimeout,
     application_name: 'holdfast',
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
@@ -61,9 +77,18 @@ export async function openDatabase(
   }
   return {
     async query(statement) {
-      const { rows, rowCount } = await pool.query(statement)
-      return { rows, rowCount: rowCount ?? 0 }
+      try {
+        const { rows, rowCount } = await pool.query(statement)
+        return { rows, rowCount: rowCount ?? 0 }
+      } catch (error) {
+        throw asUnavailable(error)
+      }
     },
+    poolUse: () => ({
+      open: pool.totalCount,
+      idle: pool.idleCount,
+      waiting: pool.waitingCount,
+    }),
     async [Symbol.asyncDispose]() {
       closing = true
       await pool.end()

@@ -1,13 +1,17 @@
 import { mkdir } from 'node:fs/promises'
 import type { AccountStore } from '../accounts/account-store.ts'
+import { traceQueries } from '../observability/tracing.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
+import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
-import { describeConnectionError, openDatabase } from './database.ts'
+import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
+import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
@@ -17,14 +21,20 @@ import { StorageError } from './storage-error.ts'
 export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
+  readonly audit: AuditTable
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
+  readonly issued: IssuedTable
+  readonly rateLimits: RateLimitTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
+  /** Resolves when the database answers. */
+  ping(): Promise<void>
+  poolUse(): PoolUse
 }
 
 /** Milliseconds between two removals of expired rows. */
@@ -40,29 +50,37 @@ export async function openStorage({
   databaseUrl,
   dataFolder,
   onError,
+  tracing = false,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
   onError: (error: unknown) => void
+  /** Makes a span of each statement. */
+  tracing?: boolean
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
   // Before it migrates: a server that is too old is left as it is.
-  const database = opened.use(await openDatabase(connectionString, { onError }))
+  const pool = opened.use(await openDatabase(connectionString, { onError }))
+  const database = tracing ? traceQueries(pool) : pool
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
+  const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const tables = [artifacts, replays, browserSessions, securityEvents]
+  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents]
   opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
     artifacts,
+    audit: createAuditTable(database),
+    issued: createIssuedTable(database),
+    rateLimits,
     browserSessions,
     replays,
     clients: createClientTable(database),
@@ -70,6 +88,10 @@ export async function openStorage({
     securityEvents,
     signingKeys: createSigningKeyTable(database),
     migrated,
+    async ping() {
+      await database.query({ name: 'ping', text: 'select 1' })
+    },
+    poolUse: () => database.poolUse(),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

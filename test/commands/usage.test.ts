@@ -36,6 +36,15 @@ const commands = [
   'resources add',
   'resources list',
   'resources remove',
+  'sessions',
+  'sessions list',
+  'sessions end',
+  'tokens',
+  'tokens list',
+  'tokens revoke',
+  'audit',
+  'config',
+  'config check',
   'migrate',
   'doctor',
   'doctor code',
@@ -56,7 +65,16 @@ for (const command of commands) {
 
 test('names every command in a help', async (t) => {
   const found: string[] = ['']
-  for (const group of ['', 'accounts', 'clients', 'resources', 'doctor']) {
+  for (const group of [
+    '',
+    'accounts',
+    'clients',
+    'resources',
+    'sessions',
+    'tokens',
+    'config',
+    'doctor',
+  ]) {
     const { stdout } = await run(...(group ? [group] : []), '--help')
     const [, list = ''] = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout) ?? []
     for (const [, name] of list.matchAll(/^ {2}(\S+)/gm)) found.push(`${group} ${name}`.trim())

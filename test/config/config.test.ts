@@ -3,6 +3,7 @@ import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
+import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
 
 const secret = 'a secret of at least 32 characters'
@@ -21,6 +22,10 @@ const complete = {
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_SESSION_PROOF_SECONDS: '300',
   HOLDFAST_LOG_LEVEL: 'debug',
+  HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_LOGIN_LIMIT: '5',
+  HOLDFAST_REFUSAL_LIMIT: '1000',
+  HOLDFAST_METRICS: '[::1]:9464',
 }
 
 /** Those variables have a test file of their own. */
@@ -60,6 +65,13 @@ test('needs no variable at all', (t) => {
     keyOverlapHours: undefined,
     sessionProofLifetime: 600,
     logLevel: 'info',
+    operations: {
+      metrics: undefined,
+      adminApi: false,
+      tracing: false,
+      loginLimit: 10,
+      refusalLimit: 120,
+    },
   })
 })
 
@@ -80,8 +92,27 @@ test('takes every variable', (t) => {
     keyOverlapHours: 72,
     sessionProofLifetime: 300,
     logLevel: 'debug',
+    operations: {
+      metrics: { host: '::1', port: 9464 },
+      adminApi: true,
+      tracing: false,
+      loginLimit: 5,
+      refusalLimit: 1000,
+    },
   })
 })
+
+for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics', 'http://x:1']) {
+  test(`refuses ${text} as the address of metrics`, (t) => {
+    onlyProblem(t, { HOLDFAST_METRICS: text }, 'HOLDFAST_METRICS')
+  })
+}
+
+for (const name of ['HOLDFAST_LOGIN_LIMIT', 'HOLDFAST_REFUSAL_LIMIT']) {
+  for (const value of ['0', '-1', '1.5', 'many', '1000000']) {
+    test(`refuses ${value} as ${name}`, (t) => onlyProblem(t, { [name]: value }, name) && t.pass())
+  }
+}
 
 test('cannot be changed afterwards', (t) => {
   t.true(Object.isFrozen(parseConfig({})))
@@ -267,6 +298,6 @@ test('takes an https issuer when TLS is off, for a proxy in front', (t) => {
 test('.env.example lists every variable, with its default', async (t) => {
   const text = await readFile(new URL('../../.env.example', import.meta.url), 'utf8')
   const lines = [...text.matchAll(/^# ([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name, value])
-  t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames].sort())
+  t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames, ...secretFileNames].sort())
   t.deepEqual(parseConfig(Object.fromEntries(lines)), parseConfig({}))
 })

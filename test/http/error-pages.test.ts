@@ -1,4 +1,5 @@
 import anyTest, { type TestFn } from 'ava'
+import { DatabaseUnavailableError } from '../../src/storage/database-unavailable.ts'
 import { type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
 import { authorizationUrl, begin, CLIENT } from '../support/journey.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -51,6 +52,20 @@ test.serial('an unforeseen error shows a request number and nothing of itself', 
   t.true(text.includes(headers.get('x-request-id') ?? 'no request id'))
   t.false(/secret|\.ts:|node_modules/.test(text))
   t.is((idp.thrown.pop() as Error).message, 'secret of the database')
+})
+
+test.serial('a page of ours says when the database is away', async (t) => {
+  const { idp } = t.context
+  const login = await begin(idp)
+  const find = idp.provider.Client.find
+  idp.provider.Client.find = () =>
+    Promise.reject(new DatabaseUnavailableError(new Error('secret of the database')))
+  const { status, text } = await login.agent.get(login.url)
+  idp.provider.Client.find = find
+  t.is(status, 503)
+  t.true(text.includes('temporarily_unavailable'))
+  t.false(text.includes('secret'))
+  t.true(idp.thrown.pop() instanceof DatabaseUnavailableError)
 })
 
 test.serial('an unforeseen error inside the engine reads the same', async (t) => {

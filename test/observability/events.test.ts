@@ -1,44 +1,86 @@
 import test from 'ava'
-import { logBearerClients } from '../../src/observability/events.ts'
-import { createLog } from '../../src/observability/log.ts'
-import { createPerson, newKey, obtainCode, post } from '../support/flow.ts'
-import { useTestServer } from '../support/server.ts'
+import { recordingEvents } from '../support/events.ts'
 
-const server = useTestServer(test)
+const facts = {
+  requestId: 'r1',
+  address: '192.0.2.7',
+  client: 'client-of-the-test',
+  account: 'account-of-the-test',
+}
+
+const refusal = {
+  endpoint: 'grant',
+  error: 'invalid_grant',
+  reason: 'dpop_replayed',
+  binding: 'dpop',
+  detail: 'DPoP proof JWT Replay detected',
+} as const
+
+test('a refusal is logged, audited and counted together', async (t) => {
+  const { events, metrics, audited, logged } = recordingEvents()
+  events.refused(facts, refusal)
+  t.like(logged[0], { event: 'request.refused', ...facts, ...refusal })
+  t.like(audited[0], { event: 'request.refused', ...facts, details: refusal })
+  const exposed = await metrics.registry.metrics()
+  t.true(
+    exposed.includes(
+      'holdfast_refusals_total{endpoint="grant",error="invalid_grant",reason="dpop_replayed",binding="dpop"} 1',
+    ),
+  )
+  t.true(exposed.includes('holdfast_replays_total{kind="dpop_proof"} 1'))
+})
+
+test('a proof for another URL has a counter of its own', async (t) => {
+  const { events, metrics } = recordingEvents()
+  events.refused(facts, { ...refusal, reason: 'dpop_htu_mismatch' })
+  t.true((await metrics.registry.metrics()).includes('holdfast_dpop_htu_mismatches_total 1'))
+})
+
+test('asking for a nonce is counted and not audited', (t) => {
+  const { events, audited } = recordingEvents()
+  events.refused(facts, { ...refusal, error: 'use_dpop_nonce', reason: 'dpop_nonce' })
+  t.deepEqual(audited, [])
+})
+
+test('no id reaches a metric, whatever happens', async (t) => {
+  const { events, metrics } = recordingEvents()
+  events.refused(facts, refusal)
+  events.tokensIssued(facts, { grantType: 'refresh_token', binding: 'dpop' })
+  events.signedIn(facts)
+  events.signInFailed(facts)
+  events.signedOut(facts)
+  events.consented(facts, { scopes: ['openid'], resources: [] })
+  events.consentDenied(facts)
+  events.familyEnded(facts, { grant: 'grant-of-the-test' })
+  events.rateLimited(facts, 'login')
+  events.administered(facts, 'client.added', { name: 'name-of-the-test' })
+  events.databaseUnavailable(facts, new Error('error-of-the-test'))
+  events.failed(facts, new Error('error-of-the-test'))
+  t.notRegex(await metrics.registry.metrics(), /of-the-test|192\.0\.2\.7|r1/)
+})
 
 test('clients with bearer tokens are named at start, and no others', (t) => {
-  const lines: string[] = []
-  const log = createLog('info', { write: (line) => lines.push(line) })
+  const { events, logged } = recordingEvents()
   const createdAt = new Date()
-  logBearerClients(
-    [
-      { metadata: { client_id: 'loose', binding_method: 'bearer' }, createdAt },
-      { metadata: { client_id: 'bound' }, createdAt },
-    ],
-    log,
-  )
+  events.bearerClientsFound([
+    { metadata: { client_id: 'loose', binding_method: 'bearer' }, createdAt },
+    { metadata: { client_id: 'bound' }, createdAt },
+  ])
   t.deepEqual(
-    lines.map((line) => JSON.parse(line).client),
+    logged.map(({ client }) => client),
     ['loose'],
   )
 })
 
-test('a refusal is logged with its reason, and without the token', async (t) => {
-  const client = await server.addClient()
-  const { exchange, code } = await obtainCode(createPerson(server), client)
-  const refused = await post(
-    server,
-    '/token',
-    { ...exchange, code_verifier: 'w'.repeat(43) },
-    {
-      key: await newKey(),
-    },
-  )
-  t.is(refused.body.error, 'invalid_grant')
-  const line = server.logged
-    .map((text) => JSON.parse(text))
-    .find((entry) => entry.client === client.client_id)
-  t.like(line, { event: 'grant.error', error: 'invalid_grant', grantType: 'authorization_code' })
-  t.regex(line.detail, /code_verifier does not match/)
-  t.false(server.logged.some((text) => text.includes(code)))
+test('metrics tell how the pool and the event loop are', async (t) => {
+  const { metrics } = recordingEvents()
+  const exposed = await metrics.registry.metrics()
+  for (const line of [
+    'holdfast_database_pool_connections{state="used"} 1',
+    'holdfast_database_pool_connections{state="idle"} 2',
+    'holdfast_database_pool_connections{state="waiting"} 1',
+    'nodejs_eventloop_lag_seconds',
+  ]) {
+    t.true(exposed.includes(line), line)
+  }
 })

@@ -61,7 +61,14 @@ export interface Person {
   authorize(parameters: Record<string, string>): Promise<URL>
 }
 
-export function createPerson(server: TestServer, options?: BrowserOptions): Person {
+export interface PersonOptions extends BrowserOptions {
+  readonly credentials?: { readonly email: string; readonly password: string }
+}
+
+export function createPerson(
+  server: TestServer,
+  { credentials = { email, password }, ...options }: PersonOptions = {},
+): Person {
   const browser = createBrowser(options)
   return {
     browser,
@@ -70,7 +77,7 @@ export function createPerson(server: TestServer, options?: BrowserOptions): Pers
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
-        page = await browser.submit(page, 'Sign in', { email, password }, { until })
+        page = await browser.submit(page, 'Sign in', credentials, { until })
       }
       if (page.html.includes('>Allow<')) page = await browser.submit(page, 'Allow', {}, { until })
       return page.url

@@ -19,7 +19,9 @@ import {
 } from '../../src/interaction/interaction-router.ts'
 import { createProviderPages } from '../../src/interaction/provider-pages.ts'
 import { createViews } from '../../src/interaction/views.ts'
+import type { LoginLimits } from '../../src/limits/login-limits.ts'
 import { CHEAP, PASSWORD } from './accounts.ts'
+import { recordingEvents } from './events.ts'
 import { createMemoryAccountStore } from './memory-account-store.ts'
 
 export const API = 'https://api.example/orders'
@@ -37,12 +39,14 @@ export interface IdentityProviderOptions {
   clients?: ClientMetadata[]
   configuration?: Configuration
   resourceWords?: InteractionDependencies['resourceWords']
+  limits?: LoginLimits
 }
 
 export async function startIdentityProvider({
   clients = [],
   configuration = {},
   resourceWords,
+  limits = { admit: async () => undefined, succeeded: async () => {} },
 }: IdentityProviderOptions = {}): Promise<IdentityProvider> {
   const server = createServer()
   const origin = await listen(server)
@@ -92,6 +96,8 @@ export async function startIdentityProvider({
     provider,
     accounts,
     views,
+    events: recordingEvents().events,
+    limits,
     publicOrigin: origin,
     formKey: randomBytes(32),
     ...(resourceWords ? { resourceWords } : {}),

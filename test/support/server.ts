@@ -19,10 +19,14 @@ export const api = 'https://api.example.com'
 export interface TestServer extends RunningServer {
   readonly storage: Storage
   readonly databaseUrl: string
+  /** Host and port of the metrics. */
+  readonly operators: string
   /** Every line the server has logged. */
   readonly logged: readonly string[]
   /** Registers a client. Its metadata is that of {@link publicClient} with `changes`. */
   addClient(changes?: RequestedMetadata): Promise<ClientMetadata>
+  /** Closes the server and leaves its storage open. */
+  close(): Promise<void>
 }
 
 /** A public client of the code flow with a loopback redirect URI. */
@@ -60,15 +64,22 @@ export async function startTestServer(
   const database = opened.use(await openTestDatabase())
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-data-'))
   opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
+  const operators = `127.0.0.1:${await freePort()}`
   const config = parseConfig({
     HOLDFAST_PORT: String(await freePort()),
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_TLS: 'off',
+    HOLDFAST_METRICS: operators,
+    // All tests are one network, and most of them are refused something.
+    HOLDFAST_LOGIN_LIMIT: '100000',
+    HOLDFAST_REFUSAL_LIMIT: '100000',
     DATABASE_URL: database.url,
     ...environment,
   })
   const logged: string[] = []
-  const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
+  const storage = opened.use(
+    await openStorage({ ...config, tracing: config.operations.tracing, onError: () => {} }),
+  )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
   const server = opened.use(await startServer(config, storage, log))
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
@@ -78,12 +89,14 @@ export async function startTestServer(
     ...server,
     storage,
     databaseUrl: database.url,
+    operators,
     logged,
     addClient: (changes = {}) =>
       registerClient(
         { ...publicClient, ...changes },
         { table: storage.clients, validator: server.provider },
       ),
+    close: async () => server[Symbol.asyncDispose](),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
 }

@@ -1,0 +1,63 @@
+import type { Account } from '../accounts/account-store.ts'
+import type { Accounts } from '../accounts/accounts.ts'
+import { generatePassword } from '../accounts/password.ts'
+import type { Administered } from './administration.ts'
+
+export interface NewPassword {
+  /** The password, when it was made here: it is known only from this answer. */
+  readonly password?: string
+}
+
+/** The people who can sign in, by their email. */
+export function administerAccounts(accounts: Accounts, administered: Administered) {
+  return {
+    list: () => accounts.list(),
+
+    async add({
+      email,
+      name,
+      password: given,
+    }: {
+      email: string
+      name?: string | undefined
+      password?: string | undefined
+    }): Promise<Account & NewPassword> {
+      const password = given ?? generatePassword()
+      const named = name === undefined ? {} : { name }
+      const account = await accounts.add({ email, password, ...named })
+      administered('account.added', { account: account.id })
+      return { ...account, ...(given === undefined && { password }) }
+    },
+
+    async disable(email: string): Promise<void> {
+      const { id } = await accounts.find(email)
+      await accounts.disable(email)
+      administered('account.disabled', { account: id })
+    },
+
+    async enable(email: string): Promise<void> {
+      const { id } = await accounts.find(email)
+      await accounts.enable(email)
+      administered('account.enabled', { account: id })
+    },
+
+    /** @returns in how many browsers the person was signed in. */
+    async signOut(email: string): Promise<number> {
+      const { id } = await accounts.find(email)
+      const ended = await accounts.signOut(email)
+      administered('account.signed_out', { account: id }, { ended })
+      return ended
+    },
+
+    async setPassword(email: string, given: string | undefined): Promise<NewPassword> {
+      const { id } = await accounts.find(email)
+      const password = given ?? generatePassword()
+      await accounts.setPassword(email, password)
+      administered('account.password_set', { account: id })
+      return given === undefined ? { password } : {}
+    },
+
+    /** @throws AccountError `account_not_found` */
+    idOf: async (email: string): Promise<string> => (await accounts.find(email)).id,
+  }
+}

@@ -1,0 +1,51 @@
+import type { Middleware } from 'koa'
+import { ZodError } from 'zod'
+import { AccountError, type AccountErrorCode } from '../accounts/account-error.ts'
+import { RegistrationError, type RegistrationErrorCode } from '../provider/client-registration.ts'
+import { AdministrationError, type AdministrationErrorCode } from './administration-error.ts'
+
+type Code = AccountErrorCode | AdministrationErrorCode | RegistrationErrorCode
+
+const statuses: Record<Code, 400 | 404 | 409> = {
+  account_not_found: 404,
+  already_exists: 409,
+  client_id_taken: 409,
+  email_taken: 409,
+  invalid_client_metadata: 400,
+  invalid_email: 400,
+  invalid_name: 400,
+  invalid_request: 400,
+  not_found: 404,
+  password_too_long: 400,
+  password_too_short: 400,
+}
+
+/** The one place where errors of administration become answers. */
+export function answerAdminErrors(): Middleware {
+  return async (ctx, next) => {
+    ctx.set('cache-control', 'no-store')
+    try {
+      await next()
+    } catch (error) {
+      const { code, message } = known(error)
+      ctx.status = statuses[code]
+      ctx.body = { error: code, error_description: message }
+    }
+  }
+}
+
+function known(error: unknown): { code: Code; message: string } {
+  if (
+    error instanceof AccountError ||
+    error instanceof AdministrationError ||
+    error instanceof RegistrationError
+  ) {
+    return error
+  }
+  if (error instanceof ZodError) {
+    const [issue] = error.issues
+    const message = `${issue?.path.join('.') || 'The request'}: ${issue?.message}.`
+    return { code: 'invalid_request', message }
+  }
+  throw error
+}

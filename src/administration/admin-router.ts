@@ -1,0 +1,145 @@
+import Router from '@koa/router'
+import type { Context, Next } from 'koa'
+import { z } from 'zod'
+import type { Facts } from '../observability/events.ts'
+import { requestFacts } from '../observability/request-facts.ts'
+import type { RequestedMetadata } from '../provider/client-registration.ts'
+import { answerAdminErrors } from './admin-errors.ts'
+import type { AdminGuard } from './admin-guard.ts'
+import type { Administration } from './administration.ts'
+import { readJson } from './json-body.ts'
+
+const newAccount = z.strictObject({
+  email: z.string(),
+  name: z.string().optional(),
+  password: z.string().optional(),
+})
+const newPassword = z.strictObject({ password: z.string().optional() })
+const newResource = z.strictObject({
+  identifier: z.string(),
+  name: z.string().nullable().default(null),
+  scopes: z.array(z.string()),
+})
+const metadata = z.record(z.string(), z.unknown())
+const auditQuery = z.strictObject({
+  after: z.coerce.number().int().min(0).optional(),
+  since: z.coerce.date().optional(),
+  event: z.string().optional(),
+  account: z.string().optional(),
+  client: z.string().optional(),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+})
+
+export interface AdminRouterOptions {
+  readonly guard: AdminGuard
+  readonly administrationFor: (facts: Facts) => Administration
+  /** Writes the audit trail: a change is answered when it stands there. */
+  readonly flushAudit: () => Promise<void>
+}
+
+/** The admin API. `openapi.json` beside this file describes it, and a test compares the two. */
+export function createAdminRouter({
+  guard,
+  administrationFor,
+  flushAudit,
+}: AdminRouterOptions): Router {
+  const router = new Router({ prefix: '/admin' })
+  const read = guard.requiredScopes('admin:read')
+  const write = guard.requiredScopes('admin:write')
+
+  const by = (ctx: Context) =>
+    administrationFor({
+      ...requestFacts(ctx),
+      actor: `client ${ctx.state.auth.claims.client_id}`,
+    })
+
+  async function audited(_ctx: Context, next: Next) {
+    await next()
+    await flushAudit()
+  }
+
+  const changing = [write, audited] as const
+
+  router.use(answerAdminErrors(), guard)
+
+  router.get('/clients', read, async (ctx) => {
+    ctx.body = (await by(ctx).clients.list()).map((client) => client.metadata)
+  })
+  router.post('/clients', ...changing, async (ctx) => {
+    const requested = await readJson(ctx, metadata)
+    ctx.body = await by(ctx).clients.add(requested as RequestedMetadata)
+    ctx.status = 201
+  })
+  router.get('/clients/:client_id', read, async (ctx) => {
+    ctx.body = await by(ctx).clients.show(parameter(ctx, 'client_id'))
+  })
+  router.delete('/clients/:client_id', ...changing, async (ctx) => {
+    await by(ctx).clients.remove(parameter(ctx, 'client_id'))
+    ctx.status = 204
+  })
+
+  router.get('/accounts', read, async (ctx) => {
+    ctx.body = await by(ctx).accounts.list()
+  })
+  router.post('/accounts', ...changing, async (ctx) => {
+    ctx.body = await by(ctx).accounts.add(await readJson(ctx, newAccount))
+    ctx.status = 201
+  })
+  router.post('/accounts/:email/disable', ...changing, async (ctx) => {
+    await by(ctx).accounts.disable(parameter(ctx, 'email'))
+    ctx.status = 204
+  })
+  router.post('/accounts/:email/enable', ...changing, async (ctx) => {
+    await by(ctx).accounts.enable(parameter(ctx, 'email'))
+    ctx.status = 204
+  })
+  router.put('/accounts/:email/password', ...changing, async (ctx) => {
+    const { password } = await readJson(ctx, newPassword)
+    ctx.body = await by(ctx).accounts.setPassword(parameter(ctx, 'email'), password)
+  })
+
+  router.get('/resources', read, async (ctx) => {
+    ctx.body = await by(ctx).resources.list()
+  })
+  router.post('/resources', ...changing, async (ctx) => {
+    ctx.body = await by(ctx).resources.add(await readJson(ctx, newResource))
+    ctx.status = 201
+  })
+  router.delete('/resources/:identifier', ...changing, async (ctx) => {
+    await by(ctx).resources.remove(parameter(ctx, 'identifier'))
+    ctx.status = 204
+  })
+
+  router.get('/sessions', read, async (ctx) => {
+    ctx.body = await by(ctx).sessions.list({ email: query(ctx, 'account') })
+  })
+  router.delete('/sessions/:id', ...changing, async (ctx) => {
+    await by(ctx).sessions.end(parameter(ctx, 'id'))
+    ctx.status = 204
+  })
+
+  router.get('/grants', read, async (ctx) => {
+    const filter = { email: query(ctx, 'account'), client: query(ctx, 'client') }
+    ctx.body = await by(ctx).grants.list(filter)
+  })
+  router.delete('/grants/:id', ...changing, async (ctx) => {
+    await by(ctx).grants.revoke(parameter(ctx, 'id'))
+    ctx.status = 204
+  })
+
+  router.get('/audit', read, async (ctx) => {
+    ctx.body = await by(ctx).audit.list(auditQuery.parse(ctx.query))
+  })
+
+  return router
+}
+
+function parameter({ params }: { params: Record<string, string> }, name: string): string {
+  return params[name] ?? ''
+}
+
+type Query = Record<string, string | string[] | undefined>
+
+function query({ query }: { query: Query }, name: string): string | undefined {
+  return [query[name]].flat()[0]
+}

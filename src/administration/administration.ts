@@ -1,0 +1,42 @@
+import { createAccounts } from '../accounts/accounts.ts'
+import type { Events, Facts } from '../observability/events.ts'
+import type { MetadataValidator } from '../provider/client-registration.ts'
+import type { Storage } from '../storage/open-storage.ts'
+import { administerAccounts } from './accounts.ts'
+import { administerClients } from './clients.ts'
+import { administerGrants } from './grants.ts'
+import { administerResources } from './resources.ts'
+import { administerSessions } from './sessions.ts'
+
+export type Administration = ReturnType<typeof createAdministration>
+
+export interface AdministrationOptions {
+  readonly storage: Pick<Storage, 'accounts' | 'audit' | 'clients' | 'issued' | 'resourceServers'>
+  readonly validator: MetadataValidator
+  readonly events: Pick<Events, 'administered'>
+  /** Who does it, from where: for the audit trail. */
+  readonly facts: Facts
+}
+
+/** What administrators can do: one implementation for the command line and the HTTP API. */
+export function createAdministration({ storage, validator, events, facts }: AdministrationOptions) {
+  const { audit, issued } = storage
+  const administered: Administered = (change, about, details) =>
+    events.administered({ ...facts, ...about }, change, details)
+  const accounts = administerAccounts(createAccounts({ store: storage.accounts }), administered)
+  return {
+    accounts,
+    clients: administerClients(storage.clients, validator, administered),
+    resources: administerResources(storage.resourceServers, administered),
+    sessions: administerSessions(issued, accounts.idOf, administered),
+    grants: administerGrants(issued, accounts.idOf, administered),
+    audit: { list: audit.list },
+  }
+}
+
+/** Tells of a change that was made. */
+export type Administered = (
+  change: Parameters<Events['administered']>[1],
+  about: Pick<Facts, 'account' | 'client'>,
+  details?: Record<string, unknown>,
+) => void

@@ -1,0 +1,55 @@
+import type { ClientMetadata } from 'oidc-provider'
+import { bindingMethodOf } from '../provider/binding-policy.ts'
+import {
+  type MetadataValidator,
+  type RequestedMetadata,
+  registerClient,
+} from '../provider/client-registration.ts'
+import type { ClientTable, StoredClient } from '../storage/client-table.ts'
+import type { Administered } from './administration.ts'
+import { AdministrationError } from './administration-error.ts'
+
+/** The applications that may ask for tokens. */
+export function administerClients(
+  table: ClientTable,
+  validator: MetadataValidator,
+  administered: Administered,
+) {
+  return {
+    /** A secret that was made is in the answer, and known only from it. */
+    async add(requested: RequestedMetadata): Promise<ClientMetadata> {
+      const metadata = await registerClient(requested, { table, validator })
+      const binding = bindingMethodOf(metadata)
+      administered('client.added', { client: metadata.client_id }, { binding })
+      return metadata
+    },
+
+    async list(): Promise<StoredClient[]> {
+      const list = await table.list()
+      return list.map(({ metadata, createdAt }) => ({
+        metadata: withoutSecret(metadata),
+        createdAt,
+      }))
+    },
+
+    async show(clientId: string): Promise<ClientMetadata> {
+      const metadata = await table.find(clientId)
+      if (!metadata) throw noSuchClient(clientId)
+      return withoutSecret(metadata)
+    },
+
+    async remove(clientId: string): Promise<void> {
+      if (!(await table.remove(clientId))) throw noSuchClient(clientId)
+      administered('client.removed', { client: clientId })
+    },
+  }
+}
+
+/** A secret is stored as a digest, which is of no use to anybody who reads it. */
+function withoutSecret({ client_secret: _, ...shown }: ClientMetadata): ClientMetadata {
+  return shown
+}
+
+function noSuchClient(clientId: string): AdministrationError {
+  return new AdministrationError('not_found', `There is no client ${clientId}.`)
+}

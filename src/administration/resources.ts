@@ -1,0 +1,58 @@
+import type { ResourceServerTable, StoredResourceServer } from '../storage/resource-server-table.ts'
+import type { Administered } from './administration.ts'
+import { AdministrationError } from './administration-error.ts'
+
+/** The APIs that access tokens are made for (RFC 8707). */
+export function administerResources(table: ResourceServerTable, administered: Administered) {
+  return {
+    list: () => table.list(),
+
+    async add({ identifier, name, scopes: given }: StoredResourceServer) {
+      checkResource({ identifier, scopes: given })
+      const scopes = [...new Set(given)]
+      const resource: StoredResourceServer = { identifier, name, scopes }
+      if (!(await table.insert(resource))) {
+        throw new AdministrationError('already_exists', `${identifier} is registered already.`)
+      }
+      administered('resource.added', {}, { identifier, scopes })
+      return resource
+    },
+
+    async remove(identifier: string): Promise<void> {
+      if (!(await table.remove(identifier))) {
+        throw new AdministrationError('not_found', `There is no API ${identifier}.`)
+      }
+      administered('resource.removed', {}, { identifier })
+    },
+  }
+}
+
+/** @throws AdministrationError `invalid_request` */
+export function checkResource({
+  identifier,
+  scopes,
+}: Pick<StoredResourceServer, 'identifier' | 'scopes'>): void {
+  checkIdentifier(identifier)
+  checkScopes(scopes)
+}
+
+/** RFC 8707 section 2: an absolute URI without a fragment. */
+function checkIdentifier(identifier: string): void {
+  if (!URL.canParse(identifier) || identifier.includes('#')) {
+    throw new AdministrationError(
+      'invalid_request',
+      `${identifier} is not an absolute URI without a fragment (RFC 8707).`,
+    )
+  }
+}
+
+/** RFC 6749 section 3.3. */
+function checkScopes(scopes: readonly string[]): void {
+  const wrong = scopes.find((scope) => !/^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope))
+  if (wrong !== undefined) {
+    throw new AdministrationError(
+      'invalid_request',
+      `"${wrong}" is not a scope (RFC 6749 section 3.3).`,
+    )
+  }
+}

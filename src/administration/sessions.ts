@@ -1,0 +1,28 @@
+import type { IssuedTable, StoredSession } from '../storage/issued-table.ts'
+import type { Administered } from './administration.ts'
+import { AdministrationError } from './administration-error.ts'
+
+/** Where people are signed in. */
+export function administerSessions(
+  table: IssuedTable,
+  idOf: (email: string) => Promise<string>,
+  administered: Administered,
+) {
+  return {
+    async list({ email }: { email?: string | undefined }): Promise<StoredSession[]> {
+      return table.listSessions({ account: email === undefined ? undefined : await idOf(email) })
+    },
+
+    /** Ends a session, and with it the refresh tokens that were not granted offline access. */
+    async end(id: string): Promise<void> {
+      const ended = isDigest(id) ? await table.endSession(id) : undefined
+      if (!ended) throw new AdministrationError('not_found', `There is no session ${id}.`)
+      administered('session.ended', ended, { session: id })
+    },
+  }
+}
+
+/** The form of an id in lists: SHA-256 in hexadecimal. */
+export function isDigest(id: string): boolean {
+  return /^[\da-f]{64}$/.test(id)
+}

@@ -1,0 +1,70 @@
+import { once } from 'node:events'
+import { setTimeout } from 'node:timers/promises'
+import type { Command } from 'commander'
+import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
+import { command, UsageError, withStorage } from './command.ts'
+
+interface AuditOptions {
+  since?: string
+  event?: string
+  account?: string
+  client?: string
+  follow?: true
+  json?: true
+}
+
+/** Rows read by one statement. */
+const batch = 500
+/** Milliseconds between two looks for new rows. */
+const pause = 1000
+
+/** `holdfast audit`: what happened, oldest first. */
+export function auditCommand(): Command {
+  return command(
+    'audit',
+    'What happened, oldest first: logins, consents, grants, refusals, changes.',
+    'audit --since 2026-01-31 --event login.failed',
+    'audit --json --follow',
+  )
+    .option('--since <time>', 'from a time on, such as 2026-01-31 or 2026-01-31T12:00:00Z')
+    .option('--event <event>', 'one kind of event, such as login.failed')
+    .option('--account <id>', 'of one account')
+    .option('--client <client_id>', 'of one application')
+    .option('--follow', 'go on with what happens, until Ctrl-C')
+    .option('--json', 'print one JSON object a line')
+    .action((options: AuditOptions) =>
+      withStorage(async ({ audit }) => {
+        const print = options.json ? JSON.stringify : asLine
+        for await (const row of rows(audit, options)) console.log(print(row))
+      }),
+    )
+}
+
+async function* rows(table: AuditTable, options: AuditOptions): AsyncGenerator<StoredAuditRow> {
+  const { event, account, client, follow } = options
+  const since = options.since === undefined ? undefined : asTime(options.since)
+  const stopped = new AbortController()
+  if (follow) void once(process, 'SIGINT').then(() => stopped.abort())
+  for (let after = 0; !stopped.signal.aborted; ) {
+    const found = await table.list({ after, since, event, account, client, limit: batch })
+    yield* found
+    after = found.at(-1)?.id ?? after
+    if (found.length === batch) continue
+    if (!follow) return
+    await setTimeout(pause, undefined, { signal: stopped.signal }).catch(() => {})
+  }
+}
+
+function asTime(text: string): Date {
+  const time = new Date(text)
+  if (Number.isNaN(time.getTime())) throw new UsageError(`"${text}" is no time.`)
+  return time
+}
+
+function asLine({ at, event, actor, account, client, address, details }: StoredAuditRow): string {
+  const named = { actor, account, client, address }
+  const facts = Object.entries(named).flatMap(([name, value]) =>
+    value === null ? [] : [`${name}=${value}`],
+  )
+  return [at.toISOString(), event.padEnd(20), ...facts, JSON.stringify(details)].join('  ')
+}

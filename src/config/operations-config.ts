@@ -1,0 +1,54 @@
+import { z } from 'zod'
+
+/** What serves operators. */
+export interface OperationsConfig {
+  /** Where metrics are served: an address of their own, which the Internet does not reach. */
+  readonly metrics: { readonly host: string; readonly port: number } | undefined
+  readonly adminApi: boolean
+  /** Traces, by the standard variables of OpenTelemetry. */
+  readonly tracing: boolean
+  /** Attempts to sign in to one account from one network in 15 minutes. */
+  readonly loginLimit: number
+  /** Refused requests of one network to the token endpoint and its like in a minute. */
+  readonly refusalLimit: number
+}
+
+const limit = (standard: number) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,5}$/, 'must be a number from 1 to 999999')
+    .transform(Number)
+    .default(standard)
+
+export const operationsVariables = {
+  HOLDFAST_METRICS: z
+    .string()
+    .refine(
+      (text) => parseAddress(text) !== undefined,
+      'must be an address and port such as 127.0.0.1:9464',
+    )
+    .optional(),
+  HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_LOGIN_LIMIT: limit(10),
+  HOLDFAST_REFUSAL_LIMIT: limit(120),
+}
+
+type Values = z.output<z.ZodObject<typeof operationsVariables>>
+
+export function operationsConfig(values: Values, tracing: boolean): OperationsConfig {
+  return {
+    metrics:
+      values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
+    adminApi: values.HOLDFAST_ADMIN_API === 'on',
+    tracing,
+    loginLimit: values.HOLDFAST_LOGIN_LIMIT,
+    refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
+  }
+}
+
+function parseAddress(text: string): { host: string; port: number } | undefined {
+  const url = URL.parse(`tcp://${text}`)
+  const port = Number(url?.port)
+  if (!url || port < 1 || url.host !== text) return undefined
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port }
+}

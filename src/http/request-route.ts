@@ -1,0 +1,17 @@
+import type { Context } from 'koa'
+import type { KoaContextWithOIDC } from 'oidc-provider'
+
+const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+
+/** The method of a request, out of a closed set. */
+export function methodOf({ method }: Context): string {
+  return methods.has(method) ? method : 'other'
+}
+
+/** The name of what answered a request, out of a closed set: never its path. */
+export function routeOf(
+  ctx: Context & Partial<KoaContextWithOIDC> & { _matchedRoute?: unknown },
+): string {
+  const matched = ctx._matchedRoute
+  return ctx.oidc?.route ?? (typeof matched === 'string' ? matched : 'other')
+}

@@ -1,0 +1,19 @@
+/** Counts to `points` in `duration` seconds, for each key and over all nodes. */
+export interface Limiter {
+  /** Takes a point. When there was none left: the seconds until there are new ones. */
+  take(key: string): Promise<number | undefined>
+  /** Gives one point back. */
+  giveBack(key: string): Promise<void>
+  /** Whether a point was taken in this duration. */
+  has(key: string): Promise<boolean>
+  forget(key: string): Promise<void>
+}
+
+export interface LimiterOptions {
+  readonly name: string
+  readonly points: number
+  /** Seconds. */
+  readonly duration: number
+}
+
+export type MakeLimiter = (options: LimiterOptions) => Limiter

@@ -1,0 +1,119 @@
+import type Koa from 'koa'
+import type Provider from 'oidc-provider'
+import type { errors, KoaContextWithOIDC } from 'oidc-provider'
+import { clientBinding } from '../provider/binding-policy.ts'
+import type { KeyChange } from '../provider/key-renewal.ts'
+import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
+import { clockSkewOf } from './clock-skew.ts'
+import type { BindingLabel, Events } from './events.ts'
+import { refusalReason } from './refusal-reason.ts'
+import { requestFacts } from './request-facts.ts'
+
+type ProtocolError = errors.OIDCProviderError
+
+const refusingEndpoints = [
+  'authorization',
+  'end_session',
+  'grant',
+  'introspection',
+  'pushed_authorization_request',
+  'registration_create',
+  'registration_delete',
+  'registration_read',
+  'registration_update',
+  'revocation',
+  'userinfo',
+] as const
+
+/** Tells the operator of what the engine does. */
+export function observeEngine(
+  engine: Provider,
+  events: Events,
+  { now = Date.now }: { now?: () => number } = {},
+): void {
+  const skew = (ctx: KoaContextWithOIDC) => {
+    const seconds = clockSkewOf(ctx.get('DPoP'), now())
+    if (seconds !== undefined) events.clockSkewSeen(seconds)
+  }
+
+  // Koa's own type: that of the engine knows some of these events only.
+  const app: Koa = engine
+  for (const endpoint of refusingEndpoints) {
+    app.on(`${endpoint}.error`, (ctx: KoaContextWithOIDC, error: ProtocolError | Error) => {
+      if (error instanceof DatabaseUnavailableError) {
+        events.databaseUnavailable(requestFacts(ctx), error)
+        return
+      }
+      const refusal = error as ProtocolError
+      const detail = detailOf(refusal)
+      const reason = refusalReason(refusal.error, detail)
+      // The engine says so of proofs whose signature was right, and of no others.
+      if (reason === 'dpop_not_recent') skew(ctx)
+      const binding = bindingOf(ctx)
+      events.refused(requestFacts(ctx), { endpoint, error: refusal.error, reason, binding, detail })
+    })
+  }
+
+  engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
+    skew(ctx)
+    events.tokensIssued(requestFacts(ctx), {
+      // One that the engine has a handler for: it has issued tokens by it.
+      grantType: String(ctx.oidc.params?.grant_type),
+      binding: bindingOf(ctx),
+    })
+  })
+  engine.on('pushed_authorization_request.success', skew)
+  engine.on('grant.revoked', (ctx: KoaContextWithOIDC, grant: string) => {
+    events.familyEnded(requestFacts(ctx), { grant })
+  })
+  engine.on('end_session.success', (ctx: KoaContextWithOIDC) => {
+    events.signedOut(requestFacts(ctx))
+  })
+  for (const [event, change] of [
+    ['registration_create.success', 'client.added'],
+    ['registration_update.success', 'client.changed'],
+    ['registration_delete.success', 'client.removed'],
+  ] as const) {
+    app.on(event, (ctx: KoaContextWithOIDC, { clientId }: { clientId: string }) => {
+      events.administered(
+        { ...requestFacts(ctx), client: clientId, actor: 'dynamic registration' },
+        change,
+      )
+    })
+  }
+  engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
+    events.failed(requestFacts(ctx), error)
+  })
+  app.on('edge.refused', (ctx: KoaContextWithOIDC, reason: string) => {
+    events.edgeRefused(requestFacts(ctx), reason)
+  })
+  app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
+    events.clientCertificateUntrusted(requestFacts(ctx), reason)
+  })
+  app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    events.successorNamed(requestFacts(ctx), keys)
+  })
+  app.on('refresh_token.rebound', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
+    events.rebound(requestFacts(ctx), keys)
+  })
+  app.on('error', (error: NodeJS.ErrnoException, ctx?: Koa.Context) => {
+    const facts = ctx ? requestFacts(ctx) : {}
+    if (isHangUp(error)) events.hungUp(error.code)
+    else if (error instanceof DatabaseUnavailableError) events.databaseUnavailable(facts, error)
+    else events.failed(facts, error)
+  })
+}
+
+/** What a connection ends with when its client goes away in the middle of a request. */
+function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
+  return /^(ECONNRESET|ECONNABORTED|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test(code)
+}
+
+function detailOf({ error_detail, error_description, message }: ProtocolError): string {
+  return error_detail ?? error_description ?? message
+}
+
+function bindingOf(ctx: KoaContextWithOIDC): BindingLabel {
+  if (!ctx.oidc?.client) return 'unknown'
+  return clientBinding(ctx)?.method ?? 'bearer'
+}

@@ -1,0 +1,95 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { PoolUse } from '../storage/database.ts'
+
+export type Metrics = ReturnType<typeof createMetrics>
+
+/**
+ * Everything that is counted, under names and units of Prometheus. The values of every label are of
+ * a closed set: no client, account, address or path is among them, whatever requests may carry.
+ */
+export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
+  const registry = new Registry()
+  // Memory, processor, garbage collection and the delay of the event loop.
+  collectDefaultMetrics({ register: registry })
+  const registers = [registry]
+
+  new Gauge({
+    name: 'holdfast_database_pool_connections',
+    help: 'Connections of the database pool, and statements that wait for one',
+    labelNames: ['state'] as const,
+    registers,
+    collect() {
+      const { open, idle, waiting } = poolUse()
+      this.set({ state: 'used' }, open - idle)
+      this.set({ state: 'idle' }, idle)
+      this.set({ state: 'waiting' }, waiting)
+    },
+  })
+
+  return {
+    registry,
+    requests: new Histogram({
+      name: 'holdfast_http_request_duration_seconds',
+      help: 'Time from a request to the end of its answer',
+      labelNames: ['method', 'route', 'status'] as const,
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers,
+    }),
+    grants: new Counter({
+      name: 'holdfast_grants_total',
+      help: 'Successful token requests',
+      labelNames: ['grant_type', 'binding'] as const,
+      registers,
+    }),
+    refusals: new Counter({
+      name: 'holdfast_refusals_total',
+      help: 'Refused requests, by OAuth error, finer reason and the binding method of the client',
+      labelNames: ['endpoint', 'error', 'reason', 'binding'] as const,
+      registers,
+    }),
+    replays: new Counter({
+      name: 'holdfast_replays_total',
+      help: 'One-time values that came a second time',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    htuMismatches: new Counter({
+      name: 'holdfast_dpop_htu_mismatches_total',
+      help: 'DPoP proofs for another URL: an attack, or HOLDFAST_ISSUER is not what clients use',
+      registers,
+    }),
+    clockSkew: new Histogram({
+      name: 'holdfast_dpop_clock_skew_seconds',
+      help: 'How far ahead of this server the clock of a DPoP proof was',
+      buckets: [-300, -60, -30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30, 60, 300],
+      registers,
+    }),
+    logins: new Counter({
+      name: 'holdfast_logins_total',
+      help: 'Attempts to sign in',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: 'holdfast_rate_limited_total',
+      help: 'Requests that a rate limit refused',
+      labelNames: ['limit'] as const,
+      registers,
+    }),
+    unavailable: new Counter({
+      name: 'holdfast_unavailable_total',
+      help: 'Requests that were answered 503 because the database was away',
+      registers,
+    }),
+    serverErrors: new Counter({
+      name: 'holdfast_server_errors_total',
+      help: 'Requests that failed by a defect',
+      registers,
+    }),
+    auditDropped: new Counter({
+      name: 'holdfast_audit_dropped_total',
+      help: 'Audit events that were not written: the database was away for too long',
+      registers,
+    }),
+  }
+}

@@ -1,0 +1,36 @@
+import type { Storage } from '../storage/open-storage.ts'
+import { createAuditTrail } from './audit-trail.ts'
+import { createEvents, type Events } from './events.ts'
+import type { Log } from './log.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
+
+export interface Observability extends AsyncDisposable {
+  readonly log: Log
+  readonly events: Events
+  readonly metrics: Metrics
+  /** Writes the audit events that were recorded; disposing does so as well. */
+  flush(): Promise<void>
+}
+
+/** Log, metrics and audit trail on an open storage. */
+export function createObservability({
+  log,
+  storage,
+}: {
+  log: Log
+  storage: Pick<Storage, 'audit' | 'poolUse'>
+}): Observability {
+  const metrics = createMetrics(storage)
+  const audit = createAuditTrail({
+    append: (rows) => storage.audit.append(rows),
+    onDropped: (count) => metrics.auditDropped.inc(count),
+    onError: (error) => log.error({ event: 'audit.failed', err: error }, 'audit not written'),
+  })
+  return {
+    log,
+    events: createEvents({ log, metrics, audit }),
+    metrics,
+    flush: () => audit.flush(),
+    [Symbol.asyncDispose]: () => audit[Symbol.asyncDispose](),
+  }
+}

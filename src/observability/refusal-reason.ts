@@ -1,0 +1,31 @@
+/** Why a request was refused, finer than its OAuth error: a label of metrics, so the set is closed. */
+export type RefusalReason = (typeof reasons)[number][0] | 'client_authentication' | 'other'
+
+/** By the words of the engine and of this server. */
+const reasons = [
+  ['dpop_missing', /a DPoP proof is required|`DPoP` header not provided/],
+  ['dpop_replayed', /DPoP proof JWT Replay detected/],
+  ['dpop_htu_mismatch', /DPoP proof htu mismatch/],
+  ['dpop_htm_mismatch', /DPoP proof htm mismatch/],
+  ['dpop_ath_mismatch', /DPoP proof ath mismatch/],
+  ['dpop_not_recent', /DPoP proof iat is not recent enough/],
+  ['dpop_nonce', /nonce (?:is required )?in (?:the )?DPoP proof/],
+  ['dpop_invalid', /invalid DPoP key binding|DPoP proof must|DPoP proof nonce/],
+  ['key_mismatch', /failed (?:jkt|x5t#S256|tbh) verification|thumbprint does not match dpop_jkt/],
+  ['code_replayed', /(?:authorization code|AuthorizationCode).* already (?:consumed|used)/],
+  ['refresh_token_replayed', /(?:refresh token|RefreshToken).* already (?:consumed|used)/],
+  ['request_replayed', /request_uri is invalid, expired, or was already used/],
+  ['assertion_replayed', /client assertion tokens must only be used once/],
+  ['token_unknown', /(?:code|token) not found/],
+  ['pkce_mismatch', /code_verifier/],
+] as const satisfies readonly (readonly [string, RegExp])[]
+
+/** For errors that say enough by themselves. */
+const fallbacks: Readonly<Record<string, RefusalReason>> = {
+  invalid_client: 'client_authentication',
+  invalid_dpop_proof: 'dpop_invalid',
+}
+
+export function refusalReason(error: string, detail: string): RefusalReason {
+  return reasons.find(([, words]) => words.test(detail))?.[0] ?? fallbacks[error] ?? 'other'
+}

@@ -1,0 +1,73 @@
+import { hash } from 'node:crypto'
+import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
+import type { Limiter, LimiterOptions } from '../limits/limiter.ts'
+import type { Database } from './database.ts'
+
+export type RateLimitTable = ReturnType<typeof createRateLimitTable>
+
+/** The table `rate_limits`: counted by rate-limiter-flexible, cleaned up here. */
+export function createRateLimitTable(database: Database) {
+  return {
+    makeLimiter: (options: LimiterOptions): Limiter => createLimiter(database, options),
+
+    /** Removes up to `limit` counters that have ended. */
+    async removeExpired(limit: number): Promise<number> {
+      const { rowCount } = await database.query({
+        name: 'rate-limit-remove-expired',
+        text: `delete from rate_limits where key = any(array(
+                 select key from rate_limits
+                  where expire < extract(epoch from now()) * 1000 limit $1
+                    for update skip locked))`,
+        values: [limit],
+      })
+      return rowCount
+    },
+  }
+}
+
+/**
+ * A counter in the table `rate_limits`. Keys are hashed: the table names nobody. The duration
+ * begins with the first point and is not lengthened by later ones, so that nobody is kept out by
+ * somebody else who goes on trying. A key that has no points left is refused by the memory of this
+ * process from then on: a flood does not reach the database.
+ */
+function createLimiter(
+  database: Pick<Database, 'query'>,
+  { name, points, duration }: LimiterOptions,
+): Limiter {
+  const counter = new RateLimiterPostgres({
+    storeClient: database,
+    storeType: 'client',
+    tableName: 'rate_limits',
+    tableCreated: true,
+    clearExpiredByTimeout: false,
+    keyPrefix: name,
+    points,
+    duration,
+    inMemoryBlockOnConsumed: points + 1,
+  })
+  return {
+    async take(key) {
+      try {
+        await counter.consume(digest(key))
+        return undefined
+      } catch (refused) {
+        if (!(refused instanceof RateLimiterRes)) throw refused
+        return Math.max(1, Math.ceil(refused.msBeforeNext / 1000))
+      }
+    },
+    async giveBack(key) {
+      await counter.reward(digest(key))
+    },
+    async has(key) {
+      return (await counter.get(digest(key))) !== null
+    },
+    async forget(key) {
+      await counter.delete(digest(key))
+    },
+  }
+}
+
+function digest(key: string): string {
+  return hash('sha256', key, 'base64url')
+}

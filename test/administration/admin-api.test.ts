@@ -1,0 +1,267 @@
+import { readFile } from 'node:fs/promises'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { createAdminRouter } from '../../src/administration/admin-router.ts'
+import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { koaVerify } from '../../src/verify/koa.ts'
+import { createVerifier } from '../../src/verify/verifier.ts'
+import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { api, email, useTestServer } from '../support/server.ts'
+
+const server = useTestServer(test, { HOLDFAST_ADMIN_API: 'on' })
+
+interface Administrator {
+  readonly client: ClientMetadata
+  readonly key: KeyPair
+  readonly token: string
+}
+
+const service = {
+  grant_types: ['client_credentials'],
+  response_types: [],
+  redirect_uris: [],
+  token_endpoint_auth_method: 'client_secret_basic',
+} as const
+
+function askForToken(client: ClientMetadata, key: KeyPair, scope: string, resource = '') {
+  return post(
+    server,
+    '/token',
+    {
+      grant_type: 'client_credentials',
+      resource: resource || `${server.issuer}/admin`,
+      scope,
+    },
+    { key, headers: basic(client) },
+  )
+}
+
+async function administrator(level: string, scope = 'admin:read admin:write') {
+  const client = await server.addClient({ ...service, administration: level } as never)
+  const key = await newKey()
+  const { body } = await askForToken(client, key, scope)
+  return { client, key, token: body.access_token } satisfies Administrator
+}
+
+async function call(
+  { key, token }: Pick<Administrator, 'key' | 'token'>,
+  method: string,
+  path: string,
+  body?: unknown,
+) {
+  const url = `${server.issuer}/admin${path}`
+  const proof = await makeProof(key, {
+    method,
+    url: url.split('?')[0] ?? url,
+    accessToken: token,
+  })
+  const response = await fetch(url, {
+    method,
+    headers: {
+      authorization: `DPoP ${token}`,
+      dpop: proof,
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  const text = await response.text()
+  return {
+    status: response.status,
+    headers: response.headers,
+    // biome-ignore lint/suspicious/noExplicitAny: JSON of any shape, which the tests take apart
+    body: (text && JSON.parse(text)) as any,
+  }
+}
+
+test('nobody gets in without a token, or with one that is not bound', async (t) => {
+  const bare = await fetch(`${server.issuer}/admin/clients`)
+  t.is(bare.status, 401)
+  t.regex(bare.headers.get('www-authenticate') ?? '', /^DPoP/)
+  const { token } = await administrator('read')
+  const asBearer = await fetch(`${server.issuer}/admin/clients`, {
+    headers: { authorization: `Bearer ${token}` },
+  })
+  t.is(asBearer.status, 401)
+})
+
+test('a stolen token is refused without its key', async (t) => {
+  const { token } = await administrator('read')
+  t.is((await call({ token, key: await newKey() }, 'GET', '/clients')).status, 401)
+})
+
+test('a proof is good once', async (t) => {
+  const { token, key } = await administrator('read')
+  const url = `${server.issuer}/admin/clients`
+  const dpop = await makeProof(key, { method: 'GET', url, accessToken: token })
+  const headers = { authorization: `DPoP ${token}`, dpop }
+  t.is((await fetch(url, { headers })).status, 200)
+  t.is((await fetch(url, { headers })).status, 401)
+})
+
+test('a token for another API is refused', async (t) => {
+  const client = await server.addClient({ ...service, administration: 'write' } as never)
+  const key = await newKey()
+  const { body } = await askForToken(client, key, 'read', api)
+  t.is((await call({ key, token: body.access_token }, 'GET', '/clients')).status, 401)
+})
+
+test('a client that does not administer gets no token for it', async (t) => {
+  const client = await server.addClient(service)
+  const { status, body } = await askForToken(client, await newKey(), 'admin:read')
+  t.is(status, 400)
+  t.is(body.error, 'invalid_target')
+})
+
+test('a client that reads cannot write', async (t) => {
+  const reader = await administrator('read')
+  t.is((await call(reader, 'GET', '/accounts')).status, 200)
+  const { status, body, headers } = await call(reader, 'POST', '/accounts', {
+    email: 'x@y.example',
+  })
+  t.is(status, 403)
+  t.is(body.error, 'insufficient_scope')
+  t.regex(headers.get('www-authenticate') ?? '', /scope="admin:write"/)
+})
+
+for (const [title, metadata] of [
+  [
+    'people sign in to',
+    {
+      grant_types: ['authorization_code'],
+      response_types: ['code'],
+      redirect_uris: ['https://a.example/'],
+    },
+  ],
+  ['do not authenticate', { token_endpoint_auth_method: 'none' }],
+  ['have bearer tokens', { binding_method: 'bearer' }],
+  ['name another level', { administration: 'root' }],
+] as const) {
+  test(`clients that ${title} cannot administer`, async (t) => {
+    const error = await t.throwsAsync(
+      server.addClient({
+        ...service,
+        administration: 'write',
+        application_type: 'web',
+        ...metadata,
+      } as never),
+    )
+    t.regex(error?.message ?? '', /administration/)
+  })
+}
+
+test('clients are added, shown without their secret, and removed', async (t) => {
+  const admin = await administrator('write')
+  const added = await call(admin, 'POST', '/clients', { ...service, client_id: 'by-api' })
+  t.is(added.status, 201)
+  t.truthy(added.body.client_secret)
+  const shown = await call(admin, 'GET', '/clients/by-api')
+  t.is(shown.body.binding_method, 'dpop')
+  t.false('client_secret' in shown.body)
+  t.is((await call(admin, 'POST', '/clients', { ...service, client_id: 'by-api' })).status, 409)
+  t.is((await call(admin, 'DELETE', '/clients/by-api')).status, 204)
+  t.is((await call(admin, 'GET', '/clients/by-api')).status, 404)
+})
+
+test('accounts are added, disabled and enabled, and get passwords', async (t) => {
+  const admin = await administrator('write')
+  const added = await call(admin, 'POST', '/accounts', { email: 'bob@example.com' })
+  t.is(added.status, 201)
+  t.regex(added.body.password, /^[\da-z-]{23}$/)
+  t.is((await call(admin, 'POST', '/accounts/bob@example.com/disable')).status, 204)
+  const list = (await call(admin, 'GET', '/accounts')).body
+  t.true(list.find((account: { email: string }) => account.email === 'bob@example.com').disabled)
+  t.is((await call(admin, 'POST', '/accounts/bob@example.com/enable')).status, 204)
+  t.truthy((await call(admin, 'PUT', '/accounts/bob@example.com/password', {})).body.password)
+  t.is((await call(admin, 'POST', '/accounts/nobody@example.com/disable')).status, 404)
+})
+
+test('a session is listed and ended, and its refresh token with it', async (t) => {
+  const admin = await administrator('write')
+  const client = await server.addClient()
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body: tokens } = await post(server, '/token', exchange, { key })
+  const list = (await call(admin, 'GET', `/sessions?account=${email}`)).body
+  const session = list.find(({ clients }: { clients: string[] }) =>
+    clients.includes(client.client_id),
+  )
+  t.is((await call(admin, 'DELETE', `/sessions/${session.id}`)).status, 204)
+  const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
+  t.is(refreshed.body.error, 'invalid_grant')
+  t.is((await call(admin, 'DELETE', `/sessions/${session.id}`)).status, 404)
+})
+
+test('a grant is listed and revoked, and its refresh token with it', async (t) => {
+  const admin = await administrator('write')
+  const client = await server.addClient()
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body: tokens } = await post(server, '/token', exchange, { key })
+  const [grant, ...others] = (await call(admin, 'GET', `/grants?client=${client.client_id}`)).body
+  t.deepEqual(others, [])
+  t.deepEqual(grant.scopes, ['openid'])
+  t.is((await call(admin, 'DELETE', `/grants/${grant.id}`)).status, 204)
+  const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
+  t.is(refreshed.body.error, 'invalid_grant')
+})
+
+test('APIs are added and removed', async (t) => {
+  const admin = await administrator('write')
+  const identifier = 'https://orders.example'
+  const added = await call(admin, 'POST', '/resources', { identifier, scopes: ['read'] })
+  t.deepEqual(added.body, { identifier, name: null, scopes: ['read'] })
+  const path = `/resources/${encodeURIComponent(identifier)}`
+  t.is((await call(admin, 'DELETE', path)).status, 204)
+  t.is((await call(admin, 'DELETE', path)).status, 404)
+})
+
+test('a change is in the audit trail when it is answered, with who made it', async (t) => {
+  const admin = await administrator('write')
+  await call(admin, 'POST', '/clients', { ...service, client_id: 'audited' })
+  const [row] = (await call(admin, 'GET', '/audit?client=audited')).body
+  t.is(row.event, 'client.added')
+  t.is(row.actor, `client ${admin.client.client_id}`)
+  t.deepEqual(row.details, { binding: 'dpop' })
+})
+
+for (const [title, method, path, body] of [
+  ['an unknown member', 'POST', '/accounts', { email: 'a@b.example', admin: true }],
+  ['another type', 'POST', '/accounts', { email: 7 }],
+  ['metadata that contradicts itself', 'POST', '/clients', { binding_method: 'none' }],
+  ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
+  ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
+] as const) {
+  test(`refuses ${title}`, async (t) => {
+    const { status, body: answer } = await call(await administrator('write'), method, path, body)
+    t.is(status, 400)
+    t.is(typeof answer.error_description, 'string')
+  })
+}
+
+test('the OpenAPI document is valid, and has every route and no other', async (t) => {
+  const file = new URL('../../src/administration/openapi.json', import.meta.url)
+  const document = JSON.parse(await readFile(file, 'utf8'))
+  const { valid, errors } = await new Validator().validate(document)
+  t.true(valid, JSON.stringify(errors))
+  const described = Object.entries<object>(document.paths).flatMap(([path, operations]) =>
+    Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
+  )
+  const verifier = createVerifier({ issuer: 'https://id.example', audience: 'https://id.example' })
+  const router = createAdminRouter({
+    guard: koaVerify(verifier),
+    administrationFor: () => t.fail() as never,
+    flushAudit: async () => {},
+  })
+  const routes = router.stack.flatMap(({ methods, path }) =>
+    methods
+      .filter((method) => method !== 'HEAD')
+      .map(
+        (method) =>
+          `${method} ${String(path)
+            .replace(/^\/admin/, '')
+            .replace(/:(\w+)/g, '{$1}')}`,
+      ),
+  )
+  t.deepEqual(described.sort(), routes.sort())
+})

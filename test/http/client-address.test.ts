@@ -1,0 +1,33 @@
+import test from 'ava'
+import { clientAddress } from '../../src/http/client-address.ts'
+import { trustedPeers } from '../../src/http/trusted-peers.ts'
+
+const isTrusted = trustedPeers(['10.0.0.0/8', '::1'])
+
+const from = (remoteAddress: string, forwarded?: string) =>
+  clientAddress(
+    { socket: { remoteAddress }, headers: forwarded ? { 'x-forwarded-for': forwarded } : {} },
+    isTrusted,
+  )
+
+test('is the peer, whatever it says of itself', (t) => {
+  t.is(from('192.0.2.7', '198.51.100.1'), '192.0.2.7')
+})
+
+test('is what a trusted proxy says', (t) => {
+  t.is(from('10.0.0.1', '198.51.100.1'), '198.51.100.1')
+})
+
+test('is the last one that is no proxy: those before it were written by the client', (t) => {
+  t.is(from('10.0.0.1', '203.0.113.1, 198.51.100.1, 10.0.0.2'), '198.51.100.1')
+})
+
+test('is the proxy when it names nobody, or nothing that is an address', (t) => {
+  t.is(from('10.0.0.1'), '10.0.0.1')
+  t.is(from('10.0.0.1', 'unknown'), '10.0.0.1')
+  t.is(from('10.0.0.1', '10.0.0.2'), '10.0.0.1')
+})
+
+test('an IPv4 address is spelt one way', (t) => {
+  t.is(from('::ffff:192.0.2.7'), '192.0.2.7')
+})

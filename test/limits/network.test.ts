@@ -1,0 +1,14 @@
+import test from 'ava'
+import { networkOf } from '../../src/limits/network.ts'
+
+for (const [address, network] of [
+  ['192.0.2.7', '192.0.2.7'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+  ['2001:db8:1:2::6', '2001:db8:1:2::/64'],
+  ['2001:0db8:0001:0002:ffff:ffff:ffff:ffff', '2001:db8:1:2::/64'],
+  ['2001:db8::1', '2001:db8:0:0::/64'],
+  ['::1', '0:0:0:0::/64'],
+  ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+] as const) {
+  test(`${address} is of ${network}`, (t) => t.is(networkOf(address), network))
+}

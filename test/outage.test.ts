@@ -1,0 +1,117 @@
+import { connect } from 'node:net'
+import anyTest, { type TestFn } from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { openTestDatabase } from './support/database.ts'
+import { type DatabaseProxy, openDatabaseProxy } from './support/database-proxy.ts'
+import { basic, newKey, post } from './support/flow.ts'
+import { startTestServer, type TestServer } from './support/server.ts'
+
+const test = anyTest as TestFn<{
+  opened: AsyncDisposableStack
+  proxy: DatabaseProxy
+  server: TestServer
+  client: ClientMetadata
+}>
+
+test.beforeEach(async (t) => {
+  const opened = new AsyncDisposableStack()
+  const database = opened.use(await openTestDatabase())
+  const proxy = opened.use(await openDatabaseProxy(database.url))
+  const server = opened.use(await startTestServer({ DATABASE_URL: proxy.url }))
+  const client = await server.addClient({
+    grant_types: ['client_credentials'],
+    response_types: [],
+    redirect_uris: [],
+    token_endpoint_auth_method: 'client_secret_basic',
+  })
+  t.context = { opened, proxy, server, client }
+})
+test.afterEach.always((t) => t.context.opened.disposeAsync())
+
+async function askForToken({ server, client }: { server: TestServer; client: ClientMetadata }) {
+  return post(
+    server,
+    '/token',
+    { grant_type: 'client_credentials' },
+    { key: await newKey(), headers: basic(client) },
+  )
+}
+
+test('a token request without a database is answered 503 and when to come back', async (t) => {
+  await t.context.proxy.cut()
+  const { status, headers, body } = await askForToken(t.context)
+  t.is(status, 503)
+  t.is(body.error, 'temporarily_unavailable')
+  t.regex(headers.get('retry-after') ?? '', /^\d+$/)
+  t.notRegex(JSON.stringify(body), /ECONN|postgres|127\.0\.0\.1/)
+})
+
+test('a person without a database sees a page, and when to come back', async (t) => {
+  const { proxy, server } = t.context
+  await proxy.cut()
+  const answer = await fetch(`${server.issuer}/authorize?client_id=x`, {
+    headers: { accept: 'text/html' },
+  })
+  t.is(answer.status, 503)
+  t.truthy(answer.headers.get('retry-after'))
+  t.true((await answer.text()).includes('Please try again in a moment'))
+})
+
+test('without a database the server is live, not ready, and both by itself again', async (t) => {
+  const { proxy, server } = t.context
+  const statuses = async () => [
+    (await fetch(`${server.issuer}/livez`)).status,
+    (await fetch(`${server.issuer}/readyz`)).status,
+    (await askForToken(t.context)).status,
+  ]
+  t.deepEqual(await statuses(), [200, 200, 200])
+  await proxy.cut()
+  t.deepEqual(await statuses(), [200, 503, 503])
+  await proxy.restore()
+  t.deepEqual(await statuses(), [200, 200, 200])
+})
+
+test('a connection that breaks in the middle of a request is a 503 as well', async (t) => {
+  const { proxy } = t.context
+  t.is((await askForToken(t.context)).status, 200)
+  proxy.pause()
+  const asked = askForToken(t.context)
+  await proxy.cut()
+  t.is((await asked).status, 503)
+})
+
+test('closing finishes the requests that were begun, and takes no new ones', async (t) => {
+  const { proxy, server } = t.context
+  t.is((await askForToken(t.context)).status, 200)
+  proxy.pause()
+  const asked = Array.from({ length: 20 }, () => askForToken(t.context))
+  await untilAllWait(server, 20)
+  const closed = server.close()
+  await t.throwsAsync(reach(server.issuer), { code: 'ECONNREFUSED' })
+  proxy.resume()
+  t.deepEqual(
+    (await Promise.all(asked)).map(({ status }) => status),
+    Array(20).fill(200),
+  )
+  await closed
+})
+
+/** Requests are begun when each of them wants a connection to the database. */
+async function untilAllWait({ storage }: TestServer, requests: number): Promise<void> {
+  const waiting = () => {
+    const { open, idle, waiting } = storage.poolUse()
+    return open - idle + waiting
+  }
+  while (waiting() < requests) await new Promise(setImmediate)
+}
+
+function reach(origin: string): Promise<void> {
+  const { hostname, port } = new URL(origin)
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname, () => {
+      socket.destroy()
+      resolve()
+    })
+    socket.on('error', reject)
+  })
+}

@@ -1,0 +1,71 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+
+/** A way to the database that can be cut, and made to say nothing. */
+export interface DatabaseProxy extends AsyncDisposable {
+  readonly url: string
+  /** Breaks every connection and refuses new ones. */
+  cut(): Promise<void>
+  restore(): Promise<void>
+  /** Answers are held back until `resume`; new connections wait as well. */
+  pause(): void
+  resume(): void
+}
+
+export async function openDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
+  const target = new URL(databaseUrl)
+  const answers = new Set<Socket>()
+  const sockets = new Set<Socket>()
+  let paused = false
+  let server = await listen(0)
+  const { port } = server.address() as AddressInfo
+
+  async function listen(port: number): Promise<Server> {
+    const listener = createServer((client) => {
+      const database = connect(Number(target.port), target.hostname)
+      for (const socket of [client, database]) {
+        sockets.add(socket)
+        socket.on('error', () => {})
+        socket.on('close', () => {
+          sockets.delete(socket)
+          client.destroy()
+          database.destroy()
+        })
+      }
+      answers.add(database)
+      client.pipe(database)
+      database.on('data', (bytes) => client.write(bytes))
+      if (paused) database.pause()
+    })
+    listener.listen(port, '127.0.0.1')
+    await once(listener, 'listening')
+    return listener
+  }
+
+  async function cut() {
+    if (!server.listening) return
+    const closed = once(server, 'close')
+    server.close()
+    for (const socket of sockets) socket.destroy()
+    await closed
+  }
+
+  const url = new URL(databaseUrl)
+  url.host = `127.0.0.1:${port}`
+  return {
+    url: url.href,
+    cut,
+    async restore() {
+      server = await listen(port)
+    },
+    pause() {
+      paused = true
+      for (const socket of answers) socket.pause()
+    },
+    resume() {
+      paused = false
+      for (const socket of answers) socket.resume()
+    },
+    [Symbol.asyncDispose]: cut,
+  }
+}
