@@ -36,10 +36,12 @@ export async function openStorage({
   databaseUrl,
   dataFolder,
   onError,
+  open: openPool = openDatabase,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
   onError: (error: unknown) => void
+  open?: typeof openDatabase
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const connectionString =
@@ -47,7 +49,7 @@ export async function openStorage({
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
-  const database = opened.use(await openDatabase(connectionString, { onError }))
+  const database = opened.use(await openPool(connectionString, { onError }))
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
   opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))
