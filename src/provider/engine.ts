@@ -6,6 +6,7 @@ import Provider, {
   type UnknownObject,
 } from 'oidc-provider'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import { withReadAhead } from '../storage/read-ahead.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBindingMethod, invalidGrant, requireProof } from './binding-policy.ts'
@@ -51,7 +52,7 @@ export function createEngine({
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx)
         try {
-          await asUnitOfWork(artifacts, async () => handler(ctx))
+          await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
         } catch (error) {
           if (!(error instanceof AlreadyConsumedError)) throw error
           await endAfterLostRace(ctx, artifacts)

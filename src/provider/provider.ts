@@ -5,6 +5,7 @@ import type { Secrets } from '../config/secret.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
+import type { CredentialTable } from '../storage/credential-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -42,6 +43,7 @@ export interface ProviderOptions {
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
+    readonly credentials: CredentialTable
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable
   }
@@ -62,7 +64,7 @@ export function createProvider(options: ProviderOptions): Provider {
     artifacts: tables.artifacts,
     replays: tables.replays,
     configuration: {
-      adapter: createEngineAdapter(tables.artifacts, tables.clients),
+      adapter: createEngineAdapter(tables),
       jwks: { keys: options.jwks },
       findAccount: options.findAccount,
       claims: options.claims,

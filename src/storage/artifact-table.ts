@@ -15,6 +15,9 @@ export function artifactKey(kind: string, identifier: string): ArtifactKey {
 export interface Artifact extends ArtifactKey {
   readonly grantId: string | undefined
   readonly uid: string | undefined
+  readonly accountId: string | undefined
+  /** The uid of the session that the artifact ends with. */
+  readonly sessionUid: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */
   readonly expiresAt: number
@@ -61,16 +64,20 @@ export function createArtifactTable(database: Database) {
     async write(artifact: Artifact): Promise<void> {
       await database.query({
         name: 'artifact-write',
-        text: `insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
-               values ($1, $2, $3, $4, $5, to_timestamp($6))
+        text: `insert into artifacts
+                      (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+               values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8))
                on conflict on constraint artifacts_pkey do update
                   set grant_id = excluded.grant_id, uid = excluded.uid,
+                      account_id = excluded.account_id, session_uid = excluded.session_uid,
                       payload = excluded.payload, expires_at = excluded.expires_at`,
         values: [
           artifact.kind,
           artifact.id,
           artifact.grantId,
           artifact.uid,
+          artifact.accountId,
+          artifact.sessionUid,
           JSON.stringify(artifact.payload),
           artifact.expiresAt,
         ],
@@ -93,6 +100,8 @@ export function createArtifactTable(database: Database) {
      * calls for the same artifact wait for each other's row lock; all but the first find it
      * consumed and write nothing.
      *
+     * The columns travel as arrays: PostgreSQL's functions on json refuse U+0000 in a payload.
+     *
      * @returns false when `consumed` was given and could not be consumed any more.
      */
     async consumeAndWrite(
@@ -106,19 +115,27 @@ export function createArtifactTable(database: Database) {
                   where kind = $1 and id = $2 and consumed_at is null and expires_at > now()
                  returning id
                ), written as (
-                 insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
-                 select kind, decode(id, 'hex'), "grantId", uid, payload, to_timestamp("expiresAt")
-                   from json_to_recordset($3) as new
-                        (kind text, id text, "grantId" text, uid text, payload json, "expiresAt" float8)
+                 insert into artifacts
+                        (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+                 select kind, id, grant_id, uid, account_id, session_uid, payload,
+                        to_timestamp(expires_at)
+                   from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],
+                               $8::text[], $9::json[], $10::float8[])
+                     as new (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
                   where $1 is null or exists (select from consumed)
                )
                select $1 is null or exists (select from consumed) as committed`,
         values: [
           consumed?.kind ?? null,
           consumed?.id ?? null,
-          JSON.stringify(
-            written.map((artifact) => ({ ...artifact, id: artifact.id.toString('hex') })),
-          ),
+          written.map(({ kind }) => kind),
+          written.map(({ id }) => id),
+          written.map(({ grantId }) => grantId),
+          written.map(({ uid }) => uid),
+          written.map(({ accountId }) => accountId),
+          written.map(({ sessionUid }) => sessionUid),
+          written.map(({ payload }) => JSON.stringify(payload)),
+          written.map(({ expiresAt }) => expiresAt),
         ],
       })
       return rows[0]?.committed === true

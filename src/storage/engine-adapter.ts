@@ -1,6 +1,8 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
+import type { CredentialTable } from './credential-table.ts'
+import { takeAhead } from './read-ahead.ts'
 import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
@@ -8,15 +10,31 @@ import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-o
  * what is found; `consume` is one statement whose row count decides, and throws
  * {@link AlreadyConsumedError} for the loser of a race.
  */
-export function createEngineAdapter(artifacts: ArtifactTable, clients: ClientTable) {
+export function createEngineAdapter({
+  artifacts,
+  clients,
+  credentials,
+}: {
+  artifacts: ArtifactTable
+  clients: ClientTable
+  credentials: CredentialTable
+}) {
   return (kind: string): Adapter =>
-    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts)
+    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts, credentials)
 }
+
+// What a grant begins with: found together with what the engine asks for next.
+const credentialKinds = new Set(['AuthorizationCode', 'RefreshToken'])
 
 // Written by grants, and only by them: these wait for the end of the unit of work.
 const issuedByGrants = new Set(['AccessToken', 'ClientCredentials', 'RefreshToken'])
 
-function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
+function artifactAdapter(
+  kind: string,
+  table: ArtifactTable,
+  credentials: CredentialTable,
+): Adapter {
+  const { find } = credentialKinds.has(kind) ? credentials : table
   const key = (id: string) => artifactKey(kind, id)
   return {
     async upsert(id, payload, expiresIn = 0) {
@@ -24,6 +42,8 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
         ...key(id),
         grantId: payload.grantId,
         uid: payload.uid,
+        accountId: payload.accountId,
+        sessionUid: payload.expiresWithSession ? payload.sessionUid : undefined,
         payload: withoutCredentials(payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
@@ -31,11 +51,11 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
       await table.write(artifact)
     },
     async find(id) {
-      const stored = await table.find(key(id))
+      const stored = takeAhead(kind, id) ?? (await find(key(id)))
       return stored && { ...asPayload(stored), jti: id }
     },
     async findByUid(uid) {
-      const stored = await table.findByUid(kind, uid)
+      const stored = takeAhead(kind, uid) ?? (await table.findByUid(kind, uid))
       return stored && asPayload(stored)
     },
     findByUserCode: () => Promise.reject(new Error('the device flow is off')),

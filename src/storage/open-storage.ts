@@ -4,6 +4,7 @@ import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
+import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { migrate } from './migrate.ts'
@@ -16,6 +17,7 @@ export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly clients: ClientTable
+  readonly credentials: CredentialTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly signingKeys: SigningKeyTable
@@ -59,6 +61,7 @@ export async function openStorage({
     artifacts,
     replays,
     clients: createClientTable(database),
+    credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
     signingKeys: createSigningKeyTable(database),
     migrated,
