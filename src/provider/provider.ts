@@ -11,6 +11,7 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { createEngine } from './engine.ts'
+import { signingKeys } from './local-signing-key.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
@@ -65,7 +66,7 @@ export function createProvider(options: ProviderOptions): Provider {
     replays: tables.replays,
     configuration: {
       adapter: createEngineAdapter(tables),
-      jwks: { keys: options.jwks },
+      jwks: { keys: signingKeys(options.jwks) },
       findAccount: options.findAccount,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
@@ -81,6 +82,8 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       features: {
         devInteractions: { enabled: false },
+        // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
+        externalSigningSupport: { enabled: true, ack: 'experimental-01' },
         clientCredentials: { enabled: true },
         introspection: { enabled: true, allowedPolicy: mayIntrospect },
         revocation: { enabled: true, allowedPolicy: mayRevoke },
