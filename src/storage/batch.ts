@@ -1,9 +1,12 @@
 /** Items of one statement: enough for a crowd, and few enough for one plan and one packet. */
 const limit = 500
 
+/** Statements on their way at once: while one waits for a lock or the disk, the other goes on. */
+const lanes = 2
+
 /**
- * Runs what many requests ask for at once as few statements: while one is on its way, whoever comes
- * waits for it and goes together with the others in the next. Alone, an item goes at once.
+ * Runs what many requests ask for at once as few statements: while two are on their way, whoever
+ * comes waits and goes together with the others in the next. Alone, an item goes at once.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it
  *   fails for all of them.
@@ -16,10 +19,10 @@ export function createBatch<Item, Result>(
     resolve: (result: Result) => void
     reject: (error: unknown) => void
   }[] = []
-  let running = false
+  let running = 0
 
   async function runAll() {
-    running = true
+    running += 1
     while (waiting.length > 0) {
       const batch = waiting.splice(0, limit)
       try {
@@ -29,12 +32,12 @@ export function createBatch<Item, Result>(
         for (const { reject } of batch) reject(error)
       }
     }
-    running = false
+    running -= 1
   }
 
   return (item) =>
     new Promise((resolve, reject) => {
       waiting.push({ item, resolve, reject })
-      if (!running) void runAll()
+      if (running < lanes) void runAll()
     })
 }

@@ -32,6 +32,9 @@ export async function openDatabase(
     max: poolSize,
     connectionTimeoutMillis: 10_000,
     application_name: 'holdfast',
+    // Statements here go by keys: one plan is right for all parameters. PostgreSQL would plan those
+    // that take arrays anew each time, which costs more than running them.
+    onConnect: (client) => client.query('set plan_cache_mode = force_generic_plan'),
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
   // the process.
