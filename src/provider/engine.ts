@@ -36,7 +36,7 @@ export function createEngine({
       super(issuer, configuration)
       trustOnlyIssuerOrigin(this)
       bindRefreshTokens(this)
-      consumeRequestsOnce(this)
+      consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
@@ -141,16 +141,38 @@ function bindRefreshTokens(engine: Provider): void {
   )
 }
 
-/** The loser of a race for one pushed authorization request gets the error of a used one. */
-function consumeRequestsOnce(engine: Provider): void {
+/**
+ * A pushed authorization request is consumed together with the code that it becomes, in one
+ * statement: the engine consumes it first, and a crash in between would leave neither. The code is
+ * the only response type, so that nothing is answered without this. The loser of a race gets the
+ * error of a request that was used.
+ */
+function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
+  const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
   override(
     engine,
     'PushedAuthorizationRequest',
     (Base) =>
       class extends Base {
         override async consume(): Promise<void> {
+          if (!Provider.ctx) return super.consume()
+          consumptions.set(Provider.ctx, () => super.consume())
+        }
+      },
+  )
+  override(
+    engine,
+    'AuthorizationCode',
+    (Base) =>
+      class extends Base {
+        override async save(): Promise<string> {
+          const consume = Provider.ctx && consumptions.get(Provider.ctx)
+          if (!consume) return super.save()
           try {
-            await super.consume()
+            return await asUnitOfWork(artifacts, async () => {
+              await consume()
+              return super.save()
+            })
           } catch (error) {
             if (!(error instanceof AlreadyConsumedError)) throw error
             throw new errors.InvalidRequestUri(
@@ -178,7 +200,11 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
   )
 }
 
-type ModelName = 'RefreshToken' | 'PushedAuthorizationRequest' | 'ReplayDetection'
+type ModelName =
+  | 'AuthorizationCode'
+  | 'PushedAuthorizationRequest'
+  | 'RefreshToken'
+  | 'ReplayDetection'
 
 /** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
 function override<Name extends ModelName>(

@@ -26,8 +26,13 @@ export function createEngineAdapter({
 // What a grant begins with: found together with what the engine asks for next.
 const credentialKinds = new Set(['AuthorizationCode', 'RefreshToken'])
 
-// Written by grants, and only by them: these wait for the end of the unit of work.
-const issuedByGrants = new Set(['AccessToken', 'ClientCredentials', 'RefreshToken'])
+// What takes the place of what was consumed: these wait for the end of the unit of work.
+const successors = new Set([
+  'AccessToken',
+  'AuthorizationCode',
+  'ClientCredentials',
+  'RefreshToken',
+])
 
 function artifactAdapter(
   kind: string,
@@ -47,7 +52,7 @@ function artifactAdapter(
         payload: withoutCredentials(payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
-      if (issuedByGrants.has(kind) && collectWrite(artifact)) return
+      if (successors.has(kind) && collectWrite(artifact)) return
       await table.write(artifact)
     },
     async find(id) {
