@@ -38,6 +38,7 @@ export async function createIdentityProvider(config: Config, storage: Storage): 
     jwks: await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey),
     secrets,
     dpopNonces: config.dpopNonces,
+    refreshReuseSeconds: config.refreshReuseSeconds,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,

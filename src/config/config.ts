@@ -15,6 +15,8 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
+  /** Seconds for which a used refresh token that comes back is refused without ending its family. */
+  readonly refreshReuseSeconds: number
   readonly logLevel: LogLevel
 }
 
@@ -71,6 +73,12 @@ const variables = z.object({
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
+  HOLDFAST_REFRESH_REUSE_SECONDS: z
+    .string()
+    .regex(/^\d{1,2}$/, 'must be a number from 0 to 60')
+    .transform(Number)
+    .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
+    .default(0),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -108,6 +116,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

@@ -25,17 +25,20 @@ export function createEngine({
   configuration,
   artifacts,
   replays,
+  refreshReuseSeconds,
 }: {
   issuer: string
   configuration: Configuration
   artifacts: ArtifactTable
   replays: ReplayTable
+  refreshReuseSeconds: number
 }): Provider {
   class Engine extends Provider {
     constructor() {
       super(issuer, configuration)
       trustOnlyIssuerOrigin(this)
       bindRefreshTokens(this)
+      if (refreshReuseSeconds > 0) excuseQuickReuse(this, refreshReuseSeconds)
       consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -142,6 +145,32 @@ function bindRefreshTokens(engine: Provider): void {
 }
 
 /**
+ * A refresh token that comes back at once is treated as if its two uses had overlapped: to the
+ * engine it looks unused, all of its checks are made, the proof by the right key among them, and
+ * the statement that consumes it fails. It is refused, and its family goes on.
+ */
+function excuseQuickReuse(engine: Provider, seconds: number): void {
+  override(
+    engine,
+    'RefreshToken',
+    (Base) =>
+      class extends Base {
+        static override async find<T>(
+          value: string,
+          options?: { ignoreExpiration?: boolean },
+        ): Promise<T | undefined> {
+          const token = await super.find(value, options)
+          const since = Math.floor(Date.now() / 1000) - seconds
+          if (Provider.ctx?.oidc.route === 'token' && Number(token?.consumed) > since) {
+            delete token?.consumed
+          }
+          return token as T | undefined
+        }
+      },
+  )
+}
+
+/**
  * A pushed authorization request is consumed together with the code that it becomes, in one
  * statement: the engine consumes it first, and a crash in between would leave neither. The code is
  * the only response type, so that nothing is answered without this. The loser of a race gets the
@@ -214,5 +243,5 @@ function override<Name extends ModelName>(
 ): void {
   const Model = make(engine[name])
   Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model })
+  Object.defineProperty(engine, name, { value: Model, configurable: true })
 }

@@ -41,6 +41,7 @@ export interface ProviderOptions {
   readonly jwks: readonly JWK[]
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
+  readonly refreshReuseSeconds: number
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -64,6 +65,7 @@ export function createProvider(options: ProviderOptions): Provider {
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
+    refreshReuseSeconds: options.refreshReuseSeconds,
     configuration: {
       adapter: createEngineAdapter(tables),
       jwks: { keys: signingKeys(options.jwks) },
