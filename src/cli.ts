@@ -1,37 +1,7 @@
 #!/usr/bin/env node
-import { Command } from 'commander'
-import { accountsCommand } from './commands/accounts.ts'
-import { clientsCommand } from './commands/clients.ts'
-import { explain } from './commands/command.ts'
-import { migrateCommand } from './commands/migrate.ts'
-import { resourcesCommand } from './commands/resources.ts'
-import { serveCommand } from './commands/serve.ts'
+import { runProgram } from './commands/program.ts'
 
-const program = new Command('holdfast')
-  .description('An OpenID Connect provider whose every token is held fast to a key.')
-  .addCommand(serveCommand())
-  .addCommand(accountsCommand())
-  .addCommand(clientsCommand())
-  .addCommand(resourcesCommand())
-  .addCommand(migrateCommand())
-  .addHelpText(
-    'after',
-    '\nExit codes: 0 done, 1 failed with a sentence on standard error, 2 wrong usage.\nEnvironment: see .env.example.',
-  )
-
-// commander ends with 1 for wrong usage, as for everything; 2 is what shells expect.
-for (const command of [
-  program,
-  ...program.commands,
-  ...program.commands.flatMap((c) => c.commands),
-]) {
-  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
-}
-
-try {
-  await program.parseAsync()
-} catch (error) {
-  const sentence = explain(error)
-  console.error(sentence ? `holdfast: ${sentence}` : error)
-  process.exitCode = 1
-}
+process.exitCode = await runProgram(process.argv.slice(2), {
+  write: (text) => process.stdout.write(text),
+  writeError: (text) => process.stderr.write(text),
+})

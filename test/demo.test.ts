@@ -10,21 +10,27 @@ interface Report {
   failed: number
 }
 
-test('the demo plays its story, and every row is as it must be', async (t) => {
-  const { rows, failed } = JSON.parse((await demo('--json')).stdout) as Report
-  t.is(failed, 0)
-  t.deepEqual(
-    rows.filter(({ expected, got }) => expected !== got),
-    [],
-  )
-  const rejected = rows.filter(({ expected }) => expected === 'reject')
-  t.true(rejected.length >= 15)
-  // A server that breaks, or an address that is not there, has refused nothing.
-  t.deepEqual(
-    rejected.filter(({ status, error }) => ![400, 401].includes(status) || error === null),
-    [],
-  )
-})
+for (const [binding, thefts] of [
+  ['dpop', 15],
+  ['mtls', 11],
+] as const) {
+  test(`the demo plays its story with ${binding}, and every row is as it must be`, async (t) => {
+    const { stdout } = await demo('--json', '--binding', binding)
+    const { rows, failed } = JSON.parse(stdout) as Report
+    t.is(failed, 0)
+    t.deepEqual(
+      rows.filter(({ expected, got }) => expected !== got),
+      [],
+    )
+    const rejected = rows.filter(({ expected }) => expected === 'reject')
+    t.true(rejected.length >= thefts)
+    // A server that breaks, or an address that is not there, has refused nothing.
+    t.deepEqual(
+      rejected.filter(({ status, error }) => ![400, 401].includes(status) || error === null),
+      [],
+    )
+  })
+}
 
 test('the demo prints a table for people', async (t) => {
   const { stdout } = await demo()

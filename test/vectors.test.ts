@@ -51,6 +51,16 @@ test('understands key parameters by name', (t) => {
   t.is(decideOne({ negotiated_key_parameters: 'ecdsap256' }).failed, 0)
 })
 
+test('takes the EKM in base64url where that is all there is', (t) => {
+  const ekm = Buffer.from(good.ekm_hex, 'hex').toString('base64url')
+  t.is(decideOne({ ekm_hex: undefined, ekm_b64u: ekm }).failed, 0)
+})
+
+test('accepts nothing on a connection that it could not be on', (t) => {
+  t.like(decideOne({ negotiated_key_parameters: 9, valid: false }), { got: false, failed: 0 })
+  t.like(decideOne({ ekm_hex: good.ekm_hex.slice(2), valid: false }), { got: false, failed: 0 })
+})
+
 test('takes an absent negotiation for none', (t) => {
   t.like(decideOne({ negotiated_key_parameters: undefined }), { got: false, failed: 1 })
 })
@@ -66,8 +76,8 @@ test('fails, with the reason, each entry that it cannot understand', (t) => {
     [{ valid: 'yes' }, /"valid"/],
     [{ message_b64u: undefined }, /"message_b64u"/],
     [{ ekm_hex: 'zz' }, /"ekm_hex"/],
-    [{ ekm_hex: '00' }, /"ekm_hex"/],
-    [{ negotiated_key_parameters: 9 }, /"negotiated_key_parameters"/],
+    [{ negotiated_key_parameters: {} }, /"negotiated_key_parameters"/],
+    [{ negotiated_key_parameters: 'P-521' }, /"negotiated_key_parameters"/],
   ] as const
   for (const [overrides, reason] of entries) {
     const row = decideOne(overrides)

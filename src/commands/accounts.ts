@@ -1,81 +1,107 @@
 import { text } from 'node:stream/consumers'
-import { Command } from 'commander'
+import { styleText } from 'node:util'
+import type { Command } from 'commander'
 import { type Accounts, createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
-import { printing, withStorage } from './command.ts'
-import { asTable } from './table.ts'
+import { command, printing, withStorage } from './command.ts'
+import { asFacts, asTable } from './table.ts'
 
 /** `holdfast accounts`: the people who can sign in. */
 export function accountsCommand(): Command {
-  const accounts = new Command('accounts').description('people who can sign in')
-
-  printing(
-    accounts
-      .command('add <email>')
-      .description('add an account, with a password that is made and shown once')
-      .option('--name <name>', 'the name that applications are told')
-      .option('--password-stdin', 'read the password from standard input'),
-    (email: string, options: { name?: string; passwordStdin?: true }) =>
-      withAccounts(async (store) => {
-        const given = await givenPassword(options)
-        const password = given ?? generatePassword()
-        const { name } = options
-        const account = await store.add({
-          email,
-          password,
-          ...(name === undefined ? {} : { name }),
-        })
-        return { ...account, ...(given === undefined ? { password } : {}) }
-      }),
-    ({ email, password }) =>
-      [`Added ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
+  const accounts = command(
+    'accounts',
+    'People who can sign in.',
+    'accounts add ada@example.com --name "Ada Lovelace"',
+    'accounts list',
+    'accounts disable ada@example.com',
   )
 
-  printing(
-    accounts.command('list').description('list all accounts'),
-    () => withAccounts((store) => store.list()),
-    (list) =>
-      list.length === 0
-        ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
-        : asTable(
-            ['Email', 'Name', 'Since', 'State'],
-            list.map(({ email, name, createdAt, disabled }) => [
-              email,
-              name ?? '',
-              createdAt.toISOString().slice(0, 10),
-              disabled ? 'disabled' : 'active',
-            ]),
-          ),
+  accounts.addCommand(
+    printing(
+      command(
+        'add <email>',
+        'Add an account, with a password that is made and shown once.',
+        'accounts add ada@example.com --name "Ada Lovelace"',
+        'accounts add ada@example.com --password-stdin < password.txt',
+      )
+        .option('--name <name>', 'the name that applications are told')
+        .option('--password-stdin', 'read the password from standard input'),
+      (email: string, options: { name?: string; passwordStdin?: true }) =>
+        withAccounts(async (store) => {
+          const given = await givenPassword(options)
+          const password = given ?? generatePassword()
+          const { name } = options
+          const account = await store.add({
+            email,
+            password,
+            ...(name === undefined ? {} : { name }),
+          })
+          return { ...account, ...(given === undefined ? { password } : {}) }
+        }),
+      ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
+    ),
   )
 
-  printing(
-    accounts
-      .command('disable <email>')
-      .description('end sign-in, refresh tokens and opaque access tokens of an account'),
-    (email: string) => withAccounts((store) => store.disable(email).then(() => ({ email }))),
-    ({ email }) => `Disabled ${email}.`,
+  accounts.addCommand(
+    printing(
+      command('list', 'List all accounts, in the order they were added.'),
+      () => withAccounts((store) => store.list()),
+      (list) =>
+        list.length === 0
+          ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
+          : asTable(
+              ['Email', 'Name', 'Since', 'State'],
+              list.map(({ email, name, createdAt, disabled }) => [
+                email,
+                name ?? '',
+                createdAt.toISOString().slice(0, 10),
+                disabled ? 'disabled' : 'active',
+              ]),
+            ),
+    ),
   )
 
-  printing(
-    accounts.command('enable <email>').description('let a disabled account sign in again'),
-    (email: string) => withAccounts((store) => store.enable(email).then(() => ({ email }))),
-    ({ email }) => `Enabled ${email}.`,
+  accounts.addCommand(
+    printing(
+      command(
+        'disable <email>',
+        'End sign-in, refresh tokens and opaque access tokens of an account. JWT access tokens end when they expire.',
+        'accounts disable ada@example.com',
+      ),
+      (email: string) => withAccounts((store) => store.disable(email).then(() => ({ email }))),
+      ({ email }) => `Disabled ${email}.`,
+    ),
   )
 
-  printing(
-    accounts
-      .command('set-password <email>')
-      .description('set a new password, made and shown once')
-      .option('--password-stdin', 'read the password from standard input'),
-    (email: string, options: { passwordStdin?: true }) =>
-      withAccounts(async (store) => {
-        const given = await givenPassword(options)
-        const password = given ?? generatePassword()
-        await store.setPassword(email, password)
-        return { email, ...(given === undefined ? { password } : {}) }
-      }),
-    ({ email, password }) =>
-      [`Set the password of ${email}.`, ...(password ? [`Password: ${password}`] : [])].join('\n'),
+  accounts.addCommand(
+    printing(
+      command(
+        'enable <email>',
+        'Let a disabled account sign in again.',
+        'accounts enable ada@example.com',
+      ),
+      (email: string) => withAccounts((store) => store.enable(email).then(() => ({ email }))),
+      ({ email }) => `Enabled ${email}.`,
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      command(
+        'set-password <email>',
+        'Set a new password, which is made and shown once.',
+        'accounts set-password ada@example.com',
+        'accounts set-password ada@example.com --password-stdin < password.txt',
+      ).option('--password-stdin', 'read the password from standard input'),
+      (email: string, options: { passwordStdin?: true }) =>
+        withAccounts(async (store) => {
+          const given = await givenPassword(options)
+          const password = given ?? generatePassword()
+          await store.setPassword(email, password)
+          return { email, ...(given === undefined ? { password } : {}) }
+        }),
+      ({ email, password }) => asFacts(`Set the password of ${email}.`, shownOnce(password)),
+    ),
   )
 
   return accounts
@@ -87,4 +113,8 @@ function withAccounts<T>(work: (accounts: Accounts) => Promise<T>): Promise<T> {
 
 async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {
   return passwordStdin ? (await text(process.stdin)).replace(/\r?\n$/, '') : undefined
+}
+
+function shownOnce(password: string | undefined): [string, string][] {
+  return password ? [['Password', `${styleText('bold', password)}  (shown this once)`]] : []
 }

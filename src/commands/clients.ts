@@ -1,79 +1,124 @@
 import { readFile } from 'node:fs/promises'
-import { Command, Option } from 'commander'
+import { styleText } from 'node:util'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
+import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import { type RequestedMetadata, registerClient } from '../provider/client-registration.ts'
 import { createIdentityProvider } from '../server.ts'
-import { printing, UsageError, withStorage } from './command.ts'
-import { asTable } from './table.ts'
+import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
+import { asFacts, asTable } from './table.ts'
+
+const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials']
 
 interface AddOptions {
   name?: string
-  redirectUri: string[]
-  postLogoutRedirectUri: string[]
-  grant: string[]
+  redirectUri?: string[]
+  postLogoutRedirectUri?: string[]
+  grant?: string[]
   auth: string
+  certificateName?: Partial<ClientMetadata>
   native?: true
   jwks?: string
   jwksUri?: string
   binding: string
-  metadata?: string
 }
 
 /** `holdfast clients`: the applications that may ask for tokens. */
 export function clientsCommand(): Command {
-  const clients = new Command('clients').description('applications that may ask for tokens')
-  const each = (value: string, before: string[]) => [...before, value]
+  return command(
+    'clients',
+    'Applications that may ask for tokens.',
+    'clients add --redirect-uri https://app.example.com/callback',
+    'clients list',
+    'clients show first-app',
+  )
+    .addCommand(addCommand())
+    .addCommand(listCommand())
+    .addCommand(showCommand())
+    .addCommand(removeCommand())
+}
 
-  printing(
-    clients
-      .command('add [client_id]')
-      .description('register an application; a client_id is made if none is given')
-      .option('--name <name>', 'the name that people are shown')
-      .option('--redirect-uri <uri>', 'where codes may be sent (repeatable)', each, [])
-      .option('--post-logout-redirect-uri <uri>', 'where logout may end (repeatable)', each, [])
-      .addOption(
-        new Option(
-          '--grant <type>',
-          'a grant it may use (repeatable); by default authorization_code and refresh_token ' +
-            'with a redirect URI, else client_credentials',
-        )
-          .choices(['authorization_code', 'refresh_token', 'client_credentials'])
-          .argParser(each)
-          .default([]),
-      )
-      .addOption(
-        new Option('--auth <method>', 'how it authenticates')
-          .choices(['none', 'client_secret_basic', 'private_key_jwt'])
-          .default('client_secret_basic'),
-      )
-      .addOption(
-        new Option('--binding <method>', 'what its tokens are bound to; bearer: to nothing')
-          .choices(bindingMethods)
-          .default('dpop'),
-      )
-      .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
-      .option('--jwks <file>', 'its public keys, a JWK Set file')
-      .option('--jwks-uri <uri>', 'its public keys, by URL')
-      .option('--metadata <file>', 'RFC 7591 client metadata; the other options are left aside'),
-    (clientId: string | undefined, options: AddOptions) =>
-      withStorage(async (storage, config) =>
-        registerClient(await requestedMetadata(clientId, options), {
+function addCommand(): Command {
+  const each = (value: string, before: string[] = []) => [...before, value]
+  const add = command(
+    'add [client_id]',
+    'Register an application; a client_id is made if none is given.',
+    'clients add web-shop --redirect-uri https://shop.example.com/callback',
+    'clients add phone-app --native --auth none --redirect-uri com.example.app:/callback',
+    'clients add nightly-job --auth private_key_jwt --jwks public-keys.json',
+    'clients add ledger --auth tls_client_auth --certificate-name dns:ledger.example.com',
+    'clients add --metadata client.json',
+  )
+    .option('--name <name>', 'the name that people are shown')
+    .option('--redirect-uri <uri>', 'where codes may be sent (repeatable)', each)
+    .option('--post-logout-redirect-uri <uri>', 'where logout may end (repeatable)', each)
+    .option(
+      '--grant <type>',
+      `a grant it may use (repeatable): ${grantTypes.join(', ')}; by default the first two ` +
+        'with a redirect URI, else the last',
+      eachGrant,
+    )
+    .addOption(
+      new Option('--auth <method>', 'how it authenticates')
+        .choices([
+          'none',
+          'client_secret_basic',
+          'private_key_jwt',
+          'tls_client_auth',
+          'self_signed_tls_client_auth',
+        ])
+        .default('client_secret_basic'),
+    )
+    .addOption(
+      new Option('--binding <method>', 'what its tokens are bound to; bearer is to nothing')
+        .choices(bindingMethods)
+        .default('dpop'),
+    )
+    .addOption(
+      new Option(
+        '--certificate-name <kind:name>',
+        'the one name in its certificate that tls_client_auth asks for: dn:CN=app,O=Example ' +
+          '(RFC 4514), dns:…, uri:…, ip:… or email:…',
+      ).argParser(certificateName),
+    )
+    .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
+    .addOption(new Option('--jwks <file>', 'its public keys, a JWK Set file').conflicts('jwksUri'))
+    .option('--jwks-uri <uri>', 'its public keys, by URL')
+    .option('--metadata <file>', 'RFC 7591 client metadata, instead of the other options')
+  return printing(
+    add,
+    async (clientId: string | undefined, options: AddOptions & { metadata?: string }) => {
+      const { metadata: file } = options
+      if (file !== undefined) refuseOthers(add, ['metadata', 'json'])
+      const described = file === undefined ? await describedBy(options) : await readJson(file)
+      const requested = clientId === undefined ? described : { ...described, client_id: clientId }
+      return withStorage(async (storage, config) =>
+        registerClient(requested, {
           table: storage.clients,
           validator: await createIdentityProvider(config, storage),
         }),
-      ),
+      )
+    },
     describeNew,
   )
+}
 
-  printing(
-    clients.command('list').description('list all applications'),
-    () => withStorage(({ clients }) => clients.list()),
+function listCommand(): Command {
+  return printing(
+    command('list', 'List all applications, in the order they were registered.'),
+    async () => {
+      const list = await withStorage(({ clients }) => clients.list())
+      return list.map(({ metadata, createdAt }) => ({
+        metadata: withoutSecret(metadata),
+        createdAt,
+      }))
+    },
     (list) =>
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
         : asTable(
-            ['Client', 'Name', 'Binding', 'Authenticates by', 'Grants'],
+            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants'],
             list.map(({ metadata }) => [
               metadata.client_id,
               metadata.client_name ?? '',
@@ -83,55 +128,73 @@ export function clientsCommand(): Command {
             ]),
           ),
   )
+}
 
-  printing(
-    clients.command('show <client_id>').description('show all metadata of an application'),
+function showCommand(): Command {
+  return printing(
+    command(
+      'show <client_id>',
+      'Show all metadata of an application, but for its secret, which nobody knows.',
+      'clients show first-app --json',
+    ),
     async (clientId: string) => {
       const metadata = await withStorage(({ clients }) => clients.find(clientId))
-      if (!metadata) throw new UsageError(`There is no client ${clientId}.`)
-      const { client_secret: _, ...shown } = metadata
-      return shown
+      if (!metadata) throw noSuchClient(clientId)
+      return withoutSecret(metadata)
     },
     (metadata) =>
       asTable(
         ['Metadata', 'Value'],
         Object.entries(metadata).map(([name, value]) => [
           name,
-          typeof value === 'string' ? value : JSON.stringify(value),
+          name === 'binding_method'
+            ? describeBinding(metadata)
+            : typeof value === 'string'
+              ? value
+              : JSON.stringify(value),
         ]),
       ),
   )
+}
 
-  printing(
-    clients.command('remove <client_id>').description('remove an application; its tokens stop'),
+function removeCommand(): Command {
+  return printing(
+    command(
+      'remove <client_id>',
+      'Remove an application; its tokens stop.',
+      'clients remove web-shop',
+    ),
     async (clientId: string) => {
       const removed = await withStorage(({ clients }) => clients.remove(clientId))
-      if (!removed) throw new UsageError(`There is no client ${clientId}.`)
+      if (!removed) throw noSuchClient(clientId)
       return { client_id: clientId }
     },
     ({ client_id }) => `Removed ${client_id}.`,
   )
-
-  return clients
 }
 
-async function requestedMetadata(
-  clientId: string | undefined,
-  options: AddOptions,
-): Promise<RequestedMetadata> {
-  const id = clientId === undefined ? {} : { client_id: clientId }
-  if (options.metadata) {
-    return { ...((await readJson(options.metadata)) as RequestedMetadata), ...id }
+function eachGrant(value: string, before: string[] = []): string[] {
+  if (!grantTypes.includes(value)) {
+    throw new InvalidArgumentError(`Allowed choices are ${grantTypes.join(', ')}.`)
   }
-  const { redirectUri: redirect_uris, postLogoutRedirectUri, name, jwksUri } = options
+  return [...before, value]
+}
+
+function refuseOthers(command: Command, allowed: readonly string[]): void {
+  const other = command.options.find(
+    (option) =>
+      !allowed.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === 'cli',
+  )
+  if (other) throw new UsageError(`--metadata and ${other.long} cannot be used together.`)
+}
+
+async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
+  const { redirectUri: redirect_uris = [], postLogoutRedirectUri = [], name, jwksUri } = options
   const grant_types =
-    options.grant.length > 0
-      ? options.grant
-      : redirect_uris.length > 0
-        ? ['authorization_code', 'refresh_token']
-        : ['client_credentials']
+    options.grant ??
+    (redirect_uris.length > 0 ? ['authorization_code', 'refresh_token'] : ['client_credentials'])
   return {
-    ...id,
     ...(name === undefined ? {} : { client_name: name }),
     redirect_uris,
     post_logout_redirect_uris: postLogoutRedirectUri,
@@ -140,9 +203,25 @@ async function requestedMetadata(
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
     ...(jwksUri === undefined ? {} : { jwks_uri: jwksUri }),
   }
+}
+
+const certificateNames: Record<string, SubjectProperty> = {
+  dn: 'tls_client_auth_subject_dn',
+  dns: 'tls_client_auth_san_dns',
+  uri: 'tls_client_auth_san_uri',
+  ip: 'tls_client_auth_san_ip',
+  email: 'tls_client_auth_san_email',
+}
+
+function certificateName(text: string): Partial<ClientMetadata> {
+  const [, kind = '', name = ''] = /^(\w+):(.+)$/.exec(text) ?? []
+  const property = certificateNames[kind]
+  if (!property) throw new InvalidArgumentError('Write dn:, dns:, uri:, ip: or email: before it.')
+  return { [property]: name }
 }
 
 async function readJson(file: string): Promise<object> {
@@ -150,21 +229,34 @@ async function readJson(file: string): Promise<object> {
     const value: unknown = JSON.parse(await readFile(file, 'utf8'))
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
   } catch (error) {
-    throw new UsageError(`${file} cannot be read: ${(error as Error).message}.`)
+    throw new CommandError(`${file} cannot be read: ${(error as Error).message}.`)
   }
-  throw new UsageError(`${file} does not hold a JSON object.`)
+  throw new CommandError(`${file} does not hold a JSON object.`)
+}
+
+function noSuchClient(clientId: string): CommandError {
+  return new CommandError(`There is no client ${clientId}.`)
+}
+
+/** A secret is stored as a digest, which is of no use to anybody who reads it. */
+function withoutSecret({ client_secret: _, ...metadata }: ClientMetadata) {
+  return metadata
 }
 
 function describeNew(metadata: ClientMetadata): string {
-  return [
-    `Registered ${metadata.client_id}.`,
-    `Tokens:        ${describeBinding(metadata)}`,
-    `Authenticates: ${metadata.token_endpoint_auth_method}`,
-    ...(metadata.client_secret ? [`Secret:        ${metadata.client_secret}  (shown once)`] : []),
-  ].join('\n')
+  const { client_id, client_secret, token_endpoint_auth_method: method } = metadata
+  return asFacts(`Registered ${client_id}.`, [
+    ['Tokens', describeBinding(metadata)],
+    ['Grants', (metadata.grant_types ?? []).join(' ')],
+    ['Authenticates by', method === 'none' ? 'nothing: it is public' : `${method}`],
+    ...(client_secret
+      ? [['Secret', `${styleText('bold', client_secret)}  (shown this once)`] as const]
+      : []),
+  ])
 }
 
+/** The unsafe one stands out wherever it is shown. */
 function describeBinding(metadata: ClientMetadata): string {
   const method = bindingMethodOf(metadata)
-  return method === 'bearer' ? 'bearer (bound to nothing)' : `bound by ${method}`
+  return method === 'bearer' ? styleText('red', 'BEARER, bound to nothing') : `bound by ${method}`
 }

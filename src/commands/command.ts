@@ -1,15 +1,37 @@
-import type { Command } from 'commander'
+import { Command } from 'commander'
 import { AccountError } from '../accounts/account-error.ts'
+import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
-import { ListenError } from '../http/listen.ts'
+import { ListenError } from '../http/listen-error.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 
-/** A mistake in what was typed. The message is a sentence. */
+/** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
   override name = 'UsageError'
+}
+
+/** What was asked for cannot be done. The message is a sentence. */
+export class CommandError extends Error {
+  override name = 'CommandError'
+}
+
+/** A command with a description, and with examples below its help. */
+export function command(usage: string, description: string, ...examples: string[]): Command {
+  const made = new Command(usage.split(' ')[0])
+    .description(description)
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: false })
+    .helpOption('-h, --help', 'show this help')
+  const [, ...args] = usage.split(' ')
+  for (const argument of args) made.argument(argument)
+  if (examples.length > 0) {
+    const lines = examples.map((example) => `  $ holdfast ${example}`)
+    made.addHelpText('after', ['', 'Examples:', ...lines].join('\n'))
+  }
+  return made
 }
 
 /** Runs work on the storage that the environment configures, and closes it. */
@@ -27,13 +49,24 @@ export async function withStorage<T>(
 /** A sentence for an error that a person can do something about; undefined for a defect. */
 export function explain(error: unknown): string | undefined {
   if (error instanceof ConfigError) {
-    return ['The configuration has mistakes:', ...error.problems.map((text) => `  ${text}`)].join(
-      '\n',
-    )
+    const [first, ...more] = error.problems
+    if (more.length === 0) return first
+    return [
+      `The configuration has ${error.problems.length} mistakes:`,
+      ...error.problems.map((problem) => `  ${problem}`),
+    ].join('\n')
   }
-  const explained = [StorageError, ListenError, AccountError, RegistrationError, UsageError]
-  if (explained.some((Known) => error instanceof Known)) return (error as Error).message
-  return undefined
+  const known = [
+    StorageError,
+    ListenError,
+    CertificateFileError,
+    AccountError,
+    RegistrationError,
+    CommandError,
+    UsageError,
+  ]
+  if (!known.some((Known) => error instanceof Known)) return undefined
+  return (error as Error).message.replace(/[^.]$/, '$&.')
 }
 
 /** Adds `--json` and prints what the command returns in either form. */

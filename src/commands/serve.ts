@@ -1,14 +1,20 @@
 import { once } from 'node:events'
 import { styleText } from 'node:util'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { createLog } from '../observability/log.ts'
 import { type RunningServer, startServer } from '../server.ts'
-import { withStorage } from './command.ts'
+import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
+import { asFacts } from './table.ts'
 
 /** `holdfast serve`: the identity provider until a signal ends it. */
 export function serveCommand(): Command {
-  return new Command('serve').description('run the identity provider until Ctrl-C').action(() =>
+  return command(
+    'serve',
+    'Run the identity provider until Ctrl-C.',
+    'serve',
+    'serve 2> holdfast.log',
+  ).action(() =>
     withStorage(async (storage, config) => {
       const log = createLog(config.logLevel)
       await using server = await startServer(config, storage, log)
@@ -20,25 +26,17 @@ export function serveCommand(): Command {
 }
 
 function welcome({ issuer, authorityFile }: RunningServer, { account, clientId }: FirstSteps) {
-  const rows = [
+  const facts: [string, string][] = [
     ['Issuer', styleText('bold', issuer)],
     ['Metadata', `${issuer}/.well-known/openid-configuration`],
-    ...(authorityFile ? [['Trust', `NODE_EXTRA_CA_CERTS=${authorityFile}`]] : []),
-    ...(account
-      ? [
-          ['Account', account.email],
-          ['Password', `${styleText('bold', account.password)}  (shown this once)`],
-        ]
-      : []),
-    ...(clientId
-      ? [['Client', `${clientId}  (public, DPoP, redirects to http://127.0.0.1:*/callback)`]]
-      : []),
   ]
-  return [
-    styleText('green', 'Holdfast is ready.'),
-    '',
-    ...rows.map(([name = '', value]) => `  ${name.padEnd(10)}${value}`),
-    '',
-    'Ctrl-C stops it.',
-  ].join('\n')
+  if (authorityFile) facts.push(['Trust', `NODE_EXTRA_CA_CERTS=${authorityFile}`])
+  if (account) {
+    facts.push(['Account', account.email])
+    facts.push(['Password', `${styleText('bold', account.password)}  (shown this once)`])
+  }
+  if (clientId) {
+    facts.push(['Client', `${clientId}  (public, DPoP, redirects to http://127.0.0.1:*/callback)`])
+  }
+  return `${asFacts(styleText('green', 'Holdfast is ready.'), facts)}\n\nCtrl-C stops it.`
 }

@@ -11,6 +11,21 @@ export function asTable(head: readonly string[], rows: readonly (readonly string
     chars: { ...none, ...rest, ...inner },
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   })
-  table.push(...rows.map((row) => [...row]))
+  table.push(...rows.map((row) => row.map(printable)))
   return table.toString().replace(/ +$/gm, '')
+}
+
+/** A sentence, and below it what belongs to it, each under its name. */
+export function asFacts(
+  sentence: string,
+  facts: readonly (readonly [name: string, value: string])[],
+): string {
+  const width = Math.max(0, ...facts.map(([name]) => name.length)) + 2
+  const lines = facts.map(([name, value]) => `  ${name.padEnd(width)}${value}`)
+  return [sentence, ...(lines.length > 0 ? ['', ...lines] : [])].join('\n')
+}
+
+/** Names may come from anywhere: none of them moves the cursor or ends a line. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '\ufffd')
 }

@@ -1,6 +1,13 @@
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import {
+  defaultPort,
+  type MtlsConfig,
+  mtlsConfig,
+  mtlsContradictions,
+  mtlsVariables,
+} from './mtls-config.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -8,6 +15,9 @@ export interface Config {
   readonly issuer: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
+  readonly mtls: MtlsConfig
+  /** Addresses and networks of the proxies whose headers are believed. */
+  readonly trustedProxies: readonly string[]
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -17,6 +27,10 @@ export interface Config {
   readonly dpopNonces: 'required' | 'optional'
   /** Seconds for which a used refresh token that comes back is refused without ending its family. */
   readonly refreshReuseSeconds: number
+  /** For how long a client that renews its key may use both; undefined when it may not. */
+  readonly keyOverlapHours: number | undefined
+  /** Seconds for which a browser's proof of its session's key is good. */
+  readonly sessionProofLifetime: number
   readonly logLevel: LogLevel
 }
 
@@ -54,7 +68,7 @@ const variables = z.object({
     .regex(/^\d{1,5}$/, 'must be a number from 1 to 65535')
     .transform(Number)
     .refine((port) => port >= 1 && port <= 65535, 'must be a number from 1 to 65535')
-    .default(9443),
+    .default(defaultPort),
   HOLDFAST_TLS: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_TLS_CERT_FILE: z.string().optional(),
   HOLDFAST_TLS_KEY_FILE: z.string().optional(),
@@ -62,8 +76,8 @@ const variables = z.object({
   DATABASE_URL: z
     .string()
     .refine(
-      (url) => /^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? ''),
-      'must be a URL such as postgresql://user:password@host:5432/database',
+      isPostgresUrl,
+      'must be a URL such as postgresql://user:password@host:5432/database, its password URL-encoded',
     )
     .optional(),
   HOLDFAST_SECRET: z
@@ -79,12 +93,25 @@ const variables = z.object({
     .transform(Number)
     .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
     .default(0),
+  HOLDFAST_SESSION_PROOF_SECONDS: z
+    .string()
+    .regex(/^\d{1,4}$/, 'must be a number of seconds from 1 to 3600')
+    .transform(Number)
+    .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
+    .default(600),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
       'must be one of trace, debug, info, warn, error, silent',
     )
     .default('info'),
+  HOLDFAST_KEY_OVERLAP_HOURS: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a number of hours from 1 to 720')
+    .transform(Number)
+    .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
+    .optional(),
+  ...mtlsVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
@@ -103,20 +130,25 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const problems = parsed.success
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(...misspelt(env), ...contradictions(given))
+  problems.push(...misspelt(env), ...contradictions(given), ...mtlsContradictions(given))
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 
   const values = parsed.data
   const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
+  const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
-    issuer: values.HOLDFAST_ISSUER ?? origin,
+    issuer,
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
+    mtls: mtlsConfig(values, issuer),
+    trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
+    keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
+    sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }
@@ -131,6 +163,19 @@ function tlsConfig(values: z.output<typeof variables>): TlsConfig {
     }
   }
   return { mode: 'development' }
+}
+
+function isPostgresUrl(text: string): boolean {
+  const url = URL.parse(text)
+  if (!url || !/^postgres(ql)?:$/.test(url.protocol)) return false
+  try {
+    for (const part of [url.username, url.password, url.pathname]) decodeURIComponent(part)
+  } catch {
+    return false
+  }
+  // An unescaped /, ? or # in the password ends the host early. What follows is then no secret to
+  // whatever prints a host and a database name.
+  return !text.slice(text.indexOf(url.host) + url.host.length).includes('@')
 }
 
 /** A security setting with a typing mistake in its name must not be silently off. */

@@ -1,4 +1,4 @@
-import { type Config, parseConfig } from './config.ts'
+import { type Config, ConfigError, parseConfig } from './config.ts'
 
 /**
  * The configuration of this process. The only place that reads the environment; a file `.env` in
@@ -8,7 +8,8 @@ export function readConfig(): Config {
   try {
     process.loadEnvFile()
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT') throw new ConfigError([`.env cannot be read (${code}).`])
   }
   return parseConfig(process.env)
 }

@@ -13,7 +13,7 @@ export function createApi({ issuer, audience }: { issuer: string; audience: stri
     Object.assign(ctx.request, { body })
     await next()
   })
-  api.use(koaVerify(verifier, { facts: ({ request }) => ({ body: String(request.body) }) }))
+  api.use(koaVerify(verifier))
   api.use((ctx) => {
     const { claims, methods } = ctx.state.auth
     ctx.body = { sub: claims.sub, scope: claims.scope, proven: methods }

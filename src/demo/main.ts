@@ -1,23 +1,38 @@
 import { styleText } from 'node:util'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import { playDpopStory } from './dpop-story.ts'
+import { playMtlsStory } from './mtls-story.ts'
 import { asJson, asText, failedRows } from './report.ts'
-import { setUp } from './set-up.ts'
-import { playStory } from './story.ts'
+import { createPlayer } from './scenes.ts'
+import { setUpDpop, setUpMtls } from './set-up.ts'
 
 const command = new Command('demo')
   .description('Plays the story of an owner and a thief against a real server, and judges it.')
+  .addOption(
+    new Option('--binding <method>', 'what the tokens are bound to')
+      .choices(['dpop', 'mtls'])
+      .default('dpop'),
+  )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
-const { json } = command.opts<{ json?: true }>()
+const { json, binding } = command.opts<{ json?: true; binding: 'dpop' | 'mtls' }>()
 
 const terminal = process.stderr.isTTY && !json
 const status = (text: string) => {
   if (terminal) process.stderr.write(`\r\x1b[K${styleText('dim', text)}`)
 }
 
-await using stage = await setUp((part) => status(`Starting: ${part} …`))
-const rows = await playStory(stage, (row) => status(`${row.who}: ${row.case}`))
+const tell = (part: string) => status(`Starting: ${part} …`)
+const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
+if (binding === 'mtls') {
+  await using stage = await setUpMtls(tell)
+  await playMtlsStory(stage, player)
+} else {
+  await using stage = await setUpDpop(tell)
+  await playDpopStory(stage, player)
+}
+const { rows } = player
 status('')
 console.log(json ? asJson(rows) : asText(rows))
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1

@@ -1,4 +1,5 @@
 import * as oidc from 'openid-client'
+import type { KeyPair } from './proof.ts'
 
 export interface Login {
   /** Where the browser is sent. */
@@ -18,19 +19,21 @@ export type RelyingParty = Awaited<ReturnType<typeof createRelyingParty>>
 
 /**
  * The demo's relying party: what an application does with openid-client, as it is published. Its
- * DPoP key never leaves it; `ownerKey` is there for the story to play the owner by hand.
+ * tokens are bound to `dpopKey`, or else to the certificate that `fetch` shows.
  */
 export async function createRelyingParty({
   issuer,
   clientId,
-  clientSecret,
+  authentication,
+  dpopKey,
   redirectUri,
   resource,
   fetch,
 }: {
   issuer: string
   clientId: string
-  clientSecret: string
+  authentication: oidc.ClientAuth
+  dpopKey?: KeyPair
   redirectUri: string
   resource: string
   fetch: typeof globalThis.fetch
@@ -38,17 +41,14 @@ export async function createRelyingParty({
   const config = await oidc.discovery(
     new URL(issuer),
     clientId,
-    undefined,
-    oidc.ClientSecretBasic(clientSecret),
+    { use_mtls_endpoint_aliases: dpopKey === undefined },
+    authentication,
     { [oidc.customFetch]: (url, options) => fetch(url, options as RequestInit) },
   )
-  const ownerKey = await oidc.randomDPoPKeyPair('ES256', { extractable: true })
-  const DPoP = oidc.getDPoPHandle(config, ownerKey)
+  const options = dpopKey ? { DPoP: oidc.getDPoPHandle(config, dpopKey) } : {}
 
   return {
-    ownerKey,
-
-    /** Pushes an authorization request; the DPoP proof there binds the code to our key. */
+    /** Pushes an authorization request; a DPoP proof there binds the code to our key. */
     async begin(): Promise<Login> {
       const codeVerifier = oidc.randomPKCECodeVerifier()
       const state = oidc.randomState()
@@ -64,7 +64,7 @@ export async function createRelyingParty({
           state,
           nonce,
         },
-        { DPoP },
+        options,
       )
       return { authorizeUrl, codeVerifier, state, nonce }
     },
@@ -76,13 +76,13 @@ export async function createRelyingParty({
         callback,
         { pkceCodeVerifier: codeVerifier, expectedState: state, expectedNonce: nonce },
         { resource },
-        { DPoP },
+        options,
       )
       return asTokens(answer, answer.claims()?.sub)
     },
 
     async refresh({ refreshToken, subject }: Tokens): Promise<Tokens> {
-      const answer = await oidc.refreshTokenGrant(config, refreshToken, { resource }, { DPoP })
+      const answer = await oidc.refreshTokenGrant(config, refreshToken, { resource }, options)
       return asTokens(answer, subject)
     },
 
@@ -94,7 +94,7 @@ export async function createRelyingParty({
         'GET',
         undefined,
         undefined,
-        { DPoP },
+        options,
       )
     },
   }

@@ -1,101 +1,105 @@
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
-import tls from 'node:tls'
-import { createAccounts } from '../accounts/accounts.ts'
-import { generatePassword } from '../accounts/password.ts'
-import { parseConfig } from '../config/config.ts'
-import { freePort } from '../http/free-port.ts'
-import { listen } from '../http/listen.ts'
-import { createLog } from '../observability/log.ts'
-import { registerClient } from '../provider/client-registration.ts'
-import { startServer } from '../server.ts'
-import { startEmbeddedPostgres } from '../storage/embedded-postgres.ts'
-import { openStorage } from '../storage/open-storage.ts'
-import { createApi } from './api.ts'
-import { createRelyingParty } from './relying-party.ts'
-import type { Stage } from './story.ts'
+import * as oidc from 'openid-client'
+import { certificateFetch } from './certificate-fetch.ts'
+import { makeClientCertificate } from './client-certificate.ts'
+import type { DpopStage } from './dpop-story.ts'
+import type { MtlsStage } from './mtls-story.ts'
+import { createRelyingParty, type RelyingParty } from './relying-party.ts'
+import type { SignIn } from './scenes.ts'
+import { openWorld, type World } from './world.ts'
 
-/**
- * Boots everything the story needs, for real, on free ports of loopback and in a temporary folder:
- * PostgreSQL, the identity provider and the API over HTTPS, an account, a confidential client.
- */
-export async function setUp(tell: (text: string) => void): Promise<Stage & AsyncDisposable> {
+export interface Stage extends SignIn, AsyncDisposable {
+  readonly issuer: string
+  readonly apiUrl: string
+  readonly clientId: string
+  readonly relyingParty: RelyingParty
+  /** The last response that the relying party got from the identity provider. */
+  readonly lastResponse: () => Response
+}
+
+// The browser of the story stops at this address; nothing needs to listen there.
+const redirectUri = 'https://app.example/callback'
+
+const application = {
+  client_id: 'demo-app',
+  client_name: 'Demo app',
+  redirect_uris: [redirectUri],
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code' as const],
+}
+
+/** A confidential client with a secret and a DPoP key. */
+export async function setUpDpop(tell: (text: string) => void): Promise<DpopStage> {
   await using opened = new AsyncDisposableStack()
-  const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-demo-'))
-  opened.defer(() => rm(dataFolder, { recursive: true, force: true }))
-  // Root's PostgreSQL runs as another user, who must get in.
-  await chmod(dataFolder, 0o755)
-
-  tell('PostgreSQL')
-  const postgres = opened.use(await startEmbeddedPostgres({ folder: dataFolder, disposable: true }))
-  const config = parseConfig({
-    DATABASE_URL: postgres.connectionString,
-    HOLDFAST_DATA: dataFolder,
-    HOLDFAST_PORT: String(await freePort()),
-    HOLDFAST_LOG_LEVEL: 'silent',
-  })
-  tell('migrations')
-  const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
-
-  tell('identity provider')
-  const server = opened.use(await startServer(config, storage, createLog(config.logLevel)))
-  const { issuer, authorityFile } = server
-  if (authorityFile) {
-    const authority = await readFile(authorityFile, 'utf8')
-    tls.setDefaultCACertificates([...tls.getCACertificates('default'), authority])
-  }
-  const email = 'ada@example.com'
-  const password = generatePassword()
-  await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
-
-  tell('API')
-  const apiPort = await freePort()
-  const audience = `https://localhost:${apiPort}`
-  await storage.resourceServers.insert({ identifier: audience, name: 'Orders', scopes: ['read'] })
-  const api = createApi({ issuer, audience })
-  opened.use(
-    await listen(api.callback(), { ...config, listen: { ...config.listen, port: apiPort } }),
-  )
-
-  tell('relying party')
-  // The browser of the story stops at this address; nothing needs to listen there.
-  const redirectUri = 'https://app.example/callback'
-  const client = await registerClient(
-    {
-      client_id: 'demo-app',
-      client_name: 'Demo app',
-      redirect_uris: [redirectUri],
-      grant_types: ['authorization_code', 'refresh_token'],
-      response_types: ['code'],
-    },
-    { table: storage.clients, validator: server.provider },
-  )
-  const clientSecret = client.client_secret ?? ''
-  let lastResponse = Response.error()
+  const world = opened.use(await openWorld(tell))
+  const { client_id: clientId, client_secret: clientSecret = '' } =
+    await world.register(application)
+  const { fetch, lastResponse } = remembering(globalThis.fetch)
+  const ownerKey = await oidc.randomDPoPKeyPair('ES256', { extractable: true })
   const relyingParty = await createRelyingParty({
-    issuer,
-    clientId: client.client_id,
-    clientSecret,
-    redirectUri,
-    resource: audience,
-    fetch: async (...request) => {
-      lastResponse = await fetch(...request)
-      return lastResponse
-    },
+    ...relyingPartyOf(world, clientId),
+    authentication: oidc.ClientSecretBasic(clientSecret),
+    dpopKey: ownerKey,
+    fetch,
   })
-
   const open = opened.move()
   return {
-    issuer,
-    apiUrl: `${audience}/orders`,
+    ...world,
     redirectUri,
-    clientId: client.client_id,
+    clientId,
     clientSecret,
-    email,
-    password,
+    ownerKey,
     relyingParty,
-    lastResponse: () => lastResponse,
+    lastResponse,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+/** A confidential client with a self-signed certificate, for authentication and for its tokens. */
+export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage> {
+  await using opened = new AsyncDisposableStack()
+  const world = opened.use(await openWorld(tell, { certificates: true }))
+  const mine = await makeClientCertificate('demo-app')
+  const theirs = await makeClientCertificate('thief')
+  const { client_id: clientId } = await world.register({
+    ...application,
+    token_endpoint_auth_method: 'self_signed_tls_client_auth',
+    jwks: { keys: [{ ...mine.jwk, x5c: [mine.base64] } as never] },
+    binding_method: 'mtls',
+  })
+  const ca = world.authority
+  const ownerFetch = opened.use(certificateFetch({ cert: mine.cert, key: mine.key, ca }))
+  const thiefFetch = opened.use(certificateFetch({ cert: theirs.cert, key: theirs.key, ca }))
+  const { fetch, lastResponse } = remembering(ownerFetch)
+  const relyingParty = await createRelyingParty({
+    ...relyingPartyOf(world, clientId),
+    authentication: oidc.TlsClientAuth(),
+    fetch,
+  })
+  const open = opened.move()
+  return {
+    ...world,
+    redirectUri,
+    clientId,
+    relyingParty,
+    lastResponse,
+    ownerFetch,
+    thiefFetch,
+    ownerCertificate: mine.base64,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+function relyingPartyOf({ issuer, audience }: World, clientId: string) {
+  return { issuer, clientId, redirectUri, resource: audience }
+}
+
+function remembering(fetch: typeof globalThis.fetch) {
+  let last = Response.error()
+  return {
+    lastResponse: () => last,
+    fetch: async (...request: Parameters<typeof fetch>) => {
+      last = await fetch(...request)
+      return last
+    },
   }
 }

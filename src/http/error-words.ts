@@ -13,6 +13,11 @@ const words = (code: string, heading: string, sentence: string): ErrorWords =>
   Object.freeze({ code, heading, sentence })
 
 const PAGES: Record<PageErrorCode, ErrorWords> = {
+  client_certificate_too_large: words(
+    'invalid_request',
+    'This certificate is too large',
+    'The header that carries the client certificate is longer than any certificate in use.',
+  ),
   cross_site_request: words(
     'cross_site_request',
     'This form came from another site',
@@ -28,10 +33,20 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This form is too large',
     'It holds more than this page can send. Go back to the app and start again.',
   ),
+  invalid_client_certificate_header: words(
+    'invalid_request',
+    'A header of this request is for proxies only',
+    'A client certificate came in a header, and not from a proxy of this server or not as one sends it.',
+  ),
   invalid_form: words(
     'invalid_form',
     'This form could not be read',
     'It is damaged or was not made by this page. Go back to the app and start again.',
+  ),
+  invalid_request: words(
+    'invalid_request',
+    'This request contradicts itself',
+    'It has a header twice that may be there once. Nothing was done.',
   ),
   unsupported_prompt: words(
     'unsupported_prompt',

@@ -1,22 +1,22 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import path from 'node:path'
+import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
 import { developmentCertificate } from './development-authority.ts'
+import { ListenError } from './listen-error.ts'
 
-export type ListenErrorCode = 'address_in_use' | 'address_unusable' | 'certificate_unusable'
+type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer'>
 
-/** The server cannot listen as configured. The message is a sentence for the operator. */
-export class ListenError extends Error {
-  override name = 'ListenError'
-  readonly code: ListenErrorCode
-
-  constructor(code: ListenErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options)
-    this.code = code
-  }
-}
+type CertificateRequest = Pick<TlsOptions, 'requestCert' | 'rejectUnauthorized'>
 
 export interface Listening extends AsyncDisposable {
   /** The development authority's certificate, when that is what the server's is from. */
@@ -25,26 +25,51 @@ export interface Listening extends AsyncDisposable {
 
 /**
  * Listens for HTTPS, or for plain HTTP where that was asked for. Disposing stops accepting,
- * lets requests that were begun finish, and then closes.
+ * lets requests that were begun finish, and then closes. Where clients are asked for certificates,
+ * they may have any or none.
  *
  * @throws {@link ListenError}
  */
 export async function listen(
   handler: RequestListener,
-  { listen: { host, port }, tls, dataFolder, issuer }: Config,
+  { listen: { host, port }, tls, dataFolder, issuer }: ListenConfig,
+  { askForCertificates = false }: { askForCertificates?: boolean } = {},
 ): Promise<Listening> {
-  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer)
+  // Of nobody's authority: which certificate is good for what is decided for each client.
+  const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
+  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer, request)
+  const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
     server.listen(port, host, resolve)
   })
   return {
     authorityFile,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve))
-      server.closeIdleConnections()
-      await closed
-    },
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/**
+ * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
+ * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
+ */
+function closing(server: Server): () => Promise<void> {
+  const connections = new Set<Socket>()
+  const responses = new Set<ServerResponse>()
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+  })
+  server.on('request', (_request, response) => {
+    responses.add(response)
+    response.once('close', () => responses.delete(response))
+  })
+  return async () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    // A connection that is kept can bring one more request while another one ends.
+    while (responses.size > 0) await Promise.all([...responses].map((it) => once(it, 'close')))
+    for (const socket of connections) socket.destroySoon()
+    await closed
   }
 }
 
@@ -53,14 +78,21 @@ async function makeServer(
   tls: Config['tls'],
   dataFolder: string,
   issuer: string,
+  request: CertificateRequest,
 ): Promise<{ server: Server; authorityFile: string | undefined }> {
   switch (tls.mode) {
     case 'off':
       return { server: createHttpServer(handler), authorityFile: undefined }
     case 'files': {
-      const [cert, key] = await Promise.all([tls.certFile, tls.keyFile].map(readPem))
+      const [cert, key] = await Promise.all([
+        readPem('HOLDFAST_TLS_CERT_FILE', tls.certFile),
+        readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
+      ])
       try {
-        return { server: createHttpsServer({ cert, key }, handler), authorityFile: undefined }
+        return {
+          server: createHttpsServer({ cert, key, ...request }, handler),
+          authorityFile: undefined,
+        }
       } catch (cause) {
         throw new ListenError(
           'certificate_unusable',
@@ -74,16 +106,18 @@ async function makeServer(
         path.join(dataFolder, 'tls'),
         [new URL(issuer).hostname.replace(/^\[|\]$/g, '')],
       )
-      return { server: createHttpsServer(pair, handler), authorityFile }
+      return { server: createHttpsServer({ ...pair, ...request }, handler), authorityFile }
     }
   }
 }
 
-async function readPem(file: string): Promise<string> {
+async function readPem(variable: string, file: string): Promise<string> {
   return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new ListenError('certificate_unusable', `${file} cannot be read (${cause.code}).`, {
-      cause,
-    })
+    throw new ListenError(
+      'certificate_unusable',
+      `${variable} cannot be read (${cause.code}): ${file}.`,
+      { cause },
+    )
   })
 }
 

@@ -1,15 +1,22 @@
 export type PageErrorCode =
+  | 'client_certificate_too_large'
   | 'cross_site_request'
   | 'expired_interaction'
   | 'form_too_large'
+  | 'invalid_client_certificate_header'
   | 'invalid_form'
+  | 'invalid_request'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
+  // RFC 9440 section 3.2.
+  client_certificate_too_large: 431,
   cross_site_request: 403,
   expired_interaction: 400,
   form_too_large: 413,
+  invalid_client_certificate_header: 400,
   invalid_form: 400,
+  invalid_request: 400,
   unsupported_prompt: 501,
 }
 

@@ -10,13 +10,17 @@ export function allowProviderForms(): Middleware {
   return async (ctx, next) => {
     await next()
     const { oidc } = ctx as Context & Partial<KoaContextWithOIDC>
-    if (oidc && ctx.response.is('html')) allowFormsTo(ctx, destination(oidc))
+    if (oidc && ctx.response.is('html')) allowFormsTo(ctx, destination(oidc, ctx.status))
   }
 }
 
-function destination({ params, entities, redirectUriCheckPerformed }: KoaContextWithOIDC['oidc']) {
+function destination(
+  { params, entities, client, redirectUriCheckPerformed }: KoaContextWithOIDC['oidc'],
+  status: number,
+) {
   const checked = redirectUriCheckPerformed ? params?.redirect_uri : undefined
-  const uri =
-    checked ?? params?.post_logout_redirect_uri ?? entities.Interaction?.params.redirect_uri
+  // The engine looks at this one only for a client, and refuses what is not registered.
+  const afterLogout = client && status < 400 ? params?.post_logout_redirect_uri : undefined
+  const uri = checked ?? afterLogout ?? entities.Interaction?.params.redirect_uri
   return typeof uri === 'string' ? uri : undefined
 }

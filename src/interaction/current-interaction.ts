@@ -17,6 +17,9 @@ export async function currentInteraction(
 ): Promise<Interaction> {
   const interaction = await found(provider, ctx)
   if (interaction.uid !== ctx.params.uid) throw expiredInteraction()
+  // The engine looks the session up by what the interaction remembers, not by this browser's cookie.
+  const { uid } = await provider.Session.get(ctx)
+  if (interaction.session && interaction.session.uid !== uid) throw expiredInteraction()
   return interaction
 }
 

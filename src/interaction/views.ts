@@ -53,6 +53,8 @@ export interface Views {
   error(page: ErrorPage): string
   signOut(page: SignOutPage): string
   signedOut(page: SignedOutPage): string
+  /** Opens itself again at once, or another page of ours. */
+  hop(to?: string): string
 }
 
 export function createViews({ assets }: { assets: AssetUrls }): Views {
@@ -67,5 +69,6 @@ export function createViews({ assets }: { assets: AssetUrls }): Views {
     error: view<ErrorPage>('error'),
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
+    hop: (to = '') => eta.render('hop', { assets, to }),
   }
 }

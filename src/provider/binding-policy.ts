@@ -1,12 +1,21 @@
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
+import type { Proofs } from '../http/edge.ts'
+import type { Binding } from './bindings/binding.ts'
+import { dpopBinding } from './bindings/dpop.ts'
+import { mtlsBinding } from './bindings/mtls.ts'
+
+const bindings: readonly Binding[] = [dpopBinding, mtlsBinding]
 
 /**
  * How the tokens of a client are bound to its key. `bearer` means not at all, and exists only for
  * clients that ask for it by name.
  */
-export const bindingMethods = ['dpop', 'bearer'] as const
+export type BindingMethod = Binding['method'] | 'bearer'
 
-export type BindingMethod = (typeof bindingMethods)[number]
+export const bindingMethods: readonly BindingMethod[] = [
+  ...bindings.map(({ method }) => method),
+  'bearer',
+]
 
 declare module 'oidc-provider' {
   interface ClientMetadata {
@@ -14,44 +23,37 @@ declare module 'oidc-provider' {
   }
 }
 
-type BindingMetadata = Pick<
-  ClientMetadata,
-  'binding_method' | 'dpop_bound_access_tokens' | 'tls_client_certificate_bound_access_tokens'
->
+type BindingMetadata = Pick<ClientMetadata, 'binding_method' | Binding['flag']>
 
 /**
- * The binding method that client metadata asks for: `binding_method`, else the RFC flag
- * `dpop_bound_access_tokens` (RFC 9449 section 5.2), else DPoP.
+ * The binding method that client metadata asks for: `binding_method`, else the flag of RFC 9449
+ * section 5.2 or RFC 8705 section 3.4, else DPoP.
  *
  * @throws the engine's `invalid_client_metadata` (RFC 7591 section 3.2.2) for unknown methods and
  *   for metadata that contradicts itself.
  */
 export function bindingMethodOf(metadata: BindingMetadata): BindingMethod {
-  const { binding_method: named = 'dpop', dpop_bound_access_tokens: dpopBound } = metadata
+  // False is the default of these flags and says nothing: bearer tokens must be asked for by name.
+  const flagged = bindings.filter(({ flag }) => metadata[flag])
+  const named = metadata.binding_method ?? flagged[0]?.method ?? 'dpop'
   const method = bindingMethods.find((known) => known === named)
   if (!method) {
     throw new errors.InvalidClientMetadata(
       `binding_method must be one of ${bindingMethods.join(', ')}`,
     )
   }
-  if (metadata.tls_client_certificate_bound_access_tokens) {
-    throw new errors.InvalidClientMetadata(
-      'tls_client_certificate_bound_access_tokens is not supported by this server',
-    )
-  }
-  // False is the flag's default and says nothing: bearer tokens must be asked for by name.
-  if (method === 'bearer' && dpopBound) {
-    throw new errors.InvalidClientMetadata(
-      'dpop_bound_access_tokens contradicts binding_method bearer',
-    )
+  const other = flagged.find((binding) => binding.method !== method)
+  if (other) {
+    throw new errors.InvalidClientMetadata(`${other.flag} contradicts binding_method ${method}`)
   }
   return method
 }
 
-/** Client metadata with the binding method by name, and the RFC flag that follows from it. */
+/** Client metadata with the binding method by name, and the RFC flags that follow from it. */
 export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
   const method = bindingMethodOf(metadata)
-  return { ...metadata, binding_method: method, dpop_bound_access_tokens: method === 'dpop' }
+  const flags = bindings.map((binding) => [binding.flag, binding.method === method])
+  return { ...metadata, binding_method: method, ...Object.fromEntries(flags) }
 }
 
 /**
@@ -61,17 +63,17 @@ export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
  *
  * @throws the engine's `invalid_grant`.
  */
-export function requireProof(ctx: KoaContextWithOIDC): void {
-  if (clientBindingMethod(ctx) === 'dpop' && !ctx.get('DPoP')) {
-    throw invalidGrant('the tokens of this client are bound by DPoP: a DPoP proof is required')
-  }
+export function requireProof(ctx: KoaContextWithOIDC, proofs: Proofs): void {
+  const binding = clientBinding(ctx)
+  if (binding && !binding.hasProof(ctx, proofs)) throw invalidGrant(binding.missing)
 }
 
-/** The binding method of the client that makes this request. */
-export function clientBindingMethod(ctx: KoaContextWithOIDC): BindingMethod {
+/** How the tokens of the client that makes this request are bound; undefined for bearer tokens. */
+export function clientBinding(ctx: KoaContextWithOIDC): Binding | undefined {
   // The engine leaves the names of metadata that it does not know as they were registered.
   const { binding_method } = ctx.oidc.client as unknown as { binding_method: string }
-  return bindingMethodOf({ binding_method })
+  const named = bindingMethodOf({ binding_method })
+  return bindings.find(({ method }) => method === named)
 }
 
 /** `invalid_grant` with a description for the client; the engine's own tells it nothing. */

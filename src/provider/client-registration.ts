@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import type { ClientTable } from '../storage/client-table.ts'
+import { isStorable } from '../storage/text.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { makeClientSecret } from './client-secret.ts'
 
@@ -53,8 +54,15 @@ export async function registerClient(
 }
 
 function validate(metadata: ClientMetadata, validator: MetadataValidator): ClientMetadata {
+  if (!isStorableJson(metadata)) {
+    throw new RegistrationError(
+      'invalid_client_metadata',
+      'The client cannot be registered: its metadata has a character that no text may have.',
+    )
+  }
   try {
     const named = withBindingMethod(metadata)
+    refusePlainHttp(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
     // those of the release that serves.
     new validator.Client(named).metadata()
@@ -66,5 +74,22 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
       `The client cannot be registered: ${cause.error_description ?? cause.message}.`,
       { cause },
     )
+  }
+}
+
+function isStorableJson(value: unknown): boolean {
+  if (typeof value === 'string') return isStorable(value)
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).flat().every(isStorableJson)
+}
+
+/** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
+function refusePlainHttp({ redirect_uris }: ClientMetadata): void {
+  const loopback = ['localhost', '127.0.0.1', '[::1]']
+  for (const uri of Array.isArray(redirect_uris) ? redirect_uris : []) {
+    const url = URL.parse(uri)
+    if (url?.protocol === 'http:' && !loopback.includes(url.hostname)) {
+      throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')
+    }
   }
 }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import Provider, {
   type Configuration,
   errors,
@@ -5,12 +6,20 @@ import Provider, {
   type TokenEndpointGrantContext,
   type UnknownObject,
 } from 'oidc-provider'
+import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
-import { clientBindingMethod, invalidGrant, requireProof } from './binding-policy.ts'
+import { clientBinding, invalidGrant, requireProof } from './binding-policy.ts'
 import { matchesSecret } from './client-secret.ts'
+import {
+  type KeyRenewal,
+  type RenewableToken,
+  type Successor,
+  successorParameter,
+} from './key-renewal.ts'
+import { override } from './override.ts'
 
 /** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
 const engineProofWindow = 300
@@ -26,21 +35,29 @@ export function createEngine({
   artifacts,
   replays,
   refreshReuseSeconds,
+  edge,
+  renewal,
+  bindSessions,
 }: {
   issuer: string
   configuration: Configuration
   artifacts: ArtifactTable
   replays: ReplayTable
   refreshReuseSeconds: number
+  edge: Pick<Edge, 'proofsOf' | 'originOf'>
+  /** Undefined where a client that changes its key has to sign in again. */
+  renewal: KeyRenewal | undefined
+  bindSessions: (engine: Provider) => void
 }): Provider {
   class Engine extends Provider {
     constructor() {
       super(issuer, configuration)
-      trustOnlyIssuerOrigin(this)
-      bindRefreshTokens(this)
+      trustOnlyConfiguredOrigins(this, edge)
+      bindRefreshTokens(this, renewal)
       if (refreshReuseSeconds > 0) excuseQuickReuse(this, refreshReuseSeconds)
       consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
+      bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
       }
@@ -50,10 +67,10 @@ export function createEngine({
     override registerGrantType<Params extends object = UnknownObject>(
       name: string,
       handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
-      ...rest: GrantParameters
+      ...[parameters, ...rest]: GrantParameters
     ): void {
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
-        requireProof(ctx)
+        requireProof(ctx, edge.proofsOf(ctx.req))
         try {
           await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
         } catch (error) {
@@ -62,7 +79,8 @@ export function createEngine({
           throw new errors.InvalidGrant(`${error.message} by a concurrent request`)
         }
       }
-      super.registerGrantType(name, boundHandler, ...rest)
+      const known = renewal && name === 'refresh_token' ? [successorParameter] : []
+      super.registerGrantType(name, boundHandler, [...known, ...(parameters ?? [])], ...rest)
     }
   }
   return new Engine()
@@ -86,18 +104,31 @@ async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTabl
 }
 
 /**
- * Public URLs, DPoP's `htu` among them, come from the configured issuer: never from `Host`, from
+ * Public URLs, DPoP's `htu` among them, come from the configuration: never from `Host`, from
  * `X-Forwarded-*`, or from a request line with an absolute URL.
  */
-function trustOnlyIssuerOrigin(engine: Provider): void {
-  const { origin, host, protocol } = new URL(engine.issuer)
+function trustOnlyConfiguredOrigins(engine: Provider, edge: Pick<Edge, 'originOf'>): void {
+  const originOf = ({ req }: { req: IncomingMessage }) => new URL(edge.originOf(req))
+  type Request = { req: IncomingMessage; originalUrl: string }
   Object.defineProperties(engine.request, {
-    protocol: { get: () => protocol.slice(0, -1) },
-    host: { get: () => host },
-    origin: { get: () => origin },
+    protocol: {
+      get(this: Request) {
+        return originOf(this).protocol.slice(0, -1)
+      },
+    },
+    host: {
+      get(this: Request) {
+        return originOf(this).host
+      },
+    },
+    origin: {
+      get(this: Request) {
+        return originOf(this).origin
+      },
+    },
     href: {
-      get(this: { originalUrl: string }) {
-        return origin + this.originalUrl.replace(/^https?:\/\/[^/?]*/i, '')
+      get(this: Request) {
+        return originOf(this).origin + this.originalUrl.replace(/^https?:\/\/[^/?]*/i, '')
       },
     },
   })
@@ -105,20 +136,29 @@ function trustOnlyIssuerOrigin(engine: Provider): void {
 
 /**
  * Binds the refresh tokens of confidential clients as well; the engine binds those of public
- * clients (RFC 9449 section 5). The engine compares whatever is bound before it consumes anything.
+ * clients (RFC 9449 section 5, RFC 8705 section 4). The engine compares whatever is bound before
+ * it consumes anything.
  */
-function bindRefreshTokens(engine: Provider): void {
+function bindRefreshTokens(engine: Provider, renewal: KeyRenewal | undefined): void {
   override(
     engine,
     'RefreshToken',
     (Base) =>
-      class extends Base {
+      class extends Base implements RenewableToken {
+        declare successor?: Successor | undefined
+        reboundFrom?: string
+
+        static override get IN_PAYLOAD(): string[] {
+          return [...super.IN_PAYLOAD, 'successor']
+        }
+
         override async save(): Promise<string> {
           const ctx = Provider.ctx
-          const accessToken = ctx?.oidc.entities.AccessToken
-          if (ctx && accessToken?.jkt && clientBindingMethod(ctx) !== 'bearer') {
-            this.jkt ??= accessToken.jkt
+          const confirmation = ctx && clientBinding(ctx)?.confirmation
+          if (confirmation) {
+            this[confirmation] ??= ctx.oidc.entities.AccessToken?.[confirmation]
           }
+          if (ctx) renewal?.carryOver(ctx, this)
           return super.save()
         }
 
@@ -130,13 +170,12 @@ function bindRefreshTokens(engine: Provider): void {
         ): Promise<T | undefined> {
           const token = await super.find(value, options)
           const ctx = Provider.ctx
-          if (
-            token &&
-            !token.jkt &&
-            ctx?.oidc.route === 'token' &&
-            clientBindingMethod(ctx) === 'dpop'
-          ) {
-            throw invalidGrant('the refresh token is not bound to a key')
+          const binding = ctx?.oidc.route === 'token' ? clientBinding(ctx) : undefined
+          if (token && ctx && binding) {
+            if (!token[binding.confirmation]) {
+              throw invalidGrant('the refresh token is not bound to a key')
+            }
+            await renewal?.prepare(ctx, binding, token)
           }
           return token as T | undefined
         }
@@ -227,21 +266,4 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
         }
       },
   )
-}
-
-type ModelName =
-  | 'AuthorizationCode'
-  | 'PushedAuthorizationRequest'
-  | 'RefreshToken'
-  | 'ReplayDetection'
-
-/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
-function override<Name extends ModelName>(
-  engine: Provider,
-  name: Name,
-  make: (Base: Provider[Name]) => Provider[Name],
-): void {
-  const Model = make(engine[name])
-  Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model, configurable: true })
 }

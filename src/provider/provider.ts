@@ -2,16 +2,26 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
+import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
+import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
+import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { CredentialTable } from '../storage/credential-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
-import { withBindingMethod } from './binding-policy.ts'
+import { bindingMethodOf, withBindingMethod } from './binding-policy.ts'
+import {
+  type ClientCertificatesOptions,
+  checkCertificateMetadata,
+  mtlsFeature,
+} from './client-certificates.ts'
 import { createEngine } from './engine.ts'
+import { createKeyRenewal } from './key-renewal.ts'
 import { signingKeys } from './local-signing-key.ts'
+import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
@@ -42,6 +52,11 @@ export interface ProviderOptions {
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
   readonly refreshReuseSeconds: number
+  readonly edge: Edge
+  /** Hours for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapHours: number | undefined
+  /** Undefined when no certificate can reach this server. */
+  readonly mtls: MtlsOptions | undefined
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -51,6 +66,8 @@ export interface ProviderOptions {
   }
   readonly findAccount: FindAccount
   readonly claims: Record<string, string[]>
+  readonly bindSessions: (engine: Provider) => void
+  readonly extraTokenClaims: NonNullable<Configuration['extraTokenClaims']>
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -58,14 +75,24 @@ export interface ProviderOptions {
   }
 }
 
+export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
+  /** Where certificates are asked for, if that is not the issuer itself. */
+  readonly origin: string | undefined
+}
+
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, secrets, tables, pages } = options
+  const { issuer, secrets, tables, pages, edge, mtls } = options
   return createEngine({
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
     refreshReuseSeconds: options.refreshReuseSeconds,
+    edge,
+    renewal: options.keyOverlapHours
+      ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
+      : undefined,
+    bindSessions: options.bindSessions,
     configuration: {
       adapter: createEngineAdapter(tables),
       jwks: { keys: signingKeys(options.jwks) },
@@ -94,6 +121,7 @@ export function createProvider(options: ProviderOptions): Provider {
           nonceSecret: secrets.dpopNonceSecret,
           requireNonce: () => options.dpopNonces === 'required',
         },
+        ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
         resourceIndicators: {
           enabled: true,
           getResourceServerInfo: (_ctx, identifier) =>
@@ -108,8 +136,9 @@ export function createProvider(options: ProviderOptions): Provider {
       clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
       interactions: {
-        policy: createInteractionPolicy(),
-        url: (_ctx, { uid }) => `/interaction/${uid}`,
+        policy: withSessionPolicy(createInteractionPolicy()),
+        url: (_ctx, { uid, prompt }) =>
+          prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
       },
       cookies: { keys: [secrets.cookieKey] },
 
@@ -117,7 +146,14 @@ export function createProvider(options: ProviderOptions): Provider {
       // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
       pkce: { required: () => true },
       allowOmittingSingleRegisteredRedirectUri: false,
-      clientAuthMethods: ['none', 'client_secret_basic', 'private_key_jwt'],
+      clientAuthMethods: [
+        'none',
+        'client_secret_basic',
+        'private_key_jwt',
+        ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
+        ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
+      ],
+      discovery: mtls?.origin ? { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) } : {},
       clientDefaults: { id_token_signed_response_alg: 'ES256' },
       enabledJWA: {
         clientAuthSigningAlgValues: [...proofAlgorithms],
@@ -125,9 +161,16 @@ export function createProvider(options: ProviderOptions): Provider {
         idTokenSigningAlgValues: ['ES256', 'RS256'],
       },
       extraClientMetadata: {
-        properties: ['binding_method'],
+        properties: ['binding_method', 'session_policy'],
         validator: (_ctx, _key, _value, metadata) => {
+          checkSessionPolicy(metadata)
           Object.assign(metadata, withBindingMethod(metadata))
+          checkCertificateMetadata(metadata)
+          if (!mtls && bindingMethodOf(metadata) === 'mtls') {
+            throw new errors.InvalidClientMetadata(
+              'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
+            )
+          }
         },
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
@@ -136,7 +179,9 @@ export function createProvider(options: ProviderOptions): Provider {
 
       ttl: lifetimes,
       rotateRefreshToken: true,
-      // Without offline_access a refresh token ends with the browser's session.
+      extraTokenClaims: options.extraTokenClaims,
+      expiresWithSession: async (ctx, { scopes }) =>
+        !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
       issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     },
   })

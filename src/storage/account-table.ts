@@ -14,6 +14,11 @@ export interface AccountRow {
 
 export const accountColumns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
 
+/** Whoever was in with the old password is out with the new one, in the same statement. */
+const endSessionsOfChanged = `
+  update browser_sessions set ended_at = now()
+   where ended_at is null and account_id in (select id from changed)`
+
 /** The table `accounts`. */
 export function createAccountTable(database: Database): AccountStore {
   return {
@@ -59,7 +64,14 @@ export function createAccountTable(database: Database): AccountStore {
 
     async setPasswordHash(id, passwordHash) {
       const { rowCount } = await database.query({
-        text: 'update accounts set password_hash = $2 where id = $1',
+        text: `with changed as (
+                 update accounts set password_hash = $2 where id = $1 returning id
+               ), ended as (${endSessionsOfChanged}
+               ), told as (
+                 insert into security_events (kind, account_id)
+                 select 'password_changed', id from changed
+               )
+               select from changed`,
         values: [id, passwordHash],
       })
       return rowCount === 1
@@ -74,10 +86,18 @@ export function createAccountTable(database: Database): AccountStore {
 
     async setDisabled(id, disabled) {
       const { rowCount } = await database.query({
-        text: `update accounts
-                  set disabled_at = case when $2 then coalesce(disabled_at, now()) end
-                where id = $1`,
-        values: [id, disabled],
+        text: disabled
+          ? `with changed as (
+               update accounts set disabled_at = coalesce(disabled_at, now()) where id = $1
+               returning id
+             ), ended as (${endSessionsOfChanged}
+             ), told as (
+               insert into security_events (kind, account_id)
+               select 'account_disabled', id from changed
+             )
+             select from changed`
+          : 'update accounts set disabled_at = null where id = $1',
+        values: [id],
       })
       return rowCount === 1
     },

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
 
 export interface ArtifactKey {
   readonly kind: string
@@ -53,6 +54,7 @@ export function createArtifactTable(database: Database) {
     },
 
     async findByUid(kind: string, uid: string): Promise<StoredArtifact | undefined> {
+      if (!isStorable(uid)) return undefined
       const { rows } = await database.query<StoredArtifact>({
         name: 'artifact-find-by-uid',
         text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"

@@ -22,9 +22,12 @@ export function startCleanup({
   onError: (error: unknown) => void
 }): AsyncDisposable {
   let stopped = false
-  let round = Promise.resolve()
+  let round: Promise<void> | undefined
   const start = () => {
-    round = removeExpired(tables, () => stopped).catch(onError)
+    // A round that takes longer than the interval is the next one as well.
+    round ??= removeExpired(tables, () => stopped, onError).finally(() => {
+      round = undefined
+    })
   }
   start()
   const timer = setInterval(start, interval)
@@ -41,10 +44,15 @@ export function startCleanup({
 async function removeExpired(
   tables: readonly ExpiringTable[],
   isStopped: () => boolean,
+  onError: (error: unknown) => void,
 ): Promise<void> {
   for (const table of tables) {
-    for (let count = 0; count < batchesPerRound && !isStopped(); count += 1) {
-      if ((await table.removeExpired(batch)) < batch) break
+    try {
+      for (let count = 0; count < batchesPerRound && !isStopped(); count += 1) {
+        if ((await table.removeExpired(batch)) < batch) break
+      }
+    } catch (error) {
+      onError(error)
     }
   }
 }

@@ -44,6 +44,7 @@ export function createClientTable(database: Database) {
 
     /** @returns false when there is no such client. */
     async remove(id: string): Promise<boolean> {
+      if (!isStorable(id)) return false
       const { rowCount } = await database.query({
         text: 'delete from clients where id = $1',
         values: [id],

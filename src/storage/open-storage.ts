@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import type { AccountStore } from '../accounts/account-store.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
+import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
@@ -10,16 +11,19 @@ import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { migrate } from './migrate.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
+import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
 import { StorageError } from './storage-error.ts'
 
 export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
+  readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
   readonly credentials: CredentialTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
+  readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
@@ -48,21 +52,27 @@ export async function openStorage({
   await using opened = new AsyncDisposableStack()
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
+  // Before it migrates: a server that is too old is left as it is.
+  const database = opened.use(await openPool(connectionString, { onError }))
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
-  const database = opened.use(await openPool(connectionString, { onError }))
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
-  opened.use(startCleanup({ tables: [artifacts, replays], interval: cleanupInterval, onError }))
+  const browserSessions = createBrowserSessionTable(database)
+  const securityEvents = createSecurityEventTable(database)
+  const tables = [artifacts, replays, browserSessions, securityEvents]
+  opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
     artifacts,
+    browserSessions,
     replays,
     clients: createClientTable(database),
     credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
+    securityEvents,
     signingKeys: createSigningKeyTable(database),
     migrated,
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -46,6 +46,7 @@ export function createResourceServerTable(database: Database) {
 
     /** @returns false when there is no such resource server. */
     async remove(identifier: string): Promise<boolean> {
+      if (!isStorable(identifier)) return false
       const { rowCount } = await database.query({
         text: 'delete from resource_servers where identifier = $1',
         values: [identifier],

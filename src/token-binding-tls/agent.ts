@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent, type AgentOptions, type RequestOptions } from 'node:https'
 import type { Duplex } from 'node:stream'
-import { createSecureContext, type TLSSocket } from 'node:tls'
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
 import { type NegotiatedTokenBinding, rememberNegotiated } from './connection.ts'
 import { TokenBindingTlsError } from './errors.ts'
 import {
@@ -49,7 +49,8 @@ export class TokenBindingAgent extends Agent {
   readonly #keys: TokenBindingKeys
   readonly #keyParameters: readonly KeyParameters[]
   readonly #tls13Draft: boolean
-  readonly #connections = new WeakMap<object, BoundConnection>()
+  readonly #handshakes = new WeakMap<Duplex, Promise<void>>()
+  readonly #connections = new WeakMap<Duplex, BoundConnection>()
   readonly #referrals = new Referrals()
 
   constructor(options: TokenBindingAgentOptions = {}) {
@@ -72,90 +73,75 @@ export class TokenBindingAgent extends Agent {
     return { role: 'client', keyParameters, tls13Draft } as const
   }
 
-  /** A connection goes to its first request when it is known what to prove on it. */
-  override createConnection(
-    options: RequestOptions,
-    callback?: (error: Error | null, socket: Duplex) => void,
-  ): undefined {
-    const done = callback as (error: Error | null, socket?: Duplex) => void
-    let socket: TLSSocket
-    try {
-      const secureContext = equipContexts(() => createSecureContext(options), this.#negotiation)
-      socket = super.createConnection({ ...options, secureContext } as RequestOptions) as TLSSocket
-    } catch (error) {
-      process.nextTick(done, error)
-      return
+  override createConnection(options: RequestOptions): TLSSocket {
+    const secureContext = equipContexts(() => createSecureContext(options), this.#negotiation)
+    const withContext: RequestOptions & { secureContext: SecureContext } = {
+      ...options,
+      secureContext,
     }
-
-    const finish = (error: Error | null) => {
-      socket.off('error', finish)
-      socket.off('close', onClose)
-      if (error) {
-        socket.on('error', () => {})
-        socket.destroy()
-        done(error)
-      } else {
-        done(null, socket)
-      }
-    }
-    const onClose = () => {
-      finish(new TokenBindingTlsError('connection_closed', 'closed before the handshake was done'))
-    }
-    socket.on('error', finish)
-    socket.on('close', onClose)
-    // OpenSSL knows of the extended master secret only after the callback that emits this.
-    socket.once('secureConnect', () => setImmediate(() => this.#bind(socket, options, finish)))
+    const socket = super.createConnection(withContext) as TLSSocket
+    // Whoever waits for the handshake hears of an error; nobody else may be there yet.
+    socket.on('error', () => {})
+    const bound = this.#bind(socket, options)
+    this.#handshakes.set(socket, bound)
+    bound.then(
+      () => this.#handshakes.delete(socket),
+      () => socket.destroy(),
+    )
+    return socket
   }
 
-  #bind(socket: TLSSocket, options: RequestOptions, finish: (error: Error | null) => void): void {
-    if (socket.destroyed) return
-    const bind = async () => {
-      const facts = rememberNegotiated('client', socket)
-      if (facts === undefined) return
-      const domain = registeredDomain(options.host ?? 'localhost')
-      const key = await this.#keys.keyFor(domain, facts.negotiated)
-      const message = signTokenBindingMessage(facts.ekm, key)
-      this.#connections.set(socket, { ...facts, key, message })
-    }
-    bind().then(
-      () => {
-        if (!socket.destroyed) finish(null)
-      },
-      (error) => finish(error),
-    )
+  /** After this it is known what to prove on a connection, if anything. */
+  async #bind(socket: TLSSocket, options: RequestOptions): Promise<void> {
+    await handshakeOf(socket)
+    const facts = rememberNegotiated('client', socket)
+    if (facts === undefined) return
+    const domain = registeredDomain(options.host ?? 'localhost')
+    const key = await this.#keys.keyFor(domain, facts.negotiated)
+    const message = signTokenBindingMessage(facts.ekm, key)
+    this.#connections.set(socket, { ...facts, key, message })
   }
 
   /** What `node:http` calls for each request; not in its types, and the way of all custom agents. */
   addRequest(request: PendingRequest, options: RequestOptions): void {
-    const onSocket = request.onSocket
+    const attach = request.onSocket
     request.onSocket = (socket, error) => {
-      let failure = error
-      try {
-        if (socket) this.#prove(request, socket, options)
-      } catch (cause) {
-        failure = cause instanceof Error ? cause : new Error(String(cause))
+      if (error || !socket) {
+        attach.call(request, socket, error)
+        return
       }
-      onSocket.call(request, socket, failure)
+      const prove = () => attach.call(request, socket, this.#prove(request, socket, options))
+      // Without the socket: node:http takes its error for one that the request was told of.
+      const fail = (failure?: Error) => attach.call(request, undefined, failure)
+      const handshake = this.#handshakes.get(socket)
+      if (handshake === undefined) prove()
+      else waitWith(request, socket, handshake).then(prove, fail)
     }
     const { addRequest } = Agent.prototype as unknown as Pick<this, 'addRequest'>
     addRequest.call(this, request, options)
   }
 
-  #prove(request: PendingRequest, socket: Duplex, options: RequestOptions): void {
+  /** Puts the message into a request; gives the error of one that cannot have it. */
+  #prove(request: PendingRequest, socket: Duplex, options: RequestOptions): Error | undefined {
     const url = urlOf(request, options)
     // Taken by the first request to that place, whether or not it can be sent there.
     const referred = this.#referrals.take(url)
     const connection = this.#connections.get(socket)
-    if (connection === undefined) return
+    if (connection === undefined) return undefined
 
     const { ekm, key, message } = connection
-    placeHeader(request, referred ? signTokenBindingMessage(ekm, key, referred) : message)
+    try {
+      placeHeader(request, referred ? signTokenBindingMessage(ekm, key, referred) : message)
+    } catch (error) {
+      return asError(error)
+    }
 
     request.prependOnceListener('response', (response: IncomingMessage) => {
       if (includesReferred(response)) this.#referrals.remember(response, url, key)
       // A response that nobody listens for is dropped by node:http; this listener must not hold it.
       if (request.listenerCount('response') === 0) response.resume()
     })
+    return undefined
   }
 }
 
@@ -194,11 +180,57 @@ class Referrals {
   }
 }
 
+// node:tls
+
+function handshakeOf(socket: TLSSocket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject)
+    socket.once('close', () => {
+      const sentence = 'the connection was closed before its handshake was done'
+      reject(new TokenBindingTlsError('connection_closed', sentence))
+    })
+    // OpenSSL knows of the extended master secret only after the callback that emits this.
+    socket.once('secureConnect', () => setImmediate(resolve))
+  })
+}
+
 // node:http
+
+/**
+ * Until a request has its socket, `node:http` lets nothing end the wait: neither a timeout nor
+ * `destroy`, which is what an AbortSignal calls. Rejects with what `destroy` was given, if it was.
+ */
+async function waitWith(
+  request: ClientRequest,
+  socket: Duplex,
+  handshake: Promise<void>,
+): Promise<void> {
+  const destroy = request.destroy
+  let reason: Error | undefined
+  request.destroy = (error) => {
+    reason = error
+    socket.destroy()
+    return destroy.call(request, error)
+  }
+  const onTimeout = () => request.emit('timeout')
+  socket.on('timeout', onTimeout)
+  try {
+    await handshake
+  } catch (cause) {
+    throw request.destroyed ? reason : asError(cause)
+  } finally {
+    request.destroy = destroy
+    socket.off('timeout', onTimeout)
+  }
+}
+
+function asError(cause: unknown): Error {
+  return cause instanceof Error ? cause : new Error(String(cause))
+}
 
 /** The members of a request that are not in its types. */
 interface PendingRequest extends ClientRequest {
-  onSocket(socket: Duplex, error?: Error): void
+  onSocket(socket: Duplex | undefined, error?: Error): void
   /** The request's head, once it is written; it waits in `outputData` for a socket. */
   _header: string | null
   outputData: { data: string | Buffer }[]
@@ -206,7 +238,9 @@ interface PendingRequest extends ClientRequest {
 
 function urlOf(request: ClientRequest, { host, port }: RequestOptions): string {
   const name = host?.includes(':') ? `[${host}]` : host
-  return new URL(request.path, `https://${name}:${port}`).href
+  const path = request.path.startsWith('/') ? request.path : `/${request.path}`
+  // Not resolved against a base: a path that begins with "//" would name another host.
+  return new URL(`https://${name}:${port}${path}`).href
 }
 
 /**

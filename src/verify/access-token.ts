@@ -1,26 +1,31 @@
-/** JWT access tokens (RFC 9068) of the configured issuers, and the cache of those verified. */
-import type { KeyObject } from 'node:crypto'
-import { type Confirmation, parseConfirmation } from './confirmation.ts'
+/** Access tokens of all configured issuers, and the cache of those found genuine. */
+import { type BindingMethod, type Confirmation, parseConfirmation } from './confirmation.ts'
+import type { Decrypter } from './decryption.ts'
 import { VerifyError } from './errors.ts'
+import type { Introspector } from './introspection.ts'
 import type { Jwks } from './jwks.ts'
-import { decodeBase64url } from './lib/base64url.ts'
+import { verifyJwtAccessToken } from './jwt-access-token.ts'
 import { deepFreeze } from './lib/deep-freeze.ts'
-import { parseJsonObject } from './lib/json.ts'
-import { splitCompactJws } from './lib/jws.ts'
+import { parseJwt } from './lib/jwt.ts'
 import { RecentMap } from './lib/recent-map.ts'
-import { verifySignature } from './lib/signature.ts'
 
-/** The claims of an access token: those RFC 9068 section 2.2 requires, and whatever else is there. */
+/**
+ * The claims of an access token. A JWT has all that are named here but `scope` and `nbf`
+ * (RFC 9068 section 2.2); of an introspection answer only `iss` is certain, for RFC 7662 section
+ * 2.2 makes them optional.
+ */
 export type AccessTokenClaims = Readonly<{
   iss: string
-  sub: string
-  aud: string | readonly string[]
-  client_id: string
+  sub?: string
+  aud?: string | readonly string[]
+  client_id?: string
   /** Seconds since the epoch. */
-  exp: number
+  exp?: number
   /** Seconds since the epoch. */
-  iat: number
-  jti: string
+  iat?: number
+  /** Seconds since the epoch. */
+  nbf?: number
+  jti?: string
   /** Space-delimited. */
   scope?: string
   [claim: string]: unknown
@@ -34,6 +39,8 @@ export type AccessToken = Readonly<{
   format: 'jwt' | 'introspection'
   /** What has to be proven; empty for a bearer token. */
   confirmations: readonly Confirmation[]
+  /** The method of each confirmation. */
+  methods: readonly BindingMethod[]
 }>
 
 /** How the tokens of one issuer are checked. */
@@ -41,152 +48,105 @@ export type IssuerPolicy = Readonly<{
   issuer: string
   audience: readonly string[]
   algorithms: readonly string[]
+  methods: readonly BindingMethod[]
+  allowBearer: boolean
+  requireEncryption: boolean
   harmlessMembers: readonly string[]
   jwks: Jwks
+  introspector: Introspector | undefined
 }>
 
 /** Times in seconds. */
 export type AccessTokenOptions = Readonly<{
   issuers: readonly IssuerPolicy[]
+  decrypter: Decrypter | undefined
   now: () => number
   clockTolerance: number
-  /** For how long a verified token is trusted without looking at its signature again. */
+  /** For how long a verified JWT is trusted without looking at its signature again. */
   cacheSeconds: number
   cacheSize: number
 }>
 
+/** A genuine token and the policy that holds for it. */
+export type Trusted = Readonly<{ token: AccessToken; policy: IssuerPolicy }>
+
 /** Verifies access tokens and remembers them. */
 export type AccessTokenVerifier = Readonly<{
-  /** `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds. */
-  verify(token: string, hash: string): AccessToken | Promise<AccessToken>
+  /**
+   * `hash` is the base64url SHA-256 of the token, which is also what a DPoP proof's `ath` holds;
+   * `now` is in seconds.
+   */
+  verify(token: string, hash: string, now: number): Trusted | Promise<Trusted>
+}>
+
+/** What one way of checking has found, and for how many seconds it may be remembered. */
+export type Finding = Readonly<{
+  claims: AccessTokenClaims
+  format: AccessToken['format']
+  policy: IssuerPolicy
+  cacheSeconds: number
 }>
 
 /** A token of 16 KiB would not fit the header of most servers. */
 const maxTokenLength = 16_384
 
-type Cached = Readonly<{ token: AccessToken; until: number }>
-
 /** Makes an {@link AccessTokenVerifier}. */
 export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTokenVerifier {
-  const { issuers, now, clockTolerance, cacheSeconds, cacheSize } = options
+  const { issuers, decrypter, now, clockTolerance, cacheSeconds, cacheSize } = options
   // Keyed by hash: a heap dump of the cache holds no token.
-  const cache = new RecentMap<Cached>(cacheSize)
+  const cache = new RecentMap<Trusted & { until: number }>(cacheSize)
+  const headers = new RecentMap<Record<string, unknown>>(100)
+  const introspecting = issuers.find(({ introspector }) => introspector !== undefined)
 
-  async function verifyWithKey(jwt: ParsedJwt, hash: string, key: Promise<KeyObject>) {
-    return finish(jwt, hash, await key)
+  async function check(sent: string, hash: string): Promise<Finding> {
+    if (sent.length > maxTokenLength) {
+      throw new VerifyError('token_too_large', 'Access token is too long')
+    }
+    const encrypted = decrypter !== undefined && sent.split('.').length === 5
+    const token = encrypted ? await decrypter(sent) : sent
+    const jwt = parseJwt(token, headers)
+    // The issuer is not verified yet: it only selects whose rules, and whose keys, are to be used.
+    const policy = jwt ? issuers.find(({ issuer }) => issuer === jwt.claims.iss) : introspecting
+    if (policy?.introspector !== undefined) {
+      const { claims, cacheSeconds } = await policy.introspector(sent, hash)
+      return { claims, format: 'introspection', policy, cacheSeconds }
+    }
+    if (jwt === undefined) throw new VerifyError('token_malformed', 'Access token is not a JWT')
+    const claims = await verifyJwtAccessToken(jwt, policy, encrypted)
+    return { claims, format: 'jwt', policy: policy as IssuerPolicy, cacheSeconds }
   }
 
-  function finish(jwt: ParsedJwt, hash: string, key: KeyObject): AccessToken {
-    if (!verifySignature(jwt.alg, key, jwt.signed, jwt.signature)) {
-      throw new VerifyError('token_signature', 'Access token signature does not verify')
-    }
-    const claims = requiredClaims(jwt.claims)
+  async function checkAndRemember(sent: string, hash: string): Promise<Trusted> {
+    const { claims, format, policy, cacheSeconds } = await check(sent, hash)
     checkTimes(claims, now(), clockTolerance)
+    const confirmations = parseConfirmation(claims.cnf, policy.harmlessMembers)
     const token: AccessToken = Object.freeze({
       claims: deepFreeze(claims),
-      issuer: jwt.policy.issuer,
-      format: 'jwt',
-      confirmations: parseConfirmation(claims.cnf, jwt.policy.harmlessMembers),
+      issuer: policy.issuer,
+      format,
+      confirmations,
+      methods: Object.freeze(confirmations.map(({ method }) => method)),
     })
-    cache.set(hash, Object.freeze({ token, until: now() + cacheSeconds }))
-    return token
+    const trusted = Object.freeze({ token, policy, until: now() + cacheSeconds })
+    cache.set(hash, trusted)
+    return trusted
   }
 
   return Object.freeze({
-    verify(token: string, hash: string): AccessToken | Promise<AccessToken> {
+    verify(token: string, hash: string, now: number): Trusted | Promise<Trusted> {
       const cached = cache.get(hash)
-      if (cached !== undefined && now() < cached.until) {
-        checkTimes(cached.token.claims, now(), clockTolerance)
-        return cached.token
-      }
-      const jwt = parseJwt(token, issuers)
-      const key = jwt.policy.jwks.find(jwt.alg, jwt.kid)
-      return key instanceof Promise ? verifyWithKey(jwt, hash, key) : finish(jwt, hash, key)
+      if (cached === undefined || now >= cached.until) return checkAndRemember(token, hash)
+      checkTimes(cached.token.claims, now, clockTolerance)
+      return cached
     },
   })
 }
 
-type ParsedJwt = Readonly<{
-  policy: IssuerPolicy
-  alg: string
-  kid: string | undefined
-  claims: Record<string, unknown>
-  signed: Buffer
-  signature: Buffer
-}>
-
-/** RFC 9068 section 4, in its order, up to the signature. */
-function parseJwt(token: string, issuers: readonly IssuerPolicy[]): ParsedJwt {
-  if (token.length > maxTokenLength) {
-    throw new VerifyError('token_too_large', 'Access token is too long')
-  }
-  const jws = splitCompactJws(token)
-  const header = jws && decodePart(jws.header)
-  const claims = jws && decodePart(jws.payload)
-  const signature = jws && decodeBase64url(jws.signature)
-  if (!jws || !header || !claims || !signature) {
-    throw new VerifyError('token_malformed', 'Access token is not a JWT')
-  }
-
-  // An ID token, a logout token or a DPoP proof of the same issuer is no access token.
-  const { typ, alg, kid } = header
-  if (typeof typ !== 'string' || !/^(?:application\/)?at\+jwt$/i.test(typ)) {
-    throw new VerifyError('token_type', 'Access token typ must be at+jwt')
-  }
-  // RFC 7515 section 4.1.11: an extension that must be understood, and is not. The members jku,
-  // jwk, x5u and x5c need not be understood: keys come from the issuer's configuration alone.
-  if (header.crit !== undefined) {
-    throw new VerifyError('token_malformed', 'Access token has critical extensions')
-  }
-
-  const policy = issuers.find(({ issuer }) => issuer === claims.iss)
-  if (policy === undefined) {
-    throw new VerifyError('token_issuer', 'Access token is from an unknown issuer')
-  }
-
-  const audiences = Array.isArray(claims.aud) ? claims.aud : [claims.aud]
-  if (!policy.audience.some((audience) => audiences.includes(audience))) {
-    throw new VerifyError('token_audience', 'Access token is for another audience')
-  }
-
-  if (typeof alg !== 'string' || !policy.algorithms.includes(alg)) {
-    throw new VerifyError('token_algorithm', 'Access token alg is not accepted')
-  }
-  if (kid !== undefined && typeof kid !== 'string') {
-    throw new VerifyError('token_malformed', 'Access token kid must be a string')
-  }
-  const signed = Buffer.from(jws.signingInput, 'latin1')
-  return { policy, alg, kid, claims, signed, signature }
-}
-
-/** RFC 9068 section 2.2. */
-function requiredClaims(claims: Record<string, unknown>): AccessTokenClaims {
-  for (const name of ['sub', 'client_id', 'jti'] as const) {
-    if (typeof claims[name] !== 'string') {
-      throw new VerifyError('token_claims', `Access token ${name} must be a string`)
-    }
-  }
-  for (const name of ['exp', 'iat'] as const) {
-    if (typeof claims[name] !== 'number' || !Number.isFinite(claims[name])) {
-      throw new VerifyError('token_claims', `Access token ${name} must be a number`)
-    }
-  }
-  if (claims.nbf !== undefined && typeof claims.nbf !== 'number') {
-    throw new VerifyError('token_claims', 'Access token nbf must be a number')
-  }
-  return claims as AccessTokenClaims
-}
-
 function checkTimes(claims: AccessTokenClaims, now: number, tolerance: number): void {
-  if (now >= claims.exp + tolerance) {
+  if (claims.exp !== undefined && now >= claims.exp + tolerance) {
     throw new VerifyError('token_expired', 'Access token has expired')
   }
-  if (typeof claims.nbf === 'number' && now < claims.nbf - tolerance) {
+  if (claims.nbf !== undefined && now < claims.nbf - tolerance) {
     throw new VerifyError('token_not_yet_valid', 'Access token is not valid yet')
   }
-}
-
-function decodePart(encoded: string): Record<string, unknown> | undefined {
-  const bytes = decodeBase64url(encoded)
-  return bytes && parseJsonObject(bytes)
 }

@@ -42,18 +42,17 @@ export function challengesFor(
       ? {}
       : { error: error.error, error_description: error.message, ...parameters }
   const offered = [...(bearer ? ['Bearer'] : []), ...(dpopAlgorithms ? ['DPoP'] : [])]
-  return offered.map((name) => {
-    const unclear = scheme === undefined || !offered.includes(scheme)
-    // A proof error says nothing to a client that reads only the Bearer challenge.
-    const named = error.error?.includes('dpop') ? 'DPoP' : scheme
-    const mine = unclear || named === name || !offered.includes(named ?? '')
-    return render(name, {
+  // A proof that failed says nothing to a client that reads only the Bearer challenge.
+  const used = error.error?.includes('dpop') ? 'DPoP' : scheme
+  const unclear = used === undefined || !offered.includes(used)
+  return offered.map((name) =>
+    render(name, {
       realm,
-      ...(mine ? details : {}),
+      ...(unclear || used === name ? details : {}),
       ...(name === 'DPoP' ? { algs: dpopAlgorithms?.join(' ') } : {}),
       resource_metadata: resourceMetadata,
-    })
-  })
+    }),
+  )
 }
 
 function render(scheme: string, parameters: Record<string, string | undefined>): string {

@@ -25,7 +25,19 @@ export type Credential = Readonly<{
 /** A request body that has been read: its text, its fields, or nothing of interest. */
 export type RequestBody = string | URLSearchParams | Readonly<Record<string, unknown>>
 
-/** All values of one header field, in order. `name` is in lower case. */
+/** The parts of a request that may carry an access token. */
+export type CredentialRequest = Readonly<{
+  method: string
+  url: string
+  headers: RequestHeaders
+  body?: RequestBody
+}>
+
+/**
+ * All values of one header field, in order. `name` is in lower case.
+ *
+ * @throws TypeError for Node's `headers`, in which repeated fields are no longer apart.
+ */
 export function headerValues(headers: RequestHeaders, name: string): string[] {
   const values: string[] = []
   if (isRaw(headers)) {
@@ -39,14 +51,18 @@ export function headerValues(headers: RequestHeaders, name: string): string[] {
     for (const [field, value] of headers) if (field.toLowerCase() === name) values.push(value)
   } else {
     for (const [field, value] of Object.entries(headers)) {
-      if (field.toLowerCase() === name && value !== undefined) values.push(...value)
+      if (field.toLowerCase() !== name || value === undefined) continue
+      if (!Array.isArray(value)) {
+        throw new TypeError('headers: pass rawHeaders or headersDistinct, not headers')
+      }
+      values.push(...value)
     }
   }
   return values
 }
 
 function isRaw(headers: RequestHeaders): headers is readonly string[] {
-  return Array.isArray(headers)
+  return Array.isArray(headers) && typeof headers[0] === 'string'
 }
 
 /**
@@ -57,32 +73,39 @@ function isRaw(headers: RequestHeaders): headers is readonly string[] {
  *
  * @throws {@link VerifyError} `credentials_missing`, `credentials_multiple`, `credentials_malformed`
  */
-export function readCredential(
-  request: Readonly<{ method: string; url: string; headers: RequestHeaders; body?: RequestBody }>,
-): Credential {
-  const authorization = headerValues(request.headers, 'authorization')
-  const others = queryTokens(request.url).map(inPlace('query'))
-  if (request.body !== undefined) others.push(...bodyTokens(request).map(inPlace('body')))
-
-  const [value] = authorization
+export function readCredential(request: CredentialRequest): Credential {
+  const fields = headerValues(request.headers, 'authorization')
+  const value = fields[0]
   const fromHeader = value === undefined ? undefined : parseAuthorization(value)
+  const others = credentialsElsewhere(request)
   const count = others.length + (fromHeader === undefined ? 0 : 1)
-  // RFC 6750 section 3.1: "uses more than one method for including an access token".
-  if (authorization.length > 1 || count > 1) {
+  // RFC 6750 section 3.1: "uses more than one method for including an access token". No token has a
+  // comma: there, something on the way has joined two header fields.
+  if (fields.length > 1 || count > 1 || fromHeader?.token.includes(',')) {
     throw new VerifyError('credentials_multiple', 'Request has more than one access token')
   }
   const credential = fromHeader ?? others[0]
   if (credential === undefined) {
     throw new VerifyError('credentials_missing', 'Request has no access token')
   }
-  if (credential.token === '' || /[\s,]/.test(credential.token)) {
+  if (credential.token === '' || /\s/.test(credential.token)) {
     throw new VerifyError('credentials_malformed', 'Access token is malformed')
   }
   return credential
 }
 
-function inPlace(location: TokenLocation) {
-  return (token: string): Credential => ({ token, scheme: 'Bearer', location })
+const nowhere: readonly Credential[] = []
+
+function credentialsElsewhere(request: CredentialRequest): readonly Credential[] {
+  if (request.body === undefined && !request.url.includes('?')) return nowhere
+  return [
+    ...queryTokens(request.url).map((token) => inPlace('query', token)),
+    ...bodyTokens(request).map((token) => inPlace('body', token)),
+  ]
+}
+
+function inPlace(location: TokenLocation, token: string): Credential {
+  return { token, scheme: 'Bearer', location }
 }
 
 /** Other schemes, such as Basic, are nobody's access token. Names compare in any case. */
@@ -108,10 +131,7 @@ function queryTokens(url: string): string[] {
 }
 
 /** RFC 6750 section 2.2: a form, in a request whose method gives its body a meaning. */
-function bodyTokens(
-  request: Readonly<{ method: string; headers: RequestHeaders; body?: RequestBody }>,
-): string[] {
-  const { body, headers, method } = request
+function bodyTokens({ body, headers, method }: CredentialRequest): string[] {
   if (body === undefined || method === 'GET' || method === 'HEAD') return []
   const [type = ''] = headerValues(headers, 'content-type')
   if (type.split(';', 1)[0]?.trim().toLowerCase() !== 'application/x-www-form-urlencoded') return []

@@ -8,9 +8,10 @@ import type { KeyObject } from 'node:crypto'
 import { VerifyError } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
 import { constantTimeEqual } from './lib/equal.ts'
-import { isObject, parseJsonObject } from './lib/json.ts'
+import { isObject } from './lib/json.ts'
 import { hasPrivateMembers, importPublicJwk } from './lib/jwk.ts'
 import { splitCompactJws } from './lib/jws.ts'
+import { decodeJson } from './lib/jwt.ts'
 import { RecentMap } from './lib/recent-map.ts'
 import { suitsAlgorithm, supportedAlgorithms, verifySignature } from './lib/signature.ts'
 import { sameHttpUri } from './lib/uri.ts'
@@ -113,8 +114,8 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   const jws = splitCompactJws(proof)
   if (jws === undefined) throw new VerifyError('dpop_malformed', 'DPoP proof is not a JWT')
   const known = expected.keys?.get(jws.header)
-  const header = known === undefined ? decodePart(jws.header) : undefined
-  const payload = decodePart(jws.payload)
+  const header = known === undefined ? decodeJson(jws.header) : undefined
+  const payload = decodeJson(jws.payload)
   const signature = decodeBase64url(jws.signature)
   if ((known ?? header) === undefined || payload === undefined || signature === undefined) {
     throw new VerifyError('dpop_malformed', 'DPoP proof is not a JWT')
@@ -180,10 +181,8 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   }
 
   // Step 12: this access token, and the key it is bound to.
-  if (expected.ath !== undefined) {
-    if (typeof ath !== 'string' || !constantTimeEqual(ath, expected.ath)) {
-      throw new VerifyError('dpop_token_hash', 'DPoP proof ath is not for this access token')
-    }
+  if (expected.ath !== undefined && !constantTimeEqual(ath, expected.ath)) {
+    throw new VerifyError('dpop_token_hash', 'DPoP proof ath is not for this access token')
   }
   if (expected.jkt !== undefined && !constantTimeEqual(jkt, expected.jkt)) {
     throw new VerifyError('dpop_key_mismatch', 'Access token is bound to another key')
@@ -206,11 +205,6 @@ export const defaultClockTolerance = 10
  */
 export function replayKey(proof: DPoPProof): string {
   return `${proof.jkt}.${proof.jti}`
-}
-
-function decodePart(encoded: string): Record<string, unknown> | undefined {
-  const bytes = decodeBase64url(encoded)
-  return bytes && parseJsonObject(bytes)
 }
 
 function importHeader(header: Record<string, unknown>): ProofHeader {

@@ -8,6 +8,7 @@ const refusals = {
   credentials_multiple: { status: 400, error: 'invalid_request' },
   credentials_malformed: { status: 400, error: 'invalid_request' },
   credentials_location: { status: 400, error: 'invalid_request' },
+  facts_refused: { status: 400, error: 'invalid_request' },
 
   // The access token itself (RFC 9068 section 4, RFC 7662).
   token_too_large: { status: 401, error: 'invalid_token' },
@@ -24,6 +25,9 @@ const refusals = {
   token_claims: { status: 401, error: 'invalid_token' },
   token_inactive: { status: 401, error: 'invalid_token' },
   token_revoked: { status: 401, error: 'invalid_token' },
+
+  // ID tokens (OpenID Connect Core section 3.1.3.7); the other codes of tokens hold for them too.
+  id_token_nonce: { status: 401, error: 'invalid_token' },
 
   // What the token is bound to (RFC 7800, RFC 8705 section 3, RFC 9449 section 7).
   confirmation_malformed: { status: 401, error: 'invalid_token' },
@@ -56,12 +60,28 @@ const refusals = {
   dpop_key_mismatch: { status: 401, error: 'invalid_token' },
   dpop_replayed: { status: 401, error: 'invalid_dpop_proof' },
 
+  // The proof of a Device Bound Session Credential. A refresh that is answered by 401 ends the
+  // browser's session, and 403 asks for another proof: so none of these is a 401.
+  dbsc_missing: { status: 403 },
+  dbsc_too_large: { status: 403 },
+  dbsc_malformed: { status: 403 },
+  dbsc_type: { status: 403 },
+  dbsc_algorithm: { status: 403 },
+  dbsc_key: { status: 403 },
+  dbsc_signature: { status: 403 },
+  dbsc_challenge: { status: 403 },
+  dbsc_audience: { status: 403 },
+  dbsc_authorization: { status: 403 },
+  dbsc_replayed: { status: 403 },
+  dbsc_bound_already: { status: 403 },
+
   // What an accepted token does not allow (RFC 6750 section 3.1, RFC 9470 section 3).
   insufficient_scope: { status: 403, error: 'insufficient_scope' },
   insufficient_user_authentication: { status: 401, error: 'insufficient_user_authentication' },
 
   // Nobody's mistake, and no reason to let anybody in.
   issuer_unavailable: { status: 503 },
+  revocation_unavailable: { status: 503 },
   replay_store_full: { status: 503 },
   replay_store_unavailable: { status: 503 },
 } as const satisfies Record<string, { status: 400 | 401 | 403 | 503; error?: OAuthError }>

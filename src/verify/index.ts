@@ -4,13 +4,28 @@
  * @module
  */
 export type { AccessToken, AccessTokenClaims } from './access-token.ts'
-export type {
-  BindingMethod,
-  CertificateFact,
-  Confirmation,
-  TokenBindingFact,
+export type { ClientAuthentication } from './client-authentication.ts'
+export {
+  type CertificateHeaderFormat,
+  type ClientCertificate,
+  ClientCertificateError,
+  type ClientCertificateErrorCode,
+  certificateHeaderFormats,
+  type ForwardedCertificateOptions,
+  readClientCertificateHeader,
+  socketCertificate,
+} from './client-certificate.ts'
+export {
+  type BindingMethod,
+  type CertificateFact,
+  type Confirmation,
+  confirmCertificate,
+  confirmTokenBinding,
+  parseConfirmation,
+  type TokenBindingFact,
 } from './confirmation.ts'
 export type { RequestBody, RequestHeaders, TokenLocation } from './credentials.ts'
+export type { DecryptionOptions } from './decryption.ts'
 export {
   type DPoPExpectation,
   type DPoPProof,
@@ -18,6 +33,7 @@ export {
   replayKey,
   verifyDPoPProof,
 } from './dpop.ts'
+export { createDPoPNonces, type DPoPNonceOptions, type DPoPNonces } from './dpop-nonce.ts'
 export {
   type OAuthError,
   VerifyError,
@@ -25,7 +41,24 @@ export {
   type VerifyErrorDetails,
   verifyErrorCodes,
 } from './errors.ts'
-export type { IssuerOptions, VerifierOptions } from './options.ts'
+export type { EventListener, TokenIdentity, VerifyEvent } from './events.ts'
+export {
+  createIdTokenVerifier,
+  type IdTokenExpectation,
+  type IdTokenOptions,
+  type IdTokenVerifier,
+  type VerifiedIdToken,
+} from './id-token.ts'
+export type { IssuerKeyOptions } from './issuer-keys.ts'
+export type { Fetch } from './lib/fetch-json.ts'
+export { type MetadataOptions, metadataUrl, type ProtectedResourceMetadata } from './metadata.ts'
+export type {
+  DPoPOptions,
+  IntrospectionOptions,
+  IssuerOptions,
+  PolicyOptions,
+  VerifierOptions,
+} from './options.ts'
 export {
   createMemoryReplayStore,
   type MemoryReplayOptions,
@@ -33,4 +66,5 @@ export {
   type ReplayOutcome,
   type ReplayStore,
 } from './replay.ts'
+export type { Requirements } from './requirements.ts'
 export { createVerifier, type Verified, type Verifier, type VerifyRequest } from './verifier.ts'

@@ -20,6 +20,8 @@ export type JwksOptions = Readonly<{
   maxStale: number
   /** Least time between two fetches, whatever key IDs strangers make up. */
   cooldown: number
+  /** Told each time the issuer could not be asked. */
+  onFailure: (cause: unknown) => void
 }>
 
 type SigningKey = Readonly<{
@@ -42,7 +44,7 @@ export type Jwks = Readonly<{
 
 /** Makes a {@link Jwks}. Nothing is fetched before the first token comes. */
 export function createJwks(options: JwksOptions): Jwks {
-  const { source, fetch, now, maxAge, maxStale, cooldown } = options
+  const { source, fetch, now, maxAge, maxStale, cooldown, onFailure } = options
   let keys: readonly SigningKey[] | undefined
   let loadedAt = Number.NEGATIVE_INFINITY
   let triedAt = Number.NEGATIVE_INFINITY
@@ -81,6 +83,7 @@ export function createJwks(options: JwksOptions): Jwks {
       try {
         await load()
       } catch (cause) {
+        onFailure(cause)
         // The issuer is down. Its old keys do for a while.
         if (now() - loadedAt > maxAge + maxStale) throw unavailable(cause)
       }

@@ -1,52 +1,63 @@
 /** Middleware for Koa. */
-import { VerifyError } from './errors.ts'
-import { type NodeRequest, nodeRequest, refusalHeaders } from './node.ts'
-import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
+import { type Admission, admit, admitFurther } from './answer.ts'
+import { type AdapterOptions, type NodeRequest, nodeRequest } from './node.ts'
+import type { Requirements } from './requirements.ts'
+import type { Verified, Verifier } from './verifier.ts'
 
 /** What is needed of a Koa context. */
 export type KoaContext = {
   req: NodeRequest
   originalUrl: string
-  state: { auth?: Verified }
+  state: { auth?: Verified | undefined }
   status: number
   body: unknown
-  request: { body?: unknown }
+  /** Body parsers put what they have read into its `body`. */
+  request: object
   set(headers: Record<string, string | string[]>): void
 }
 
-/** Options of {@link koaVerify}. */
-export type KoaVerifyOptions = Readonly<{
-  /** Facts that only the application knows, such as a verified Token Binding. */
-  facts?: (context: KoaContext) => Partial<VerifyRequest>
-}>
+type Next = () => Promise<unknown>
 
 /**
  * Makes Koa middleware that lets a request on only if it verifies, with the result in
- * `ctx.state.auth`.
- *
- * It does NOT check scopes.
+ * `ctx.state.auth`. It does NOT check scopes; `requiredScopes` and `stepUp` make middleware that
+ * does, for routes behind it.
  *
  * @example
  * ```ts
- * app.use(koaVerify(createVerifier({ issuer, audience })))
- * app.use((ctx) => { ctx.body = `hello ${ctx.state.auth.claims.sub}` })
+ * const verify = koaVerify(createVerifier({ issuer, audience }))
+ * app.use(verify)
+ * router.post('/notes', verify.requiredScopes('notes:write'), handler)
  * ```
  */
-export function koaVerify(verifier: Verifier, options: KoaVerifyOptions = {}) {
-  return async (context: KoaContext, next: () => Promise<unknown>): Promise<void> => {
-    try {
-      context.state.auth = await verifier.verify({
-        ...nodeRequest(context.req),
-        url: context.originalUrl,
-        ...options.facts?.(context),
-      })
-    } catch (error) {
-      if (!(error instanceof VerifyError)) throw error
-      context.status = error.status
-      context.set(refusalHeaders(error))
-      context.body = { error: error.error ?? 'unauthorized', error_description: error.message }
+export function koaVerify(verifier: Verifier, options: AdapterOptions<KoaContext> = {}) {
+  async function proceed(context: KoaContext, next: Next, admission: Admission): Promise<void> {
+    if (admission.answer !== undefined) {
+      context.status = admission.answer.status
+      context.set(admission.answer.headers)
+      context.body = admission.answer.body
       return
     }
+    context.state.auth = admission.auth
+    if (admission.auth !== undefined) context.set(admission.auth.responseHeaders)
     await next()
   }
+
+  async function verify(context: KoaContext, next: Next): Promise<void> {
+    const { method, rawHeaders, socket } = context.req
+    const { body } = context.request as { body?: unknown }
+    const request = { method, rawHeaders, socket, body, url: context.originalUrl }
+    const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(context))
+    await proceed(context, next, admission)
+  }
+
+  const demand = (requirements: Requirements) => async (context: KoaContext, next: Next) =>
+    proceed(context, next, await admitFurther(verifier, context.state.auth, requirements))
+
+  return Object.assign(verify, {
+    /** Middleware for routes that need all these scopes. */
+    requiredScopes: (...scopes: string[]) => demand({ scopes }),
+    /** Middleware for routes that need a recent or stronger authentication (RFC 9470). */
+    stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) => demand(requirements),
+  })
 }

@@ -1,51 +1,94 @@
-/** Requests of `node:http`, `node:https` and `node:http2` (compatibility API) as plain data. */
-import type { VerifyError } from './errors.ts'
-import type { VerifyRequest } from './verifier.ts'
+/** Plain `node:http`, `node:https` and the compatibility API of `node:http2`. */
+import { type Answer, admit, admitFurther, type Facts } from './answer.ts'
+import { socketCertificate } from './client-certificate.ts'
+import type { RequestBody } from './credentials.ts'
+import type { Requirements } from './requirements.ts'
+import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
 
-/** What is needed of an `IncomingMessage`. */
+/** What is needed of an `IncomingMessage`, and of the requests frameworks make of it. */
 export type NodeRequest = Readonly<{
   method?: string | undefined
   url?: string | undefined
+  /** Where express and connect keep the whole target when a router is mounted. */
+  originalUrl?: string | undefined
   rawHeaders: readonly string[]
   socket: object
+  body?: unknown
 }>
 
-/** What is needed of a `TLSSocket`. */
-type CertificateSocket = { getPeerX509Certificate(): { raw: Uint8Array } | undefined }
+/** What is needed of a `ServerResponse`. */
+export type NodeResponse = {
+  statusCode: number
+  setHeader(name: string, value: string | readonly string[]): unknown
+  end(body: string): unknown
+}
 
-/** A certificate belongs to its connection, and asking for it is not cheap. */
-const certificates = new WeakMap<object, Uint8Array | undefined>()
+/** Options of the adapters for requests of type `R`. */
+export type AdapterOptions<R> = Readonly<{
+  /** Facts that only the application knows, such as a verified Token Binding. */
+  facts?: (request: R) => Facts | Promise<Facts>
+}>
 
 /**
- * Reads a Node request.
+ * Reads a Node request as plain data.
  *
- * The certificate is the one of this very TLS connection; a header is never taken for one.
- * `originalUrl` is where express and connect keep the target when a router is mounted.
+ * The certificate is the one of this very TLS connection; a header is never taken for one. A body
+ * is looked at only if something has parsed it before.
  */
-export function nodeRequest(request: NodeRequest & { originalUrl?: string }): VerifyRequest {
-  const certificate = peerCertificate(request.socket)
+export function nodeRequest(request: NodeRequest): VerifyRequest {
+  const certificate = socketCertificate(request.socket)
+  const { body } = request
   return {
     method: request.method ?? '',
     url: request.originalUrl ?? request.url ?? '',
     headers: request.rawHeaders,
     ...(certificate && { certificate }),
+    ...(isBody(body) && { body }),
   }
 }
 
-function peerCertificate(socket: object): Uint8Array | undefined {
-  if (!('getPeerX509Certificate' in socket)) return undefined
-  if (certificates.has(socket)) return certificates.get(socket)
-  const certificate = (socket as CertificateSocket).getPeerX509Certificate()?.raw
-  certificates.set(socket, certificate)
-  return certificate
+/** Writes an answer; `response` has not been written to. */
+export function writeAnswer(response: NodeResponse, { status, headers, body }: Answer): void {
+  response.statusCode = status
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+  response.end(body)
 }
 
-/** The headers of the response to a refused request. */
-export function refusalHeaders(error: VerifyError): Record<string, string | string[]> {
-  return {
-    ...(error.challenges.length > 0 && { 'WWW-Authenticate': [...error.challenges] }),
-    ...(error.dpopNonce !== undefined && { 'DPoP-Nonce': error.dpopNonce }),
-    'Cache-Control': 'no-store',
-    'Access-Control-Expose-Headers': 'WWW-Authenticate, DPoP-Nonce',
+/** Adds the header fields an admitted request's response should have. */
+export function writeHeaders(response: NodeResponse, auth: Verified | undefined): void {
+  if (auth === undefined) return
+  for (const [name, value] of Object.entries(auth.responseHeaders)) response.setHeader(name, value)
+}
+
+/**
+ * Makes a wrapper for request listeners that lets only verified requests through.
+ *
+ * @example
+ * ```ts
+ * const protect = nodeVerify(createVerifier({ issuer, audience }))
+ * createServer(protect((request, response, auth) => response.end(`hello ${auth.claims.sub}`)))
+ * ```
+ */
+export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
+  verifier: Verifier,
+  options: AdapterOptions<Req> = {},
+) {
+  return (
+    handler: (request: Req, response: Res, auth: Verified) => unknown,
+    requirements: Requirements = {},
+  ) => {
+    return async (request: Req, response: Res): Promise<void> => {
+      const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(request))
+      const further = admission.answer
+        ? admission
+        : await admitFurther(verifier, admission.auth, requirements)
+      if (further.answer !== undefined) return writeAnswer(response, further.answer)
+      writeHeaders(response, further.auth)
+      await handler(request, response, further.auth as Verified)
+    }
   }
+}
+
+function isBody(body: unknown): body is RequestBody {
+  return typeof body === 'string' || (typeof body === 'object' && body !== null)
 }

@@ -1,71 +1,115 @@
 /** Options of a verifier, checked once, with defaults filled in. */
-import type { IssuerPolicy } from './access-token.ts'
-import type { BindingMethod } from './confirmation.ts'
-import { harmlessMembers } from './confirmation.ts'
-import { discover } from './discovery.ts'
+import type { AccessToken, IssuerPolicy } from './access-token.ts'
+import { type ClientAuthentication, createClientAuthentication } from './client-authentication.ts'
+import { type BindingMethod, harmlessMembers } from './confirmation.ts'
+import type { TokenLocation } from './credentials.ts'
+import { createDecrypter, type Decrypter, type DecryptionOptions } from './decryption.ts'
 import { defaultClockTolerance, defaultMaxAge } from './dpop.ts'
-import { createJwks } from './jwks.ts'
-import type { Fetch } from './lib/fetch-json.ts'
-import { supportedAlgorithms } from './lib/signature.ts'
+import type { DPoPNonces } from './dpop-nonce.ts'
+import type { EventListener } from './events.ts'
+import { createIntrospector } from './introspection.ts'
+import { createIssuerJwks, fetchOf, type IssuerKeyOptions, locate } from './issuer-keys.ts'
+import { checkAlgorithms, checkUrl, duration, positive, textList } from './lib/check.ts'
+import { createPublicUri } from './lib/public-uri.ts'
+import type { MetadataOptions } from './metadata.ts'
 import { createMemoryReplayStore, type ReplayStore } from './replay.ts'
 
-/** An issuer of access tokens, and how its tokens are checked. */
-export type IssuerOptions = Readonly<{
-  /** The issuer identifier, compared exactly with `iss`; `https`, or `http` on loopback. */
-  issuer: string
-  /** URL of the key set. Default: found in the issuer's metadata (RFC 8414). */
-  jwksUri?: string
-  /** The key set itself, for issuers that publish none. */
-  jwks?: Readonly<{ keys: readonly object[] }>
+/** Ask the issuer about each token instead of verifying it here. Times in seconds. */
+export type IntrospectionOptions = Readonly<{
+  /** Default: found in the issuer's metadata. */
+  endpoint?: string
+  authentication: ClientAuthentication
+  /** Ask for signed answers (RFC 9701) and take no others. Default false. */
+  signed?: boolean
+  /** How long an answer is believed, and a revocation may go unnoticed. Default 15. */
+  cacheSeconds?: number
+  /** How long a token is known to be inactive without asking again. Default 15. */
+  negativeCacheSeconds?: number
+}>
+
+/** Rules that may differ between issuers. */
+export type PolicyOptions = Readonly<{
+  /** Identifiers of this resource; a token has to name one of them in `aud`. */
+  audience?: string | readonly string[]
   /** JWS algorithms of access tokens. Default: every asymmetric one this library knows. */
   algorithms?: readonly string[]
+  /** Binding methods accepted. Default: all. */
+  methods?: readonly BindingMethod[]
+  /** Accept tokens that are bound to nothing. Whoever steals one can use it. Default false. */
+  allowBearer?: boolean
+  /** Refuse JWTs that are not encrypted. Needs `decryption`. Default false. */
+  requireEncryption?: boolean
+  /** Members of `cnf` beside the known ones that may be ignored. Default `kc-jkt-type`. */
+  harmlessConfirmationMembers?: readonly string[]
+}>
+
+/** An issuer of access tokens, and how its tokens are checked. */
+export type IssuerOptions = PolicyOptions &
+  Omit<IssuerKeyOptions, 'now'> &
+  Readonly<{ introspection?: IntrospectionOptions }>
+
+/** Policy for DPoP proofs. */
+export type DPoPOptions = Readonly<{
+  /** JWS algorithms of proofs. Default: every asymmetric one this library knows. */
+  algorithms?: readonly string[]
+  /** Age in seconds up to which a proof is accepted. Default 60. */
+  maxAge?: number
+  /** Ask for nonces (RFC 9449 section 9). Default: none are asked for, or looked at. */
+  nonces?: DPoPNonces
 }>
 
 /** Options of `createVerifier`. All times are in seconds unless said otherwise. */
 export type VerifierOptions = Partial<IssuerOptions> &
   Readonly<{
-    /** Several issuers, each with its own policy, instead of `issuer`. */
+    /** Several issuers instead of `issuer`. Their rules default to the ones given beside. */
     issuers?: readonly IssuerOptions[]
-    /** Identifiers of this resource; a token has to name one of them in `aud`. */
-    audience: string | readonly string[]
+    /**
+     * Identifier of this resource (RFC 9728) and base of the default `publicOrigin`. Default:
+     * `audience`, if that is one URL.
+     */
+    resource?: string
     /**
      * Scheme, host and port that clients use, for `htu`. Never taken from a request. Default: the
-     * origin of `audience`, if that is one URL.
+     * origin of `resource`.
      */
     publicOrigin?: string
-    /** Binding methods accepted. Default: all. */
-    methods?: readonly BindingMethod[]
-    /** Accept tokens that are bound to nothing. Whoever steals one can use it. Default false. */
-    allowBearer?: boolean
-    /** Members of `cnf` beside the known ones that may be ignored. Default `kc-jkt-type`. */
-    harmlessConfirmationMembers?: readonly string[]
-    /** DPoP policy. */
-    dpop?: Readonly<{
-      /** JWS algorithms of proofs. Default: every asymmetric one this library knows. */
-      algorithms?: readonly string[]
-      /** Age up to which a proof is accepted. Default 60. */
-      maxAge?: number
-    }>
+    /**
+     * For proxies that rewrite paths: prefixes as this server sees them, and as clients do, such
+     * as `{ '/': '/api' }` for a proxy that strips `/api`.
+     */
+    publicPaths?: Readonly<Record<string, string>>
+    /** Places an access token may come in. Default `['header']`. */
+    tokenLocations?: readonly TokenLocation[]
+    /**
+     * Accept tokens that are bound to nothing in the query, too, where they end up in logs and
+     * histories. Needs `allowBearer` and `query` in `tokenLocations`. Default false.
+     */
+    allowUnboundTokenInQuery?: boolean
+    dpop?: DPoPOptions
+    /** Private keys for encrypted tokens. */
+    decryption?: DecryptionOptions
     /** Where proofs that were used are remembered. Default: in the memory of this process. */
     replay?: ReplayStore
     /** How many processes serve this resource. More than one needs a shared replay store. */
     replicas?: number
+    /** Asked for each token that is genuine; `true` refuses it. */
+    isRevoked?: (token: AccessToken) => boolean | Promise<boolean>
+    /**
+     * `observe` lets middleware pass every request on and only report what would have been
+     * refused; `verify` itself throws in both modes. Default `enforce`.
+     */
+    mode?: 'enforce' | 'observe'
+    onEvent?: EventListener
+    /** Publish RFC 9728 metadata, with this beside what the verifier knows, and point to it. */
+    metadata?: MetadataOptions
     /** By how much other clocks may be wrong. Default 10. */
     clockTolerance?: number
     /** How long a verified token is trusted without checking its signature again. Default 300. */
     tokenCacheSeconds?: number
     /** How many verified tokens are remembered. Default 10,000. */
     tokenCacheSize?: number
-    /** Age at which an issuer's keys are fetched again. Default 600. */
-    jwksMaxAge?: number
-    /** For how much longer they are used while the issuer is down. Default 3600. */
-    jwksMaxStale?: number
-    /** Least time between two fetches of an issuer's keys. Default 30. */
-    jwksCooldown?: number
     /** RFC 9110 protection space shown in challenges. */
     realm?: string
-    /** Default: the global `fetch`. */
-    fetch?: Fetch
     /** Milliseconds since the epoch. Default `Date.now`. */
     now?: () => number
   }>
@@ -73,11 +117,18 @@ export type VerifierOptions = Partial<IssuerOptions> &
 /** Options with nothing left open. */
 export type Settings = Readonly<{
   issuers: readonly IssuerPolicy[]
-  publicOrigin: string
-  methods: readonly BindingMethod[]
-  allowBearer: boolean
-  dpop: Readonly<{ algorithms: readonly string[]; maxAge: number }>
+  decrypter: Decrypter | undefined
+  resource: string | undefined
+  publicUri: (target: string) => string
+  locations: readonly TokenLocation[]
+  allowUnboundTokenInQuery: boolean
+  dpop: Readonly<{ algorithms: readonly string[]; maxAge: number; nonces: DPoPNonces | undefined }>
   replay: ReplayStore
+  isRevoked: VerifierOptions['isRevoked']
+  mode: 'enforce' | 'observe'
+  /** Absent when nobody listens: then events need not even be made. */
+  emit: EventListener | undefined
+  metadata: MetadataOptions | undefined
   clockTolerance: number
   tokenCacheSeconds: number
   tokenCacheSize: number
@@ -87,145 +138,208 @@ export type Settings = Readonly<{
 }>
 
 const bindingMethods: readonly BindingMethod[] = ['dpop', 'mtls', 'token-binding']
+const tokenLocations: readonly TokenLocation[] = ['header', 'body', 'query']
 
 /** @throws TypeError that names the option. */
 export function checkOptions(options: VerifierOptions): Settings {
-  const audience = typeof options.audience === 'string' ? [options.audience] : options.audience
-  if (!Array.isArray(audience) || audience.length === 0 || !audience.every(isNonEmpty)) {
-    throw new TypeError('audience must be a non-empty string or an array of them')
-  }
-  const methods = options.methods ?? bindingMethods
-  for (const method of methods) {
-    if (!bindingMethods.includes(method)) {
-      throw new TypeError(`methods: unknown binding method ${JSON.stringify(method)}`)
+  const milliseconds = options.now ?? Date.now
+  const now = () => milliseconds() / 1000
+  const emit = quietly(options.onEvent)
+  const resource = checkResource(options)
+  const issuers = checkIssuers(options, now, emit)
+  const locations = oneOf('tokenLocations', options.tokenLocations, tokenLocations)
+  if (options.allowUnboundTokenInQuery === true) {
+    if (!locations.includes('query')) {
+      throw new TypeError('allowUnboundTokenInQuery needs query in tokenLocations')
+    }
+    if (!issuers.some(({ allowBearer }) => allowBearer)) {
+      throw new TypeError('allowUnboundTokenInQuery needs allowBearer')
     }
   }
-  if (methods.length === 0 && options.allowBearer !== true) {
-    throw new TypeError('methods is empty and allowBearer is not set: no token could be accepted')
+  if (options.mode !== undefined && options.mode !== 'enforce' && options.mode !== 'observe') {
+    throw new TypeError('mode must be enforce or observe')
   }
-  const replicas = positive('replicas', options.replicas, 1)
-  const replay = options.replay ?? createMemoryReplayStore()
-  if (replicas > 1 && !replay.shared && methods.includes('dpop')) {
-    throw new TypeError(
-      `replicas is ${replicas}, but the replay store is not shared: a proof could be used once on each`,
-    )
+  if (options.metadata !== undefined && resource === undefined) {
+    throw new TypeError('metadata needs resource, for audience is not one HTTP URL')
   }
-  const milliseconds = options.now ?? Date.now
+  if (options.decryption === undefined && issuers.some((each) => each.requireEncryption)) {
+    throw new TypeError('requireEncryption needs decryption')
+  }
   return Object.freeze({
-    issuers: checkIssuers(options, audience, () => milliseconds() / 1000),
-    publicOrigin: checkOrigin(options.publicOrigin, audience),
-    methods,
-    allowBearer: options.allowBearer === true,
+    issuers,
+    decrypter: options.decryption && createDecrypter(options.decryption),
+    resource,
+    publicUri: createPublicUri(
+      checkOrigin(options.publicOrigin, resource),
+      checkPaths(options.publicPaths ?? {}),
+    ),
+    locations,
+    allowUnboundTokenInQuery: options.allowUnboundTokenInQuery === true,
     dpop: Object.freeze({
       algorithms: checkAlgorithms('dpop.algorithms', options.dpop?.algorithms),
       maxAge: positive('dpop.maxAge', options.dpop?.maxAge, defaultMaxAge),
+      nonces: options.dpop?.nonces,
     }),
-    replay,
+    replay: checkReplay(options, issuers),
+    isRevoked: options.isRevoked,
+    mode: options.mode ?? 'enforce',
+    emit,
+    metadata: options.metadata,
     clockTolerance: duration('clockTolerance', options.clockTolerance, defaultClockTolerance),
     tokenCacheSeconds: duration('tokenCacheSeconds', options.tokenCacheSeconds, 300),
     tokenCacheSize: positive('tokenCacheSize', options.tokenCacheSize, 10_000),
     realm: options.realm,
-    now: () => milliseconds() / 1000,
+    now,
   })
 }
 
 function checkIssuers(
   options: VerifierOptions,
-  audience: readonly string[],
   now: () => number,
+  emit: Settings['emit'],
 ): readonly IssuerPolicy[] {
-  const { issuer, issuers } = options
-  if ((issuer === undefined) === (issuers === undefined)) {
+  if ((options.issuer === undefined) === (options.issuers === undefined)) {
     throw new TypeError('give either issuer or issuers')
   }
-  const list = issuers ?? [options as IssuerOptions]
+  const list = options.issuers ?? [options as IssuerOptions]
   if (list.length === 0) throw new TypeError('issuers must not be empty')
-  if (new Set(list.map((each) => each.issuer)).size !== list.length) {
+  if (new Set(list.map(({ issuer }) => issuer)).size !== list.length) {
     throw new TypeError('issuers: the same issuer is there twice')
   }
-  const fetch = options.fetch ?? ((url, init) => globalThis.fetch(url, init))
-  return list.map((each): IssuerPolicy => {
-    checkUrl('issuer', each.issuer)
-    if (each.jwks !== undefined && each.jwksUri !== undefined) {
-      throw new TypeError('give either jwks or jwksUri')
-    }
-    if (each.jwksUri !== undefined) checkUrl('jwksUri', each.jwksUri)
-    const { jwks, jwksUri } = each
-    return Object.freeze({
-      issuer: each.issuer,
-      audience,
-      algorithms: checkAlgorithms('algorithms', each.algorithms),
-      harmlessMembers: options.harmlessConfirmationMembers ?? harmlessMembers,
-      jwks: createJwks({
-        source: () =>
-          jwks ?? (jwksUri === undefined ? findJwks(fetch, each.issuer) : later(jwksUri)),
-        fetch,
-        now,
-        maxAge: positive('jwksMaxAge', options.jwksMaxAge, 600),
-        maxStale: duration('jwksMaxStale', options.jwksMaxStale, 3600),
-        cooldown: duration('jwksCooldown', options.jwksCooldown, 30),
-      }),
-    })
+  const policies = list.map((each) => checkIssuer({ ...options, ...each }, now, emit))
+  // A token that is no JWT does not say who issued it.
+  if (policies.filter(({ introspector }) => introspector !== undefined).length > 1) {
+    throw new TypeError('issuers: only one may have introspection')
+  }
+  return Object.freeze(policies)
+}
+
+/** `options` are the issuer's own, with those of the verifier where it has none. */
+function checkIssuer(
+  options: Omit<VerifierOptions, 'issuer'> & IssuerOptions,
+  now: () => number,
+  emit: Settings['emit'],
+): IssuerPolicy {
+  const { issuer, introspection, allowBearer = false } = options
+  const audience = textList('audience', options.audience)
+  const methods = oneOf('methods', options.methods, bindingMethods, bindingMethods)
+  if (methods.length === 0 && !allowBearer) {
+    throw new TypeError('methods is empty and allowBearer is not set: no token could be accepted')
+  }
+  const algorithms = checkAlgorithms('algorithms', options.algorithms)
+  const jwks = createIssuerJwks(options, now, (cause) =>
+    emit?.(Object.freeze({ type: 'keys_stale', issuer, cause })),
+  )
+  return Object.freeze({
+    issuer,
+    audience,
+    algorithms,
+    methods,
+    allowBearer,
+    requireEncryption: options.requireEncryption === true,
+    harmlessMembers: options.harmlessConfirmationMembers ?? harmlessMembers,
+    jwks,
+    introspector: introspection && makeIntrospector(introspection),
   })
+
+  function makeIntrospector(asking: IntrospectionOptions) {
+    if (asking.endpoint !== undefined) checkUrl('introspection.endpoint', asking.endpoint)
+    return createIntrospector({
+      issuer,
+      audience,
+      clientId: asking.authentication.clientId,
+      endpoint: remember(() => locate(options, 'introspection_endpoint', asking.endpoint)),
+      authenticate: createClientAuthentication(asking.authentication, issuer, now),
+      signed: asking.signed === true,
+      algorithms,
+      jwks,
+      cacheSeconds: duration('introspection.cacheSeconds', asking.cacheSeconds, 15),
+      negativeCacheSeconds: duration(
+        'introspection.negativeCacheSeconds',
+        asking.negativeCacheSeconds,
+        15,
+      ),
+      cacheSize: positive('tokenCacheSize', options.tokenCacheSize, 10_000),
+      fetch: fetchOf(options),
+      now,
+    })
+  }
 }
 
-async function later(url: string): Promise<string> {
-  return url
+/** Keeps the first success. */
+function remember(find: () => Promise<string>): () => Promise<string> {
+  let found: string | undefined
+  return async () => {
+    found ??= await find()
+    return found
+  }
 }
 
-async function findJwks(fetch: Fetch, issuer: string): Promise<string> {
-  const { jwks_uri: uri } = await discover(fetch, issuer)
-  if (typeof uri !== 'string') throw new Error('issuer metadata has no jwks_uri')
-  checkUrl('jwks_uri', uri)
-  return uri
+/** A listener's own mistakes must not decide who is let in. */
+function quietly(listener: EventListener | undefined): EventListener | undefined {
+  if (listener === undefined) return undefined
+  return (event) => {
+    try {
+      listener(event)
+    } catch {}
+  }
 }
 
-function checkOrigin(publicOrigin: string | undefined, audience: readonly string[]): string {
-  const text = publicOrigin ?? (audience.length === 1 ? audience[0] : undefined)
-  const url = text !== undefined && URL.canParse(text) ? new URL(text) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+function checkReplay(options: VerifierOptions, issuers: readonly IssuerPolicy[]): ReplayStore {
+  const replicas = positive('replicas', options.replicas, 1)
+  const replay = options.replay ?? createMemoryReplayStore()
+  const dpop = issuers.some(({ methods }) => methods.includes('dpop'))
+  if (replicas > 1 && !replay.shared && dpop) {
+    throw new TypeError(
+      `replicas is ${replicas}, but the replay store is not shared: a proof could be used once on each`,
+    )
+  }
+  return replay
+}
+
+function checkResource({ resource, audience }: VerifierOptions): string | undefined {
+  const candidate = resource ?? (typeof audience === 'string' ? audience : audience?.[0])
+  const single = resource !== undefined || typeof audience === 'string' || audience?.length === 1
+  const url = candidate && URL.canParse(candidate) ? new URL(candidate) : undefined
+  const usable = single && url !== undefined && /^https?:$/.test(url.protocol) && url.hash === ''
+  if (resource !== undefined && !usable) {
+    throw new TypeError('resource must be an HTTP URL without fragment')
+  }
+  return usable ? candidate : undefined
+}
+
+function checkOrigin(publicOrigin: string | undefined, resource: string | undefined): string {
+  if (publicOrigin === undefined) {
+    if (resource !== undefined) return new URL(resource).origin
     throw new TypeError('publicOrigin is needed, for audience is not one HTTP URL')
   }
-  if (publicOrigin !== undefined && url.origin !== publicOrigin.replace(/\/$/, '')) {
+  const url = URL.canParse(publicOrigin) ? new URL(publicOrigin) : undefined
+  if (url?.origin !== publicOrigin.replace(/\/$/, '') || !/^https?:$/.test(url.protocol)) {
     throw new TypeError('publicOrigin must be scheme, host and port alone, as clients write them')
   }
   return url.origin
 }
 
-function checkAlgorithms(name: string, algorithms: readonly string[] | undefined) {
-  if (algorithms === undefined) return supportedAlgorithms
-  for (const algorithm of algorithms) {
-    if (!supportedAlgorithms.includes(algorithm)) {
-      throw new TypeError(`${name}: ${JSON.stringify(algorithm)} is not supported`)
+function checkPaths(paths: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  for (const path of Object.entries(paths).flat()) {
+    if (typeof path !== 'string' || !/^\/[^?#]*$/.test(path)) {
+      throw new TypeError('publicPaths: each prefix must be a path that starts with /')
     }
   }
-  if (algorithms.length === 0) throw new TypeError(`${name} must not be empty`)
-  return Object.freeze([...algorithms])
+  return paths
 }
 
-/** Keys and metadata over plain HTTP could be anyone's; loopback is for development and tests. */
-function checkUrl(name: string, text: unknown): void {
-  const url = typeof text === 'string' && URL.canParse(text) ? new URL(text) : undefined
-  const loopback = url && /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname)
-  if (url?.protocol !== 'https:' && !(loopback && url?.protocol === 'http:')) {
-    throw new TypeError(`${name} must be an https URL`)
+function oneOf<T extends string>(
+  name: string,
+  values: readonly T[] | undefined,
+  known: readonly T[],
+  fallback: readonly T[] = known.slice(0, 1),
+): readonly T[] {
+  const list = values ?? fallback
+  for (const value of list) {
+    if (!known.includes(value)) {
+      throw new TypeError(`${name}: ${JSON.stringify(value)} is not one of ${known.join(', ')}`)
+    }
   }
-}
-
-function isNonEmpty(value: unknown): boolean {
-  return typeof value === 'string' && value !== ''
-}
-
-function positive(name: string, value: number | undefined, fallback: number): number {
-  const number = duration(name, value, fallback)
-  if (number === 0) throw new TypeError(`${name} must be greater than zero`)
-  return number
-}
-
-function duration(name: string, value: number | undefined, fallback: number): number {
-  const number = value ?? fallback
-  if (typeof number !== 'number' || !Number.isFinite(number) || number < 0) {
-    throw new TypeError(`${name} must be a number that is not negative`)
-  }
-  return number
+  return Object.freeze([...list])
 }

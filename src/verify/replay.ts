@@ -41,10 +41,11 @@ export interface MemoryReplayStore extends ReplayStore {
   readonly bytes: number
 }
 
-const slotsPerBucket = 16
-/** Two words of fingerprint and one of expiry. */
-const wordsPerSlot = 3
-const wordsPerBucket = slotsPerBucket * wordsPerSlot
+const slots = 16
+/** A bucket is three lines of cache: low words of all its fingerprints, high words, expiries. */
+const high = slots
+const expiry = 2 * slots
+const wordsPerBucket = 3 * slots
 /** Share of the slots that counts as capacity: above it two buckets may be full by chance. */
 const load = 0.73
 
@@ -72,9 +73,28 @@ export function createMemoryReplayStore(options: MemoryReplayOptions = {}): Memo
   if (!Number.isInteger(capacity) || capacity < 1 || capacity > 100_000_000) {
     throw new TypeError('capacity must be an integer from 1 to 100,000,000')
   }
-  const buckets = Math.max(2, Math.ceil(capacity / load / slotsPerBucket))
+  const buckets = Math.max(2, Math.ceil(capacity / load / slots))
   const table = new Uint32Array(buckets * wordsPerBucket)
-  const secret = Buffer.from(random(32)).toString('latin1')
+  const secret = Buffer.from(random(16)).toString('base64url')
+
+  /** Whether the bucket at `start` holds a live mark of this fingerprint. */
+  function holds(start: number, low: number, rest: number, now: number): boolean {
+    for (let at = start; at < start + slots; at++) {
+      if (table[at] === low && table[at + high] === rest && (table[at + expiry] as number) >= now) {
+        return true
+      }
+    }
+    return false
+  }
+
+  /** How many slots of the bucket at `start` are free: never used, or expired. */
+  function countFree(start: number, now: number): number {
+    let free = 0
+    for (let at = start + expiry; at < start + wordsPerBucket; at++) {
+      if ((table[at] as number) < now) free++
+    }
+    return free
+  }
 
   return Object.freeze({
     shared: false as const,
@@ -84,33 +104,20 @@ export function createMemoryReplayStore(options: MemoryReplayOptions = {}): Memo
     consume(key: string, expiresAt: number, now: number): ReplayOutcome {
       const digest = hash('sha256', secret + key, 'binary')
       const low = word(digest, 0)
-      const high = word(digest, 4)
+      const rest = word(digest, 4)
       const first = (word(digest, 8) % buckets) * wordsPerBucket
       const second = (word(digest, 12) % buckets) * wordsPerBucket
+      if (holds(first, low, rest, now) || holds(second, low, rest, now)) return 'replayed'
 
-      let free = -1
-      let mostLeft = 0
-      for (const bucket of first === second ? [first] : [first, second]) {
-        let left = 0
-        let slot = -1
-        for (let at = bucket; at < bucket + wordsPerBucket; at += wordsPerSlot) {
-          if ((table[at + 2] as number) < now) {
-            left++
-            slot = at
-          } else if (table[at] === low && table[at + 1] === high) {
-            return 'replayed'
-          }
-        }
-        if (left > mostLeft) {
-          mostLeft = left
-          free = slot
-        }
-      }
-      if (free === -1) return 'full'
-      table[free] = low
-      table[free + 1] = high
+      const inFirst = countFree(first, now)
+      const inSecond = countFree(second, now)
+      if (inFirst === 0 && inSecond === 0) return 'full'
+      let at = inFirst >= inSecond ? first : second
+      while ((table[at + expiry] as number) >= now) at++
+      table[at] = low
+      table[at + high] = rest
       // Rounded up, for a mark must not vanish in the last second of its window.
-      table[free + 2] = Math.ceil(expiresAt)
+      table[at + expiry] = Math.ceil(expiresAt)
       return 'fresh'
     },
   })

@@ -76,7 +76,7 @@ export function verifyTokenBinding(
 
   // RFC 8473 section 2: exactly one provided binding, at most one referred. Counted before any
   // signature is computed, as is the comparison below.
-  const { provided } = countBindings(bindings)
+  const provided = findProvided(bindings)
 
   // RFC 8471 section 4.2: the provided key is of the negotiated kind. A referred one need not be.
   if (keyParametersOf(provided.id) !== negotiated) {
@@ -86,18 +86,40 @@ export function verifyTokenBinding(
     )
   }
 
-  let providedId: TokenBindingId | undefined
+  const providedId = verifyTokenBindingSignature(provided, negotiated, ekm)
   let referred: TokenBindingProof['referred']
   const other: TokenBindingProof['other'][number][] = []
-
   for (const binding of bindings) {
-    const key = evaluate(binding, ekm)
-    if (binding.type === providedType) providedId = key
-    else if (binding.type === referredType) referred = key ?? 'unsupported'
-    else if (key !== undefined) other.push(Object.freeze({ type: binding.type, id: key.id }))
+    if (binding === provided) continue
+    const id = evaluate(binding, ekm)
+    if (binding.type === referredType) referred = id ?? 'unsupported'
+    else if (id !== undefined) other.push(Object.freeze({ type: binding.type, id: id.id }))
   }
-  if (providedId === undefined) throw new Error('unreachable: a provided binding was counted')
   return Object.freeze({ provided: providedId, referred, other: Object.freeze(other) })
+}
+
+function findProvided(bindings: readonly TokenBindingStruct[]): TokenBindingStruct {
+  const [provided, secondProvided] = bindings.filter(({ type }) => type === providedType)
+  if (provided === undefined) {
+    throw new TokenBindingError(
+      'no_provided_binding',
+      'a message holds exactly one provided Token Binding, not none',
+    )
+  }
+  if (secondProvided !== undefined) {
+    throw new TokenBindingError(
+      'repeated_provided_binding',
+      'a message holds exactly one provided Token Binding, not two',
+    )
+  }
+  const [, secondReferred] = bindings.filter(({ type }) => type === referredType)
+  if (secondReferred !== undefined) {
+    throw new TokenBindingError(
+      'repeated_referred_binding',
+      'a message holds at most one referred Token Binding, not two',
+    )
+  }
+  return provided
 }
 
 /**
@@ -108,44 +130,7 @@ export function verifyTokenBinding(
 function evaluate(binding: TokenBindingStruct, ekm: Uint8Array): TokenBindingId | undefined {
   const keyParameters = keyParametersOf(binding.id)
   if (keyParameters === undefined) return undefined
-  return verifyTokenBindingSignature(
-    binding.type,
-    keyParameters,
-    binding.id,
-    binding.signature,
-    ekm,
-  )
-}
-
-function countBindings(bindings: readonly TokenBindingStruct[]): { provided: TokenBindingStruct } {
-  let provided: TokenBindingStruct | undefined
-  let referred: TokenBindingStruct | undefined
-  for (const binding of bindings) {
-    if (binding.type === providedType) {
-      if (provided) {
-        throw new TokenBindingError(
-          'repeated_provided_binding',
-          'a message holds exactly one provided Token Binding, not two',
-        )
-      }
-      provided = binding
-    } else if (binding.type === referredType) {
-      if (referred) {
-        throw new TokenBindingError(
-          'repeated_referred_binding',
-          'a message holds at most one referred Token Binding, not two',
-        )
-      }
-      referred = binding
-    }
-  }
-  if (!provided) {
-    throw new TokenBindingError(
-      'no_provided_binding',
-      'a message holds exactly one provided Token Binding, not none',
-    )
-  }
-  return { provided }
+  return verifyTokenBindingSignature(binding, keyParameters, ekm)
 }
 
 /** Checks the `Sec-Token-Binding` fields of one request; nothing where there are none. */

@@ -4,8 +4,9 @@ import {
   type AccessToken,
   type AccessTokenClaims,
   createAccessTokenVerifier,
+  type Trusted,
 } from './access-token.ts'
-import { challengesFor } from './challenge.ts'
+import { type ChallengeParameters, challengesFor } from './challenge.ts'
 import {
   type BindingMethod,
   type CertificateFact,
@@ -23,7 +24,15 @@ import {
 } from './credentials.ts'
 import { type DPoPProof, ProofKeys, replayKey, verifyDPoPProof } from './dpop.ts'
 import { VerifyError } from './errors.ts'
+import type { TokenIdentity } from './events.ts'
+import {
+  metadataUrl,
+  type ProtectedResourceMetadata,
+  protectedResourceMetadata,
+} from './metadata.ts'
 import { checkOptions, type VerifierOptions } from './options.ts'
+import type { ReplayOutcome } from './replay.ts'
+import { findUnmetRequirement, type Requirements } from './requirements.ts'
 
 /** A request, as plain data. */
 export type VerifyRequest = Readonly<{
@@ -43,11 +52,14 @@ export type VerifyRequest = Readonly<{
 export type Verified = Readonly<{
   claims: AccessTokenClaims
   token: AccessToken
+  scheme: Credential['scheme']
   location: TokenLocation
   /** What was proven, one for each member of `cnf`; empty for a bearer token. */
   methods: readonly BindingMethod[]
   /** The DPoP proof, if there had to be one. */
   proof: DPoPProof | undefined
+  /** Header fields the response should have. */
+  responseHeaders: Readonly<Record<string, string>>
 }>
 
 /** Made by {@link createVerifier}. */
@@ -58,7 +70,23 @@ export type Verifier = Readonly<{
    * @throws {@link VerifyError} and nothing else, whatever a client may send.
    */
   verify(request: VerifyRequest): Promise<Verified>
+  /**
+   * Checks what a route asks for beyond a valid token: scopes, or a recent or stronger
+   * authentication of the user (RFC 9470).
+   *
+   * @throws {@link VerifyError} `insufficient_scope`, `insufficient_user_authentication`
+   */
+  checkRequirements(verified: Verified, requirements: Requirements): void
+  /** Reports the refusal of a request that never came to be verified, and adds the challenges. */
+  refuse(error: VerifyError): VerifyError
+  /** What middleware does with refused requests. */
+  mode: 'enforce' | 'observe'
+  /** The RFC 9728 document and the path it belongs to, when `metadata` was given. */
+  metadata: Readonly<{ path: string; document: ProtectedResourceMetadata }> | undefined
 }>
+
+const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
+const noStore: Readonly<Record<string, string>> = Object.freeze({ 'Cache-Control': 'no-store' })
 
 /**
  * Makes a verifier for one protected resource.
@@ -82,94 +110,179 @@ export type Verifier = Readonly<{
  */
 export function createVerifier(options: VerifierOptions): Verifier {
   const settings = checkOptions(options)
-  const { methods, allowBearer, dpop, replay, clockTolerance, now } = settings
+  const { issuers, dpop, replay, clockTolerance, now, emit, publicUri, resource } = settings
   const tokens = createAccessTokenVerifier({
-    issuers: settings.issuers,
+    issuers,
+    decrypter: settings.decrypter,
     now,
     clockTolerance,
     cacheSeconds: settings.tokenCacheSeconds,
     cacheSize: settings.tokenCacheSize,
   })
   const keys = new ProofKeys()
-  const challenges = {
+  const methods = [...new Set(issuers.flatMap((issuer) => issuer.methods))]
+  const allowBearer = issuers.some((issuer) => issuer.allowBearer)
+  const metadataAt = settings.metadata && resource ? metadataUrl(resource) : undefined
+  const challenge = {
     dpopAlgorithms: methods.includes('dpop') ? dpop.algorithms : undefined,
     bearer: allowBearer || methods.some((method) => method !== 'dpop'),
     realm: settings.realm,
+    resourceMetadata: metadataAt,
   }
 
-  /** Everything about the token that is the same for each request that carries it. */
-  function checkPolicy(credential: Credential, token: AccessToken): void {
-    const { confirmations } = token
+  /** Everything that follows from the token and from how it was sent. */
+  function checkPolicy({ scheme, location }: Credential, { token, policy }: Trusted): void {
     // RFC 9449 section 7.2: whoever sends a DPoP-bound token in another way is not its client.
-    const dpopBound = confirmations.some(({ method }) => method === 'dpop')
-    if (dpopBound && credential.scheme !== 'DPoP') {
+    const dpopBound = token.methods.includes('dpop')
+    if (dpopBound && scheme !== 'DPoP') {
+      emit?.(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))
       throw new VerifyError('dpop_token_leaked', 'DPoP-bound access token sent without DPoP scheme')
     }
-    if (credential.location !== 'header') throw notAllowed()
-    if (!dpopBound && credential.scheme === 'DPoP') {
+    if (!settings.locations.includes(location)) {
+      throw new VerifyError('credentials_location', 'Access token is not accepted in this place')
+    }
+    if (!dpopBound && scheme === 'DPoP') {
       throw new VerifyError('scheme_mismatch', 'Access token is not DPoP-bound')
     }
-    if (confirmations.length === 0 && !allowBearer) {
-      throw new VerifyError('bearer_refused', 'Access token must be bound to a key')
+    if (token.confirmations.length === 0) {
+      if (!policy.allowBearer) {
+        throw new VerifyError('bearer_refused', 'Access token must be bound to a key')
+      }
+      if (location === 'query' && !settings.allowUnboundTokenInQuery) {
+        throw new VerifyError('bearer_refused', 'Access token in a query must be bound to a key')
+      }
     }
-    for (const { method } of confirmations) {
-      if (!methods.includes(method)) {
+    for (const method of token.methods) {
+      if (!policy.methods.includes(method)) {
         throw new VerifyError(
           'confirmation_method',
-          'Access token is bound by a method not accepted',
+          'Binding method of access token is not accepted',
         )
       }
     }
   }
 
-  function checkProof(request: VerifyRequest, ath: string, jkt: string): DPoPProof {
+  async function checkRevocation(token: AccessToken): Promise<void> {
+    let revoked: boolean | undefined
+    try {
+      revoked = await settings.isRevoked?.(token)
+    } catch (cause) {
+      throw new VerifyError('revocation_unavailable', 'Revocation cannot be checked now', { cause })
+    }
+    if (revoked !== false) throw new VerifyError('token_revoked', 'Access token was revoked')
+  }
+
+  function checkProof(
+    request: VerifyRequest,
+    { ath, jkt, seconds }: { ath: string; jkt: string; seconds: number },
+  ): DPoPProof {
     const proofs = headerValues(request.headers, 'dpop')
-    const [proof] = proofs
+    const proof = proofs[0]
     if (proof === undefined) throw new VerifyError('dpop_missing', 'DPoP proof missing')
-    // RFC 9449 section 4.3 step 1.
-    if (proofs.length > 1) throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
+    // RFC 9449 section 4.3 step 1. No JWT has a comma: there, two header fields were joined.
+    if (proofs.length > 1 || proof.includes(',')) {
+      throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
+    }
+    const { algorithms, maxAge, nonces } = dpop
     return verifyDPoPProof(proof, {
       method: request.method,
-      uri: settings.publicOrigin + pathOf(request.url),
-      now: now(),
-      algorithms: dpop.algorithms,
-      maxAge: dpop.maxAge,
+      uri: publicUri(request.url),
+      now: seconds,
+      algorithms,
+      maxAge,
       clockTolerance,
       ath,
       jkt,
       keys,
+      ...(nonces && { acceptNonce: (nonce) => nonces.accepts(nonce, seconds) }),
     })
   }
 
-  async function useOnce(proof: DPoPProof): Promise<void> {
+  /** A store in memory answers at once; then nobody has to wait for a promise. */
+  function useOnce(proof: DPoPProof, seconds: number): void | Promise<void> {
     // The last moment at which the proof would still be accepted.
     const expiresAt = proof.iat + dpop.maxAge + clockTolerance
-    let outcome: Awaited<ReturnType<typeof replay.consume>>
+    let answer: ReplayOutcome | Promise<ReplayOutcome>
     try {
-      outcome = await replay.consume(replayKey(proof), expiresAt, now())
+      answer = replay.consume(replayKey(proof), expiresAt, seconds)
     } catch (cause) {
-      throw new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
+      throw storeFailed(cause)
     }
-    if (outcome === 'full') {
-      throw new VerifyError('replay_store_full', 'No room to remember another proof')
+    if (typeof answer === 'string') return checkOutcome(answer)
+    return answer.then(checkOutcome, (cause) => {
+      throw storeFailed(cause)
+    })
+  }
+
+  function responseHeaders(location: TokenLocation, proof: DPoPProof | undefined) {
+    if (proof?.nonce !== undefined && dpop.nonces !== undefined) {
+      const current = dpop.nonces.current(now())
+      // RFC 9449 section 8.2: the next nonce, ahead of the refusal. Not for a cache to repeat.
+      if (proof.nonce !== current) return Object.freeze({ ...noStore, 'DPoP-Nonce': current })
     }
-    // RFC 9449 section 11.1.
-    if (outcome !== 'fresh') throw new VerifyError('dpop_replayed', 'DPoP proof was used before')
+    // RFC 6750 section 5.3: what a URL with a token brings must not be stored.
+    return location === 'query' ? noStore : noHeaders
+  }
+
+  function refusal(
+    error: VerifyError,
+    credential: Pick<Credential, 'scheme'> | undefined,
+    token: AccessToken | undefined,
+    parameters: ChallengeParameters = {},
+  ): VerifyError {
+    const { code, status, message, cause } = error
+    const enforced = settings.mode === 'enforce'
+    const identity = token && identityOf(token)
+    emit?.(
+      Object.freeze({ type: 'refused', code, status, enforced, message, cause, token: identity }),
+    )
+    return new VerifyError(code, message, {
+      cause,
+      challenges:
+        status === 503 ? [] : challengesFor(error, credential?.scheme, challenge, parameters),
+      ...(code === 'dpop_nonce' && dpop.nonces && { dpopNonce: dpop.nonces.current(now()) }),
+    })
   }
 
   return Object.freeze({
+    mode: settings.mode,
+
+    metadata:
+      metadataAt !== undefined && resource !== undefined
+        ? Object.freeze({
+            path: new URL(metadataAt).pathname,
+            document: protectedResourceMetadata(
+              {
+                resource,
+                issuers: issuers.map(({ issuer }) => issuer),
+                methods,
+                allowBearer,
+                locations: settings.locations,
+                dpopAlgorithms: dpop.algorithms,
+              },
+              settings.metadata,
+            ),
+          })
+        : undefined,
+
     async verify(request: VerifyRequest): Promise<Verified> {
       let credential: Credential | undefined
+      let token: AccessToken | undefined
       try {
         credential = readCredential(request)
+        const { location, scheme } = credential
+        const seconds = now()
         const ath = hash('sha256', credential.token, 'base64url')
-        const token = await tokens.verify(credential.token, ath)
-        checkPolicy(credential, token)
+        const found = tokens.verify(credential.token, ath, seconds)
+        const trusted = found instanceof Promise ? await found : found
+        token = trusted.token
+        checkPolicy(credential, trusted)
+        if (settings.isRevoked !== undefined) await checkRevocation(token)
 
         let proof: DPoPProof | undefined
         for (const confirmation of token.confirmations) {
           if (confirmation.method === 'dpop') {
-            proof = checkProof(request, ath, confirmation.jkt)
+            proof = checkProof(request, { ath, jkt: confirmation.jkt, seconds })
           } else if (confirmation.method === 'mtls') {
             confirmCertificate(confirmation.thumbprint, request.certificate)
           } else {
@@ -177,33 +290,48 @@ export function createVerifier(options: VerifierOptions): Verifier {
           }
         }
         // Last: a proof is used up only by a request that passes everything else.
-        if (proof !== undefined) await useOnce(proof)
+        const pending = proof && useOnce(proof, seconds)
+        if (pending !== undefined) await pending
 
+        const { claims, methods } = token
+        emit?.(Object.freeze({ type: 'accepted', methods, location, token: identityOf(token) }))
         return Object.freeze({
-          claims: token.claims,
+          claims,
           token,
-          location: credential.location,
-          methods: token.confirmations.map(({ method }) => method),
+          scheme,
+          location,
+          methods,
           proof,
+          responseHeaders: responseHeaders(location, proof),
         })
       } catch (error) {
         if (!(error instanceof VerifyError)) throw error
-        throw new VerifyError(error.code, error.message, {
-          cause: error.cause,
-          challenges: challengesFor(error, credential?.scheme, challenges),
-        })
+        throw refusal(error, credential, token)
       }
+    },
+
+    refuse: (error: VerifyError) => refusal(error, undefined, undefined),
+
+    checkRequirements(verified: Verified, requirements: Requirements): void {
+      const { claims, token } = verified
+      const unmet = findUnmetRequirement(claims, requirements, now(), clockTolerance)
+      if (unmet !== undefined) throw refusal(unmet.error, verified, token, unmet.parameters)
     },
   })
 }
 
-function notAllowed(): VerifyError {
-  return new VerifyError('credentials_location', 'Access token is not accepted in this place')
+function checkOutcome(outcome: ReplayOutcome): void {
+  if (outcome === 'full') {
+    throw new VerifyError('replay_store_full', 'No room to remember another proof')
+  }
+  // RFC 9449 section 11.1.
+  if (outcome !== 'fresh') throw new VerifyError('dpop_replayed', 'DPoP proof was used before')
 }
 
-/** The path of a request target; of an absolute one, whatever host it names is ignored. */
-function pathOf(target: string): string {
-  if (target.startsWith('/')) return target
-  const path = target.indexOf('/', target.indexOf('://') + 3)
-  return target.includes('://') && path !== -1 ? target.slice(path) : '/'
+function storeFailed(cause: unknown): VerifyError {
+  return new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
+}
+
+function identityOf({ issuer, claims }: AccessToken): TokenIdentity {
+  return Object.freeze({ issuer, clientId: claims.client_id, jti: claims.jti })
 }

@@ -1,85 +1,254 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import {
+  type Artifact,
   type ArtifactTable,
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
-import { openDatabase } from '../../src/storage/database.ts'
+import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { race } from '../support/lock.ts'
 
-const database = useTestDatabase(test)
+const url = useTestDatabase(test)
 
-async function openNode({ options = '' } = {}) {
-  const url = new URL(database.url)
-  url.searchParams.set('options', options)
-  const pool = await openDatabase(url.href, { onError: () => {} })
-  return { pool, artifacts: createArtifactTable(pool) }
-}
+let database: Database
+let table: ArtifactTable
+test.serial.before(async () => {
+  database = await openDatabase(url.url, {
+    onError: () => {},
+    poolSize: 16,
+  })
+  table = createArtifactTable(database)
+})
+test.after.always('closes the pool', () => database?.[Symbol.asyncDispose]())
 
-function artifact(kind: string) {
+const now = () => Date.now() / 1000
+
+function artifact(changes: Partial<Artifact> = {}): Artifact {
   return {
-    ...artifactKey(kind, randomBytes(16).toString('hex')),
+    ...artifactKey('AuthorizationCode', randomUUID()),
     grantId: undefined,
     uid: undefined,
     accountId: undefined,
     sessionUid: undefined,
-    payload: {},
-    expiresAt: Math.floor(Date.now() / 1000) + 60,
+    payload: { kind: 'AuthorizationCode', nested: { list: [1, 'two', null] } },
+    expiresAt: now() + 60,
+    ...changes,
   }
 }
 
-const units = async (artifacts: ArtifactTable, kinds: readonly string[]) => {
-  const used = kinds.map(artifact)
-  for (const one of used) await artifacts.write(one)
-  return used.map((consumed) => ({ consumed, written: [artifact('Successor')] }))
+async function written(changes: Partial<Artifact> = {}): Promise<Artifact> {
+  const made = artifact(changes)
+  await table.write(made)
+  return made
 }
 
-const isThere = async (artifacts: ArtifactTable, key: Parameters<ArtifactTable['find']>[0]) =>
-  (await artifacts.find(key)) !== undefined
+const sixteen = <T>(work: () => Promise<T>) => Promise.all(Array.from({ length: 16 }, work))
 
-test('of units that consume the same and go together, one is done', async (t) => {
-  const { pool, artifacts } = await openNode()
-  const [first, second, one, other] = await units(artifacts, ['Token', 'Token', 'Token', 'Token'])
-  if (!first || !second || !one || !other) return t.fail()
-  const again = { ...one, written: [artifact('Successor')] }
-  const free = { consumed: undefined, written: [artifact('Successor')] }
-  // The first two go at once, and the others together after them.
-  const asked = [first, second, one, again, other, free]
-  const done = await Promise.all(
-    asked.map(({ consumed, written }) => artifacts.consumeAndWrite(consumed, written)),
-  )
-  t.is(done.filter((won) => won).length, 5)
-  t.not(done[2], done[3])
-  for (const [at, { written }] of asked.entries()) {
-    t.is(await isThere(artifacts, written[0] as never), done[at] as boolean)
-  }
-  t.false(await artifacts.consumeAndWrite(one.consumed, again.written))
-  await pool[Symbol.asyncDispose]()
+test('finds what was written', async (t) => {
+  const made = await written()
+  t.deepEqual(await table.find(made), { payload: made.payload, consumedAt: null })
 })
 
-test('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
-  // A table of millions of rows is not read from end to end.
-  const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
-  const nodes = await Promise.all([openNode({ options }), openNode({ options })])
-  const artifacts = nodes[0]?.artifacts as ArtifactTable
-  const shared = await units(artifacts, ['A', 'B', 'Held', 'I', 'J'])
-  const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
-    const lanes = await units(artifacts, ['Token', 'Token'])
-    const asked = [...lanes, ...order].map(({ consumed }) =>
-      table.consumeAndWrite(consumed, [artifact('Successor')]),
-    )
-    return (await Promise.all(asked)).slice(lanes.length)
+test('hashes the identifier', (t) => {
+  const { id } = artifactKey('AccessToken', 'abc')
+  t.is(id.toString('hex'), 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+})
+
+test('finds nothing by another identifier', async (t) => {
+  await written()
+  t.is(await table.find(artifact()), undefined)
+})
+
+test('finds nothing of another kind by the same identifier', async (t) => {
+  const made = await written()
+  t.is(await table.find({ ...made, kind: 'RefreshToken' }), undefined)
+})
+
+test('does not find what has expired', async (t) => {
+  t.is(await table.find(await written({ expiresAt: now() - 1 })), undefined)
+})
+
+test('finds the newest by uid, unless it has expired', async (t) => {
+  const uid = randomUUID()
+  await written({ kind: 'Session', uid, payload: { which: 'older' }, expiresAt: now() + 60 })
+  await written({ kind: 'Session', uid, payload: { which: 'newer' }, expiresAt: now() + 90 })
+  await written({ kind: 'Session', uid: randomUUID(), payload: { which: 'other' } })
+  const expired = await written({ kind: 'Session', uid: randomUUID(), expiresAt: now() - 1 })
+  t.deepEqual((await table.findByUid('Session', uid))?.payload, { which: 'newer' })
+  t.is(await table.findByUid('Interaction', uid), undefined)
+  t.is(await table.findByUid('Session', expired.uid ?? ''), undefined)
+})
+
+test('replaces what is written twice', async (t) => {
+  const made = await written({ grantId: 'first' })
+  await table.write({ ...made, grantId: 'second', payload: { second: true } })
+  t.deepEqual((await table.find(made))?.payload, { second: true })
+  await table.removeByGrantId(made.kind, 'first')
+  t.truthy(await table.find(made))
+})
+
+test('a write does not clear consumption', async (t) => {
+  const made = await written()
+  t.true(await table.consume(made))
+  await table.write({ ...made, payload: { again: true } })
+  const found = await table.find(made)
+  t.deepEqual(found?.payload, { again: true })
+  t.is(typeof found?.consumedAt, 'number')
+  t.false(await table.consume(made))
+})
+
+test('tells when something was consumed', async (t) => {
+  const made = await written()
+  await table.consume(made)
+  const { consumedAt } = (await table.find(made)) ?? {}
+  t.true(Math.abs((consumedAt ?? 0) - now()) < 600)
+})
+
+test('of 16 concurrent uses one consumes', async (t) => {
+  const made = await written()
+  const results = await sixteen(() => table.consume(made))
+  t.is(results.filter(Boolean).length, 1)
+})
+
+test('does not consume what has expired, or is not there', async (t) => {
+  t.false(await table.consume(await written({ expiresAt: now() - 1 })))
+  t.false(await table.consume(artifact()))
+})
+
+test('consumes and writes in one step', async (t) => {
+  const code = await written()
+  const tokens = [
+    artifact({ kind: 'AccessToken', grantId: 'g', uid: 'u' }),
+    artifact({ kind: 'RefreshToken', payload: { kind: 'RefreshToken' } }),
+  ]
+  t.true(await table.consumeAndWrite(code, tokens))
+  t.truthy((await table.find(code))?.consumedAt)
+  for (const token of tokens) {
+    t.deepEqual(await table.find(token), { payload: token.payload, consumedAt: null })
   }
-  const [forth, back] = await race(
-    database.url,
-    'Held',
-    nodes.map((node, at) => consumeAll(node.artifacts, at ? shared.toReversed() : shared)),
-  )
+})
+
+test('keeps grant, uid and expiry of what it writes in one step', async (t) => {
+  const uid = randomUUID()
+  const grantId = randomUUID()
+  const token = artifact({ kind: 'AccessToken', grantId, uid, expiresAt: now() + 3600.5 })
+  const expired = artifact({ kind: 'AccessToken', expiresAt: now() - 1 })
+  t.true(await table.consumeAndWrite(undefined, [token, expired]))
+  t.truthy(await table.findByUid('AccessToken', uid))
+  t.is(await table.find(expired), undefined)
+  await table.removeByGrantId('AccessToken', grantId)
+  t.is(await table.find(token), undefined)
+})
+
+test('consumes without writing anything', async (t) => {
+  const code = await written()
+  t.true(await table.consumeAndWrite(code, []))
+  t.false(await table.consumeAndWrite(code, []))
+})
+
+test('writes without consuming anything', async (t) => {
+  const token = artifact()
+  t.true(await table.consumeAndWrite(undefined, [token]))
+  t.truthy(await table.find(token))
+})
+
+test('writes nothing when there is nothing left to consume', async (t) => {
+  const consumed = await written()
+  await table.consume(consumed)
+  const expired = await written({ expiresAt: now() - 1 })
+  for (const code of [consumed, expired, artifact()]) {
+    const token = artifact()
+    t.false(await table.consumeAndWrite(code, [token]))
+    t.is(await table.find(token), undefined)
+  }
+})
+
+test('consumes nothing when it cannot write everything', async (t) => {
+  const code = await written()
+  const token = artifact()
+  const there = await written()
+  await t.throwsAsync(table.consumeAndWrite(code, [token, there]), { code: '23505' })
+  t.is((await table.find(code))?.consumedAt, null)
+  t.is(await table.find(token), undefined)
+})
+
+test('of 16 concurrent uses one consumes, and only its tokens are written', async (t) => {
+  const code = await written()
+  const tokens = Array.from({ length: 16 }, () => artifact({ kind: 'AccessToken' }))
+  const results = await Promise.all(tokens.map((token) => table.consumeAndWrite(code, [token])))
+  t.is(results.filter(Boolean).length, 1)
+  const found = await Promise.all(tokens.map((token) => table.find(token)))
   t.deepEqual(
-    forth?.map((done, at) => done !== back?.toReversed()[at]),
-    shared.map(() => true),
+    found.map((token) => token !== undefined),
+    results,
   )
-  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
+})
+
+test('of a consumption and a consumption with writes at once one succeeds', async (t) => {
+  for (let round = 0; round < 8; round += 1) {
+    const code = await written()
+    const token = artifact()
+    const results = await Promise.all([
+      table.consume(code),
+      table.consumeAndWrite(code, [token]),
+      table.remove(code).then(() => false),
+    ])
+    t.true(results.filter(Boolean).length <= 1)
+    t.is((await table.find(token)) !== undefined, results[1])
+  }
+})
+
+test('writes strings that PostgreSQL has no text for', async (t) => {
+  const payload = { nonce: 'a\0b', claims: { '\0': ['\ud800', '\udc00\ud800'] }, plain: '\\u0000"' }
+  const single = await written({ payload })
+  t.deepEqual((await table.find(single))?.payload, payload)
+  const code = await written()
+  const token = artifact({ payload })
+  t.true(await table.consumeAndWrite(code, [token]))
+  t.deepEqual((await table.find(token))?.payload, payload)
+})
+
+test('writes a payload that is as large as a request may be', async (t) => {
+  const payload = { state: 'x'.repeat(60_000), odd: `'"\\{},\n\t💧` }
+  const token = artifact({ payload })
+  t.true(await table.consumeAndWrite(undefined, [token, artifact({ payload })]))
+  t.deepEqual((await table.find(token))?.payload, payload)
+})
+
+test('finds nothing by a uid with U+0000 or half a surrogate pair', async (t) => {
+  t.is(await table.findByUid('Session', 'a\0'), undefined)
+  await written({ kind: 'Session', uid: 'a\ufffd' })
+  t.is(await table.findByUid('Session', 'a\ud800'), undefined)
+})
+
+test('removes one artifact', async (t) => {
+  const [gone, kept] = [await written(), await written()]
+  await table.remove(gone)
+  t.is(await table.find(gone), undefined)
+  t.truthy(await table.find(kept))
+})
+
+test('removes by grant what is of one kind', async (t) => {
+  const grantId = randomUUID()
+  const gone = await written({ kind: 'AccessToken', grantId })
+  const otherKind = await written({ kind: 'RefreshToken', grantId })
+  const otherGrant = await written({ kind: 'AccessToken', grantId: randomUUID() })
+  const none = await written({ kind: 'AccessToken' })
+  await table.removeByGrantId('AccessToken', grantId)
+  t.is(await table.find(gone), undefined)
+  for (const kept of [otherKind, otherGrant, none]) t.truthy(await table.find(kept))
+})
+
+test('removes a grant with everything that was issued from it', async (t) => {
+  const grantId = randomUUID()
+  const grant = await written({ ...artifactKey('Grant', grantId) })
+  const issued = [
+    await written({ kind: 'AccessToken', grantId }),
+    await written({ kind: 'RefreshToken', grantId }),
+  ]
+  const kept = await written({ kind: 'AccessToken', grantId: randomUUID() })
+  await table.removeGrant(grant, grantId)
+  for (const gone of [grant, ...issued]) t.is(await table.find(gone), undefined)
+  t.truthy(await table.find(kept))
 })

@@ -1,54 +1,77 @@
+import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { openDatabase } from '../../src/storage/database.ts'
+import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { createReplayTable, type ReplayTable } from '../../src/storage/replay-table.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { raceFor } from '../support/lock.ts'
 
-const database = useTestDatabase(test)
-const later = Math.floor(Date.now() / 1000) + 300
+const url = useTestDatabase(test)
 
-async function openNode() {
-  const pool = await openDatabase(database.url, { onError: () => {} })
-  return { pool, replays: createReplayTable(pool) }
-}
+let database: Database
+let table: ReplayTable
+test.serial.before(async () => {
+  database = await openDatabase(url.url, { onError: () => {}, poolSize: 16 })
+  table = createReplayTable(database)
+})
+test.after.always('closes the pool', () => database?.[Symbol.asyncDispose]())
 
-test('of equal marks that go together one is new', async (t) => {
-  const { pool, replays } = await openNode()
-  // The first two go at once, and the others together after them.
-  const marks = ['first', 'second', 'same', 'same', 'other', 'same'].map((value) =>
-    replays.markOnce('client', value, later),
-  )
-  t.deepEqual(await Promise.all(marks), [true, true, true, false, true, false])
-  await pool[Symbol.asyncDispose]()
+const soon = () => Date.now() / 1000 + 60
+
+test('takes a value once', async (t) => {
+  const value = randomUUID()
+  t.true(await table.markOnce('client', value, soon()))
+  t.false(await table.markOnce('client', value, soon()))
 })
 
-test('nodes that mark the same values in opposite orders do not wait for each other', async (t) => {
-  const nodes = await Promise.all([openNode(), openNode()])
-  const values = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
-  const markAll = (replays: ReplayTable, order: readonly string[]) => async () => {
-    const lanes = ['first', 'second'].map((lane) => `${lane} before ${order}`)
-    const marks = [...lanes, ...order].map((value) => replays.markOnce('client', value, later))
-    return (await Promise.all(marks)).slice(lanes.length)
+test('takes the same value of another issuer', async (t) => {
+  const value = randomUUID()
+  t.true(await table.markOnce('client', value, soon()))
+  t.true(await table.markOnce('another client', value, soon()))
+})
+
+test('takes a value once of 16 concurrent times', async (t) => {
+  const value = randomUUID()
+  const marks = await Promise.all(
+    Array.from({ length: 16 }, () => table.markOnce('client', value, soon())),
+  )
+  t.is(marks.filter(Boolean).length, 1)
+})
+
+test('no two pairs of issuer and value are one', async (t) => {
+  const pairs = [
+    ['ab', 'c'],
+    ['a', 'bc'],
+    ['', 'abc'],
+    ['abc', ''],
+    ['1:a', 'b'],
+    ['1', ':ab'],
+    ['2:ab', 'c'],
+    ['a\0', 'b'],
+    ['a', '\0b'],
+    ['aa', '3:b'],
+  ] as const
+  for (const [issuer, value] of pairs) t.true(await table.markOnce(issuer, value, soon()))
+  for (const [issuer, value] of pairs) t.false(await table.markOnce(issuer, value, soon()))
+})
+
+test('takes values that are no text for PostgreSQL, and any length of them', async (t) => {
+  for (const value of ['\0', '\ud800', 'x'.repeat(100_000)]) {
+    t.true(await table.markOnce('odd client', value, soon()))
+    t.false(await table.markOnce('odd client', value, soon()))
   }
-  const [forth, back] = await raceFor(
-    database.url,
-    {
-      text: `insert into replay_marks (id, expires_at)
-             values (sha256(convert_to('6:clientd', 'UTF8')), now())`,
-      andThen: 'rollback',
-    },
-    nodes.map(({ replays }, node) => markAll(replays, node ? values.toReversed() : values)),
-  )
-  t.deepEqual(
-    forth?.map((fresh, at) => fresh !== back?.toReversed()[at]),
-    values.map(() => true),
-  )
-  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
 })
 
-test('the issuer and the value of a mark are two things', async (t) => {
-  const { pool, replays } = await openNode()
-  t.true(await replays.markOnce('ab', 'c', later))
-  t.true(await replays.markOnce('a', 'bc', later))
-  await pool[Symbol.asyncDispose]()
+test('keeps neither issuer nor value', async (t) => {
+  await table.markOnce('a telling issuer', 'a telling value', soon())
+  const { rows } = await database.query<{ row: string }>({
+    text: 'select replay_marks::text as row from replay_marks',
+  })
+  t.true(rows.length > 0)
+  for (const { row } of rows) t.notRegex(row, /telling/)
+})
+
+test('does not take a value again whose mark has ended and was not removed yet', async (t) => {
+  const value = randomUUID()
+  const past = Date.now() / 1000 - 60
+  t.true(await table.markOnce('client', value, past))
+  t.false(await table.markOnce('client', value, soon()))
 })

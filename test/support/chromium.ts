@@ -9,18 +9,22 @@ export const CHROMIUM = [
 
 /** `hosts` maps names such as "rp.example" to a loopback address and port. */
 export function launchChromium(hosts: Record<string, string> = {}): Promise<Browser> {
-  const rules = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`)
   return chromium.launch({
     ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
-    args: [
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      `--host-resolver-rules=${rules.join(',')}`,
-    ],
+    args: chromiumArguments(hosts),
   })
+}
+
+export function chromiumArguments(hosts: Record<string, string>): string[] {
+  const rules = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`)
+  return [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    `--host-resolver-rules=${rules.join(',')}`,
+  ]
 }

@@ -5,7 +5,7 @@ import { type Browser, createBrowser, type Page } from '../../src/demo/browser.t
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { email, password, type TestServer } from './server.ts'
 
-const loopbackCallback = 'http://127.0.0.1/callback'
+export const callback = 'http://127.0.0.1/callback'
 
 export function newKey(): Promise<KeyPair> {
   return generateKeyPair('ES256', { extractable: true })
@@ -23,9 +23,9 @@ export async function post(
   server: TestServer,
   path: string,
   parameters: Record<string, string>,
-  { key, proof, headers = {} }: PostOptions = {},
+  { key, proof, headers = {}, fetch = globalThis.fetch, origin = server.issuer }: PostOptions = {},
 ): Promise<Answer> {
-  const url = `${server.issuer}${path}`
+  const url = `${origin}${path}`
   const dpop = proof ?? (key && (await makeProof(key, { method: 'POST', url })))
   const response = await fetch(url, {
     method: 'POST',
@@ -39,6 +39,9 @@ export interface PostOptions {
   readonly key?: KeyPair
   readonly proof?: string
   readonly headers?: Record<string, string>
+  /** With a client certificate, for instance. */
+  readonly fetch?: typeof globalThis.fetch
+  readonly origin?: string
 }
 
 async function readBody(response: Response): Promise<unknown> {
@@ -58,7 +61,7 @@ export function createPerson(server: TestServer): Person {
   return {
     browser,
     async authorize(parameters) {
-      const { redirect_uri: until = loopbackCallback } = parameters
+      const { redirect_uri: until = callback } = parameters
       const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
       let page: Page = await browser.visit(url, { until })
       if (page.html.includes('>Sign in<')) {
@@ -83,7 +86,7 @@ export async function obtainCode(
   parameters: Record<string, string> = {},
 ): Promise<CodeRequest> {
   const verifier = randomBytes(32).toString('base64url')
-  const { redirect_uri = loopbackCallback } = parameters
+  const { redirect_uri = callback } = parameters
   const arrived = await person.authorize({
     client_id: client.client_id,
     response_type: 'code',

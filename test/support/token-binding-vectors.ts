@@ -75,7 +75,7 @@ function decideMessage(
 ): Outcome {
   if (!isObject(entry)) return odd(`token_binding[${index}]`, null, 'the entry is not an object')
   const id = typeof entry.id === 'string' ? entry.id : `token_binding[${index}]`
-  const { valid = null, message_b64u: message, ekm_hex: ekmHex = null } = entry
+  const { valid = null, message_b64u: message } = entry
 
   if (valid !== null && typeof valid !== 'boolean') {
     return odd(id, null, '"valid" is neither true, false nor null')
@@ -83,10 +83,10 @@ function decideMessage(
   if (typeof message !== 'string') return odd(id, valid, '"message_b64u" is not a string')
   const negotiated = readNegotiated(entry.negotiated_key_parameters)
   if (negotiated === 'odd') {
-    return odd(id, valid, '"negotiated_key_parameters" is neither null nor a known number or name')
+    return odd(id, valid, '"negotiated_key_parameters" is neither null, a number nor a known name')
   }
-  const ekm = readEkm(ekmHex)
-  if (ekm === 'odd') return odd(id, valid, '"ekm_hex" is neither null nor 32 bytes in hexadecimal')
+  const ekm = readEkm(entry)
+  if (ekm === 'odd') return odd(id, valid, '"ekm_hex" is neither null nor hexadecimal')
 
   const { got, reason, proof } = decide(message, negotiated, ekm)
   if (proof === undefined) {
@@ -102,9 +102,13 @@ function decideMessage(
 
 function decide(
   message: string,
-  negotiated: KeyParameters | undefined,
+  negotiated: KeyParameters | 'unknown' | undefined,
   ekm: Buffer | undefined,
 ): { got: Decision; reason: string; proof?: TokenBindingProof } {
+  // No server of ours is on such a connection, so it accepts nothing there.
+  if (negotiated === 'unknown') return { got: false, reason: 'unknown key parameters negotiated' }
+  if (ekm && ekm.length !== 32)
+    return { got: false, reason: `an EKM of ${ekm.length} bytes, not 32` }
   try {
     if (ekm === undefined && negotiated !== undefined) {
       parseTokenBindingMessage(decodeTokenBindingMessage(message))
@@ -150,16 +154,17 @@ function differenceOfIds(entry: Json, { provided, referred }: TokenBindingProof)
 
 const names: readonly KeyParameters[] = ['rsa2048_pkcs1.5', 'rsa2048_pss', 'ecdsap256']
 
-function readNegotiated(value: unknown): KeyParameters | undefined | 'odd' {
+function readNegotiated(value: unknown): KeyParameters | 'unknown' | undefined | 'odd' {
   if (value === null || value === undefined) return undefined
   const named = names.find((name, number) => value === name || value === number)
-  return named ?? 'odd'
+  return named ?? (Number.isInteger(value) ? 'unknown' : 'odd')
 }
 
-function readEkm(value: unknown): Buffer | undefined | 'odd' {
-  if (value === null) return undefined
-  if (typeof value !== 'string' || !/^[0-9a-f]{64}$/i.test(value)) return 'odd'
-  return Buffer.from(value, 'hex')
+function readEkm({ ekm_hex: hex, ekm_b64u: base64url }: Json): Buffer | undefined | 'odd' {
+  if (hex === undefined && typeof base64url === 'string') return Buffer.from(base64url, 'base64url')
+  if (hex === undefined || hex === null) return undefined
+  if (typeof hex !== 'string' || !/^([0-9a-f]{2})*$/i.test(hex)) return 'odd'
+  return Buffer.from(hex, 'hex')
 }
 
 // The sections that refer to messages

@@ -17,12 +17,15 @@ export interface UserAgent {
   ): Promise<Page>
   /** Follows redirects for as long as they stay at this origin; the last answer is the one that left, or the page. */
   follow(page: Page): Promise<Page>
+  /** Another browser with those cookies of this one that are `wanted`, by name. */
+  copy(wanted?: (name: string) => boolean): UserAgent
+  /** Copies one cookie of another browser. */
+  take(from: UserAgent, name: string): Promise<void>
+  readonly jar: CookieJar
 }
 
 /** A browser's cookies and redirects, one step at a time, and nothing else of it. */
-export function createUserAgent(origin: string): UserAgent {
-  const jar = new CookieJar()
-
+export function createUserAgent(origin: string, jar = new CookieJar()): UserAgent {
   async function send(url: string, init: RequestInit): Promise<Page> {
     const target = new URL(url, origin)
     const response = await fetch(target, {
@@ -45,6 +48,16 @@ export function createUserAgent(origin: string): UserAgent {
   }
 
   return {
+    jar,
+    copy(wanted = () => true) {
+      const { cookies, ...all } = jar.serializeSync() ?? raise()
+      const kept = cookies.filter(({ key }) => wanted(key ?? ''))
+      return createUserAgent(origin, CookieJar.deserializeSync({ ...all, cookies: kept }))
+    },
+    async take(from, name) {
+      const cookie = (await from.jar.getCookies(origin)).find(({ key }) => key === name)
+      await jar.setCookie(cookie?.clone() ?? raise(), origin)
+    },
     get: (url, headers = {}) => send(url, { headers }),
     post: (url, fields, headers = {}) =>
       send(url, { method: 'POST', body: new URLSearchParams(fields), headers }),
@@ -54,4 +67,8 @@ export function createUserAgent(origin: string): UserAgent {
       return current
     },
   }
+}
+
+function raise(): never {
+  throw new Error('no such cookie')
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import http from 'node:http'
 import https from 'node:https'
-import type { AddressInfo } from 'node:net'
+import net, { type AddressInfo } from 'node:net'
 import anyTest, { type ExecutionContext } from 'ava'
 import {
   createMemoryKeys,
@@ -20,6 +21,15 @@ function makeAgent(t: ExecutionContext, options: TokenBindingAgentOptions = {}) 
   const agent = new TokenBindingAgent({ ca: certificate.cert, keepAlive: true, ...options })
   t.teardown(() => agent.destroy())
   return agent
+}
+
+async function serveAndCount(t: ExecutionContext) {
+  const server = equip(() => https.createServer(certificate, echo))
+  let connections = 0
+  server.on('secureConnection', () => {
+    connections += 1
+  })
+  return { port: await listen(t, server), connections: () => connections }
 }
 
 const serve = (t: ExecutionContext, options: { tls13Draft?: boolean } = {}) =>
@@ -74,11 +84,12 @@ test('proves another key to another registered domain', async (t) => {
 })
 
 test('proves on requests that were waiting for a connection', async (t) => {
-  const port = await serve(t)
+  const { port, connections } = await serveAndCount(t)
   const agent = makeAgent(t, { maxSockets: 1 })
   const answers = await Promise.all(
     ['/a', '/b', '/c'].map((path) => fetchProof(`https://localhost:${port}${path}`, { agent })),
   )
+  t.is(connections(), 1)
   for (const { proof } of answers) t.is(proof?.provided.id, answers[0]?.proof?.provided.id)
   t.truthy(answers[0]?.proof)
 })
@@ -159,6 +170,33 @@ test('fails a request whose connection ends within the handshake', async (t) => 
   await t.throwsAsync(fetch(`https://localhost:${port}/`, { agent: makeAgent(t) }))
 })
 
+/** Accepts connections, and never says anything. */
+async function silence(t: ExecutionContext): Promise<string> {
+  const server = net.createServer((socket) => void socket.on('error', () => {}))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  return `https://localhost:${(server.address() as AddressInfo).port}/`
+}
+
+test('a request can be aborted while the handshake stalls', async (t) => {
+  const url = await silence(t)
+  const controller = new AbortController()
+  const outgoing = https.get(url, { agent: makeAgent(t), lookup, signal: controller.signal })
+  const failure = once(outgoing, 'response')
+  setImmediate(() => controller.abort())
+  await t.throwsAsync(failure, { name: 'AbortError' })
+})
+
+test('a request can time out while the handshake stalls', async (t) => {
+  const url = await silence(t)
+  const outgoing = https.get(url, { agent: makeAgent(t), lookup, timeout: 1 })
+  await once(outgoing, 'timeout')
+  const failure = once(outgoing, 'response')
+  outgoing.destroy()
+  await t.throwsAsync(failure, { code: 'ECONNRESET' })
+})
+
 test('an aborted request leaves a usable agent', async (t) => {
   const port = await serve(t)
   const agent = makeAgent(t)
@@ -176,6 +214,10 @@ test('fails a request that brings a message of its own', async (t) => {
   for (const headers of [{ 'sec-token-binding': 'x' }, ['Host', 'x', 'Sec-Token-Binding', 'x']]) {
     await t.throwsAsync(fetch(url, { agent: makeAgent(t), headers }), { code: 'header_not_placed' })
   }
+  // Not ended yet, so its head is not written yet.
+  const headers = { 'sec-token-binding': 'x' }
+  const outgoing = https.request(url, { agent: makeAgent(t), lookup, headers })
+  await t.throwsAsync(once(outgoing, 'response'), { code: 'header_not_placed' })
 })
 
 test('refuses kinds of keys that are none', (t) => {
@@ -258,6 +300,15 @@ test('tells the consumer to nobody but the target of its redirect', async (t) =>
   t.is((await visit(`${provider}/other`)).proof?.referred, undefined)
 })
 
+test('tells the consumer to no server whose path looks like the target', async (t) => {
+  const { visit, target } = await federation(t)
+  const port = await serve(t)
+  const { host, pathname, search } = new URL(target)
+  const lookalike = await visit(`https://rp.example:${port}//${host}${pathname}${search}`)
+  t.is(lookalike.proof?.referred, undefined)
+  t.truthy((await visit(target)).proof?.referred)
+})
+
 test('tells nothing to a target without Token Binding', async (t) => {
   const seen: http.IncomingHttpHeaders[] = []
   const plain = https.createServer(certificate, (incoming, outgoing) => {
@@ -271,11 +322,12 @@ test('tells nothing to a target without Token Binding', async (t) => {
 })
 
 test('a response that nobody listens for does not hold the connection', async (t) => {
-  const port = await serve(t)
+  const { port, connections } = await serveAndCount(t)
   const agent = makeAgent(t, { maxSockets: 1 })
   const url = `https://localhost:${port}/`
   https.get(url, { agent, lookup })
   t.truthy((await fetchProof(url, { agent })).proof)
+  t.is(connections(), 1)
 })
 
 test('the hash of an ID is what the server sees', async (t) => {

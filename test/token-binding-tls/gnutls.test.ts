@@ -188,6 +188,12 @@ for (const priorities of [tls12, tls13]) {
   })
 }
 
+test('the agent goes on without Token Binding where GnuTLS has a draft version', async (t) => {
+  const { url, agent, next } = await startServer(t, tls12, '000d0102')
+  t.is((await fetch(url, { agent })).status, 200)
+  t.like(await next(), { requested: true, message: '' })
+})
+
 test('the agent leaves a server that negotiates without the extended master secret', async (t) => {
   const { url, agent, next } = await startServer(t, `${tls12}:%NO_SESSION_HASH`, '01000102')
   await t.throwsAsync(fetch(url, { agent }), { code: 'unsafe_negotiation' })

@@ -88,14 +88,18 @@ test('knows what an HTTP/2 connection negotiated', async (t) => {
   }
 })
 
-test('knows nothing of the socket of an HTTP/2 session that is gone', (t) => {
-  const gone = new Proxy({}, { get: () => t.context, has: () => false })
-  const throwing = new Proxy(gone, {
-    get() {
-      throw new Error('unbound')
-    },
-  })
-  t.is(tokenBindingOf(throwing), undefined)
+test('knows nothing of the socket of an HTTP/2 session that is gone', async (t) => {
+  const server = equip(() => http2.createSecureServer(certificate))
+  const port = await listen(t, server)
+  const accepted = once(server, 'session')
+  const client = http2.connect(`https://localhost:${port}`, { ca: certificate.cert })
+  client.on('error', () => {})
+  const [session] = await accepted
+  const { socket } = session
+  const closed = once(session, 'close')
+  session.destroy()
+  await closed
+  t.is(tokenBindingOf(socket), undefined)
 })
 
 // Versions, contexts and certificates
@@ -202,6 +206,21 @@ test('gives every connection its own keying material, resumed or not', async (t)
   await seen
   t.is(ekms.size, 2)
   t.false(ekms.has(undefined))
+})
+
+test('keeps the two ends of a connection apart, also within one thread', async (t) => {
+  const server = equip(() => https.createServer(certificate))
+  const port = await listen(t, server)
+  const seen = negotiatedBy(server)
+  const result = once(seen, 'result')
+  const socket = await connect(t, port, { secureContext: clientContext() })
+  await result
+  t.deepEqual(seen.results, ['ecdsap256'])
+  await new Promise((resolve) => setImmediate(resolve))
+  // The server has asked; the same keying material is the client's too, and waits for it.
+  t.is(rememberNegotiated('server', socket), undefined)
+  t.is(rememberNegotiated('client', socket)?.negotiated, 'ecdsap256')
+  t.is(rememberNegotiated('client', socket), undefined)
 })
 
 // Worker threads

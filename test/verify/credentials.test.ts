@@ -20,6 +20,7 @@ test('reads the Authorization header in any case and form', (t) => {
   t.deepEqual(get({ authorization: ['BEARER abc'] }), bearer)
   t.deepEqual(get(new Headers({ Authorization: 'Bearer abc' })), bearer)
   t.deepEqual(get(new Map([['Authorization', 'Bearer abc']])), bearer)
+  t.deepEqual(get([['Authorization', 'Bearer abc']]), bearer)
   t.deepEqual(get(['Authorization', 'dpop abc']), { ...bearer, scheme: 'DPoP' })
 })
 
@@ -50,6 +51,7 @@ test('rejects two credentials, wherever they are', async (t) => {
   await multiple(() => get([...header, ...header]))
   await multiple(() => get([...header, 'Authorization', 'DPoP abc']))
   await multiple(() => get([...header, 'Authorization', 'Basic YTpi']))
+  await multiple(() => get(['Authorization', 'Bearer a, DPoP b']))
   await multiple(() => get(header, '/?access_token=abc'))
   await multiple(() => get([], '/?access_token=abc&access_token=abc'))
   await multiple(() => post('access_token=abc', [...form, ...header]))
@@ -65,7 +67,11 @@ test('rejects malformed credentials', async (t) => {
   await malformed(() => get(['Authorization', 'Bearer ']))
   await malformed(() => get(['Authorization', 'DPoP']))
   await malformed(() => get(['Authorization', 'Bearer a b']))
-  await malformed(() => get(['Authorization', 'Bearer a, DPoP b']))
   await malformed(() => post({ access_token: {} }))
   await malformed(() => get([], '/?access_token='))
+})
+
+test('refuses the headers in which Node has hidden what was repeated', (t) => {
+  const headers = { authorization: 'Bearer abc' } as never
+  t.throws(() => get(headers), { instanceOf: TypeError, message: /rawHeaders/ })
 })

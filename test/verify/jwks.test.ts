@@ -7,7 +7,7 @@ import { audience, dpopRequest, issuer, jwks, start } from '../support/verify/wo
 
 /** An issuer whose answers a test decides, on a clock that it moves. */
 function makeIssuer() {
-  const state = { now: start, set: jwks as object | Error, fetched: 0 }
+  const state = { now: start, set: jwks as object | Error, fetched: 0, failures: [] as unknown[] }
   const keys = createJwks({
     source: async () => 'https://as.example/jwks',
     fetch: async () => {
@@ -17,6 +17,7 @@ function makeIssuer() {
     },
     now: () => state.now,
     maxAge: 600,
+    onFailure: (cause) => state.failures.push(cause),
     maxStale: 3600,
     cooldown: 30,
   })

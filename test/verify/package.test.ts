@@ -1,47 +1,65 @@
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
+import { publint } from 'publint'
 import { temporaryFolder } from '../support/verify/folder.ts'
 import { installAlone, packVerify, run } from '../support/verify/package.ts'
+import { packedProgram } from '../support/verify/packed-program.ts'
 
-const program = `
-import { createHash, generateKeyPairSync, sign } from 'node:crypto'
-import { createVerifier } from '@holdfast/verify'
-import '@holdfast/verify/koa'
-import '@holdfast/verify/node'
+const folder = await temporaryFolder()
+const archive = await packVerify(folder.path)
+test.after.always(() => folder[Symbol.asyncDispose]())
 
-const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-const jwk = publicKey.export({ format: 'jwk' })
-const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url')
-const sha256 = (text) => createHash('sha256').update(text).digest('base64url')
-const jwt = (header, payload) => {
-  const input = encode({ alg: 'ES256', ...header }) + '.' + encode(payload)
-  const key = { key: privateKey, dsaEncoding: 'ieee-p1363' }
-  return input + '.' + sign('sha256', Buffer.from(input), key).toString('base64url')
+/** Every value the package exports, so that none comes or goes by accident. */
+const exports = {
+  '.': [
+    ...['ClientCertificateError', 'ProofKeys', 'VerifyError', 'certificateHeaderFormats'],
+    ...['confirmCertificate', 'confirmTokenBinding', 'createDPoPNonces', 'createIdTokenVerifier'],
+    ...['createMemoryReplayStore', 'createVerifier', 'metadataUrl', 'parseConfirmation'],
+    ...['readClientCertificateHeader', 'replayKey', 'socketCertificate', 'verifyDPoPProof'],
+    'verifyErrorCodes',
+  ],
+  './node': ['nodeRequest', 'nodeVerify', 'writeAnswer', 'writeHeaders'],
+  './koa': ['koaVerify'],
+  './express': ['expressVerify'],
+  './fastify': ['fastifyVerify'],
+  './fetch': ['fetchVerify'],
+  './redis': ['createRedisReplayStore'],
+  './postgres': ['createPostgresReplayStore', 'postgresReplayTable'],
 }
-const issuer = 'https://as.example'
-const audience = 'https://api.example'
-const iat = Math.floor(Date.now() / 1000)
-const { crv, kty, x, y } = jwk
-const cnf = { jkt: sha256(JSON.stringify({ crv, kty, x, y })) }
-const claims = { iss: issuer, aud: audience, sub: 'a', client_id: 'c', jti: 'j', iat, exp: iat + 60, cnf }
-const token = jwt({ typ: 'at+jwt' }, claims)
-const proof = { jti: 'p', htm: 'GET', htu: audience + '/', iat, ath: sha256(token) }
-const verifier = createVerifier({ issuer, audience, jwks: { keys: [jwk] } })
-const headers = ['Authorization', 'DPoP ' + token, 'DPoP', jwt({ typ: 'dpop+jwt', jwk }, proof)]
-const request = { method: 'GET', url: '/', headers }
-const { methods } = await verifier.verify(request)
-const again = await verifier.verify(request).catch((error) => error.code)
-console.log(JSON.stringify({ methods, again }))
-`
 
 test('works when packed and installed alone', async (t) => {
-  await using folder = await temporaryFolder()
-  await installAlone(await packVerify(folder.path), folder.path)
+  await installAlone(archive, folder.path)
   const installed = await readdir(join(folder.path, 'node_modules'))
   t.deepEqual(installed.filter((name) => !name.startsWith('.')).sort(), ['@holdfast', 'jose'])
 
-  await writeFile(join(folder.path, 'program.js'), program)
+  await writeFile(join(folder.path, 'program.js'), packedProgram)
   const { stdout } = await run(process.execPath, ['program.js'], { cwd: folder.path })
-  t.deepEqual(JSON.parse(stdout), { methods: ['dpop'], again: 'dpop_replayed' })
+  const { methods, again, exported } = JSON.parse(stdout)
+  t.deepEqual(methods, ['dpop'])
+  t.is(again, 'dpop_replayed')
+  t.deepEqual(exported, exports)
+})
+
+test('holds what it needs and nothing else', async (t) => {
+  const { stdout } = await run('tar', ['-tzf', archive])
+  const files = stdout.trim().split('\n')
+  const others = files.filter(
+    (file) => !/^package\/dist\/(?:lib\/)?[\w-]+\.(?:js|d\.ts)$/.test(file),
+  )
+  t.deepEqual(others.sort(), ['package/LICENSE', 'package/README.md', 'package/package.json'])
+  const sources = await readdir('src/verify', { recursive: true })
+  const modules = sources.filter((file) => /^(?:lib\/)?[\w-]+\.ts$/.test(file))
+  t.is(files.filter((file) => file.endsWith('.js')).length, modules.length)
+})
+
+test('is clean by publint', async (t) => {
+  const bytes = await readFile(archive)
+  const tarball = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+  const { messages } = await publint({ pack: { tarball } })
+  t.deepEqual(messages, [])
+})
+
+test('resolves for every ESM consumer by attw', async (t) => {
+  await t.notThrowsAsync(run('npx', ['attw', archive, '--profile', 'esm-only']))
 })

@@ -190,6 +190,12 @@ test('refuses an empty message, a byte too few and a byte too many', (t) => {
   t.is(decide(Buffer.concat([bytes, Buffer.of(0)]).toString('base64url')), 'malformed_message')
 })
 
+test('refuses a whole binding behind the end of the message', (t) => {
+  const text = message(binding(ec))
+  const behind = Buffer.concat([Buffer.from(text, 'base64url'), binding(otherEc, { type: 1 })])
+  t.is(decide(behind.toString('base64url')), 'malformed_message')
+})
+
 test('refuses a message longer than its length word can say', (t) => {
   t.is(decide('A'.repeat(87_384)), 'malformed_message')
 })
@@ -330,6 +336,9 @@ test('reads no ID from anything else', (t) => {
     `${idOf(ec)}=`,
     bytes.subarray(0, -1).toString('base64url'),
     Buffer.concat([bytes, Buffer.of(0)]).toString('base64url'),
+    Buffer.concat([bytes.subarray(0, 1), Buffer.of(0, 66), bytes.subarray(3)]).toString(
+      'base64url',
+    ),
     tokenBindingId({ ...ec, keyParameters: 3 }).toString('base64url'),
     tokenBindingId({ ...ec, keyParameters: 0 }).toString('base64url'),
     tokenBindingId({ ...ec, encoded: Buffer.alloc(65, 65) }).toString('base64url'),

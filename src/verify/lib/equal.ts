@@ -1,9 +1,9 @@
 /**
- * Compares two texts of one expected length in constant time. A missing side never equals
- * anything, not even another missing side.
+ * Compares two texts of one expected length in constant time. What is no text never equals
+ * anything: two missing sides are not a match.
  */
-export function constantTimeEqual(a: string | undefined, b: string | undefined): boolean {
-  if (a === undefined || b === undefined || a.length !== b.length) return false
+export function constantTimeEqual(a: unknown, b: unknown): boolean {
+  if (typeof a !== 'string' || typeof b !== 'string' || a.length !== b.length) return false
   let difference = 0
   for (let i = 0; i < a.length; i++) difference |= a.charCodeAt(i) ^ b.charCodeAt(i)
   return difference === 0

@@ -7,8 +7,15 @@
  * section 2.4).
  */
 export function parseJsonObject(bytes: Buffer): Record<string, unknown> | undefined {
-  const text = bytes.toString('utf8')
-  if (text.includes('\uFFFD') && !isUtf8(bytes)) return undefined
+  let quotes = 0
+  let plain = true
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] as number
+    if (byte === 0x22) quotes++
+    else if (byte === 0x5c || byte > 0x7f) plain = false
+  }
+  const text = plain ? bytes.toString('latin1') : bytes.toString('utf8')
+  if (!plain && !isUtf8(bytes)) return undefined
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -16,9 +23,23 @@ export function parseJsonObject(bytes: Buffer): Record<string, unknown> | undefi
     return undefined
   }
   if (!isObject(value)) return undefined
-  // Most issuers write compact JSON: a text equal to its own reserialisation has no duplicates.
-  if (JSON.stringify(value) !== text && hasDuplicateMembers(text)) return undefined
+  // Without escapes each quote begins or ends a name or a text: a member that was overwritten by
+  // another one of its name has left more quotes than the value accounts for.
+  if (plain ? quotes !== countQuotes(value) : hasDuplicateMembers(text)) return undefined
   return value
+}
+
+function countQuotes(value: unknown): number {
+  if (typeof value === 'string') return 2
+  if (typeof value !== 'object' || value === null) return 0
+  let quotes = 0
+  if (Array.isArray(value)) {
+    for (const item of value) quotes += countQuotes(item)
+    return quotes
+  }
+  // An own `__proto__` is a member like any other to JSON.parse, and to this loop.
+  for (const name in value) quotes += 2 + countQuotes((value as Record<string, unknown>)[name])
+  return quotes
 }
 
 /** Whether a value is a JSON object: not null, not an array. */

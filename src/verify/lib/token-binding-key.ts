@@ -2,6 +2,7 @@ import { createPublicKey, hash, type JsonWebKey, type KeyObject } from 'node:cry
 import { RecentMap } from './recent-map.ts'
 import { verifySignature } from './signature.ts'
 import { TokenBindingError } from './token-binding-error.ts'
+import type { TokenBindingStruct } from './token-binding-message.ts'
 
 /** Token Binding Key Parameters by their registered names (RFC 8471 section 6.1). */
 export type KeyParameters = 'rsa2048_pkcs1.5' | 'rsa2048_pss' | 'ecdsap256'
@@ -60,10 +61,8 @@ const algorithms = {
  * RFC 8471 section 3.3: signed are the type, the key parameters and the exported keying material.
  */
 export function verifyTokenBindingSignature(
-  type: number,
+  { type, id: idBytes, signature }: TokenBindingStruct,
   keyParameters: KeyParameters,
-  idBytes: Buffer,
-  signature: Buffer,
   ekm: Uint8Array,
 ): TokenBindingId {
   const id = idBytes.toString('base64url')

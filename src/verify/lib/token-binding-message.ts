@@ -16,13 +16,7 @@ export interface TokenBindingStruct {
   readonly signature: Buffer
 }
 
-/** A message holds at most 2^16-1 bytes after its length word: 87,383 characters. */
-const longestMessage = Math.ceil(((2 + 0xffff) * 4) / 3)
-
 export function decodeTokenBindingMessage(text: string): Buffer {
-  if (text.length > longestMessage) {
-    throw malformed(`at most ${longestMessage} characters`)
-  }
   const bytes = decodeBase64url(text)
   if (bytes === undefined) {
     throw new TokenBindingError(

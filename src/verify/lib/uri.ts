@@ -3,7 +3,7 @@
  * (RFC 9449 section 4.3 step 9).
  */
 export function sameHttpUri(a: string, b: string): boolean {
-  if (a === b && !/[?#]/.test(a)) return true
+  if (a === b) return true
   const normalized = normalizeHttpUri(a)
   return normalized !== undefined && normalized === normalizeHttpUri(b)
 }

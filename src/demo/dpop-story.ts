@@ -1,60 +1,23 @@
 import { generateKeyPair } from 'jose'
-import { type Browser, createBrowser } from './browser.ts'
-import { makeProof } from './proof.ts'
-import type { RelyingParty, Tokens } from './relying-party.ts'
+import { createBrowser } from './browser.ts'
+import { type KeyPair, makeProof } from './proof.ts'
+import type { Tokens } from './relying-party.ts'
+import { type Player, signIn } from './scenes.ts'
+import type { Stage } from './set-up.ts'
 
-export interface Row {
-  readonly who: 'owner' | 'thief'
-  readonly case: string
-  readonly expected: 'accept' | 'reject'
-  readonly got: 'accept' | 'reject' | 'fault'
-  readonly status: number
-  /** The OAuth error code of a refusal. */
-  readonly error: string | null
-}
-
-/** A scene ends with the response that decides it. */
-type Scene = () => Promise<Response>
-
-export interface Stage {
-  readonly issuer: string
-  readonly apiUrl: string
-  readonly redirectUri: string
-  readonly clientId: string
+export interface DpopStage extends Stage {
   readonly clientSecret: string
-  readonly email: string
-  readonly password: string
-  readonly relyingParty: RelyingParty
-  /** The last response that the relying party got from the identity provider. */
-  readonly lastResponse: () => Response
+  readonly ownerKey: KeyPair
 }
 
 /**
  * Plays the story: a person signs in, a thief who has everything but the private key tries what
  * thieves try (client credentials and all), and the person goes on.
- *
- * @param onRow told of each row as soon as it is known.
  */
-export async function playStory(stage: Stage, onRow: (row: Row) => void): Promise<Row[]> {
-  const rows: Row[] = []
-  const play = async (
-    who: Row['who'],
-    name: string,
-    expected: Row['expected'],
-    scene: Scene,
-  ): Promise<void> => {
-    const row = { who, case: name, expected, ...(await judge(scene)) }
-    rows.push(row)
-    onRow(row)
-  }
-  const owner = (name: string, expected: Row['expected'], scene: Scene) =>
-    play('owner', name, expected, scene)
-  const thief = (name: string, scene: Scene) => play('thief', name, 'reject', scene)
-
-  const { relyingParty, apiUrl, issuer } = stage
+export async function playDpopStory(stage: DpopStage, { owner, thief }: Player): Promise<void> {
+  const { relyingParty, apiUrl, issuer, ownerKey } = stage
   const tokenEndpoint = `${issuer}/token`
   const thiefKey = await generateKeyPair('ES256', { extractable: true })
-  const { ownerKey } = relyingParty
   const browser = createBrowser()
   const callApi = (init: RequestInit = {}, url = apiUrl) => fetch(url, init)
   const dpop = (accessToken: string, proof?: string) => ({
@@ -150,38 +113,4 @@ export async function playStory(stage: Stage, onRow: (row: Row) => void): Promis
   await owner('the new refresh token: its family has ended', 'reject', () =>
     askForTokens(refreshing(tokens.refreshToken), ownerKey),
   )
-  return rows
-}
-
-/** The login and the consent form, to the redirect that carries the code. */
-async function signIn(
-  browser: Browser,
-  authorizeUrl: URL,
-  { email, password, redirectUri }: Stage,
-): Promise<URL> {
-  const loginPage = await browser.visit(authorizeUrl)
-  const consentPage = await browser.submit(loginPage, 'Sign in', { email, password })
-  const arrived = await browser.submit(consentPage, 'Allow', {}, { until: redirectUri })
-  return arrived.url
-}
-
-async function judge(scene: Scene): Promise<Pick<Row, 'got' | 'status' | 'error'>> {
-  const response = await scene()
-  const { status } = response
-  if (response.ok) return { got: 'accept', status, error: null }
-  const error = challengeError(response) ?? (await bodyError(response))
-  // A refusal is one that speaks of the request. A server that breaks has refused nothing.
-  return { got: [400, 401, 403].includes(status) ? 'reject' : 'fault', status, error }
-}
-
-function challengeError(response: Response): string | null {
-  return /error="([^"]+)"/.exec(response.headers.get('www-authenticate') ?? '')?.[1] ?? null
-}
-
-async function bodyError(response: Response): Promise<string | null> {
-  try {
-    return ((await response.json()) as { error?: string }).error ?? null
-  } catch {
-    return null
-  }
 }

@@ -1,0 +1,150 @@
+import { X509Certificate } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import type { ClientCertificate } from '../verify/client-certificate.ts'
+import { CertificateFileError } from './certificate-file-error.ts'
+import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
+import * as x509 from './x509.ts'
+
+/** Why a certificate does not authenticate anybody. */
+export type UntrustedReason =
+  | 'outside_validity'
+  | 'not_for_clients'
+  | 'no_path_to_authority'
+  | 'revoked'
+  | 'revocation_unknown'
+
+export interface ClientAuthorities {
+  /** Why a client's certificate is not trusted; undefined when it is. */
+  check(certificate: ClientCertificate, now?: number): UntrustedReason | undefined
+}
+
+/**
+ * The certificate authorities whose clients are known, from PEM files. A path is checked by the
+ * rules of RFC 5280 section 6.1 less what private authorities have no use for: certificates with
+ * name or policy constraints, or any other critical extension not known here, lead nowhere.
+ *
+ * @throws {@link CertificateFileError}
+ */
+export async function loadClientAuthorities({
+  authorityFile,
+  revocationFile,
+}: {
+  authorityFile: string
+  revocationFile: string | undefined
+}): Promise<ClientAuthorities> {
+  const authorities = parseAuthorities(await read(authorityFile), authorityFile)
+  const revocations =
+    revocationFile === undefined
+      ? undefined
+      : await readRevocationLists(await read(revocationFile), authorities, revocationFile)
+  return {
+    check({ certificate, chain }, now = Date.now()) {
+      if (!isCurrent(certificate, now)) return 'outside_validity'
+      if (!mayBeClient(certificate)) return 'not_for_clients'
+      return checkPath(certificate, { authorities, chain, revocations, now })
+    },
+  }
+}
+
+interface Path {
+  readonly authorities: readonly X509Certificate[]
+  /** What the client sent beside its certificate: a help in finding a path, and no more. */
+  readonly chain: readonly X509Certificate[]
+  readonly revocations: RevocationLists | undefined
+  readonly now: number
+}
+
+/**
+ * Looks for a path level by level, and at each certificate of the chain once: of many paths the
+ * shortest is the one that path lengths allow first, and certificates that all issued each other
+ * cost no more than others.
+ */
+function checkPath(
+  certificate: X509Certificate,
+  { authorities, chain, revocations, now }: Path,
+): UntrustedReason | undefined {
+  let reason: UntrustedReason = 'no_path_to_authority'
+  let subjects = new Set([certificate])
+  let unused = chain
+  for (let below = 0; subjects.size > 0; below += 1) {
+    const issuers = new Set<X509Certificate>()
+    for (const subject of subjects) {
+      for (const issuer of [...authorities, ...unused]) {
+        if (!isCurrent(issuer, now) || !mayIssue(issuer, below)) continue
+        if (!isIssuedBy(subject, issuer)) continue
+        const status = revocations?.(subject, issuer, now) ?? 'good'
+        if (status === 'good' && authorities.includes(issuer)) return undefined
+        if (status === 'good') issuers.add(issuer)
+        else reason = status === 'revoked' ? 'revoked' : 'revocation_unknown'
+      }
+    }
+    unused = unused.filter((each) => !issuers.has(each))
+    subjects = issuers
+  }
+  return reason
+}
+
+/** Names, key identifiers and key usage by OpenSSL's rules; then the signature. */
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
+}
+
+function isCurrent({ validFromDate, validToDate }: X509Certificate, now: number): boolean {
+  return validFromDate.getTime() <= now && now <= validToDate.getTime()
+}
+
+/** RFC 5280 section 4.2.1: nothing critical may be overlooked. */
+const understood = [
+  x509.BasicConstraintsExtension,
+  x509.KeyUsagesExtension,
+  x509.ExtendedKeyUsageExtension,
+  x509.SubjectAlternativeNameExtension,
+]
+
+function parseUnderstood(certificate: X509Certificate): x509.X509Certificate | undefined {
+  const parsed = new x509.X509Certificate(certificate.raw)
+  const isUnderstood = (extension: x509.Extension) =>
+    understood.some((known) => extension instanceof known)
+  return parsed.extensions.every((each) => !each.critical || isUnderstood(each))
+    ? parsed
+    : undefined
+}
+
+/** RFC 5280 section 4.2.1.12. */
+function allowsClients(parsed: x509.X509Certificate): boolean {
+  const usages = parsed.getExtension(x509.ExtendedKeyUsageExtension)?.usages
+  return (
+    usages === undefined ||
+    usages.includes(x509.ExtendedKeyUsage.clientAuth) ||
+    usages.includes('2.5.29.37.0')
+  )
+}
+
+function mayBeClient(certificate: X509Certificate): boolean {
+  const parsed = parseUnderstood(certificate)
+  return parsed !== undefined && allowsClients(parsed)
+}
+
+/** RFC 5280 section 6.1.4 (k) to (m); key usage is {@link isIssuedBy}'s. */
+function mayIssue(certificate: X509Certificate, below: number): boolean {
+  const parsed = parseUnderstood(certificate)
+  if (parsed === undefined || !certificate.ca || !allowsClients(parsed)) return false
+  const { pathLength } = parsed.getExtension(x509.BasicConstraintsExtension) ?? {}
+  return pathLength === undefined || below <= pathLength
+}
+
+function parseAuthorities(pem: string, file: string): X509Certificate[] {
+  try {
+    const found = x509.PemConverter.decode(pem).map((der) => new X509Certificate(Buffer.from(der)))
+    if (found.length > 0 && found.every(({ ca }) => ca)) return found
+  } catch (cause) {
+    throw new CertificateFileError(`${file} does not hold certificates as PEM.`, { cause })
+  }
+  throw new CertificateFileError(`${file} must hold certificates of authorities, and only those.`)
+}
+
+async function read(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new CertificateFileError(`${file} cannot be read (${cause.code}).`, { cause })
+  })
+}

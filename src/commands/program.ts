@@ -1,0 +1,74 @@
+import { inspect } from 'node:util'
+import { type Command, CommanderError } from 'commander'
+import { accountsCommand } from './accounts.ts'
+import { clientsCommand } from './clients.ts'
+import { command, explain, UsageError } from './command.ts'
+import { migrateCommand } from './migrate.ts'
+import { resourcesCommand } from './resources.ts'
+import { serveCommand } from './serve.ts'
+
+export interface Terminal {
+  write(text: string): void
+  writeError(text: string): void
+}
+
+/** Runs `holdfast` with arguments, and returns its exit code. */
+export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await createProgram(terminal).parseAsync(args, { from: 'user' })
+    return 0
+  } catch (error) {
+    // What is wrong was written. commander's own code is 1; 2 is what shells expect.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    terminal.writeError(`holdfast: ${explain(error) ?? inspect(error)}\n`)
+    return error instanceof UsageError ? 2 : 1
+  }
+}
+
+function createProgram({ write, writeError }: Terminal): Command {
+  const program = command(
+    'holdfast',
+    'An OpenID Connect provider whose every token is held fast to a key.',
+    'serve',
+    'accounts add ada@example.com',
+    'clients add web-shop --redirect-uri https://shop.example.com/callback',
+  )
+    .addCommand(serveCommand())
+    .addCommand(accountsCommand())
+    .addCommand(clientsCommand())
+    .addCommand(resourcesCommand())
+    .addCommand(migrateCommand())
+    .addHelpText(
+      'after',
+      `
+Exit codes:
+  0  done
+  1  failed, with a sentence on standard error
+  2  wrong usage
+
+It is configured by environment variables or a file .env; .env.example lists them.`,
+    )
+  for (const each of withSubcommands(program)) {
+    each
+      .exitOverride()
+      .configureOutput({
+        writeOut: write,
+        writeErr: writeError,
+        outputError: (text) => writeError(asSentence(text)),
+      })
+      .showHelpAfterError(`Try: ${pathOf(each)} --help`)
+  }
+  return program
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)]
+}
+
+function pathOf(command: Command): string {
+  return command.parent ? `${pathOf(command.parent)} ${command.name()}` : command.name()
+}
+
+function asSentence(text: string): string {
+  return text.replace(/^error: (.)/, (_, first: string) => `holdfast: ${first.toUpperCase()}`)
+}

@@ -1,0 +1,92 @@
+import type { IncomingMessage } from 'node:http'
+import type { Context, Middleware } from 'koa'
+import type { Config } from '../config/config.ts'
+import {
+  type ClientCertificate,
+  ClientCertificateError,
+  readClientCertificateHeader,
+  socketCertificate,
+} from '../verify/client-certificate.ts'
+import { PageError } from './page-error.ts'
+import { trustedPeers } from './trusted-peers.ts'
+
+/** What a request shows of the keys of its client, whichever way it came. */
+export interface Proofs {
+  readonly certificate: ClientCertificate | undefined
+}
+
+/**
+ * Where requests enter: directly, or through proxies that the operator named. Everything that is
+ * true only because of who sent it is decided here, once for each request.
+ */
+export interface Edge {
+  /** The proofs of a request that has passed {@link Edge.middleware}. */
+  proofsOf(request: IncomingMessage): Proofs
+  /** The public origin that a request came to: one of those in the configuration. */
+  originOf(request: IncomingMessage): string
+  /** Refuses requests with proofs that are forged, ambiguous or broken. */
+  readonly middleware: Middleware
+}
+
+type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies'> & {
+  readonly mtls: Pick<Config['mtls'], 'port' | 'origin' | 'forwarded'>
+}
+
+export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
+  const isTrusted = trustedPeers(trustedProxies)
+  const mtlsHost = mtls.origin && new URL(mtls.origin).host
+  const proofs = new WeakMap<IncomingMessage, Proofs>()
+
+  /**
+   * A proxy that connects by TLS may have a certificate of its own: of a trusted peer only the
+   * header is looked at, and of anyone else only the connection.
+   */
+  function certificateOf({ socket, rawHeaders }: IncomingMessage): ClientCertificate | undefined {
+    const trusted = isTrusted(socket.remoteAddress)
+    const format = mtls.forwarded?.format ?? 'rfc9440'
+    const header = mtls.forwarded?.header
+    // Without a configured format no header is believed, and one by the standard's name is forged.
+    const forwarded = readClientCertificateHeader(rawHeaders, {
+      trusted: trusted && mtls.forwarded !== undefined,
+      format,
+      header,
+    })
+    return trusted ? forwarded : socketCertificate(socket)
+  }
+
+  function collect(ctx: Context): Proofs {
+    try {
+      return Object.freeze({ certificate: certificateOf(ctx.req) })
+    } catch (error) {
+      if (!(error instanceof ClientCertificateError)) throw error
+      ctx.app.emit('edge.refused', ctx, error.code)
+      const tooLarge = error.code === 'header_too_large'
+      throw new PageError(
+        tooLarge ? 'client_certificate_too_large' : 'invalid_client_certificate_header',
+        error.message,
+        { cause: error },
+      )
+    }
+  }
+
+  return {
+    proofsOf(request) {
+      const known = proofs.get(request)
+      if (known === undefined) throw new Error('the request has not passed the edge')
+      return known
+    },
+
+    originOf({ socket, headers }) {
+      if (!mtls.origin) return issuer
+      const atMtls = isTrusted(socket.remoteAddress)
+        ? headers.host === mtlsHost
+        : socket.localPort === mtls.port
+      return atMtls ? mtls.origin : issuer
+    },
+
+    middleware: (ctx, next) => {
+      proofs.set(ctx.req, collect(ctx))
+      return next()
+    },
+  }
+}

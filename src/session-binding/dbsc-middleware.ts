@@ -1,0 +1,77 @@
+import type { Context, Middleware } from 'koa'
+import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import type { SecurityEvents } from '../observability/security-events.ts'
+import { koaDbsc } from '../verify/dbsc-koa.ts'
+import type { DbscSessions } from '../verify/dbsc-sessions.ts'
+import { browserSessionOf, isUnproven, namedSession } from './session-model.ts'
+import { visitor } from './visitor.ts'
+
+export interface DbscMiddlewareOptions {
+  readonly provider: Provider
+  readonly dbsc: DbscSessions
+  readonly events: SecurityEvents
+  /** A page that opens itself again, from this site. */
+  readonly hop: () => string
+}
+
+/** Device Bound Session Credentials around the engine: endpoints, offers, the hop, and the end. */
+export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOptions): Middleware {
+  const endpoints = koaDbsc(
+    dbsc,
+    async (ctx: Context) => (await namedSession(provider, ctx))?.session.uid,
+  )
+
+  return (ctx, next) =>
+    endpoints(ctx, async () => {
+      if (comesFromElsewhere(ctx)) {
+        const is = await namedSession(provider, ctx)
+        if (is && isUnproven(is)) {
+          ctx.type = 'html'
+          ctx.body = hop()
+          return
+        }
+      }
+      await next()
+      offerOnce(ctx, dbsc)
+      forgetAtLogout(ctx, dbsc)
+      const is = await namedSession(provider, ctx)
+      if (is && isUnproven(is)) {
+        const { accountId, uid: sessionUid } = is.session
+        await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
+      }
+    })
+}
+
+/**
+ * Whether another site has led the browser here. Browsers do not refresh for the requests of others,
+ * and follow redirects in their name: only a page of our own can make them. From it, the same
+ * request comes as our own, so that there is one hop and never two. A browser that does not say
+ * where a request comes from binds no sessions either.
+ */
+function comesFromElsewhere(ctx: Context): boolean {
+  return (
+    ctx.method === 'GET' &&
+    ctx.get('sec-fetch-dest') === 'document' &&
+    ['cross-site', 'same-site'].includes(ctx.get('sec-fetch-site'))
+  )
+}
+
+/** Offers registration with the response to a sign-in, to the browser that has just done it. */
+function offerOnce(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSessions): void {
+  const { oidc } = ctx
+  // Browsers bind nothing over plain http.
+  if (!oidc?.issuer.startsWith('https:')) return
+  if (oidc.route !== 'resume' || !oidc.result?.login || !oidc.session?.accountId) return
+  // The first key stays, whoever knows the password.
+  if (browserSessionOf(oidc.session)?.binding) return
+  ctx.set('Secure-Session-Registration', dbsc.offer(oidc.session.uid))
+}
+
+/** "cookies" would leave the browser's half of the binding there, which then mints a new cookie. */
+function forgetAtLogout(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSessions): void {
+  const { oidc } = ctx
+  if (oidc?.route !== 'end_session_confirm') return
+  if (!(oidc.session as { destroyed?: boolean } | undefined)?.destroyed) return
+  ctx.set('Clear-Site-Data', '"storage"')
+  ctx.append('Set-Cookie', dbsc.forget)
+}

@@ -1,0 +1,57 @@
+import type { SecurityEvents } from '../observability/security-events.ts'
+import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import { createDbscSessions, type DbscSessions } from '../verify/dbsc-sessions.ts'
+
+/** Machines come here, and files that are the same for everybody: no request waits for a proof. */
+const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', '/jwks', '/assets']
+
+export interface DbscParts {
+  readonly issuer: string
+  readonly secret: Uint8Array
+  /** Seconds. */
+  readonly lifetime: number
+  readonly sessions: BrowserSessionTable
+  readonly replays: ReplayTable
+  readonly events: SecurityEvents
+  /** Origins whose sessions may be on the keys of ours. */
+  readonly relyingOrigins: () => Promise<readonly string[]>
+}
+
+/** The sessions of this server, bound by the browser (Device Bound Session Credentials). */
+export function createDbsc({
+  issuer,
+  secret,
+  lifetime,
+  sessions,
+  replays,
+  events,
+  relyingOrigins,
+}: DbscParts): DbscSessions {
+  return createDbscSessions({
+    origin: issuer,
+    secret,
+    lifetime,
+    excludedPaths,
+    cookieName: '__Host-holdfast_bound',
+    bindings: {
+      insert: (uid, registration) => sessions.bind(uid, registration),
+      find: async (uid) => (await sessions.find(uid))?.binding ?? undefined,
+    },
+    replays: {
+      shared: true,
+      consume: async (key, expiresAt) =>
+        (await replays.markOnce('dbsc', key, expiresAt)) ? 'fresh' : 'replayed',
+    },
+    wellKnown: async () => ({ relying_origins: await relyingOrigins() }),
+    async onEvent(event) {
+      if (event.type === 'refreshed' || event.session === undefined) return
+      const accountId = (await sessions.find(event.session))?.accountId
+      if (accountId === undefined) return
+      const about = { accountId, sessionUid: event.session }
+      await (event.type === 'refused'
+        ? events.record('proof_refused', { ...about, code: event.code })
+        : events.record('session_bound', about))
+    },
+  })
+}

@@ -1,0 +1,54 @@
+import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import { requestedAcrs, sessionPolicyOf, sessionRules } from './client-policy.ts'
+import { browserSessionOf, type NamedSession, seenSession } from './session-model.ts'
+
+const { Check, Prompt } = interactionPolicy
+
+/**
+ * Adds to the engine's prompts what clients ask of sessions: a session without a key may be too old
+ * for this client and lead to a sign-in; the proof of one with a key may be, and lead to another.
+ */
+export function withSessionPolicy(
+  policy: interactionPolicy.DefaultPolicy,
+): interactionPolicy.DefaultPolicy {
+  policy
+    .get('login')
+    ?.checks.add(
+      new Check(
+        'unbound_session',
+        'the session is not bound to a key, and too old for this client without',
+        'login_required',
+        isTooOldUnbound,
+      ),
+    )
+  const proof = new Prompt(
+    { name: 'proof', requestable: false },
+    new Check(
+      'proof_too_old',
+      'the last proof of the key of the session is too old for this client',
+      'login_required',
+      (ctx) => !isFreshEnough(ctx, seenSession(ctx)),
+    ),
+  )
+  // After the sign-in, and before consent.
+  policy.add(proof, 1)
+  return policy
+}
+
+function isTooOldUnbound(ctx: KoaContextWithOIDC): boolean {
+  const { oidc } = ctx
+  const session = browserSessionOf(oidc.session)
+  // Whoever has just typed a password is who they are, in any browser.
+  if (!session || session.binding || oidc.result?.login) return false
+  const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
+  if (oidc.prompts.has('none') && !unboundPromptNone) return true
+  return Date.now() - session.signedInAt.getTime() >= unboundMaxAge * 1000
+}
+
+/** Whether the last proof of a session's key is as fresh as the client of a request wants it. */
+export function isFreshEnough(ctx: KoaContextWithOIDC, is: NamedSession | undefined): boolean {
+  if (!is?.session.binding) return true
+  return Date.now() - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
+}
+
+const rulesOf = (ctx: KoaContextWithOIDC) => sessionRules(sessionPolicyOf(ctx), requestedAcrs(ctx))

@@ -1,0 +1,178 @@
+import type { DbscRegistration } from '../verify/dbsc.ts'
+import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
+
+/** What the engine keeps in a session for one client. */
+export type Authorizations = Record<string, object>
+
+export interface SessionBinding {
+  readonly method: 'dbsc'
+  /** RFC 7638 thumbprint of the key. */
+  readonly jkt: string
+  readonly alg: string
+  readonly jwk: Readonly<Record<string, string>>
+  readonly boundAt: Date
+  /** Bound a moment ago: a request that was on its way meanwhile cannot have known. */
+  readonly isNew: boolean
+}
+
+/** A sign-in that has not ended. */
+export interface BrowserSession {
+  readonly uid: string
+  readonly accountId: string
+  readonly authorizations: Authorizations
+  readonly userAgent: string
+  readonly address: string
+  readonly signedInAt: Date
+  /** Null for a session without a key, whose cookie is all there is to it. */
+  readonly binding: SessionBinding | null
+}
+
+/** What one request changes of a session. */
+export interface SessionChange {
+  readonly uid: string
+  readonly accountId: string
+  /** Clients whose authorization is new or has changed. */
+  readonly authorized: Authorizations
+  /** Clients that are no longer authorized. */
+  readonly withdrawn: readonly string[]
+  readonly userAgent: string
+  readonly address: string
+  /** Unix time in seconds. */
+  readonly signedInAt: number
+  /** Unix time in seconds. */
+  readonly expiresAt: number
+}
+
+export type BrowserSessionTable = ReturnType<typeof createBrowserSessionTable>
+
+/** A copy of an ended session that another request was writing meanwhile is gone before this. */
+const keptAfterExpiry = '1 day'
+
+const columns = `uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
+  signed_in_at as "signedInAt",
+  case when jkt is not null then json_build_object(
+    'method', method, 'jkt', jkt, 'alg', alg, 'jwk', jwk, 'boundAt', bound_at,
+    'isNew', bound_at > now() - interval '3 seconds') end as binding`
+
+/** The tables `browser_sessions` and `session_bindings`. */
+export function createBrowserSessionTable(database: Database) {
+  return {
+    /** A session that is alive; `undefined` for one that is unknown or has ended. */
+    async find(uid: string): Promise<BrowserSession | undefined> {
+      if (!isStorable(uid)) return undefined
+      const { rows } = await database.query<BrowserSession>({
+        name: 'browser-session-find',
+        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+                where uid = $1 and ended_at is null and expires_at > now()`,
+        values: [uid],
+      })
+      return rows[0] && withDates(rows[0])
+    },
+
+    /** The sessions of one person that are alive, the latest first. */
+    async listOf(accountId: string): Promise<BrowserSession[]> {
+      const { rows } = await database.query<BrowserSession>({
+        name: 'browser-session-list',
+        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+                where account_id = $1 and ended_at is null and expires_at > now()
+                order by signed_in_at desc, uid`,
+        values: [accountId],
+      })
+      return rows.map(withDates)
+    },
+
+    /**
+     * Writes what one request changes, and nothing else: what concurrent requests change stays.
+     * A session that has ended stays as it is.
+     *
+     * @returns whether the session is new.
+     */
+    async save(change: SessionChange): Promise<boolean> {
+      const { rows } = await database.query<{ isNew: boolean }>({
+        name: 'browser-session-save',
+        text: `insert into browser_sessions (uid, account_id, authorizations, user_agent, address,
+                                             signed_in_at, expires_at)
+               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7))
+               on conflict on constraint browser_sessions_pkey do update
+                  set authorizations =
+                        (browser_sessions.authorizations - $8::text[]) || excluded.authorizations,
+                      signed_in_at = greatest(browser_sessions.signed_in_at, excluded.signed_in_at),
+                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at)
+                where browser_sessions.ended_at is null
+                  and browser_sessions.account_id = excluded.account_id
+               returning xmax = 0 as "isNew"`,
+        values: [
+          change.uid,
+          change.accountId,
+          JSON.stringify(change.authorized),
+          change.userAgent,
+          change.address,
+          change.signedInAt,
+          change.expiresAt,
+          change.withdrawn,
+        ],
+      })
+      return rows[0]?.isNew === true
+    },
+
+    /** Binds a session that is alive and has no key yet: true for one of any number of calls. */
+    async bind(uid: string, { jkt, alg, jwk }: DbscRegistration): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'session-binding-insert',
+        text: `insert into session_bindings (uid, method, jkt, alg, jwk)
+               select uid, 'dbsc', $2, $3, $4 from browser_sessions
+                where uid = $1 and ended_at is null and expires_at > now()
+               on conflict on constraint session_bindings_pkey do nothing`,
+        values: [uid, jkt, alg, JSON.stringify(jwk)],
+      })
+      return rowCount === 1
+    },
+
+    /** @returns whether this call has ended it. */
+    async end(uid: string): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'browser-session-end',
+        text: 'update browser_sessions set ended_at = now() where uid = $1 and ended_at is null',
+        values: [uid],
+      })
+      return rowCount === 1
+    },
+
+    /**
+     * Ends the sessions of one person, or all of them but one.
+     *
+     * @returns how many have ended.
+     */
+    async endAllOf(accountId: string, { but }: { but?: string } = {}): Promise<number> {
+      const { rowCount } = await database.query({
+        name: 'browser-session-end-all',
+        text: `update browser_sessions set ended_at = now()
+                where account_id = $1 and ended_at is null and uid is distinct from $2`,
+        values: [accountId, but ?? null],
+      })
+      return rowCount
+    },
+
+    /** Removes up to `limit` sessions that nobody can hold a copy of any more. */
+    async removeExpired(limit: number): Promise<number> {
+      const { rowCount } = await database.query({
+        name: 'browser-session-remove-expired',
+        text: `delete from browser_sessions where uid = any(array(
+                 select uid from browser_sessions
+                  where expires_at < now() - interval '${keptAfterExpiry}' limit $1
+                    for update skip locked))`,
+        values: [limit],
+      })
+      return rowCount
+    },
+  }
+}
+
+function withDates(session: BrowserSession): BrowserSession {
+  const { binding } = session
+  return {
+    ...session,
+    binding: binding && { ...binding, boundAt: new Date(binding.boundAt) },
+  }
+}

@@ -1,0 +1,57 @@
+/** Middleware for express 5 and 4, and for whatever else speaks connect. */
+import { type Admission, admit, admitFurther } from './answer.ts'
+import {
+  type AdapterOptions,
+  type NodeRequest,
+  type NodeResponse,
+  nodeRequest,
+  writeAnswer,
+  writeHeaders,
+} from './node.ts'
+import type { Requirements } from './requirements.ts'
+import type { Verified, Verifier } from './verifier.ts'
+
+/** What is needed of an express request; `auth` is where the result goes. */
+export type ExpressRequest = NodeRequest & { auth?: Verified | undefined }
+
+type Next = (error?: unknown) => void
+type Middleware = (request: ExpressRequest, response: NodeResponse, next: Next) => void
+
+/**
+ * Makes express middleware that lets a request on only if it verifies, with the result in
+ * `req.auth`. It does NOT check scopes; `requiredScopes` and `stepUp` make middleware that does,
+ * for routes behind it.
+ *
+ * @example
+ * ```ts
+ * const verify = expressVerify(createVerifier({ issuer, audience }))
+ * app.use(verify)
+ * app.post('/notes', verify.requiredScopes('notes:write'), handler)
+ * ```
+ */
+export function expressVerify(verifier: Verifier, options: AdapterOptions<ExpressRequest> = {}) {
+  /** express 4 does not look at promises: whatever is no refusal goes to `next`. */
+  const middleware =
+    (attempt: (request: ExpressRequest) => Promise<Admission>): Middleware =>
+    (request, response, next) => {
+      attempt(request).then((admission) => {
+        if (admission.answer !== undefined) return writeAnswer(response, admission.answer)
+        request.auth = admission.auth
+        writeHeaders(response, admission.auth)
+        next()
+      }, next)
+    }
+
+  const demand = (requirements: Requirements) =>
+    middleware((request) => admitFurther(verifier, request.auth, requirements))
+
+  return Object.assign(
+    middleware((request) => admit(verifier, nodeRequest(request), () => options.facts?.(request))),
+    {
+      /** Middleware for routes that need all these scopes. */
+      requiredScopes: (...scopes: string[]) => demand({ scopes }),
+      /** Middleware for routes that need a recent or stronger authentication (RFC 9470). */
+      stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) => demand(requirements),
+    },
+  )
+}

@@ -1,0 +1,38 @@
+/** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
+import { adapters } from '../support/verify/adapters.ts'
+import { runIdTokenRows } from './id-token-rows.ts'
+import { comparePeers } from './peers.ts'
+import { runCertificates } from './run-certificates.ts'
+import { passed, type Result, runTable } from './run-table.ts'
+
+const rows: Result[] = []
+for (const [name, adapter] of Object.entries(adapters)) {
+  rows.push(...(await runTable(name, adapter)))
+}
+rows.push(...(await runIdTokenRows()))
+const certificates = await runCertificates()
+const wrong = [
+  ...rows.filter((row) => !passed(row)),
+  ...certificates.filter(({ expected, got }) => expected !== got),
+]
+
+if (process.argv.includes('--json')) {
+  console.log(JSON.stringify({ rows: [...rows, ...certificates], failed: wrong.length }))
+} else {
+  for (const name of new Set(rows.map(({ adapter }) => adapter))) {
+    const mine = rows.filter(({ adapter }) => adapter === name)
+    const right = mine.filter(passed).length
+    console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)
+  }
+  const right = certificates.filter(({ expected, got }) => expected === got).length
+  console.log(`${'certificates'.padEnd(12)} ${right} of ${certificates.length} rows right`)
+  for (const { adapter, case: title, expected, got } of wrong) {
+    console.log(`WRONG  ${adapter}: ${title}: expected ${expected}, got ${got}`)
+  }
+  console.log('\nFor comparison, the rows these can express, each set up with all checks it has:')
+  for (const { peer, version, total, mistakes } of await comparePeers()) {
+    console.log(`${peer} ${version}: ${total - mistakes.length} of ${total} rows right`)
+    for (const mistake of mistakes) console.log(`  ${mistake}`)
+  }
+}
+process.exitCode = wrong.length === 0 ? 0 : 1

@@ -1,0 +1,30 @@
+import { accessToken, ath, audience, dpopProof, issuer, jwks } from '../../support/verify/world.ts'
+
+const now = () => Math.floor(Date.now() / 1000)
+
+export { ath, audience, issuer, jwks }
+
+/** A token that is valid while the bench runs. */
+export function freshToken(claims: Record<string, unknown> = {}): string {
+  return flat(accessToken({ iat: now(), exp: now() + 3600, ...claims }))
+}
+
+export function freshProof(token: string): string {
+  return flat(dpopProof(token, { iat: now() }))
+}
+
+/** Header fields as a browser or a service sends them. */
+export function rawHeaders(token: string, proof?: string): string[] {
+  const scheme = proof === undefined ? 'Bearer' : 'DPoP'
+  return [
+    ...['Host', 'api.example', 'User-Agent', 'bench/1.0', 'Accept', 'application/json'],
+    ...['Authorization', flat(`${scheme} ${token}`)],
+    ...(proof === undefined ? [] : ['DPoP', proof]),
+    ...['Accept-Encoding', 'gzip, deflate, br', 'Connection', 'keep-alive'],
+  ]
+}
+
+/** A text in one piece, as a parser gives it, not a rope of what it was put together from. */
+function flat(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}

@@ -1,0 +1,184 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import test from 'ava'
+import { CertificateFileError } from '../../src/certificates/certificate-file-error.ts'
+import { loadClientAuthorities } from '../../src/certificates/client-authorities.ts'
+import * as x509 from '../../src/certificates/x509.ts'
+import type { ClientCertificate } from '../../src/verify/client-certificate.ts'
+import {
+  createAuthority,
+  daysFromNow,
+  selfSigned,
+  type TestAuthority,
+  type TestCertificate,
+} from '../support/certificates.ts'
+
+let folder: string
+let root: TestAuthority
+let stranger: TestAuthority
+let files = 0
+
+test.before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'holdfast-ca-'))
+  root = await createAuthority()
+  // Another authority that calls itself the same.
+  stranger = await createAuthority()
+})
+test.after.always(() => rm(folder, { recursive: true, force: true }))
+
+async function file(text: string): Promise<string> {
+  files += 1
+  const name = path.join(folder, `${files}.pem`)
+  await writeFile(name, text)
+  return name
+}
+
+const load = async (authorities = root.cert, crl?: string) =>
+  loadClientAuthorities({
+    authorityFile: await file(authorities),
+    revocationFile: crl === undefined ? undefined : await file(crl),
+  })
+
+const presented = (
+  { certificate, thumbprint }: TestCertificate,
+  ...chain: TestCertificate[]
+): ClientCertificate => ({
+  certificate,
+  thumbprint,
+  chain: chain.map((each) => each.certificate),
+})
+
+test('trusts a certificate of a configured authority', async (t) => {
+  t.is((await load()).check(presented(await root.issue())), undefined)
+})
+
+test('trusts a certificate by way of an intermediate', async (t) => {
+  const intermediate = await root.intermediate({ pathLength: 0 })
+  const client = await intermediate.issue()
+  const authorities = await load()
+  t.is(authorities.check(presented(client, intermediate)), undefined)
+  t.is(authorities.check(presented(client, stranger, intermediate, root)), undefined)
+  t.is(authorities.check(presented(client)), 'no_path_to_authority')
+})
+
+test('trusts any of several authorities', async (t) => {
+  const authorities = await load(`${stranger.cert}\n${root.cert}`)
+  t.is(authorities.check(presented(await root.issue())), undefined)
+  t.is(authorities.check(presented(await stranger.issue())), undefined)
+})
+
+test('an authority of the same name with another key is another authority', async (t) => {
+  const client = await stranger.issue()
+  t.is((await load()).check(presented(client)), 'no_path_to_authority')
+  t.is((await load()).check(presented(client, stranger)), 'no_path_to_authority')
+})
+
+test('a self-signed certificate is of no authority', async (t) => {
+  t.is((await load()).check(presented(await selfSigned())), 'no_path_to_authority')
+})
+
+test('the certificate of a client issues nothing', async (t) => {
+  const client = await root.issue({ subject: 'CN=Test authority' })
+  const forged = await stranger.issue()
+  t.is((await load()).check(presented(forged, client)), 'no_path_to_authority')
+})
+
+test('an expired certificate is refused, and one that is not valid yet', async (t) => {
+  const authorities = await load()
+  const client = presented(await root.issue())
+  t.is(authorities.check(client, daysFromNow(31).getTime()), 'outside_validity')
+  t.is(authorities.check(client, daysFromNow(-2).getTime()), 'outside_validity')
+})
+
+test('an intermediate that has expired leads nowhere', async (t) => {
+  const intermediate = await root.intermediate({ notAfter: daysFromNow(-0.5) })
+  const client = presented(await intermediate.issue(), intermediate)
+  t.is((await load()).check(client), 'no_path_to_authority')
+})
+
+test('an authority that has expired leads nowhere', async (t) => {
+  const client = presented(await root.issue({ notAfter: daysFromNow(500) }))
+  t.is((await load()).check(client, daysFromNow(400).getTime()), 'no_path_to_authority')
+})
+
+test('more intermediates than an authority allows lead nowhere', async (t) => {
+  const first = await root.intermediate({ pathLength: 0 })
+  const second = await first.intermediate({ subject: 'CN=Second' })
+  const client = presented(await second.issue(), second, first)
+  t.is((await load()).check(client), 'no_path_to_authority')
+})
+
+test('a certificate for servers is none for clients', async (t) => {
+  const server = await root.issue({ usage: [x509.ExtendedKeyUsage.serverAuth] })
+  t.is((await load()).check(presented(server)), 'not_for_clients')
+})
+
+test('a critical extension that is not known here is not overlooked', async (t) => {
+  const extension = new x509.Extension('1.2.3.4', true, new Uint8Array([5, 0]))
+  const client = await root.issue({ extensions: [extension] })
+  t.is((await load()).check(presented(client)), 'not_for_clients')
+  const intermediate = await root.intermediate({ extensions: [extension] })
+  const below = presented(await intermediate.issue(), intermediate)
+  t.is((await load()).check(below), 'no_path_to_authority')
+})
+
+test('certificates that all issued each other end', async (t) => {
+  const others = await Promise.all(
+    Array.from({ length: 7 }, () => stranger.intermediate({ subject: 'CN=Test authority' })),
+  )
+  const client = presented(await stranger.issue(), ...others)
+  t.is((await load()).check(client), 'no_path_to_authority')
+})
+
+test('a revoked certificate is refused, and the others are not', async (t) => {
+  const revoked = await root.issue()
+  const authorities = await load(root.cert, await root.crl([revoked]))
+  t.is(authorities.check(presented(revoked)), 'revoked')
+  t.is(authorities.check(presented(await root.issue())), undefined)
+})
+
+test('the client of a revoked intermediate is refused', async (t) => {
+  const intermediate = await root.intermediate()
+  const client = presented(await intermediate.issue(), intermediate)
+  const lists = `${await root.crl([intermediate])}\n${await stranger.crl()}`
+  const authorities = await load(`${root.cert}\n${stranger.cert}`, lists)
+  t.is(authorities.check(client), 'revocation_unknown')
+  const both = await load(
+    `${root.cert}\n${intermediate.cert}`,
+    `${await root.crl([intermediate])}\n${await intermediate.crl()}`,
+  )
+  t.is(both.check(client), undefined, 'an authority in the file is trusted by itself')
+})
+
+test('a list that has run out says nothing any more', async (t) => {
+  const list = await root.crl([], { nextUpdate: daysFromNow(2) })
+  const authorities = await load(root.cert, list)
+  const client = presented(await root.issue())
+  t.is(authorities.check(client), undefined)
+  t.is(authorities.check(client, daysFromNow(3).getTime()), 'revocation_unknown')
+})
+
+test('an authority without a list cannot vouch where lists are configured', async (t) => {
+  const authorities = await load(`${root.cert}\n${stranger.cert}`, await root.crl())
+  t.is(authorities.check(presented(await stranger.issue())), 'revocation_unknown')
+})
+
+test('a list that no authority has signed is refused at start', async (t) => {
+  const error = await t.throwsAsync(load(root.cert, await stranger.crl()), {
+    instanceOf: CertificateFileError,
+  })
+  t.regex(error?.message ?? '', /not in HOLDFAST_CLIENT_CA_FILE/)
+})
+
+test('files that hold something else are refused at start', async (t) => {
+  const client = await root.issue()
+  for (const text of ['', 'hello', root.key, client.cert]) {
+    await t.throwsAsync(load(text), { instanceOf: CertificateFileError })
+    await t.throwsAsync(load(root.cert, text), { instanceOf: CertificateFileError })
+  }
+  await t.throwsAsync(
+    loadClientAuthorities({ authorityFile: path.join(folder, 'no'), revocationFile: undefined }),
+    { message: /ENOENT/ },
+  )
+})

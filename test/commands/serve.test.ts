@@ -1,0 +1,102 @@
+import { once } from 'node:events'
+import { mkdir, readFile, stat } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
+import https from 'node:https'
+import path from 'node:path'
+import { json } from 'node:stream/consumers'
+import test from 'ava'
+import { createAccounts } from '../../src/accounts/accounts.ts'
+import { freePort } from '../../src/http/free-port.ts'
+import { createAccountTable } from '../../src/storage/account-table.ts'
+import { openDatabase } from '../../src/storage/database.ts'
+import { holdfast, serve } from '../support/cli.ts'
+import { openTestDatabase } from '../support/database.ts'
+import { useFolder } from '../support/folder.ts'
+
+const cwd = useFolder(test)
+
+async function environment(changes: Record<string, string> = {}) {
+  const port = await freePort()
+  return { cwd, env: { HOLDFAST_PORT: String(port), HOLDFAST_LOG_LEVEL: 'warn', ...changes } }
+}
+
+async function metadata(issuer: string, authorityFile: string) {
+  const ca = await readFile(authorityFile)
+  const url = `${issuer}/.well-known/openid-configuration`
+  const [response] = (await once(https.get(url, { ca, agent: false }), 'response')) as [
+    IncomingMessage,
+  ]
+  return (await json(response)) as { issuer: string }
+}
+
+/** A postmaster removes this file when it has stopped. */
+const isRunning = (data: string) =>
+  stat(path.join(data, 'postgres', 'postmaster.pid')).then(
+    () => true,
+    () => false,
+  )
+
+test('serves with nothing but a data folder, beside the command line, and keeps its data', async (t) => {
+  const data = path.join(cwd, 'embedded')
+  await mkdir(data)
+  const env = await environment({ HOLDFAST_DATA: data })
+
+  const first = await serve(env)
+  const issuer = `https://localhost:${env.env.HOLDFAST_PORT}`
+  t.is(first.told('Issuer'), issuer)
+  t.is(first.told('Metadata'), `${issuer}/.well-known/openid-configuration`)
+  t.is(first.told('Account'), 'admin@localhost')
+  t.is(first.told('Client'), 'first-app')
+  t.regex(first.told('Password') ?? '', /^\S{23}$/)
+  const authorityFile = first.told('Trust')?.replace('NODE_EXTRA_CA_CERTS=', '') ?? ''
+  t.is((await metadata(issuer, authorityFile)).issuer, issuer)
+
+  const list = await holdfast(env, ['accounts', 'list'])
+  t.is(list.stderr, '')
+  t.regex(list.stdout, /^admin@localhost /m)
+  t.true(await isRunning(data))
+  t.is((await metadata(issuer, authorityFile)).issuer, issuer)
+
+  const ended = await first.end('SIGINT')
+  t.is(ended.stderr, '')
+  t.is(ended.code, 0)
+  t.false(await isRunning(data))
+
+  const migrate = await holdfast(env, ['migrate'])
+  t.deepEqual(migrate, { code: 0, stdout: 'The schema is up to date.\n', stderr: '' })
+  t.false(await isRunning(data))
+
+  const second = await serve(env)
+  t.is(second.told('Account'), undefined)
+  t.is(second.told('Password'), undefined)
+  t.is(second.told('Client'), 'first-app')
+  t.is(second.told('Trust'), first.told('Trust'))
+  t.is((await metadata(issuer, authorityFile)).issuer, issuer)
+  t.is((await second.end('SIGTERM')).code, 0)
+  t.false(await isRunning(data))
+})
+
+test('serves from a database, prints a password that signs in, and ends by a signal', async (t) => {
+  await using database = await openTestDatabase({ migrated: false })
+  const env = await environment({
+    DATABASE_URL: database.url,
+    HOLDFAST_DATA: path.join(cwd, 'data'),
+    HOLDFAST_TLS: 'off',
+  })
+  const migrated = await holdfast(env, ['migrate', '--json'])
+  t.deepEqual(JSON.parse(migrated.stdout), { applied: ['0001_initial.sql'] })
+
+  const serving = await serve(env)
+  t.is(serving.told('Issuer'), `http://localhost:${env.env.HOLDFAST_PORT}`)
+  t.is(serving.told('Trust'), undefined)
+  {
+    await using open = await openDatabase(database.url, { onError: () => {} })
+    const accounts = createAccounts({ store: createAccountTable(open) })
+    const [email, password] = [serving.told('Account'), serving.told('Password')]
+    t.truthy(await accounts.authenticate(email ?? '', password ?? ''))
+  }
+  const { code, stdout, stderr } = await serving.end('SIGTERM')
+  t.is(code, 0)
+  t.is(stderr, '')
+  t.regex(stdout, /Finishing requests\.\n$/)
+})

@@ -1,0 +1,113 @@
+import test from 'ava'
+import { runProgram } from '../../src/commands/program.ts'
+import { holdfast } from '../support/cli.ts'
+import { useFolder } from '../support/folder.ts'
+
+/** What a process would print and end with. Nothing here comes as far as the environment. */
+async function run(...args: string[]) {
+  const printed = { stdout: '', stderr: '' }
+  const code = await runProgram(args, {
+    write: (text) => {
+      printed.stdout += text
+    },
+    writeError: (text) => {
+      printed.stderr += text
+    },
+  })
+  return { code, ...printed }
+}
+
+const commands = [
+  '',
+  'serve',
+  'accounts',
+  'accounts add',
+  'accounts list',
+  'accounts disable',
+  'accounts enable',
+  'accounts set-password',
+  'clients',
+  'clients add',
+  'clients list',
+  'clients show',
+  'clients remove',
+  'resources',
+  'resources add',
+  'resources list',
+  'resources remove',
+  'migrate',
+]
+
+for (const command of commands) {
+  test(`explains itself: holdfast ${command} --help`.replace('  ', ' '), async (t) => {
+    const { code, stdout, stderr } = await run(...command.split(' ').filter(Boolean), '--help')
+    t.is(code, 0)
+    t.is(stderr, '')
+    t.true(stdout.startsWith(`Usage: holdfast ${command}`.trimEnd()))
+    t.regex(stdout, /\n\n[A-Z][^\n]+/)
+    for (const line of stdout.split('\n')) {
+      if (!line.startsWith('  $ ')) t.true(line.length <= 90, line)
+    }
+  })
+}
+
+test('names every command in a help', async (t) => {
+  const found: string[] = ['']
+  for (const group of ['', 'accounts', 'clients', 'resources']) {
+    const { stdout } = await run(...(group ? [group] : []), '--help')
+    const [, list = ''] = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout) ?? []
+    for (const [, name] of list.matchAll(/^ {2}(\S+)/gm)) found.push(`${group} ${name}`.trim())
+  }
+  t.deepEqual(found.sort(), [...commands].sort())
+})
+
+const wrong: [string, RegExp][] = [
+  ['', /^Usage: holdfast/],
+  ['accounts', /^Usage: holdfast accounts/],
+  ['serv', /^holdfast: Unknown command 'serv'\n\(Did you mean serve\?\)/],
+  ['serve --bogus', /^holdfast: Unknown option '--bogus'/],
+  [
+    'accounts add',
+    /^holdfast: Missing required argument 'email'\nTry: holdfast accounts add --help/,
+  ],
+  ['clients show', /^holdfast: Missing required argument 'client_id'/],
+  ['clients show one two', /^holdfast: Too many arguments/],
+  ['resources add https://api.example', /^holdfast: Required option '--scope/],
+  ['resources add nonsense --scope read', /^holdfast: nonsense is not an absolute URI/],
+  ['resources add https://api.example/#x --scope read', /^holdfast: .* without a fragment/],
+  ['resources add https://api.example --scope a"b', /^holdfast: "a"b" is not a scope/],
+  [
+    'clients add --auth password',
+    /^holdfast: Option '--auth <method>' .* none, client_secret_basic/,
+  ],
+  ['clients add --binding tls', /^holdfast: Option '--binding <method>' .* dpop, mtls, bearer/],
+  ['clients add --grant implicit', /^holdfast: Option '--grant <type>' .* authorization_code/],
+  ['clients add --jwks a.json --jwks-uri https://a.example', /^holdfast: .* cannot be used with/],
+  [
+    'clients add --metadata a.json --native',
+    /^holdfast: --metadata and --native cannot be used together\.\n$/,
+  ],
+  [
+    'clients add --metadata a.json --binding dpop',
+    /^holdfast: --metadata and --binding cannot be used together\.\n$/,
+  ],
+]
+
+for (const [args, words] of wrong) {
+  test(`is wrong usage: holdfast ${args}`, async (t) => {
+    const { code, stdout, stderr } = await run(...args.split(' ').filter(Boolean))
+    t.is(code, 2, stderr)
+    t.is(stdout, '')
+    t.regex(stderr, words)
+    t.notRegex(stderr, /^ +at /m)
+  })
+}
+
+const cwd = useFolder(test)
+
+test('is a program with exit codes', async (t) => {
+  const help = await holdfast({ cwd, env: {} }, ['--help'])
+  t.deepEqual(help, await run('--help'))
+  const wrong = await holdfast({ cwd, env: {} }, ['serv'])
+  t.deepEqual(wrong, await run('serv'))
+})

@@ -1,0 +1,266 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { mtlsVariables } from '../../src/config/mtls-config.ts'
+
+const secret = 'a secret of at least 32 characters'
+
+const complete = {
+  HOLDFAST_ISSUER: 'https://id.example.com',
+  HOLDFAST_HOST: '0.0.0.0',
+  HOLDFAST_PORT: '8443',
+  HOLDFAST_TLS: 'on',
+  HOLDFAST_TLS_CERT_FILE: '/etc/holdfast/cert.pem',
+  HOLDFAST_TLS_KEY_FILE: '/etc/holdfast/key.pem',
+  HOLDFAST_DATA: '/var/lib/idp',
+  DATABASE_URL: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
+  HOLDFAST_SECRET: secret,
+  HOLDFAST_DPOP_NONCES: 'required',
+  HOLDFAST_KEY_OVERLAP_HOURS: '72',
+  HOLDFAST_LOG_LEVEL: 'debug',
+}
+
+/** Those variables have a test file of their own. */
+const noCertificates = {
+  port: undefined,
+  origin: undefined,
+  forwarded: undefined,
+  authorityFile: undefined,
+  revocationFile: undefined,
+}
+
+function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
+  return t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
+}
+
+/** Breaks one variable of a complete configuration; the one problem must name it. */
+function onlyProblem(t: ExecutionContext, changes: Record<string, string>, name: string): string {
+  const found = problems(t, { ...complete, ...changes })
+  t.is(found.length, 1, found.join('\n'))
+  t.true(found[0]?.startsWith(`${name} `), found[0])
+  t.true(found[0]?.endsWith('.'))
+  return found[0] ?? ''
+}
+
+test('needs no variable at all', (t) => {
+  t.deepEqual(parseConfig({}), {
+    issuer: 'https://localhost:9443',
+    listen: { host: '127.0.0.1', port: 9443 },
+    tls: { mode: 'development' },
+    mtls: noCertificates,
+    trustedProxies: [],
+    dataFolder: path.resolve('data'),
+    databaseUrl: undefined,
+    secret: undefined,
+    dpopNonces: 'optional',
+    keyOverlapHours: undefined,
+    logLevel: 'info',
+  })
+})
+
+test('takes every variable', (t) => {
+  const names = [...Object.keys(complete), ...Object.keys(mtlsVariables)]
+  t.deepEqual(names.sort(), [...variableNames].sort())
+  t.deepEqual(parseConfig(complete), {
+    issuer: 'https://id.example.com',
+    listen: { host: '0.0.0.0', port: 8443 },
+    tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
+    mtls: noCertificates,
+    trustedProxies: [],
+    dataFolder: path.resolve('/var/lib/idp'),
+    databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
+    secret,
+    dpopNonces: 'required',
+    keyOverlapHours: 72,
+    logLevel: 'debug',
+  })
+})
+
+test('cannot be changed afterwards', (t) => {
+  t.true(Object.isFrozen(parseConfig({})))
+})
+
+test('takes an empty variable for one that is not set', (t) => {
+  const empty = Object.fromEntries(variableNames.map((name) => [name, '']))
+  t.deepEqual(parseConfig(empty), parseConfig({}))
+})
+
+test('leaves the variables of others alone', (t) => {
+  t.deepEqual(parseConfig({ PATH: '/bin', HOLD: 'x', MY_HOLDFAST_PORT: '1' }), parseConfig({}))
+})
+
+test('names the port in the default issuer', (t) => {
+  t.is(parseConfig({ HOLDFAST_PORT: '8443' }).issuer, 'https://localhost:8443')
+})
+
+test('has an http issuer by default when TLS is off', (t) => {
+  const { issuer, tls } = parseConfig({ HOLDFAST_TLS: 'off' })
+  t.is(issuer, 'http://localhost:9443')
+  t.deepEqual(tls, { mode: 'off' })
+})
+
+test('makes the data folder absolute', (t) => {
+  t.is(parseConfig({ HOLDFAST_DATA: 'some/where' }).dataFolder, path.resolve('some/where'))
+})
+
+test('reports five mistakes at once, each by the name of its variable', (t) => {
+  const found = problems(t, {
+    HOLDFAST_PORT: 'https',
+    HOLDFAST_TLS: 'yes',
+    DATABASE_URL: 'mysql://localhost/holdfast',
+    HOLDFAST_SECRET: 'short',
+    HOLDFAST_ISSUER: 'https://id.example.com/',
+  })
+  t.deepEqual(found.map((text) => text.split(' ')[0]).sort(), [
+    'DATABASE_URL',
+    'HOLDFAST_ISSUER',
+    'HOLDFAST_PORT',
+    'HOLDFAST_SECRET',
+    'HOLDFAST_TLS',
+  ])
+})
+
+test('reports misspelt variables together with mistakes and contradictions', (t) => {
+  const found = problems(t, {
+    HOLDFAST_DPOP_NONCE: 'required',
+    HOLDFAST_LOG_LEVEL: 'loud',
+    HOLDFAST_TLS_CERT_FILE: 'cert.pem',
+  })
+  t.deepEqual(found.map((text) => text.split(' ')[0]).sort(), [
+    'HOLDFAST_DPOP_NONCE',
+    'HOLDFAST_LOG_LEVEL',
+    'HOLDFAST_TLS_KEY_FILE',
+  ])
+})
+
+test('carries all problems in the message too', (t) => {
+  const error = t.throws(() => parseConfig({ HOLDFAST_PORT: '0', HOLDFAST_TLS: 'x' }))
+  t.regex(error?.message ?? '', /HOLDFAST_PORT .*\nHOLDFAST_TLS /)
+})
+
+for (const port of ['0', '65536', '-1', '1.5', '0x50', ' 80', '123456', 'https']) {
+  test(`refuses the port ${JSON.stringify(port)}`, (t) => {
+    onlyProblem(t, { HOLDFAST_PORT: port }, 'HOLDFAST_PORT')
+  })
+}
+
+for (const port of ['1', '65535']) {
+  test(`takes the port ${port}`, (t) => {
+    t.is(parseConfig({ HOLDFAST_PORT: port }).listen.port, Number(port))
+  })
+}
+
+for (const host of ['id.example.com', '127.0.0.1:80', '[::1]', '256.0.0.1', 'localhost ']) {
+  test(`refuses to listen on ${JSON.stringify(host)}`, (t) => {
+    onlyProblem(t, { HOLDFAST_HOST: host }, 'HOLDFAST_HOST')
+  })
+}
+
+for (const host of ['localhost', '::', '::1', '10.0.0.1']) {
+  test(`listens on ${host}`, (t) => {
+    t.is(parseConfig({ HOLDFAST_HOST: host }).listen.host, host)
+  })
+}
+
+for (const name of ['HOLDFAST_TLS', 'HOLDFAST_DPOP_NONCES', 'HOLDFAST_LOG_LEVEL']) {
+  test(`refuses a value that ${name} does not have`, (t) => {
+    onlyProblem(t, { [name]: 'maybe' }, name)
+  })
+}
+
+test('refuses a secret that is too short, and does not repeat it', (t) => {
+  const problem = onlyProblem(t, { HOLDFAST_SECRET: 'x'.repeat(31) }, 'HOLDFAST_SECRET')
+  t.false(problem.includes('xxx'))
+})
+
+for (const url of ['localhost', 'http://localhost/db', 'postgresql//localhost', 'postgres']) {
+  test(`refuses the database URL ${url}`, (t) => {
+    onlyProblem(t, { DATABASE_URL: url }, 'DATABASE_URL')
+  })
+}
+
+for (const password of ['hun#ter', 'hun?ter', 'hun/ter', '12/ter', '12#ter', '12?ter']) {
+  test(`refuses a database URL whose password has an unescaped character: ${password}`, (t) => {
+    const url = `postgresql://holdfast:${password}@localhost:5432/holdfast`
+    const problem = onlyProblem(t, { DATABASE_URL: url }, 'DATABASE_URL')
+    t.false(problem.includes('ter'))
+  })
+}
+
+test('refuses a database URL with a stray percent sign', (t) => {
+  const url = 'postgresql://holdfast:hun%ter@localhost:5432/holdfast'
+  const problem = onlyProblem(t, { DATABASE_URL: url }, 'DATABASE_URL')
+  t.false(problem.includes('hun'))
+})
+
+for (const url of [
+  'postgres://localhost/holdfast',
+  'postgresql://holdfast:p%40ss@10.0.0.1/holdfast?sslmode=verify-full',
+  'postgresql:///holdfast',
+]) {
+  test(`takes the database URL ${url}`, (t) => {
+    t.is(parseConfig({ DATABASE_URL: url }).databaseUrl, url)
+  })
+}
+
+test('refuses a misspelt variable, even an empty one', (t) => {
+  onlyProblem(t, { HOLDFAST_DPOP_NONCE: '' }, 'HOLDFAST_DPOP_NONCE')
+})
+
+test('refuses a certificate file without its key file', (t) => {
+  onlyProblem(t, { HOLDFAST_TLS_KEY_FILE: '' }, 'HOLDFAST_TLS_KEY_FILE')
+})
+
+test('refuses a key file without its certificate file', (t) => {
+  onlyProblem(t, { HOLDFAST_TLS_CERT_FILE: '' }, 'HOLDFAST_TLS_CERT_FILE')
+})
+
+test('refuses certificate files when TLS is off', (t) => {
+  onlyProblem(t, { HOLDFAST_TLS: 'off' }, 'HOLDFAST_TLS')
+})
+
+for (const issuer of [
+  'id.example.com',
+  'ftp://id.example.com',
+  'https://',
+  'https://id.example.com/',
+  'https://id.example.com/tenant',
+  'https://id.example.com?x=1',
+  'https://id.example.com#top',
+  'https://id.example.com:443',
+  'https://ID.example.com',
+  'https://ada@id.example.com',
+  'http://id.example.com',
+]) {
+  test(`refuses the issuer ${issuer}`, (t) => {
+    onlyProblem(t, { HOLDFAST_ISSUER: issuer }, 'HOLDFAST_ISSUER')
+  })
+}
+
+test('says what the issuer should have been', (t) => {
+  const problem = onlyProblem(t, { HOLDFAST_ISSUER: 'https://ID.example.com/x' }, 'HOLDFAST_ISSUER')
+  t.true(problem.includes(' https://id.example.com.'))
+})
+
+test('refuses an http issuer of loopback while TLS is on', (t) => {
+  onlyProblem(t, { HOLDFAST_ISSUER: 'http://localhost:9443' }, 'HOLDFAST_ISSUER')
+})
+
+for (const issuer of ['http://localhost:9443', 'http://127.0.0.1', 'http://[::1]:8080']) {
+  test(`takes the issuer ${issuer} when TLS is off`, (t) => {
+    t.is(parseConfig({ HOLDFAST_ISSUER: issuer, HOLDFAST_TLS: 'off' }).issuer, issuer)
+  })
+}
+
+test('takes an https issuer when TLS is off, for a proxy in front', (t) => {
+  const env = { HOLDFAST_ISSUER: 'https://id.example.com', HOLDFAST_TLS: 'off' }
+  t.is(parseConfig(env).issuer, 'https://id.example.com')
+})
+
+test('.env.example lists every variable, with its default', async (t) => {
+  const text = await readFile(new URL('../../.env.example', import.meta.url), 'utf8')
+  const lines = [...text.matchAll(/^# ([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name, value])
+  t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames].sort())
+  t.deepEqual(parseConfig(Object.fromEntries(lines)), parseConfig({}))
+})

@@ -1,0 +1,66 @@
+import test from 'ava'
+import {
+  RegistrationError,
+  type RequestedMetadata,
+} from '../../src/provider/client-registration.ts'
+import { useTestServer } from '../support/server.ts'
+
+const server = useTestServer(test)
+
+const valid = {
+  client_id: 'broken',
+  application_type: 'web',
+  redirect_uris: ['https://app.example.com/callback'],
+} as const satisfies RequestedMetadata
+
+const refused: [string, Record<string, unknown>, RegExp][] = [
+  ['an unknown binding', { binding_method: 'tls' }, /binding_method must be one of/],
+  [
+    'a contradiction of binding and flag',
+    { binding_method: 'bearer', dpop_bound_access_tokens: true },
+    /contradicts binding_method bearer/,
+  ],
+  ['no redirect URI', { redirect_uris: [] }, /redirect_uris/],
+  ['a redirect URI that is none', { redirect_uris: ['callback'] }, /redirect_uris/],
+  ['a redirect URI with a fragment', { redirect_uris: ['https://a.example/#x'] }, /fragment/],
+  [
+    'a web client on plain HTTP',
+    { redirect_uris: ['http://a.example/cb'] },
+    /redirect_uris must be https/,
+  ],
+  ['redirect URIs that are no list', { redirect_uris: 'https://a.example/cb' }, /redirect_uris/],
+  ['an unknown authentication', { token_endpoint_auth_method: 'tls_client_auth' }, /auth_method/],
+  ['a key that is missing', { token_endpoint_auth_method: 'private_key_jwt' }, /jwks/],
+  ['an unknown grant', { grant_types: ['password'] }, /grant_types/],
+  ['the implicit flow', { response_types: ['token'] }, /response_types/],
+  ['a client_id that is no text', { client_id: 5 }, /client_id/],
+  ['U+0000', { client_name: 'a\0b' }, /character/],
+  ['half a surrogate pair', { client_name: 'a\ud800' }, /character/],
+]
+
+for (const [what, changes, sentence] of refused) {
+  test(`does not register ${what}`, async (t) => {
+    const error = await t.throwsAsync(
+      server.addClient({ ...valid, ...changes } as RequestedMetadata),
+      { instanceOf: RegistrationError },
+    )
+    t.is(error?.code, 'invalid_client_metadata')
+    t.regex(error?.message ?? '', sentence)
+    t.regex(error?.message ?? '', /^The client cannot be registered: [^\n]*\.$/)
+    t.is(await server.storage.clients.find('broken'), undefined)
+  })
+}
+
+test('registers plain HTTP of loopback', async (t) => {
+  const redirect_uris = ['http://localhost:3000/callback', 'http://127.0.0.1/callback']
+  const { client_id } = await server.addClient({ ...valid, client_id: 'local', redirect_uris })
+  t.deepEqual((await server.storage.clients.find(client_id))?.redirect_uris, redirect_uris)
+})
+
+test('tells a client_id that is taken from other mistakes', async (t) => {
+  await server.addClient({ ...valid, client_id: 'taken' })
+  const error = await t.throwsAsync(server.addClient({ ...valid, client_id: 'taken' }), {
+    instanceOf: RegistrationError,
+  })
+  t.is(error?.code, 'client_id_taken')
+})

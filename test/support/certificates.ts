@@ -1,0 +1,152 @@
+import { hash, randomBytes, webcrypto, X509Certificate } from 'node:crypto'
+import * as x509 from '../../src/certificates/x509.ts'
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+const day = 24 * 60 * 60 * 1000
+
+export interface TestCertificate {
+  /** PEM, for TLS clients. */
+  readonly cert: string
+  readonly key: string
+  readonly certificate: X509Certificate
+  readonly der: Buffer
+  readonly thumbprint: string
+}
+
+export interface CertificateRequest {
+  readonly subject?: string
+  readonly names?: x509.JsonGeneralNames
+  readonly notBefore?: Date
+  readonly notAfter?: Date
+  readonly usage?: string[]
+  readonly extensions?: x509.Extension[]
+}
+
+export interface TestAuthority extends TestCertificate {
+  issue(request?: CertificateRequest): Promise<TestCertificate>
+  intermediate(request?: CertificateRequest & { pathLength?: number }): Promise<TestAuthority>
+  /** A revocation list, PEM. */
+  crl(revoked?: readonly TestCertificate[], dates?: { nextUpdate?: Date }): Promise<string>
+}
+
+export const daysFromNow = (days: number) => new Date(Date.now() + days * day)
+
+export async function createAuthority(subject = 'CN=Test authority'): Promise<TestAuthority> {
+  const keys = await newKeys()
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: subject,
+    notBefore: daysFromNow(-1),
+    notAfter: daysFromNow(365),
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: await authorityExtensions(keys.publicKey),
+  })
+  return asAuthority(certificate, keys)
+}
+
+/** A certificate that its own key has signed, as `self_signed_tls_client_auth` has them. */
+export async function selfSigned(request: CertificateRequest = {}): Promise<TestCertificate> {
+  const keys = await newKeys()
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: request.subject ?? 'CN=self-signed client',
+    notBefore: request.notBefore ?? daysFromNow(-1),
+    notAfter: request.notAfter ?? daysFromNow(30),
+    keys,
+    signingAlgorithm: algorithm,
+  })
+  return asCertificate(certificate, keys)
+}
+
+async function asAuthority(
+  certificate: x509.X509Certificate,
+  keys: webcrypto.CryptoKeyPair,
+): Promise<TestAuthority> {
+  const sign = async (request: CertificateRequest, extensions: x509.Extension[]) => {
+    const subjectKeys = await newKeys()
+    const signed = await x509.X509CertificateGenerator.create({
+      serialNumber: serialNumber(),
+      subject: request.subject ?? 'CN=client',
+      issuer: certificate.subject,
+      notBefore: request.notBefore ?? daysFromNow(-1),
+      notAfter: request.notAfter ?? daysFromNow(30),
+      publicKey: subjectKeys.publicKey,
+      signingKey: keys.privateKey,
+      signingAlgorithm: algorithm,
+      extensions: [
+        ...extensions,
+        ...(request.names ? [new x509.SubjectAlternativeNameExtension(request.names)] : []),
+        ...(request.extensions ?? []),
+        await x509.AuthorityKeyIdentifierExtension.create(certificate.publicKey),
+      ],
+    })
+    return { signed, subjectKeys }
+  }
+  return {
+    ...(await asCertificate(certificate, keys)),
+    async issue(request = {}) {
+      const { signed, subjectKeys } = await sign(request, [
+        new x509.BasicConstraintsExtension(false),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+        new x509.ExtendedKeyUsageExtension(request.usage ?? [x509.ExtendedKeyUsage.clientAuth]),
+      ])
+      return asCertificate(signed, subjectKeys)
+    },
+    async intermediate({ pathLength, ...request } = {}) {
+      const { signed, subjectKeys } = await sign({ subject: 'CN=Intermediate', ...request }, [
+        new x509.BasicConstraintsExtension(true, pathLength, true),
+        new x509.KeyUsagesExtension(
+          x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign,
+          true,
+        ),
+      ])
+      return asAuthority(signed, subjectKeys)
+    },
+    async crl(revoked = [], { nextUpdate = daysFromNow(7) } = {}) {
+      const list = await x509.X509CrlGenerator.create({
+        issuer: certificate.subject,
+        thisUpdate: daysFromNow(-1),
+        nextUpdate,
+        signingAlgorithm: algorithm,
+        signingKey: keys.privateKey,
+        entries: revoked.map((each) => ({
+          serialNumber: each.certificate.serialNumber.toLowerCase(),
+          revocationDate: daysFromNow(-1),
+        })),
+      })
+      return list.toString('pem')
+    },
+  }
+}
+
+async function authorityExtensions(key: webcrypto.CryptoKey): Promise<x509.Extension[]> {
+  return [
+    new x509.BasicConstraintsExtension(true, undefined, true),
+    new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+    await x509.SubjectKeyIdentifierExtension.create(key),
+  ]
+}
+
+async function asCertificate(
+  certificate: x509.X509Certificate,
+  { privateKey }: webcrypto.CryptoKeyPair,
+): Promise<TestCertificate> {
+  const der = Buffer.from(certificate.rawData)
+  const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', privateKey)
+  return {
+    cert: certificate.toString('pem'),
+    key: x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'),
+    certificate: new X509Certificate(der),
+    der,
+    thumbprint: hash('sha256', der, 'base64url'),
+  }
+}
+
+function newKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+}
+
+function serialNumber(): string {
+  return `01${randomBytes(15).toString('hex')}`
+}

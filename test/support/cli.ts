@@ -1,0 +1,78 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
+
+const cli = fileURLToPath(new URL('../../src/cli.ts', import.meta.url))
+// Every test starts the same program.
+const compileCache = fileURLToPath(new URL('../../node_modules/.cache/node', import.meta.url))
+
+export interface Finished {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface Environment {
+  /** The current folder: one without a file .env. */
+  readonly cwd: string
+  readonly env: Record<string, string>
+}
+
+/** Runs `holdfast` as a shell does, with nothing in its environment but `env`. */
+export async function holdfast(
+  { cwd, env }: Environment,
+  args: readonly string[],
+  { stdin = '' }: { stdin?: string } = {},
+): Promise<Finished> {
+  const child = start({ cwd, env }, args)
+  child.stdin?.end(stdin)
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout as NodeJS.ReadableStream),
+    text(child.stderr as NodeJS.ReadableStream),
+    once(child, 'exit'),
+  ])
+  return { code, stdout, stderr }
+}
+
+export interface Serving {
+  /** What it printed by the time it was ready. */
+  readonly welcome: string
+  /** The value of a line of the welcome. */
+  told(name: string): string | undefined
+  end(signal: NodeJS.Signals): Promise<Finished>
+}
+
+/** Runs `holdfast serve` until it says that it is ready. */
+export async function serve(environment: Environment): Promise<Serving> {
+  const child = start(environment, ['serve'])
+  const exited = once(child, 'exit')
+  let stdout = ''
+  const stderr = text(child.stderr as NodeJS.ReadableStream)
+  const { promise: ready, resolve } = Promise.withResolvers<void>()
+  child.stdout?.on('data', (chunk: Buffer) => {
+    stdout += chunk
+    if (stdout.includes('Ctrl-C')) resolve()
+  })
+  await Promise.race([ready, exited])
+  if (!stdout.includes('Ctrl-C')) throw new Error(`it did not serve: ${await stderr}`)
+  const welcome = stripVTControlCharacters(stdout)
+  return {
+    welcome,
+    told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
+    async end(signal) {
+      child.kill(signal)
+      const [code] = await exited
+      return { code, stdout, stderr: await stderr }
+    },
+  }
+}
+
+function start({ cwd, env }: Environment, args: readonly string[]): ChildProcess {
+  const { PATH = '', HOME = '' } = process.env
+  return spawn(process.execPath, [cli, ...args], {
+    cwd,
+    env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env },
+  })
+}

@@ -1,0 +1,140 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import type { TestFn } from 'ava'
+import { developmentCertificate } from '../../src/http/development-authority.ts'
+import { freePort } from '../../src/http/free-port.ts'
+import type { CertificateHeaderFormat } from '../../src/verify/client-certificate.ts'
+import type { TestAuthority } from './certificates.ts'
+
+const run = promisify(execFile)
+
+export type ProxyName = 'nginx' | 'haproxy'
+
+export interface RunningProxy extends AsyncDisposable {
+  readonly publicOrigin: string
+  readonly mtlsOrigin: string
+  /** The authority of the proxy's own certificate, PEM. */
+  readonly ca: string
+}
+
+export interface ProxyOptions {
+  /** The port of loopback that requests are sent on to. */
+  readonly upstream: number
+  /** Of clients, PEM; for the proxies that want to know one. */
+  readonly authority: TestAuthority
+  readonly ports?: { public: number; mtls: number }
+  /** The header by which the certificate goes on, where the shipped one is not meant. */
+  readonly format?: CertificateHeaderFormat
+}
+
+/** Runs tests where a proxy is installed. Elsewhere they are skipped loudly, and in CI they fail. */
+export function testWith(test: TestFn, proxy: ProxyName): TestFn | TestFn['skip'] {
+  if (isInstalled(proxy)) return test
+  const message = `${proxy} is not installed: its tests are skipped (apt-get install ${proxy})`
+  if (process.env.CI) throw new Error(message)
+  process.stderr.write(`\n!!! ${message}\n\n`)
+  return test.skip
+}
+
+export function isInstalled(proxy: ProxyName): boolean {
+  return binaryOf(proxy) !== undefined
+}
+
+function binaryOf(proxy: ProxyName): string | undefined {
+  return [`/usr/sbin/${proxy}`, `/usr/bin/${proxy}`].find((file) => existsSync(file))
+}
+
+/** Starts a proxy with the configuration that ships in docker/. */
+export async function startProxy(name: ProxyName, options: ProxyOptions): Promise<RunningProxy> {
+  await using opened = new AsyncDisposableStack()
+  const folder = await mkdtemp(path.join(tmpdir(), `holdfast-${name}-`))
+  opened.defer(() => rm(folder, { recursive: true, force: true }))
+  const ports = options.ports ?? { public: await freePort(), mtls: await freePort() }
+  const { cert, key, authorityFile } = await developmentCertificate(folder, [])
+  const file = async (base: string, text: string) => {
+    const target = path.join(folder, base)
+    await writeFile(target, text)
+    return target
+  }
+  const variables = {
+    HOLDFAST_UPSTREAM: `127.0.0.1:${options.upstream}`,
+    PUBLIC_NAME: 'localhost',
+    PUBLIC_PORT: String(ports.public),
+    PUBLIC_BIND: `127.0.0.1:${ports.public}`,
+    MTLS_NAME: 'localhost',
+    MTLS_PORT: String(ports.mtls),
+    MTLS_BIND: `127.0.0.1:${ports.mtls}`,
+    TLS_CERT_FILE: await file('cert.pem', cert),
+    TLS_KEY_FILE: await file('key.pem', key),
+    TLS_PEM_FILE: await file('both.pem', `${cert}\n${key}`),
+    CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
+  }
+  const start = { nginx: startNginx, haproxy: startHaproxy }[name]
+  opened.use(await start({ folder, variables, file, format: options.format }))
+  const open = opened.move()
+  return {
+    publicOrigin: `https://localhost:${ports.public}`,
+    mtlsOrigin: `https://localhost:${ports.mtls}`,
+    ca: await readFile(authorityFile, 'utf8'),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+interface Start {
+  readonly folder: string
+  readonly variables: Record<string, string>
+  readonly format: CertificateHeaderFormat | undefined
+  file(base: string, text: string): Promise<string>
+}
+
+/** The image's envsubst, and a main file with everything in one folder. */
+async function startNginx({ folder, variables, file }: Start): Promise<AsyncDisposable> {
+  const template = await readFile('docker/nginx.conf.template', 'utf8')
+  // In a container nginx listens on all addresses; here on loopback only.
+  const onLoopback = (name: string) => variables[name.replace('_PORT', '_BIND')]
+  const servers = template.replace(/\$\{(\w+)\}/g, (_, name) => onLoopback(name) ?? '')
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (kind) => `${kind}_temp_path ${folder}/${kind};`,
+  )
+  const main = await file(
+    'nginx.conf',
+    `${process.getuid?.() === 0 ? 'user root;' : ''}
+     pid ${folder}/pid;
+     error_log ${folder}/error.log;
+     events {}
+     http { access_log off; ${temporary.join(' ')} ${servers} }`,
+  )
+  // Ends when it listens, and goes on in the background.
+  await run(binaryOf('nginx') ?? '', ['-c', main, '-p', folder])
+  return stopping(path.join(folder, 'pid'))
+}
+
+async function startHaproxy({ folder, variables, file, format }: Start): Promise<AsyncDisposable> {
+  const shipped = await readFile('docker/haproxy.cfg', 'utf8')
+  const config =
+    format === 'haproxy'
+      ? shipped.replace(
+          'set-header Client-Cert ":%[var(txn.certificate)]:"',
+          'set-header X-SSL-Client-DER %[var(txn.certificate)]',
+        )
+      : shipped
+  const pid = path.join(folder, 'pid')
+  const main = await file('haproxy.cfg', config)
+  await run(binaryOf('haproxy') ?? '', ['-D', '-p', pid, '-f', main], {
+    env: { ...process.env, ...variables },
+  })
+  return stopping(pid)
+}
+
+async function stopping(pidFile: string): Promise<AsyncDisposable> {
+  const pid = Number(await readFile(pidFile, 'utf8'))
+  return {
+    async [Symbol.asyncDispose]() {
+      process.kill(pid, 'SIGTERM')
+    },
+  }
+}

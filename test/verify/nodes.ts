@@ -1,0 +1,48 @@
+/**
+ * `npm run test:nodes`: the packed library, and the attack table, on every Node it promises to
+ * run on. npm ships each Node as the package `node`; they are kept for the next time.
+ */
+import { existsSync } from 'node:fs'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { temporaryFolder } from '../support/verify/folder.ts'
+import { installAlone, packVerify, run } from '../support/verify/package.ts'
+import { packedProgram } from '../support/verify/packed-program.ts'
+
+const versions = ['20.19.0', '22.23.3', '24.21.0']
+const cache = resolve('node_modules/.cache/holdfast-nodes')
+const compiled = join(cache, 'compiled')
+
+async function installNode(version: string): Promise<string> {
+  const folder = join(cache, version)
+  const binary = join(folder, 'node_modules/node/bin/node')
+  if (!existsSync(binary)) {
+    await mkdir(folder, { recursive: true })
+    const manifest = { private: true, allowScripts: { node: true } }
+    await writeFile(join(folder, 'package.json'), JSON.stringify(manifest))
+    const options = ['--prefer-offline', '--no-audit', '--no-fund', '--save-exact']
+    await run('npm', ['install', ...options, `node@${version}`], { cwd: folder })
+  }
+  return binary
+}
+
+await using folder = await temporaryFolder()
+await installAlone(await packVerify(folder.path), folder.path)
+await writeFile(join(folder.path, 'program.js'), packedProgram)
+await rm(compiled, { recursive: true, force: true })
+await run('npx', ['tsc', '-p', 'test/attack/tsconfig.nodes.json', '--outDir', compiled])
+await writeFile(join(compiled, 'package.json'), '{"type":"module"}')
+
+let passed = 0
+for (const version of versions) {
+  const node = await installNode(version)
+  const program = await run(node, ['program.js'], { cwd: folder.path })
+  const { node: ran, methods, again } = JSON.parse(program.stdout)
+  const table = await run(node, [join(compiled, 'test/attack/core.js')])
+  const { rows, wrong } = JSON.parse(table.stdout)
+  const right =
+    ran === `v${version}` && methods.join() === 'dpop' && again === 'dpop_replayed' && rows > 100
+  if (right && wrong.length === 0) passed++
+  process.stdout.write(`Node ${ran}: ${rows - wrong.length} of ${rows} rows of the attack table\n`)
+}
+process.exitCode = passed === versions.length ? 0 : 1

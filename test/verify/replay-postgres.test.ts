@@ -1,0 +1,54 @@
+import test from 'ava'
+import pg from 'pg'
+import { createPostgresReplayStore, postgresReplayTable } from '../../src/verify/replay-postgres.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { refused } from '../support/verify/refused.ts'
+import { dpopRequest, start, verifierWith } from '../support/verify/world.ts'
+
+const database = useTestDatabase(test, { migrated: false })
+
+async function open() {
+  const pool = new pg.Pool({ connectionString: database.url })
+  await pool.query(postgresReplayTable)
+  return { pool, [Symbol.asyncDispose]: () => pool.end() }
+}
+
+test.serial('accepts one of sixteen uses at once on two nodes', async (t) => {
+  await using one = await open()
+  await using two = await open()
+  const nodes = [one, two].map(({ pool }) =>
+    verifierWith({ replay: createPostgresReplayStore({ client: pool }), replicas: 2 }),
+  )
+  const request = dpopRequest()
+  const uses = Array.from({ length: 16 }, (_, i) => nodes[i % 2]?.verify(request))
+  const outcomes = await Promise.allSettled(uses)
+  t.is(outcomes.filter(({ status }) => status === 'fulfilled').length, 1)
+  const [lost] = outcomes.filter((outcome) => outcome.status === 'rejected')
+  t.is(lost?.reason.code, 'dpop_replayed')
+})
+
+test.serial('knows a mark until it expires on the slowest clock', async (t) => {
+  await using opened = await open()
+  const replay = createPostgresReplayStore({ client: opened.pool })
+  t.is(await replay.consume('a', start + 60, start), 'fresh')
+  t.is(await replay.consume('a', start + 60, start + 65), 'replayed')
+  t.is(await replay.consume('a', start + 120, start + 66), 'fresh')
+  t.is(await replay.consume('a', start + 120, start + 66), 'replayed')
+})
+
+test.serial('sweeps what has expired, and nothing else', async (t) => {
+  await using opened = await open()
+  await opened.pool.query('truncate dpop_replay')
+  const replay = createPostgresReplayStore({ client: opened.pool })
+  await replay.consume('old', start, start)
+  await replay.consume('new', start + 60, start)
+  t.is(await replay.sweep(start + 6), 1)
+  t.is(await replay.consume('new', start + 60, start + 6), 'replayed')
+})
+
+test.serial('says so when the database is gone', async (t) => {
+  const { pool } = await open()
+  const verifier = verifierWith({ replay: createPostgresReplayStore({ client: pool }) })
+  await pool.end()
+  await refused(t, 'replay_store_unavailable', () => verifier.verify(dpopRequest()))
+})
