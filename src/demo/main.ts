@@ -1,5 +1,8 @@
 import { styleText } from 'node:util'
 import { Command, Option } from 'commander'
+import { CHROMIUM } from './chromium.ts'
+import { setUpDbsc } from './dbsc-stage.ts'
+import { playDbscStory, residualWindow } from './dbsc-story.ts'
 import { playDpopStory } from './dpop-story.ts'
 import { playMtlsStory } from './mtls-story.ts'
 import { asJson, asText, failedRows } from './report.ts'
@@ -9,14 +12,17 @@ import { setUpDpop, setUpMtls } from './set-up.ts'
 const command = new Command('demo')
   .description('Plays the story of an owner and a thief against a real server, and judges it.')
   .addOption(
-    new Option('--binding <method>', 'what the tokens are bound to')
-      .choices(['dpop', 'mtls'])
+    new Option(
+      '--binding <method>',
+      'what the tokens, or with dbsc the session in the browser, are bound to',
+    )
+      .choices(['dpop', 'mtls', 'dbsc'])
       .default('dpop'),
   )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
-const { json, binding } = command.opts<{ json?: true; binding: 'dpop' | 'mtls' }>()
+const { json, binding } = command.opts<{ json?: true; binding: 'dpop' | 'mtls' | 'dbsc' }>()
 
 const terminal = process.stderr.isTTY && !json
 const status = (text: string) => {
@@ -28,6 +34,13 @@ const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
 if (binding === 'mtls') {
   await using stage = await setUpMtls(tell)
   await playMtlsStory(stage, player)
+} else if (binding === 'dbsc') {
+  if (CHROMIUM === undefined) {
+    console.error('demo: this story needs Chromium, and none was found: apt-get install chromium')
+    process.exit(1)
+  }
+  await using stage = await setUpDbsc(tell)
+  await playDbscStory(stage, player)
 } else {
   await using stage = await setUpDpop(tell)
   await playDpopStory(stage, player)
@@ -35,4 +48,5 @@ if (binding === 'mtls') {
 const { rows } = player
 status('')
 console.log(json ? asJson(rows) : asText(rows))
+if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1

@@ -22,7 +22,7 @@ export type World = Awaited<ReturnType<typeof openWorld>>
  */
 export async function openWorld(
   tell: (text: string) => void,
-  { certificates = false }: { certificates?: boolean } = {},
+  { certificates = false, sessionProof }: { certificates?: boolean; sessionProof?: number } = {},
 ) {
   await using opened = new AsyncDisposableStack()
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-demo-'))
@@ -37,6 +37,7 @@ export async function openWorld(
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_PORT: String(await freePort()),
     HOLDFAST_LOG_LEVEL: 'silent',
+    ...(sessionProof && { HOLDFAST_SESSION_PROOF_SECONDS: String(sessionProof) }),
     ...(certificates && { HOLDFAST_MTLS_PORT: String(await freePort()) }),
   })
   tell('migrations')
@@ -70,6 +71,8 @@ export async function openWorld(
     password,
     /** The certificate of the authority that signs for the identity provider and the API. */
     authority,
+    sessions: storage.browserSessions,
+    accounts: storage.accounts,
     register: (metadata: RequestedMetadata) =>
       registerClient(metadata, { table: storage.clients, validator: server.provider }),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

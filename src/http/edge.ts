@@ -15,6 +15,11 @@ export interface Proofs {
   readonly certificate: ClientCertificate | undefined
 }
 
+export interface Inspection extends Proofs {
+  readonly fromProxy: boolean
+  readonly refused: ClientCertificateError | undefined
+}
+
 /**
  * Where requests enter: directly, or through proxies that the operator named. Everything that is
  * true only because of who sent it is decided here, once for each request.
@@ -24,6 +29,8 @@ export interface Edge {
   proofsOf(request: IncomingMessage): Proofs
   /** The public origin that a request came to: one of those in the configuration. */
   originOf(request: IncomingMessage): string
+  /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
+  inspect(request: IncomingMessage): Inspection
   /** Refuses requests with proofs that are forged, ambiguous or broken. */
   readonly middleware: Middleware
 }
@@ -54,22 +61,32 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
     return trusted ? forwarded : socketCertificate(socket)
   }
 
-  function collect(ctx: Context): Proofs {
+  function inspect(request: IncomingMessage): Inspection {
+    const fromProxy = isTrusted(request.socket.remoteAddress)
     try {
-      return Object.freeze({ certificate: certificateOf(ctx.req) })
-    } catch (error) {
-      if (!(error instanceof ClientCertificateError)) throw error
-      ctx.app.emit('edge.refused', ctx, error.code)
-      const tooLarge = error.code === 'header_too_large'
-      throw new PageError(
-        tooLarge ? 'client_certificate_too_large' : 'invalid_client_certificate_header',
-        error.message,
-        { cause: error },
-      )
+      return { fromProxy, certificate: certificateOf(request), refused: undefined }
+    } catch (refused) {
+      if (!(refused instanceof ClientCertificateError)) throw refused
+      return { fromProxy, certificate: undefined, refused }
     }
   }
 
+  function collect(ctx: Context): Proofs {
+    const { certificate, refused } = inspect(ctx.req)
+    if (!refused) return Object.freeze({ certificate })
+    ctx.app.emit('edge.refused', ctx, refused.code)
+    throw new PageError(
+      refused.code === 'header_too_large'
+        ? 'client_certificate_too_large'
+        : 'invalid_client_certificate_header',
+      refused.message,
+      { cause: refused },
+    )
+  }
+
   return {
+    inspect,
+
     proofsOf(request) {
       const known = proofs.get(request)
       if (known === undefined) throw new Error('the request has not passed the edge')

@@ -48,6 +48,11 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This request contradicts itself',
     'It has a header twice that may be there once. Nothing was done.',
   ),
+  sign_in_first: words(
+    'sign_in_first',
+    'You are not signed in here',
+    'Open one of your apps and sign in with this browser. Then come back to this page.',
+  ),
   unsupported_prompt: words(
     'unsupported_prompt',
     'This request is not supported',

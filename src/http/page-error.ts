@@ -6,6 +6,7 @@ export type PageErrorCode =
   | 'invalid_client_certificate_header'
   | 'invalid_form'
   | 'invalid_request'
+  | 'sign_in_first'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -17,6 +18,7 @@ const STATUS: Record<PageErrorCode, number> = {
   invalid_client_certificate_header: 400,
   invalid_form: 400,
   invalid_request: 400,
+  sign_in_first: 401,
   unsupported_prompt: 501,
 }
 

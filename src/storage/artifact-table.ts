@@ -17,9 +17,9 @@ export function artifactKey(kind: string, identifier: string): ArtifactKey {
 export interface Artifact extends ArtifactKey {
   readonly grantId: string | undefined
   readonly uid: string | undefined
-  readonly accountId: string | undefined
+  readonly accountId?: string | undefined
   /** The uid of the session that the artifact ends with. */
-  readonly sessionUid: string | undefined
+  readonly sessionUid?: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */
   readonly expiresAt: number
@@ -34,6 +34,12 @@ export interface StoredArtifact {
 interface Unit {
   readonly consumed: ArtifactKey | undefined
   readonly written: readonly Artifact[]
+}
+
+/** That a person has let a client in. */
+export interface StoredGrant {
+  readonly clientId: string
+  readonly grantedAt: Date
 }
 
 export type ArtifactTable = ReturnType<typeof createArtifactTable>
@@ -139,6 +145,31 @@ export function createArtifactTable(database: Database) {
         name: 'artifact-remove-grant',
         text: 'delete from artifacts where (kind = $1 and id = $2) or grant_id = $3',
         values: [grant.kind, grant.id, grantId],
+      })
+    },
+
+    /** The clients that a person has let in, each once, the latest first. */
+    async listGrantsOf(accountId: string): Promise<StoredGrant[]> {
+      const { rows } = await database.query<StoredGrant>({
+        name: 'artifact-list-grants',
+        text: `select payload->>'clientId' as "clientId",
+                      to_timestamp(max((payload->>'iat')::float8)) as "grantedAt"
+                 from artifacts
+                where kind = 'Grant' and payload->>'accountId' = $1 and expires_at > now()
+                group by payload->>'clientId' order by "grantedAt" desc`,
+        values: [accountId],
+      })
+      return rows
+    },
+
+    /** Ends what a person lets a client do: every use of a token needs its grant. */
+    async removeGrantsOf(accountId: string, clientId: string): Promise<void> {
+      if (!isStorable(clientId)) return
+      await database.query({
+        name: 'artifact-remove-grants',
+        text: `delete from artifacts where kind = 'Grant'
+                  and payload->>'accountId' = $1 and payload->>'clientId' = $2`,
+        values: [accountId, clientId],
       })
     },
 

@@ -18,6 +18,8 @@ const complete = {
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
+  HOLDFAST_SESSION_PROOF_SECONDS: '300',
+  HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
 }
 
@@ -54,7 +56,9 @@ test('needs no variable at all', (t) => {
     databaseUrl: undefined,
     secret: undefined,
     dpopNonces: 'optional',
+    refreshReuseSeconds: 0,
     keyOverlapHours: undefined,
+    sessionProofLifetime: 600,
     logLevel: 'info',
   })
 })
@@ -72,7 +76,9 @@ test('takes every variable', (t) => {
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
     dpopNonces: 'required',
+    refreshReuseSeconds: 10,
     keyOverlapHours: 72,
+    sessionProofLifetime: 300,
     logLevel: 'debug',
   })
 })
