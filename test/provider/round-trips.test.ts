@@ -66,7 +66,6 @@ async function redeemCode(client: ClientMetadata, scope: string) {
 
 const service = { grant_type: 'client_credentials', resource: api, scope: 'read' }
 const mark = 'replay-mark-once'
-const refresh = ['credential-find', mark, 'artifact-consume-and-write']
 
 test.serial('client credentials by secret are one statement', async (t) => {
   await grant(withSecret, service)
