@@ -93,6 +93,7 @@ export async function createIdentityProvider(
     adminApi: config.operations.adminApi,
     secrets,
     dpopNonces: config.dpopNonces,
+    refreshReuseSeconds: config.refreshReuseSeconds,
     keyOverlapHours: config.keyOverlapHours,
     edge,
     mtls,

@@ -40,6 +40,8 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
+  /** Seconds for which a used refresh token that comes back is refused without ending its family. */
+  readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it may not. */
   readonly keyOverlapHours: number | undefined
   /** Seconds for which a browser's proof of its session's key is good. */
@@ -100,6 +102,12 @@ const variables = z.object({
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
+  HOLDFAST_REFRESH_REUSE_SECONDS: z
+    .string()
+    .regex(/^\d{1,2}$/, 'must be a number from 0 to 60')
+    .transform(Number)
+    .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
+    .default(0),
   HOLDFAST_SESSION_PROOF_SECONDS: z
     .string()
     .regex(/^\d{1,4}$/, 'must be a number of seconds from 1 to 3600')
@@ -169,6 +177,7 @@ export function parseConfig(
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
     logLevel: values.HOLDFAST_LOG_LEVEL,

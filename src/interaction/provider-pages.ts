@@ -17,6 +17,9 @@ export function createProviderPages(
 ): ProviderPages {
   return {
     renderError(ctx, out, error) {
+      // The engine redirects with a code, and saves its session after that: when that fails, the
+      // code must not stand in the answer.
+      ctx.remove('location')
       ctx.type = 'html'
       ctx.body = views.error({ ...oauthErrorWords(out, error), requestId: ctx.state.requestId })
     },

@@ -8,6 +8,7 @@ import Provider, {
 } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import { withReadAhead } from '../storage/read-ahead.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
@@ -34,6 +35,7 @@ export function createEngine({
   configuration,
   artifacts,
   replays,
+  refreshReuseSeconds,
   edge,
   renewal,
   bindSessions,
@@ -42,6 +44,7 @@ export function createEngine({
   configuration: Configuration
   artifacts: ArtifactTable
   replays: ReplayTable
+  refreshReuseSeconds: number
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
   /** Undefined where a client that changes its key has to sign in again. */
   renewal: KeyRenewal | undefined
@@ -52,7 +55,8 @@ export function createEngine({
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
-      consumeRequestsOnce(this)
+      if (refreshReuseSeconds > 0) excuseQuickReuse(this, refreshReuseSeconds)
+      consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -69,7 +73,7 @@ export function createEngine({
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
-          await asUnitOfWork(artifacts, async () => handler(ctx))
+          await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
         } catch (error) {
           if (!(error instanceof AlreadyConsumedError)) throw error
           await endAfterLostRace(ctx, artifacts)
@@ -184,16 +188,64 @@ function bindRefreshTokens(
   )
 }
 
-/** The loser of a race for one pushed authorization request gets the error of a used one. */
-function consumeRequestsOnce(engine: Provider): void {
+/**
+ * A refresh token that comes back at once is treated as if its two uses had overlapped: to the
+ * engine it looks unused, all of its checks are made, the proof by the right key among them, and
+ * the statement that consumes it fails. It is refused, and its family goes on.
+ */
+function excuseQuickReuse(engine: Provider, seconds: number): void {
+  override(
+    engine,
+    'RefreshToken',
+    (Base) =>
+      class extends Base {
+        static override async find<T>(
+          value: string,
+          options?: { ignoreExpiration?: boolean },
+        ): Promise<T | undefined> {
+          const token = await super.find(value, options)
+          const since = Math.floor(Date.now() / 1000) - seconds
+          if (Provider.ctx?.oidc.route === 'token' && Number(token?.consumed) > since) {
+            delete token?.consumed
+          }
+          return token as T | undefined
+        }
+      },
+  )
+}
+
+/**
+ * A pushed authorization request is consumed together with the code that it becomes, in one
+ * statement: the engine consumes it first, and a crash in between would leave neither. The code is
+ * the only response type, so that nothing is answered without this. The loser of a race gets the
+ * error of a request that was used.
+ */
+function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
+  const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
   override(
     engine,
     'PushedAuthorizationRequest',
     (Base) =>
       class extends Base {
         override async consume(): Promise<void> {
+          if (!Provider.ctx) return super.consume()
+          consumptions.set(Provider.ctx, () => super.consume())
+        }
+      },
+  )
+  override(
+    engine,
+    'AuthorizationCode',
+    (Base) =>
+      class extends Base {
+        override async save(): Promise<string> {
+          const consume = Provider.ctx && consumptions.get(Provider.ctx)
+          if (!consume) return super.save()
           try {
-            await super.consume()
+            return await asUnitOfWork(artifacts, async () => {
+              await consume()
+              return super.save()
+            })
           } catch (error) {
             if (!(error instanceof AlreadyConsumedError)) throw error
             throw new errors.InvalidRequestUri(

@@ -8,6 +8,7 @@ import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-p
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
+import type { CredentialTable } from '../storage/credential-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -25,6 +26,7 @@ import {
 } from './client-certificates.ts'
 import { createEngine } from './engine.ts'
 import { createKeyRenewal } from './key-renewal.ts'
+import { signingKeys } from './local-signing-key.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { addTokenBinding } from './token-binding.ts'
 import { confirmTokenBinding } from './token-bound-tokens.ts'
@@ -58,6 +60,7 @@ export interface ProviderOptions {
   readonly secrets: Secrets
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
+  readonly refreshReuseSeconds: number
   readonly edge: Edge
   /** Hours for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapHours: number | undefined
@@ -68,6 +71,7 @@ export interface ProviderOptions {
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
+    readonly credentials: CredentialTable
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable
   }
@@ -94,14 +98,15 @@ export function createProvider(options: ProviderOptions): Provider {
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
+    refreshReuseSeconds: options.refreshReuseSeconds,
     edge,
     renewal: options.keyOverlapHours
       ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
       : undefined,
     bindSessions: options.bindSessions,
     configuration: {
-      adapter: createEngineAdapter(tables.artifacts, tables.clients),
-      jwks: { keys: options.jwks },
+      adapter: createEngineAdapter(tables),
+      jwks: { keys: signingKeys(options.jwks) },
       findAccount: options.findAccount,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
@@ -117,6 +122,8 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       features: {
         devInteractions: { enabled: false },
+        // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
+        externalSigningSupport: { enabled: true, ack: 'experimental-01' },
         clientCredentials: { enabled: true },
         introspection: { enabled: true, allowedPolicy: mayIntrospect },
         jwtIntrospection: { enabled: true },

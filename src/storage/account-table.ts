@@ -1,16 +1,18 @@
 import type { Account, AccountRecord, AccountStore } from '../accounts/account-store.ts'
 import type { Database } from './database.ts'
+import { takeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
-interface Row {
+export interface AccountRow {
   id: string
   email: string
   name: string | null
   disabled: boolean
-  createdAt: Date
+  /** A string in JSON. */
+  createdAt: Date | string
 }
 
-const columns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
+export const accountColumns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
 
 /** Whoever was in with the old password is out with the new one, in the same statement. */
 const endSessionsOfChanged = `
@@ -21,10 +23,12 @@ const endSessionsOfChanged = `
 export function createAccountTable(database: Database): AccountStore {
   return {
     async findById(id) {
+      const ahead = takeAhead('Account', id)
+      if (ahead) return ahead
       if (!isStorable(id)) return undefined
-      const { rows } = await database.query<Row>({
+      const { rows } = await database.query<AccountRow>({
         name: 'account-find',
-        text: `select ${columns} from accounts where id = $1`,
+        text: `select ${accountColumns} from accounts where id = $1`,
         values: [id],
       })
       return rows[0] && asAccount(rows[0])
@@ -32,9 +36,9 @@ export function createAccountTable(database: Database): AccountStore {
 
     async findByEmail(email): Promise<AccountRecord | undefined> {
       if (!isStorable(email)) return undefined
-      const { rows } = await database.query<Row & { passwordHash: string }>({
+      const { rows } = await database.query<AccountRow & { passwordHash: string }>({
         name: 'account-find-by-email',
-        text: `select ${columns}, password_hash as "passwordHash" from accounts where email = $1`,
+        text: `select ${accountColumns}, password_hash as "passwordHash" from accounts where email = $1`,
         values: [email],
       })
       const [row] = rows
@@ -52,8 +56,8 @@ export function createAccountTable(database: Database): AccountStore {
     },
 
     async list() {
-      const { rows } = await database.query<Row>({
-        text: `select ${columns} from accounts order by created_at, id`,
+      const { rows } = await database.query<AccountRow>({
+        text: `select ${accountColumns} from accounts order by created_at, id`,
       })
       return rows.map(asAccount)
     },
@@ -114,6 +118,7 @@ export function createAccountTable(database: Database): AccountStore {
   }
 }
 
-function asAccount({ id, email, name, disabled, createdAt }: Row): Account {
-  return { id, email, ...(name === null ? {} : { name }), disabled, createdAt }
+export function asAccount({ id, email, name, disabled, createdAt }: AccountRow): Account {
+  const named = name === null ? {} : { name }
+  return { id, email, ...named, disabled, createdAt: new Date(createdAt) }
 }

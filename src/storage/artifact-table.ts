@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
 import { isStorable } from './text.ts'
 
@@ -16,6 +17,9 @@ export function artifactKey(kind: string, identifier: string): ArtifactKey {
 export interface Artifact extends ArtifactKey {
   readonly grantId: string | undefined
   readonly uid: string | undefined
+  readonly accountId?: string | undefined
+  /** The uid of the session that the artifact ends with. */
+  readonly sessionUid?: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */
   readonly expiresAt: number
@@ -25,6 +29,11 @@ export interface StoredArtifact {
   readonly payload: Record<string, unknown>
   /** Unix time in seconds, or null. */
   readonly consumedAt: number | null
+}
+
+interface Unit {
+  readonly consumed: ArtifactKey | undefined
+  readonly written: readonly Artifact[]
 }
 
 /** That a person has let a client in. */
@@ -37,6 +46,7 @@ export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
 export function createArtifactTable(database: Database) {
+  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units))
   return {
     async find({ kind, id }: ArtifactKey): Promise<StoredArtifact | undefined> {
       const { rows } = await database.query<StoredArtifact>({
@@ -69,16 +79,20 @@ export function createArtifactTable(database: Database) {
     async write(artifact: Artifact): Promise<void> {
       await database.query({
         name: 'artifact-write',
-        text: `insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
-               values ($1, $2, $3, $4, $5, to_timestamp($6))
+        text: `insert into artifacts
+                      (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+               values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8))
                on conflict on constraint artifacts_pkey do update
                   set grant_id = excluded.grant_id, uid = excluded.uid,
+                      account_id = excluded.account_id, session_uid = excluded.session_uid,
                       payload = excluded.payload, expires_at = excluded.expires_at`,
         values: [
           artifact.kind,
           artifact.id,
           artifact.grantId,
           artifact.uid,
+          artifact.accountId,
+          artifact.sessionUid,
           JSON.stringify(artifact.payload),
           artifact.expiresAt,
         ],
@@ -97,44 +111,16 @@ export function createArtifactTable(database: Database) {
     },
 
     /**
-     * Consumes one artifact and writes new ones, or does neither, in one statement. Concurrent
-     * calls for the same artifact wait for each other's row lock; all but the first find it
-     * consumed and write nothing.
+     * Consumes one artifact and writes new ones, or does neither. Of any number of concurrent calls
+     * for the same artifact one succeeds. Calls that come together are one statement and one commit.
      *
      * @returns false when `consumed` was given and could not be consumed any more.
      */
-    async consumeAndWrite(
+    consumeAndWrite(
       consumed: ArtifactKey | undefined,
       written: readonly Artifact[],
     ): Promise<boolean> {
-      const { rows } = await database.query<{ committed: boolean }>({
-        name: 'artifact-consume-and-write',
-        text: `with consumed as (
-                 update artifacts set consumed_at = now()
-                  where kind = $1 and id = $2 and consumed_at is null and expires_at > now()
-                 returning id
-               ), written as (
-                 insert into artifacts (kind, id, grant_id, uid, payload, expires_at)
-                 select kind, id, grant_id, uid, payload::json, to_timestamp(expires_at)
-                   from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::float8[])
-                        as new (kind, id, grant_id, uid, payload, expires_at)
-                  where $1 is null or exists (select from consumed)
-               )
-               select $1 is null or exists (select from consumed) as committed`,
-        values: [
-          consumed?.kind ?? null,
-          consumed?.id ?? null,
-          written.map(({ kind }) => kind),
-          written.map(({ id }) => id),
-          written.map(({ grantId }) => grantId),
-          written.map(({ uid }) => uid),
-          // Each by itself: inside of one document PostgreSQL would read its strings, and refuse
-          // the U+0000 that json may hold and text may not.
-          written.map(({ payload }) => JSON.stringify(payload)),
-          written.map(({ expiresAt }) => expiresAt),
-        ],
-      })
-      return rows[0]?.committed === true
+      return close({ consumed, written })
     },
 
     async remove({ kind, id }: ArtifactKey): Promise<void> {
@@ -199,4 +185,60 @@ export function createArtifactTable(database: Database) {
       return rowCount
     },
   }
+}
+
+async function closeUnits(database: Database, units: readonly Unit[]): Promise<boolean[]> {
+  const asked = units.flatMap(({ consumed }, unit) => (consumed ? [{ ...consumed, unit }] : []))
+  const written = units.flatMap(({ consumed, written }, at) =>
+    written.map((artifact) => ({ ...artifact, unit: consumed ? at : null })),
+  )
+  const { rows } = await database.query<{ unit: number }>({
+    name: 'artifact-consume-and-write',
+    // Locks are taken in one order everywhere: nodes that consume the same artifacts wait in a line
+    // and not in a circle. An update changes a row once: of units that consume the same artifact
+    // it returns one. The columns travel as arrays because PostgreSQL's functions on json
+    // refuse U+0000 in a payload.
+    text: `with locked as (
+             select asked.kind, asked.id, asked.unit
+               from (select kind, id, unit
+                       from unnest($1::text[], $2::bytea[], $3::int[]) as asked (kind, id, unit)
+                      order by kind, id) asked
+              cross join lateral (
+                    select from artifacts
+                     where kind = asked.kind and id = asked.id
+                       and consumed_at is null and expires_at > now()
+                       for update) artifact
+           ), consumed as (
+             update artifacts set consumed_at = now()
+               from locked
+              where artifacts.kind = locked.kind and artifacts.id = locked.id
+             returning locked.unit
+           ), written as (
+             insert into artifacts
+                    (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+             select kind, id, grant_id, uid, account_id, session_uid, payload,
+                    to_timestamp(expires_at)
+               from unnest($4::int[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[],
+                           $10::text[], $11::json[], $12::float8[])
+                 as new (unit, kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+              where unit is null or unit in (select unit from consumed)
+           )
+           select unit from consumed`,
+    values: [
+      asked.map(({ kind }) => kind),
+      asked.map(({ id }) => id),
+      asked.map(({ unit }) => unit),
+      written.map(({ unit }) => unit),
+      written.map(({ kind }) => kind),
+      written.map(({ id }) => id),
+      written.map(({ grantId }) => grantId),
+      written.map(({ uid }) => uid),
+      written.map(({ accountId }) => accountId),
+      written.map(({ sessionUid }) => sessionUid),
+      written.map(({ payload }) => JSON.stringify(payload)),
+      written.map(({ expiresAt }) => expiresAt),
+    ],
+  })
+  const committed = new Set(rows.map(({ unit }) => unit))
+  return units.map(({ consumed }, unit) => !consumed || committed.has(unit))
 }

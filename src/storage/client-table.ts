@@ -1,5 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import type { Database } from './database.ts'
+import { createShortMemory } from './short-memory.ts'
 import { isStorable } from './text.ts'
 
 export interface StoredClient {
@@ -11,16 +12,18 @@ export type ClientTable = ReturnType<typeof createClientTable>
 
 /** The table `clients`. */
 export function createClientTable(database: Database) {
+  const memory = createShortMemory(async (id) => {
+    if (!isStorable(id)) return undefined
+    const { rows } = await database.query<{ metadata: ClientMetadata }>({
+      name: 'client-find',
+      text: 'select metadata from clients where id = $1',
+      values: [id],
+    })
+    return rows[0]?.metadata
+  })
   return {
-    async find(id: string): Promise<ClientMetadata | undefined> {
-      if (!isStorable(id)) return undefined
-      const { rows } = await database.query<{ metadata: ClientMetadata }>({
-        name: 'client-find',
-        text: 'select metadata from clients where id = $1',
-        values: [id],
-      })
-      return rows[0]?.metadata
-    },
+    /** A client that another process removed is found for a few seconds more. */
+    find: memory.find,
 
     async list(): Promise<StoredClient[]> {
       const { rows } = await database.query<StoredClient>({
@@ -46,6 +49,7 @@ export function createClientTable(database: Database) {
         text: 'delete from clients where id = $1',
         values: [id],
       })
+      memory.forget(id)
       return rowCount === 1
     },
   }

@@ -1,6 +1,8 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
+import type { CredentialTable } from './credential-table.ts'
+import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
 import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
@@ -9,15 +11,36 @@ import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-o
  * what is found; `consume` is one statement whose row count decides, and throws
  * {@link AlreadyConsumedError} for the loser of a race.
  */
-export function createEngineAdapter(artifacts: ArtifactTable, clients: ClientTable) {
+export function createEngineAdapter({
+  artifacts,
+  clients,
+  credentials,
+}: {
+  artifacts: ArtifactTable
+  clients: ClientTable
+  credentials: CredentialTable
+}) {
   return (kind: string): Adapter =>
-    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts)
+    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts, credentials)
 }
 
-// Written by grants, and only by them: these wait for the end of the unit of work.
-const issuedByGrants = new Set(['AccessToken', 'ClientCredentials', 'RefreshToken'])
+// What a grant begins with: found together with what the engine asks for next.
+const credentialKinds = new Set(['AuthorizationCode', 'RefreshToken'])
 
-function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
+// What takes the place of what was consumed: these wait for the end of the unit of work.
+const successors = new Set([
+  'AccessToken',
+  'AuthorizationCode',
+  'ClientCredentials',
+  'RefreshToken',
+])
+
+function artifactAdapter(
+  kind: string,
+  table: ArtifactTable,
+  credentials: CredentialTable,
+): Adapter {
+  const { find } = credentialKinds.has(kind) ? credentials : table
   const key = (id: string) => artifactKey(kind, id)
   return {
     async upsert(id, payload, expiresIn = 0) {
@@ -25,18 +48,20 @@ function artifactAdapter(kind: string, table: ArtifactTable): Adapter {
         ...key(id),
         grantId: payload.grantId,
         uid: payload.uid,
+        accountId: payload.accountId,
+        sessionUid: payload.expiresWithSession ? payload.sessionUid : undefined,
         payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
-      if (issuedByGrants.has(kind) && collectWrite(artifact)) return
+      if (successors.has(kind) && collectWrite(artifact)) return
       await table.write(artifact)
     },
     async find(id) {
-      const stored = await table.find(key(id))
+      const stored = takeAhead(kind, id) ?? (await find(key(id)))
       return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {
-      const stored = await table.findByUid(kind, uid)
+      const stored = takeAhead(kind, uid) ?? (await table.findByUid(kind, uid))
       return stored && asPayload(stored)
     },
     findByUserCode: () => Promise.reject(new Error('the device flow is off')),

@@ -7,6 +7,7 @@ import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
+import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
@@ -24,6 +25,7 @@ export interface Storage extends AsyncDisposable {
   readonly audit: AuditTable
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
+  readonly credentials: CredentialTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
   readonly replays: ReplayTable
@@ -51,18 +53,20 @@ export async function openStorage({
   dataFolder,
   onError,
   tracing = false,
+  open: openPool = openDatabase,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
   onError: (error: unknown) => void
   /** Makes a span of each statement. */
   tracing?: boolean
+  open?: typeof openDatabase
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
   // Before it migrates: a server that is too old is left as it is.
-  const pool = opened.use(await openDatabase(connectionString, { onError }))
+  const pool = opened.use(await openPool(connectionString, { onError }))
   const database = tracing ? traceQueries(pool) : pool
   const migrated = await migrate(connectionString).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
@@ -84,6 +88,7 @@ export async function openStorage({
     browserSessions,
     replays,
     clients: createClientTable(database),
+    credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
     securityEvents,
     signingKeys: createSigningKeyTable(database),

@@ -1,27 +1,30 @@
 import { hash } from 'node:crypto'
+import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
+
+interface Mark {
+  /** SHA-256, in hexadecimal. */
+  readonly id: string
+  readonly expiresAt: number
+}
 
 export type ReplayTable = ReturnType<typeof createReplayTable>
 
 /** The table `replay_marks`: values that may be seen once. */
 export function createReplayTable(database: Database) {
+  const mark = createBatch((marks: readonly Mark[]) => insertMarks(database, marks))
   return {
     /**
      * Marks a one-time value as seen: true for exactly one of any number of concurrent calls on
-     * any number of nodes, because it is one statement whose row count decides.
+     * any number of nodes, because it is one statement whose rows decide. Marks that come together
+     * are one statement and one commit.
      *
      * @param issuer who made the value. Its length is part of the key, so that no two pairs of
      *   issuer and value have one key.
      * @param expiresAt Unix time in seconds until which the mark is kept.
      */
-    async markOnce(issuer: string, value: string, expiresAt: number): Promise<boolean> {
-      const { rowCount } = await database.query({
-        name: 'replay-mark-once',
-        text: `insert into replay_marks (id, expires_at) values ($1, to_timestamp($2))
-               on conflict on constraint replay_marks_pkey do nothing`,
-        values: [hash('sha256', `${issuer.length}:${issuer}${value}`, 'buffer'), expiresAt],
-      })
-      return rowCount === 1
+    markOnce(issuer: string, value: string, expiresAt: number): Promise<boolean> {
+      return mark({ id: hash('sha256', `${issuer.length}:${issuer}${value}`, 'hex'), expiresAt })
     },
 
     /** Removes up to `limit` expired marks; rows that another node is removing are passed over. */
@@ -36,4 +39,22 @@ export function createReplayTable(database: Database) {
       return rowCount
     },
   }
+}
+
+/** @returns for each mark whether it is new; of equal marks, the first may be. */
+async function insertMarks(database: Database, marks: readonly Mark[]): Promise<boolean[]> {
+  const { rows } = await database.query<{ id: string }>({
+    name: 'replay-mark-once',
+    // In one order everywhere, so that nodes that mark the same values wait in a line and not in a
+    // circle.
+    text: `insert into replay_marks (id, expires_at)
+           select decode(id, 'hex'), to_timestamp(expires_at)
+             from unnest($1::text[], $2::float8[]) as mark (id, expires_at)
+            order by id
+           on conflict on constraint replay_marks_pkey do nothing
+           returning encode(id, 'hex') as id`,
+    values: [marks.map(({ id }) => id), marks.map(({ expiresAt }) => expiresAt)],
+  })
+  const inserted = new Set(rows.map(({ id }) => id))
+  return marks.map(({ id }) => inserted.delete(id))
 }

@@ -1,4 +1,5 @@
 import type { Database } from './database.ts'
+import { createShortMemory } from './short-memory.ts'
 import { isStorable } from './text.ts'
 
 /** An API that access tokens can be made for (RFC 8707). */
@@ -13,16 +14,18 @@ export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
 
 /** The table `resource_servers`. */
 export function createResourceServerTable(database: Database) {
+  const memory = createShortMemory(async (identifier) => {
+    if (!isStorable(identifier)) return undefined
+    const { rows } = await database.query<StoredResourceServer>({
+      name: 'resource-server-find',
+      text: 'select identifier, name, scopes from resource_servers where identifier = $1',
+      values: [identifier],
+    })
+    return rows[0]
+  })
   return {
-    async find(identifier: string): Promise<StoredResourceServer | undefined> {
-      if (!isStorable(identifier)) return undefined
-      const { rows } = await database.query<StoredResourceServer>({
-        name: 'resource-server-find',
-        text: 'select identifier, name, scopes from resource_servers where identifier = $1',
-        values: [identifier],
-      })
-      return rows[0]
-    },
+    /** A resource server that another process removed is found for a few seconds more. */
+    find: memory.find,
 
     async list(): Promise<StoredResourceServer[]> {
       const { rows } = await database.query<StoredResourceServer>({
@@ -48,6 +51,7 @@ export function createResourceServerTable(database: Database) {
         text: 'delete from resource_servers where identifier = $1',
         values: [identifier],
       })
+      memory.forget(identifier)
       return rowCount === 1
     },
   }

@@ -37,6 +37,8 @@ const tables = {
         ...artifactKey('AccessToken', randomUUID()),
         grantId: undefined,
         uid: undefined,
+        accountId: undefined,
+        sessionUid: undefined,
         payload: {},
         expiresAt,
       }),

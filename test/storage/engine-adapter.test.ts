@@ -10,8 +10,7 @@ import { api, email, password, useTestServer } from '../support/server.ts'
 const server = useTestServer(test)
 const callback = 'http://127.0.0.1/callback'
 
-const adapterOf = (kind: string) =>
-  createEngineAdapter(server.storage.artifacts, server.storage.clients)(kind)
+const adapterOf = (kind: string) => createEngineAdapter(server.storage)(kind)
 
 /** Every row of every table, as text. */
 async function dump(): Promise<string> {

@@ -4,9 +4,19 @@ import pg from 'pg'
  * Holds the row locks of all artifacts of a kind while requests are made, until `waiting` of them
  * wait for one: then all of them have found the artifact unused, and race.
  */
-export async function race<T>(
+export function race<T>(
   databaseUrl: string,
   kind: string,
+  requests: readonly (() => Promise<T>)[],
+): Promise<T[]> {
+  const text = `select from artifacts where kind = '${kind}' for update`
+  return raceFor(databaseUrl, { text, andThen: 'commit' }, requests)
+}
+
+/** The same for any lock: the one that a statement takes, until its transaction ends. */
+export async function raceFor<T>(
+  databaseUrl: string,
+  lock: { text: string; andThen: 'commit' | 'rollback' },
   requests: readonly (() => Promise<T>)[],
 ): Promise<T[]> {
   const holder = new pg.Client({ connectionString: databaseUrl })
@@ -15,14 +25,14 @@ export async function race<T>(
   await Promise.all([holder.connect(), watcher.connect()])
   try {
     await holder.query('begin')
-    await holder.query('select from artifacts where kind = $1 for update', [kind])
+    await holder.query(lock.text)
     const answers = requests.map((request) => request())
     let settled = false
     void Promise.race(answers).finally(() => {
       settled = true
     })
     while (!settled && (await countWaiting(watcher)) < requests.length);
-    await holder.query('commit')
+    await holder.query(lock.andThen)
     return await Promise.all(answers)
   } finally {
     await Promise.all([holder.end(), watcher.end()])

@@ -9,12 +9,16 @@ import { freePort } from '../../src/http/free-port.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { type RequestedMetadata, registerClient } from '../../src/provider/client-registration.ts'
 import { type RunningServer, startServer } from '../../src/server.ts'
+import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
 import { openTestDatabase } from './database.ts'
 
 export const email = 'ada@example.com'
 export const password = 'correct horse battery staple'
 export const api = 'https://api.example.com'
+
+/** Puts itself between the server and its database, to count or to break. */
+export type WrapDatabase = (database: Database) => Database
 
 export interface TestServer extends RunningServer {
   readonly storage: Storage
@@ -46,11 +50,12 @@ export const publicClient: RequestedMetadata = {
 export function useTestServer(
   test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
+  wrap: WrapDatabase = (database) => database,
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
   test.serial.before(async () => {
-    Object.assign(server, opened.use(await startTestServer(environment)))
+    Object.assign(server, opened.use(await startTestServer(environment, wrap)))
   })
   test.after.always('closes the server', () => opened.disposeAsync())
   return server as TestServer
@@ -59,6 +64,7 @@ export function useTestServer(
 /** The server of {@link useTestServer}, for tests that start and stop their own. */
 export async function startTestServer(
   environment: Record<string, string> = {},
+  wrap: WrapDatabase = (database) => database,
 ): Promise<TestServer> {
   await using opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase())
@@ -78,7 +84,12 @@ export async function startTestServer(
   })
   const logged: string[] = []
   const storage = opened.use(
-    await openStorage({ ...config, tracing: config.operations.tracing, onError: () => {} }),
+    await openStorage({
+      ...config,
+      tracing: config.operations.tracing,
+      onError: () => {},
+      open: async (...parameters) => wrap(await openDatabase(...parameters)),
+    }),
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
   const server = opened.use(await startServer(config, storage, log))

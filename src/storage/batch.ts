@@ -1,0 +1,43 @@
+/** Items of one statement: enough for a crowd, and few enough for one plan and one packet. */
+const limit = 500
+
+/** Statements on their way at once: while one waits for a lock or the disk, the other goes on. */
+const lanes = 2
+
+/**
+ * Runs what many requests ask for at once as few statements: while two are on their way, whoever
+ * comes waits and goes together with the others in the next. Alone, an item goes at once.
+ *
+ * @param run - answers a list of items by a list of results, in the same order. When it fails, it
+ *   fails for all of them.
+ */
+export function createBatch<Item, Result>(
+  run: (items: readonly Item[]) => Promise<readonly Result[]>,
+): (item: Item) => Promise<Result> {
+  const waiting: {
+    item: Item
+    resolve: (result: Result) => void
+    reject: (error: unknown) => void
+  }[] = []
+  let running = 0
+
+  async function runAll() {
+    running += 1
+    while (waiting.length > 0) {
+      const batch = waiting.splice(0, limit)
+      try {
+        const results = await run(batch.map(({ item }) => item))
+        for (const [at, { resolve }] of batch.entries()) resolve(results[at] as Result)
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
+    }
+    running -= 1
+  }
+
+  return (item) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ item, resolve, reject })
+      if (running < lanes) void runAll()
+    })
+}

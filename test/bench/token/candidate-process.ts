@@ -1,0 +1,54 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import type { Order } from './child.ts'
+import type { CandidateOptions, Peer } from './scenario.ts'
+
+export interface Usage {
+  /** Microseconds of CPU, user and system, of the whole process. */
+  readonly cpu: number
+  readonly statements: number
+}
+
+export interface CandidateProcess extends AsyncDisposable {
+  readonly peer: Peer
+  readonly issuer: string
+  readonly clientSecret: string
+  usage(): Promise<Usage>
+  makeRefreshTokens(clientId: string, jkt: string, count: number): Promise<string[]>
+}
+
+export async function startCandidate(
+  peer: Peer,
+  options: CandidateOptions,
+  execArgv: string[] = [],
+): Promise<CandidateProcess> {
+  const child = fork(new URL('child.ts', import.meta.url), [peer, JSON.stringify(options)], {
+    // Logs are written, as in production, and read by nobody.
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    execArgv,
+  })
+  const exited = once(child, 'exit')
+  const answer = async () => {
+    const answered = once(child, 'message').then(([message]) => message)
+    const ended = exited.then(() => Promise.reject(new Error(`${peer} ended too early`)))
+    return Promise.race([answered, ended])
+  }
+  const ask = (order: Order) => {
+    const answered = answer()
+    child.send(order)
+    return answered
+  }
+  const { issuer, clientSecret } = await answer()
+  return {
+    peer,
+    issuer,
+    clientSecret,
+    usage: () => ask({ ask: 'usage' }),
+    makeRefreshTokens: (clientId, jkt, count) =>
+      ask({ ask: 'refresh tokens', clientId, jkt, count }),
+    async [Symbol.asyncDispose]() {
+      child.send({ ask: 'end' } satisfies Order)
+      await exited
+    },
+  }
+}

@@ -1,0 +1,67 @@
+import test from 'ava'
+import { createBatch } from '../../src/storage/batch.ts'
+
+function createWorld() {
+  const sent: {
+    items: readonly string[]
+    answer: (results: string[]) => void
+    fail: () => void
+  }[] = []
+  const run = createBatch(
+    (items: readonly string[]) =>
+      new Promise<string[]>((answer, reject) => {
+        sent.push({ items, answer, fail: () => reject(new Error('lost')) })
+      }),
+  )
+  return { run, sent }
+}
+
+test('alone, an item goes at once', async (t) => {
+  const { run, sent } = createWorld()
+  const result = run('a')
+  t.deepEqual(sent[0]?.items, ['a'])
+  sent[0]?.answer(['A'])
+  t.is(await result, 'A')
+})
+
+test('two are on their way at once; whoever comes meanwhile goes together in the next', async (t) => {
+  const { run, sent } = createWorld()
+  const first = run('a')
+  void run('b')
+  const others = [run('c'), run('d')]
+  t.deepEqual(
+    sent.map(({ items }) => items),
+    [['a'], ['b']],
+  )
+  sent[0]?.answer(['A'])
+  t.is(await first, 'A')
+  t.deepEqual(sent[2]?.items, ['c', 'd'])
+  sent[2]?.answer(['C', 'D'])
+  t.deepEqual(await Promise.all(others), ['C', 'D'])
+})
+
+test('a failure is for those that went together, and the next go on', async (t) => {
+  const { run, sent } = createWorld()
+  const first = run('a')
+  void run('b')
+  const next = run('c')
+  sent[0]?.fail()
+  await t.throwsAsync(first, { message: 'lost' })
+  sent[2]?.answer(['C'])
+  t.is(await next, 'C')
+})
+
+test('a crowd goes in parts', async (t) => {
+  const { run, sent } = createWorld()
+  const first = run('first')
+  void run('second')
+  const crowd = Array.from({ length: 501 }, (_, index) => run(String(index)))
+  sent[0]?.answer(['first'])
+  await first
+  t.is(sent[2]?.items.length, 500)
+  sent[2]?.answer(sent[2].items.slice())
+  t.is(await crowd[499], '499')
+  t.deepEqual(sent[3]?.items, ['500'])
+  sent[3]?.answer(['500'])
+  t.is(await crowd[500], '500')
+})

@@ -1,0 +1,85 @@
+import { randomBytes } from 'node:crypto'
+import test from 'ava'
+import {
+  type ArtifactTable,
+  artifactKey,
+  createArtifactTable,
+} from '../../src/storage/artifact-table.ts'
+import { openDatabase } from '../../src/storage/database.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { race } from '../support/lock.ts'
+
+const database = useTestDatabase(test)
+
+async function openNode({ options = '' } = {}) {
+  const url = new URL(database.url)
+  url.searchParams.set('options', options)
+  const pool = await openDatabase(url.href, { onError: () => {} })
+  return { pool, artifacts: createArtifactTable(pool) }
+}
+
+function artifact(kind: string) {
+  return {
+    ...artifactKey(kind, randomBytes(16).toString('hex')),
+    grantId: undefined,
+    uid: undefined,
+    accountId: undefined,
+    sessionUid: undefined,
+    payload: {},
+    expiresAt: Math.floor(Date.now() / 1000) + 60,
+  }
+}
+
+const units = async (artifacts: ArtifactTable, kinds: readonly string[]) => {
+  const used = kinds.map(artifact)
+  for (const one of used) await artifacts.write(one)
+  return used.map((consumed) => ({ consumed, written: [artifact('Successor')] }))
+}
+
+const isThere = async (artifacts: ArtifactTable, key: Parameters<ArtifactTable['find']>[0]) =>
+  (await artifacts.find(key)) !== undefined
+
+test('of units that consume the same and go together, one is done', async (t) => {
+  const { pool, artifacts } = await openNode()
+  const [first, second, one, other] = await units(artifacts, ['Token', 'Token', 'Token', 'Token'])
+  if (!first || !second || !one || !other) return t.fail()
+  const again = { ...one, written: [artifact('Successor')] }
+  const free = { consumed: undefined, written: [artifact('Successor')] }
+  // The first two go at once, and the others together after them.
+  const asked = [first, second, one, again, other, free]
+  const done = await Promise.all(
+    asked.map(({ consumed, written }) => artifacts.consumeAndWrite(consumed, written)),
+  )
+  t.is(done.filter((won) => won).length, 5)
+  t.not(done[2], done[3])
+  for (const [at, { written }] of asked.entries()) {
+    t.is(await isThere(artifacts, written[0] as never), done[at] as boolean)
+  }
+  t.false(await artifacts.consumeAndWrite(one.consumed, again.written))
+  await pool[Symbol.asyncDispose]()
+})
+
+test('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
+  // A table of millions of rows is not read from end to end.
+  const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
+  const nodes = await Promise.all([openNode({ options }), openNode({ options })])
+  const artifacts = nodes[0]?.artifacts as ArtifactTable
+  const shared = await units(artifacts, ['A', 'B', 'Held', 'I', 'J'])
+  const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
+    const lanes = await units(artifacts, ['Token', 'Token'])
+    const asked = [...lanes, ...order].map(({ consumed }) =>
+      table.consumeAndWrite(consumed, [artifact('Successor')]),
+    )
+    return (await Promise.all(asked)).slice(lanes.length)
+  }
+  const [forth, back] = await race(
+    database.url,
+    'Held',
+    nodes.map((node, at) => consumeAll(node.artifacts, at ? shared.toReversed() : shared)),
+  )
+  t.deepEqual(
+    forth?.map((done, at) => done !== back?.toReversed()[at]),
+    shared.map(() => true),
+  )
+  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
+})

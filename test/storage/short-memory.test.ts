@@ -1,0 +1,62 @@
+import test from 'ava'
+import { createShortMemory } from '../../src/storage/short-memory.ts'
+
+function createWorld() {
+  const table = new Map([['a', 'first']])
+  const asked: string[] = []
+  const clock = { now: 0 }
+  const memory = createShortMemory(
+    async (key) => {
+      asked.push(key)
+      return table.get(key)
+    },
+    { now: () => clock.now },
+  )
+  return { table, asked, clock, memory }
+}
+
+test('what was found is found again without asking, for three seconds', async (t) => {
+  const { asked, clock, memory, table } = createWorld()
+  t.is(await memory.find('a'), 'first')
+  table.set('a', 'second')
+  clock.now = 2999
+  t.is(await memory.find('a'), 'first')
+  t.deepEqual(asked, ['a'])
+  clock.now = 3000
+  t.is(await memory.find('a'), 'second')
+})
+
+test('what was removed elsewhere is gone after three seconds', async (t) => {
+  const { clock, memory, table } = createWorld()
+  await memory.find('a')
+  table.delete('a')
+  clock.now = 3000
+  t.is(await memory.find('a'), undefined)
+})
+
+test('what was not found is asked for again', async (t) => {
+  const { memory, table } = createWorld()
+  t.is(await memory.find('b'), undefined)
+  table.set('b', 'new')
+  t.is(await memory.find('b'), 'new')
+})
+
+test('what this process changes is forgotten at once', async (t) => {
+  const { memory, table } = createWorld()
+  await memory.find('a')
+  table.delete('a')
+  memory.forget('a')
+  t.is(await memory.find('a'), undefined)
+})
+
+test('more than a thousand entries are forgotten, and found again', async (t) => {
+  const { asked, memory, table } = createWorld()
+  for (let index = 0; index < 1000; index += 1) table.set(`${index}`, 'x')
+  await memory.find('a')
+  for (let index = 0; index < 1000; index += 1) await memory.find(`${index}`)
+  asked.length = 0
+  await memory.find('a')
+  t.deepEqual(asked, ['a'])
+  await memory.find('999')
+  t.deepEqual(asked, ['a'])
+})

@@ -1,0 +1,57 @@
+import pg from 'pg'
+import type { Database } from '../../src/storage/database.ts'
+
+/** Before the statement reaches PostgreSQL, or after it was committed and before its answer came. */
+export type Moment = 'before' | 'after'
+
+/** Ends the connection of one statement to come. */
+export function createCrash(databaseUrl: () => string) {
+  let left = 0
+  let moment: Moment = 'before'
+  return {
+    arm(statement: number, when: Moment): void {
+      left = statement
+      moment = when
+    },
+    /** Whether the statement came; nothing is ended any more. */
+    disarm(): boolean {
+      const came = left <= 0
+      left = 0
+      return came
+    },
+    wrap: (database: Database): Database => ({
+      ...database,
+      query(statement) {
+        if (left <= 0 || statement.name?.endsWith('-remove-expired')) {
+          return database.query(statement)
+        }
+        left -= 1
+        return left === 0
+          ? queryAndEnd(databaseUrl(), statement, moment)
+          : database.query(statement)
+      },
+    }),
+  }
+}
+
+async function queryAndEnd(
+  connectionString: string,
+  statement: pg.QueryConfig,
+  moment: Moment,
+): Promise<never> {
+  const [doomed, killer] = [1, 2].map(() => new pg.Client({ connectionString })) as [
+    pg.Client,
+    pg.Client,
+  ]
+  doomed.on('error', () => {})
+  await Promise.all([doomed.connect(), killer.connect()])
+  try {
+    const { rows } = await doomed.query<{ pid: number }>('select pg_backend_pid() as pid')
+    if (moment === 'after') await doomed.query(statement)
+    await killer.query('select pg_terminate_backend($1, 10000)', [rows[0]?.pid])
+    await doomed.query(statement)
+    throw new Error('the connection was to be ended')
+  } finally {
+    await killer.end()
+  }
+}
