@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import test from 'ava'
+import { CHROMIUM } from '../src/demo/chromium.ts'
+import { skipped } from './token-binding-tls/support.ts'
 
 const run = promisify(execFile)
 const demo = (...options: string[]) => run(process.execPath, ['src/demo/main.ts', ...options])
@@ -13,8 +15,10 @@ interface Report {
 for (const [binding, thefts] of [
   ['dpop', 15],
   ['mtls', 11],
+  ['token-binding', 13],
 ] as const) {
-  test(`the demo plays its story with ${binding}, and every row is as it must be`, async (t) => {
+  const play = binding === 'token-binding' && skipped ? test.skip : test
+  play(`the demo plays its story with ${binding}, and every row is as it must be`, async (t) => {
     const { stdout } = await demo('--json', '--binding', binding)
     const { rows, failed } = JSON.parse(stdout) as Report
     t.is(failed, 0)
@@ -31,6 +35,18 @@ for (const [binding, thefts] of [
     )
   })
 }
+
+const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+
+if (CHROMIUM === undefined) {
+  process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
+}
+
+browserTest('the demo plays its story in a browser that binds its session', async (t) => {
+  const { rows, failed } = JSON.parse((await demo('--json', '--binding', 'dbsc')).stdout) as Report
+  t.is(failed, 0)
+  t.is(rows.filter(({ expected }) => expected === 'reject').length, 4)
+})
 
 test('the demo prints a table for people', async (t) => {
   const { stdout } = await demo()
