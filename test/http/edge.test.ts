@@ -6,6 +6,7 @@ import { selfSigned, type TestCertificate } from '../support/certificates.ts'
 const edge = createEdge({
   issuer: 'https://id.example',
   trustedProxies: ['10.0.0.0/8'],
+  tokenBinding: 'off',
   mtls: {
     port: undefined,
     origin: 'https://mtls.id.example',
@@ -61,6 +62,7 @@ test('without a format no header is believed, whoever sends it', (t) => {
   const plain = createEdge({
     issuer: 'https://id.example',
     trustedProxies: ['10.0.0.0/8'],
+    tokenBinding: 'off',
     mtls: { port: undefined, origin: undefined, forwarded: undefined },
   })
   const headers = { 'client-cert': `:${client.der.toString('base64')}:` }
