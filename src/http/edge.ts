@@ -99,7 +99,7 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
       if (!mtls.origin) return issuer
       const atMtls = isTrusted(socket.remoteAddress)
         ? headers.host === mtlsHost
-        : socket.localPort === mtls.port
+        : mtls.port !== undefined && socket.localPort === mtls.port
       return atMtls ? mtls.origin : issuer
     },
 

@@ -103,7 +103,10 @@ const wrong: [string, RegExp][] = [
     'clients add --auth password',
     /^holdfast: Option '--auth <method>' .* none, client_secret_basic/,
   ],
-  ['clients add --binding tls', /^holdfast: Option '--binding <method>' .* dpop, mtls, bearer/],
+  [
+    'clients add --binding tls',
+    /^holdfast: Option '--binding <method>' .* dpop, mtls, token-binding, bearer/,
+  ],
   ['clients add --grant implicit', /^holdfast: Option '--grant <type>' .* authorization_code/],
   ['clients add --jwks a.json --jwks-uri https://a.example', /^holdfast: .* cannot be used with/],
   [
