@@ -31,6 +31,7 @@ import { createProofRouter } from './session-binding/proof-router.ts'
 import { relyingOrigins } from './session-binding/relying-origins.ts'
 import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
+import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import type { Storage } from './storage/open-storage.ts'
 
 export interface RunningServer extends AsyncDisposable {
@@ -76,12 +77,15 @@ export async function createIdentityProvider(
     keyOverlapHours: config.keyOverlapHours,
     edge,
     mtls,
+    tokenBinding: config.tokenBinding !== 'off',
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
     extraTokenClaims: claims.ofAccessToken,
     bindSessions(engine) {
+      // First: a session that has no key on this connection is not even named.
+      bindSessionsByTokenBinding(engine, (request) => edge.proofsOf(request).tokenBinding, events)
       bindSessions(engine, { sessions, events, provenAt: dbsc.provenAt })
       claims.addToIdTokens(engine)
     },

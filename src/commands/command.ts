@@ -7,6 +7,7 @@ import { ListenError } from '../http/listen-error.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
+import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
@@ -60,6 +61,7 @@ export function explain(error: unknown): string | undefined {
     StorageError,
     ListenError,
     CertificateFileError,
+    TokenBindingTlsError,
     AccountError,
     RegistrationError,
     CommandError,

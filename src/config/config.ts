@@ -8,6 +8,11 @@ import {
   mtlsContradictions,
   mtlsVariables,
 } from './mtls-config.ts'
+import {
+  type TokenBindingMode,
+  tokenBindingContradictions,
+  tokenBindingVariables,
+} from './token-binding-config.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
@@ -16,6 +21,7 @@ export interface Config {
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
   readonly mtls: MtlsConfig
+  readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
   readonly trustedProxies: readonly string[]
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
@@ -104,6 +110,7 @@ const variables = z.object({
     .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
     .optional(),
   ...mtlsVariables,
+  ...tokenBindingVariables,
 })
 
 /** The names of all variables that {@link parseConfig} reads. */
@@ -122,7 +129,12 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   const problems = parsed.success
     ? []
     : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(...misspelt(env), ...contradictions(given), ...mtlsContradictions(given))
+  problems.push(
+    ...misspelt(env),
+    ...contradictions(given),
+    ...mtlsContradictions(given),
+    ...tokenBindingContradictions(given),
+  )
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 
   const values = parsed.data
@@ -133,6 +145,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
     mtls: mtlsConfig(values, issuer),
+    tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,

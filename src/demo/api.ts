@@ -1,19 +1,26 @@
-import Koa from 'koa'
+import Koa, { type Middleware } from 'koa'
 import getRawBody from 'raw-body'
-import { createVerifier } from '../verify/index.ts'
-import { koaVerify } from '../verify/koa.ts'
+import { createVerifier, type VerifierOptions } from '../verify/index.ts'
+import { type KoaContext, koaVerify } from '../verify/koa.ts'
+import type { AdapterOptions } from '../verify/node.ts'
+
+export interface ApiOptions extends VerifierOptions {
+  readonly before?: Middleware
+  readonly facts?: AdapterOptions<KoaContext>['facts']
+}
 
 /** The demo's API: it tells whoever proves their key who they are. */
-export function createApi({ issuer, audience }: { issuer: string; audience: string }): Koa {
+export function createApi({ before, facts, ...options }: ApiOptions): Koa {
   const api = new Koa()
-  const verifier = createVerifier({ issuer, audience })
+  const verifier = createVerifier(options)
+  if (before) api.use(before)
   // Tokens in a form are looked for only in a body that somebody has read.
   api.use(async (ctx, next) => {
     const body = await getRawBody(ctx.req, { limit: '16kb', encoding: 'utf8' })
     Object.assign(ctx.request, { body })
     await next()
   })
-  api.use(koaVerify(verifier))
+  api.use(koaVerify(verifier, facts ? { facts } : {}))
   api.use((ctx) => {
     const { claims, methods } = ctx.state.auth
     ctx.body = { sub: claims.sub, scope: claims.scope, proven: methods }

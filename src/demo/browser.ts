@@ -22,9 +22,15 @@ export interface Browser {
   ): Promise<Page>
 }
 
-export function createBrowser(): Browser {
-  const jar = new CookieJar()
+export interface BrowserOptions {
+  readonly fetch?: typeof globalThis.fetch
+  readonly jar?: CookieJar
+}
 
+export function createBrowser({
+  fetch = globalThis.fetch,
+  jar = new CookieJar(),
+}: BrowserOptions = {}): Browser {
   async function go(url: URL, init: RequestInit, until: string | undefined): Promise<Page> {
     let request = { url, init }
     for (let count = 0; count < mostRedirects; count += 1) {

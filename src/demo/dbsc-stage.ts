@@ -10,7 +10,9 @@ const window = 8
 /** A browser that binds sessions, and an app that people sign in to. */
 export async function setUpDbsc(tell: (text: string) => void): Promise<DbscStage> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(await openWorld(tell, { sessionProof: window }))
+  const world = opened.use(
+    await openWorld(tell, { environment: { HOLDFAST_SESSION_PROOF_SECONDS: String(window) } }),
+  )
   const { issuer, audience, email, password, sessions, accounts } = world
   // The API answers there that it knows nobody; the browser's address is all that matters.
   const landing = `${audience}/callback`

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import { Command, Option } from 'commander'
+import { CommandError, explain } from '../commands/command.ts'
 import { CHROMIUM } from './chromium.ts'
 import { setUpDbsc } from './dbsc-stage.ts'
 import { playDbscStory, residualWindow } from './dbsc-story.ts'
@@ -8,6 +9,8 @@ import { playMtlsStory } from './mtls-story.ts'
 import { asJson, asText, failedRows } from './report.ts'
 import { createPlayer } from './scenes.ts'
 import { setUpDpop, setUpMtls } from './set-up.ts'
+import { setUpTokenBinding } from './set-up-token-binding.ts'
+import { playTokenBindingStory } from './token-binding-story.ts'
 
 const command = new Command('demo')
   .description('Plays the story of an owner and a thief against a real server, and judges it.')
@@ -16,13 +19,16 @@ const command = new Command('demo')
       '--binding <method>',
       'what the tokens, or with dbsc the session in the browser, are bound to',
     )
-      .choices(['dpop', 'mtls', 'dbsc'])
+      .choices(['dpop', 'mtls', 'token-binding', 'dbsc'])
       .default('dpop'),
   )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
-const { json, binding } = command.opts<{ json?: true; binding: 'dpop' | 'mtls' | 'dbsc' }>()
+const { json, binding } = command.opts<{
+  json?: true
+  binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
+}>()
 
 const terminal = process.stderr.isTTY && !json
 const status = (text: string) => {
@@ -31,22 +37,37 @@ const status = (text: string) => {
 
 const tell = (part: string) => status(`Starting: ${part} …`)
 const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
-if (binding === 'mtls') {
-  await using stage = await setUpMtls(tell)
-  await playMtlsStory(stage, player)
-} else if (binding === 'dbsc') {
-  if (CHROMIUM === undefined) {
-    console.error('demo: this story needs Chromium, and none was found: apt-get install chromium')
-    process.exit(1)
-  }
-  await using stage = await setUpDbsc(tell)
-  await playDbscStory(stage, player)
-} else {
-  await using stage = await setUpDpop(tell)
-  await playDpopStory(stage, player)
+try {
+  await play()
+} catch (error) {
+  const sentence = explain(error)
+  if (sentence === undefined) throw error
+  console.error(`demo: ${sentence}`)
+  process.exit(1)
 }
 const { rows } = player
 status('')
 console.log(json ? asJson(rows) : asText(rows))
 if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1
+
+async function play(): Promise<void> {
+  if (binding === 'mtls') {
+    await using stage = await setUpMtls(tell)
+    await playMtlsStory(stage, player)
+  } else if (binding === 'token-binding') {
+    await using stage = await setUpTokenBinding(tell)
+    await playTokenBindingStory(stage, player)
+  } else if (binding === 'dbsc') {
+    if (CHROMIUM === undefined) {
+      throw new CommandError(
+        'this story needs Chromium, and none was found: apt-get install chromium',
+      )
+    }
+    await using stage = await setUpDbsc(tell)
+    await playDbscStory(stage, player)
+  } else {
+    await using stage = await setUpDpop(tell)
+    await playDpopStory(stage, player)
+  }
+}

@@ -9,10 +9,17 @@ export interface Login {
   readonly nonce: string
 }
 
+/** What binds a code to who began the login. */
+export interface CodeChallenge {
+  readonly codeVerifier: string
+  readonly parameters: Readonly<{ code_challenge: string; code_challenge_method: string }>
+}
+
 export interface Tokens {
   readonly accessToken: string
   readonly refreshToken: string
   readonly subject: string
+  readonly idToken?: string | undefined
 }
 
 export type RelyingParty = Awaited<ReturnType<typeof createRelyingParty>>
@@ -49,8 +56,8 @@ export async function createRelyingParty({
 
   return {
     /** Pushes an authorization request; a DPoP proof there binds the code to our key. */
-    async begin(): Promise<Login> {
-      const codeVerifier = oidc.randomPKCECodeVerifier()
+    async begin(challenge?: CodeChallenge): Promise<Login> {
+      const { codeVerifier, parameters } = challenge ?? (await makeChallenge())
       const state = oidc.randomState()
       const nonce = oidc.randomNonce()
       const authorizeUrl = await oidc.buildAuthorizationUrlWithPAR(
@@ -59,8 +66,7 @@ export async function createRelyingParty({
           redirect_uri: redirectUri,
           scope: 'openid profile read',
           resource,
-          code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
-          code_challenge_method: 'S256',
+          ...parameters,
           state,
           nonce,
         },
@@ -78,7 +84,7 @@ export async function createRelyingParty({
         { resource },
         options,
       )
-      return asTokens(answer, answer.claims()?.sub)
+      return { ...asTokens(answer, answer.claims()?.sub), idToken: answer.id_token }
     },
 
     async refresh({ refreshToken, subject }: Tokens): Promise<Tokens> {
@@ -98,6 +104,12 @@ export async function createRelyingParty({
       )
     },
   }
+}
+
+async function makeChallenge(): Promise<CodeChallenge> {
+  const codeVerifier = oidc.randomPKCECodeVerifier()
+  const code_challenge = await oidc.calculatePKCECodeChallenge(codeVerifier)
+  return { codeVerifier, parameters: { code_challenge, code_challenge_method: 'S256' } }
 }
 
 function asTokens(

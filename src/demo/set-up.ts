@@ -4,6 +4,7 @@ import { makeClientCertificate } from './client-certificate.ts'
 import type { DpopStage } from './dpop-story.ts'
 import type { MtlsStage } from './mtls-story.ts'
 import { createRelyingParty, type RelyingParty } from './relying-party.ts'
+import { remembering } from './remembering.ts'
 import type { SignIn } from './scenes.ts'
 import { openWorld, type World } from './world.ts'
 
@@ -91,15 +92,4 @@ export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage
 
 function relyingPartyOf({ issuer, audience }: World, clientId: string) {
   return { issuer, clientId, redirectUri, resource: audience }
-}
-
-function remembering(fetch: typeof globalThis.fetch) {
-  let last = Response.error()
-  return {
-    lastResponse: () => last,
-    fetch: async (...request: Parameters<typeof fetch>) => {
-      last = await fetch(...request)
-      return last
-    },
-  }
 }

@@ -2,6 +2,7 @@ import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
+import type Koa from 'koa'
 import { createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import { parseConfig } from '../config/config.ts'
@@ -16,13 +17,27 @@ import { createApi } from './api.ts'
 
 export type World = Awaited<ReturnType<typeof openWorld>>
 
+export interface WorldOptions {
+  /** Whether the identity provider and the API ask their clients for certificates. */
+  readonly certificates?: boolean
+  readonly environment?: Readonly<Record<string, string>>
+  /** What the identity provider and the API are called on loopback. */
+  readonly names?: { readonly issuer: string; readonly api: string }
+  readonly makeApi?: (api: { issuer: string; audience: string }) => Koa
+}
+
 /**
  * Boots everything a story needs, for real, on free ports of loopback and in a temporary folder:
  * PostgreSQL, the identity provider and the API over HTTPS, and an account.
  */
 export async function openWorld(
   tell: (text: string) => void,
-  { certificates = false, sessionProof }: { certificates?: boolean; sessionProof?: number } = {},
+  {
+    certificates = false,
+    environment = {},
+    names = { issuer: 'localhost', api: 'localhost' },
+    makeApi = createApi,
+  }: WorldOptions = {},
 ) {
   await using opened = new AsyncDisposableStack()
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-demo-'))
@@ -32,12 +47,14 @@ export async function openWorld(
 
   tell('PostgreSQL')
   const postgres = opened.use(await startEmbeddedPostgres({ folder: dataFolder, disposable: true }))
+  const port = await freePort()
   const config = parseConfig({
     DATABASE_URL: postgres.connectionString,
     HOLDFAST_DATA: dataFolder,
-    HOLDFAST_PORT: String(await freePort()),
+    HOLDFAST_PORT: String(port),
+    HOLDFAST_ISSUER: `https://${names.issuer}:${port}`,
     HOLDFAST_LOG_LEVEL: 'silent',
-    ...(sessionProof && { HOLDFAST_SESSION_PROOF_SECONDS: String(sessionProof) }),
+    ...environment,
     ...(certificates && { HOLDFAST_MTLS_PORT: String(await freePort()) }),
   })
   tell('migrations')
@@ -53,12 +70,18 @@ export async function openWorld(
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
 
   tell('API')
-  const apiPort = await freePort()
-  const audience = `https://localhost:${apiPort}`
+  /** Serves at a name, over TLS with a certificate from the same authority. */
+  const serve = async (name: string, make: (origin: string) => Koa) => {
+    const port = await freePort()
+    const origin = `https://${name}:${port}`
+    const place = { ...config, issuer: origin, listen: { ...config.listen, port } }
+    const handler = make(origin).callback()
+    return { origin, ...(await listen(handler, place, { askForCertificates: certificates })) }
+  }
+  const { origin: audience } = opened.use(
+    await serve(names.api, (origin) => makeApi({ issuer, audience: origin })),
+  )
   await storage.resourceServers.insert({ identifier: audience, name: 'Orders', scopes: ['read'] })
-  const api = createApi({ issuer, audience })
-  const apiConfig = { ...config, listen: { ...config.listen, port: apiPort } }
-  opened.use(await listen(api.callback(), apiConfig, { askForCertificates: certificates }))
 
   tell('relying party')
   const open = opened.move()
@@ -73,6 +96,7 @@ export async function openWorld(
     authority,
     sessions: storage.browserSessions,
     accounts: storage.accounts,
+    serve,
     register: (metadata: RequestedMetadata) =>
       registerClient(metadata, { table: storage.clients, validator: server.provider }),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -1,7 +1,10 @@
 import type { Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import type { Edge } from '../http/edge.ts'
-import type { ClientCertificateErrorCode } from '../verify/client-certificate.ts'
+import {
+  ClientCertificateError,
+  type ClientCertificateErrorCode,
+} from '../verify/client-certificate.ts'
 import { VerifyError, verifyDPoPProof } from '../verify/index.ts'
 import type { DoctorCodes } from './codes.ts'
 
@@ -72,7 +75,7 @@ export function doctorEndpoint({
         .filter((name) => fields.includes(name)),
       format: mtls.forwarded?.format ?? null,
       certificate: certificate?.thumbprint ?? null,
-      refused: refused?.code ?? null,
+      refused: refused instanceof ClientCertificateError ? refused.code : null,
       dpop: examineProofs(ctx.req.headersDistinct.dpop ?? [], ctx.method, url),
     }
     ctx.body = observation

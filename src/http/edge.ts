@@ -7,17 +7,20 @@ import {
   readClientCertificateHeader,
   socketCertificate,
 } from '../verify/client-certificate.ts'
-import { PageError } from './page-error.ts'
+import { TokenBindingError, type TokenBindingProof } from '../verify/token-binding.ts'
+import { PageError, type PageErrorCode } from './page-error.ts'
+import { createTokenBindingReader } from './token-binding-reader.ts'
 import { trustedPeers } from './trusted-peers.ts'
 
 /** What a request shows of the keys of its client, whichever way it came. */
 export interface Proofs {
   readonly certificate: ClientCertificate | undefined
+  readonly tokenBinding: TokenBindingProof | undefined
 }
 
 export interface Inspection extends Proofs {
   readonly fromProxy: boolean
-  readonly refused: ClientCertificateError | undefined
+  readonly refused: ClientCertificateError | TokenBindingError | undefined
 }
 
 /**
@@ -35,12 +38,13 @@ export interface Edge {
   readonly middleware: Middleware
 }
 
-type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies'> & {
+type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies' | 'tokenBinding'> & {
   readonly mtls: Pick<Config['mtls'], 'port' | 'origin' | 'forwarded'>
 }
 
-export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
+export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeConfig): Edge {
   const isTrusted = trustedPeers(trustedProxies)
+  const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
   const mtlsHost = mtls.origin && new URL(mtls.origin).host
   const proofs = new WeakMap<IncomingMessage, Proofs>()
 
@@ -64,24 +68,22 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
   function inspect(request: IncomingMessage): Inspection {
     const fromProxy = isTrusted(request.socket.remoteAddress)
     try {
-      return { fromProxy, certificate: certificateOf(request), refused: undefined }
+      const certificate = certificateOf(request)
+      const tokenBinding = tokenBindingOf(request)
+      return { fromProxy, certificate, tokenBinding, refused: undefined }
     } catch (refused) {
-      if (!(refused instanceof ClientCertificateError)) throw refused
-      return { fromProxy, certificate: undefined, refused }
+      if (!(refused instanceof ClientCertificateError || refused instanceof TokenBindingError)) {
+        throw refused
+      }
+      return { fromProxy, certificate: undefined, tokenBinding: undefined, refused }
     }
   }
 
   function collect(ctx: Context): Proofs {
-    const { certificate, refused } = inspect(ctx.req)
-    if (!refused) return Object.freeze({ certificate })
+    const { certificate, tokenBinding, refused } = inspect(ctx.req)
+    if (!refused) return Object.freeze({ certificate, tokenBinding })
     ctx.app.emit('edge.refused', ctx, refused.code)
-    throw new PageError(
-      refused.code === 'header_too_large'
-        ? 'client_certificate_too_large'
-        : 'invalid_client_certificate_header',
-      refused.message,
-      { cause: refused },
-    )
+    throw new PageError(pageErrorCode(refused), refused.message, { cause: refused })
   }
 
   return {
@@ -106,4 +108,12 @@ export function createEdge({ issuer, trustedProxies, mtls }: EdgeConfig): Edge {
       return next()
     },
   }
+}
+
+function pageErrorCode(error: ClientCertificateError | TokenBindingError): PageErrorCode {
+  // RFC 8473 section 2: a request with an invalid message is rejected, and may be with 400.
+  if (error instanceof TokenBindingError) return 'invalid_token_binding'
+  return error.code === 'header_too_large'
+    ? 'client_certificate_too_large'
+    : 'invalid_client_certificate_header'
 }

@@ -11,10 +11,11 @@ import type { Socket } from 'node:net'
 import path from 'node:path'
 import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
+import { equip, TokenBindingTlsError } from '../token-binding-tls/index.ts'
 import { developmentCertificate } from './development-authority.ts'
 import { ListenError } from './listen-error.ts'
 
-type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer'>
+type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer' | 'tokenBinding'>
 
 type CertificateRequest = Pick<TlsOptions, 'requestCert' | 'rejectUnauthorized'>
 
@@ -29,15 +30,17 @@ export interface Listening extends AsyncDisposable {
  * they may have any or none.
  *
  * @throws {@link ListenError}
+ * @throws {TokenBindingTlsError} where Token Binding is configured and its native part is missing.
  */
 export async function listen(
   handler: RequestListener,
-  { listen: { host, port }, tls, dataFolder, issuer }: ListenConfig,
+  config: ListenConfig,
   { askForCertificates = false }: { askForCertificates?: boolean } = {},
 ): Promise<Listening> {
   // Of nobody's authority: which certificate is good for what is decided for each client.
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
-  const { server, authorityFile } = await makeServer(handler, tls, dataFolder, issuer, request)
+  const { server, authorityFile } = await makeServer(handler, config, request)
+  const { host, port } = config.listen
   const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
@@ -75,11 +78,14 @@ function closing(server: Server): () => Promise<void> {
 
 async function makeServer(
   handler: RequestListener,
-  tls: Config['tls'],
-  dataFolder: string,
-  issuer: string,
+  { tls, dataFolder, issuer, tokenBinding }: ListenConfig,
   request: CertificateRequest,
 ): Promise<{ server: Server; authorityFile: string | undefined }> {
+  const createSecure = (pair: TlsOptions) => {
+    const create = () => createHttpsServer({ ...pair, ...request }, handler)
+    const tls13Draft = tokenBinding === 'tls13-draft'
+    return tls13Draft || tokenBinding === 'tls' ? equip(create, { tls13Draft }) : create()
+  }
   switch (tls.mode) {
     case 'off':
       return { server: createHttpServer(handler), authorityFile: undefined }
@@ -89,11 +95,9 @@ async function makeServer(
         readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
       ])
       try {
-        return {
-          server: createHttpsServer({ cert, key, ...request }, handler),
-          authorityFile: undefined,
-        }
+        return { server: createSecure({ cert, key }), authorityFile: undefined }
       } catch (cause) {
+        if (cause instanceof TokenBindingTlsError) throw cause
         throw new ListenError(
           'certificate_unusable',
           `HOLDFAST_TLS_CERT_FILE and HOLDFAST_TLS_KEY_FILE cannot be used: ${(cause as Error).message}.`,
@@ -106,7 +110,7 @@ async function makeServer(
         path.join(dataFolder, 'tls'),
         [new URL(issuer).hostname.replace(/^\[|\]$/g, '')],
       )
-      return { server: createHttpsServer({ ...pair, ...request }, handler), authorityFile }
+      return { server: createSecure(pair), authorityFile }
     }
   }
 }

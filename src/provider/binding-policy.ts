@@ -1,10 +1,12 @@
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import type { Proofs } from '../http/edge.ts'
-import type { Binding } from './bindings/binding.ts'
+import type { Binding, BindingFlag } from './bindings/binding.ts'
 import { dpopBinding } from './bindings/dpop.ts'
+import { invalidGrant } from './bindings/invalid-grant.ts'
 import { mtlsBinding } from './bindings/mtls.ts'
+import { tokenBindingBinding } from './bindings/token-binding.ts'
 
-const bindings: readonly Binding[] = [dpopBinding, mtlsBinding]
+const bindings: readonly Binding[] = [dpopBinding, mtlsBinding, tokenBindingBinding]
 
 /**
  * How the tokens of a client are bound to its key. `bearer` means not at all, and exists only for
@@ -17,13 +19,15 @@ export const bindingMethods: readonly BindingMethod[] = [
   'bearer',
 ]
 
+const everyFlag = bindings.flatMap(({ method, flags }) => flags.map((flag) => ({ method, flag })))
+
 declare module 'oidc-provider' {
   interface ClientMetadata {
     binding_method?: string | undefined
   }
 }
 
-type BindingMetadata = Pick<ClientMetadata, 'binding_method' | Binding['flag']>
+type BindingMetadata = Pick<ClientMetadata, 'binding_method' | BindingFlag>
 
 /**
  * The binding method that client metadata asks for: `binding_method`, else the flag of RFC 9449
@@ -34,7 +38,7 @@ type BindingMetadata = Pick<ClientMetadata, 'binding_method' | Binding['flag']>
  */
 export function bindingMethodOf(metadata: BindingMetadata): BindingMethod {
   // False is the default of these flags and says nothing: bearer tokens must be asked for by name.
-  const flagged = bindings.filter(({ flag }) => metadata[flag])
+  const flagged = everyFlag.filter(({ flag }) => metadata[flag])
   const named = metadata.binding_method ?? flagged[0]?.method ?? 'dpop'
   const method = bindingMethods.find((known) => known === named)
   if (!method) {
@@ -42,7 +46,7 @@ export function bindingMethodOf(metadata: BindingMetadata): BindingMethod {
       `binding_method must be one of ${bindingMethods.join(', ')}`,
     )
   }
-  const other = flagged.find((binding) => binding.method !== method)
+  const other = flagged.find((each) => each.method !== method)
   if (other) {
     throw new errors.InvalidClientMetadata(`${other.flag} contradicts binding_method ${method}`)
   }
@@ -52,7 +56,7 @@ export function bindingMethodOf(metadata: BindingMetadata): BindingMethod {
 /** Client metadata with the binding method by name, and the RFC flags that follow from it. */
 export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
   const method = bindingMethodOf(metadata)
-  const flags = bindings.map((binding) => [binding.flag, binding.method === method])
+  const flags = everyFlag.map((each) => [each.flag, each.method === method])
   return { ...metadata, binding_method: method, ...Object.fromEntries(flags) }
 }
 
@@ -74,11 +78,4 @@ export function clientBinding(ctx: KoaContextWithOIDC): Binding | undefined {
   const { binding_method } = ctx.oidc.client as unknown as { binding_method: string }
   const named = bindingMethodOf({ binding_method })
   return bindings.find(({ method }) => method === named)
-}
-
-/** `invalid_grant` with a description for the client; the engine's own tells it nothing. */
-export function invalidGrant(description: string): errors.InvalidGrant {
-  const error = new errors.InvalidGrant(description)
-  error.error_description = description
-  return error
 }

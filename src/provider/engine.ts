@@ -10,7 +10,8 @@ import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
-import { clientBinding, invalidGrant, requireProof } from './binding-policy.ts'
+import { clientBinding, requireProof } from './binding-policy.ts'
+import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
 import {
   type KeyRenewal,
@@ -50,7 +51,7 @@ export function createEngine({
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
-      bindRefreshTokens(this, renewal)
+      bindRefreshTokens(this, edge, renewal)
       consumeRequestsOnce(this)
       markReplaysOnce(this, replays)
       bindSessions(this)
@@ -135,7 +136,11 @@ function trustOnlyConfiguredOrigins(engine: Provider, edge: Pick<Edge, 'originOf
  * clients (RFC 9449 section 5, RFC 8705 section 4). The engine compares whatever is bound before
  * it consumes anything.
  */
-function bindRefreshTokens(engine: Provider, renewal: KeyRenewal | undefined): void {
+function bindRefreshTokens(
+  engine: Provider,
+  edge: Pick<Edge, 'proofsOf'>,
+  renewal: KeyRenewal | undefined,
+): void {
   override(
     engine,
     'RefreshToken',
@@ -150,9 +155,9 @@ function bindRefreshTokens(engine: Provider, renewal: KeyRenewal | undefined): v
 
         override async save(): Promise<string> {
           const ctx = Provider.ctx
-          const confirmation = ctx && clientBinding(ctx)?.confirmation
-          if (confirmation) {
-            this[confirmation] ??= ctx.oidc.entities.AccessToken?.[confirmation]
+          const binding = ctx && clientBinding(ctx)
+          if (binding) {
+            this[binding.confirmation] ??= await binding.presented(ctx, edge.proofsOf(ctx.req))
           }
           if (ctx) renewal?.carryOver(ctx, this)
           return super.save()

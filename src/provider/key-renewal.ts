@@ -23,6 +23,7 @@ export interface RenewableToken {
   readonly clientId?: string | undefined
   jkt?: string | undefined
   'x5t#S256'?: string | undefined
+  tbh?: string | undefined
   successor?: Successor | undefined
   /** The key whose place another has taken in this request. */
   reboundFrom?: string
@@ -76,7 +77,7 @@ export function createKeyRenewal({
     carryOver(ctx: KoaContextWithOIDC, token: RenewableToken): void {
       const before = ctx.oidc.entities.RotatedRefreshToken as RenewableToken | undefined
       if (!before) return
-      const bound = token['x5t#S256'] ?? token.jkt
+      const bound = token['x5t#S256'] ?? token.jkt ?? token.tbh
       token.successor = before.successor
       if (before.reboundFrom) {
         const change: KeyChange = { from: before.reboundFrom, to: bound }

@@ -1,13 +1,21 @@
 import type Provider from 'oidc-provider'
 
+/** The model classes of the engine that Holdfast extends. */
 type ModelName =
+  | 'AccessToken'
+  | 'AuthorizationCode'
+  | 'ClientCredentials'
   | 'IdToken'
+  | 'Interaction'
   | 'PushedAuthorizationRequest'
   | 'RefreshToken'
   | 'ReplayDetection'
   | 'Session'
 
-/** Replaces a model class. The name of the class is the key of its adapter, TTL and events. */
+/**
+ * Replaces a model class, once or several times. The name of the class is the key of its adapter, TTL
+ * and events.
+ */
 export function override<Name extends ModelName>(
   engine: Provider,
   name: Name,
@@ -15,5 +23,5 @@ export function override<Name extends ModelName>(
 ): void {
   const Model = make(engine[name])
   Object.defineProperty(Model, 'name', { value: name })
-  Object.defineProperty(engine, name, { value: Model })
+  Object.defineProperty(engine, name, { value: Model, configurable: true })
 }

@@ -13,6 +13,11 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { bindingMethodOf, withBindingMethod } from './binding-policy.ts'
 import {
+  checkTokenBindingMetadata,
+  tokenBindingClientMetadata,
+  tokenBindingMetadata,
+} from './bindings/token-binding.ts'
+import {
   type ClientCertificatesOptions,
   checkCertificateMetadata,
   mtlsFeature,
@@ -20,6 +25,8 @@ import {
 import { createEngine } from './engine.ts'
 import { createKeyRenewal } from './key-renewal.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
+import { addTokenBinding } from './token-binding.ts'
+import { confirmTokenBinding } from './token-bound-tokens.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
@@ -54,6 +61,8 @@ export interface ProviderOptions {
   readonly keyOverlapHours: number | undefined
   /** Undefined when no certificate can reach this server. */
   readonly mtls: MtlsOptions | undefined
+  /** Whether Token Binding can reach this server. */
+  readonly tokenBinding: boolean
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -78,8 +87,8 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, secrets, tables, pages, edge, mtls } = options
-  return createEngine({
+  const { issuer, secrets, tables, pages, edge, mtls, tokenBinding } = options
+  const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
     replays: tables.replays,
@@ -108,12 +117,15 @@ export function createProvider(options: ProviderOptions): Provider {
         devInteractions: { enabled: false },
         clientCredentials: { enabled: true },
         introspection: { enabled: true, allowedPolicy: mayIntrospect },
+        jwtIntrospection: { enabled: true },
         revocation: { enabled: true, allowedPolicy: mayRevoke },
         dPoP: {
           enabled: true,
           nonceSecret: secrets.dpopNonceSecret,
           requireNonce: () => options.dpopNonces === 'required',
         },
+        // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
+        requestObjects: { enabled: true },
         ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
         resourceIndicators: {
           enabled: true,
@@ -146,19 +158,29 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
       ],
-      discovery: mtls?.origin ? { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) } : {},
-      clientDefaults: { id_token_signed_response_alg: 'ES256' },
+      discovery: {
+        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) }),
+        ...(tokenBinding && tokenBindingMetadata),
+      },
+      formats: { customizers: { jwt: confirmTokenBinding } },
+      clientDefaults: {
+        id_token_signed_response_alg: 'ES256',
+        introspection_signed_response_alg: 'ES256',
+      },
       enabledJWA: {
         clientAuthSigningAlgValues: [...proofAlgorithms],
         dPoPSigningAlgValues: [...proofAlgorithms],
         idTokenSigningAlgValues: ['ES256', 'RS256'],
+        introspectionSigningAlgValues: ['ES256', 'RS256'],
+        requestObjectSigningAlgValues: [...proofAlgorithms],
       },
       extraClientMetadata: {
-        properties: ['binding_method', 'session_policy'],
+        properties: ['binding_method', 'session_policy', ...tokenBindingClientMetadata],
         validator: (_ctx, _key, _value, metadata) => {
           checkSessionPolicy(metadata)
           Object.assign(metadata, withBindingMethod(metadata))
           checkCertificateMetadata(metadata)
+          checkTokenBindingMetadata(metadata, tokenBinding)
           if (!mtls && bindingMethodOf(metadata) === 'mtls') {
             throw new errors.InvalidClientMetadata(
               'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
@@ -178,6 +200,8 @@ export function createProvider(options: ProviderOptions): Provider {
       issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     },
   })
+  addTokenBinding(engine, edge, { acceptChallenges: tokenBinding })
+  return engine
 }
 
 async function resourceServerInfo(table: ResourceServerTable, identifier: string) {

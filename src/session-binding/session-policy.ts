@@ -39,7 +39,7 @@ function isTooOldUnbound(ctx: KoaContextWithOIDC): boolean {
   const { oidc } = ctx
   const session = browserSessionOf(oidc.session)
   // Whoever has just typed a password is who they are, in any browser.
-  if (!session || session.binding || oidc.result?.login) return false
+  if (!session || session.binding || oidc.session?.tbh || oidc.result?.login) return false
   const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
   if (oidc.prompts.has('none') && !unboundPromptNone) return true
   return Date.now() - session.signedInAt.getTime() >= unboundMaxAge * 1000

@@ -3,6 +3,7 @@ import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
+import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
 
 const secret = 'a secret of at least 32 characters'
 
@@ -50,6 +51,7 @@ test('needs no variable at all', (t) => {
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
     mtls: noCertificates,
+    tokenBinding: 'off',
     trustedProxies: [],
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
@@ -62,13 +64,14 @@ test('needs no variable at all', (t) => {
 })
 
 test('takes every variable', (t) => {
-  const names = [...Object.keys(complete), ...Object.keys(mtlsVariables)]
+  const names = [complete, mtlsVariables, tokenBindingVariables].flatMap(Object.keys)
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
     mtls: noCertificates,
+    tokenBinding: 'off',
     trustedProxies: [],
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',

@@ -117,7 +117,9 @@ test('where the operator has not allowed it, no key takes over', async (t) => {
 })
 
 const renewal = createKeyRenewal({
-  edge: { proofsOf: () => ({ certificate: { thumbprint: 'next' } as never }) },
+  edge: {
+    proofsOf: () => ({ certificate: { thumbprint: 'next' } as never, tokenBinding: undefined }),
+  },
   overlap: 3600,
   now: () => 1000,
 })

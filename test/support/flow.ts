@@ -1,7 +1,12 @@
 import { hash, randomBytes } from 'node:crypto'
 import { generateKeyPair } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
-import { type Browser, createBrowser, type Page } from '../../src/demo/browser.ts'
+import {
+  type Browser,
+  type BrowserOptions,
+  createBrowser,
+  type Page,
+} from '../../src/demo/browser.ts'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { email, password, type TestServer } from './server.ts'
 
@@ -56,8 +61,8 @@ export interface Person {
   authorize(parameters: Record<string, string>): Promise<URL>
 }
 
-export function createPerson(server: TestServer): Person {
-  const browser = createBrowser()
+export function createPerson(server: TestServer, options?: BrowserOptions): Person {
+  const browser = createBrowser(options)
   return {
     browser,
     async authorize(parameters) {

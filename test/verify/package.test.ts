@@ -25,6 +25,14 @@ const exports = {
   './fastify': ['fastifyVerify'],
   './fetch': ['fetchVerify'],
   './redis': ['createRedisReplayStore'],
+  './token-binding': [
+    ...['TokenBindingError', 'createTokenBindingVerifier', 'fieldValues', 'parseTokenBindingId'],
+    'verifyTokenBinding',
+  ],
+  './token-binding-headers': ['forwardTokenBinding', 'readTokenBindingHeaders'],
+  './token-binding-login': [
+    ...['beginTokenBoundLogin', 'finishTokenBoundLogin', 'includeReferredTokenBindingId'],
+  ],
   './postgres': ['createPostgresReplayStore', 'postgresReplayTable'],
 }
 

@@ -7,7 +7,7 @@ import type { Binding } from './binding.ts'
 /** RFC 8705: the certificate of the client's TLS connection. */
 export const mtlsBinding: Binding = {
   method: 'mtls',
-  flag: 'tls_client_certificate_bound_access_tokens',
+  flags: ['tls_client_certificate_bound_access_tokens'],
   confirmation: 'x5t#S256',
   hasProof: (_ctx, proofs) => currentCertificate(proofs) !== undefined,
   missing:

@@ -27,7 +27,9 @@ const { methods } = await verifier.verify(request)
 const again = await verifier.verify(request).catch((error) => error.code)
 
 const exported = {}
-for (const path of ['', '/node', '/koa', '/express', '/fastify', '/fetch', '/redis', '/postgres']) {
+const paths = ['', '/node', '/koa', '/express', '/fastify', '/fetch', '/redis', '/postgres']
+paths.push('/token-binding', '/token-binding-headers', '/token-binding-login')
+for (const path of paths) {
   exported['.' + path] = Object.keys(await import('@holdfast/verify' + path)).sort()
 }
 console.log(JSON.stringify({ node: process.version, methods, again, exported }))

@@ -1,0 +1,159 @@
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { CookieJar } from 'tough-cookie'
+import { createPerson, type Person } from '../support/flow.ts'
+import { email, password, useTestServer } from '../support/server.ts'
+import { behindProxy, browserFetch, newId } from '../support/token-binding.ts'
+
+const server = useTestServer(test, behindProxy)
+const redirect_uri = 'https://app.example/callback'
+let client: ClientMetadata
+let parameters: Record<string, string>
+
+test.before(async () => {
+  client = await server.addClient({ application_type: 'web', redirect_uris: [redirect_uri] })
+  parameters = {
+    client_id: client.client_id,
+    response_type: 'code',
+    redirect_uri,
+    scope: 'openid',
+    code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+    code_challenge_method: 'S256',
+  }
+})
+
+const withoutTokenBinding = globalThis.fetch
+const elsewhere: [string, () => typeof fetch][] = [
+  ['on a connection with another key', () => browserFetch(newId())],
+  ['on a connection without Token Binding', () => withoutTokenBinding],
+]
+
+/** A person at a browser; `withCookies` is whoever has the cookies, on connections of their own. */
+function createVictim(fetch = browserFetch(newId())) {
+  const jar = new CookieJar()
+  return {
+    owner: createPerson(server, { fetch, jar }),
+    withCookies: async (theirs: typeof fetch) =>
+      createPerson(server, { fetch: theirs, jar: await jar.clone() }),
+  }
+}
+
+/** What /authorize says without a page: a code for whoever is signed in, else login_required. */
+async function silently({ browser }: Person): Promise<string> {
+  const query = new URLSearchParams({ ...parameters, prompt: 'none' })
+  const { url } = await browser.visit(`${server.issuer}/authorize?${query}`, {
+    until: redirect_uri,
+  })
+  return url.searchParams.get('error') ?? 'signed in'
+}
+
+async function signOut({ browser }: Person): Promise<void> {
+  const page = await browser.visit(`${server.issuer}/session/end`)
+  // The page has its buttons beside the form.
+  const html = page.html.replace('</form>', '<button>Sign out</button></form>')
+  await browser.submit({ ...page, html }, 'Sign out', { logout: 'yes' })
+}
+
+for (const [name, theirs] of elsewhere) {
+  test(`a good cookie ${name} is no session, and its owner stays signed in`, async (t) => {
+    const { owner, withCookies } = createVictim()
+    await owner.authorize(parameters)
+    const thief = await withCookies(theirs())
+    t.is(await silently(thief), 'login_required')
+    t.is(await silently(owner), 'signed in')
+  })
+
+  test(`a good cookie ${name} signs nobody out`, async (t) => {
+    const { owner, withCookies } = createVictim()
+    await owner.authorize(parameters)
+    await signOut(await withCookies(theirs()))
+    t.is(await silently(owner), 'signed in')
+  })
+
+  test(`whoever signs in with the cookie ${name} gets another session`, async (t) => {
+    const { owner, withCookies } = createVictim()
+    await owner.authorize(parameters)
+    const thief = await withCookies(theirs())
+    await thief.authorize(parameters)
+    await signOut(thief)
+    t.is(await silently(owner), 'signed in')
+  })
+}
+
+test.serial('the log has the session that was refused, and not its cookie', async (t) => {
+  const { owner, withCookies } = createVictim()
+  await owner.authorize(parameters)
+  const thief = await withCookies(withoutTokenBinding)
+  const before = server.logged.length
+  await silently(thief)
+  const events = server.logged.slice(before).map((line) => JSON.parse(line))
+  const refused = events.find(({ event }) => event === 'session_unproven')
+  t.is(refused.level, 40)
+  t.truthy(refused.sessionUid)
+  t.deepEqual(
+    Object.keys(refused).filter((name) => /cookie|tbh/.test(name)),
+    [],
+  )
+})
+
+test('a session from a browser without Token Binding goes on without it', async (t) => {
+  const { owner, withCookies } = createVictim(withoutTokenBinding)
+  await owner.authorize(parameters)
+  t.is(await silently(owner), 'signed in')
+  t.is(await silently(await withCookies(browserFetch(newId()))), 'signed in')
+})
+
+test('signing in again binds a session that was not bound', async (t) => {
+  const { owner, withCookies } = createVictim(withoutTokenBinding)
+  await owner.authorize(parameters)
+  const bound = await withCookies(browserFetch(newId()))
+  await bound.authorize({ ...parameters, prompt: 'login' })
+  t.is(await silently(bound), 'signed in')
+  t.is(await silently(owner), 'login_required')
+})
+
+test('one key holds several sessions, and ending one leaves the others', async (t) => {
+  const home = browserFetch(newId())
+  const { owner: first } = createVictim(home)
+  const { owner: second } = createVictim(home)
+  await first.authorize(parameters)
+  await second.authorize(parameters)
+  await signOut(first)
+  t.is(await silently(first), 'login_required')
+  t.is(await silently(second), 'signed in')
+})
+
+// Interactions
+
+async function beginLogin() {
+  const victim = createVictim()
+  const { browser } = victim.owner
+  const url = `${server.issuer}/authorize?${new URLSearchParams(parameters)}`
+  return { ...victim, browser, page: await browser.visit(url) }
+}
+
+const credentials = { email, password }
+
+for (const [name, theirs] of elsewhere) {
+  test(`the page of an interaction is not shown ${name}`, async (t) => {
+    const { page, browser, withCookies } = await beginLogin()
+    t.is((await browser.visit(page.url)).status, 200)
+    t.is((await (await withCookies(theirs())).browser.visit(page.url)).status, 400)
+  })
+
+  test(`a login is not accepted ${name}`, async (t) => {
+    const { page, browser, withCookies } = await beginLogin()
+    const thief = await withCookies(theirs())
+    t.is((await thief.browser.submit(page, 'Sign in', credentials)).status, 400)
+    t.is((await browser.submit(page, 'Sign in', credentials)).status, 200)
+  })
+
+  test(`what a login began is not resumed ${name}`, async (t) => {
+    const { page, browser, withCookies } = await beginLogin()
+    const until = `${server.issuer}/authorize/`
+    const { url: resume } = await browser.submit(page, 'Sign in', credentials, { until })
+    t.true(resume.href.startsWith(until))
+    t.is((await (await withCookies(theirs())).browser.visit(resume)).status, 400)
+    t.is((await browser.visit(resume)).status, 200)
+  })
+}
