@@ -116,7 +116,7 @@ export function verifyDbscRefresh(
   if (header.jwk !== undefined) {
     throw new VerifyError('dbsc_key', 'DBSC proof of a refresh must not carry a key')
   }
-  verifyProofSignature(jws, alg, importSuitableKey(alg, key.jwk))
+  verifyProofSignature(jws, key.alg, importSuitableKey(key.alg, key.jwk))
   return checkClaims(payload, expected)
 }
 

@@ -14,6 +14,7 @@ import { refreshProof, registrationProof } from '../support/verify/dbsc.ts'
 const apps: Record<string, (dbsc: DbscSessions) => RequestListener> = {
   koa(dbsc) {
     const app = new Koa()
+    app.silent = true
     app.use(koaDbsc(dbsc, (ctx) => ctx.get('x-session') || undefined))
     app.use((ctx) => {
       ctx.body = 'the site'
