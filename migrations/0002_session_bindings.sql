@@ -47,3 +47,6 @@ create table security_events (
 
 create index security_events_account_id on security_events (account_id, id);
 create index security_events_at on security_events (at);
+
+-- What a person has let in, for them to see and to end.
+create index artifacts_grant_account on artifacts ((payload->>'accountId')) where kind = 'Grant';

@@ -4,6 +4,8 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
+import { createDoctorCodes } from './doctor/codes.ts'
+import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
@@ -16,6 +18,7 @@ import { singleHeaders } from './http/single-headers.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
+import { createSecurityRouter } from './my-security/security-router.ts'
 import { logBearerClients, logEngineEvents } from './observability/events.ts'
 import { createLog, type Log } from './observability/log.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
@@ -92,6 +95,8 @@ export async function createIdentityProvider(
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  const codes = createDoctorCodes(storage.artifacts)
+  provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(allowProviderForms())
@@ -111,6 +116,16 @@ export async function createIdentityProvider(
   })
   provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
   provider.use(interactions.routes())
+  const security = createSecurityRouter({
+    provider,
+    accounts,
+    views,
+    tables: storage,
+    events,
+    publicOrigin: issuer,
+    formKey: secrets.formTokenKey,
+  })
+  provider.use(security.routes())
   return provider
 }
 

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import test from 'ava'
+import { CHROMIUM } from '../src/demo/chromium.ts'
 import { skipped } from './token-binding-tls/support.ts'
 
 const run = promisify(execFile)
@@ -34,6 +35,18 @@ for (const [binding, thefts] of [
     )
   })
 }
+
+const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+
+if (CHROMIUM === undefined) {
+  process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
+}
+
+browserTest('the demo plays its story in a browser that binds its session', async (t) => {
+  const { rows, failed } = JSON.parse((await demo('--json', '--binding', 'dbsc')).stdout) as Report
+  t.is(failed, 0)
+  t.is(rows.filter(({ expected }) => expected === 'reject').length, 4)
+})
 
 test('the demo prints a table for people', async (t) => {
   const { stdout } = await demo()

@@ -19,13 +19,15 @@ export interface AccountStore {
   insert(account: Account, passwordHash: string): Promise<boolean>
   /** In the order they were created. */
   list(): Promise<Account[]>
-  /** False when there is no such account. */
+  /** Ends every sign-in too. False when there is no such account. */
   setPasswordHash(id: string, passwordHash: string): Promise<boolean>
   /**
    * Swaps one hash of a password for a stronger hash of the same password, only where the old one
    * is still there: a password set while its predecessor was signing in must not be undone.
    */
   replacePasswordHash(id: string, from: string, to: string): Promise<void>
-  /** False when there is no such account. */
+  /** Ends every sign-in too, when disabling. False when there is no such account. */
   setDisabled(id: string, disabled: boolean): Promise<boolean>
+  /** Ends every sign-in of a person, in every browser; how many there were. */
+  endSessions(id: string): Promise<number>
 }

@@ -31,6 +31,8 @@ export interface Accounts {
   disable(email: string): Promise<void>
   enable(email: string): Promise<void>
   setPassword(email: string, password: string): Promise<void>
+  /** Ends every sign-in of a person; how many there were. */
+  signOut(email: string): Promise<number>
 }
 
 export interface AccountsOptions {
@@ -107,6 +109,8 @@ export function createAccounts({
     list: () => store.list(),
     disable: (email) => setDisabled(email, true),
     enable: (email) => setDisabled(email, false),
+
+    signOut: async (email) => store.endSessions((await existing(email)).id),
 
     async setPassword(email, password) {
       const { id } = await existing(email)

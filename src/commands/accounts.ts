@@ -88,6 +88,20 @@ export function accountsCommand(): Command {
   accounts.addCommand(
     printing(
       command(
+        'sign-out <email>',
+        'End every sign-in of a person, in every browser. Apps with offline access keep it.',
+        'accounts sign-out ada@example.com',
+      ),
+      (email: string) =>
+        withAccounts(async (store) => ({ email, ended: await store.signOut(email) })),
+      ({ email, ended }) =>
+        `Signed ${email} out of ${ended} ${ended === 1 ? 'browser' : 'browsers'}.`,
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      command(
         'set-password <email>',
         'Set a new password, which is made and shown once.',
         'accounts set-password ada@example.com',

@@ -3,6 +3,7 @@ import { type Command, CommanderError } from 'commander'
 import { accountsCommand } from './accounts.ts'
 import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
+import { doctorCommand } from './doctor.ts'
 import { migrateCommand } from './migrate.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
@@ -38,6 +39,7 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(clientsCommand())
     .addCommand(resourcesCommand())
     .addCommand(migrateCommand())
+    .addCommand(doctorCommand())
     .addHelpText(
       'after',
       `

@@ -1,6 +1,9 @@
 import { styleText } from 'node:util'
 import { Command, Option } from 'commander'
 import { explain } from '../commands/command.ts'
+import { CHROMIUM } from './chromium.ts'
+import { setUpDbsc } from './dbsc-stage.ts'
+import { playDbscStory, residualWindow } from './dbsc-story.ts'
 import { playDpopStory } from './dpop-story.ts'
 import { playMtlsStory } from './mtls-story.ts'
 import { asJson, asText, failedRows } from './report.ts'
@@ -12,8 +15,11 @@ import { playTokenBindingStory } from './token-binding-story.ts'
 const command = new Command('demo')
   .description('Plays the story of an owner and a thief against a real server, and judges it.')
   .addOption(
-    new Option('--binding <method>', 'what the tokens are bound to')
-      .choices(['dpop', 'mtls', 'token-binding'])
+    new Option(
+      '--binding <method>',
+      'what the tokens, or with dbsc the session in the browser, are bound to',
+    )
+      .choices(['dpop', 'mtls', 'token-binding', 'dbsc'])
       .default('dpop'),
   )
   .option('--json', 'print the rows as JSON')
@@ -21,7 +27,7 @@ const command = new Command('demo')
   .parse()
 const { json, binding } = command.opts<{
   json?: true
-  binding: 'dpop' | 'mtls' | 'token-binding'
+  binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
 }>()
 
 const terminal = process.stderr.isTTY && !json
@@ -31,6 +37,10 @@ const status = (text: string) => {
 
 const tell = (part: string) => status(`Starting: ${part} …`)
 const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
+if (binding === 'dbsc' && CHROMIUM === undefined) {
+  console.error('demo: this story needs Chromium, and none was found: apt-get install chromium')
+  process.exit(1)
+}
 try {
   await play()
 } catch (error) {
@@ -42,6 +52,7 @@ try {
 const { rows } = player
 status('')
 console.log(json ? asJson(rows) : asText(rows))
+if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1
 
 async function play(): Promise<void> {
@@ -51,6 +62,9 @@ async function play(): Promise<void> {
   } else if (binding === 'token-binding') {
     await using stage = await setUpTokenBinding(tell)
     await playTokenBindingStory(stage, player)
+  } else if (binding === 'dbsc') {
+    await using stage = await setUpDbsc(tell)
+    await playDbscStory(stage, player)
   } else {
     await using stage = await setUpDpop(tell)
     await playDpopStory(stage, player)

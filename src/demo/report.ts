@@ -32,7 +32,7 @@ export function asText(rows: readonly Row[]): string {
     ]),
   )
   const failed = failedRows(rows).length
-  const thefts = rows.filter(({ who }) => who === 'thief').length
+  const thefts = rows.filter(({ who, expected }) => who === 'thief' && expected === 'reject').length
   const verdict =
     failed === 0
       ? styleText(

@@ -16,8 +16,8 @@ type Scene = () => Promise<Response>
 export interface Player {
   readonly rows: readonly Row[]
   owner(name: string, expected: Row['expected'], scene: Scene): Promise<void>
-  /** Whatever a thief does must be refused. */
-  thief(name: string, scene: Scene): Promise<void>
+  /** Whatever a thief does must be refused, but for what no binding prevents. */
+  thief(name: string, scene: Scene, expected?: Row['expected']): Promise<void>
 }
 
 /** @param onRow told of each row as soon as it is known. */
@@ -36,7 +36,7 @@ export function createPlayer(onRow: (row: Row) => void): Player {
   return {
     rows,
     owner: (name, expected, scene) => play('owner', name, expected, scene),
-    thief: (name, scene) => play('thief', name, 'reject', scene),
+    thief: (name, scene, expected = 'reject') => play('thief', name, expected, scene),
   }
 }
 

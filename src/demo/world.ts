@@ -95,6 +95,8 @@ export async function openWorld(
     /** The certificate of the authority that signs for the identity provider and the API. */
     authority,
     serve,
+    sessions: storage.browserSessions,
+    accounts: storage.accounts,
     register: (metadata: RequestedMetadata) =>
       registerClient(metadata, { table: storage.clients, validator: server.provider }),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

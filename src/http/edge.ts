@@ -18,6 +18,11 @@ export interface Proofs {
   readonly tokenBinding: TokenBindingProof | undefined
 }
 
+export interface Inspection extends Proofs {
+  readonly fromProxy: boolean
+  readonly refused: ClientCertificateError | TokenBindingError | undefined
+}
+
 /**
  * Where requests enter: directly, or through proxies that the operator named. Everything that is
  * true only because of who sent it is decided here, once for each request.
@@ -27,6 +32,8 @@ export interface Edge {
   proofsOf(request: IncomingMessage): Proofs
   /** The public origin that a request came to: one of those in the configuration. */
   originOf(request: IncomingMessage): string
+  /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
+  inspect(request: IncomingMessage): Inspection
   /** Refuses requests with proofs that are forged, ambiguous or broken. */
   readonly middleware: Middleware
 }
@@ -58,22 +65,29 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     return trusted ? forwarded : socketCertificate(socket)
   }
 
-  function collect(ctx: Context): Proofs {
+  function inspect(request: IncomingMessage): Inspection {
+    const fromProxy = isTrusted(request.socket.remoteAddress)
     try {
-      return Object.freeze({
-        certificate: certificateOf(ctx.req),
-        tokenBinding: tokenBindingOf(ctx.req),
-      })
-    } catch (error) {
-      if (!(error instanceof ClientCertificateError || error instanceof TokenBindingError)) {
-        throw error
+      const certificate = certificateOf(request)
+      return { fromProxy, certificate, tokenBinding: tokenBindingOf(request), refused: undefined }
+    } catch (refused) {
+      if (!(refused instanceof ClientCertificateError || refused instanceof TokenBindingError)) {
+        throw refused
       }
-      ctx.app.emit('edge.refused', ctx, error.code)
-      throw new PageError(pageErrorCode(error), error.message, { cause: error })
+      return { fromProxy, certificate: undefined, tokenBinding: undefined, refused }
     }
   }
 
+  function collect(ctx: Context): Proofs {
+    const { certificate, tokenBinding, refused } = inspect(ctx.req)
+    if (!refused) return Object.freeze({ certificate, tokenBinding })
+    ctx.app.emit('edge.refused', ctx, refused.code)
+    throw new PageError(pageErrorCode(refused), refused.message, { cause: refused })
+  }
+
   return {
+    inspect,
+
     proofsOf(request) {
       const known = proofs.get(request)
       if (known === undefined) throw new Error('the request has not passed the edge')

@@ -53,6 +53,11 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This connection could not be checked',
     'What the request says of its Token Binding is broken, or is for proxies only to say.',
   ),
+  sign_in_first: words(
+    'sign_in_first',
+    'You are not signed in here',
+    'Open one of your apps and sign in with this browser. Then come back to this page.',
+  ),
   unsupported_prompt: words(
     'unsupported_prompt',
     'This request is not supported',

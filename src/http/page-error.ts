@@ -7,6 +7,7 @@ export type PageErrorCode =
   | 'invalid_form'
   | 'invalid_request'
   | 'invalid_token_binding'
+  | 'sign_in_first'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -19,6 +20,7 @@ const STATUS: Record<PageErrorCode, number> = {
   invalid_form: 400,
   invalid_request: 400,
   invalid_token_binding: 400,
+  sign_in_first: 401,
   unsupported_prompt: 501,
 }
 

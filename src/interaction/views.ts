@@ -1,6 +1,7 @@
 import { Eta } from 'eta'
 import type { AssetUrls } from '../http/assets.ts'
 import type { ErrorWords } from '../http/error-words.ts'
+import type { SecurityPage } from '../my-security/security-page.ts'
 import type { BindingWords } from './binding-words.ts'
 import type { ConsentSection } from './consent.ts'
 
@@ -55,6 +56,7 @@ export interface Views {
   signedOut(page: SignedOutPage): string
   /** Opens itself again at once, or another page of ours. */
   hop(to?: string): string
+  security(page: SecurityPage): string
 }
 
 export function createViews({ assets }: { assets: AssetUrls }): Views {
@@ -69,6 +71,7 @@ export function createViews({ assets }: { assets: AssetUrls }): Views {
     error: view<ErrorPage>('error'),
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
+    security: view<SecurityPage>('security'),
     hop: (to = '') => eta.render('hop', { assets, to }),
   }
 }

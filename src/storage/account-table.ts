@@ -80,6 +80,20 @@ export function createAccountTable(database: Database): AccountStore {
       })
     },
 
+    async endSessions(id) {
+      const { rowCount } = await database.query({
+        text: `with changed as (select id from accounts where id = $1),
+               ended as (${endSessionsOfChanged} returning uid),
+               told as (
+                 insert into security_events (kind, account_id)
+                 select 'all_sessions_ended', id from changed
+               )
+               select from ended`,
+        values: [id],
+      })
+      return rowCount
+    },
+
     async setDisabled(id, disabled) {
       const { rowCount } = await database.query({
         text: disabled

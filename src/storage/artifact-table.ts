@@ -27,6 +27,12 @@ export interface StoredArtifact {
   readonly consumedAt: number | null
 }
 
+/** That a person has let a client in. */
+export interface StoredGrant {
+  readonly clientId: string
+  readonly grantedAt: Date
+}
+
 export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
@@ -153,6 +159,31 @@ export function createArtifactTable(database: Database) {
         name: 'artifact-remove-grant',
         text: 'delete from artifacts where (kind = $1 and id = $2) or grant_id = $3',
         values: [grant.kind, grant.id, grantId],
+      })
+    },
+
+    /** The clients that a person has let in, each once, the latest first. */
+    async listGrantsOf(accountId: string): Promise<StoredGrant[]> {
+      const { rows } = await database.query<StoredGrant>({
+        name: 'artifact-list-grants',
+        text: `select payload->>'clientId' as "clientId",
+                      to_timestamp(max((payload->>'iat')::float8)) as "grantedAt"
+                 from artifacts
+                where kind = 'Grant' and payload->>'accountId' = $1 and expires_at > now()
+                group by payload->>'clientId' order by "grantedAt" desc`,
+        values: [accountId],
+      })
+      return rows
+    },
+
+    /** Ends what a person lets a client do: every use of a token needs its grant. */
+    async removeGrantsOf(accountId: string, clientId: string): Promise<void> {
+      if (!isStorable(clientId)) return
+      await database.query({
+        name: 'artifact-remove-grants',
+        text: `delete from artifacts where kind = 'Grant'
+                  and payload->>'accountId' = $1 and payload->>'clientId' = $2`,
+        values: [accountId, clientId],
       })
     },
 

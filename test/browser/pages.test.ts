@@ -6,6 +6,7 @@ import { PASSWORD } from '../support/accounts.ts'
 import { CHROMIUM, launchChromium } from '../support/chromium.ts'
 import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
 import { authorizationUrl, CLIENT } from '../support/journey.ts'
+import { LOOKS } from '../support/looks.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 
 interface World {
@@ -17,17 +18,6 @@ interface World {
 const ARTEFACTS = `${import.meta.dirname}/../artefacts`
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
 const WELCOME = /^https:\/\/app\.example\/welcome\?/
-
-const LOOKS: Record<string, BrowserContextOptions> = {
-  light: { colorScheme: 'light', viewport: { width: 1100, height: 800 } },
-  dark: { colorScheme: 'dark', viewport: { width: 1100, height: 800 } },
-  phone: { colorScheme: 'light', viewport: { width: 320, height: 640 }, deviceScaleFactor: 2 },
-  'phone-dark': {
-    colorScheme: 'dark',
-    viewport: { width: 320, height: 640 },
-    deviceScaleFactor: 2,
-  },
-}
 
 const test = anyTest as TestFn<World>
 // One at a time: a browser in parallel with itself is slower, and waits that end in time do not.

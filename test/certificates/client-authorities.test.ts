@@ -84,6 +84,12 @@ test('the certificate of a client issues nothing', async (t) => {
   t.is((await load()).check(presented(forged, client)), 'no_path_to_authority')
 })
 
+test('whoever is no authority issues nothing, whatever its key may be used for', async (t) => {
+  const pretender = await root.intermediate({ ca: false })
+  const client = presented(await pretender.issue(), pretender)
+  t.is((await load()).check(client), 'no_path_to_authority')
+})
+
 test('an expired certificate is refused, and one that is not valid yet', async (t) => {
   const authorities = await load()
   const client = presented(await root.issue())
@@ -169,6 +175,15 @@ test('a list that no authority has signed is refused at start', async (t) => {
     instanceOf: CertificateFileError,
   })
   t.regex(error?.message ?? '', /not in HOLDFAST_CLIENT_CA_FILE/)
+})
+
+test('a delta list is refused at start', async (t) => {
+  const baseCrlNumber = new x509.Extension('2.5.29.27', true, new Uint8Array([2, 1, 1]))
+  const delta = await root.crl([], { extensions: [baseCrlNumber] })
+  await t.throwsAsync(load(root.cert, delta), {
+    instanceOf: CertificateFileError,
+    message: /delta or partial/,
+  })
 })
 
 test('files that hold something else are refused at start', async (t) => {

@@ -125,7 +125,7 @@ test.serial('sets a new password, and the old one is over', async (t) => {
   t.true(await signsIn('ada@example.com', password))
 })
 
-for (const command of ['disable', 'enable', 'set-password']) {
+for (const command of ['disable', 'enable', 'set-password', 'sign-out']) {
   test.serial(`cannot ${command} an account that is not there`, async (t) => {
     failed(
       t,

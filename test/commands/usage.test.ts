@@ -26,6 +26,7 @@ const commands = [
   'accounts disable',
   'accounts enable',
   'accounts set-password',
+  'accounts sign-out',
   'clients',
   'clients add',
   'clients list',
@@ -36,6 +37,8 @@ const commands = [
   'resources list',
   'resources remove',
   'migrate',
+  'doctor',
+  'doctor code',
 ]
 
 for (const command of commands) {
@@ -53,7 +56,7 @@ for (const command of commands) {
 
 test('names every command in a help', async (t) => {
   const found: string[] = ['']
-  for (const group of ['', 'accounts', 'clients', 'resources']) {
+  for (const group of ['', 'accounts', 'clients', 'resources', 'doctor']) {
     const { stdout } = await run(...(group ? [group] : []), '--help')
     const [, list = ''] = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout) ?? []
     for (const [, name] of list.matchAll(/^ {2}(\S+)/gm)) found.push(`${group} ${name}`.trim())
@@ -72,6 +75,8 @@ const wrong: [string, RegExp][] = [
   ],
   ['clients show', /^holdfast: Missing required argument 'client_id'/],
   ['clients show one two', /^holdfast: Too many arguments/],
+  ['doctor', /^holdfast: --url must be an https origin/],
+  ['doctor --url https://id.example/x', /^holdfast: --url must be an https origin/],
   ['resources add https://api.example', /^holdfast: Required option '--scope/],
   ['resources add nonsense --scope read', /^holdfast: nonsense is not an absolute URI/],
   ['resources add https://api.example/#x --scope read', /^holdfast: .* without a fragment/],

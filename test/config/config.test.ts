@@ -19,6 +19,7 @@ const complete = {
   HOLDFAST_SECRET: secret,
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
+  HOLDFAST_SESSION_PROOF_SECONDS: '300',
   HOLDFAST_LOG_LEVEL: 'debug',
 }
 
@@ -57,6 +58,7 @@ test('needs no variable at all', (t) => {
     secret: undefined,
     dpopNonces: 'optional',
     keyOverlapHours: undefined,
+    sessionProofLifetime: 600,
     logLevel: 'info',
   })
 })
@@ -76,6 +78,7 @@ test('takes every variable', (t) => {
     secret,
     dpopNonces: 'required',
     keyOverlapHours: 72,
+    sessionProofLifetime: 300,
     logLevel: 'debug',
   })
 })

@@ -234,7 +234,8 @@ for (const [title, end] of [
         .disable(email)
         .then(() => accounts().enable(email)),
   ],
-] as [string, () => Promise<void>][]) {
+  ['an operator', () => accounts().signOut(email)],
+] as [string, () => Promise<unknown>][]) {
   test.serial(`${title} ends every session of the person`, async (t) => {
     const [laptop, unbound] = [await bound(), await signInAt(server, request())]
     await end()

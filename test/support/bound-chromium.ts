@@ -1,9 +1,6 @@
-import { createHash, X509Certificate } from 'node:crypto'
-import { once } from 'node:events'
-import tls from 'node:tls'
 import type { ExecutionContext } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { CHROMIUM, chromiumArguments } from './chromium.ts'
+import { boundArguments, CHROMIUM, chromiumArguments } from '../../src/demo/chromium.ts'
 
 /** What the browser itself tells of a device-bound session. */
 export interface DbscBrowserEvent {
@@ -33,28 +30,6 @@ export async function launchBoundChromium(
     ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
     args: [...chromiumArguments(hosts), ...boundArguments(certificates, options)],
   })
-}
-
-export function boundArguments(certificates: readonly string[], { bound = true } = {}): string[] {
-  const features = [
-    'DeviceBoundSessions:RefreshQuota/false',
-    'EnableBoundSessionCredentialsSoftwareKeysForManualTesting',
-  ]
-  return [
-    `--ignore-certificate-errors-spki-list=${certificates.join(',')}`,
-    ...(bound ? [`--enable-features=${features.join(',')}`] : []),
-  ]
-}
-
-/** The base64 SHA-256 of the public key that a server on loopback shows. */
-export async function certificateOf(port: number, servername: string): Promise<string> {
-  const socket = tls.connect({ port, host: '127.0.0.1', servername, rejectUnauthorized: false })
-  await once(socket, 'secureConnect')
-  const { publicKey } = new X509Certificate(socket.getPeerCertificate().raw)
-  socket.destroy()
-  return createHash('sha256')
-    .update(publicKey.export({ type: 'spki', format: 'der' }))
-    .digest('base64')
 }
 
 /** A page whose device-bound sessions are watched. */

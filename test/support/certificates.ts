@@ -24,9 +24,14 @@ export interface CertificateRequest {
 
 export interface TestAuthority extends TestCertificate {
   issue(request?: CertificateRequest): Promise<TestCertificate>
-  intermediate(request?: CertificateRequest & { pathLength?: number }): Promise<TestAuthority>
+  intermediate(
+    request?: CertificateRequest & { pathLength?: number; ca?: boolean },
+  ): Promise<TestAuthority>
   /** A revocation list, PEM. */
-  crl(revoked?: readonly TestCertificate[], dates?: { nextUpdate?: Date }): Promise<string>
+  crl(
+    revoked?: readonly TestCertificate[],
+    changes?: { nextUpdate?: Date; extensions?: x509.Extension[] },
+  ): Promise<string>
 }
 
 export const daysFromNow = (days: number) => new Date(Date.now() + days * day)
@@ -93,9 +98,9 @@ async function asAuthority(
       ])
       return asCertificate(signed, subjectKeys)
     },
-    async intermediate({ pathLength, ...request } = {}) {
+    async intermediate({ pathLength, ca = true, ...request } = {}) {
       const { signed, subjectKeys } = await sign({ subject: 'CN=Intermediate', ...request }, [
-        new x509.BasicConstraintsExtension(true, pathLength, true),
+        new x509.BasicConstraintsExtension(ca, pathLength, true),
         new x509.KeyUsagesExtension(
           x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign,
           true,
@@ -103,11 +108,12 @@ async function asAuthority(
       ])
       return asAuthority(signed, subjectKeys)
     },
-    async crl(revoked = [], { nextUpdate = daysFromNow(7) } = {}) {
+    async crl(revoked = [], { nextUpdate = daysFromNow(7), extensions = [] } = {}) {
       const list = await x509.X509CrlGenerator.create({
         issuer: certificate.subject,
         thisUpdate: daysFromNow(-1),
         nextUpdate,
+        extensions,
         signingAlgorithm: algorithm,
         signingKey: keys.privateKey,
         entries: revoked.map((each) => ({

@@ -1,11 +1,7 @@
-import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
+import { CHROMIUM, chromiumArguments } from '../../src/demo/chromium.ts'
 
-export const CHROMIUM = [
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-].find((path) => existsSync(path))
+export { CHROMIUM }
 
 /** `hosts` maps names such as "rp.example" to a loopback address and port. */
 export function launchChromium(hosts: Record<string, string> = {}): Promise<Browser> {
@@ -13,18 +9,4 @@ export function launchChromium(hosts: Record<string, string> = {}): Promise<Brow
     ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
     args: chromiumArguments(hosts),
   })
-}
-
-export function chromiumArguments(hosts: Record<string, string>): string[] {
-  const rules = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`)
-  return [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    `--host-resolver-rules=${rules.join(',')}`,
-  ]
 }

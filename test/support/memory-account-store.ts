@@ -18,6 +18,7 @@ export function createMemoryAccountStore(): AccountStore {
       if (record) records.set(id, { ...record, passwordHash })
       return record !== undefined
     },
+    endSessions: async () => 0,
     replacePasswordHash: async (id, from, to) => {
       const record = records.get(id)
       if (record?.passwordHash === from) records.set(id, { ...record, passwordHash: to })

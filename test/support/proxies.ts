@@ -29,6 +29,8 @@ export interface ProxyOptions {
   readonly ports?: { public: number; mtls: number }
   /** The header by which the certificate goes on, where the shipped one is not meant. */
   readonly format?: CertificateHeaderFormat
+  /** Breaks the shipped configuration, for those who are to notice. */
+  readonly edit?: (configuration: string) => string
 }
 
 /** Runs tests where a proxy is installed. Elsewhere they are skipped loudly, and in CI they fail. */
@@ -74,7 +76,15 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
   }
   const start = { nginx: startNginx, haproxy: startHaproxy }[name]
-  opened.use(await start({ folder, variables, file, format: options.format }))
+  opened.use(
+    await start({
+      folder,
+      variables,
+      file,
+      format: options.format,
+      edit: options.edit ?? ((same) => same),
+    }),
+  )
   const open = opened.move()
   return {
     publicOrigin: `https://localhost:${ports.public}`,
@@ -88,15 +98,16 @@ interface Start {
   readonly folder: string
   readonly variables: Record<string, string>
   readonly format: CertificateHeaderFormat | undefined
+  edit(configuration: string): string
   file(base: string, text: string): Promise<string>
 }
 
 /** The image's envsubst, and a main file with everything in one folder. */
-async function startNginx({ folder, variables, file }: Start): Promise<AsyncDisposable> {
+async function startNginx({ folder, variables, file, edit }: Start): Promise<AsyncDisposable> {
   const template = await readFile('docker/nginx.conf.template', 'utf8')
   // In a container nginx listens on all addresses; here on loopback only.
   const onLoopback = (name: string) => variables[name.replace('_PORT', '_BIND')]
-  const servers = template.replace(/\$\{(\w+)\}/g, (_, name) => onLoopback(name) ?? '')
+  const servers = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => onLoopback(name) ?? '')
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (kind) => `${kind}_temp_path ${folder}/${kind};`,
   )
@@ -113,7 +124,13 @@ async function startNginx({ folder, variables, file }: Start): Promise<AsyncDisp
   return stopping(path.join(folder, 'pid'))
 }
 
-async function startHaproxy({ folder, variables, file, format }: Start): Promise<AsyncDisposable> {
+async function startHaproxy({
+  folder,
+  variables,
+  file,
+  format,
+  edit,
+}: Start): Promise<AsyncDisposable> {
   const shipped = await readFile('docker/haproxy.cfg', 'utf8')
   const config =
     format === 'haproxy'
@@ -123,7 +140,7 @@ async function startHaproxy({ folder, variables, file, format }: Start): Promise
         )
       : shipped
   const pid = path.join(folder, 'pid')
-  const main = await file('haproxy.cfg', config)
+  const main = await file('haproxy.cfg', edit(config))
   await run(binaryOf('haproxy') ?? '', ['-D', '-p', pid, '-f', main], {
     env: { ...process.env, ...variables },
   })

@@ -180,6 +180,15 @@ test('nginx: the header may have another name', (t) => {
   )
 })
 
+test('haproxy: refuses another spelling of the same bytes', (t) => {
+  for (const text of [
+    client.der.toString('base64url'),
+    `${base64.slice(0, 8)} ${base64.slice(8)}`,
+  ]) {
+    refused(t, 'malformed_header', () => read('haproxy', ['X-SSL-Client-DER', text]))
+  }
+})
+
 test('haproxy: the value may be in quotes', (t) => {
   t.is(read('haproxy', ['X-SSL-Client-DER', `"${base64}"`])?.thumbprint, client.thumbprint)
 })

@@ -1,0 +1,67 @@
+import { styleText } from 'node:util'
+import type { Command } from 'commander'
+import { createDoctorCodes } from '../doctor/codes.ts'
+import { endExamination, examine, type Finding } from '../doctor/examination.ts'
+import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
+
+interface DoctorOptions {
+  url?: string
+  code?: string
+  json?: boolean
+}
+
+/** `holdfast doctor`: whether proofs get through the proxies of a deployment, and claims do not. */
+export function doctorCommand(): Command {
+  const doctor = command(
+    'doctor',
+    'Send DPoP proofs, certificates and forged headers through a deployment, and say what is wrong.',
+    'doctor --url https://id.example.com',
+    'doctor code',
+    'doctor --url https://id.example.com --code CODE',
+  )
+    .option('--url <origin>', 'the public origin, as clients write it')
+    .option('--code <code>', 'from "holdfast doctor code", on a machine without the database')
+    .option('--json', 'print JSON')
+    .action(run)
+  return doctor.addCommand(
+    printing(
+      command('code', 'Open the diagnostic endpoint: print a code for one examination.'),
+      async () => ({
+        code: await withStorage(({ artifacts }) => createDoctorCodes(artifacts).issue()),
+      }),
+      ({ code }) => `${code}\nGood for one examination in the next ten minutes.`,
+    ),
+  )
+}
+
+async function run({ url, code, json }: DoctorOptions): Promise<void> {
+  if (!url?.startsWith('https:') || URL.parse(url)?.origin !== url) {
+    throw new UsageError('--url must be an https origin such as https://id.example.com')
+  }
+  const findings = code
+    ? await examineOnce({ url, code })
+    : await withStorage(async ({ artifacts }) =>
+        examineOnce({ url, code: await createDoctorCodes(artifacts).issue() }),
+      )
+  console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
+  const wrong = findings.filter(({ advice }) => advice).length
+  if (wrong > 0) throw new CommandError(`${wrong} of ${findings.length} things are wrong.`)
+}
+
+async function examineOnce(at: { url: string; code: string }): Promise<Finding[]> {
+  try {
+    return await examine(at)
+  } finally {
+    await endExamination(at)
+  }
+}
+
+function asText(findings: readonly Finding[]): string {
+  return findings
+    .map(({ check, advice }) =>
+      advice
+        ? `${styleText('red', '✗')} ${check}\n    ${advice}`
+        : `${styleText('green', '✓')} ${check}`,
+    )
+    .join('\n')
+}

@@ -1,0 +1,202 @@
+import { hash, X509Certificate } from 'node:crypto'
+import { Agent, request } from 'node:https'
+import { generateKeyPair } from 'jose'
+import { makeClientCertificate } from '../demo/client-certificate.ts'
+import { makeProof } from '../demo/proof.ts'
+import { claimingFields, doctorHeader, doctorPath, type Observation } from './observation.ts'
+
+/** One thing that was looked at. `advice` says what is wrong and what to change. */
+export interface Finding {
+  readonly check: string
+  readonly advice: string | undefined
+}
+
+/**
+ * Sends real requests through a deployment and compares what was sent with what arrived.
+ *
+ * @param url the public origin that clients use.
+ */
+export async function examine({ url, code }: { url: string; code: string }): Promise<Finding[]> {
+  const findings: Finding[] = []
+  const found = (check: string, advice?: string) => findings.push({ check, advice })
+
+  const arrival = await send(url, code)
+  if (typeof arrival === 'string') {
+    found('the deployment is reached', arrival)
+    return findings
+  }
+  found('the deployment is reached')
+  found('the public address is the configured one', addressAdvice(url, arrival))
+
+  const key = await generateKeyPair('ES256', { extractable: true })
+  const proof = await makeProof(key, { method: 'GET', url: url + doctorPath })
+  found('a DPoP proof arrives as it was sent', proofAdvice(await send(url, code, ['DPoP', proof])))
+  const twice = await send(url, code, ['DPoP', proof, 'DPoP', proof])
+  found('two DPoP headers arrive as two', repeatedAdvice(twice))
+
+  const { base64, cert } = await makeClientCertificate('spoofed')
+  const spoofed = claimingFields.flatMap((name) => [name, claim(name, base64, cert)])
+  found('claims of a client are removed', spoofAdvice(await send(url, code, spoofed)))
+
+  const mtlsOrigin = await readMtlsOrigin(url)
+  if (mtlsOrigin === undefined) {
+    found('certificates are announced', noAliases)
+    return findings
+  }
+  found('certificates are announced')
+  const mine = await makeClientCertificate('doctor')
+  const thumbprint = hash('sha256', new X509Certificate(mine.cert).raw, 'base64url')
+  const agent = new Agent({ cert: mine.cert, key: mine.key })
+  const shown = await send(mtlsOrigin, code, [], agent)
+  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsOrigin))
+  found(
+    'claims of a client are removed where certificates are asked for',
+    spoofAdvice(await send(mtlsOrigin, code, spoofed)),
+  )
+  found(
+    'a certificate does not stand beside a claim',
+    besideAdvice(await send(mtlsOrigin, code, spoofed, agent), thumbprint),
+  )
+  found('browsers are not asked for one', promptAdvice(await send(url, code, [], agent), url))
+  return findings
+}
+
+/** Makes the endpoint go away again. */
+export async function endExamination({ url, code }: { url: string; code: string }): Promise<void> {
+  await send(url, code, [], undefined, 'DELETE')
+}
+
+type Sent = Observation | string
+
+/** What the server saw, or a sentence for when nothing can be said about it. */
+function send(
+  origin: string,
+  code: string,
+  headers: readonly string[] = [],
+  agent = new Agent(),
+  method = 'GET',
+): Promise<Sent> {
+  const target = new URL(doctorPath, origin)
+  return new Promise((resolve) => {
+    const sent = request(target, {
+      method,
+      agent,
+      headers: ['Host', target.host, doctorHeader, code, ...headers],
+    })
+    sent.on('error', (error: NodeJS.ErrnoException) =>
+      resolve(`${origin} cannot be reached (${error.code ?? error.message}).`),
+    )
+    sent.on('response', async (response) => {
+      const text = (await response.toArray()).join('')
+      resolve(
+        response.statusCode === 200
+          ? (JSON.parse(text) as Observation)
+          : `${origin}${doctorPath} answered ${response.statusCode}: the code is not one of this ` +
+              'server or has expired, or the proxy refuses the request or sends it elsewhere.',
+      )
+    })
+    sent.end()
+  })
+}
+
+async function readMtlsOrigin(url: string): Promise<string | undefined> {
+  const response = await fetch(`${url}/.well-known/openid-configuration`)
+  const { mtls_endpoint_aliases: aliases } = (await response.json()) as {
+    mtls_endpoint_aliases?: { token_endpoint?: string }
+  }
+  return aliases?.token_endpoint && new URL(aliases.token_endpoint).origin
+}
+
+function claim(name: string, base64: string, cert: string): string {
+  if (name.startsWith('Sec-')) return 'AgBBQ'
+  if (name.startsWith('Client-Cert')) return `:${base64}:`
+  if (name === 'X-SSL-Client-DER') return base64
+  return name === 'X-Forwarded-Client-Cert'
+    ? `Cert="${encodeURIComponent(cert)}"`
+    : encodeURIComponent(cert)
+}
+
+const noAliases =
+  'Metadata has no mtls_endpoint_aliases. If clients are to show certificates, set ' +
+  'HOLDFAST_MTLS_PORT, or HOLDFAST_MTLS_ORIGIN behind a proxy.'
+
+function addressAdvice(url: string, { url: seen }: Observation): string | undefined {
+  if (seen === url + doctorPath) return undefined
+  return (
+    `The server takes ${seen} for the address of ${url}${doctorPath}, and refuses DPoP proofs for ` +
+    `any other. Set HOLDFAST_ISSUER=${url}.`
+  )
+}
+
+function proofAdvice(seen: Sent): string | undefined {
+  if (typeof seen === 'string') return seen
+  if (seen.dpop.count === 0) return 'The DPoP header is missing: let the proxy pass it on.'
+  if (seen.dpop.count > 1) return 'The DPoP header is duplicated: let the proxy pass it on once.'
+  return seen.dpop.error === null
+    ? undefined
+    : `The proof is not accepted (${seen.dpop.error}): the proxy changes the DPoP header or the ` +
+        "method, HOLDFAST_ISSUER is another address, or this machine's clock is wrong."
+}
+
+function repeatedAdvice(seen: Sent): string | undefined {
+  // A proxy that refuses such a request itself is as good.
+  if (typeof seen === 'string' || seen.dpop.count === 2) return undefined
+  return 'Of two DPoP headers one arrives, so that nobody notices the other: let the proxy pass on both.'
+}
+
+function spoofAdvice(seen: Sent): string | undefined {
+  if (typeof seen === 'string') return undefined
+  if (!seen.fromProxy) {
+    return seen.certificate === null
+      ? undefined
+      : 'The server believes a certificate from a stranger. This is a defect: please report it.'
+  }
+  if (seen.certificate !== null) {
+    return (
+      `Whoever sends ${seen.fields.join(', ')} can pass for any client. Let the proxy remove what ` +
+      'clients send in it, as the configurations in docker/ do.'
+    )
+  }
+  return seen.fields.length === 0
+    ? undefined
+    : `The proxy passes on what clients write in ${seen.fields.join(', ')}. Let it remove them, as ` +
+        'the configurations in docker/ do.'
+}
+
+function certificateAdvice(seen: Sent, thumbprint: string, origin: string): string | undefined {
+  if (typeof seen === 'string') return seen
+  if (seen.certificate === thumbprint) return undefined
+  if (!seen.fromProxy && seen.fields.length > 0) {
+    return (
+      'The certificate comes in a header from an address that is not trusted: name the proxy in ' +
+      'HOLDFAST_TRUSTED_PROXIES.'
+    )
+  }
+  if (seen.refused !== null) {
+    return (
+      `A header arrives, and is refused (${seen.refused}): HOLDFAST_CLIENT_CERT_FORMAT is ` +
+      `${seen.format}, and the proxy writes another format.`
+    )
+  }
+  if (seen.certificate !== null) return 'The certificate of somebody else arrives.'
+  return seen.fields.length > 0
+    ? `The proxy writes ${seen.fields.join(', ')}, and HOLDFAST_CLIENT_CERT_FORMAT is ` +
+        `${seen.format}: make them agree.`
+    : `No certificate arrives. Let the proxy ask for one at ${origin} and write it into the header ` +
+        `of HOLDFAST_CLIENT_CERT_FORMAT (${seen.format ?? 'not set'}).`
+}
+
+function besideAdvice(seen: Sent, thumbprint: string): string | undefined {
+  if (typeof seen === 'string' || seen.certificate === thumbprint) return undefined
+  // Without a proxy a request with such a header is refused whole.
+  if (!seen.fromProxy && seen.refused === 'untrusted_peer') return undefined
+  return (
+    "The client's own header arrives beside the proxy's or instead of it" +
+    `${seen.refused ? ` (${seen.refused})` : ''}: let the proxy overwrite it, not add to it.`
+  )
+}
+
+function promptAdvice(seen: Sent, url: string): string | undefined {
+  if (typeof seen === 'string' || seen.certificate === null) return undefined
+  return `Certificates are asked for at ${url} as well, and browsers will ask people for them.`
+}

@@ -1,0 +1,99 @@
+import type { Middleware } from 'koa'
+import type { Config } from '../config/config.ts'
+import type { Edge } from '../http/edge.ts'
+import {
+  ClientCertificateError,
+  type ClientCertificateErrorCode,
+} from '../verify/client-certificate.ts'
+import { VerifyError, verifyDPoPProof } from '../verify/index.ts'
+import type { DoctorCodes } from './codes.ts'
+
+export const doctorPath = '/doctor'
+export const doctorHeader = 'Holdfast-Doctor'
+
+/** Everything by which a request can claim a key; none of it may come from a client through a proxy. */
+export const claimingFields = [
+  'Client-Cert',
+  'Client-Cert-Chain',
+  'X-SSL-Cert',
+  'X-SSL-Client-DER',
+  'X-Forwarded-Client-Cert',
+  'X-Amzn-Mtls-Clientcert',
+  'X-Amzn-Mtls-Clientcert-Leaf',
+  'Sec-Token-Binding',
+  'Sec-Provided-Token-Binding-ID',
+  'Sec-Referred-Token-Binding-ID',
+  'Sec-Other-Token-Binding-ID',
+] as const
+
+/** How a request looked when it arrived. Thumbprints and names, never the contents of a header. */
+export interface Observation {
+  readonly fromProxy: boolean
+  /** What the server takes for the public address of this request. */
+  readonly url: string
+  /** The claiming fields that arrived, in lower case, each as often as it came. */
+  readonly fields: readonly string[]
+  readonly format: string | null
+  readonly certificate: string | null
+  readonly refused: ClientCertificateErrorCode | null
+  readonly dpop: { readonly count: number; readonly error: string | null }
+}
+
+/**
+ * Answers what the server saw of a request, to whoever has the operator's code. To all others, and
+ * after the examination, there is no such endpoint.
+ */
+export function doctorEndpoint({
+  edge,
+  codes,
+  mtls,
+}: {
+  edge: Edge
+  codes: DoctorCodes
+  mtls: Config['mtls']
+}): Middleware {
+  const fields: readonly string[] = [...claimingFields, mtls.forwarded?.header ?? ''].map((name) =>
+    name.toLowerCase(),
+  )
+  return async (ctx, next) => {
+    const code = ctx.get(doctorHeader)
+    if (ctx.path !== doctorPath || !code || !(await codes.isCurrent(code))) return next()
+    ctx.set('cache-control', 'no-store')
+    if (ctx.method === 'DELETE') {
+      await codes.end(code)
+      ctx.status = 204
+      return
+    }
+    const { fromProxy, certificate, refused } = edge.inspect(ctx.req)
+    const url = edge.originOf(ctx.req) + ctx.path
+    const observation: Observation = {
+      fromProxy,
+      url,
+      fields: ctx.req.rawHeaders
+        .filter((_, index) => index % 2 === 0)
+        .map((name) => name.toLowerCase())
+        .filter((name) => fields.includes(name)),
+      format: mtls.forwarded?.format ?? null,
+      certificate: certificate?.thumbprint ?? null,
+      refused: refused instanceof ClientCertificateError ? refused.code : null,
+      dpop: examineProofs(ctx.req.headersDistinct.dpop ?? [], ctx.method, url),
+    }
+    ctx.body = observation
+  }
+}
+
+function examineProofs(
+  proofs: readonly string[],
+  method: string,
+  uri: string,
+): Observation['dpop'] {
+  const [proof] = proofs
+  if (proof === undefined) return { count: 0, error: null }
+  try {
+    verifyDPoPProof(proof, { method, uri, now: Date.now() / 1000 })
+    return { count: proofs.length, error: null }
+  } catch (error) {
+    if (!(error instanceof VerifyError)) throw error
+    return { count: proofs.length, error: error.code }
+  }
+}

@@ -1,0 +1,84 @@
+import type { ClientMetadata } from 'oidc-provider'
+import { type BindingWords, bindingWords } from '../interaction/binding-words.ts'
+import type { StoredGrant } from '../storage/artifact-table.ts'
+import type { BrowserSession } from '../storage/browser-session-table.ts'
+import type { StoredSecurityEvent } from '../storage/security-event-table.ts'
+import { browserWords } from './browser-words.ts'
+import { type EventWords, eventWords } from './event-words.ts'
+
+export interface SecurityPage {
+  email: string
+  token: string
+  sessions: SessionLine[]
+  applications: ApplicationLine[]
+  events: EventLine[]
+}
+
+interface SessionLine {
+  uid: string
+  isThis: boolean
+  browser: string
+  address: string
+  since: string
+  /** The algorithm and the beginning of the thumbprint of its key; absent without one. */
+  key?: string
+}
+
+interface ApplicationLine {
+  clientId: string
+  name: string
+  since: string
+  binding: BindingWords
+}
+
+interface EventLine extends EventWords {
+  at: string
+  from?: string
+}
+
+/** Enough to tell two keys of one person apart. */
+const shownOfThumbprint = 8
+
+export function sessionLine(
+  { uid, userAgent, address, signedInAt, binding }: BrowserSession,
+  current: string,
+): SessionLine {
+  return {
+    uid,
+    isThis: uid === current,
+    browser: browserWords(userAgent),
+    address,
+    since: time(signedInAt),
+    ...(binding && { key: `${binding.alg} ${binding.jkt.slice(0, shownOfThumbprint)}…` }),
+  }
+}
+
+export function applicationLine(
+  { clientId, grantedAt }: StoredGrant,
+  client: ClientMetadata,
+): ApplicationLine {
+  return {
+    clientId,
+    name: client.client_name ?? clientId,
+    since: time(grantedAt),
+    binding: bindingWords(client.binding_method),
+  }
+}
+
+export function eventLine({ kind, at, address, userAgent }: StoredSecurityEvent): EventLine {
+  return {
+    ...eventWords(kind),
+    at: time(at),
+    ...(address && { from: `${browserWords(userAgent ?? '')}, ${address}` }),
+  }
+}
+
+const format = new Intl.DateTimeFormat('en-GB', {
+  dateStyle: 'medium',
+  timeStyle: 'short',
+  timeZone: 'UTC',
+})
+
+function time(date: Date): string {
+  return `${format.format(date)} UTC`
+}

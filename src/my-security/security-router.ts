@@ -1,0 +1,117 @@
+import Router, { type RouterContext } from '@koa/router'
+import type { Provider } from 'oidc-provider'
+import type { Accounts } from '../accounts/accounts.ts'
+import { readForm } from '../http/form-body.ts'
+import { PageError } from '../http/page-error.ts'
+import { sameOrigin } from '../http/same-origin.ts'
+import { formToken, isFormToken } from '../interaction/form-token.ts'
+import type { Views } from '../interaction/views.ts'
+import type { SecurityEvents } from '../observability/security-events.ts'
+import { visitor } from '../session-binding/visitor.ts'
+import type { ArtifactTable } from '../storage/artifact-table.ts'
+import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
+import type { ClientTable } from '../storage/client-table.ts'
+import type { SecurityEventTable } from '../storage/security-event-table.ts'
+import { applicationLine, eventLine, sessionLine } from './security-page.ts'
+
+export interface SecurityRouterOptions {
+  provider: Provider
+  accounts: Pick<Accounts, 'findActive'>
+  views: Pick<Views, 'security'>
+  tables: {
+    artifacts: ArtifactTable
+    browserSessions: BrowserSessionTable
+    clients: ClientTable
+    securityEvents: SecurityEventTable
+  }
+  events: SecurityEvents
+  publicOrigin: string
+  formKey: Uint8Array
+}
+
+const shownEvents = 20
+
+/** "My security": where a person is signed in, what holds tokens, what happened; and the end of it. */
+export function createSecurityRouter({
+  provider,
+  accounts,
+  views,
+  tables: { artifacts, browserSessions, clients, securityEvents },
+  events,
+  publicOrigin,
+  formKey,
+}: SecurityRouterOptions): Router {
+  const router = new Router({ prefix: '/security' })
+  const ownForm = sameOrigin({ publicOrigin })
+
+  /** Who reads, in which session: one whose key was proven, as on every page. */
+  async function reader(ctx: RouterContext) {
+    const { uid, accountId } = await provider.Session.get(ctx)
+    const account = accountId && (await accounts.findActive(accountId))
+    if (!account) throw new PageError('sign_in_first', 'Expected a session')
+    return { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
+  }
+
+  async function submitted(ctx: RouterContext, name: string) {
+    const who = await reader(ctx)
+    const form = await readForm(ctx)
+    if (!isFormToken(formKey, who.uid, form.get('token') ?? '')) {
+      throw new PageError('invalid_form', 'Expected the token of this session')
+    }
+    return { ...who, value: form.get(name) ?? '' }
+  }
+
+  function done(ctx: RouterContext) {
+    ctx.status = 303
+    ctx.redirect('/security')
+  }
+
+  router.get('/', async (ctx) => {
+    const { uid, account } = await reader(ctx)
+    const [sessions, grants, recent] = await Promise.all([
+      browserSessions.listOf(account.id),
+      artifacts.listGrantsOf(account.id),
+      securityEvents.listOf(account.id, shownEvents),
+    ])
+    const applications = await Promise.all(
+      grants.map(async (grant) => {
+        const client = await clients.find(grant.clientId)
+        return client ? [applicationLine(grant, client)] : []
+      }),
+    )
+    ctx.type = 'html'
+    ctx.body = views.security({
+      email: account.email,
+      token: formToken(formKey, uid),
+      sessions: sessions.map((session) => sessionLine(session, uid)),
+      applications: applications.flat(),
+      events: recent.map(eventLine),
+    })
+  })
+
+  router.post('/sessions/end', ownForm, async (ctx) => {
+    const { about, account, value: sessionUid } = await submitted(ctx, 'session')
+    const session = await browserSessions.find(sessionUid)
+    // Whoever knows the name of somebody else's session must not end it.
+    if (session?.accountId === account.id && (await browserSessions.end(sessionUid))) {
+      await events.record('session_ended', { ...about, sessionUid })
+    }
+    done(ctx)
+  })
+
+  router.post('/sessions/end-others', ownForm, async (ctx) => {
+    const { about, account, uid } = await submitted(ctx, '')
+    await browserSessions.endAllOf(account.id, { but: uid })
+    await events.record('other_sessions_ended', { ...about, sessionUid: uid })
+    done(ctx)
+  })
+
+  router.post('/applications/end', ownForm, async (ctx) => {
+    const { about, account, uid, value: clientId } = await submitted(ctx, 'client_id')
+    await artifacts.removeGrantsOf(account.id, clientId)
+    await events.record('access_ended', { ...about, sessionUid: uid })
+    done(ctx)
+  })
+
+  return router
+}

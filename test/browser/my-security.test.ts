@@ -1,0 +1,95 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import anyTest, { type TestFn } from 'ava'
+import type { Browser } from 'playwright-core'
+import { CHROMIUM, certificateOf } from '../../src/demo/chromium.ts'
+import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
+import { signInAt } from '../support/device.ts'
+import { authorizationUrl } from '../support/journey.ts'
+import { LOOKS } from '../support/looks.ts'
+import { type Nodes, startNodes } from '../support/nodes.ts'
+import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
+import { email, password } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+
+interface World {
+  nodes: Nodes
+  app: RelyingParty
+  browser: Browser
+}
+
+const ARTEFACTS = `${import.meta.dirname}/../artefacts`
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
+
+const test = anyTest as TestFn<World>
+const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+
+if (CHROMIUM === undefined) {
+  process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
+}
+
+test.before(async (t) => {
+  if (CHROMIUM === undefined) return
+  mkdirSync(ARTEFACTS, { recursive: true })
+  const app = await startRelyingParty()
+  const nodes = await startNodes({})
+  await trust(nodes)
+  const certificates = await Promise.all([
+    certificateOf(nodes.port, 'localhost'),
+    certificateOf(Number(app.address.split(':')[1]), 'rp.example'),
+  ])
+  const hosts = { 'rp.example': app.address, 'app.example': app.address }
+  const browser = await launchBoundChromium(certificates, hosts)
+  Object.assign(t.context, { nodes, app, browser })
+})
+
+test.after.always(async ({ context: { browser, nodes, app } }) => {
+  await browser?.close()
+  await nodes?.[Symbol.asyncDispose]()
+  await app?.close()
+})
+
+browserTest('My security: bound, accessible, and with a way to end what is not', async (t) => {
+  t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
+  const { server } = t.context.nodes
+  const { client_id } = await server.addClient({
+    application_type: 'web',
+    client_name: 'Harbour Orders',
+    redirect_uris: ['https://rp.example/callback'],
+  })
+  const request = { client_id, redirect_uri: 'https://rp.example/callback', scope: 'openid' }
+  await signInAt(server, request)
+  const context = await t.context.browser.newContext({ reducedMotion: 'reduce' })
+  t.teardown(() => context.close())
+  const { page, registered } = await watch(t, context)
+  await page.goto(authorizationUrl(server.issuer, request))
+  await page.getByLabel('Email').fill(email)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await registered()
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(/welcome/)
+
+  await page.goto(`${server.issuer}/security`)
+  for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(LOOKS)) {
+    await page.emulateMedia({ colorScheme })
+    if (viewport) await page.setViewportSize(viewport)
+    await page.screenshot({ path: `${ARTEFACTS}/my-security-${name}.png`, fullPage: true })
+    const width = await page.evaluate<number>('document.documentElement.scrollWidth')
+    t.true(width <= (viewport?.width ?? 0), `${name} is ${width} px wide`)
+    await page.evaluate(AXE)
+    const { passes, violations } = await page.evaluate<{
+      passes: unknown[]
+      violations: { id: string; nodes: { html: string }[] }[]
+    }>('axe.run(document)')
+    t.true(passes.length > 10)
+    t.deepEqual(
+      violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
+      [],
+    )
+  }
+  await page.getByText('Not locked to a key').waitFor()
+  await page.getByRole('button', { name: 'End the sign-in' }).click()
+  await page.getByText('Not locked to a key').waitFor({ state: 'detached' })
+  await page.locator('.held', { hasText: 'its browser' }).waitFor()
+})

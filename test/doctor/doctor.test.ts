@@ -1,0 +1,176 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import tls from 'node:tls'
+import test, { type ExecutionContext, type TestFn } from 'ava'
+import { createDoctorCodes } from '../../src/doctor/codes.ts'
+import { endExamination, examine } from '../../src/doctor/examination.ts'
+import { doctorHeader } from '../../src/doctor/observation.ts'
+import { freePort } from '../../src/http/free-port.ts'
+import { createAuthority, type TestAuthority } from '../support/certificates.ts'
+import { useMtlsServer } from '../support/mtls.ts'
+import { type ProxyName, startProxy, testWith } from '../support/proxies.ts'
+import { startTestServer, type TestServer } from '../support/server.ts'
+
+const direct = useMtlsServer(test)
+let authority: TestAuthority
+let folder: string
+
+test.before(async () => {
+  authority = await createAuthority()
+  folder = await mkdtemp(path.join(tmpdir(), 'holdfast-doctor-'))
+})
+test.after.always(() => rm(folder, { recursive: true, force: true }))
+
+const adviceOf = async ({ storage }: TestServer, url: string) => {
+  const code = await createDoctorCodes(storage.artifacts).issue()
+  const findings = await examine({ url, code })
+  return Object.fromEntries(
+    findings.flatMap(({ check, advice }) => (advice ? [[check, advice]] : [])),
+  )
+}
+
+test('a server without proxies is well', async (t) => {
+  t.deepEqual(await adviceOf(direct.server, direct.server.issuer), {})
+})
+
+test('without a code there is no endpoint, and none after the examination', async (t) => {
+  const { issuer, storage } = direct.server
+  const ask = async (headers: Record<string, string>) =>
+    (await fetch(`${issuer}/doctor`, { headers })).status
+  t.is(await ask({}), 404)
+  t.is(await ask({ [doctorHeader]: 'guess' }), 404)
+  const code = await createDoctorCodes(storage.artifacts).issue()
+  t.is(await ask({ [doctorHeader]: code }), 200)
+  await endExamination({ url: issuer, code })
+  t.is(await ask({ [doctorHeader]: code }), 404)
+})
+
+test('says when nobody answers', async (t) => {
+  const [finding] = await examine({ url: `https://localhost:${await freePort()}`, code: 'x' })
+  t.regex(finding?.advice ?? '', /ECONNREFUSED/)
+})
+
+interface Deployment {
+  readonly proxy?: ProxyName
+  readonly edit?: (configuration: string) => string
+  readonly environment?: Record<string, string>
+}
+
+/** What the doctor says of nginx as it ships, but for the changes. */
+async function deploymentAdvice(
+  t: ExecutionContext,
+  { proxy: name = 'nginx', edit, environment = {} }: Deployment,
+) {
+  await using opened = new AsyncDisposableStack()
+  const upstream = await freePort()
+  const proxy = opened.use(await startProxy(name, { upstream, authority, ...(edit && { edit }) }))
+  tls.setDefaultCACertificates([...tls.getCACertificates('default'), proxy.ca])
+  const server = opened.use(
+    await startTestServer({
+      HOLDFAST_TLS: 'off',
+      HOLDFAST_PORT: String(upstream),
+      HOLDFAST_ISSUER: proxy.publicOrigin,
+      HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+      HOLDFAST_CLIENT_CERT_FORMAT: name === 'nginx' ? 'nginx' : 'rfc9440',
+      HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
+      ...environment,
+    }),
+  )
+  const advice = await adviceOf(server, proxy.publicOrigin)
+  t.log(advice)
+  return advice
+}
+
+for (const proxy of ['nginx', 'haproxy'] as const) {
+  const run = testWith(test as TestFn, proxy)
+
+  run(`${proxy} as it ships is well`, async (t) => {
+    t.deepEqual(await deploymentAdvice(t, { proxy }), {})
+  })
+}
+
+const withNginx = testWith(test as TestFn, 'nginx')
+const shows = 'a certificate arrives'
+
+for (const [title, deployment, check, words] of [
+  [
+    'a header that clients can spoof',
+    { edit: (text) => text.replace('proxy_set_header X-SSL-Cert "";', '') },
+    'claims of a client are removed',
+    /x-ssl-cert can pass for any client/,
+  ],
+  [
+    'a Token Binding ID that clients can spoof',
+    { edit: (text) => text.replaceAll('proxy_set_header Sec-Provided-Token-Binding-ID "";', '') },
+    'claims of a client are removed',
+    /sec-provided-token-binding-id/,
+  ],
+  [
+    'a certificate that nobody asks for',
+    { edit: (text) => text.replace('ssl_verify_client optional_no_ca;', '') },
+    shows,
+    /Let the proxy ask for one/,
+  ],
+  [
+    'a header of another format',
+    { environment: { HOLDFAST_CLIENT_CERT_FORMAT: 'rfc9440' } },
+    shows,
+    /HOLDFAST_CLIENT_CERT_FORMAT is rfc9440/,
+  ],
+  [
+    'a value of another format',
+    { edit: (text) => text.replace('$ssl_client_escaped_cert', '$ssl_client_s_dn') },
+    shows,
+    /malformed_header/,
+  ],
+  [
+    'a proxy that is not named',
+    { environment: { HOLDFAST_TRUSTED_PROXIES: '192.0.2.1' } },
+    shows,
+    /HOLDFAST_TRUSTED_PROXIES/,
+  ],
+  [
+    'a DPoP header that is missing',
+    {
+      edit: (text) =>
+        text.replace('proxy_set_header Connection "";', '$& proxy_set_header DPoP "";'),
+    },
+    'a DPoP proof arrives as it was sent',
+    /missing/,
+  ],
+  [
+    'an issuer of another address',
+    { environment: { HOLDFAST_ISSUER: 'https://id.example.com' } },
+    'the public address is the configured one',
+    /Set HOLDFAST_ISSUER=https:\/\/localhost/,
+  ],
+  [
+    'a path that is rewritten',
+    {
+      edit: (text) =>
+        text.replace('proxy_pass http://holdfast;', 'proxy_pass http://holdfast/v1/;'),
+    },
+    'the deployment is reached',
+    /answered 404/,
+  ],
+  [
+    'browsers that are asked for a certificate',
+    {
+      edit: (text) =>
+        text
+          .replace(
+            'proxy_set_header X-SSL-Cert "";',
+            'proxy_set_header X-SSL-Cert $ssl_client_escaped_cert;',
+          )
+          .replace('location / {', 'ssl_verify_client optional_no_ca; location / {'),
+    },
+    'browsers are not asked for one',
+    /browsers will ask people/,
+  ],
+] as [string, Deployment, string, RegExp][]) {
+  withNginx(`notices ${title}`, async (t) => {
+    const advice = await deploymentAdvice(t, deployment)
+    t.regex(advice[check] ?? '', words)
+  })
+}

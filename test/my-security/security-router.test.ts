@@ -1,0 +1,123 @@
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { browserWords } from '../../src/my-security/browser-words.ts'
+import { allow, letMomentPass, signInAt } from '../support/device.ts'
+import { authorizationUrl } from '../support/journey.ts'
+import { query } from '../support/query.ts'
+import { useTestServer } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
+const callback = 'https://rp.example/callback'
+let client: ClientMetadata
+
+test.before(async () => {
+  await trust(server)
+  client = await server.addClient({
+    application_type: 'web',
+    redirect_uris: [callback],
+    client_name: 'Harbour <Orders>',
+  })
+})
+
+const request = () => ({ client_id: client.client_id, redirect_uri: callback, scope: 'openid' })
+
+async function signedIn({ bound = true } = {}) {
+  const person = await signInAt(server, request())
+  if (bound) await person.device.register(person.offer)
+  await allow(person.consent)
+  if (bound) await letMomentPass(server.databaseUrl, person.device.session)
+  return person.device
+}
+
+const open = (agent: UserAgent) => agent.get(`${server.issuer}/security`)
+const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
+const isIn = async (agent: UserAgent) =>
+  (await agent.get(authorizationUrl(server.issuer, request()))).location?.includes('code=')
+
+async function press(agent: UserAgent, action: string, fields: Record<string, string> = {}) {
+  const token = tokenOf((await open(agent)).text)
+  return agent.post(`${server.issuer}/security/${action}`, { token, ...fields })
+}
+
+test.serial('shows sign-ins, apps and events of the person alone', async (t) => {
+  const [device] = [await signedIn(), await signedIn({ bound: false })]
+  const { status, text } = await open(device.agent)
+  t.is(status, 200)
+  t.regex(text, /this browser/)
+  t.regex(text, /Locked to a key of its browser <code>ES256 [\w-]{8}…/)
+  t.regex(text, /Not locked to a key/)
+  t.regex(text, /Harbour &lt;Orders&gt;/)
+  t.regex(text, /Locked to a key</)
+  t.regex(text, /A sign-in was locked to a key of its browser/)
+})
+
+test.serial('ends one other sign-in', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn()]
+  await press(mine.agent, 'sessions/end', { session: other.session })
+  t.true(await isIn(mine.agent))
+  t.falsy(await isIn(other.agent))
+  t.like(JSON.parse((await other.refresh()).text), { continue: false })
+})
+
+test.serial('ends all other sign-ins', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn({ bound: false })]
+  await press(mine.agent, 'sessions/end-others')
+  t.true(await isIn(mine.agent))
+  t.falsy(await isIn(other.agent))
+})
+
+test.serial('ends the access of an app', async (t) => {
+  const mine = await signedIn()
+  await press(mine.agent, 'applications/end', { client_id: client.client_id })
+  t.regex((await open(mine.agent)).text, /None has access/)
+  t.falsy(await isIn(mine.agent))
+})
+
+test.serial('does not end the sign-in of somebody else', async (t) => {
+  const mine = await signedIn()
+  const theirs = await signedIn()
+  await query(server.databaseUrl, "update browser_sessions set account_id = 'eve' where uid = $1", [
+    theirs.session,
+  ])
+  await press(mine.agent, 'sessions/end', { session: theirs.session })
+  t.truthy(await server.storage.browserSessions.find(theirs.session))
+})
+
+test.serial('is for nobody without a session, nor without the proof of its key', async (t) => {
+  const device = await signedIn()
+  const thief = device.agent.copy((name) => !name.startsWith('__Host-'))
+  for (const agent of [createUserAgent(server.issuer), thief]) {
+    const { status, text } = await open(agent)
+    t.is(status, 401)
+    t.regex(text, /sign_in_first/)
+  }
+  const token = tokenOf((await open(device.agent)).text)
+  const url = `${server.issuer}/security/sessions/end-others`
+  t.is((await thief.post(url, { token })).status, 401)
+})
+
+test.serial('rejects forms of other sites and of other sessions', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn()]
+  const url = `${server.issuer}/security/sessions/end-others`
+  const token = tokenOf((await open(mine.agent)).text)
+  const fromElsewhere = await mine.agent.post(url, { token }, { 'sec-fetch-site': 'cross-site' })
+  t.is(fromElsewhere.status, 403)
+  t.is((await mine.agent.post(url, { token: '' })).status, 400)
+  const foreign = tokenOf((await open(other.agent)).text)
+  t.is((await mine.agent.post(url, { token: foreign })).status, 400)
+  t.true(await isIn(other.agent))
+})
+
+test('a browser is known by the name it gives itself', (t) => {
+  const chrome = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36'
+  t.is(browserWords(chrome), 'Chrome on Linux')
+  t.is(browserWords(`${chrome} Edg/156.0`), 'Edge on Linux')
+  t.is(browserWords('Mozilla/5.0 (iPhone) AppleWebKit Version/26 Safari/605'), 'Safari on iOS')
+  t.is(
+    browserWords('Mozilla/5.0 (Windows NT 10.0; rv:150.0) Gecko Firefox/150.0'),
+    'Firefox on Windows',
+  )
+  t.is(browserWords('curl/8'), 'A program that is no browser we know')
+})
