@@ -1,6 +1,6 @@
 import { styleText } from 'node:util'
 import { Command, Option } from 'commander'
-import { explain } from '../commands/command.ts'
+import { CommandError, explain } from '../commands/command.ts'
 import { CHROMIUM } from './chromium.ts'
 import { setUpDbsc } from './dbsc-stage.ts'
 import { playDbscStory, residualWindow } from './dbsc-story.ts'
@@ -37,10 +37,6 @@ const status = (text: string) => {
 
 const tell = (part: string) => status(`Starting: ${part} …`)
 const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
-if (binding === 'dbsc' && CHROMIUM === undefined) {
-  console.error('demo: this story needs Chromium, and none was found: apt-get install chromium')
-  process.exit(1)
-}
 try {
   await play()
 } catch (error) {
@@ -63,6 +59,11 @@ async function play(): Promise<void> {
     await using stage = await setUpTokenBinding(tell)
     await playTokenBindingStory(stage, player)
   } else if (binding === 'dbsc') {
+    if (CHROMIUM === undefined) {
+      throw new CommandError(
+        'this story needs Chromium, and none was found: apt-get install chromium',
+      )
+    }
     await using stage = await setUpDbsc(tell)
     await playDbscStory(stage, player)
   } else {

@@ -94,9 +94,9 @@ export async function openWorld(
     password,
     /** The certificate of the authority that signs for the identity provider and the API. */
     authority,
-    serve,
     sessions: storage.browserSessions,
     accounts: storage.accounts,
+    serve,
     register: (metadata: RequestedMetadata) =>
       registerClient(metadata, { table: storage.clients, validator: server.provider }),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -69,7 +69,8 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     const fromProxy = isTrusted(request.socket.remoteAddress)
     try {
       const certificate = certificateOf(request)
-      return { fromProxy, certificate, tokenBinding: tokenBindingOf(request), refused: undefined }
+      const tokenBinding = tokenBindingOf(request)
+      return { fromProxy, certificate, tokenBinding, refused: undefined }
     } catch (refused) {
       if (!(refused instanceof ClientCertificateError || refused instanceof TokenBindingError)) {
         throw refused

@@ -48,15 +48,15 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This request contradicts itself',
     'It has a header twice that may be there once. Nothing was done.',
   ),
-  invalid_token_binding: words(
-    'invalid_request',
-    'This connection could not be checked',
-    'What the request says of its Token Binding is broken, or is for proxies only to say.',
-  ),
   sign_in_first: words(
     'sign_in_first',
     'You are not signed in here',
     'Open one of your apps and sign in with this browser. Then come back to this page.',
+  ),
+  invalid_token_binding: words(
+    'invalid_request',
+    'This connection could not be checked',
+    'What the request says of its Token Binding is broken, or is for proxies only to say.',
   ),
   unsupported_prompt: words(
     'unsupported_prompt',

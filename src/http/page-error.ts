@@ -6,8 +6,8 @@ export type PageErrorCode =
   | 'invalid_client_certificate_header'
   | 'invalid_form'
   | 'invalid_request'
-  | 'invalid_token_binding'
   | 'sign_in_first'
+  | 'invalid_token_binding'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -19,8 +19,8 @@ const STATUS: Record<PageErrorCode, number> = {
   invalid_client_certificate_header: 400,
   invalid_form: 400,
   invalid_request: 400,
-  invalid_token_binding: 400,
   sign_in_first: 401,
+  invalid_token_binding: 400,
   unsupported_prompt: 501,
 }
 
