@@ -343,7 +343,7 @@ for (const [what, changes, error] of [
   ['an unknown prompt', { prompt: 'dance' }, 'invalid_request'],
   ['contradictory prompts', { prompt: 'none login' }, 'invalid_request'],
   ['a max_age that is no number', { max_age: 'x' }, 'invalid_request'],
-  ['a request object', { request: 'x.y.z' }, 'request_not_supported'],
+  ['a broken request object', { request: 'x.y.z' }, 'invalid_request_object'],
 ] as const) {
   test(`an authorization request with ${what} goes back as ${error}`, async (t) => {
     redirected(t, await request({ target: authorize(changes) }), error)

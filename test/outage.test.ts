@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { connect } from 'node:net'
 import anyTest, { type TestFn } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
@@ -84,8 +85,9 @@ test('closing finishes the requests that were begun, and takes no new ones', asy
   const { proxy, server } = t.context
   t.is((await askForToken(t.context)).status, 200)
   proxy.pause()
+  const begun = requestsBegun(20)
   const asked = Array.from({ length: 20 }, () => askForToken(t.context))
-  await untilAllWait(server, 20)
+  await begun
   const closed = server.close()
   await t.throwsAsync(reach(server.issuer), { code: 'ECONNREFUSED' })
   proxy.resume()
@@ -96,13 +98,18 @@ test('closing finishes the requests that were begun, and takes no new ones', asy
   await closed
 })
 
-/** Requests are begun when each of them wants a connection to the database. */
-async function untilAllWait({ storage }: TestServer, requests: number): Promise<void> {
-  const waiting = () => {
-    const { open, idle, waiting } = storage.poolUse()
-    return open - idle + waiting
-  }
-  while (waiting() < requests) await new Promise(setImmediate)
+/** Resolves when this process has begun so many requests more. */
+function requestsBegun(count: number): Promise<void> {
+  const channel = 'http.server.request.start'
+  return new Promise((resolve) => {
+    let left = count
+    subscribe(channel, function begin() {
+      left -= 1
+      if (left > 0) return
+      unsubscribe(channel, begin)
+      resolve()
+    })
+  })
 }
 
 function reach(origin: string): Promise<void> {

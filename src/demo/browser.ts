@@ -28,7 +28,7 @@ export interface BrowserOptions {
 }
 
 export function createBrowser({
-  fetch = globalThis.fetch,
+  fetch = (...request) => globalThis.fetch(...request),
   jar = new CookieJar(),
 }: BrowserOptions = {}): Browser {
   async function go(url: URL, init: RequestInit, until: string | undefined): Promise<Page> {
