@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import anyTest, { type TestFn } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { openTestDatabase } from './support/database.ts'
@@ -85,7 +85,7 @@ test('closing finishes the requests that were begun, and takes no new ones', asy
   const { proxy, server } = t.context
   t.is((await askForToken(t.context)).status, 200)
   proxy.pause()
-  const begun = requestsBegun(20)
+  const begun = requestsBegun(server, 20)
   const asked = Array.from({ length: 20 }, () => askForToken(t.context))
   await begun
   const closed = server.close()
@@ -98,12 +98,14 @@ test('closing finishes the requests that were begun, and takes no new ones', asy
   await closed
 })
 
-/** Resolves when this process has begun so many requests more. */
-function requestsBegun(count: number): Promise<void> {
+/** Resolves when a server has begun so many requests more. */
+function requestsBegun({ issuer }: TestServer, count: number): Promise<void> {
   const channel = 'http.server.request.start'
+  const port = Number(new URL(issuer).port)
   return new Promise((resolve) => {
     let left = count
-    subscribe(channel, function begin() {
+    subscribe(channel, function begin(message) {
+      if ((message as { socket: Socket }).socket.localPort !== port) return
       left -= 1
       if (left > 0) return
       unsubscribe(channel, begin)
