@@ -331,7 +331,12 @@ for (const name of ['client_id', 'redirect_uri']) {
 for (const [what, changes, error] of [
   ['no response_type', { response_type: '' }, 'invalid_request'],
   ['the implicit flow', { response_type: 'token' }, 'unsupported_response_type'],
-  ['a hybrid flow', { response_type: 'code id_token' }, 'unsupported_response_type'],
+  ['a hybrid flow with tokens', { response_type: 'code token' }, 'unsupported_response_type'],
+  [
+    'a hybrid flow that it has not registered',
+    { response_type: 'code id_token' },
+    'invalid_request',
+  ],
   ['an unknown response_mode', { response_mode: 'x' }, 'unsupported_response_mode'],
   ['no PKCE', { code_challenge: '', code_challenge_method: '' }, 'invalid_request'],
   ['plain PKCE', { code_challenge_method: 'plain' }, 'invalid_request'],

@@ -158,7 +158,8 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       cookies: { keys: [secrets.cookieKey] },
 
-      responseTypes: ['code'],
+      // No token leaves by the front channel; an ID token may, for clients that register it.
+      responseTypes: ['code', 'code id_token'],
       // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
       pkce: { required: () => true },
       allowOmittingSingleRegisteredRedirectUri: false,

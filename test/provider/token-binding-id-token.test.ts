@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
@@ -47,6 +48,39 @@ test('the ID tokens of refreshes stay bound to it', async (t) => {
   const { body: second } = await refresh(first.refresh_token)
   const { body: third } = await refresh(second.refresh_token)
   t.deepEqual(decodeJwt(third.id_token).cnf, { tbh: referred.tbh })
+})
+
+test('both ID tokens of a hybrid flow are bound to it', async (t) => {
+  const redirect_uri = 'https://app.example/callback'
+  const hybrid = await server.addClient({
+    application_type: 'web',
+    redirect_uris: [redirect_uri],
+    response_types: ['code id_token'],
+    grant_types: ['authorization_code', 'implicit'],
+    binding_method: 'token-binding',
+    id_token_token_binding_cnf: 'tbh',
+  })
+  const verifier = 'v'.repeat(43)
+  const arrived = await person().authorize({
+    client_id: hybrid.client_id,
+    response_type: 'code id_token',
+    redirect_uri,
+    scope: 'openid',
+    nonce: 'n',
+    code_challenge: hash('sha256', verifier, 'base64url'),
+    code_challenge_method: 'S256',
+  })
+  const front = new URLSearchParams(arrived.hash.slice(1))
+  t.deepEqual(decodeJwt(front.get('id_token') ?? '').cnf, { tbh: referred.tbh })
+  const exchange = {
+    grant_type: 'authorization_code',
+    client_id: hybrid.client_id,
+    code: front.get('code') ?? '',
+    code_verifier: verifier,
+    redirect_uri,
+  }
+  const { body } = await post(server, '/token', exchange, proven)
+  t.deepEqual(decodeJwt(body.id_token).cnf, { tbh: referred.tbh })
 })
 
 test('ID tokens can be bound whatever the tokens of the client are bound by', async (t) => {

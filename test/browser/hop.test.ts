@@ -1,0 +1,40 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import test from 'ava'
+import Koa from 'koa'
+import { loadAssets } from '../../src/http/assets.ts'
+import { createViews } from '../../src/interaction/views.ts'
+import { CHROMIUM, launchChromium } from '../support/chromium.ts'
+import { serve } from '../support/serve.ts'
+
+const ARTEFACTS = `${import.meta.dirname}/../artefacts`
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
+const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+
+browserTest('the page of one hop is accessible for as long as it is seen', async (t) => {
+  t.truthy(CHROMIUM, 'Chromium is missing: apt-get install chromium')
+  const assets = loadAssets()
+  const app = new Koa()
+  app.use(assets.middleware)
+  app.use((ctx) => {
+    // It goes on at once; here it stays, to be looked at.
+    const html = createViews({ assets: assets.urls }).hop('/next')
+    ctx.body = html.replace(/<meta http-equiv="refresh"[^>]*>/, '')
+  })
+  const browser = await launchChromium()
+  t.teardown(() => browser.close())
+  const page = await browser.newPage({ reducedMotion: 'reduce' })
+  await page.goto(await serve(t, app))
+  mkdirSync(ARTEFACTS, { recursive: true })
+  await page.screenshot({ path: `${ARTEFACTS}/hop-light.png`, fullPage: true })
+  await page.evaluate(AXE)
+  const { passes, violations } = await page.evaluate<{
+    passes: unknown[]
+    violations: { id: string }[]
+  }>('axe.run(document)')
+  t.true(passes.length > 10)
+  t.deepEqual(
+    violations.map(({ id }) => id),
+    [],
+  )
+})
