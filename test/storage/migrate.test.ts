@@ -36,10 +36,24 @@ test('brings an empty database up to this release', async (t) => {
     database.url,
     "select table_name from information_schema.tables where table_schema = 'public' order by 1",
   )
-  const names = tables.map((row) => row.table_name)
-  for (const name of ['accounts', 'artifacts', 'clients', 'replay_marks', 'signing_keys']) {
-    t.true(names.includes(name), name)
-  }
+  t.deepEqual(
+    tables.map((row) => row.table_name),
+    [
+      'accounts',
+      'artifacts',
+      'audit_events',
+      'browser_sessions',
+      'clients',
+      'knex_migrations',
+      'knex_migrations_lock',
+      'rate_limits',
+      'replay_marks',
+      'resource_servers',
+      'security_events',
+      'session_bindings',
+      'signing_keys',
+    ],
+  )
 })
 
 test('applies nothing a second time', async (t) => {
