@@ -216,9 +216,9 @@ function excuseQuickReuse(engine: Provider, seconds: number): void {
 
 /**
  * A pushed authorization request is consumed together with the code that it becomes, in one
- * statement: the engine consumes it first, and a crash in between would leave neither. The code is
- * the only response type, so that nothing is answered without this. The loser of a race gets the
- * error of a request that was used.
+ * statement: the engine consumes it first, and a crash in between would leave neither. Each
+ * response type has a code in it, so that nothing is answered without this. The loser of a race
+ * gets the error of a request that was used.
  */
 function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
   const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
