@@ -1,6 +1,7 @@
 import type { Database } from '../../src/storage/database.ts'
+import { isRequestStatement } from './request-statement.ts'
 
-/** Counts the statements that serve requests; those that remove expired rows come by the clock. */
+/** Counts the statements that requests wait for. */
 export function createStatementCounter() {
   const names: string[] = []
   return {
@@ -8,8 +9,7 @@ export function createStatementCounter() {
     wrap: (database: Database): Database => ({
       ...database,
       query(statement) {
-        const name = statement.name ?? statement.text
-        if (!name.endsWith('-remove-expired')) names.push(name)
+        if (isRequestStatement(statement)) names.push(statement.name ?? statement.text)
         return database.query(statement)
       },
     }),

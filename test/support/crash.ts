@@ -1,10 +1,11 @@
 import pg from 'pg'
 import type { Database } from '../../src/storage/database.ts'
+import { isRequestStatement } from './request-statement.ts'
 
 /** Before the statement reaches PostgreSQL, or after it was committed and before its answer came. */
 export type Moment = 'before' | 'after'
 
-/** Ends the connection of one statement to come. */
+/** Ends the connection of one statement to come that a request waits for. */
 export function createCrash(databaseUrl: () => string) {
   let left = 0
   let moment: Moment = 'before'
@@ -22,9 +23,7 @@ export function createCrash(databaseUrl: () => string) {
     wrap: (database: Database): Database => ({
       ...database,
       query(statement) {
-        if (left <= 0 || statement.name?.endsWith('-remove-expired')) {
-          return database.query(statement)
-        }
+        if (left <= 0 || !isRequestStatement(statement)) return database.query(statement)
         left -= 1
         return left === 0
           ? queryAndEnd(databaseUrl(), statement, moment)
