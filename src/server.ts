@@ -18,6 +18,7 @@ import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
+import { pathOfIssuer, publicPath } from './http/public-path.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
@@ -64,11 +65,13 @@ export async function createIdentityProvider(
   storage: Storage,
   { events, metrics, flush, log }: Observability,
 ): Promise<Provider> {
-  const { issuer } = config
+  const { issuer, arrivalPath } = config
+  const { origin: publicOrigin } = new URL(issuer)
+  const base = pathOfIssuer(issuer)
   const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
-  const assets = loadAssets()
-  const views = createViews({ assets: assets.urls })
+  const assets = loadAssets({ base })
+  const views = createViews({ assets: assets.urls, base })
 
   const edge = createEdge(config)
   const mtls = await mtlsOptions(config)
@@ -119,12 +122,16 @@ export async function createIdentityProvider(
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
-  provider.use(healthChecks({ ping: storage.ping }))
+  const health = healthChecks({ ping: storage.ping })
+  // For whoever asks this node itself; and below the path of the issuer.
+  provider.use(health)
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  provider.use(publicPath({ issuer, arrivalPath }))
+  provider.use(health)
   const codes = createDoctorCodes(storage.artifacts)
   provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
   provider.use(edge.middleware)
@@ -137,7 +144,7 @@ export async function createIdentityProvider(
     }),
   )
   provider.use(allowProviderForms())
-  provider.use(postAsGet(['/authorize', '/session/end']))
+  provider.use(postAsGet(['/authorize', '/session/end'], { base }))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
   const interactions = createInteractionRouter({
@@ -146,7 +153,7 @@ export async function createIdentityProvider(
     views,
     events,
     limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
-    publicOrigin: issuer,
+    publicOrigin,
     formKey: secrets.formTokenKey,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
@@ -161,7 +168,8 @@ export async function createIdentityProvider(
     views,
     tables: storage,
     events: securityEvents,
-    publicOrigin: issuer,
+    publicOrigin,
+    base,
     formKey: secrets.formTokenKey,
   })
   provider.use(security.routes())

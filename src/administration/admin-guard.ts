@@ -22,7 +22,7 @@ export function createAdminGuard({
   const verifier = createVerifier({
     issuer,
     audience: adminResource(issuer),
-    publicOrigin: issuer,
+    publicOrigin: new URL(issuer).origin,
     jwks: { keys: keys.map(asPublic) },
     methods: ['dpop'],
     replay: {

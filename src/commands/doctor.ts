@@ -19,7 +19,7 @@ export function doctorCommand(): Command {
     'doctor code',
     'doctor --url https://id.example.com --code CODE',
   )
-    .option('--url <origin>', 'the public origin, as clients write it')
+    .option('--url <issuer>', 'the public address, as clients write it')
     .option('--code <code>', 'from "holdfast doctor code", on a machine without the database')
     .option('--json', 'print JSON')
     .action(run)
@@ -35,8 +35,8 @@ export function doctorCommand(): Command {
 }
 
 async function run({ url, code, json }: DoctorOptions): Promise<void> {
-  if (!url?.startsWith('https:') || URL.parse(url)?.origin !== url) {
-    throw new UsageError('--url must be an https origin such as https://id.example.com')
+  if (!url?.startsWith('https:') || URL.parse(url)?.href.replace(/\/$/, '') !== url) {
+    throw new UsageError('--url must be the https issuer, such as https://id.example.com')
   }
   const findings = code
     ? await examineOnce({ url, code })

@@ -104,7 +104,7 @@ export function mtlsContradictions(given: Readonly<Record<string, string | undef
         'HOLDFAST_MTLS_PORT, or HOLDFAST_CLIENT_CERT_FORMAT behind a proxy.',
     )
   }
-  if (origin && origin === given.HOLDFAST_ISSUER) {
+  if (origin && origin === URL.parse(given.HOLDFAST_ISSUER ?? '')?.origin) {
     problems.push('HOLDFAST_MTLS_ORIGIN must be another origin than HOLDFAST_ISSUER.')
   }
   if (authorities && !port && !format) {

@@ -14,7 +14,7 @@ export interface Finding {
 /**
  * Sends real requests through a deployment and compares what was sent with what arrived.
  *
- * @param url the public origin that clients use.
+ * @param url the issuer, as clients write it.
  */
 export async function examine({ url, code }: { url: string; code: string }): Promise<Finding[]> {
   const findings: Finding[] = []
@@ -38,8 +38,14 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
   const spoofed = claimingFields.flatMap((name) => [name, claim(name, base64, cert)])
   found('claims of a client are removed', spoofAdvice(await send(url, code, spoofed)))
 
-  const mtlsOrigin = await readMtlsOrigin(url)
-  if (mtlsOrigin === undefined) {
+  const metadata = await readMetadata(`${url}/.well-known/openid-configuration`)
+  found(
+    'metadata is where clients look for it',
+    metadataAdvice(url, metadata, await readMetadata(rfc8414(url))),
+  )
+
+  const mtlsUrl = metadata?.mtls_endpoint_aliases?.token_endpoint?.replace(/\/token$/, '')
+  if (mtlsUrl === undefined) {
     found('certificates are announced', noAliases)
     return findings
   }
@@ -47,15 +53,15 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
   const mine = await makeClientCertificate('doctor')
   const thumbprint = hash('sha256', new X509Certificate(mine.cert).raw, 'base64url')
   const agent = new Agent({ cert: mine.cert, key: mine.key })
-  const shown = await send(mtlsOrigin, code, [], agent)
-  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsOrigin))
+  const shown = await send(mtlsUrl, code, [], agent)
+  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsUrl))
   found(
     'claims of a client are removed where certificates are asked for',
-    spoofAdvice(await send(mtlsOrigin, code, spoofed)),
+    spoofAdvice(await send(mtlsUrl, code, spoofed)),
   )
   found(
     'a certificate does not stand beside a claim',
-    besideAdvice(await send(mtlsOrigin, code, spoofed, agent), thumbprint),
+    besideAdvice(await send(mtlsUrl, code, spoofed, agent), thumbprint),
   )
   found('browsers are not asked for one', promptAdvice(await send(url, code, [], agent), url))
   return findings
@@ -70,13 +76,13 @@ type Sent = Observation | string
 
 /** What the server saw, or a sentence for when nothing can be said about it. */
 function send(
-  origin: string,
+  url: string,
   code: string,
   headers: readonly string[] = [],
   agent = new Agent(),
   method = 'GET',
 ): Promise<Sent> {
-  const target = new URL(doctorPath, origin)
+  const target = new URL(url + doctorPath)
   return new Promise((resolve) => {
     const sent = request(target, {
       method,
@@ -84,14 +90,14 @@ function send(
       headers: ['Host', target.host, doctorHeader, code, ...headers],
     })
     sent.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(`${origin} cannot be reached (${error.code ?? error.message}).`),
+      resolve(`${url} cannot be reached (${error.code ?? error.message}).`),
     )
     sent.on('response', async (response) => {
       const text = (await response.toArray()).join('')
       resolve(
         response.statusCode === 200
           ? (JSON.parse(text) as Observation)
-          : `${origin}${doctorPath} answered ${response.statusCode}: the code is not one of this ` +
+          : `${target.href} answered ${response.statusCode}: the code is not one of this ` +
               'server or has expired, or the proxy refuses the request or sends it elsewhere.',
       )
     })
@@ -99,12 +105,36 @@ function send(
   })
 }
 
-async function readMtlsOrigin(url: string): Promise<string | undefined> {
-  const response = await fetch(`${url}/.well-known/openid-configuration`)
-  const { mtls_endpoint_aliases: aliases } = (await response.json()) as {
-    mtls_endpoint_aliases?: { token_endpoint?: string }
+interface Metadata {
+  readonly issuer?: string
+  readonly mtls_endpoint_aliases?: { readonly token_endpoint?: string }
+}
+
+async function readMetadata(address: string): Promise<Metadata | undefined> {
+  try {
+    return (await (await fetch(address)).json()) as Metadata
+  } catch {
+    // Somebody else's page, perhaps.
+    return undefined
   }
-  return aliases?.token_endpoint && new URL(aliases.token_endpoint).origin
+}
+
+/** RFC 8414 section 3.1: between the host and the path. */
+function rfc8414(url: string): string {
+  const { origin } = new URL(url)
+  return `${origin}/.well-known/oauth-authorization-server${url.slice(origin.length)}`
+}
+
+function metadataAdvice(
+  url: string,
+  known: Metadata | undefined,
+  found: Metadata | undefined,
+): string | undefined {
+  if (known && found && found.issuer === known.issuer) return undefined
+  return (
+    `${rfc8414(url)} is not the metadata of this server. Let the proxy pass that address on as ` +
+    'well, unchanged: OAuth clients look there.'
+  )
 }
 
 function claim(name: string, base64: string, cert: string): string {

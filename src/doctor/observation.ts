@@ -65,7 +65,7 @@ export function doctorEndpoint({
       return
     }
     const { fromProxy, certificate, refused } = edge.inspect(ctx.req)
-    const url = edge.originOf(ctx.req) + ctx.path
+    const [url = ''] = ctx.href.split('?')
     const observation: Observation = {
       fromProxy,
       url,

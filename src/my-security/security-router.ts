@@ -26,6 +26,8 @@ export interface SecurityRouterOptions {
   }
   events: SecurityEvents
   publicOrigin: string
+  /** The public path of this server. */
+  base: string
   formKey: Uint8Array
 }
 
@@ -39,6 +41,7 @@ export function createSecurityRouter({
   tables: { artifacts, browserSessions, clients, securityEvents },
   events,
   publicOrigin,
+  base,
   formKey,
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
@@ -63,7 +66,7 @@ export function createSecurityRouter({
 
   function done(ctx: RouterContext) {
     ctx.status = 303
-    ctx.redirect('/security')
+    ctx.redirect(`${base}/security`)
   }
 
   router.get('/', async (ctx) => {

@@ -3,6 +3,7 @@ import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-p
 import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
+import { pathOfIssuer } from '../http/public-path.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
@@ -94,6 +95,7 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, secrets, tables, pages, edge, mtls, tokenBinding } = options
+  const base = pathOfIssuer(issuer)
   const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
@@ -154,9 +156,10 @@ export function createProvider(options: ProviderOptions): Provider {
       interactions: {
         policy: withSessionPolicy(createInteractionPolicy()),
         url: (_ctx, { uid, prompt }) =>
-          prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
+          `${base}/interaction/${uid}${prompt.name === 'proof' ? '/proof' : ''}`,
       },
-      cookies: { keys: [secrets.cookieKey] },
+      // What else lives at the origin is not shown the session, and may be another Holdfast.
+      cookies: { keys: [secrets.cookieKey], ...(base && { long: { path: base } }) },
 
       // No token leaves by the front channel; an ID token may, for clients that register it.
       responseTypes: ['code', 'code id_token'],
@@ -171,7 +174,7 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
       ],
       discovery: {
-        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) }),
+        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base) }),
         ...(tokenBinding && tokenBindingMetadata),
       },
       formats: { customizers: { jwt: confirmTokenBinding } },

@@ -1,3 +1,4 @@
+import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
@@ -28,12 +29,16 @@ export function createDbsc({
   events,
   relyingOrigins,
 }: DbscParts): DbscSessions {
+  const base = pathOfIssuer(issuer)
   return createDbscSessions({
-    origin: issuer,
+    origin: new URL(issuer).origin,
+    basePath: base,
     secret,
     lifetime,
     excludedPaths,
-    cookieName: '__Host-holdfast_bound',
+    // A cookie of __Host- goes to the whole origin: to what else lives there, and from another
+    // Holdfast there as well.
+    cookieName: base ? '__Secure-holdfast_bound' : '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
       find: async (uid) => (await sessions.find(uid))?.binding ?? undefined,

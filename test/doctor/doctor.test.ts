@@ -148,8 +148,7 @@ for (const [title, deployment, check, words] of [
   [
     'a path that is rewritten',
     {
-      edit: (text) =>
-        text.replace('proxy_pass http://holdfast;', 'proxy_pass http://holdfast/v1/;'),
+      edit: (text) => text.replace('http://holdfast$holdfast_uri;', 'http://holdfast/v1/;'),
     },
     'the deployment is reached',
     /answered 404/,
@@ -163,7 +162,7 @@ for (const [title, deployment, check, words] of [
             'proxy_set_header X-SSL-Cert "";',
             'proxy_set_header X-SSL-Cert $ssl_client_escaped_cert;',
           )
-          .replace('location / {', 'ssl_verify_client optional_no_ca; location / {'),
+          .replace('ssl_protocols', 'ssl_verify_client optional_no_ca; ssl_protocols'),
     },
     'browsers are not asked for one',
     /browsers will ask people/,

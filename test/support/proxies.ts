@@ -27,6 +27,8 @@ export interface ProxyOptions {
   /** Of clients, PEM; for the proxies that want to know one. */
   readonly authority: TestAuthority
   readonly ports?: { public: number; mtls: number }
+  /** The path that clients write, and what the proxy makes of it; by default there is none. */
+  readonly paths?: { public: string; upstream: string }
   /** The header by which the certificate goes on, where the shipped one is not meant. */
   readonly format?: CertificateHeaderFormat
   /** Breaks the shipped configuration, for those who are to notice. */
@@ -65,6 +67,8 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
   const variables = {
     HOLDFAST_UPSTREAM: `127.0.0.1:${options.upstream}`,
     PUBLIC_NAME: 'localhost',
+    PUBLIC_PATH: options.paths?.public ?? '',
+    UPSTREAM_PATH: options.paths?.upstream ?? '',
     PUBLIC_PORT: String(ports.public),
     PUBLIC_BIND: `127.0.0.1:${ports.public}`,
     MTLS_NAME: 'localhost',

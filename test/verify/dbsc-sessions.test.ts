@@ -336,3 +336,32 @@ test('refuses a short secret', (t) => {
 function offerFor(site: Site, session: string, claim: 'jti' | 'authorization') {
   return { [claim]: offered(site.dbsc.offer(session))[claim] }
 }
+
+const attributesOf = (answer: DbscAnswer) => answer.headers['Set-Cookie']?.replace(/=[^;]*;/, ';')
+
+test('a site below a path has its addresses and its cookie there', async (t) => {
+  const { dbsc, register } = makeSite({ basePath: '/auth', excludedPaths: ['/assets'] })
+  const offer = dbsc.offer('s1')
+  t.regex(offer, /;path="\/auth\/dbsc\/registration";/)
+  t.regex(dbsc.forget, /^__Secure-bound=; Path=\/auth; Secure;/)
+  const [, jti, authorization] = /challenge="([^"]+)";authorization="([^"]+)"/.exec(offer) ?? []
+  const answer = await register(registrationProof({ jti, authorization }))
+  t.is(answer.status, 200)
+  t.regex(attributesOf(answer) ?? '', /^__Secure-bound; Path=\/auth; Secure; HttpOnly;/)
+  const { refresh_url, scope, credentials } = answer.body as {
+    refresh_url: string
+    scope: { scope_specification: { path: string }[] }
+    credentials: { attributes: string }[]
+  }
+  t.is(refresh_url, '/auth/dbsc/refresh')
+  t.deepEqual(
+    scope.scope_specification.map(({ path }) => path),
+    ['/auth/dbsc/registration', '/.well-known/device-bound-sessions', '/auth/assets'],
+  )
+  t.regex(credentials[0]?.attributes ?? '', /^Path=\/auth;/)
+})
+
+test('a cookie of __Host- is for the origin, whatever the path of the site', (t) => {
+  const { dbsc } = makeSite({ basePath: '/auth', cookieName: '__Host-x' })
+  t.regex(dbsc.forget, /^__Host-x=; Path=\/; Secure;/)
+})
