@@ -9,7 +9,7 @@ import { doctorHeader } from '../../src/doctor/observation.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { useMtlsServer } from '../support/mtls.ts'
-import { type ProxyName, startProxy, testWith } from '../support/proxies.ts'
+import { formatOf, type ProxyName, startProxy, testWith } from '../support/proxies.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
 
 const direct = useMtlsServer(test)
@@ -72,7 +72,7 @@ async function deploymentAdvice(
       HOLDFAST_PORT: String(upstream),
       HOLDFAST_ISSUER: proxy.publicOrigin,
       HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
-      HOLDFAST_CLIENT_CERT_FORMAT: name === 'nginx' ? 'nginx' : 'rfc9440',
+      HOLDFAST_CLIENT_CERT_FORMAT: formatOf[name],
       HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
       ...environment,
     }),
@@ -82,7 +82,7 @@ async function deploymentAdvice(
   return advice
 }
 
-for (const proxy of ['nginx', 'haproxy'] as const) {
+for (const proxy of ['nginx', 'haproxy', 'envoy'] as const) {
   const run = testWith(test as TestFn, proxy)
 
   run(`${proxy} as it ships is well`, async (t) => {

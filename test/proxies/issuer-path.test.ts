@@ -15,6 +15,7 @@ import { freePort } from '../../src/http/free-port.ts'
 import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { basic, createPerson, newKey, post } from '../support/flow.ts'
 import {
+  formatOf,
   isInstalled,
   type ProxyName,
   type RunningProxy,
@@ -38,12 +39,14 @@ test.serial.before(async () => {
   await writeFile(path.join(folder, 'clients.pem'), authority.cert)
 })
 
-for (const [name, format, upstreamPath] of [
-  ['nginx', 'nginx', ''],
-  ['nginx', 'nginx', publicPath],
-  ['haproxy', 'rfc9440', ''],
-  ['haproxy', 'rfc9440', publicPath],
-] as const satisfies [ProxyName, string, string][]) {
+for (const [name, upstreamPath] of [
+  ['nginx', ''],
+  ['nginx', publicPath],
+  ['haproxy', ''],
+  ['haproxy', publicPath],
+  ['envoy', ''],
+  ['envoy', publicPath],
+] as const satisfies [ProxyName, string][]) {
   const scene = testWith(test as TestFn, name)
   const title = `${name} that ${upstreamPath ? 'keeps' : 'strips'} the path`
   let proxy: RunningProxy
@@ -67,7 +70,7 @@ for (const [name, format, upstreamPath] of [
         ...(upstreamPath === '' && { HOLDFAST_PATH: '/' }),
         HOLDFAST_ADMIN_API: 'on',
         HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
-        HOLDFAST_CLIENT_CERT_FORMAT: format,
+        HOLDFAST_CLIENT_CERT_FORMAT: formatOf[name],
         HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
         HOLDFAST_CLIENT_CA_FILE: path.join(folder, 'clients.pem'),
       }),
@@ -263,7 +266,7 @@ for (const [name, format, upstreamPath] of [
     for (const address of [`${origin}/token`, `${origin}/security`, `${origin}/readyz`]) {
       t.is((await fetch(address)).status, 404, address)
     }
-    t.is((await fetch(`${issuer}/readyz`)).status, 200)
+    t.is((await fetch(`${issuer}/livez`)).status, 200)
   })
 
   scene(`${title}: the doctor finds nothing`, async (t) => {

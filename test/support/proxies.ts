@@ -1,6 +1,8 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -9,10 +11,20 @@ import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import type { CertificateHeaderFormat } from '../../src/verify/client-certificate.ts'
 import type { TestAuthority } from './certificates.ts'
+import { until } from './until.ts'
 
 const run = promisify(execFile)
 
-export type ProxyName = 'nginx' | 'haproxy'
+export type ProxyName = 'nginx' | 'haproxy' | 'envoy'
+
+/** The format in which each writes the certificate, as it ships. */
+export const formatOf = { nginx: 'nginx', haproxy: 'rfc9440', envoy: 'envoy' } as const
+
+const howToInstall = {
+  nginx: 'apt-get install nginx',
+  haproxy: 'apt-get install haproxy',
+  envoy: 'as .ci/run does',
+}
 
 export interface RunningProxy extends AsyncDisposable {
   readonly publicOrigin: string
@@ -38,7 +50,7 @@ export interface ProxyOptions {
 /** Runs tests where a proxy is installed. Elsewhere they are skipped loudly, and in CI they fail. */
 export function testWith(test: TestFn, proxy: ProxyName): TestFn | TestFn['skip'] {
   if (isInstalled(proxy)) return test
-  const message = `${proxy} is not installed: its tests are skipped (apt-get install ${proxy})`
+  const message = `${proxy} is not installed: its tests are skipped (${howToInstall[proxy]})`
   if (process.env.CI) throw new Error(message)
   process.stderr.write(`\n!!! ${message}\n\n`)
   return test.skip
@@ -49,7 +61,8 @@ export function isInstalled(proxy: ProxyName): boolean {
 }
 
 function binaryOf(proxy: ProxyName): string | undefined {
-  return [`/usr/sbin/${proxy}`, `/usr/bin/${proxy}`].find((file) => existsSync(file))
+  const folders = ['/usr/sbin', '/usr/bin', '/usr/local/bin']
+  return folders.map((folder) => `${folder}/${proxy}`).find((file) => existsSync(file))
 }
 
 /** Starts a proxy with the configuration that ships in docker/. */
@@ -66,6 +79,9 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
   }
   const variables = {
     HOLDFAST_UPSTREAM: `127.0.0.1:${options.upstream}`,
+    UPSTREAM_HOST: '127.0.0.1',
+    UPSTREAM_PORT: String(options.upstream),
+    LISTEN_ADDRESS: '127.0.0.1',
     PUBLIC_NAME: 'localhost',
     PUBLIC_PATH: options.paths?.public ?? '',
     UPSTREAM_PATH: options.paths?.upstream ?? '',
@@ -79,7 +95,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     TLS_PEM_FILE: await file('both.pem', `${cert}\n${key}`),
     CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
   }
-  const start = { nginx: startNginx, haproxy: startHaproxy }[name]
+  const start = { nginx: startNginx, haproxy: startHaproxy, envoy: startEnvoy }[name]
   opened.use(
     await start({
       folder,
@@ -149,6 +165,50 @@ async function startHaproxy({
     env: { ...process.env, ...variables },
   })
   return stopping(pid)
+}
+
+async function startEnvoy({ folder, variables, file, edit }: Start): Promise<AsyncDisposable> {
+  const template = await readFile('docker/envoy.yaml.template', 'utf8')
+  const config = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => variables[name] ?? '')
+  const main = await file('envoy.yaml', config)
+  const options = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'error']
+  const log = path.join(folder, 'envoy.log')
+  const child = spawn(
+    binaryOf('envoy') ?? '',
+    ['--config-path', main, ...options, '--log-path', log],
+    { stdio: 'ignore' },
+  )
+  const ended = once(child, 'exit')
+  const running = {
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGTERM')
+      await ended
+    },
+  }
+  try {
+    await until(async () => {
+      if (child.exitCode !== null) throw new Error(await readFile(log, 'utf8'))
+      return (
+        (await accepts(Number(variables.PUBLIC_PORT))) &&
+        (await accepts(Number(variables.MTLS_PORT)))
+      )
+    })
+  } catch (error) {
+    await running[Symbol.asyncDispose]()
+    throw error
+  }
+  return running
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
 }
 
 async function stopping(pidFile: string): Promise<AsyncDisposable> {
