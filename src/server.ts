@@ -4,8 +4,13 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
-import { loadClientAuthorities } from './certificates/client-authorities.ts'
+import type { AuthorityFiles, ClientAuthorities } from './certificates/client-authorities.ts'
+import {
+  type WatchedAuthorities,
+  watchClientAuthorities,
+} from './certificates/watched-authorities.ts'
 import type { Config } from './config/config.ts'
+import { authorityFiles } from './config/mtls-config.ts'
 import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
@@ -64,6 +69,7 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
+  authorities: ClientAuthorities | undefined,
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
@@ -74,7 +80,7 @@ export async function createIdentityProvider(
   const views = createViews({ assets: assets.urls, base })
 
   const edge = createEdge(config)
-  const mtls = await mtlsOptions(config)
+  const mtls = mtlsOptions(config, authorities)
   const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
   const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
@@ -186,16 +192,35 @@ export async function createIdentityProvider(
   return provider
 }
 
-async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
-  const { origin, authorityFile, revocationFile } = mtls
-  if (!mtls.port && !mtls.forwarded) return undefined
+function mtlsOptions(
+  { mtls: { origin, port, forwarded } }: Config,
+  authorities: ClientAuthorities | undefined,
+): MtlsOptions | undefined {
+  if (!port && !forwarded) return undefined
   return {
     origin,
-    authorities: authorityFile
-      ? await loadClientAuthorities({ authorityFile, revocationFile })
-      : undefined,
+    authorities,
     onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
   }
+}
+
+/** The authorities of `tls_client_auth`, as their files change. */
+async function watchAuthorities(
+  files: AuthorityFiles,
+  { events, metrics }: Observability,
+): Promise<WatchedAuthorities> {
+  return watchClientAuthorities(files, {
+    onRead({ nextUpdate }, change) {
+      metrics.revocationListEnd.set((nextUpdate ?? 0) / 1000)
+      if (change === 'changed') events.clientAuthoritiesChanged(asDate(nextUpdate))
+    },
+    onUnusable: ({ message }) => events.clientAuthoritiesUnusable(message),
+    onExpired: (nextUpdate) => events.revocationListExpired(new Date(nextUpdate)),
+  })
+}
+
+function asDate(time: number | undefined): Date | undefined {
+  return time === undefined ? undefined : new Date(time)
 }
 
 /**
@@ -211,7 +236,9 @@ export async function startServer(
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
-  const provider = await createIdentityProvider(config, storage, observability)
+  const files = authorityFiles(config.mtls)
+  const authorities = files && opened.use(await watchAuthorities(files, observability))
+  const provider = await createIdentityProvider(config, storage, observability, authorities)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {

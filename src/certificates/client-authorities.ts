@@ -16,6 +16,13 @@ export type UntrustedReason =
 export interface ClientAuthorities {
   /** Why a client's certificate is not trusted; undefined when it is. */
   check(certificate: ClientCertificate, now?: number): UntrustedReason | undefined
+  /** When the first of the revocation lists ends, in milliseconds since the epoch. */
+  readonly nextUpdate: number | undefined
+}
+
+export interface AuthorityFiles {
+  readonly authorityFile: string
+  readonly revocationFile: string | undefined
 }
 
 /**
@@ -28,16 +35,14 @@ export interface ClientAuthorities {
 export async function loadClientAuthorities({
   authorityFile,
   revocationFile,
-}: {
-  authorityFile: string
-  revocationFile: string | undefined
-}): Promise<ClientAuthorities> {
+}: AuthorityFiles): Promise<ClientAuthorities> {
   const authorities = parseAuthorities(await read(authorityFile), authorityFile)
   const revocations =
     revocationFile === undefined
       ? undefined
       : await readRevocationLists(await read(revocationFile), authorities, revocationFile)
   return {
+    nextUpdate: revocations?.nextUpdate,
     check({ certificate, chain }, now = Date.now()) {
       if (!isCurrent(certificate, now)) return 'outside_validity'
       if (!mayBeClient(certificate)) return 'not_for_clients'
@@ -72,7 +77,7 @@ function checkPath(
       for (const issuer of [...authorities, ...unused]) {
         if (!isCurrent(issuer, now) || !mayIssue(issuer, below)) continue
         if (!isIssuedBy(subject, issuer)) continue
-        const status = revocations?.(subject, issuer, now) ?? 'good'
+        const status = revocations?.statusOf(subject, issuer, now) ?? 'good'
         if (status === 'good' && authorities.includes(issuer)) return undefined
         if (status === 'good') issuers.add(issuer)
         else reason = status === 'revoked' ? 'revoked' : 'revocation_unknown'

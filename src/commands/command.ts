@@ -4,8 +4,10 @@ import { AccountError } from '../accounts/account-error.ts'
 import { type Administration, createAdministration } from '../administration/administration.ts'
 import { AdministrationError } from '../administration/administration-error.ts'
 import { CertificateFileError } from '../certificates/certificate-file-error.ts'
+import { loadClientAuthorities } from '../certificates/client-authorities.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
+import { authorityFiles } from '../config/mtls-config.ts'
 import { ListenError } from '../http/listen-error.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
@@ -62,7 +64,9 @@ export async function withAdministration<T>(
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
-    const validator = await createIdentityProvider(config, storage, observability)
+    const files = authorityFiles(config.mtls)
+    const authorities = files && (await loadClientAuthorities(files))
+    const validator = await createIdentityProvider(config, storage, observability, authorities)
     const facts = { actor: `command line of ${userInfo().username}` }
     return await work(createAdministration({ storage, validator, events, facts }))
   })

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { AuthorityFiles } from '../certificates/client-authorities.ts'
 import { trustedPeers } from '../http/trusted-peers.ts'
 import {
   type CertificateHeaderFormat,
@@ -62,6 +63,14 @@ export function mtlsConfig(values: Values, issuer: string): MtlsConfig {
     authorityFile: values.HOLDFAST_CLIENT_CA_FILE,
     revocationFile: values.HOLDFAST_CLIENT_CRL_FILE,
   }
+}
+
+/** The files of authorities, as one. */
+export function authorityFiles({
+  authorityFile,
+  revocationFile,
+}: MtlsConfig): AuthorityFiles | undefined {
+  return authorityFile === undefined ? undefined : { authorityFile, revocationFile }
 }
 
 /** What is wrong with variables that are each right. */

@@ -93,6 +93,33 @@ export function createEvents({
       record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
     },
 
+    /** The files of client authorities were read again; `ends` is when the first list does. */
+    clientAuthoritiesChanged(ends: Date | undefined) {
+      metrics.authorityReloads.inc({ outcome: 'used' })
+      record('info', 'client_authorities.changed', {}, 'client authorities were read again', {
+        ...(ends && { revocation_lists_until: ends.toISOString() }),
+      })
+    },
+
+    clientAuthoritiesUnusable(problem: string) {
+      metrics.authorityReloads.inc({ outcome: 'refused' })
+      record('warn', 'client_authorities.unusable', {}, 'changed, and not used: those before are', {
+        problem,
+      })
+    },
+
+    revocationListExpired(ended: Date) {
+      record(
+        'warn',
+        'client_crl.expired',
+        {},
+        'clients of its authority are refused from here on',
+        {
+          ended: ended.toISOString(),
+        },
+      )
+    },
+
     successorNamed(facts: Facts, keys: KeyChange) {
       record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
     },

@@ -86,6 +86,17 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Requests that failed by a defect',
       registers,
     }),
+    authorityReloads: new Counter({
+      name: 'holdfast_client_authority_reloads_total',
+      help: 'Changes of the files of client authorities and revocation lists, used or refused',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    revocationListEnd: new Gauge({
+      name: 'holdfast_client_crl_next_update_timestamp_seconds',
+      help: 'When the first of the revocation lists of clients ends; 0 without lists',
+      registers,
+    }),
     auditDropped: new Counter({
       name: 'holdfast_audit_dropped_total',
       help: 'Audit events that were not written: the database was away for too long',
