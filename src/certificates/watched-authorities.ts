@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises'
-import { CertificateFileError } from './certificate-file-error.ts'
 import {
   type AuthorityFiles,
   type ClientAuthorities,
+  type KnownIntermediates,
   loadClientAuthorities,
 } from './client-authorities.ts'
 
@@ -12,7 +12,7 @@ export interface AuthorityWatcher {
   /** The files are in use: at first, and each time that they have changed. */
   onRead(authorities: ClientAuthorities, change: 'first' | 'changed'): void
   /** The files have changed into something that cannot be used; what was read before still is. */
-  onUnusable(error: CertificateFileError): void
+  onUnusable(error: Error): void
   /** A list in use has ended: clients of its authority are refused from here on. */
   onExpired(nextUpdate: number): void
 }
@@ -23,7 +23,7 @@ export interface AuthorityWatcher {
  * symbolic link on the way to them (Kubernetes mounts secrets so), or by another machine. Two files
  * that change together may be seen one by one: then the pair is refused, and read once more.
  *
- * @throws {CertificateFileError} where the files cannot be used at first.
+ * @throws CertificateFileError where the files cannot be used at first.
  */
 export async function watchClientAuthorities(
   files: AuthorityFiles,
@@ -31,7 +31,8 @@ export async function watchClientAuthorities(
   { interval = 2_000, now = Date.now }: { interval?: number; now?: () => number } = {},
 ): Promise<WatchedAuthorities> {
   let seen = await versionOf(files)
-  let current = await loadClientAuthorities(files)
+  const known: KnownIntermediates = new Map()
+  let current = await loadClientAuthorities(files, known)
   let toldOf: number | undefined
   onRead(current, 'first')
   tellIfExpired()
@@ -49,11 +50,11 @@ export async function watchClientAuthorities(
     if (version !== seen) {
       seen = version
       try {
-        current = await loadClientAuthorities(files)
+        current = await loadClientAuthorities(files, known)
         onRead(current, 'changed')
       } catch (error) {
-        if (!(error instanceof CertificateFileError)) throw error
-        onUnusable(error)
+        // Whatever a file does to its reader, the server goes on with what it has.
+        onUnusable(error as Error)
       }
     }
     tellIfExpired()
