@@ -139,7 +139,7 @@ export async function createIdentityProvider(
   provider.use(publicPath({ issuer, arrivalPath }))
   provider.use(health)
   const codes = createDoctorCodes(storage.artifacts)
-  provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
+  provider.use(doctorEndpoint({ ...config, edge, codes }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(

@@ -1,24 +1,25 @@
 import { hash, X509Certificate } from 'node:crypto'
-import { Agent, request } from 'node:https'
+import { Agent } from 'node:https'
 import { generateKeyPair } from 'jose'
 import { makeClientCertificate } from '../demo/client-certificate.ts'
 import { makeProof } from '../demo/proof.ts'
-import { claimingFields, doctorHeader, doctorPath, type Observation } from './observation.ts'
-
-/** One thing that was looked at. `advice` says what is wrong and what to change. */
-export interface Finding {
-  readonly check: string
-  readonly advice: string | undefined
-}
+import { isAvailable } from '../token-binding-tls/index.ts'
+import { type Finding, finding } from './finding.ts'
+import { claimingFields, doctorPath, type Observation } from './observation.ts'
+import { type Sent, send } from './request.ts'
+import { examineTokenBinding } from './token-binding.ts'
 
 /**
  * Sends real requests through a deployment and compares what was sent with what arrived.
  *
  * @param url the issuer, as clients write it.
  */
-export async function examine({ url, code }: { url: string; code: string }): Promise<Finding[]> {
+export async function examine(
+  { url, code }: { url: string; code: string },
+  { tokenBindingAvailable = isAvailable() }: { tokenBindingAvailable?: boolean } = {},
+): Promise<Finding[]> {
   const findings: Finding[] = []
-  const found = (check: string, advice?: string) => findings.push({ check, advice })
+  const found = (check: string, advice?: string) => findings.push(finding(check, advice))
 
   const arrival = await send(url, code)
   if (typeof arrival === 'string') {
@@ -37,6 +38,12 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
   const { base64, cert } = await makeClientCertificate('spoofed')
   const spoofed = claimingFields.flatMap((name) => [name, claim(name, base64, cert)])
   found('claims of a client are removed', spoofAdvice(await send(url, code, spoofed)))
+
+  const { mode } = arrival.tokenBinding
+  if (mode !== 'off') {
+    const available = tokenBindingAvailable
+    findings.push(...(await examineTokenBinding({ url, code, mode, available })))
+  }
 
   const metadata = await readMetadata(`${url}/.well-known/openid-configuration`)
   found(
@@ -70,39 +77,6 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
 /** Makes the endpoint go away again. */
 export async function endExamination({ url, code }: { url: string; code: string }): Promise<void> {
   await send(url, code, [], undefined, 'DELETE')
-}
-
-type Sent = Observation | string
-
-/** What the server saw, or a sentence for when nothing can be said about it. */
-function send(
-  url: string,
-  code: string,
-  headers: readonly string[] = [],
-  agent = new Agent(),
-  method = 'GET',
-): Promise<Sent> {
-  const target = new URL(url + doctorPath)
-  return new Promise((resolve) => {
-    const sent = request(target, {
-      method,
-      agent,
-      headers: ['Host', target.host, doctorHeader, code, ...headers],
-    })
-    sent.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(`${url} cannot be reached (${error.code ?? error.message}).`),
-    )
-    sent.on('response', async (response) => {
-      const text = (await response.toArray()).join('')
-      resolve(
-        response.statusCode === 200
-          ? (JSON.parse(text) as Observation)
-          : `${target.href} answered ${response.statusCode}: the code is not one of this ` +
-              'server or has expired, or the proxy refuses the request or sends it elsewhere.',
-      )
-    })
-    sent.end()
-  })
 }
 
 interface Metadata {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import test, { type ExecutionContext, type TestFn } from 'ava'
+import { createTerminator } from '../../src/demo/token-binding-terminator.ts'
 import { createDoctorCodes } from '../../src/doctor/codes.ts'
 import { endExamination, examine } from '../../src/doctor/examination.ts'
 import { doctorHeader } from '../../src/doctor/observation.ts'
@@ -11,6 +12,8 @@ import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { useMtlsServer } from '../support/mtls.ts'
 import { formatOf, type ProxyName, startProxy, testWith } from '../support/proxies.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+import { certificate, listen, skipped } from '../token-binding-tls/support.ts'
 
 const direct = useMtlsServer(test)
 let authority: TestAuthority
@@ -26,7 +29,9 @@ const adviceOf = async ({ storage }: TestServer, url: string) => {
   const code = await createDoctorCodes(storage.artifacts).issue()
   const findings = await examine({ url, code })
   return Object.fromEntries(
-    findings.flatMap(({ check, advice }) => (advice ? [[check, advice]] : [])),
+    findings.flatMap(({ check, outcome, advice }) =>
+      outcome === 'wrong' ? [[check, advice]] : [],
+    ),
   )
 }
 
@@ -171,5 +176,75 @@ for (const [title, deployment, check, words] of [
   withNginx(`notices ${title}`, async (t) => {
     const advice = await deploymentAdvice(t, deployment)
     t.regex(advice[check] ?? '', words)
+  })
+}
+
+const bindingTest = skipped ? test.skip : test
+const checksOf = async ({ storage }: TestServer, url: string, options = {}) => {
+  const code = await createDoctorCodes(storage.artifacts).issue()
+  const findings = await examine({ url, code }, options)
+  return findings.map(({ check, outcome }) => `${outcome} ${check}`)
+}
+
+for (const mode of ['tls', 'tls13-draft'] as const) {
+  bindingTest(`a server that speaks Token Binding by itself is well: ${mode}`, async (t) => {
+    const environment = { HOLDFAST_TLS: 'on', HOLDFAST_TOKEN_BINDING: mode }
+    await using server = await startTestServer(environment)
+    await trust(server)
+    const checks = await checksOf(server, server.issuer)
+    t.true(checks.includes('well a Token Binding arrives'))
+    t.true(checks.includes('well a Token Binding does not stand beside a claim'))
+    // Nobody is asked for certificates there.
+    t.deepEqual(
+      checks.filter((check) => !check.startsWith('well')),
+      ['wrong certificates are announced'],
+    )
+    const blind = await checksOf(server, server.issuer, { tokenBindingAvailable: false })
+    t.true(blind.includes('not_examined a Token Binding arrives'))
+  })
+}
+
+test('Token Binding that is off is not examined', async (t) => {
+  const checks = await checksOf(direct.server, direct.server.issuer)
+  t.false(checks.some((check) => check.includes('a Token Binding arrives')))
+})
+
+/** A terminator that speaks Token Binding, before a server that believes it, or does not. */
+async function terminatedAdvice(t: ExecutionContext, environment: Record<string, string> = {}) {
+  const backend = await freePort()
+  const terminator = createTerminator({
+    tls: certificate,
+    backend: new URL(`http://127.0.0.1:${backend}`),
+  })
+  const issuer = `https://localhost:${await listen(t, terminator)}`
+  tls.setDefaultCACertificates([...tls.getCACertificates('default'), certificate.cert])
+  await using server = await startTestServer({
+    HOLDFAST_TLS: 'off',
+    HOLDFAST_PORT: String(backend),
+    HOLDFAST_ISSUER: issuer,
+    HOLDFAST_TOKEN_BINDING: 'proxy',
+    HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+    ...environment,
+  })
+  const advice = await adviceOf(server, issuer)
+  t.log(advice)
+  return advice
+}
+
+bindingTest('a proxy that speaks Token Binding is well', async (t) => {
+  t.is((await terminatedAdvice(t))['a Token Binding arrives'], undefined)
+  t.is((await terminatedAdvice(t))['a Token Binding does not stand beside a claim'], undefined)
+})
+
+bindingTest('notices a proxy of Token Binding that is not named', async (t) => {
+  const advice = await terminatedAdvice(t, { HOLDFAST_TRUSTED_PROXIES: '192.0.2.1' })
+  t.regex(advice['a Token Binding arrives'] ?? '', /name the proxy in HOLDFAST_TRUSTED_PROXIES/)
+})
+
+if (!skipped) {
+  withNginx('notices a proxy that does not speak Token Binding', async (t) => {
+    const environment = { HOLDFAST_TOKEN_BINDING: 'proxy' }
+    const advice = await deploymentAdvice(t, { environment })
+    t.regex(advice['a Token Binding arrives'] ?? '', /does not negotiate Token Binding/)
   })
 }
