@@ -121,10 +121,12 @@ export function createEvents({
     },
 
     successorNamed(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'named' })
       record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
     },
 
     rebound(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'rebound' })
       record('warn', 'refresh_token.rebound', facts, 'bound to the next key', { ...keys })
     },
 

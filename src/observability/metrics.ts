@@ -86,6 +86,12 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Requests that failed by a defect',
       registers,
     }),
+    keyChanges: new Counter({
+      name: 'holdfast_key_changes_total',
+      help: 'Refresh tokens for which the next key was named, and that were bound to it',
+      labelNames: ['step'] as const,
+      registers,
+    }),
     authorityReloads: new Counter({
       name: 'holdfast_client_authority_reloads_total',
       help: 'Changes of the files of client authorities and revocation lists, used or refused',

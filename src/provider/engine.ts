@@ -74,6 +74,7 @@ export function createEngine({
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
           await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
+          renewal?.announce(ctx)
         } catch (error) {
           if (!(error instanceof AlreadyConsumedError)) throw error
           await endAfterLostRace(ctx, artifacts)
