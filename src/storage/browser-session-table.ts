@@ -1,5 +1,6 @@
 import type { DbscRegistration } from '../verify/dbsc.ts'
 import type { Database } from './database.ts'
+import { seeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
 /** What the engine keeps in a session for one client. */
@@ -49,37 +50,44 @@ export type BrowserSessionTable = ReturnType<typeof createBrowserSessionTable>
 /** A copy of an ended session that another request was writing meanwhile is gone before this. */
 const keptAfterExpiry = '1 day'
 
-const columns = `uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
+/** Dates are strings in JSON. */
+export type BrowserSessionRow = Omit<BrowserSession, 'signedInAt'> & { signedInAt: Date | string }
+
+/** What `asBrowserSession` takes, of the sessions that a `where` is to name. */
+export const browserSessionRow = `select uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
   signed_in_at as "signedInAt",
   case when jkt is not null then json_build_object(
     'method', method, 'jkt', jkt, 'alg', alg, 'jwk', jwk, 'boundAt', bound_at,
-    'isNew', bound_at > now() - interval '3 seconds') end as binding`
+    'isNew', bound_at > now() - interval '3 seconds') end as binding
+  from browser_sessions left join session_bindings using (uid)`
 
 /** The tables `browser_sessions` and `session_bindings`. */
 export function createBrowserSessionTable(database: Database) {
   return {
     /** A session that is alive; `undefined` for one that is unknown or has ended. */
     async find(uid: string): Promise<BrowserSession | undefined> {
+      const ahead = seeAhead('BrowserSession', uid)
+      if (ahead) return ahead
       if (!isStorable(uid)) return undefined
-      const { rows } = await database.query<BrowserSession>({
+      const { rows } = await database.query<BrowserSessionRow>({
         name: 'browser-session-find',
-        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+        text: `${browserSessionRow}
                 where uid = $1 and ended_at is null and expires_at > now()`,
         values: [uid],
       })
-      return rows[0] && withDates(rows[0])
+      return rows[0] && asBrowserSession(rows[0])
     },
 
     /** The sessions of one person that are alive, the latest first. */
     async listOf(accountId: string): Promise<BrowserSession[]> {
-      const { rows } = await database.query<BrowserSession>({
+      const { rows } = await database.query<BrowserSessionRow>({
         name: 'browser-session-list',
-        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+        text: `${browserSessionRow}
                 where account_id = $1 and ended_at is null and expires_at > now()
                 order by signed_in_at desc, uid`,
         values: [accountId],
       })
-      return rows.map(withDates)
+      return rows.map(asBrowserSession)
     },
 
     /**
@@ -169,10 +177,11 @@ export function createBrowserSessionTable(database: Database) {
   }
 }
 
-function withDates(session: BrowserSession): BrowserSession {
-  const { binding } = session
+export function asBrowserSession(row: BrowserSessionRow): BrowserSession {
+  const { binding, signedInAt } = row
   return {
-    ...session,
+    ...row,
+    signedInAt: new Date(signedInAt),
     binding: binding && { ...binding, boundAt: new Date(binding.boundAt) },
   }
 }
