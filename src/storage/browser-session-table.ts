@@ -25,8 +25,10 @@ export interface BrowserSession {
   readonly userAgent: string
   readonly address: string
   readonly signedInAt: Date
-  /** Null for a session without a key, whose cookie is all there is to it. */
+  /** Null for a session that no browser has registered a key for. */
   readonly binding: SessionBinding | null
+  /** SHA-256 of the Token Binding ID that the session was begun with, base64url. */
+  readonly tbh: string | null
 }
 
 /** What one request changes of a session. */
@@ -39,6 +41,7 @@ export interface SessionChange {
   readonly withdrawn: readonly string[]
   readonly userAgent: string
   readonly address: string
+  readonly tbh: string | undefined
   /** Unix time in seconds. */
   readonly signedInAt: number
   /** Unix time in seconds. */
@@ -55,7 +58,7 @@ export type BrowserSessionRow = Omit<BrowserSession, 'signedInAt'> & { signedInA
 
 /** What `asBrowserSession` takes, of the sessions that a `where` is to name. */
 export const browserSessionRow = `select uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
-  signed_in_at as "signedInAt",
+  signed_in_at as "signedInAt", tbh,
   case when jkt is not null then json_build_object(
     'method', method, 'jkt', jkt, 'alg', alg, 'jwk', jwk, 'boundAt', bound_at,
     'isNew', bound_at > now() - interval '3 seconds') end as binding
@@ -100,13 +103,14 @@ export function createBrowserSessionTable(database: Database) {
       const { rows } = await database.query<{ isNew: boolean }>({
         name: 'browser-session-save',
         text: `insert into browser_sessions (uid, account_id, authorizations, user_agent, address,
-                                             signed_in_at, expires_at)
-               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7))
+                                             signed_in_at, expires_at, tbh)
+               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7), $9)
                on conflict on constraint browser_sessions_pkey do update
                   set authorizations =
                         (browser_sessions.authorizations - $8::text[]) || excluded.authorizations,
                       signed_in_at = greatest(browser_sessions.signed_in_at, excluded.signed_in_at),
-                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at)
+                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at),
+                      tbh = coalesce(browser_sessions.tbh, excluded.tbh)
                 where browser_sessions.ended_at is null
                   and browser_sessions.account_id = excluded.account_id
                returning xmax = 0 as "isNew"`,
@@ -119,6 +123,7 @@ export function createBrowserSessionTable(database: Database) {
           change.signedInAt,
           change.expiresAt,
           change.withdrawn,
+          change.tbh,
         ],
       })
       return rows[0]?.isNew === true
