@@ -19,7 +19,7 @@ export interface Artifact extends ArtifactKey {
   readonly grantId: string | undefined
   readonly uid: string | undefined
   readonly accountId?: string | undefined
-  /** The uid of the session that the artifact ends with. */
+  /** The uid of the session that the artifact comes from. */
   readonly sessionUid?: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */

@@ -54,7 +54,7 @@ function artifactAdapter(
         grantId: payload.grantId,
         uid: payload.uid,
         accountId: payload.accountId,
-        sessionUid: payload.expiresWithSession ? payload.sessionUid : undefined,
+        sessionUid: payload.sessionUid,
         payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
