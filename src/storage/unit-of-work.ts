@@ -15,10 +15,13 @@ const current = new AsyncLocalStorage<UnitOfWork>()
 export class AlreadyConsumedError extends Error {
   override name = 'AlreadyConsumedError'
   readonly kind: string
+  /** What would have been written with it, and was not. */
+  readonly written: readonly Artifact[]
 
-  constructor(kind: string) {
+  constructor(kind: string, written: readonly Artifact[] = []) {
     super(`${kind} was already consumed`)
     this.kind = kind
+    this.written = written
   }
 }
 
@@ -37,7 +40,9 @@ export async function asUnitOfWork<T>(table: ArtifactTable, work: () => Promise<
   const result = await current.run(unit, work)
   if (unit.consumed || unit.written.length > 0) {
     const committed = await table.consumeAndWrite(unit.consumed, unit.written)
-    if (!committed) throw new AlreadyConsumedError(unit.consumed?.kind ?? 'artifact')
+    if (!committed) {
+      throw new AlreadyConsumedError(unit.consumed?.kind ?? 'artifact', unit.written)
+    }
   }
   return result
 }
