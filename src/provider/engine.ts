@@ -29,6 +29,7 @@ import {
   successorParameter,
 } from './key-renewal.ts'
 import { override } from './override.ts'
+import { createRepeatedRefresh } from './repeated-refresh.ts'
 
 /**
  * oidc-provider with every credential bound and every single use atomic. The engine documents its
@@ -56,12 +57,16 @@ export function createEngine({
   bindSessions: (engine: Provider) => void
 }): Provider {
   const proofs = validateProofs()
+  const repeats =
+    refreshReuseSeconds > 0
+      ? createRepeatedRefresh({ artifacts, seconds: refreshReuseSeconds })
+      : undefined
   class Engine extends Provider {
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
-      if (refreshReuseSeconds > 0) excuseQuickReuse(this, refreshReuseSeconds)
+      repeats?.excuse(this)
       consumeRequestsOnce(this, { artifacts, replays })
       markReplaysOnce(this, replays)
       bindSessions(this)
@@ -86,6 +91,7 @@ export function createEngine({
             throw new errors.InvalidGrant('DPoP proof JWT Replay detected')
           }
           if (!(error instanceof AlreadyConsumedError)) throw error
+          if (await repeats?.complete(ctx, error.written)) return
           await endAfterLostRace(ctx, artifacts)
           throw new errors.InvalidGrant(`${error.message} by a concurrent request`)
         }
@@ -191,32 +197,6 @@ function bindRefreshTokens(
               throw invalidGrant('the refresh token is not bound to a key')
             }
             await renewal?.prepare(ctx, binding, token)
-          }
-          return token as T | undefined
-        }
-      },
-  )
-}
-
-/**
- * A refresh token that comes back at once is treated as if its two uses had overlapped: to the
- * engine it looks unused, all of its checks are made, the proof by the right key among them, and
- * the statement that consumes it fails. It is refused, and its family goes on.
- */
-function excuseQuickReuse(engine: Provider, seconds: number): void {
-  override(
-    engine,
-    'RefreshToken',
-    (Base) =>
-      class extends Base {
-        static override async find<T>(
-          value: string,
-          options?: { ignoreExpiration?: boolean },
-        ): Promise<T | undefined> {
-          const token = await super.find(value, options)
-          const since = Math.floor(Date.now() / 1000) - seconds
-          if (Provider.ctx?.oidc.route === 'token' && Number(token?.consumed) > since) {
-            delete token?.consumed
           }
           return token as T | undefined
         }

@@ -18,10 +18,13 @@ const current = new AsyncLocalStorage<UnitOfWork>()
 export class AlreadyConsumedError extends Error {
   override name = 'AlreadyConsumedError'
   readonly kind: string
+  /** What would have been written with it, and was not. */
+  readonly written: readonly Artifact[]
 
-  constructor(kind: string) {
+  constructor(kind: string, written: readonly Artifact[] = []) {
     super(`${kind} was already consumed`)
     this.kind = kind
+    this.written = written
   }
 }
 
@@ -70,7 +73,7 @@ export async function asUnitOfWork<T>(
   const outcome = await artifacts.close(unit)
   if (outcome === 'replayed') throw new ReplayedError('seen before')
   if (outcome === 'already consumed') {
-    throw new AlreadyConsumedError(unit.consumed?.kind ?? 'artifact')
+    throw new AlreadyConsumedError(unit.consumed?.kind ?? 'artifact', unit.written)
   }
   return result
 }
