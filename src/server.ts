@@ -153,7 +153,7 @@ export async function createIdentityProvider(
       return name ? { name } : undefined
     },
   })
-  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
+  provider.use(createProofRouter({ provider, dbsc, sessions, hop: views.hop }).routes())
   provider.use(interactions.routes())
   const security = createSecurityRouter({
     provider,

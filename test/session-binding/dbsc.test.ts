@@ -5,6 +5,7 @@ import {
   allow,
   challengeOf,
   createDevice,
+  holdMoment,
   letMomentPass,
   type SignedIn,
   signInAt,
@@ -112,6 +113,7 @@ test('requests that were under way while the key was registered still count', as
   const { device, offer, consent } = await signInAt(server, request())
   const before = cookiesOf(device)
   await device.register(offer)
+  await holdMoment(server.databaseUrl, device.session)
   t.is((await before.get(consent.url)).status, 200)
 })
 
