@@ -74,7 +74,13 @@ export async function createIdentityProvider(
   const mtls = await mtlsOptions(config)
   const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
-  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
+  const { makeLimiter } = storage.rateLimits
+  const securityEvents = createSecurityEvents({
+    table: storage.securityEvents,
+    log,
+    metrics,
+    makeLimiter,
+  })
   const dbsc = createDbsc({
     issuer,
     secret: secrets.sessionBindingKey,
@@ -115,7 +121,6 @@ export async function createIdentityProvider(
     },
   })
 
-  const { makeLimiter } = storage.rateLimits
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())

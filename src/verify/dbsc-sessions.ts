@@ -217,13 +217,12 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       if (!isOffered) {
         throw new VerifyError('dbsc_authorization', 'DBSC authorization is not what was offered')
       }
-      if (!(await bindings.insert(session, registration))) {
+      if (await bindings.insert(session, registration)) {
+        await onEvent({ type: 'bound', session, jkt })
         // A browser that never saw our answer asks again; nobody else has its key.
-        if ((await bindings.find(session))?.jkt !== jkt) {
-          throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
-        }
+      } else if ((await bindings.find(session))?.jkt !== jkt) {
+        throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
       }
-      await onEvent({ type: 'bound', session, jkt })
       return renewal(session)
     } catch (error) {
       return refuse(error, session || undefined, {})
