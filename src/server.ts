@@ -85,6 +85,7 @@ export async function createIdentityProvider(
     issuer,
     secret: secrets.sessionBindingKey,
     lifetime: config.sessionProofLifetime,
+    refreshInitiators: config.sessionRefreshInitiators,
     sessions,
     replays: storage.replays,
     events: securityEvents,

@@ -14,6 +14,8 @@ export interface DbscParts {
   readonly sessions: BrowserSessionTable
   readonly replays: ReplayTable
   readonly events: SecurityEvents
+  /** Hosts of applications that may have the browser refresh. */
+  readonly refreshInitiators: readonly string[]
   /** Origins whose sessions may be on the keys of ours. */
   readonly relyingOrigins: () => Promise<readonly string[]>
 }
@@ -23,6 +25,7 @@ export function createDbsc({
   issuer,
   secret,
   lifetime,
+  refreshInitiators,
   sessions,
   replays,
   events,
@@ -33,6 +36,7 @@ export function createDbsc({
     secret,
     lifetime,
     excludedPaths,
+    allowedRefreshInitiators: refreshInitiators,
     cookieName: '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
