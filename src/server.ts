@@ -76,11 +76,18 @@ export async function createIdentityProvider(
   const mtls = await mtlsOptions(config)
   const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
-  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
+  const { makeLimiter } = storage.rateLimits
+  const securityEvents = createSecurityEvents({
+    table: storage.securityEvents,
+    log,
+    metrics,
+    makeLimiter,
+  })
   const dbsc = createDbsc({
     issuer,
     secret: secrets.sessionBindingKey,
     lifetime: config.sessionProofLifetime,
+    refreshInitiators: config.sessionRefreshInitiators,
     sessions,
     replays: storage.replays,
     events: securityEvents,
@@ -117,7 +124,6 @@ export async function createIdentityProvider(
     },
   })
 
-  const { makeLimiter } = storage.rateLimits
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
@@ -155,7 +161,7 @@ export async function createIdentityProvider(
       return name ? { name } : undefined
     },
   })
-  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
+  provider.use(createProofRouter({ provider, dbsc, sessions, hop: views.hop }).routes())
   provider.use(interactions.routes())
   const security = createSecurityRouter({
     provider,

@@ -70,6 +70,12 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    sessionEvents: new Counter({
+      name: 'holdfast_session_events_total',
+      help: "What happened to browsers' sessions and their keys",
+      labelNames: ['event'] as const,
+      registers,
+    }),
     rateLimited: new Counter({
       name: 'holdfast_rate_limited_total',
       help: 'Requests that a rate limit refused',

@@ -4,6 +4,7 @@ import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
+import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
@@ -120,8 +121,11 @@ export function createProvider(options: ProviderOptions): Provider {
         jwks: '/jwks',
         end_session: '/session/end',
       },
+      acrValues: [boundSessionAcr],
       features: {
         devInteractions: { enabled: false },
+        // By it an app says that it must have an acr; see session-binding/authentication-context.ts.
+        claimsParameter: { enabled: true },
         // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
         externalSigningSupport: { enabled: true, ack: 'experimental-01' },
         clientCredentials: { enabled: true },
