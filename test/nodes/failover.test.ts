@@ -5,6 +5,7 @@ import { type DatabaseProxy, openDatabaseProxy } from '../support/database-proxy
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { type Load, refreshWith, repeat, startLoad } from '../support/load.ts'
+import { isInstalled, testWith } from '../support/proxies.ts'
 import { query } from '../support/query.ts'
 import {
   type SystemPostgres,
@@ -26,7 +27,7 @@ interface Places {
 }
 
 const test = anyTest as TestFn<Places>
-const scene = testWithPostgres(test)
+const scene = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
 
 test.beforeEach(async (t) => {
   const opened = new AsyncDisposableStack()
