@@ -1,5 +1,5 @@
 import test from 'ava'
-import { judge, memorySlope, type Soaked } from './judge.ts'
+import { floorGrowth, judge, memorySlope, type Soaked } from './judge.ts'
 
 const flat = Array.from({ length: 31 }, (_, at) => ({ minute: at / 10, megabytes: 150 }))
 
@@ -23,10 +23,21 @@ test('memory that is taken while a node warms up does not count', (t) => {
   t.is(memorySlope(warming), 0)
 })
 
-test('one node that takes three megabytes a minute fails', (t) => {
-  const leaking = flat.map(({ minute }) => ({ minute, megabytes: 150 + 3 * minute }))
-  t.true(Math.abs(memorySlope(leaking) - 3) < 1e-6)
-  t.deepEqual(failures({ memory: [flat, leaking] }), ['memory_flat'])
+test('one node that takes three megabytes a minute fails, garbage or not', (t) => {
+  for (const garbage of [0, 90]) {
+    const leaking = flat.map(({ minute }, at) => ({
+      minute,
+      megabytes: 150 + 3 * minute + garbage * ((at % 7) / 7),
+    }))
+    t.true(floorGrowth(leaking) > 2)
+    t.deepEqual(failures({ memory: [flat, leaking] }), ['memory_flat'])
+  }
+})
+
+test('garbage that is collected late passes', (t) => {
+  const sawtooth = flat.map(({ minute }, at) => ({ minute, megabytes: 150 + 90 * ((at % 7) / 7) }))
+  t.is(floorGrowth(sawtooth), 0)
+  t.deepEqual(failures({ memory: [sawtooth] }), [])
 })
 
 test('memory that is given back passes', (t) => {

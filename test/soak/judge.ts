@@ -28,16 +28,38 @@ const warmUp = 1 / 3
 /** Megabytes that a node may take in a minute after that: what a leak of a few bytes a request is. */
 const steepest = 2
 
-/** How a node's memory grew after the warm-up, in megabytes a minute: the slope of least squares. */
-export function memorySlope(samples: readonly MemorySample[]): number {
+function warm(samples: readonly MemorySample[]): readonly MemorySample[] {
   const end = samples.at(-1)?.minute ?? 0
-  const warm = samples.filter(({ minute }) => minute >= end * warmUp)
+  return samples.filter(({ minute }) => minute >= end * warmUp)
+}
+
+/** How a node's memory moved after the warm-up, in megabytes a minute: the slope of least squares. */
+export function memorySlope(samples: readonly MemorySample[]): number {
+  const seen = warm(samples)
   const mean = (of: (sample: MemorySample) => number) =>
-    warm.reduce((sum, sample) => sum + of(sample), 0) / warm.length
+    seen.reduce((sum, sample) => sum + of(sample), 0) / seen.length
   const [x, y] = [mean(({ minute }) => minute), mean(({ megabytes }) => megabytes)]
   const covariance = mean(({ minute, megabytes }) => (minute - x) * (megabytes - y))
   const variance = mean(({ minute }) => (minute - x) ** 2)
   return variance === 0 ? Number.NaN : covariance / variance
+}
+
+/**
+ * How the least memory that a node needs grew after the warm-up, in megabytes a minute. What is
+ * garbage is taken away when the collector thinks fit, so that the slope goes up and down by tens of
+ * megabytes; a leak stays.
+ */
+export function floorGrowth(samples: readonly MemorySample[]): number {
+  const seen = warm(samples)
+  const [begin, end] = [seen.at(0)?.minute ?? 0, seen.at(-1)?.minute ?? 0]
+  const half = (end - begin) / 2
+  const least = (part: readonly MemorySample[]) =>
+    Math.min(...part.map(({ megabytes }) => megabytes))
+  const [early, late] = [
+    least(seen.filter(({ minute }) => minute < begin + half)),
+    least(seen.filter(({ minute }) => minute >= begin + half)),
+  ]
+  return half > 0 ? (late - early) / half : Number.NaN
 }
 
 /** Whether each criterion held. Too short a run proves nothing, and fails. */
@@ -46,7 +68,7 @@ export function judge({ memory, tables, violations, answers }: Soaked): Record<s
   return {
     nothing_used_twice_and_nothing_lost: violations.length === 0,
     every_request_answered: Number(answers['200']) > 0 && troubles.length === 0,
-    memory_flat: memory.length > 0 && memory.every((samples) => memorySlope(samples) <= steepest),
+    memory_flat: memory.length > 0 && memory.every((samples) => floorGrowth(samples) <= steepest),
     tables_hold_live_rows_only: tables.length > 0 && tables.every(({ left }) => left === 0),
   }
 }

@@ -17,7 +17,7 @@ import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
 import { startFleet } from '../support/fleet.ts'
 import { startLoad } from '../support/load.ts'
 import { query } from '../support/query.ts'
-import { judge, type MemorySample, memorySlope, type TableSample } from './judge.ts'
+import { floorGrowth, judge, type MemorySample, memorySlope, type TableSample } from './judge.ts'
 
 const { values } = parseArgs({
   options: {
@@ -122,8 +122,10 @@ const operations = Object.fromEntries(
 )
 const nodes = memory.map((samples) => ({
   first_mb: Math.round(samples[0]?.megabytes ?? 0),
+  most_mb: Math.round(Math.max(...samples.map(({ megabytes }) => megabytes))),
   last_mb: Math.round(samples.at(-1)?.megabytes ?? 0),
   slope_mb_per_minute: Number(memorySlope(samples).toFixed(2)),
+  floor_mb_per_minute: Number(floorGrowth(samples).toFixed(2)),
 }))
 
 console.log(
@@ -137,7 +139,7 @@ console.log(
           ),
         ),
         asTable(
-          ['Node', 'MB at first', 'MB at last', 'MB a minute, after warm-up'],
+          ['Node', 'MB at first', 'at most', 'at last', 'MB a minute', 'of the least'],
           nodes.map((node, at) => [at + 1, ...Object.values(node)].map(String)),
         ),
         asTable(
