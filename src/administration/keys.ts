@@ -20,6 +20,11 @@ export interface KeyFacts {
   readonly readable: boolean
 }
 
+/** A key that was retired, and the name of the one that signs instead, or will. */
+export interface RetiredKey extends KeyFacts {
+  readonly successor: string | null
+}
+
 export interface KeysOptions {
   readonly ring: KeyRing
   readonly table: Pick<SigningKeyTable, 'advance' | 'retire'>
@@ -93,7 +98,7 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
      *
      * @throws AdministrationError `not_found`
      */
-    async retire(kid: string, { now }: { now: boolean }): Promise<KeyFacts> {
+    async retire(kid: string, { now }: { now: boolean }): Promise<RetiredKey> {
       await ring.refresh()
       const before = found(kid)
       if (!before) throw new AdministrationError('not_found', `There is no key ${kid}.`)
@@ -108,7 +113,13 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
         await end(key)
       }
       await ring.refresh()
-      return facts(found(kid) ?? before)
+      const others = ring
+        .scheduled()
+        .filter((each) => each.key.purpose === key.purpose && each.key.kid !== kid)
+      const successor =
+        others.find((each) => each.state === 'published') ??
+        others.find((each) => each.state === 'signing')
+      return { ...facts(found(kid) ?? before), successor: successor?.key.kid ?? null }
     },
   }
 }

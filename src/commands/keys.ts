@@ -1,5 +1,5 @@
 import { Argument, type Command } from 'commander'
-import { administerKeys, type KeyFacts } from '../administration/keys.ts'
+import { administerKeys, type RetiredKey } from '../administration/keys.ts'
 import { isSigningAlgorithm, type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
 import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
@@ -72,12 +72,14 @@ function retireCommand(): Command {
   )
 }
 
-function describeRetired(key: KeyFacts): string {
-  const { kid, purpose, state, signsUntil, endsAt } = key
+function describeRetired(key: RetiredKey): string {
+  const { kid, purpose, state, signsUntil, endsAt, successor } = key
+  const next: [string, string] = ['Next key', successor ?? '']
   if (state === 'retired') {
-    return asFacts(`Retired ${kid}.`, [['What follows', consequences(purpose)]])
+    return asFacts(`Retired ${kid}.`, [next, ['What follows', consequences(purpose)]])
   }
   return asFacts(`${kid} ends in its time.`, [
+    next,
     ['Signs until', signsUntil ? minute(signsUntil) : ''],
     ['Ends', endsAt ? minute(endsAt) : ''],
   ])

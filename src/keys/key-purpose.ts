@@ -25,13 +25,17 @@ export const isKeyPurpose = (purpose: string): purpose is KeyPurpose =>
 /** Makes a key: of 2048 bits where it is RSA. */
 export async function makeKey(purpose: KeyPurpose): Promise<KeyMaterial> {
   if (!isSigningAlgorithm(purpose)) return secretOf(randomBytes(32))
-  const { privateKey } = await generateKeyPair(purpose, { extractable: true })
-  const jwk = await exportJWK(privateKey as CryptoKey)
-  return { ...jwk, kid: await calculateJwkThumbprint(jwk), alg: purpose, use: 'sig' }
+  for (;;) {
+    const { privateKey } = await generateKeyPair(purpose, { extractable: true })
+    const jwk = await exportJWK(privateKey as CryptoKey)
+    const kid = await calculateJwkThumbprint(jwk)
+    // A name that begins like an option could not be typed.
+    if (!kid.startsWith('-')) return { ...jwk, kid, alg: purpose, use: 'sig' }
+  }
 }
 
 /** Secret bytes as a key. Its name is random: a hash of the bytes would let them be guessed. */
 export function secretOf(bytes: Uint8Array): KeyMaterial {
-  const kid = randomBytes(16).toString('base64url')
+  const kid = randomBytes(16).toString('hex')
   return { kty: 'oct', k: Buffer.from(bytes).toString('base64url'), kid }
 }
