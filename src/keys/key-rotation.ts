@@ -27,10 +27,6 @@ export function startKeyRotation({
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
-      // Nodes that were started together do not come together.
-      const pause = interval * (0.8 + 0.4 * random())
-      await setTimeout(pause, undefined, { signal, ref: false }).catch(() => {})
-      if (signal.aborted) return
       try {
         await ring.refresh()
         await ring.upkeep()
@@ -38,6 +34,9 @@ export function startKeyRotation({
       } catch (error) {
         onError(error)
       }
+      // Nodes that were started together do not come together.
+      const pause = interval * (0.8 + 0.4 * random())
+      await setTimeout(pause, undefined, { signal, ref: false }).catch(() => {})
     }
   }
 
