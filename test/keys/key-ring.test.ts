@@ -248,11 +248,14 @@ test('a view is the same object until something is another', async (t) => {
   t.not(ring.view(), before)
 })
 
-test('where all keys of a purpose were taken away, the next start makes one', async (t) => {
+test('where all keys of a purpose were taken away, the next start makes new ones', async (t) => {
   const { opened, url } = t.context
   const before = await openFirst(t.context)
   await query(url, "update signing_keys set retired_at = now() where purpose = 'EdDSA'")
+  await query(url, "delete from signing_keys where purpose = 'cookie'")
   const after = await openRing(opened, url)
   t.is(after.view().EdDSA.length, 1)
   t.notDeepEqual(names(after, 'EdDSA'), names(before, 'EdDSA'))
+  // Those of the first release are for its installations only.
+  t.not(after.view().cookie[0]?.k, firstSecretOf(secret, 'cookie').toString('base64url'))
 })
