@@ -59,6 +59,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly keys: KeyRing
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
+  /** From now on `/readyz` says that no requests should be sent here; all are served still. */
+  drain(): void
   /** Writes the audit events of everything that was answered so far. */
   flushAudit(): Promise<void>
 }
@@ -208,20 +210,17 @@ export async function startServer(
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
   const keys = await openKeys({ config, storage, events, actor: 'server' })
-  const provider = await createIdentityProvider(config, storage, observability, keys)
-  opened.use(
-    startKeyRotation({
-      ring: keys,
-      interval: config.keys.poll,
-      onRefreshed: () => observeKeys(keys, observability),
-      onError: (error) => events.keysNotRefreshed(error),
-    }),
-  )
-  observeKeys(keys, observability)
+  opened.use(keepKeysCurrent(keys, config, observability))
+  let draining = false
+  const ping = async () => {
+    if (draining) throw new Error('the server is stopping')
+    await storage.ping()
+  }
+  const provider = await createIdentityProvider(config, { ...storage, ping }, observability, keys)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
-    const middleware = healthChecks({ ping: storage.ping })
+    const middleware = healthChecks({ ping })
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }
   const handler = provider.callback()
@@ -237,7 +236,23 @@ export async function startServer(
     provider,
     keys,
     authorityFile,
+    drain() {
+      draining = true
+    },
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
+}
+
+function keepKeysCurrent(
+  ring: KeyRing,
+  { keys: { poll } }: Config,
+  observability: Observability,
+): AsyncDisposable {
+  return startKeyRotation({
+    ring,
+    interval: poll,
+    onRefreshed: () => observeKeys(ring, observability),
+    onError: (error) => observability.events.keysNotRefreshed(error),
+  })
 }

@@ -44,7 +44,7 @@ export interface Config {
   readonly previousSecret: string | undefined
   readonly keys: KeysConfig
   readonly dpopNonces: 'required' | 'optional'
-  /** Seconds for which a used refresh token that comes back is refused without ending its family. */
+  /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it may not. */
   readonly keyOverlapHours: number | undefined

@@ -30,7 +30,7 @@ export function initialKeys({ view }: Ring) {
  */
 export function useKeyRing(engine: Provider, ring: Ring): void {
   const internals = internalsOf(engine)
-  const { keystore, jwks, DPoPNonces } = internals ?? {}
+  const { keystore, jwks, DPoPNonces } = internals
   if (!keystore || !jwks || !DPoPNonces) {
     throw new TypeError('this release of oidc-provider keeps its keys elsewhere')
   }

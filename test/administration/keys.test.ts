@@ -88,6 +88,8 @@ test('a published key signs at once when the one before it is retired now', asyn
   const { successor } = await one.retire(first(await of('form-token')).kid, { now: true })
   t.is(successor, next.kid)
   t.deepEqual(await states('form-token'), ['retired', 'signing'])
+  const signsFrom = (await of('form-token'))[1]?.signsFrom.getTime() ?? Infinity
+  t.true(signsFrom < next.signsFrom.getTime())
   t.deepEqual(changes, ['key.made form-token', 'key.advanced form-token', 'key.retired form-token'])
 })
 

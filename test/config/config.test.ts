@@ -25,6 +25,7 @@ const complete = {
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
@@ -74,6 +75,7 @@ test('needs no variable at all', (t) => {
     operations: {
       metrics: undefined,
       adminApi: false,
+      drainSeconds: 0,
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
@@ -105,6 +107,7 @@ test('takes every variable', (t) => {
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
       refusalLimit: 1000,
@@ -115,6 +118,12 @@ test('takes every variable', (t) => {
 for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics', 'http://x:1']) {
   test(`refuses ${text} as the address of metrics`, (t) => {
     onlyProblem(t, { HOLDFAST_METRICS: text }, 'HOLDFAST_METRICS')
+  })
+}
+
+for (const value of ['-1', '61', '1.5', 'long']) {
+  test(`refuses ${value} as HOLDFAST_DRAIN_SECONDS`, (t) => {
+    onlyProblem(t, { HOLDFAST_DRAIN_SECONDS: value }, 'HOLDFAST_DRAIN_SECONDS')
   })
 }
 
