@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { keysVariables } from '../../src/config/keys-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
@@ -31,7 +32,7 @@ const complete = {
   HOLDFAST_METRICS: '[::1]:9464',
 }
 
-/** Those variables have a test file of their own. */
+/** These variables have test files of their own. */
 const noCertificates = {
   port: undefined,
   origin: undefined,
@@ -39,6 +40,7 @@ const noCertificates = {
   authorityFile: undefined,
   revocationFile: undefined,
 }
+const keys = { rotation: 90 * 86_400_000, publish: 86_400_000, poll: 15_000 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
   return t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
@@ -64,6 +66,8 @@ test('needs no variable at all', (t) => {
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'optional',
     refreshReuseSeconds: 0,
     keyOverlapHours: undefined,
@@ -82,7 +86,8 @@ test('needs no variable at all', (t) => {
 })
 
 test('takes every variable', (t) => {
-  const names = [complete, mtlsVariables, tokenBindingVariables].flatMap(Object.keys)
+  const ofOthers = { ...mtlsVariables, ...tokenBindingVariables, ...keysVariables }
+  const names = Object.keys({ ...complete, ...ofOthers, HOLDFAST_SECRET_PREVIOUS: '' })
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
@@ -94,6 +99,8 @@ test('takes every variable', (t) => {
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'required',
     refreshReuseSeconds: 10,
     keyOverlapHours: 72,
