@@ -40,6 +40,9 @@ import { startTracing } from './observability/tracing.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
+import { createRegistrationCredentials } from './registration/registration-credential.ts'
+import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
+import { createRegistrations } from './registration/registrations.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
@@ -48,6 +51,7 @@ import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import type { Storage } from './storage/open-storage.ts'
+import { createDPoPNonces } from './verify/dpop-nonce.ts'
 
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
@@ -91,6 +95,7 @@ export async function createIdentityProvider(
     issuer,
     jwks,
     adminApi: config.operations.adminApi,
+    registrationEndpoint: config.operations.registration ? issuer + registrationPath : undefined,
     secrets,
     dpopNonces: config.dpopNonces,
     refreshReuseSeconds: config.refreshReuseSeconds,
@@ -173,6 +178,26 @@ export async function createIdentityProvider(
       flushAudit: flush,
     })
     provider.use(admin.routes())
+  }
+  if (config.operations.registration) {
+    const registration = createRegistrationRouter({
+      issuer,
+      credentials: createRegistrationCredentials({
+        nonces:
+          config.dpopNonces === 'required'
+            ? createDPoPNonces({ secrets: [secrets.dpopNonceSecret] })
+            : undefined,
+        markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
+      }),
+      registrations: createRegistrations({
+        table: storage.registrations,
+        clients: storage.clients,
+        validator: provider,
+      }),
+      table: storage.registrations,
+      events,
+    })
+    provider.use(registration.routes())
   }
   observeEngine(provider, events)
   return provider

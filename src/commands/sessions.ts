@@ -19,12 +19,14 @@ export function sessionsCommand(): Command {
         list.length === 0
           ? 'There are no sessions.'
           : asTable(
-              ['Session', 'Account', 'Since', 'Until', 'Clients'],
-              list.map(({ id, account, signedInAt, expiresAt, clients }) => [
+              ['Session', 'Account', 'Since', 'Until', 'Key', 'Address', 'Clients'],
+              list.map(({ id, account, signedInAt, expiresAt, deviceBound, address, clients }) => [
                 id,
                 account,
                 signedInAt.toISOString(),
                 expiresAt.toISOString(),
+                deviceBound ? 'device' : '',
+                address,
                 clients.join(' '),
               ]),
             ),

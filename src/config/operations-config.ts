@@ -5,6 +5,8 @@ export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
+  /** Whether clients may register themselves, with an initial access token. */
+  readonly registration: boolean
   /** Traces, by the standard variables of OpenTelemetry. */
   readonly tracing: boolean
   /** Attempts to sign in to one account from one network in 15 minutes. */
@@ -29,6 +31,7 @@ export const operationsVariables = {
     )
     .optional(),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_REGISTRATION: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
 }
@@ -40,6 +43,7 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
+    registration: values.HOLDFAST_REGISTRATION === 'on',
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,

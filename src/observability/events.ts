@@ -177,6 +177,8 @@ export type AdministrativeChange =
   | 'client.changed'
   | 'client.removed'
   | 'grant.revoked'
+  | 'registration_token.added'
+  | 'registration_token.removed'
   | 'resource.added'
   | 'resource.removed'
   | 'session.ended'

@@ -13,6 +13,7 @@ import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
+import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
@@ -28,6 +29,7 @@ export interface Storage extends AsyncDisposable {
   readonly credentials: CredentialTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
+  readonly registrations: RegistrationTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
@@ -76,7 +78,9 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents]
+  const clients = createClientTable(database)
+  const registrations = createRegistrationTable(database, clients)
+  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations]
   opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
@@ -87,7 +91,8 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients: createClientTable(database),
+    clients,
+    registrations,
     credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
     securityEvents,
