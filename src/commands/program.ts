@@ -8,6 +8,7 @@ import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { migrateCommand } from './migrate.ts'
+import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
 import { sessionsCommand } from './sessions.ts'
@@ -47,6 +48,7 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(serveCommand())
     .addCommand(accountsCommand())
     .addCommand(clientsCommand())
+    .addCommand(registrationTokensCommand())
     .addCommand(resourcesCommand())
     .addCommand(sessionsCommand())
     .addCommand(tokensCommand())

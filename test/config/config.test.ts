@@ -24,6 +24,7 @@ const complete = {
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_REGISTRATION: 'on',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
@@ -73,6 +74,7 @@ test('needs no variable at all', (t) => {
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
+      registration: false,
     },
   })
 })
@@ -98,6 +100,7 @@ test('takes every variable', (t) => {
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      registration: true,
       tracing: false,
       loginLimit: 5,
       refusalLimit: 1000,

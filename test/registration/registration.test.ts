@@ -1,4 +1,5 @@
 import test from 'ava'
+import { createBrowser } from '../../src/demo/browser.ts'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { prepareClient, RegistrationError } from '../../src/provider/client-registration.ts'
 import { matchesSecret } from '../../src/provider/client-secret.ts'
@@ -10,7 +11,7 @@ import {
 import { openDatabase } from '../../src/storage/database.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { initialToken, register, thumbprint, webClient } from '../support/registration.ts'
-import { api, useTestServer } from '../support/server.ts'
+import { api, email, password, type TestServer, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })
 const closed = useTestServer(test)
@@ -38,19 +39,22 @@ async function registered(metadata: object = webClient, policy = {}): Promise<Re
   }
 }
 
+async function metadataOf({ issuer }: TestServer) {
+  const response = await fetch(`${issuer}/.well-known/openid-configuration`)
+  return (await response.json()) as Record<string, unknown>
+}
+
 const stored = (id: string) => server.storage.clients.find(id)
 
 test('without the setting there is no endpoint, and the metadata names none', async (t) => {
   const token = await initialToken(closed)
   const { status } = await register(closed, { token, key: await newKey(), body: webClient })
   t.is(status, 404)
-  const metadata = await fetch(`${closed.issuer}/.well-known/openid-configuration`)
-  t.false('registration_endpoint' in (await metadata.json()))
+  t.false('registration_endpoint' in (await metadataOf(closed)))
 })
 
 test('the metadata names the endpoint', async (t) => {
-  const metadata = await fetch(`${server.issuer}/.well-known/openid-configuration`)
-  t.is((await metadata.json()).registration_endpoint, `${server.issuer}/register`)
+  t.like(await metadataOf(server), { registration_endpoint: `${server.issuer}/register` })
 })
 
 test('a client registers itself, and its secret is shown once', async (t) => {
@@ -97,6 +101,26 @@ test('a client that registered itself signs people in', async (t) => {
   const tokens = await post(server, '/token', exchange, { key: await newKey() })
   t.is(tokens.status, 200)
   t.is(tokens.body.token_type, 'DPoP')
+})
+
+test('people are told that nobody has checked such a client', async (t) => {
+  const redirect_uri = 'https://shop.example/callback'
+  const { body } = await registered({ ...webClient, client_name: 'Your Bank' })
+  const browser = createBrowser()
+  const parameters = new URLSearchParams({
+    client_id: body.client_id,
+    response_type: 'code',
+    redirect_uri,
+    scope: 'openid',
+    code_challenge: 'x'.repeat(43),
+    code_challenge_method: 'S256',
+  })
+  const url = `${server.issuer}/authorize?${parameters}`
+  const signIn = await browser.visit(url, { until: redirect_uri })
+  const credentials = { email, password }
+  const { html } = await browser.submit(signIn, 'Sign in', credentials, { until: redirect_uri })
+  t.regex(html, /Your Bank/)
+  t.regex(html, /class="warning"><strong>Not checked/)
 })
 
 test('a client that registered itself authenticates by its secret', async (t) => {
