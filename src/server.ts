@@ -58,6 +58,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly provider: Provider
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
+  /** From now on `/readyz` says that no requests should be sent here; all are served still. */
+  drain(): void
   /** Writes the audit events of everything that was answered so far. */
   flushAudit(): Promise<void>
 }
@@ -228,11 +230,16 @@ export async function startServer(
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
-  const provider = await createIdentityProvider(config, storage, observability)
+  let draining = false
+  const ping = async () => {
+    if (draining) throw new Error('the server is stopping')
+    await storage.ping()
+  }
+  const provider = await createIdentityProvider(config, { ...storage, ping }, observability)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
-    const middleware = healthChecks({ ping: storage.ping })
+    const middleware = healthChecks({ ping })
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }
   const handler = provider.callback()
@@ -247,6 +254,9 @@ export async function startServer(
     issuer: config.issuer,
     provider,
     authorityFile,
+    drain() {
+      draining = true
+    },
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }

@@ -40,7 +40,7 @@ export interface Config {
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   readonly dpopNonces: 'required' | 'optional'
-  /** Seconds for which a used refresh token that comes back is refused without ending its family. */
+  /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it may not. */
   readonly keyOverlapHours: number | undefined

@@ -117,6 +117,7 @@ export function bindSessions(
               accountId: this.accountId,
               ...changes(browserSessionOf(this)?.authorizations ?? {}, this.authorizations ?? {}),
               ...by,
+              tbh: this.tbh,
               signedInAt: this.loginTs ?? now,
               expiresAt: now + ttl,
             })

@@ -25,6 +25,7 @@ const complete = {
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
   HOLDFAST_REGISTRATION: 'on',
+  HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
@@ -71,6 +72,7 @@ test('needs no variable at all', (t) => {
     operations: {
       metrics: undefined,
       adminApi: false,
+      drainSeconds: 0,
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
@@ -101,6 +103,7 @@ test('takes every variable', (t) => {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
       registration: true,
+      drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
       refusalLimit: 1000,
@@ -111,6 +114,12 @@ test('takes every variable', (t) => {
 for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics', 'http://x:1']) {
   test(`refuses ${text} as the address of metrics`, (t) => {
     onlyProblem(t, { HOLDFAST_METRICS: text }, 'HOLDFAST_METRICS')
+  })
+}
+
+for (const value of ['-1', '61', '1.5', 'long']) {
+  test(`refuses ${value} as HOLDFAST_DRAIN_SECONDS`, (t) => {
+    onlyProblem(t, { HOLDFAST_DRAIN_SECONDS: value }, 'HOLDFAST_DRAIN_SECONDS')
   })
 }
 

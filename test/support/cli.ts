@@ -41,6 +41,7 @@ export interface Serving {
   readonly welcome: string
   /** The value of a line of the welcome. */
   told(name: string): string | undefined
+  signal(signal: NodeJS.Signals): void
   end(signal: NodeJS.Signals): Promise<Finished>
 }
 
@@ -61,6 +62,7 @@ export async function serve(environment: Environment): Promise<Serving> {
   return {
     welcome,
     told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
+    signal: (signal) => child.kill(signal),
     async end(signal) {
       child.kill(signal)
       const [code] = await exited
