@@ -37,6 +37,7 @@ import { createObservability, type Observability } from './observability/observa
 import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
+import { engineNonces } from './provider/engine-nonces.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { loadSigningKeys } from './provider/signing-keys.ts'
@@ -51,7 +52,6 @@ import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import type { Storage } from './storage/open-storage.ts'
-import { createDPoPNonces } from './verify/dpop-nonce.ts'
 
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
@@ -185,10 +185,7 @@ export async function createIdentityProvider(
     const registration = createRegistrationRouter({
       issuer,
       credentials: createRegistrationCredentials({
-        nonces:
-          config.dpopNonces === 'required'
-            ? createDPoPNonces({ secrets: [secrets.dpopNonceSecret] })
-            : undefined,
+        nonces: config.dpopNonces === 'required' ? engineNonces(provider) : undefined,
         markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
       }),
       registrations: createRegistrations({

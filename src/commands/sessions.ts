@@ -19,13 +19,13 @@ export function sessionsCommand(): Command {
         list.length === 0
           ? 'There are no sessions.'
           : asTable(
-              ['Session', 'Account', 'Since', 'Until', 'Key', 'Address', 'Clients'],
-              list.map(({ id, account, signedInAt, expiresAt, deviceBound, address, clients }) => [
+              ['Session', 'Account', 'Since', 'Until', 'Bound by', 'Address', 'Clients'],
+              list.map(({ id, account, signedInAt, expiresAt, binding, address, clients }) => [
                 id,
                 account,
                 signedInAt.toISOString(),
                 expiresAt.toISOString(),
-                deviceBound ? 'device' : '',
+                binding ?? '',
                 address,
                 clients.join(' '),
               ]),

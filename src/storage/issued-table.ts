@@ -10,8 +10,8 @@ export interface StoredSession {
   readonly clients: readonly string[]
   readonly userAgent: string
   readonly address: string
-  /** Whether it has a key by DBSC. That of Token Binding is not in this table. */
-  readonly deviceBound: boolean
+  /** What it is bound to; null for a session whose cookie is all there is to it. */
+  readonly binding: 'dbsc' | 'token-binding' | null
 }
 
 /** What an account has granted to a client, and with it every token issued from that. */
@@ -65,7 +65,7 @@ export function createIssuedTable(database: Database) {
       const { rows } = await database.query<StoredSession>({
         text: `select uid as id, account_id as account, signed_in_at as "signedInAt",
                       expires_at as "expiresAt", user_agent as "userAgent", address,
-                      session_bindings.uid is not null as "deviceBound",
+                      coalesce(method, case when tbh is not null then 'token-binding' end) as binding,
                       array(select jsonb_object_keys(authorizations) order by 1) as clients
                  from browser_sessions left join session_bindings using (uid)
                 where ended_at is null and expires_at > now()

@@ -196,8 +196,10 @@ test('a person is signed out everywhere, and all tokens end', async (t) => {
   t.deepEqual(answer.body, { ended: 1, revoked: 1 })
   const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
   t.is(refreshed.body.error, 'invalid_grant')
-  const [row] = (await call(admin, 'GET', '/audit?event=account.signed_out')).body.slice(-1)
-  t.like(row, { actor: `client ${admin.client.client_id}`, details: { ended: 1, revoked: 1 } })
+  const rows = (await call(admin, 'GET', '/audit?event=account.signed_out')).body
+  const actor = `client ${admin.client.client_id}`
+  const mine = rows.filter((row: { actor: string }) => row.actor === actor)
+  t.like(mine, [{ details: { ended: 1, revoked: 1 } }])
 })
 
 test('nobody is signed out who does not exist', async (t) => {

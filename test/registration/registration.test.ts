@@ -280,21 +280,25 @@ test('a proof is good once, for its method and its address', async (t) => {
 })
 
 test('a registration token is for its own client', async (t) => {
-  const mine = await registered()
-  const other = await registered()
+  const initial = await initialToken(server, { uses: 2 })
+  const key = await newKey()
+  const [mine, other] = await Promise.all([
+    register(server, { token: initial, key, body: webClient }),
+    register(server, { token: initial, key, body: webClient }),
+  ])
   for (const method of ['GET', 'PUT', 'DELETE']) {
     const { status, body } = await register(server, {
       method,
-      client: other.client,
-      token: mine.token,
-      key: mine.key,
-      ...(method === 'PUT' && { body: { ...webClient, client_id: other.client } }),
+      client: other.body.client_id,
+      token: mine.body.registration_access_token,
+      key,
+      ...(method === 'PUT' && { body: { ...webClient, client_id: other.body.client_id } }),
     })
     t.is(status, 401)
     t.is(body.error, 'invalid_token')
   }
-  t.truthy(await stored(other.client))
-  const { token, key } = other
+  t.truthy(await stored(other.body.client_id))
+  const { registration_access_token: token } = other.body
   t.is((await register(server, { token, key, body: webClient })).status, 401)
 })
 
