@@ -51,7 +51,11 @@ import { relyingOrigins } from './session-binding/relying-origins.ts'
 import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
+import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
+
+/** Milliseconds between two removals of expired rows. */
+const cleanupInterval = 60_000
 
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
@@ -232,6 +236,14 @@ export async function startServer(
     if (draining) throw new Error('the server is stopping')
     await storage.ping()
   }
+  opened.use(
+    startCleanup({
+      tables: storage.expiring,
+      interval: cleanupInterval,
+      onCleaned: (cleaned) => events.cleaned(cleaned),
+      onError: (error, table) => events.cleanupFailed(table, error),
+    }),
+  )
   const provider = await createIdentityProvider(config, { ...storage, ping }, observability)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations

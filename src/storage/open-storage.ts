@@ -5,11 +5,11 @@ import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
-import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
@@ -34,15 +34,14 @@ export interface Storage extends AsyncDisposable {
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
+  /** What the cleanup of a server removes rows from. */
+  readonly expiring: readonly ExpiringRows[]
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
   /** Resolves when the database answers. */
   ping(): Promise<void>
   poolUse(): PoolUse
 }
-
-/** Milliseconds between two removals of expired rows. */
-const cleanupInterval = 60_000
 
 /**
  * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
@@ -59,7 +58,8 @@ export async function openStorage({
 }: {
   databaseUrl: string | undefined
   dataFolder: string
-  onError: (error: unknown) => void
+  /** Told of connections that broke while nobody used them. */
+  onError: (error: Error) => void
   /** Makes a span of each statement. */
   tracing?: boolean
   open?: typeof openDatabase
@@ -80,8 +80,6 @@ export async function openStorage({
   const securityEvents = createSecurityEventTable(database)
   const clients = createClientTable(database)
   const registrations = createRegistrationTable(database, clients)
-  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations]
-  opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -97,6 +95,7 @@ export async function openStorage({
     resourceServers: createResourceServerTable(database),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
+    expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],
     migrated,
     async ping() {
       await database.query({ name: 'ping', text: 'select 1' })

@@ -3,6 +3,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import type { RegistrationPolicy } from '../registration/registration-policy.ts'
 import type { ClientTable } from './client-table.ts'
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'
 
 /** How a token may be used: with a proof by this key, by any key, or without a proof. */
@@ -154,17 +155,10 @@ export function createRegistrationTable(database: Database, clients: Pick<Client
       return rowCount === 1
     },
 
-    /** Removes up to `limit` tokens that expired a while ago. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'initial-access-token-remove-expired',
-        text: `delete from initial_access_tokens where id = any(array(
-                 select id from initial_access_tokens
-                  where expires_at < now() - interval '${keptAfterExpiry}' limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, {
+      table: 'initial_access_tokens',
+      key: 'id',
+      expired: `expires_at < now() - interval '${keptAfterExpiry}'`,
+    }),
   }
 }
