@@ -11,7 +11,6 @@ import {
 } from './certificates/watched-authorities.ts'
 import type { Config } from './config/config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
-import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
@@ -31,21 +30,30 @@ import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
+import { createFormTokens } from './interaction/form-token.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
+import type { KeyRing } from './keys/key-ring.ts'
+import { startKeyRotation } from './keys/key-rotation.ts'
+import { openKeys } from './keys/open-keys.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
+import { observeKeys } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
+import { secretsOf } from './provider/engine-keys.ts'
+import { engineNonces } from './provider/engine-nonces.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
-import { loadSigningKeys } from './provider/signing-keys.ts'
+import { createRegistrationCredentials } from './registration/registration-credential.ts'
+import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
+import { createRegistrations } from './registration/registrations.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
@@ -53,13 +61,20 @@ import { relyingOrigins } from './session-binding/relying-origins.ts'
 import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
+import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
+
+/** Milliseconds between two removals of expired rows. */
+const cleanupInterval = 60_000
 
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
   readonly provider: Provider
+  readonly keys: KeyRing
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
+  /** From now on `/readyz` says that no requests should be sent here; all are served still. */
+  drain(): void
   /** Writes the audit events of everything that was answered so far. */
   flushAudit(): Promise<void>
 }
@@ -69,25 +84,33 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
-  authorities: ClientAuthorities | undefined,
+  {
+    keys,
+    authorities,
+  }: { keys: Pick<KeyRing, 'view'>; authorities: ClientAuthorities | undefined },
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
   const base = pathOfIssuer(issuer)
-  const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
   const assets = loadAssets({ base })
   const views = createViews({ assets: assets.urls, base })
 
   const edge = createEdge(config)
   const mtls = mtlsOptions(config, authorities)
-  const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
-  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
+  const { makeLimiter } = storage.rateLimits
+  const securityEvents = createSecurityEvents({
+    table: storage.securityEvents,
+    log,
+    metrics,
+    makeLimiter,
+  })
   const dbsc = createDbsc({
     issuer,
-    secret: secrets.sessionBindingKey,
+    secrets: () => secretsOf(keys.view(), 'session-binding'),
     lifetime: config.sessionProofLifetime,
+    refreshInitiators: config.sessionRefreshInitiators,
     sessions,
     replays: storage.replays,
     events: securityEvents,
@@ -98,9 +121,9 @@ export async function createIdentityProvider(
 
   const provider = createProvider({
     issuer,
-    jwks,
+    keys,
     adminApi: config.operations.adminApi,
-    secrets,
+    registrationEndpoint: config.operations.registration ? issuer + registrationPath : undefined,
     dpopNonces: config.dpopNonces,
     refreshReuseSeconds: config.refreshReuseSeconds,
     keyOverlapHours: config.keyOverlapHours,
@@ -124,7 +147,6 @@ export async function createIdentityProvider(
     },
   })
 
-  const { makeLimiter } = storage.rateLimits
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
@@ -153,6 +175,7 @@ export async function createIdentityProvider(
   provider.use(postAsGet(['/authorize', '/session/end'], { base }))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
+  const forms = createFormTokens(() => secretsOf(keys.view(), 'form-token'))
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -160,13 +183,13 @@ export async function createIdentityProvider(
     events,
     limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
     publicOrigin,
-    formKey: secrets.formTokenKey,
+    forms,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
       return name ? { name } : undefined
     },
   })
-  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
+  provider.use(createProofRouter({ provider, dbsc, sessions, hop: views.hop }).routes())
   provider.use(interactions.routes())
   const security = createSecurityRouter({
     provider,
@@ -176,17 +199,34 @@ export async function createIdentityProvider(
     events: securityEvents,
     publicOrigin,
     base,
-    formKey: secrets.formTokenKey,
+    forms,
   })
   provider.use(security.routes())
   if (config.operations.adminApi) {
     const admin = createAdminRouter({
-      guard: createAdminGuard({ issuer, keys: jwks, replays: storage.replays }),
+      guard: createAdminGuard({ issuer, keys, replays: storage.replays }),
       administrationFor: (facts) =>
         createAdministration({ storage, validator: provider, events, facts }),
       flushAudit: flush,
     })
     provider.use(admin.routes())
+  }
+  if (config.operations.registration) {
+    const registration = createRegistrationRouter({
+      issuer,
+      credentials: createRegistrationCredentials({
+        nonces: config.dpopNonces === 'required' ? engineNonces(provider) : undefined,
+        markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
+      }),
+      registrations: createRegistrations({
+        table: storage.registrations,
+        clients: storage.clients,
+        validator: provider,
+      }),
+      table: storage.registrations,
+      events,
+    })
+    provider.use(registration.routes())
   }
   observeEngine(provider, events)
   return provider
@@ -238,11 +278,29 @@ export async function startServer(
   const { events, metrics, flush } = observability
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
-  const provider = await createIdentityProvider(config, storage, observability, authorities)
+  const keys = await openKeys({ config, storage, events, actor: 'server' })
+  opened.use(keepKeysCurrent(keys, config, observability))
+  let draining = false
+  const ping = async () => {
+    if (draining) throw new Error('the server is stopping')
+    await storage.ping()
+  }
+  opened.use(
+    startCleanup({
+      tables: storage.expiring,
+      interval: cleanupInterval,
+      onCleaned: (cleaned) => events.cleaned(cleaned),
+      onError: (error, table) => events.cleanupFailed(table, error),
+    }),
+  )
+  const provider = await createIdentityProvider(config, { ...storage, ping }, observability, {
+    keys,
+    authorities,
+  })
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
-    const middleware = healthChecks({ ping: storage.ping })
+    const middleware = healthChecks({ ping })
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }
   const handler = provider.callback()
@@ -256,8 +314,25 @@ export async function startServer(
   return {
     issuer: config.issuer,
     provider,
+    keys,
     authorityFile,
+    drain() {
+      draining = true
+    },
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
+}
+
+function keepKeysCurrent(
+  ring: KeyRing,
+  { keys: { poll } }: Config,
+  observability: Observability,
+): AsyncDisposable {
+  return startKeyRotation({
+    ring,
+    interval: poll,
+    onRefreshed: () => observeKeys(ring, observability),
+    onError: (error) => observability.events.keysNotRefreshed(error),
+  })
 }

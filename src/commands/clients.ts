@@ -3,6 +3,7 @@ import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
@@ -22,6 +23,7 @@ interface AddOptions {
   jwks?: string
   jwksUri?: string
   binding: string
+  idTokenAlg?: string
   administration?: string
 }
 
@@ -77,6 +79,11 @@ function addCommand(): Command {
         .default('dpop'),
     )
     .addOption(
+      new Option('--id-token-alg <alg>', 'what its ID tokens are signed by').choices(
+        signingAlgorithms,
+      ),
+    )
+    .addOption(
       new Option('--administration <level>', 'what it may do at the admin API').choices(
         administrationLevels,
       ),
@@ -113,13 +120,14 @@ function listCommand(): Command {
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
         : asTable(
-            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants'],
+            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants', 'Registered by'],
             list.map(({ metadata }) => [
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
               metadata.token_endpoint_auth_method ?? '',
               (metadata.grant_types ?? []).join(' '),
+              metadata.self_registered ? 'itself' : 'administrator',
             ]),
           ),
   )
@@ -193,6 +201,9 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...(options.idTokenAlg === undefined
+      ? {}
+      : { id_token_signed_response_alg: options.idTokenAlg as SigningAlgorithm }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),

@@ -9,6 +9,7 @@ import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { authorityFiles } from '../config/mtls-config.ts'
 import { ListenError } from '../http/listen-error.ts'
+import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
@@ -46,14 +47,19 @@ export function command(usage: string, description: string, ...examples: string[
 /** Runs work on the storage that the environment configures, and closes it. */
 export async function withStorage<T>(
   work: (storage: Storage, config: Config) => Promise<T>,
+  onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
   await using storage = await openStorage({
     ...config,
     tracing: config.operations.tracing,
-    onError: (error) => console.error(`holdfast: ${(error as Error).message}`),
+    onError: (error) => onError(error, config),
   })
   return await work(storage, config)
+}
+
+function printError({ message }: Error): void {
+  console.error(`holdfast: ${message}`)
 }
 
 /** Runs administrative work, and writes it to the audit trail before the storage is closed. */
@@ -64,13 +70,21 @@ export async function withAdministration<T>(
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
+    const actor = actorOfCommand()
+    const keys = await openKeys({ config, storage, events, actor })
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
-    const validator = await createIdentityProvider(config, storage, observability, authorities)
-    const facts = { actor: `command line of ${userInfo().username}` }
+    const validator = await createIdentityProvider(config, storage, observability, {
+      keys,
+      authorities,
+    })
+    const facts = { actor }
     return await work(createAdministration({ storage, validator, events, facts }))
   })
 }
+
+/** The person at the terminal, for the audit trail. */
+export const actorOfCommand = () => `command line of ${userInfo().username}`
 
 /** A sentence for an error that a person can do something about; undefined for a defect. */
 export function explain(error: unknown): string | undefined {

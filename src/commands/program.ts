@@ -7,7 +7,9 @@ import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
+import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
 import { sessionsCommand } from './sessions.ts'
@@ -47,9 +49,11 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(serveCommand())
     .addCommand(accountsCommand())
     .addCommand(clientsCommand())
+    .addCommand(registrationTokensCommand())
     .addCommand(resourcesCommand())
     .addCommand(sessionsCommand())
     .addCommand(tokensCommand())
+    .addCommand(keysCommand())
     .addCommand(auditCommand())
     .addCommand(configCommand())
     .addCommand(migrateCommand())

@@ -4,7 +4,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { readForm } from '../http/form-body.ts'
 import { PageError } from '../http/page-error.ts'
 import { sameOrigin } from '../http/same-origin.ts'
-import { formToken, isFormToken } from '../interaction/form-token.ts'
+import type { FormTokens } from '../interaction/form-token.ts'
 import type { Views } from '../interaction/views.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import { visitor } from '../session-binding/visitor.ts'
@@ -28,7 +28,7 @@ export interface SecurityRouterOptions {
   publicOrigin: string
   /** The public path of this server. */
   base: string
-  formKey: Uint8Array
+  forms: FormTokens
 }
 
 const shownEvents = 20
@@ -42,7 +42,7 @@ export function createSecurityRouter({
   events,
   publicOrigin,
   base,
-  formKey,
+  forms,
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
   const ownForm = sameOrigin({ publicOrigin })
@@ -58,7 +58,7 @@ export function createSecurityRouter({
   async function submitted(ctx: RouterContext, name: string) {
     const who = await reader(ctx)
     const form = await readForm(ctx)
-    if (!isFormToken(formKey, who.uid, form.get('token') ?? '')) {
+    if (!forms.accepts(who.uid, form.get('token') ?? '')) {
       throw new PageError('invalid_form', 'Expected the token of this session')
     }
     return { ...who, value: form.get(name) ?? '' }
@@ -85,7 +85,7 @@ export function createSecurityRouter({
     ctx.type = 'html'
     ctx.body = views.security({
       email: account.email,
-      token: formToken(formKey, uid),
+      token: forms.make(uid),
       sessions: sessions.map((session) => sessionLine(session, uid)),
       applications: applications.flat(),
       events: recent.map(eventLine),
