@@ -1,5 +1,5 @@
--- What a key is for: a signature algorithm of tokens, or one of the secrets that nodes share. The
--- release before this one reads this table at its start only, and refuses to start on this schema.
+-- What a key is for: a signature algorithm of tokens, or one of the secrets that nodes share.
+-- contract: the release before reads this table at its start only, and refuses to start on this schema.
 alter table signing_keys rename column alg to purpose;
 
 -- What each key does follows from these times and the time by this database's clock, so that all

@@ -50,6 +50,8 @@ export interface Config {
   readonly keyOverlapHours: number | undefined
   /** Seconds for which a browser's proof of its session's key is good. */
   readonly sessionProofLifetime: number
+  /** Hosts of applications whose requests may have a browser prove its session's key. */
+  readonly sessionRefreshInitiators: readonly string[]
   readonly logLevel: LogLevel
 }
 
@@ -122,6 +124,14 @@ const variables = z.object({
     .transform(Number)
     .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
     .default(600),
+  HOLDFAST_SESSION_REFRESH_INITIATORS: z
+    .string()
+    .transform((list) => list.split(',').map((host) => host.trim()))
+    .refine(
+      (hosts) => hosts.every((host) => /^(\*|(\*\.)?[a-z\d-]+(\.[a-z\d-]+)*)$/.test(host)),
+      'must be host names in lower case, such as app.example.com,*.example.org, or *',
+    )
+    .default([]),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -192,6 +202,7 @@ export function parseConfig(
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
+    sessionRefreshInitiators: values.HOLDFAST_SESSION_REFRESH_INITIATORS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

@@ -56,6 +56,11 @@ export type DbscOptions = Readonly<{
   refreshPath?: string
   /** Paths, with all below, that need no companion: requests there never wait for a refresh. */
   excludedPaths?: readonly string[]
+  /**
+   * Hosts whose pages may lead here and have the browser refresh at once: `app.example`,
+   * `*.example`, or `*` for all. They can tell from the time it takes whether somebody is signed in.
+   */
+  allowedRefreshInitiators?: readonly string[]
   /** What `/.well-known/device-bound-sessions` says, for sessions that share a key. */
   wellKnown?: () => object | Promise<object>
   onEvent?: (event: DbscEvent) => void | Promise<void>
@@ -138,6 +143,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     registrationPath = '/dbsc/registration',
     refreshPath = '/dbsc/refresh',
     excludedPaths = [],
+    allowedRefreshInitiators = [],
     wellKnown,
     onEvent = () => {},
     now = Date.now,
@@ -196,6 +202,9 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
           })),
         },
         credentials: [{ type: 'cookie', name: cookieName, attributes }],
+        ...(allowedRefreshInitiators.length > 0 && {
+          allowed_refresh_initiators: allowedRefreshInitiators,
+        }),
       },
     }
   }
@@ -226,13 +235,12 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       if (!isOffered) {
         throw new VerifyError('dbsc_authorization', 'DBSC authorization is not what was offered')
       }
-      if (!(await bindings.insert(session, registration))) {
+      if (await bindings.insert(session, registration)) {
+        await onEvent({ type: 'bound', session, jkt })
         // A browser that never saw our answer asks again; nobody else has its key.
-        if ((await bindings.find(session))?.jkt !== jkt) {
-          throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
-        }
+      } else if ((await bindings.find(session))?.jkt !== jkt) {
+        throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
       }
-      await onEvent({ type: 'bound', session, jkt })
       return renewal(session)
     } catch (error) {
       return refuse(error, session || undefined, {})

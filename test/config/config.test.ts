@@ -22,9 +22,11 @@ const complete = {
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_SESSION_PROOF_SECONDS: '300',
+  HOLDFAST_SESSION_REFRESH_INITIATORS: 'app.example.com, *.example.org',
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_REGISTRATION: 'on',
   HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
@@ -71,6 +73,7 @@ test('needs no variable at all', (t) => {
     refreshReuseSeconds: 0,
     keyOverlapHours: undefined,
     sessionProofLifetime: 600,
+    sessionRefreshInitiators: [],
     logLevel: 'info',
     operations: {
       metrics: undefined,
@@ -79,6 +82,7 @@ test('needs no variable at all', (t) => {
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
+      registration: false,
     },
   })
 })
@@ -103,10 +107,12 @@ test('takes every variable', (t) => {
     refreshReuseSeconds: 10,
     keyOverlapHours: 72,
     sessionProofLifetime: 300,
+    sessionRefreshInitiators: ['app.example.com', '*.example.org'],
     logLevel: 'debug',
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      registration: true,
       drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
@@ -131,6 +137,12 @@ for (const name of ['HOLDFAST_LOGIN_LIMIT', 'HOLDFAST_REFUSAL_LIMIT']) {
   for (const value of ['0', '-1', '1.5', 'many', '1000000']) {
     test(`refuses ${value} as ${name}`, (t) => onlyProblem(t, { [name]: value }, name) && t.pass())
   }
+}
+
+for (const value of ['https://app.example.com', 'app.example.com:8443', 'app.*', 'a b', ',']) {
+  const name = 'HOLDFAST_SESSION_REFRESH_INITIATORS'
+  test(`refuses "${value}" as hosts of applications`, (t) =>
+    onlyProblem(t, { [name]: value }, name))
 }
 
 test('cannot be changed afterwards', (t) => {

@@ -93,6 +93,13 @@ test('a key that is registered too late is not in the ID token, and is in the ne
   await device.register(offer)
   const { body } = await post(server, '/token', refreshing(client, early.refresh_token), { key })
   t.is(decodeJwt(body.id_token).session_binding, 'dbsc')
+  const told = server.logged.filter((line) => line.includes('session_bound_late'))
+  t.deepEqual(
+    told.map((line) => JSON.parse(line)).map(({ sessionUid, clients }) => [sessionUid, clients]),
+    [[device.session, [client.client_id]]],
+  )
+  const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+  t.regex(metrics, /^holdfast_session_events_total\{event="session_bound_late"\} 1$/m)
 })
 
 test('access tokens say how the session was bound, and that it has ended', async (t) => {
