@@ -20,14 +20,18 @@ declare module 'oidc-provider/lib/actions/grants/index.js' {
 
 declare module 'oidc-provider/lib/helpers/weak_cache.js' {
   import type Provider from 'oidc-provider'
-  import type { KoaContextWithOIDC } from 'oidc-provider'
+  import type { JWK, KoaContextWithOIDC } from 'oidc-provider'
+
+  export interface ServerChallenge {
+    nextChallenge(): string
+    checkChallenge(nonce: string): boolean
+  }
 
   /** What the engine keeps of a provider. */
   export function get(provider: Provider): {
-    readonly DPoPNonces: {
-      nextChallenge(): string
-      checkChallenge(nonce: string): boolean
-    }
+    readonly keystore: object
+    readonly jwks: { readonly keys: readonly JWK[] }
+    readonly DPoPNonces: ServerChallenge
     readonly configuration: {
       readonly features: {
         readonly dPoP: { requireNonce(ctx: KoaContextWithOIDC): boolean }

@@ -38,7 +38,7 @@ export interface Storage extends AsyncDisposable {
   readonly expiring: readonly ExpiringRows[]
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
-  /** Resolves when the database answers. */
+  /** Resolves when the database answers, and is one that can be written to. */
   ping(): Promise<void>
   poolUse(): PoolUse
 }
@@ -118,7 +118,9 @@ export async function openStorage({
     expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],
     migrated,
     async ping() {
-      await database.query({ name: 'ping', text: 'select 1' })
+      // It touches nothing, and a server that takes no writes refuses it. Its connection is closed
+      // then, as after every error: the next one may be led to the primary.
+      await database.query({ name: 'ping', text: 'select from artifacts where false for share' })
     },
     poolUse: () => database.poolUse(),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -4,6 +4,7 @@ import { expiringRows } from './expiring-rows.ts'
 export const securityEventKinds = [
   'signed_in',
   'session_bound',
+  'session_bound_late',
   'session_unproven',
   'proof_refused',
   'session_ended',

@@ -2,6 +2,7 @@
 import anyTest, { type TestFn } from 'ava'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { type Load, refreshWith, repeat, startLoad } from '../support/load.ts'
+import { isInstalled, testWith } from '../support/proxies.ts'
 import { query } from '../support/query.ts'
 import {
   type SystemPostgres,
@@ -16,7 +17,7 @@ const test = anyTest as TestFn<{
   fleet: Fleet
   load: Load
 }>
-const scene = testWithPostgres(test)
+const scene = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
 
 /** Milliseconds for which PostgreSQL is stopped. */
 const outage = 10_000

@@ -2,6 +2,7 @@ import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { CookieJar } from 'tough-cookie'
+import { boundSessionAcr } from '../../src/session-binding/authentication-context.ts'
 import { createPerson, newKey, obtainCode, type Person, post, refreshing } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 import { behindProxy, browserFetch, newId } from '../support/token-binding.ts'
@@ -131,6 +132,7 @@ const tokensOf = async (person: Person) => {
     redirect_uri,
     scope: 'openid offline_access read',
     prompt: 'consent',
+    acr_values: boundSessionAcr,
     resource: api,
   })
   const key = await newKey()
@@ -171,7 +173,7 @@ test('tokens of a session that was bound later say so from then on', async (t) =
   const bound = await withCookies(browserFetch(newId()))
   await bound.authorize({ ...parameters, prompt: 'login' })
   const [tokens] = await tokensOf(bound)
-  t.is(decodeJwt(tokens.id_token).session_binding, 'token-binding')
+  t.like(decodeJwt(tokens.id_token), { session_binding: 'token-binding', acr: boundSessionAcr })
 })
 
 // Interactions

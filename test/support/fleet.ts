@@ -13,7 +13,8 @@ import { startTestServer } from './server.ts'
 export interface FleetNode {
   /** Ends it as the machine's fault would, or as an operator does. */
   end(signal: 'SIGKILL' | 'SIGTERM'): Promise<Finished>
-  start(): Promise<void>
+  /** @param release the root of another one than this. */
+  start(release?: string): Promise<void>
   isReady(): Promise<boolean>
   /** A metric without labels. */
   measure(name: string): Promise<number>
@@ -106,8 +107,8 @@ function createNode(operators: string, environment: { cwd: string; env: Record<s
   }
   return {
     end,
-    async start() {
-      serving = await serve(environment)
+    async start(release?: string) {
+      serving = await serve({ ...environment, release })
     },
     async isReady() {
       const answer = await fetch(`http://${operators}/readyz`).catch(() => undefined)

@@ -38,7 +38,7 @@ export interface Load {
   readonly answers: ReadonlyMap<string, number>
   readonly latencies: Readonly<Record<Operation, RecordableHistogram>>
   readonly chains: readonly Chain[]
-  /** The last requests that were accepted, of each worker. */
+  /** The last requests that were accepted, but for codes: one that comes again ends its grant. */
   accepted(): readonly Accepted[]
   /** Resolves when every worker has finished so many operations more, whatever it went through. */
   progress(operations: number): Promise<void>
@@ -130,7 +130,11 @@ export function startLoad(target: Target, { workers, pause = 0 }: LoadOptions): 
     answers,
     latencies,
     chains: machines.map(({ chain }) => chain),
-    accepted: () => machines.flatMap(({ accepted }) => accepted),
+    accepted: () =>
+      machines
+        .flatMap(({ accepted }) => accepted)
+        .filter(({ parameters }) => !('code' in parameters))
+        .sort((a, b) => a.at - b.at),
     async progress(operations) {
       const goals = finished.map((done) => done + operations)
       const reached = until(() => finished.every((done, at) => done >= (goals[at] ?? 0)))

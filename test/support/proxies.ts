@@ -34,7 +34,10 @@ export interface ProxyOptions {
 }
 
 /** Runs tests where a proxy is installed. Elsewhere they are skipped loudly, and in CI they fail. */
-export function testWith(test: TestFn, proxy: ProxyName): TestFn | TestFn['skip'] {
+export function testWith<Context>(
+  test: TestFn<Context>,
+  proxy: ProxyName,
+): TestFn<Context> | TestFn<Context>['skip'] {
   if (isInstalled(proxy)) return test
   const message = `${proxy} is not installed: its tests are skipped (apt-get install ${proxy})`
   if (process.env.CI) throw new Error(message)
