@@ -4,6 +4,7 @@ import { errors } from 'oidc-provider'
 import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
+import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
@@ -109,6 +110,8 @@ export function createProvider(options: ProviderOptions): Provider {
       adapter: createEngineAdapter(tables),
       jwks: { keys: signingKeys(options.jwks) },
       findAccount: options.findAccount,
+      clients: [securityClient(issuer)],
+      loadExistingGrant,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
       routes: {
