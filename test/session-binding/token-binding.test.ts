@@ -176,6 +176,19 @@ test('tokens of a session that was bound later say so from then on', async (t) =
   t.like(decodeJwt(tokens.id_token), { session_binding: 'token-binding', acr: boundSessionAcr })
 })
 
+test('the page says where somebody is, and not where the proxy is', async (t) => {
+  const behind: typeof globalThis.fetch = (url, init) => {
+    const headers = new Headers(init?.headers)
+    headers.set('x-forwarded-for', '198.51.100.7, 192.0.2.7')
+    return fetch(url, { ...init, headers })
+  }
+  const { owner } = createVictim(behind)
+  await owner.authorize(parameters)
+  const { html } = await owner.browser.visit(`${server.issuer}/security`)
+  const [line] = html.split('this browser')[1]?.split('</li>') ?? []
+  t.regex(line ?? '', /from 192\.0\.2\.7</)
+})
+
 // Interactions
 
 async function beginLogin() {
