@@ -11,11 +11,9 @@ import { startServer } from '../src/server.ts'
 import { openStorage } from '../src/storage/open-storage.ts'
 import { createPerson, newKey, obtainCode, post, refreshing } from './support/flow.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
-import { startSystemPostgres, systemPostgres } from './support/system-postgres.ts'
+import { startSystemPostgres, testWithPostgres } from './support/system-postgres.ts'
 
 const run = promisify(execFile)
-const binaries = await systemPostgres()
-const testWithPostgres = binaries ? test : test.skip
 
 interface Places {
   readonly kept: Record<string, string>
@@ -74,8 +72,8 @@ test('a copy of the data folder is a backup: tokens, keys and events go on', asy
   })
 })
 
-testWithPostgres('a dump is a backup: tokens, keys and events go on', async (t) => {
-  await using postgres = await startSystemPostgres(binaries ?? '')
+testWithPostgres(test)('a dump is a backup: tokens, keys and events go on', async (t) => {
+  await using postgres = await startSystemPostgres()
   const [kept, restored] = [postgres.url('kept'), postgres.url('restored')]
   await postgres.run('createdb', `--maintenance-db=${postgres.url('postgres')}`, 'kept')
   const folder = await temporaryFolder(t)

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { setTimeout } from 'node:timers/promises'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import { createLog } from '../observability/log.ts'
@@ -19,10 +20,20 @@ export function serveCommand(): Command {
       const log = createLog(config.logLevel)
       await using server = await startServer(config, storage, log)
       console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
-      await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
+      await signal()
+      server.drain()
+      const { drainSeconds } = config.operations
+      if (drainSeconds > 0) {
+        console.log(`\nServing for ${drainSeconds} seconds more.`)
+        await Promise.race([signal(), setTimeout(drainSeconds * 1000)])
+      }
       console.log('\nFinishing requests.')
     }),
   )
+}
+
+function signal(): Promise<unknown> {
+  return Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
 }
 
 function welcome({ issuer, authorityFile }: RunningServer, { account, clientId }: FirstSteps) {

@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
 import { asksForTraces } from '../observability/tracing.ts'
+import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
 import {
   defaultPort,
   type MtlsConfig,
@@ -39,8 +40,11 @@ export interface Config {
   readonly databaseUrl: string | undefined
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
+  /** The one before, while keys in the database may still be encrypted under it. */
+  readonly previousSecret: string | undefined
+  readonly keys: KeysConfig
   readonly dpopNonces: 'required' | 'optional'
-  /** Seconds for which a used refresh token that comes back is refused without ending its family. */
+  /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it may not. */
   readonly keyOverlapHours: number | undefined
@@ -101,6 +105,10 @@ const variables = z.object({
     .string()
     .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
     .optional(),
+  HOLDFAST_SECRET_PREVIOUS: z
+    .string()
+    .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
+    .optional(),
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
@@ -136,6 +144,7 @@ const variables = z.object({
     .transform(Number)
     .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
     .optional(),
+  ...keysVariables,
   ...mtlsVariables,
   ...tokenBindingVariables,
   ...operationsVariables,
@@ -167,6 +176,7 @@ export function parseConfig(
     ...fileProblems,
     ...misspelt(env),
     ...contradictions(given),
+    ...keysContradictions(given),
     ...mtlsContradictions(given),
     ...tokenBindingContradictions(given),
   )
@@ -186,6 +196,8 @@ export function parseConfig(
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
+    previousSecret: values.HOLDFAST_SECRET_PREVIOUS,
+    keys: keysConfig(values),
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,

@@ -5,6 +5,8 @@ export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
+  /** Seconds for which a server that was told to stop serves on, and says that it is not ready. */
+  readonly drainSeconds: number
   /** Traces, by the standard variables of OpenTelemetry. */
   readonly tracing: boolean
   /** Attempts to sign in to one account from one network in 15 minutes. */
@@ -28,6 +30,12 @@ export const operationsVariables = {
       'must be an address and port such as 127.0.0.1:9464',
     )
     .optional(),
+  HOLDFAST_DRAIN_SECONDS: z
+    .string()
+    .regex(/^\d{1,2}$/, 'must be a number from 0 to 60')
+    .transform(Number)
+    .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
+    .default(0),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
@@ -39,6 +47,7 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
   return {
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
+    drainSeconds: values.HOLDFAST_DRAIN_SECONDS,
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,

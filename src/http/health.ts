@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Middleware } from 'koa'
 
 export interface HealthOptions {
-  /** Resolves when the database answers. */
+  /** Resolves when the database can be used. */
   ping: () => Promise<void>
   /** Milliseconds after which a database that says nothing counts as gone. */
   deadline?: number

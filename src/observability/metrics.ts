@@ -92,6 +92,22 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Requests that failed by a defect',
       registers,
     }),
+    keyAge: new Gauge({
+      name: 'holdfast_signing_key_age_seconds',
+      help: 'For how long the key that signs now has done so',
+      labelNames: ['purpose'] as const,
+      registers,
+    }),
+    keysUnreadable: new Gauge({
+      name: 'holdfast_keys_unreadable',
+      help: 'Keys in use that this node cannot open: a row is damaged, or its secret is outdated',
+      registers,
+    }),
+    keyRefreshFailures: new Counter({
+      name: 'holdfast_key_refresh_failures_total',
+      help: 'Times that the keys could not be read; the node went on with those that it had',
+      registers,
+    }),
     auditDropped: new Counter({
       name: 'holdfast_audit_dropped_total',
       help: 'Audit events that were not written: the database was away for too long',

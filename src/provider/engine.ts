@@ -9,11 +9,19 @@ import Provider, {
 import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
-import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
+import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
+import {
+  AlreadyConsumedError,
+  asUnitOfWork,
+  collectMark,
+  ReplayedError,
+  type UnitTables,
+} from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
+import { proofWindow, validateProofs } from './dpop-proofs.ts'
+import { engineGrant } from './engine-grants.ts'
 import {
   type KeyRenewal,
   type RenewableToken,
@@ -21,9 +29,7 @@ import {
   successorParameter,
 } from './key-renewal.ts'
 import { override } from './override.ts'
-
-/** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
-const engineProofWindow = 300
+import { createRepeatedRefresh } from './repeated-refresh.ts'
 
 /**
  * oidc-provider with every credential bound and every single use atomic. The engine documents its
@@ -50,13 +56,18 @@ export function createEngine({
   renewal: KeyRenewal | undefined
   bindSessions: (engine: Provider) => void
 }): Provider {
+  const proofs = validateProofs()
+  const repeats =
+    refreshReuseSeconds > 0
+      ? createRepeatedRefresh({ artifacts, seconds: refreshReuseSeconds })
+      : undefined
   class Engine extends Provider {
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
-      if (refreshReuseSeconds > 0) excuseQuickReuse(this, refreshReuseSeconds)
-      consumeRequestsOnce(this, artifacts)
+      repeats?.excuse(this)
+      consumeRequestsOnce(this, { artifacts, replays })
       markReplaysOnce(this, replays)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -70,12 +81,17 @@ export function createEngine({
       handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
       ...[parameters, ...rest]: GrantParameters
     ): void {
+      const grant = engineGrant(this, name, proofs) ?? handler
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
-          await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
+          await withReadAhead(() => asUnitOfWork({ artifacts, replays }, async () => grant(ctx)))
         } catch (error) {
+          if (error instanceof ReplayedError) {
+            throw new errors.InvalidGrant('DPoP proof JWT Replay detected')
+          }
           if (!(error instanceof AlreadyConsumedError)) throw error
+          if (await repeats?.complete(ctx, error.written)) return
           await endAfterLostRace(ctx, artifacts)
           throw new errors.InvalidGrant(`${error.message} by a concurrent request`)
         }
@@ -189,38 +205,12 @@ function bindRefreshTokens(
 }
 
 /**
- * A refresh token that comes back at once is treated as if its two uses had overlapped: to the
- * engine it looks unused, all of its checks are made, the proof by the right key among them, and
- * the statement that consumes it fails. It is refused, and its family goes on.
- */
-function excuseQuickReuse(engine: Provider, seconds: number): void {
-  override(
-    engine,
-    'RefreshToken',
-    (Base) =>
-      class extends Base {
-        static override async find<T>(
-          value: string,
-          options?: { ignoreExpiration?: boolean },
-        ): Promise<T | undefined> {
-          const token = await super.find(value, options)
-          const since = Math.floor(Date.now() / 1000) - seconds
-          if (Provider.ctx?.oidc.route === 'token' && Number(token?.consumed) > since) {
-            delete token?.consumed
-          }
-          return token as T | undefined
-        }
-      },
-  )
-}
-
-/**
  * A pushed authorization request is consumed together with the code that it becomes, in one
  * statement: the engine consumes it first, and a crash in between would leave neither. Each
  * response type has a code in it, so that nothing is answered without this. The loser of a race
  * gets the error of a request that was used.
  */
-function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
+function consumeRequestsOnce(engine: Provider, tables: UnitTables): void {
   const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
   override(
     engine,
@@ -242,7 +232,7 @@ function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
           const consume = Provider.ctx && consumptions.get(Provider.ctx)
           if (!consume) return super.save()
           try {
-            return await asUnitOfWork(artifacts, async () => {
+            return await asUnitOfWork(tables, async () => {
               await consume()
               return super.save()
             })
@@ -257,7 +247,10 @@ function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
   )
 }
 
-/** One statement instead of find, then save; and a mark that lasts as long as the proof can. */
+/**
+ * One statement instead of find, then save, at the end of the grant where there is one; and a mark
+ * that lasts as long as the proof can.
+ */
 function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
   override(
     engine,
@@ -266,8 +259,9 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
       class extends Base {
         // A proof from the edge of the future is good for twice the engine's window, and the
         // engine would forget it after once.
-        static override unique(issuer: string, jti: string, exp: number): Promise<boolean> {
-          return replays.markOnce(issuer, jti, exp + engineProofWindow)
+        static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
+          const mark = replayMark(issuer, jti, exp + proofWindow)
+          return collectMark(mark) || replays.insert(mark)
         }
       },
   )

@@ -9,7 +9,8 @@ const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', 
 
 export interface DbscParts {
   readonly issuer: string
-  readonly secret: Uint8Array
+  /** The one to make companions with first. */
+  readonly secrets: () => readonly Uint8Array[]
   /** Seconds. */
   readonly lifetime: number
   readonly sessions: BrowserSessionTable
@@ -24,7 +25,7 @@ export interface DbscParts {
 /** The sessions of this server, bound by the browser (Device Bound Session Credentials). */
 export function createDbsc({
   issuer,
-  secret,
+  secrets,
   lifetime,
   refreshInitiators,
   sessions,
@@ -34,7 +35,7 @@ export function createDbsc({
 }: DbscParts): DbscSessions {
   return createDbscSessions({
     origin: issuer,
-    secret,
+    secret: secrets,
     lifetime,
     excludedPaths,
     allowedRefreshInitiators: refreshInitiators,

@@ -141,6 +141,12 @@ export function bindSessions(
           return super.save(ttl)
         }
 
+        // The engine persists what was touched, even where saving it failed just before and it never
+        // was: its complaint would take the place of why that failed.
+        override async persist(): Promise<string> {
+          return typeof this.exp === 'number' ? super.persist() : ''
+        }
+
         override async destroy(): Promise<void> {
           if (this.accountId && (await sessions.end(this.uid))) {
             await events.record('session_ended', { ...this.about(), ...visitor(Provider.ctx) })

@@ -25,11 +25,10 @@ export interface PostgresReplayStore extends ReplayStore {
 }
 
 /**
- * The table. It is unlogged, for marks are worth a minute and cost a write each: a crash of the
- * server empties it, and proofs of the last minute could be used again. Whoever cannot have that
- * makes it a logged table.
+ * The table. It is logged: a crash of the server would empty an unlogged one, and so would a standby
+ * that takes over, and proofs of the last minute could be used again.
  */
-export const postgresReplayTable = `create unlogged table if not exists dpop_replay (
+export const postgresReplayTable = `create table if not exists dpop_replay (
   key bytea primary key,
   expires_at timestamptz not null
 )`
@@ -46,7 +45,8 @@ const sweep = 'delete from dpop_replay where expires_at < to_timestamp($1)'
  * once, one writes the row.
  *
  * It does NOT make the table ({@link postgresReplayTable}), and it does NOT delete what has
- * expired: call `sweep` every minute or so from one of the replicas.
+ * expired: call `sweep` every minute or so from one of the replicas. It does NOT know what a standby
+ * had not received when it took over: that takes synchronous replication.
  *
  * @example
  * ```ts

@@ -1,8 +1,8 @@
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
-import { deriveSecrets } from '../../src/config/secret.ts'
 import { CHROMIUM, certificateOf } from '../../src/demo/chromium.ts'
+import { secretsOf } from '../../src/provider/engine-keys.ts'
 import { boundSessionAcr } from '../../src/session-binding/authentication-context.ts'
 import { makeTicket } from '../../src/verify/lib/ticket.ts'
 import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
@@ -28,7 +28,6 @@ if (CHROMIUM === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
-const secret = 'a secret of this test file alone'
 const callback = 'https://rp.example/callback'
 const welcome = /^https:\/\/app\.example\/welcome\?/
 const companion = '__Host-holdfast_bound'
@@ -38,7 +37,6 @@ test.before(async (t) => {
   const app = await startRelyingParty()
   // A proof is good for as long as in production: nothing is refreshed ahead of its time.
   const nodes = await startNodes({
-    HOLDFAST_SECRET: secret,
     HOLDFAST_SESSION_REFRESH_INITIATORS: 'rp.example',
   })
   Object.assign(t.context, { app, nodes })
@@ -118,7 +116,7 @@ browserTest('a fresh proof on demand, before consent', async (t) => {
   const { nodes, strict } = t.context
   const { page, context, session, events, saw } = await signedIn(t, strict)
   await letMomentPass(nodes.server.databaseUrl, session)
-  const { sessionBindingKey } = deriveSecrets(secret)
+  const [sessionBindingKey] = secretsOf(nodes.server.keys.view(), 'session-binding') as [Buffer]
   const halfMinuteAgo = Date.now() - 30_000
   await context.addCookies([
     {

@@ -12,6 +12,7 @@ import { openDatabase } from '../../src/storage/database.ts'
 import { holdfast, serve } from '../support/cli.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
+import { until } from '../support/until.ts'
 
 const cwd = useFolder(test)
 
@@ -76,11 +77,12 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
   t.false(await isRunning(data))
 })
 
-test('serves from a database, prints a password that signs in, and ends by a signal', async (t) => {
+test('serves from a database, prints a password that signs in, and ends by signals', async (t) => {
   await using database = await openTestDatabase({ migrated: false })
   const env = await environment({
     DATABASE_URL: database.url,
     HOLDFAST_DATA: path.join(cwd, 'data'),
+    HOLDFAST_DRAIN_SECONDS: '60',
     HOLDFAST_TLS: 'off',
   })
   const migrated = await holdfast(env, ['migrate', '--json'])
@@ -97,8 +99,16 @@ test('serves from a database, prints a password that signs in, and ends by a sig
     const [email, password] = [serving.told('Account'), serving.told('Password')]
     t.truthy(await accounts.authenticate(email ?? '', password ?? ''))
   }
-  const { code, stdout, stderr } = await serving.end('SIGTERM')
+
+  const status = async (path: string) => (await fetch(`${serving.told('Issuer')}${path}`)).status
+  t.is(await status('/readyz'), 200)
+  serving.signal('SIGTERM')
+  await until(async () => (await status('/readyz')) === 503)
+  t.is(await status('/jwks'), 200)
+  // Whoever does not want to wait says so again.
+  const { code, stdout, stderr } = await serving.end('SIGINT')
   t.is(code, 0)
   t.is(stderr, '')
+  t.regex(stdout, /Serving for 60 seconds more\.\n/)
   t.regex(stdout, /Finishing requests\.\n$/)
 })

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { keysVariables } from '../../src/config/keys-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
@@ -25,12 +26,13 @@ const complete = {
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
 }
 
-/** Those variables have a test file of their own. */
+/** These variables have test files of their own. */
 const noCertificates = {
   port: undefined,
   origin: undefined,
@@ -38,6 +40,7 @@ const noCertificates = {
   authorityFile: undefined,
   revocationFile: undefined,
 }
+const keys = { rotation: 90 * 86_400_000, publish: 86_400_000, poll: 15_000 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
   return t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
@@ -63,6 +66,8 @@ test('needs no variable at all', (t) => {
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'optional',
     refreshReuseSeconds: 0,
     keyOverlapHours: undefined,
@@ -72,6 +77,7 @@ test('needs no variable at all', (t) => {
     operations: {
       metrics: undefined,
       adminApi: false,
+      drainSeconds: 0,
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
@@ -80,7 +86,8 @@ test('needs no variable at all', (t) => {
 })
 
 test('takes every variable', (t) => {
-  const names = [complete, mtlsVariables, tokenBindingVariables].flatMap(Object.keys)
+  const ofOthers = { ...mtlsVariables, ...tokenBindingVariables, ...keysVariables }
+  const names = Object.keys({ ...complete, ...ofOthers, HOLDFAST_SECRET_PREVIOUS: '' })
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
@@ -92,6 +99,8 @@ test('takes every variable', (t) => {
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'required',
     refreshReuseSeconds: 10,
     keyOverlapHours: 72,
@@ -101,6 +110,7 @@ test('takes every variable', (t) => {
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
       refusalLimit: 1000,
@@ -111,6 +121,12 @@ test('takes every variable', (t) => {
 for (const text of ['9464', 'localhost', '127.0.0.1:0', '127.0.0.1:9464/metrics', 'http://x:1']) {
   test(`refuses ${text} as the address of metrics`, (t) => {
     onlyProblem(t, { HOLDFAST_METRICS: text }, 'HOLDFAST_METRICS')
+  })
+}
+
+for (const value of ['-1', '61', '1.5', 'long']) {
+  test(`refuses ${value} as HOLDFAST_DRAIN_SECONDS`, (t) => {
+    onlyProblem(t, { HOLDFAST_DRAIN_SECONDS: value }, 'HOLDFAST_DRAIN_SECONDS')
   })
 }
 

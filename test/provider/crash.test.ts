@@ -13,7 +13,7 @@ import {
   post,
   refreshing,
 } from '../support/flow.ts'
-import { useTestServer } from '../support/server.ts'
+import { email, password, useTestServer } from '../support/server.ts'
 
 const crash = createCrash(() => server.databaseUrl)
 const server = useTestServer(test, {}, crash.wrap)
@@ -105,7 +105,7 @@ async function crashEach(
       await check()
     }
   }
-  t.true(statement > 2, 'there are statements to break')
+  t.true(statement > 1, 'there are statements to break')
 }
 
 for (const moment of ['before', 'after'] as const) {
@@ -153,6 +153,39 @@ for (const moment of ['before', 'after'] as const) {
         request: push,
         check: async () => t.is((await push()).status, 201),
       }))
+    },
+  )
+
+  test.serial(
+    `a sign-in says why it failed after one that ends ${moment} any statement`,
+    async (t) => {
+      const query = {
+        client_id: client.client_id,
+        response_type: 'code',
+        redirect_uri,
+        scope: 'openid',
+      }
+      const pkce = { code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM' }
+      const parameters = new URLSearchParams({ ...query, ...pkce, code_challenge_method: 'S256' })
+      let statement = 0
+      for (let came = true; came; ) {
+        statement += 1
+        const { browser } = createPerson(server)
+        const page = await browser.visit(`${server.issuer}/authorize?${parameters}`)
+        crash.arm(statement, moment)
+        await browser.submit(page, 'Sign in', { email, password }, { until: redirect_uri })
+        came = crash.disarm()
+      }
+      t.true(statement > 4, 'there are statements to break')
+      const reasons = server.logged
+        .map((line) => JSON.parse(line))
+        .filter(({ event }) => event === 'server_error')
+        .map(({ err }) => err.message as string)
+      t.true(reasons.length > 0)
+      t.deepEqual(
+        reasons.filter((reason) => !reason.includes('connection')),
+        [],
+      )
     },
   )
 

@@ -1,44 +1,121 @@
 import test from 'ava'
-import pg from 'pg'
+import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { race, raceFor } from '../support/lock.ts'
+import { query } from '../support/query.ts'
 import { useTestServer } from '../support/server.ts'
 
-const server = useTestServer(test, { HOLDFAST_REFRESH_REUSE_SECONDS: '60' })
+const server = useTestServer(test, {
+  HOLDFAST_REFRESH_REUSE_SECONDS: '60',
+  HOLDFAST_KEY_OVERLAP_HOURS: '1',
+})
 
-async function refreshTwice(binding_method: string) {
+async function refreshTwice(binding_method: 'dpop' | 'bearer', { namesNext = false } = {}) {
   const client = await server.addClient({ binding_method })
-  const key = binding_method === 'dpop' ? await newKey() : undefined
-  const proven = key ? { key } : {}
+  const [key, next] = [await newKey(), await newKey()]
+  const proven = binding_method === 'dpop' ? { key } : {}
   const { exchange } = await obtainCode(createPerson(server), client)
   const { body: first } = await post(server, '/token', exchange, proven)
   const refresh = (token: string, by = proven) =>
     post(server, '/token', refreshing(client, token), by)
-  const { body: second } = await refresh(first.refresh_token)
-  return { client, refresh, first, second }
+  const { body: second } = await post(
+    server,
+    '/token',
+    {
+      ...refreshing(client, first.refresh_token),
+      ...(namesNext && { successor: await proofOf(next, first.refresh_token) }),
+    },
+    proven,
+  )
+  return { client, refresh, key, next, first, second }
+}
+
+function proofOf(key: KeyPair, accessToken: string): Promise<string> {
+  return makeProof(key, { method: 'POST', url: `${server.issuer}/token`, accessToken })
+}
+
+async function userinfo(accessToken: string, key: KeyPair): Promise<number> {
+  const url = `${server.issuer}/userinfo`
+  const dpop = await makeProof(key, { method: 'GET', url, accessToken })
+  const headers = { authorization: `DPoP ${accessToken}`, dpop }
+  return (await fetch(url, { headers })).status
 }
 
 /** Moves every use of a refresh token into the past. */
 async function age(seconds: number): Promise<void> {
-  const database = new pg.Client({ connectionString: server.databaseUrl })
-  await database.connect()
-  await database.query(
-    `update artifacts set consumed_at = consumed_at - make_interval(secs => $1)
-      where kind = 'RefreshToken' and consumed_at is not null`,
-    [seconds],
-  )
-  await database.end()
+  const text = `update artifacts set consumed_at = consumed_at - make_interval(secs => $1)
+                 where kind = 'RefreshToken' and consumed_at is not null`
+  await query(server.databaseUrl, text, [seconds])
 }
 
 test.serial(
-  'within the window a token that comes back is refused, and its family goes on',
+  'within the window a token that comes back is answered with the same successor',
   async (t) => {
-    const { refresh, first, second } = await refreshTwice('dpop')
+    const { refresh, key, first, second } = await refreshTwice('dpop')
     const again = await refresh(first.refresh_token)
-    t.is(again.status, 400)
-    t.is(again.body.error, 'invalid_grant')
+    t.is(again.status, 200)
+    t.is(again.body.refresh_token, second.refresh_token)
+    t.not(again.body.access_token, second.access_token)
+    t.is(await userinfo(again.body.access_token, key), 200)
     t.is((await refresh(second.refresh_token)).status, 200)
   },
 )
+
+test.serial('once the successor was used it is refused, and its family goes on', async (t) => {
+  const { refresh, first, second } = await refreshTwice('dpop')
+  const { body: third } = await refresh(second.refresh_token)
+  const again = await refresh(first.refresh_token)
+  t.is(again.status, 400)
+  t.is(again.body.error, 'invalid_grant')
+  t.is((await refresh(third.refresh_token)).status, 200)
+})
+
+test.serial('uses at the same moment get one successor', async (t) => {
+  const { refresh, second } = await refreshTwice('dpop')
+  const answers = await race(
+    server.databaseUrl,
+    'RefreshToken',
+    Array.from({ length: 2 }, () => () => refresh(second.refresh_token)),
+  )
+  t.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200],
+  )
+  t.is(new Set(answers.map(({ body }) => body.refresh_token)).size, 1)
+  t.is(new Set(answers.map(({ body }) => body.access_token)).size, 2)
+})
+
+test.serial('a token whose family was ended is not answered', async (t) => {
+  const { client, refresh, first, second } = await refreshTwice('dpop')
+  await post(server, '/revoke', { client_id: client.client_id, token: second.refresh_token })
+  t.is((await refresh(first.refresh_token)).body.error, 'invalid_grant')
+})
+
+test.serial('a token whose family ends meanwhile is not answered', async (t) => {
+  const { refresh, second } = await refreshTwice('dpop')
+  const ending = {
+    text: "delete from artifacts where kind <> 'Client'",
+    andThen: 'commit',
+  } as const
+  const [answer] = await raceFor(server.databaseUrl, ending, [() => refresh(second.refresh_token)])
+  t.is(answer?.body.error, 'invalid_grant')
+})
+
+test.serial('the successor is for the key that it is bound to', async (t) => {
+  const { refresh, key, next, second } = await refreshTwice('dpop', { namesNext: true })
+  const { body: third } = await refresh(second.refresh_token)
+  // It may take over from the token that came before, and gets none of the other key.
+  const taken = await refresh(second.refresh_token, { key: next })
+  t.is(taken.body.error, 'invalid_grant')
+  t.is((await refresh(third.refresh_token, { key })).status, 200)
+})
+
+test.serial('the database has no successor, and not what one is made of', async (t) => {
+  const { first, second } = await refreshTwice('dpop')
+  const rows = JSON.stringify(await query(server.databaseUrl, 'select * from artifacts'))
+  t.false(rows.includes(first.refresh_token))
+  t.false(rows.includes(second.refresh_token))
+})
 
 test.serial('after the window it ends its family', async (t) => {
   const { refresh, first, second } = await refreshTwice('dpop')

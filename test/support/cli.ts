@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
 
-const cli = fileURLToPath(new URL('../../src/cli.ts', import.meta.url))
+const root = fileURLToPath(new URL('../../', import.meta.url))
 // Every test starts the same program.
 const compileCache = fileURLToPath(new URL('../../node_modules/.cache/node', import.meta.url))
 
@@ -18,15 +19,17 @@ export interface Environment {
   /** The current folder: one without a file .env. */
   readonly cwd: string
   readonly env: Record<string, string>
+  /** The root of another release. */
+  readonly release?: string | undefined
 }
 
 /** Runs `holdfast` as a shell does, with nothing in its environment but `env`. */
 export async function holdfast(
-  { cwd, env }: Environment,
+  environment: Environment,
   args: readonly string[],
   { stdin = '' }: { stdin?: string } = {},
 ): Promise<Finished> {
-  const child = start({ cwd, env }, args)
+  const child = start(environment, args)
   child.stdin?.end(stdin)
   const [stdout, stderr, [code]] = await Promise.all([
     text(child.stdout as NodeJS.ReadableStream),
@@ -41,6 +44,7 @@ export interface Serving {
   readonly welcome: string
   /** The value of a line of the welcome. */
   told(name: string): string | undefined
+  signal(signal: NodeJS.Signals): void
   end(signal: NodeJS.Signals): Promise<Finished>
 }
 
@@ -61,6 +65,7 @@ export async function serve(environment: Environment): Promise<Serving> {
   return {
     welcome,
     told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
+    signal: (signal) => child.kill(signal),
     async end(signal) {
       child.kill(signal)
       const [code] = await exited
@@ -69,9 +74,9 @@ export async function serve(environment: Environment): Promise<Serving> {
   }
 }
 
-function start({ cwd, env }: Environment, args: readonly string[]): ChildProcess {
+function start({ cwd, env, release = root }: Environment, args: readonly string[]): ChildProcess {
   const { PATH = '', HOME = '' } = process.env
-  return spawn(process.execPath, [cli, ...args], {
+  return spawn(process.execPath, [path.join(release, 'src/cli.ts'), ...args], {
     cwd,
     env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env },
   })

@@ -1,19 +1,23 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
-/** A way to the database that can be cut, and made to say nothing. */
+/** A way to the database that can be cut, made to say nothing, and led to another one. */
 export interface DatabaseProxy extends AsyncDisposable {
   readonly url: string
+  readonly port: number
   /** Breaks every connection and refuses new ones. */
   cut(): Promise<void>
   restore(): Promise<void>
   /** Answers are held back until `resume`; new connections wait as well. */
   pause(): void
   resume(): void
+  /** Breaks every connection; new ones go to another server, where there is the same database. */
+  leadTo(port: number): void
 }
 
 export async function openDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl)
+  let targetPort = Number(target.port)
   const answers = new Set<Socket>()
   const sockets = new Set<Socket>()
   let paused = false
@@ -22,7 +26,7 @@ export async function openDatabaseProxy(databaseUrl: string): Promise<DatabasePr
 
   async function listen(port: number): Promise<Server> {
     const listener = createServer((client) => {
-      const database = connect(Number(target.port), target.hostname)
+      const database = connect(targetPort, target.hostname)
       for (const socket of [client, database]) {
         sockets.add(socket)
         socket.on('error', () => {})
@@ -54,7 +58,12 @@ export async function openDatabaseProxy(databaseUrl: string): Promise<DatabasePr
   url.host = `127.0.0.1:${port}`
   return {
     url: url.href,
+    port,
     cut,
+    leadTo(port) {
+      targetPort = port
+      for (const socket of sockets) socket.destroy()
+    },
     async restore() {
       server = await listen(port)
     },

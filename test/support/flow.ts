@@ -25,7 +25,7 @@ export interface Answer {
 
 /** Posts a form to an endpoint, with a DPoP proof by `key` when there is one. */
 export async function post(
-  server: TestServer,
+  server: Pick<TestServer, 'issuer'>,
   path: string,
   parameters: Record<string, string>,
   { key, proof, headers = {}, fetch = globalThis.fetch, origin = server.issuer }: PostOptions = {},
@@ -66,7 +66,7 @@ export interface PersonOptions extends BrowserOptions {
 }
 
 export function createPerson(
-  server: TestServer,
+  server: Pick<TestServer, 'issuer'>,
   { credentials = { email, password }, ...options }: PersonOptions = {},
 ): Person {
   const browser = createBrowser(options)

@@ -22,8 +22,8 @@ export interface RunningProxy extends AsyncDisposable {
 }
 
 export interface ProxyOptions {
-  /** The port of loopback that requests are sent on to. */
-  readonly upstream: number
+  /** The ports of loopback that requests are sent on to: of HAProxy there may be several. */
+  readonly upstream: number | readonly number[]
   /** Of clients, PEM; for the proxies that want to know one. */
   readonly authority: TestAuthority
   readonly ports?: { public: number; mtls: number }
@@ -34,7 +34,10 @@ export interface ProxyOptions {
 }
 
 /** Runs tests where a proxy is installed. Elsewhere they are skipped loudly, and in CI they fail. */
-export function testWith(test: TestFn, proxy: ProxyName): TestFn | TestFn['skip'] {
+export function testWith<Context>(
+  test: TestFn<Context>,
+  proxy: ProxyName,
+): TestFn<Context> | TestFn<Context>['skip'] {
   if (isInstalled(proxy)) return test
   const message = `${proxy} is not installed: its tests are skipped (apt-get install ${proxy})`
   if (process.env.CI) throw new Error(message)
@@ -62,8 +65,9 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     await writeFile(target, text)
     return target
   }
+  const [upstream = 0, ...more] = [options.upstream].flat()
   const variables = {
-    HOLDFAST_UPSTREAM: `127.0.0.1:${options.upstream}`,
+    HOLDFAST_UPSTREAM: `127.0.0.1:${upstream}`,
     PUBLIC_NAME: 'localhost',
     PUBLIC_PORT: String(ports.public),
     PUBLIC_BIND: `127.0.0.1:${ports.public}`,
@@ -82,7 +86,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
       variables,
       file,
       format: options.format,
-      edit: options.edit ?? ((same) => same),
+      edit: (configuration) => withServers(options.edit?.(configuration) ?? configuration, more),
     }),
   )
   const open = opened.move()
@@ -92,6 +96,20 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     ca: await readFile(authorityFile, 'utf8'),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
+}
+
+/** Writes the lines of HAProxy's first server once more for each other one. */
+function withServers(configuration: string, ports: readonly number[]): string {
+  return configuration.replace(/(^ +server .*\n)+/gm, (lines) =>
+    ports.reduce(
+      (all, port, at) =>
+        all +
+        lines
+          .replaceAll('holdfast-1', `holdfast-${at + 2}`)
+          .replace(/"\$\{HOLDFAST_UPSTREAM\}"/g, `127.0.0.1:${port}`),
+      lines,
+    ),
+  )
 }
 
 interface Start {

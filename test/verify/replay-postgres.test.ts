@@ -2,6 +2,7 @@ import test from 'ava'
 import pg from 'pg'
 import { createPostgresReplayStore, postgresReplayTable } from '../../src/verify/replay-postgres.ts'
 import { useTestDatabase } from '../support/database.ts'
+import { startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
 import { refused } from '../support/verify/refused.ts'
 import { dpopRequest, start, verifierWith } from '../support/verify/world.ts'
 
@@ -44,6 +45,21 @@ test.serial('sweeps what has expired, and nothing else', async (t) => {
   await replay.consume('new', start + 60, start)
   t.is(await replay.sweep(start + 6), 1)
   t.is(await replay.consume('new', start + 60, start + 6), 'replayed')
+})
+
+testWithPostgres(test)('a crash of the server forgets no mark', async (t) => {
+  await using postgres = await startSystemPostgres()
+  const connect = () =>
+    new pg.Pool({ connectionString: postgres.url('postgres') }).on('error', () => {})
+  const [before, after] = [connect(), connect()]
+  await before.query(postgresReplayTable)
+  const mark = ['a', start + 60, start] as const
+  t.is(await createPostgresReplayStore({ client: before }).consume(...mark), 'fresh')
+  await postgres.stop('immediate')
+  await before.end()
+  await postgres.start()
+  t.is(await createPostgresReplayStore({ client: after }).consume(...mark), 'replayed')
+  await after.end()
 })
 
 test.serial('says so when the database is gone', async (t) => {
