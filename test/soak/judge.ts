@@ -45,9 +45,8 @@ export function memorySlope(samples: readonly MemorySample[]): number {
 }
 
 /**
- * How the least memory that a node needs grew after the warm-up, in megabytes a minute. What is
- * garbage is taken away when the collector thinks fit, so that the slope goes up and down by tens of
- * megabytes; a leak stays.
+ * How the least memory that a node needs grew after the warm-up, in megabytes a minute. Requests
+ * under way and sign-ins, which hash passwords, move the slope up and down; a leak stays.
  */
 export function floorGrowth(samples: readonly MemorySample[]): number {
   const seen = warm(samples)

@@ -1,8 +1,8 @@
 /*
  * Several nodes behind HAProxy on one durable PostgreSQL, and clients that sign in, refresh and ask
  * for tokens, for some minutes. Tokens live for minutes to months: what is a minute old is expired
- * by hand, all but what is in use, so that cleanup has its work within the run. It ends with 1 when
- * a criterion fails.
+ * by hand, all but what is in use, so that cleanup has its work within the run. Memory is measured
+ * right after garbage was collected. It ends with 1 when a criterion fails.
  *
  * npm run soak -- [--minutes 5] [--nodes 3] [--workers 4] [--json]
  */
@@ -83,7 +83,9 @@ opened.defer(() => rm(folder, { recursive: true, force: true }))
 // Root's PostgreSQL runs as another user, who must get in.
 await chmod(folder, 0o755)
 const { connectionString: url } = opened.use(await startEmbeddedPostgres({ folder }))
-const fleet = opened.use(await startFleet({ databaseUrl: url, count }))
+const collector = new URL('collect-garbage.ts', import.meta.url)
+const environment = { NODE_OPTIONS: `--expose-gc --import=${collector}` }
+const fleet = opened.use(await startFleet({ databaseUrl: url, count, environment }))
 const load = startLoad(fleet, { workers })
 
 const started = Date.now()
@@ -92,6 +94,8 @@ const memory: MemorySample[][] = fleet.nodes.map(() => [])
 while (minute() < minutes) {
   await setTimeout(Math.min(5000, (minutes - minute()) * 60_000))
   await query(url, expireOld)
+  for (const node of fleet.nodes) node.signal('SIGUSR2')
+  await setTimeout(500)
   for (const [at, node] of fleet.nodes.entries()) {
     const megabytes = (await node.measure('process_resident_memory_bytes')) / 1e6
     memory[at]?.push({ minute: minute(), megabytes })
