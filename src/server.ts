@@ -6,7 +6,6 @@ import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
 import { loadClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
-import { deriveSecrets, readOrMakeSecret } from './config/secret.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
@@ -25,21 +24,26 @@ import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
+import { createFormTokens } from './interaction/form-token.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
+import type { KeyRing } from './keys/key-ring.ts'
+import { startKeyRotation } from './keys/key-rotation.ts'
+import { openKeys } from './keys/open-keys.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
+import { observeKeys } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
+import { secretsOf } from './provider/engine-keys.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
-import { loadSigningKeys } from './provider/signing-keys.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
@@ -52,6 +56,7 @@ import type { Storage } from './storage/open-storage.ts'
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
   readonly provider: Provider
+  readonly keys: KeyRing
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
   /** From now on `/readyz` says that no requests should be sent here; all are served still. */
@@ -65,22 +70,28 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
+  keys: Pick<KeyRing, 'view'>,
 ): Promise<Provider> {
   const { issuer } = config
-  const secrets = deriveSecrets(config.secret ?? (await readOrMakeSecret(config.dataFolder)))
   const accounts = createAccounts({ store: storage.accounts })
   const assets = loadAssets()
   const views = createViews({ assets: assets.urls })
 
   const edge = createEdge(config)
   const mtls = await mtlsOptions(config)
-  const jwks = await loadSigningKeys(storage.signingKeys, secrets.keyEncryptionKey)
   const { browserSessions: sessions } = storage
-  const securityEvents = createSecurityEvents({ table: storage.securityEvents, log })
+  const { makeLimiter } = storage.rateLimits
+  const securityEvents = createSecurityEvents({
+    table: storage.securityEvents,
+    log,
+    metrics,
+    makeLimiter,
+  })
   const dbsc = createDbsc({
     issuer,
-    secret: secrets.sessionBindingKey,
+    secrets: () => secretsOf(keys.view(), 'session-binding'),
     lifetime: config.sessionProofLifetime,
+    refreshInitiators: config.sessionRefreshInitiators,
     sessions,
     replays: storage.replays,
     events: securityEvents,
@@ -91,9 +102,8 @@ export async function createIdentityProvider(
 
   const provider = createProvider({
     issuer,
-    jwks,
+    keys,
     adminApi: config.operations.adminApi,
-    secrets,
     dpopNonces: config.dpopNonces,
     refreshReuseSeconds: config.refreshReuseSeconds,
     keyOverlapHours: config.keyOverlapHours,
@@ -117,7 +127,6 @@ export async function createIdentityProvider(
     },
   })
 
-  const { makeLimiter } = storage.rateLimits
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
@@ -142,6 +151,7 @@ export async function createIdentityProvider(
   provider.use(postAsGet(['/authorize', '/session/end']))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
+  const forms = createFormTokens(() => secretsOf(keys.view(), 'form-token'))
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -149,13 +159,13 @@ export async function createIdentityProvider(
     events,
     limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
     publicOrigin: issuer,
-    formKey: secrets.formTokenKey,
+    forms,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
       return name ? { name } : undefined
     },
   })
-  provider.use(createProofRouter({ provider, dbsc, hop: views.hop }).routes())
+  provider.use(createProofRouter({ provider, dbsc, sessions, hop: views.hop }).routes())
   provider.use(interactions.routes())
   const security = createSecurityRouter({
     provider,
@@ -164,12 +174,12 @@ export async function createIdentityProvider(
     tables: storage,
     events: securityEvents,
     publicOrigin: issuer,
-    formKey: secrets.formTokenKey,
+    forms,
   })
   provider.use(security.routes())
   if (config.operations.adminApi) {
     const admin = createAdminRouter({
-      guard: createAdminGuard({ issuer, keys: jwks, replays: storage.replays }),
+      guard: createAdminGuard({ issuer, keys, replays: storage.replays }),
       administrationFor: (facts) =>
         createAdministration({ storage, validator: provider, events, facts }),
       flushAudit: flush,
@@ -205,12 +215,14 @@ export async function startServer(
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
+  const keys = await openKeys({ config, storage, events, actor: 'server' })
+  opened.use(keepKeysCurrent(keys, config, observability))
   let draining = false
   const ping = async () => {
     if (draining) throw new Error('the server is stopping')
     await storage.ping()
   }
-  const provider = await createIdentityProvider(config, { ...storage, ping }, observability)
+  const provider = await createIdentityProvider(config, { ...storage, ping }, observability, keys)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
@@ -228,6 +240,7 @@ export async function startServer(
   return {
     issuer: config.issuer,
     provider,
+    keys,
     authorityFile,
     drain() {
       draining = true
@@ -235,4 +248,17 @@ export async function startServer(
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
+}
+
+function keepKeysCurrent(
+  ring: KeyRing,
+  { keys: { poll } }: Config,
+  observability: Observability,
+): AsyncDisposable {
+  return startKeyRotation({
+    ring,
+    interval: poll,
+    onRefreshed: () => observeKeys(ring, observability),
+    onError: (error) => observability.events.keysNotRefreshed(error),
+  })
 }

@@ -1,6 +1,6 @@
-import { createPublicKey } from 'node:crypto'
-import type { JWK } from 'oidc-provider'
+import type { KeyRing } from '../keys/key-ring.ts'
 import { adminResource } from '../provider/admin-resource.ts'
+import { perView, publicKeysOf } from '../provider/engine-keys.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { koaVerify } from '../verify/koa.ts'
 import { createVerifier } from '../verify/verifier.ts'
@@ -16,27 +16,30 @@ export function createAdminGuard({
 }: {
   issuer: string
   /** The signing keys of this server. */
-  keys: readonly JWK[]
+  keys: Pick<KeyRing, 'view'>
   replays: ReplayTable
 }) {
-  const verifier = createVerifier({
-    issuer,
-    audience: adminResource(issuer),
-    publicOrigin: issuer,
-    jwks: { keys: keys.map(asPublic) },
-    methods: ['dpop'],
-    replay: {
-      shared: true,
-      consume: async (key, expiresAt) =>
-        (await replays.markOnce('admin', key, Math.ceil(expiresAt))) ? 'fresh' : 'replayed',
-    },
+  // A token that was verified is remembered with the keys of that moment, and forgotten with them.
+  const verifierBy = perView((view) =>
+    createVerifier({
+      issuer,
+      audience: adminResource(issuer),
+      publicOrigin: issuer,
+      jwks: { keys: publicKeysOf(view) },
+      methods: ['dpop'],
+      replay: {
+        shared: true,
+        consume: async (key, expiresAt) =>
+          (await replays.markOnce('admin', key, Math.ceil(expiresAt))) ? 'fresh' : 'replayed',
+      },
+    }),
+  )
+  const present = () => verifierBy(keys.view())
+  return koaVerify({
+    ...present(),
+    verify: (request) => present().verify(request),
+    refuse: (error) => present().refuse(error),
   })
-  return koaVerify(verifier)
 }
 
 export type AdminGuard = ReturnType<typeof createAdminGuard>
-
-function asPublic(jwk: JWK): object {
-  const publicKey = createPublicKey({ key: jwk as never, format: 'jwk' })
-  return { ...publicKey.export({ format: 'jwk' }), kid: jwk.kid, alg: jwk.alg, use: 'sig' }
-}

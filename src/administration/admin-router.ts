@@ -1,6 +1,7 @@
 import Router from '@koa/router'
 import type { Context, Next } from 'koa'
 import { z } from 'zod'
+import { signingAlgorithms } from '../keys/key-purpose.ts'
 import type { Facts } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
@@ -19,6 +20,7 @@ const newResource = z.strictObject({
   identifier: z.string(),
   name: z.string().nullable().default(null),
   scopes: z.array(z.string()),
+  signingAlg: z.enum(signingAlgorithms).default('ES256'),
 })
 const metadata = z.record(z.string(), z.unknown())
 const auditQuery = z.strictObject({

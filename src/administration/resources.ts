@@ -1,4 +1,9 @@
-import type { ResourceServerTable, StoredResourceServer } from '../storage/resource-server-table.ts'
+import { isSigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import type {
+  NewResourceServer,
+  ResourceServerTable,
+  StoredResourceServer,
+} from '../storage/resource-server-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
@@ -7,14 +12,14 @@ export function administerResources(table: ResourceServerTable, administered: Ad
   return {
     list: () => table.list(),
 
-    async add({ identifier, name, scopes: given }: StoredResourceServer) {
-      checkResource({ identifier, scopes: given })
+    async add({ identifier, name, scopes: given, signingAlg = 'ES256' }: NewResourceServer) {
+      checkResource({ identifier, scopes: given, signingAlg })
       const scopes = [...new Set(given)]
-      const resource: StoredResourceServer = { identifier, name, scopes }
+      const resource: StoredResourceServer = { identifier, name, scopes, signingAlg }
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
-      administered('resource.added', {}, { identifier, scopes })
+      administered('resource.added', {}, { identifier, scopes, signingAlg })
       return resource
     },
 
@@ -31,9 +36,16 @@ export function administerResources(table: ResourceServerTable, administered: Ad
 export function checkResource({
   identifier,
   scopes,
-}: Pick<StoredResourceServer, 'identifier' | 'scopes'>): void {
+  signingAlg = 'ES256',
+}: Pick<NewResourceServer, 'identifier' | 'scopes'> & { signingAlg?: string }): void {
   checkIdentifier(identifier)
   checkScopes(scopes)
+  if (!isSigningAlgorithm(signingAlg)) {
+    throw new AdministrationError(
+      'invalid_request',
+      `${signingAlg} is not one of ${signingAlgorithms.join(', ')}.`,
+    )
+  }
 }
 
 /** RFC 8707 section 2: an absolute URI without a fragment. */

@@ -3,6 +3,7 @@ import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
@@ -22,6 +23,7 @@ interface AddOptions {
   jwks?: string
   jwksUri?: string
   binding: string
+  idTokenAlg?: string
   administration?: string
 }
 
@@ -75,6 +77,11 @@ function addCommand(): Command {
       new Option('--binding <method>', 'what its tokens are bound to; bearer is to nothing')
         .choices(bindingMethods)
         .default('dpop'),
+    )
+    .addOption(
+      new Option('--id-token-alg <alg>', 'what its ID tokens are signed by').choices(
+        signingAlgorithms,
+      ),
     )
     .addOption(
       new Option('--administration <level>', 'what it may do at the admin API').choices(
@@ -193,6 +200,9 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     token_endpoint_auth_method: options.auth as 'none',
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
+    ...(options.idTokenAlg === undefined
+      ? {}
+      : { id_token_signed_response_alg: options.idTokenAlg as SigningAlgorithm }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),

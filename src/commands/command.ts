@@ -7,6 +7,7 @@ import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { ListenError } from '../http/listen-error.ts'
+import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
@@ -62,11 +63,16 @@ export async function withAdministration<T>(
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
-    const validator = await createIdentityProvider(config, storage, observability)
-    const facts = { actor: `command line of ${userInfo().username}` }
+    const actor = actorOfCommand()
+    const keys = await openKeys({ config, storage, events, actor })
+    const validator = await createIdentityProvider(config, storage, observability, keys)
+    const facts = { actor }
     return await work(createAdministration({ storage, validator, events, facts }))
   })
 }
+
+/** The person at the terminal, for the audit trail. */
+export const actorOfCommand = () => `command line of ${userInfo().username}`
 
 /** A sentence for an error that a person can do something about; undefined for a defect. */
 export function explain(error: unknown): string | undefined {

@@ -24,11 +24,12 @@ export function configCommand(): Command {
   return config
 }
 
-function withoutSecrets({ databaseUrl, secret, ...config }: Config) {
+function withoutSecrets({ databaseUrl, secret, previousSecret, ...config }: Config) {
   const url = databaseUrl === undefined ? undefined : URL.parse(databaseUrl)
   return {
     ...config,
     database: url ? `${url.host}${url.pathname}` : 'embedded',
     secret: secret === undefined ? 'in the data folder' : 'set',
+    previousSecret: previousSecret === undefined ? 'none' : 'set',
   }
 }

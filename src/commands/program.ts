@@ -7,6 +7,7 @@ import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
@@ -50,6 +51,7 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(resourcesCommand())
     .addCommand(sessionsCommand())
     .addCommand(tokensCommand())
+    .addCommand(keysCommand())
     .addCommand(auditCommand())
     .addCommand(configCommand())
     .addCommand(migrateCommand())

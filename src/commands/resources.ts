@@ -1,7 +1,14 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { checkResource } from '../administration/resources.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import { command, printing, withAdministration } from './command.ts'
 import { asFacts, asTable } from './table.ts'
+
+interface AddOptions {
+  scope: string[]
+  name?: string
+  alg: SigningAlgorithm
+}
 
 /** `holdfast resources`: the APIs that access tokens can be made for (RFC 8707). */
 export function resourcesCommand(): Command {
@@ -20,15 +27,23 @@ export function resourcesCommand(): Command {
         'resources add https://api.example.com --scope read write --name Orders',
       )
         .requiredOption('--scope <scope...>', 'the scopes it knows')
-        .option('--name <name>', 'a name for people'),
-      async (identifier: string, { scope, name }: { scope: string[]; name?: string }) => {
-        const resource = { identifier, name: name ?? null, scopes: scope }
+        .option('--name <name>', 'a name for people')
+        .addOption(
+          new Option('--alg <alg>', 'what its access tokens are signed by')
+            .choices(signingAlgorithms)
+            .default('ES256'),
+        ),
+      async (identifier: string, { scope, name, alg }: AddOptions) => {
+        const resource = { identifier, name: name ?? null, scopes: scope, signingAlg: alg }
         // What is wrong with what was typed is said before a database is looked for.
         checkResource(resource)
         return withAdministration(({ resources }) => resources.add(resource))
       },
-      ({ identifier, scopes }) =>
-        asFacts(`Registered ${identifier}.`, [['Scopes', scopes.join(' ')]]),
+      ({ identifier, scopes, signingAlg }) =>
+        asFacts(`Registered ${identifier}.`, [
+          ['Scopes', scopes.join(' ')],
+          ['Signed by', signingAlg],
+        ]),
     ),
   )
 
@@ -40,11 +55,12 @@ export function resourcesCommand(): Command {
         list.length === 0
           ? 'There are no APIs. Add one with: holdfast resources add URI --scope SCOPE'
           : asTable(
-              ['Identifier', 'Name', 'Scopes'],
-              list.map(({ identifier, name, scopes }) => [
+              ['Identifier', 'Name', 'Scopes', 'Signed by'],
+              list.map(({ identifier, name, scopes, signingAlg }) => [
                 identifier,
                 name ?? '',
                 scopes.join(' '),
+                signingAlg,
               ]),
             ),
     ),

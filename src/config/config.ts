@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
 import { asksForTraces } from '../observability/tracing.ts'
+import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
 import {
   defaultPort,
   type MtlsConfig,
@@ -39,6 +40,9 @@ export interface Config {
   readonly databaseUrl: string | undefined
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
+  /** The one before, while keys in the database may still be encrypted under it. */
+  readonly previousSecret: string | undefined
+  readonly keys: KeysConfig
   readonly dpopNonces: 'required' | 'optional'
   /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
@@ -46,6 +50,8 @@ export interface Config {
   readonly keyOverlapHours: number | undefined
   /** Seconds for which a browser's proof of its session's key is good. */
   readonly sessionProofLifetime: number
+  /** Hosts of applications whose requests may have a browser prove its session's key. */
+  readonly sessionRefreshInitiators: readonly string[]
   readonly logLevel: LogLevel
 }
 
@@ -99,6 +105,10 @@ const variables = z.object({
     .string()
     .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
     .optional(),
+  HOLDFAST_SECRET_PREVIOUS: z
+    .string()
+    .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
+    .optional(),
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
@@ -114,6 +124,14 @@ const variables = z.object({
     .transform(Number)
     .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
     .default(600),
+  HOLDFAST_SESSION_REFRESH_INITIATORS: z
+    .string()
+    .transform((list) => list.split(',').map((host) => host.trim()))
+    .refine(
+      (hosts) => hosts.every((host) => /^(\*|(\*\.)?[a-z\d-]+(\.[a-z\d-]+)*)$/.test(host)),
+      'must be host names in lower case, such as app.example.com,*.example.org, or *',
+    )
+    .default([]),
   HOLDFAST_LOG_LEVEL: z
     .enum(
       ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -126,6 +144,7 @@ const variables = z.object({
     .transform(Number)
     .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
     .optional(),
+  ...keysVariables,
   ...mtlsVariables,
   ...tokenBindingVariables,
   ...operationsVariables,
@@ -157,6 +176,7 @@ export function parseConfig(
     ...fileProblems,
     ...misspelt(env),
     ...contradictions(given),
+    ...keysContradictions(given),
     ...mtlsContradictions(given),
     ...tokenBindingContradictions(given),
   )
@@ -176,10 +196,13 @@ export function parseConfig(
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     secret: values.HOLDFAST_SECRET,
+    previousSecret: values.HOLDFAST_SECRET_PREVIOUS,
+    keys: keysConfig(values),
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
+    sessionRefreshInitiators: values.HOLDFAST_SESSION_REFRESH_INITIATORS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
 }

@@ -4,31 +4,32 @@ import path from 'node:path'
 import { StorageError } from '../storage/storage-error.ts'
 import { writeOnce } from './write-once.ts'
 
-/** Keys that are made from the one secret of the installation, each for one purpose. */
-export interface Secrets {
-  /** Signs the engine's cookies. */
-  readonly cookieKey: string
-  /** 32 bytes, from which every node makes the same DPoP nonces. */
-  readonly dpopNonceSecret: Buffer
-  /** 32 bytes, AES-256-GCM: encrypts the private signing keys in the database. */
-  readonly keyEncryptionKey: Buffer
-  /** 32 bytes: authenticates the hidden token in the forms of an interaction. */
-  readonly formTokenKey: Buffer
-  /** 32 bytes: authenticates what browsers bring back of the binding of a session. */
-  readonly sessionBindingKey: Buffer
+/** 32 bytes, AES-256-GCM: encrypts the keys in the database. By HKDF-SHA-256 (RFC 5869). */
+export function encryptionKeyOf(secret: string): Buffer {
+  return derive(secret, 'signing-key-encryption')
 }
 
-/** Derives every key by HKDF-SHA-256 (RFC 5869): none tells anything about another. */
-export function deriveSecrets(secret: string): Secrets {
-  const derive = (purpose: string) =>
-    Buffer.from(hkdfSync('sha256', secret, '', `holdfast ${purpose}`, 32))
-  return {
-    cookieKey: derive('cookie').toString('base64url'),
-    dpopNonceSecret: derive('dpop-nonce'),
-    keyEncryptionKey: derive('signing-key-encryption'),
-    formTokenKey: derive('form-token'),
-    sessionBindingKey: derive('session-binding'),
-  }
+/** 32 bytes: what the first release used for a purpose, before such secrets were rotated. */
+export function firstSecretOf(secret: string, purpose: string): Buffer {
+  return derive(secret, purpose)
+}
+
+function derive(secret: string, purpose: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, '', `holdfast ${purpose}`, 32))
+}
+
+/** The secret of the installation, and after it the one before. */
+export async function installationSecrets({
+  secret,
+  previousSecret,
+  dataFolder,
+}: {
+  secret: string | undefined
+  previousSecret: string | undefined
+  dataFolder: string
+}): Promise<string[]> {
+  const present = secret ?? (await readOrMakeSecret(dataFolder))
+  return previousSecret === undefined ? [present] : [present, previousSecret]
 }
 
 /**

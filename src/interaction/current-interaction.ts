@@ -2,7 +2,7 @@ import type { RouterContext } from '@koa/router'
 import { errors, type Provider } from 'oidc-provider'
 import { type FormBody, readForm } from '../http/form-body.ts'
 import { PageError } from '../http/page-error.ts'
-import { isFormToken } from './form-token.ts'
+import type { FormTokens } from './form-token.ts'
 
 export type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
@@ -42,10 +42,10 @@ export function expiredInteraction(options?: ErrorOptions): PageError {
 export async function submittedForm(
   ctx: RouterContext,
   { uid }: Interaction,
-  formKey: Uint8Array,
+  forms: Pick<FormTokens, 'accepts'>,
 ): Promise<FormBody> {
   const form = await readForm(ctx)
-  if (!isFormToken(formKey, uid, form.get('token') ?? '')) {
+  if (!forms.accepts(uid, form.get('token') ?? '')) {
     throw new PageError('invalid_form', 'Expected the token of this interaction')
   }
   return form

@@ -1,15 +1,31 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 
 /**
- * The hidden field of a form: only the pages of this interaction, of which only their reader's
- * browser holds the cookie, can know it.
+ * The hidden field of a form: only the pages of this interaction or session, of which only their
+ * reader's browser holds the cookie, can know it.
  */
-export function formToken(key: Uint8Array, uid: string): string {
+export interface FormTokens {
+  make(uid: string): string
+  accepts(uid: string, candidate: string): boolean
+}
+
+/** @param keys - the one to make tokens with first, of at least 32 bytes, the same on every node. */
+export function createFormTokens(keys: () => readonly Uint8Array[]): FormTokens {
+  return {
+    make(uid) {
+      const [key] = keys()
+      if (!key) throw new TypeError('keys: at least one')
+      return tokenOf(key, uid)
+    },
+    accepts: (uid, candidate) => keys().some((key) => isEqual(tokenOf(key, uid), candidate)),
+  }
+}
+
+function tokenOf(key: Uint8Array, uid: string): string {
   return createHmac('sha256', key).update(`holdfast form\0${uid}`).digest('base64url')
 }
 
-export function isFormToken(key: Uint8Array, uid: string, candidate: string): boolean {
-  const expected = Buffer.from(formToken(key, uid))
-  const given = Buffer.from(candidate)
-  return given.length === expected.length && timingSafeEqual(given, expected)
+function isEqual(expected: string, candidate: string): boolean {
+  const [one, other] = [Buffer.from(expected), Buffer.from(candidate)]
+  return one.length === other.length && timingSafeEqual(one, other)
 }

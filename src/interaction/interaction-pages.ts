@@ -4,7 +4,6 @@ import { allowFormsTo } from '../http/form-action.ts'
 import { bindingWords } from './binding-words.ts'
 import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import { expiredInteraction, type Interaction } from './current-interaction.ts'
-import { formToken } from './form-token.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
 import { redirectWords } from './redirect-words.ts'
 import type { ClientView } from './views.ts'
@@ -25,7 +24,7 @@ export function createInteractionPages({
   provider,
   accounts,
   views,
-  formKey,
+  forms,
   resourceWords = async () => undefined,
 }: Omit<InteractionDependencies, 'publicOrigin'>): InteractionPages {
   async function clientOf({ params }: Interaction) {
@@ -34,7 +33,7 @@ export function createInteractionPages({
     return client
   }
 
-  const formOf = ({ uid }: Interaction) => ({ uid, token: formToken(formKey, uid) })
+  const formOf = ({ uid }: Interaction) => ({ uid, token: forms.make(uid) })
 
   async function reader({ session }: Interaction) {
     const account = session && (await accounts.findActive(session.accountId))

@@ -7,6 +7,7 @@ import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import { grantConsent, missingConsent } from './consent.ts'
 import { currentInteraction, type Interaction, submittedForm } from './current-interaction.ts'
+import type { FormTokens } from './form-token.ts'
 import { createInteractionPages } from './interaction-pages.ts'
 import { leaveOtherAccount } from './leave-other-account.ts'
 import type { FindResourceWords } from './scope-words.ts'
@@ -20,15 +21,14 @@ export interface InteractionDependencies {
   limits: LoginLimits
   /** Scheme, host and port as browsers send them in Origin. */
   publicOrigin: string
-  /** A secret of at least 32 bytes, the same on every replica. */
-  formKey: Uint8Array
+  forms: FormTokens
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceWords?: FindResourceWords
 }
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, accounts, events, limits, publicOrigin, formKey } = dependencies
+  const { provider, accounts, events, limits, publicOrigin, forms } = dependencies
   const pages = createInteractionPages(dependencies)
   const router = new Router({ prefix: '/interaction/:uid' })
   const ownForm = sameOrigin({ publicOrigin })
@@ -56,7 +56,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
 
   router.post('/login', ownForm, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
-    const form = await submittedForm(ctx, interaction, formKey)
+    const form = await submittedForm(ctx, interaction, forms)
     const email = form.get('email') ?? ''
     const password = form.get('password') ?? ''
     if (!email.trim() || !password) {
@@ -95,7 +95,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
 
   router.post('/confirm', ownForm, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
-    await submittedForm(ctx, interaction, formKey)
+    await submittedForm(ctx, interaction, forms)
     const { id } = await pages.reader(interaction)
     const { scopes, resources } = missingConsent(interaction)
     const grantId = await grantConsent(provider, interaction, id)
@@ -108,7 +108,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
 
   router.post('/abort', ownForm, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
-    await submittedForm(ctx, interaction, formKey)
+    await submittedForm(ctx, interaction, forms)
     events.consentDenied({
       ...factsOf(ctx, interaction),
       account: interaction.session?.accountId,

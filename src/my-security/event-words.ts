@@ -3,6 +3,8 @@ import type { SecurityEventKind } from '../storage/security-event-table.ts'
 const WORDS: Record<SecurityEventKind, string> = {
   signed_in: 'You signed in',
   session_bound: 'A sign-in was locked to a key of its browser',
+  session_bound_late:
+    'A sign-in was locked to a key of its browser, after an app had used it without one',
   session_unproven: 'A sign-in was refused: its cookie came without the key of its browser',
   proof_refused: 'A wrong proof of the key of your browser was refused',
   session_ended: 'A sign-in ended',

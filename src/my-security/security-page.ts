@@ -20,7 +20,7 @@ interface SessionLine {
   browser: string
   address: string
   since: string
-  /** The algorithm and the beginning of the thumbprint of its key; absent without one. */
+  /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
 }
 
@@ -39,18 +39,23 @@ interface EventLine extends EventWords {
 /** Enough to tell two keys of one person apart. */
 const shownOfThumbprint = 8
 
-export function sessionLine(
-  { uid, userAgent, address, signedInAt, binding }: BrowserSession,
-  current: string,
-): SessionLine {
+export function sessionLine(session: BrowserSession, current: string): SessionLine {
+  const { uid, userAgent, address, signedInAt } = session
+  const key = keyWords(session)
   return {
     uid,
     isThis: uid === current,
     browser: browserWords(userAgent),
     address,
     since: time(signedInAt),
-    ...(binding && { key: `${binding.alg} ${binding.jkt.slice(0, shownOfThumbprint)}…` }),
+    ...(key && { key }),
   }
+}
+
+function keyWords({ binding, tbh }: BrowserSession): string | undefined {
+  const short = (thumbprint: string) => `${thumbprint.slice(0, shownOfThumbprint)}…`
+  if (binding) return `${binding.alg} ${short(binding.jkt)}`
+  return tbh ? `Token Binding ${short(tbh)}` : undefined
 }
 
 export function applicationLine(

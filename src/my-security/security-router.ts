@@ -4,7 +4,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { readForm } from '../http/form-body.ts'
 import { PageError } from '../http/page-error.ts'
 import { sameOrigin } from '../http/same-origin.ts'
-import { formToken, isFormToken } from '../interaction/form-token.ts'
+import type { FormTokens } from '../interaction/form-token.ts'
 import type { Views } from '../interaction/views.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import { visitor } from '../session-binding/visitor.ts'
@@ -26,7 +26,7 @@ export interface SecurityRouterOptions {
   }
   events: SecurityEvents
   publicOrigin: string
-  formKey: Uint8Array
+  forms: FormTokens
 }
 
 const shownEvents = 20
@@ -39,7 +39,7 @@ export function createSecurityRouter({
   tables: { artifacts, browserSessions, clients, securityEvents },
   events,
   publicOrigin,
-  formKey,
+  forms,
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
   const ownForm = sameOrigin({ publicOrigin })
@@ -55,7 +55,7 @@ export function createSecurityRouter({
   async function submitted(ctx: RouterContext, name: string) {
     const who = await reader(ctx)
     const form = await readForm(ctx)
-    if (!isFormToken(formKey, who.uid, form.get('token') ?? '')) {
+    if (!forms.accepts(who.uid, form.get('token') ?? '')) {
       throw new PageError('invalid_form', 'Expected the token of this session')
     }
     return { ...who, value: form.get(name) ?? '' }
@@ -82,7 +82,7 @@ export function createSecurityRouter({
     ctx.type = 'html'
     ctx.body = views.security({
       email: account.email,
-      token: formToken(formKey, uid),
+      token: forms.make(uid),
       sessions: sessions.map((session) => sessionLine(session, uid)),
       applications: applications.flat(),
       events: recent.map(eventLine),

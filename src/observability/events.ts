@@ -146,6 +146,21 @@ export function createEvents({
       record('info', change, facts, 'an administrator changed something', details)
     },
 
+    keyChanged(facts: Facts, change: KeyEvent, key: { kid: string; purpose: string }) {
+      record('info', change, facts, 'a key was changed', key)
+    },
+
+    /** This node goes on with the keys that it knows. */
+    keysNotRefreshed(error: unknown) {
+      metrics.keyRefreshFailures.inc()
+      log.warn({ event: 'keys.not_refreshed', err: error }, 'keys were not read')
+    },
+
+    /** Others may use keys that this node knows nothing of. */
+    keysUnreadable(kids: readonly string[]) {
+      log.error({ event: 'keys.unreadable', kids }, 'keys cannot be opened')
+    },
+
     databaseUnavailable(facts: Facts, error: Error) {
       metrics.unavailable.inc()
       log.error({ event: 'database.unavailable', ...facts, err: error }, 'the database is away')
@@ -166,6 +181,8 @@ export function createEvents({
     },
   }
 }
+
+export type KeyEvent = 'key.made' | 'key.advanced' | 'key.retired' | 'key.resealed' | 'key.removed'
 
 export type AdministrativeChange =
   | 'account.added'

@@ -70,6 +70,12 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    sessionEvents: new Counter({
+      name: 'holdfast_session_events_total',
+      help: "What happened to browsers' sessions and their keys",
+      labelNames: ['event'] as const,
+      registers,
+    }),
     rateLimited: new Counter({
       name: 'holdfast_rate_limited_total',
       help: 'Requests that a rate limit refused',
@@ -84,6 +90,22 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     serverErrors: new Counter({
       name: 'holdfast_server_errors_total',
       help: 'Requests that failed by a defect',
+      registers,
+    }),
+    keyAge: new Gauge({
+      name: 'holdfast_signing_key_age_seconds',
+      help: 'For how long the key that signs now has done so',
+      labelNames: ['purpose'] as const,
+      registers,
+    }),
+    keysUnreadable: new Gauge({
+      name: 'holdfast_keys_unreadable',
+      help: 'Keys in use that this node cannot open: a row is damaged, or its secret is outdated',
+      registers,
+    }),
+    keyRefreshFailures: new Counter({
+      name: 'holdfast_key_refresh_failures_total',
+      help: 'Times that the keys could not be read; the node went on with those that it had',
       registers,
     }),
     auditDropped: new Counter({

@@ -1,27 +1,46 @@
+import type { MakeLimiter } from '../limits/limiter.ts'
 import type {
   SecurityEvent,
   SecurityEventKind,
   SecurityEventTable,
 } from '../storage/security-event-table.ts'
 import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
 
-export interface SecurityEvents {
-  /** Tells the operator and the person concerned, in the log and in the table. */
-  record(kind: SecurityEventKind, about: Omit<SecurityEvent, 'kind'>): Promise<void>
+type About = Omit<SecurityEvent, 'kind'> & {
+  /** Clients that it concerns, for the log. */
+  readonly clients?: readonly string[]
 }
 
+export interface SecurityEvents {
+  /** Tells the operator and the person concerned: in metrics, in the log and in the table. */
+  record(kind: SecurityEventKind, about: About): Promise<void>
+}
+
+/** What anybody can bring about who knows the name of a session or has a copy of its cookie. */
 const alarming: ReadonlySet<SecurityEventKind> = new Set(['session_unproven', 'proof_refused'])
+
+/** Of those, how many of a kind are told of one session, in a time in seconds; all are counted. */
+const alarms = { points: 10, duration: 60 * 60 }
 
 /** What happens to people's sessions, written down once for both who need to know. */
 export function createSecurityEvents({
   table,
   log,
+  metrics,
+  makeLimiter,
 }: {
   table: Pick<SecurityEventTable, 'append'>
   log: Log
+  metrics: Pick<Metrics, 'sessionEvents'>
+  makeLimiter: MakeLimiter
 }): SecurityEvents {
+  const alarm = makeLimiter({ name: 'session-alarm', ...alarms })
   return {
     async record(kind, about) {
+      metrics.sessionEvents.inc({ event: kind })
+      const isRepeated = async () => (await alarm.take(`${kind} ${about.sessionUid}`)) !== undefined
+      if (alarming.has(kind) && (await isRepeated())) return
       const { userAgent: _, ...fields } = about
       log[alarming.has(kind) ? 'warn' : 'info']({ event: kind, ...fields }, 'session')
       await table.append({ kind, ...about })

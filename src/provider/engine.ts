@@ -9,11 +9,19 @@ import Provider, {
 import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
-import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
+import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
+import {
+  AlreadyConsumedError,
+  asUnitOfWork,
+  collectMark,
+  ReplayedError,
+  type UnitTables,
+} from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
+import { proofWindow, validateProofs } from './dpop-proofs.ts'
+import { engineGrant } from './engine-grants.ts'
 import {
   type KeyRenewal,
   type RenewableToken,
@@ -22,9 +30,6 @@ import {
 } from './key-renewal.ts'
 import { override } from './override.ts'
 import { createRepeatedRefresh } from './repeated-refresh.ts'
-
-/** The engine accepts proofs this many seconds to either side of now; it is not configurable. */
-const engineProofWindow = 300
 
 /**
  * oidc-provider with every credential bound and every single use atomic. The engine documents its
@@ -51,6 +56,7 @@ export function createEngine({
   renewal: KeyRenewal | undefined
   bindSessions: (engine: Provider) => void
 }): Provider {
+  const proofs = validateProofs()
   const repeats =
     refreshReuseSeconds > 0
       ? createRepeatedRefresh({ artifacts, seconds: refreshReuseSeconds })
@@ -61,7 +67,7 @@ export function createEngine({
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
       repeats?.excuse(this)
-      consumeRequestsOnce(this, artifacts)
+      consumeRequestsOnce(this, { artifacts, replays })
       markReplaysOnce(this, replays)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -75,11 +81,15 @@ export function createEngine({
       handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
       ...[parameters, ...rest]: GrantParameters
     ): void {
+      const grant = engineGrant(this, name, proofs) ?? handler
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
-          await withReadAhead(() => asUnitOfWork(artifacts, async () => handler(ctx)))
+          await withReadAhead(() => asUnitOfWork({ artifacts, replays }, async () => grant(ctx)))
         } catch (error) {
+          if (error instanceof ReplayedError) {
+            throw new errors.InvalidGrant('DPoP proof JWT Replay detected')
+          }
           if (!(error instanceof AlreadyConsumedError)) throw error
           if (await repeats?.complete(ctx, error.written)) return
           await endAfterLostRace(ctx, artifacts)
@@ -200,7 +210,7 @@ function bindRefreshTokens(
  * response type has a code in it, so that nothing is answered without this. The loser of a race
  * gets the error of a request that was used.
  */
-function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
+function consumeRequestsOnce(engine: Provider, tables: UnitTables): void {
   const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
   override(
     engine,
@@ -222,7 +232,7 @@ function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
           const consume = Provider.ctx && consumptions.get(Provider.ctx)
           if (!consume) return super.save()
           try {
-            return await asUnitOfWork(artifacts, async () => {
+            return await asUnitOfWork(tables, async () => {
               await consume()
               return super.save()
             })
@@ -237,7 +247,10 @@ function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
   )
 }
 
-/** One statement instead of find, then save; and a mark that lasts as long as the proof can. */
+/**
+ * One statement instead of find, then save, at the end of the grant where there is one; and a mark
+ * that lasts as long as the proof can.
+ */
 function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
   override(
     engine,
@@ -246,8 +259,9 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
       class extends Base {
         // A proof from the edge of the future is good for twice the engine's window, and the
         // engine would forget it after once.
-        static override unique(issuer: string, jti: string, exp: number): Promise<boolean> {
-          return replays.markOnce(issuer, jti, exp + engineProofWindow)
+        static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
+          const mark = replayMark(issuer, jti, exp + proofWindow)
+          return collectMark(mark) || replays.insert(mark)
         }
       },
   )

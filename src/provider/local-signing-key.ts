@@ -1,27 +1,35 @@
 import {
+  constants,
   createPrivateKey,
   createPublicKey,
   type JsonWebKey,
   type KeyObject,
+  type SignKeyObjectInput,
   sign,
 } from 'node:crypto'
+import { promisify } from 'node:util'
 import { ExternalSigningKey, type JWK } from 'oidc-provider'
 
+const signInThreadPool = promisify(sign)
+
 /**
- * An ES256 key that signs in this thread. The engine signs by WebCrypto, which costs twice as much:
- * a job for the thread pool, and Node 24's `ieee-p1363` encoding. One signature is shorter than the
- * way there and back.
+ * A key that signs by `node:crypto`: in this thread where that is quick. The engine signs by
+ * WebCrypto, which for ES256 costs twice as much: a job for the thread pool, and Node 24's
+ * `ieee-p1363` encoding. One such signature is shorter than the way there and back; an RSA one is
+ * not.
  */
 export class LocalSigningKey extends ExternalSigningKey {
   readonly #privateKey: KeyObject
   readonly #publicKey: KeyObject
   readonly #kid: string | undefined
+  readonly #alg: string
 
   constructor(jwk: JWK) {
     super()
     this.#privateKey = createPrivateKey({ format: 'jwk', key: jwk as JsonWebKey })
     this.#publicKey = createPublicKey(this.#privateKey)
     this.#kid = jwk.kid
+    this.#alg = jwk.alg ?? 'ES256'
   }
 
   override get kid(): string | undefined {
@@ -29,21 +37,38 @@ export class LocalSigningKey extends ExternalSigningKey {
   }
 
   override get alg(): string {
-    return 'ES256'
+    return this.#alg
   }
 
   override keyObject(): KeyObject {
     return this.#publicKey
   }
 
-  override sign(data: Uint8Array): Buffer {
-    return concatenatedFromDer(sign('sha256', data, this.#privateKey))
+  /** What is published of the key (RFC 7517). */
+  get publicJwk(): JWK {
+    const { kid, alg } = this
+    return { ...this.#publicKey.export({ format: 'jwk' }), kid, alg, use: 'sig' } as JWK
+  }
+
+  override sign(data: Uint8Array): Buffer | Promise<Buffer> {
+    switch (this.#alg) {
+      case 'ES256':
+        return concatenatedFromDer(sign('sha256', data, this.#privateKey))
+      case 'EdDSA':
+        return sign(null, data, this.#privateKey)
+      case 'RS256':
+        return signInThreadPool('sha256', data, this.#privateKey)
+      case 'PS256':
+        return signInThreadPool('sha256', data, withPss(this.#privateKey))
+      default:
+        throw new TypeError(`${this.#alg} is not an algorithm of this server`)
+    }
   }
 }
 
-/** The engine's keys: those of ES256 sign here; RSA is slow, and better off in the thread pool. */
-export function signingKeys(jwks: readonly JWK[]): (JWK | ExternalSigningKey)[] {
-  return jwks.map((jwk) => (jwk.alg === 'ES256' ? new LocalSigningKey(jwk) : jwk))
+/** RFC 7518 section 3.5: a salt as long as the hash. */
+function withPss(key: KeyObject): SignKeyObjectInput {
+  return { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }
 }
 
 /** The DER sequence of two integers as r || s (RFC 7518 section 3.4), for P-256. */

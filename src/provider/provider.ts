@@ -1,9 +1,11 @@
 import type Provider from 'oidc-provider'
-import type { Configuration, FindAccount, JWK, KoaContextWithOIDC } from 'oidc-provider'
+import type { Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
-import type { Secrets } from '../config/secret.ts'
 import type { Edge } from '../http/edge.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
+import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
@@ -25,28 +27,15 @@ import {
   mtlsFeature,
 } from './client-certificates.ts'
 import { createEngine } from './engine.ts'
+import { initialKeys, useKeyRing } from './engine-keys.ts'
 import { createKeyRenewal } from './key-renewal.ts'
-import { signingKeys } from './local-signing-key.ts'
+import { lifetimes } from './lifetimes.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { addTokenBinding } from './token-binding.ts'
 import { confirmTokenBinding } from './token-bound-tokens.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
-
-/** Lifetimes in seconds. */
-const lifetimes = {
-  // A JWT access token cannot be called back: this is how long it lives after a revocation.
-  AccessToken: 10 * 60,
-  ClientCredentials: 10 * 60,
-  AuthorizationCode: 60,
-  IdToken: 10 * 60,
-  Interaction: 60 * 60,
-  Session: 14 * 24 * 60 * 60,
-  // Every use of a token needs its grant: this is how long rotation can go on without a person.
-  Grant: 90 * 24 * 60 * 60,
-  RefreshToken: 14 * 24 * 60 * 60,
-}
 
 /** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
 const assertionLifetime = 10 * 60
@@ -56,8 +45,7 @@ const jwksByteLimit = 64 * 1024
 
 export interface ProviderOptions {
   readonly issuer: string
-  readonly jwks: readonly JWK[]
-  readonly secrets: Secrets
+  readonly keys: Pick<KeyRing, 'view'>
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
   readonly refreshReuseSeconds: number
@@ -93,7 +81,8 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, secrets, tables, pages, edge, mtls, tokenBinding } = options
+  const { issuer, tables, pages, edge, mtls, tokenBinding } = options
+  const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
@@ -106,7 +95,7 @@ export function createProvider(options: ProviderOptions): Provider {
     bindSessions: options.bindSessions,
     configuration: {
       adapter: createEngineAdapter(tables),
-      jwks: { keys: signingKeys(options.jwks) },
+      jwks,
       findAccount: options.findAccount,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
@@ -120,8 +109,11 @@ export function createProvider(options: ProviderOptions): Provider {
         jwks: '/jwks',
         end_session: '/session/end',
       },
+      acrValues: [boundSessionAcr],
       features: {
         devInteractions: { enabled: false },
+        // By it an app says that it must have an acr; see session-binding/authentication-context.ts.
+        claimsParameter: { enabled: true },
         // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
         externalSigningSupport: { enabled: true, ack: 'experimental-01' },
         clientCredentials: { enabled: true },
@@ -130,7 +122,7 @@ export function createProvider(options: ProviderOptions): Provider {
         revocation: { enabled: true, allowedPolicy: mayRevoke },
         dPoP: {
           enabled: true,
-          nonceSecret: secrets.dpopNonceSecret,
+          nonceSecret,
           requireNonce: () => options.dpopNonces === 'required',
         },
         // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
@@ -156,7 +148,7 @@ export function createProvider(options: ProviderOptions): Provider {
         url: (_ctx, { uid, prompt }) =>
           prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
       },
-      cookies: { keys: [secrets.cookieKey] },
+      cookies: { keys: cookieKeys },
 
       // No token leaves by the front channel; an ID token may, for clients that register it.
       responseTypes: ['code', 'code id_token'],
@@ -182,8 +174,8 @@ export function createProvider(options: ProviderOptions): Provider {
       enabledJWA: {
         clientAuthSigningAlgValues: [...proofAlgorithms],
         dPoPSigningAlgValues: [...proofAlgorithms],
-        idTokenSigningAlgValues: ['ES256', 'RS256'],
-        introspectionSigningAlgValues: ['ES256', 'RS256'],
+        idTokenSigningAlgValues: [...signingAlgorithms],
+        introspectionSigningAlgValues: [...signingAlgorithms],
         requestObjectSigningAlgValues: [...proofAlgorithms],
       },
       extraClientMetadata: {
@@ -218,6 +210,7 @@ export function createProvider(options: ProviderOptions): Provider {
       issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     },
   })
+  useKeyRing(engine, options.keys)
   addTokenBinding(engine, edge, { acceptChallenges: tokenBinding })
   return engine
 }
@@ -225,15 +218,16 @@ export function createProvider(options: ProviderOptions): Provider {
 async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
   const resourceServer = await table.find(identifier)
   if (!resourceServer) throw new errors.InvalidTarget('unknown resource')
-  return jwtFor(resourceServer.identifier, resourceServer.scopes.join(' '))
+  const { scopes, signingAlg } = resourceServer
+  return jwtFor(resourceServer.identifier, scopes.join(' '), signingAlg)
 }
 
-function jwtFor(audience: string, scope: string) {
+function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256') {
   return {
     scope,
     audience,
     accessTokenFormat: 'jwt' as const,
-    jwt: { sign: { alg: 'ES256' as const } },
+    jwt: { sign: { alg } },
   }
 }
 

@@ -89,7 +89,8 @@ export function createRepeatedRefresh({
       const bound = successor as { [name in (typeof confirmations)[number]]?: string }
       if (confirmations.some((name) => stored.payload[name] !== bound[name])) return false
       const rest = written.filter(({ kind }) => kind !== 'RefreshToken')
-      return rest.length === 0 || artifacts.consumeAndWrite(undefined, rest)
+      if (rest.length > 0) await artifacts.close({ consumed: undefined, written: rest })
+      return true
     },
   }
 }

@@ -73,13 +73,3 @@ export function sessionRules(policy: SessionPolicy, acrs: readonly string[]): Se
     unboundPromptNone: applying.every(({ unbound }) => unbound?.prompt_none ?? true),
   }
 }
-
-/** The authentication contexts that a request names, as a wish or as a must. */
-export function requestedAcrs({ oidc }: KoaContextWithOIDC): string[] {
-  const acr = (oidc.claims as { id_token?: { acr?: { value?: string; values?: string[] } } })
-    .id_token?.acr
-  const wished = typeof oidc.params?.acr_values === 'string' ? oidc.params.acr_values : ''
-  return [...wished.split(' '), ...(acr?.values ?? []), ...(acr?.value ? [acr.value] : [])].filter(
-    Boolean,
-  )
-}

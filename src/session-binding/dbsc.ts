@@ -8,12 +8,15 @@ const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', 
 
 export interface DbscParts {
   readonly issuer: string
-  readonly secret: Uint8Array
+  /** The one to make companions with first. */
+  readonly secrets: () => readonly Uint8Array[]
   /** Seconds. */
   readonly lifetime: number
   readonly sessions: BrowserSessionTable
   readonly replays: ReplayTable
   readonly events: SecurityEvents
+  /** Hosts of applications that may have the browser refresh. */
+  readonly refreshInitiators: readonly string[]
   /** Origins whose sessions may be on the keys of ours. */
   readonly relyingOrigins: () => Promise<readonly string[]>
 }
@@ -21,8 +24,9 @@ export interface DbscParts {
 /** The sessions of this server, bound by the browser (Device Bound Session Credentials). */
 export function createDbsc({
   issuer,
-  secret,
+  secrets,
   lifetime,
+  refreshInitiators,
   sessions,
   replays,
   events,
@@ -30,9 +34,10 @@ export function createDbsc({
 }: DbscParts): DbscSessions {
   return createDbscSessions({
     origin: issuer,
-    secret,
+    secret: secrets,
     lifetime,
     excludedPaths,
+    allowedRefreshInitiators: refreshInitiators,
     cookieName: '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
@@ -46,11 +51,17 @@ export function createDbsc({
     wellKnown: async () => ({ relying_origins: await relyingOrigins() }),
     async onEvent(event) {
       if (event.type === 'refreshed' || event.session === undefined) return
-      const accountId = (await sessions.find(event.session))?.accountId
-      if (accountId === undefined) return
-      const about = { accountId, sessionUid: event.session }
-      await (event.type === 'refused'
-        ? events.record('proof_refused', { ...about, code: event.code })
+      const session = await sessions.find(event.session)
+      if (!session) return
+      const about = { accountId: session.accountId, sessionUid: session.uid }
+      if (event.type === 'refused') {
+        await events.record('proof_refused', { ...about, code: event.code })
+        return
+      }
+      // Their tokens say that the session is not bound, and name no key, until their next refresh.
+      const clients = Object.keys(session.authorizations)
+      await (clients.length > 0
+        ? events.record('session_bound_late', { ...about, clients })
         : events.record('session_bound', about))
     },
   })

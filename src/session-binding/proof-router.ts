@@ -1,40 +1,87 @@
+import { setTimeout } from 'node:timers/promises'
 import Router from '@koa/router'
-import type { Provider } from 'oidc-provider'
-import { currentInteraction, expiredInteraction } from '../interaction/current-interaction.ts'
+import type { InteractionResults, Provider } from 'oidc-provider'
+import {
+  currentInteraction,
+  expiredInteraction,
+  type Interaction,
+} from '../interaction/current-interaction.ts'
+import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { DbscSessions } from '../verify/dbsc-sessions.ts'
-import { namedSession } from './session-model.ts'
+import { unmetAuthenticationRequirements } from './authentication-context.ts'
+import { type NamedSession, namedSession } from './session-model.ts'
 
 /** A proof this old was given for this prompt: the browser has just been here. */
 const justNow = 10_000
 
+/** How often a browser is sent back here for the proof to arrive with it. */
+const mostHops = 4
+
+const pause = 250
+
+/** A browser that makes a key does so within this; some keep it in hardware, which takes a second. */
+const registrationTime = 4_000
+
 /**
  * Step-up: takes the companion away, so that the browser proves its key before it sends the next
- * request. That request has to be one of our own pages; in the name of an app, it would not.
+ * request. That request has to be one of our own pages; in the name of an app, it would not. Where
+ * an app must have a bound session, this is also where a browser is waited for that has just
+ * signed in and is registering its key.
  */
 export function createProofRouter({
   provider,
   dbsc,
+  sessions,
   hop,
 }: {
   provider: Provider
   dbsc: DbscSessions
+  sessions: Pick<BrowserSessionTable, 'find'>
   hop: (to: string) => string
 }): Router {
   const router = new Router()
 
   router.get('/interaction/:uid/proof', async (ctx) => {
-    await currentInteraction(provider, ctx)
-    const { provenAt = 0 } = (await namedSession(provider, ctx)) ?? {}
-    if (Date.now() - provenAt < justNow) {
+    const interaction = await currentInteraction(provider, ctx)
+    const is = await namedSession(provider, ctx)
+    const hops = Number(ctx.query.again) || 0
+
+    async function finish(result: InteractionResults) {
       ctx.status = 303
-      ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, {}))
-      return
+      ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, result))
     }
-    if (ctx.query.again) throw expiredInteraction()
+    function hopAgain() {
+      ctx.type = 'html'
+      ctx.body = hop(`?again=${hops + 1}`)
+    }
+
+    if (Date.now() - (is?.provenAt ?? 0) < justNow) return finish({})
+    if (is && wantsKey(interaction) && !is.session.binding) {
+      if (hops < mostHops && (await isBoundSoon(is))) return hopAgain()
+      return finish({
+        error: unmetAuthenticationRequirements,
+        error_description: 'the browser has not bound its session to a key',
+      })
+    }
+    // The companion of a key that was registered this moment is still on its way.
+    if (is?.session.binding?.isNew && hops < mostHops) {
+      await setTimeout(pause)
+      return hopAgain()
+    }
+    if (hops > 0) throw expiredInteraction()
     ctx.append('Set-Cookie', dbsc.forget)
-    ctx.type = 'html'
-    ctx.body = hop('?again=1')
+    return hopAgain()
   })
+
+  async function isBoundSoon({ session: { uid } }: NamedSession): Promise<boolean> {
+    for (let waited = 0; waited < registrationTime; waited += pause) {
+      if ((await sessions.find(uid))?.binding) return true
+      await setTimeout(pause)
+    }
+    return false
+  }
 
   return router
 }
+
+const wantsKey = ({ prompt }: Interaction) => prompt.reasons.includes('acr_needs_key')

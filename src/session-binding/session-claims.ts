@@ -8,7 +8,7 @@ import { override } from '../provider/override.ts'
 import type { BrowserSession, BrowserSessionTable } from '../storage/browser-session-table.ts'
 
 /** `none`: its cookie is all there is to it. `ended`: the token has outlived it. */
-export type SessionBindingClaim = 'dbsc' | 'none' | 'ended'
+export type SessionBindingClaim = 'dbsc' | 'token-binding' | 'none' | 'ended'
 
 export interface SessionClaims {
   /** For the access token of a session, and undefined for one that comes from none. */
@@ -68,5 +68,5 @@ export function createSessionClaims(sessions: Pick<BrowserSessionTable, 'find'>)
 
 function bindingClaim(session: BrowserSession | undefined): SessionBindingClaim {
   if (!session) return 'ended'
-  return session.binding?.method ?? 'none'
+  return session.binding?.method ?? (session.tbh ? 'token-binding' : 'none')
 }

@@ -15,10 +15,14 @@ import type {
   BrowserSession,
   BrowserSessionTable,
 } from '../storage/browser-session-table.ts'
+import { boundSessionAcr } from './authentication-context.ts'
 import { visitor } from './visitor.ts'
 
 /** Where the engine's copy of a session keeps what the table said when it was read. */
 const row = Symbol('browser session')
+
+/** And when its key was last proven, by the request that it was read for. */
+const proof = Symbol('proof')
 
 /** The session that a request's cookie names. */
 export interface NamedSession {
@@ -46,9 +50,13 @@ export function seenSession({ req }: Pick<Context, 'req'>): NamedSession | undef
   return named.get(req)
 }
 
-/** Whether a session is bound to a key of which there is no proof. */
-export function isUnproven({ session, provenAt }: NamedSession): boolean {
-  return session.binding !== null && provenAt === undefined
+/**
+ * Whether a session is bound to a key of which there is no proof. One that was bound a moment ago
+ * counts without: browsers follow the redirect of the sign-in while they register the key. That
+ * moment is no proof either, for whoever wants one that is fresh.
+ */
+export function isUnproven({ session: { binding }, provenAt }: NamedSession): boolean {
+  return binding !== null && !binding.isNew && provenAt === undefined
 }
 
 /** The row of a session of the engine's; undefined for one in which nobody signed in so far. */
@@ -79,9 +87,8 @@ export function bindSessions(
     return Object.assign(session, { [row]: found })
   }
 
-  function lastProof({ uid, binding }: BrowserSession, cookies: string): number | undefined {
-    return provenAt(uid, cookies) ?? (binding?.isNew ? binding.boundAt.getTime() : undefined)
-  }
+  const acrOf = (session: Session & { [proof]?: number | undefined }) =>
+    session.tbh !== undefined || session[proof] !== undefined ? boundSessionAcr : undefined
 
   override(
     engine,
@@ -100,12 +107,20 @@ export function bindSessions(
           const session = await super.get(ctx)
           const found = browserSessionOf(session)
           if (!found) return session
-          const is = { session: found, provenAt: lastProof(found, ctx.get('cookie')) }
+          const is = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
           named.set(ctx.req, is)
-          if (!isUnproven(is)) return session
+          if (!isUnproven(is)) {
+            if (found.binding) Object.assign(session, { [proof]: is.provenAt })
+            return Object.assign(session, { acr: acrOf(session) })
+          }
           const nobody = new this()
           ctx.oidc?.entity('Session', nobody)
           return nobody
+        }
+
+        override loginAccount(details: Parameters<typeof Base.prototype.loginAccount>[0]): void {
+          super.loginAccount(details)
+          Object.assign(this, { acr: acrOf(this) })
         }
 
         override async save(ttl: number): Promise<string> {
@@ -117,6 +132,7 @@ export function bindSessions(
               accountId: this.accountId,
               ...changes(browserSessionOf(this)?.authorizations ?? {}, this.authorizations ?? {}),
               ...by,
+              tbh: this.tbh,
               signedInAt: this.loginTs ?? now,
               expiresAt: now + ttl,
             })

@@ -1,5 +1,6 @@
 import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
-import { requestedAcrs, sessionPolicyOf, sessionRules } from './client-policy.ts'
+import { acrRequest, needsBoundSession } from './authentication-context.ts'
+import { sessionPolicyOf, sessionRules } from './client-policy.ts'
 import { browserSessionOf, type NamedSession, seenSession } from './session-model.ts'
 
 const { Check, Prompt } = interactionPolicy
@@ -11,16 +12,28 @@ const { Check, Prompt } = interactionPolicy
 export function withSessionPolicy(
   policy: interactionPolicy.DefaultPolicy,
 ): interactionPolicy.DefaultPolicy {
-  policy
-    .get('login')
-    ?.checks.add(
-      new Check(
-        'unbound_session',
-        'the session is not bound to a key, and too old for this client without',
-        'login_required',
-        isTooOldUnbound,
-      ),
-    )
+  const login = policy.get('login')?.checks
+  login?.add(
+    new Check(
+      'unbound_session',
+      'the session is not bound to a key, and too old for this client without',
+      'login_required',
+      isTooOldUnbound,
+    ),
+  )
+  for (const replaced of ['essential_acrs', 'essential_acr']) login?.remove(replaced)
+  // A key is registered with a sign-in, and never for a session that goes on.
+  login?.add(
+    new Check(
+      'acr_needs_sign_in',
+      'the requested acr could not be obtained without a sign-in',
+      'login_required',
+      (ctx) =>
+        needsBoundSession(ctx) &&
+        !ctx.oidc.result?.login &&
+        !browserSessionOf(ctx.oidc.session)?.binding,
+    ),
+  )
   const proof = new Prompt(
     { name: 'proof', requestable: false },
     new Check(
@@ -28,6 +41,12 @@ export function withSessionPolicy(
       'the last proof of the key of the session is too old for this client',
       'login_required',
       (ctx) => !isFreshEnough(ctx, seenSession(ctx)),
+    ),
+    new Check(
+      'acr_needs_key',
+      'the browser has not bound the session to a key yet',
+      'login_required',
+      (ctx) => needsBoundSession(ctx),
     ),
   )
   // After the sign-in, and before consent.
@@ -51,4 +70,5 @@ export function isFreshEnough(ctx: KoaContextWithOIDC, is: NamedSession | undefi
   return Date.now() - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
 }
 
-const rulesOf = (ctx: KoaContextWithOIDC) => sessionRules(sessionPolicyOf(ctx), requestedAcrs(ctx))
+const rulesOf = (ctx: KoaContextWithOIDC) =>
+  sessionRules(sessionPolicyOf(ctx), acrRequest(ctx).values)

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
+import type { ReplayMark } from './replay-table.ts'
 import { isStorable } from './text.ts'
 
 export interface ArtifactKey {
@@ -18,7 +19,7 @@ export interface Artifact extends ArtifactKey {
   readonly grantId: string | undefined
   readonly uid: string | undefined
   readonly accountId?: string | undefined
-  /** The uid of the session that the artifact ends with. */
+  /** The uid of the session that the artifact comes from. */
   readonly sessionUid?: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */
@@ -31,10 +32,15 @@ export interface StoredArtifact {
   readonly consumedAt: number | null
 }
 
-interface Unit {
+/** What becomes true together, or not at all. */
+export interface Unit {
+  readonly mark?: ReplayMark | undefined
   readonly consumed: ArtifactKey | undefined
   readonly written: readonly Artifact[]
 }
+
+/** Whether a unit became true; if not, what of it another one had done before. */
+export type UnitOutcome = 'closed' | 'replayed' | 'already consumed'
 
 /** That a person has let a client in. */
 export interface StoredGrant {
@@ -111,17 +117,12 @@ export function createArtifactTable(database: Database) {
     },
 
     /**
-     * Consumes one artifact and writes new ones, or does neither. Of any number of concurrent calls
-     * for the same artifact one succeeds. Calls that come together are one statement and one commit.
-     *
-     * @returns false when `consumed` was given and could not be consumed any more.
+     * Marks a one-time value as seen, consumes one artifact and writes new ones. Of any number of
+     * concurrent calls for the same artifact, or with the same mark, one succeeds. The others
+     * consume and write nothing; a mark of their own stays. Calls that come together are one
+     * statement and one commit.
      */
-    consumeAndWrite(
-      consumed: ArtifactKey | undefined,
-      written: readonly Artifact[],
-    ): Promise<boolean> {
-      return close({ consumed, written })
-    },
+    close,
 
     async remove({ kind, id }: ArtifactKey): Promise<void> {
       await database.query({
@@ -187,21 +188,37 @@ export function createArtifactTable(database: Database) {
   }
 }
 
-async function closeUnits(database: Database, units: readonly Unit[]): Promise<boolean[]> {
-  const asked = units.flatMap(({ consumed }, unit) => (consumed ? [{ ...consumed, unit }] : []))
-  const written = units.flatMap(({ consumed, written }, at) =>
-    written.map((artifact) => ({ ...artifact, unit: consumed ? at : null })),
+async function closeUnits(database: Database, units: readonly Unit[]): Promise<UnitOutcome[]> {
+  // Of units with one mark the first may have it; the statement could not tell them apart.
+  const seen = new Set<string>()
+  const fresh = units.map(({ mark }) => !mark || (!seen.has(mark.id) && seen.add(mark.id) !== null))
+  const open = units.flatMap((unit, at) => (fresh[at] ? [{ ...unit, at }] : []))
+  const marks = open.flatMap(({ mark }) => mark ?? [])
+  const asked = open.flatMap(({ mark, consumed, at }) =>
+    consumed ? [{ ...consumed, unit: at, mark: mark?.id }] : [],
   )
-  const { rows } = await database.query<{ unit: number }>({
-    name: 'artifact-consume-and-write',
-    // Locks are taken in one order everywhere: nodes that consume the same artifacts wait in a line
-    // and not in a circle. An update changes a row once: of units that consume the same artifact
-    // it returns one. The columns travel as arrays because PostgreSQL's functions on json
-    // refuse U+0000 in a payload.
-    text: `with locked as (
+  const written = open.flatMap(({ mark, consumed, written, at }) =>
+    written.map((artifact) => ({ ...artifact, unit: consumed && at, mark: mark?.id })),
+  )
+  const { rows } = await database.query<{ unit: number | null; mark: string | null }>({
+    name: 'artifact-close',
+    // Marks are inserted and locks are taken in one order everywhere, first all of the one and then
+    // all of the other: nodes that do the same wait in a line and not in a circle. An update
+    // changes a row once: of units that consume the same artifact it returns one. The columns
+    // travel as arrays because PostgreSQL's functions on json refuse U+0000 in a payload.
+    text: `with marked as (
+             insert into replay_marks (id, expires_at)
+             select decode(id, 'hex'), to_timestamp(expires_at)
+               from unnest($1::text[], $2::float8[]) as mark (id, expires_at)
+              order by id
+             on conflict on constraint replay_marks_pkey do nothing
+             returning encode(id, 'hex') as id
+           ), locked as (
              select asked.kind, asked.id, asked.unit
                from (select kind, id, unit
-                       from unnest($1::text[], $2::bytea[], $3::int[]) as asked (kind, id, unit)
+                       from unnest($3::text[], $4::bytea[], $5::int[], $6::text[])
+                         as asked (kind, id, unit, mark)
+                      where mark is null or mark = any(array(select id from marked))
                       order by kind, id) asked
               cross join lateral (
                     select from artifacts
@@ -218,17 +235,25 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<b
                     (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
              select kind, id, grant_id, uid, account_id, session_uid, payload,
                     to_timestamp(expires_at)
-               from unnest($4::int[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[],
-                           $10::text[], $11::json[], $12::float8[])
-                 as new (unit, kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
-              where unit is null or unit in (select unit from consumed)
+               from unnest($7::int[], $8::text[], $9::text[], $10::bytea[], $11::text[],
+                           $12::text[], $13::text[], $14::text[], $15::json[], $16::float8[])
+                 as new (unit, mark, kind, id, grant_id, uid, account_id, session_uid, payload,
+                         expires_at)
+              where (unit is null or unit = any(array(select unit from consumed)))
+                and (mark is null or mark = any(array(select id from marked)))
            )
-           select unit from consumed`,
+           select unit, null as mark from consumed
+           union all
+           select null, id from marked`,
     values: [
+      marks.map(({ id }) => id),
+      marks.map(({ expiresAt }) => expiresAt),
       asked.map(({ kind }) => kind),
       asked.map(({ id }) => id),
       asked.map(({ unit }) => unit),
+      asked.map(({ mark }) => mark),
       written.map(({ unit }) => unit),
+      written.map(({ mark }) => mark),
       written.map(({ kind }) => kind),
       written.map(({ id }) => id),
       written.map(({ grantId }) => grantId),
@@ -239,6 +264,10 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<b
       written.map(({ expiresAt }) => expiresAt),
     ],
   })
-  const committed = new Set(rows.map(({ unit }) => unit))
-  return units.map(({ consumed }, unit) => !consumed || committed.has(unit))
+  const consumed = new Set(rows.map(({ unit }) => unit))
+  const marked = new Set(rows.map(({ mark }) => mark))
+  return units.map((unit, at) => {
+    if (unit.mark && !(fresh[at] && marked.has(unit.mark.id))) return 'replayed'
+    return unit.consumed && !consumed.has(at) ? 'already consumed' : 'closed'
+  })
 }

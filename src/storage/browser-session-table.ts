@@ -1,5 +1,6 @@
 import type { DbscRegistration } from '../verify/dbsc.ts'
 import type { Database } from './database.ts'
+import { seeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
 /** What the engine keeps in a session for one client. */
@@ -24,8 +25,10 @@ export interface BrowserSession {
   readonly userAgent: string
   readonly address: string
   readonly signedInAt: Date
-  /** Null for a session without a key, whose cookie is all there is to it. */
+  /** Null for a session that no browser has registered a key for. */
   readonly binding: SessionBinding | null
+  /** SHA-256 of the Token Binding ID that the session was begun with, base64url. */
+  readonly tbh: string | null
 }
 
 /** What one request changes of a session. */
@@ -38,6 +41,7 @@ export interface SessionChange {
   readonly withdrawn: readonly string[]
   readonly userAgent: string
   readonly address: string
+  readonly tbh: string | undefined
   /** Unix time in seconds. */
   readonly signedInAt: number
   /** Unix time in seconds. */
@@ -49,37 +53,44 @@ export type BrowserSessionTable = ReturnType<typeof createBrowserSessionTable>
 /** A copy of an ended session that another request was writing meanwhile is gone before this. */
 const keptAfterExpiry = '1 day'
 
-const columns = `uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
-  signed_in_at as "signedInAt",
+/** Dates are strings in JSON. */
+export type BrowserSessionRow = Omit<BrowserSession, 'signedInAt'> & { signedInAt: Date | string }
+
+/** What `asBrowserSession` takes, of the sessions that a `where` is to name. */
+export const browserSessionRow = `select uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
+  signed_in_at as "signedInAt", tbh,
   case when jkt is not null then json_build_object(
     'method', method, 'jkt', jkt, 'alg', alg, 'jwk', jwk, 'boundAt', bound_at,
-    'isNew', bound_at > now() - interval '3 seconds') end as binding`
+    'isNew', bound_at > now() - interval '3 seconds') end as binding
+  from browser_sessions left join session_bindings using (uid)`
 
 /** The tables `browser_sessions` and `session_bindings`. */
 export function createBrowserSessionTable(database: Database) {
   return {
     /** A session that is alive; `undefined` for one that is unknown or has ended. */
     async find(uid: string): Promise<BrowserSession | undefined> {
+      const ahead = seeAhead('BrowserSession', uid)
+      if (ahead) return ahead
       if (!isStorable(uid)) return undefined
-      const { rows } = await database.query<BrowserSession>({
+      const { rows } = await database.query<BrowserSessionRow>({
         name: 'browser-session-find',
-        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+        text: `${browserSessionRow}
                 where uid = $1 and ended_at is null and expires_at > now()`,
         values: [uid],
       })
-      return rows[0] && withDates(rows[0])
+      return rows[0] && asBrowserSession(rows[0])
     },
 
     /** The sessions of one person that are alive, the latest first. */
     async listOf(accountId: string): Promise<BrowserSession[]> {
-      const { rows } = await database.query<BrowserSession>({
+      const { rows } = await database.query<BrowserSessionRow>({
         name: 'browser-session-list',
-        text: `select ${columns} from browser_sessions left join session_bindings using (uid)
+        text: `${browserSessionRow}
                 where account_id = $1 and ended_at is null and expires_at > now()
                 order by signed_in_at desc, uid`,
         values: [accountId],
       })
-      return rows.map(withDates)
+      return rows.map(asBrowserSession)
     },
 
     /**
@@ -92,13 +103,14 @@ export function createBrowserSessionTable(database: Database) {
       const { rows } = await database.query<{ isNew: boolean }>({
         name: 'browser-session-save',
         text: `insert into browser_sessions (uid, account_id, authorizations, user_agent, address,
-                                             signed_in_at, expires_at)
-               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7))
+                                             signed_in_at, expires_at, tbh)
+               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7), $9)
                on conflict on constraint browser_sessions_pkey do update
                   set authorizations =
                         (browser_sessions.authorizations - $8::text[]) || excluded.authorizations,
                       signed_in_at = greatest(browser_sessions.signed_in_at, excluded.signed_in_at),
-                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at)
+                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at),
+                      tbh = coalesce(browser_sessions.tbh, excluded.tbh)
                 where browser_sessions.ended_at is null
                   and browser_sessions.account_id = excluded.account_id
                returning xmax = 0 as "isNew"`,
@@ -111,6 +123,7 @@ export function createBrowserSessionTable(database: Database) {
           change.signedInAt,
           change.expiresAt,
           change.withdrawn,
+          change.tbh,
         ],
       })
       return rows[0]?.isNew === true
@@ -169,10 +182,11 @@ export function createBrowserSessionTable(database: Database) {
   }
 }
 
-function withDates(session: BrowserSession): BrowserSession {
-  const { binding } = session
+export function asBrowserSession(row: BrowserSessionRow): BrowserSession {
+  const { binding, signedInAt } = row
   return {
-    ...session,
+    ...row,
+    signedInAt: new Date(signedInAt),
     binding: binding && { ...binding, boundAt: new Date(binding.boundAt) },
   }
 }

@@ -1,6 +1,11 @@
 import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
 import type { ArtifactKey, StoredArtifact } from './artifact-table.ts'
 import { createBatch } from './batch.ts'
+import {
+  asBrowserSession,
+  type BrowserSessionRow,
+  browserSessionRow,
+} from './browser-session-table.ts'
 import type { Database } from './database.ts'
 import { keepAhead } from './read-ahead.ts'
 
@@ -9,6 +14,7 @@ interface Row extends StoredArtifact {
   readonly grant: Record<string, unknown> | null
   readonly sessionUid: string | null
   readonly session: Record<string, unknown> | null
+  readonly browserSession: BrowserSessionRow | null
   readonly account: AccountRow | null
 }
 
@@ -19,17 +25,21 @@ export function createCredentialTable(database: Database) {
   const findRow = createBatch((asked: readonly ArtifactKey[]) => findRows(database, asked))
   return {
     /**
-     * Finds a code or refresh token, and reads ahead its grant, the session that it ends with, and
+     * Finds a code or refresh token, and reads ahead its grant, the session that it comes from, and
      * its account. All are of one moment: a grant that ended or an account that was disabled before
      * this request is seen by it. What is missing is not read ahead, and asked for by itself.
      */
     async find(key: ArtifactKey): Promise<StoredArtifact | undefined> {
       const row = await findRow(key)
       if (!row) return undefined
-      const { payload, consumedAt, grantId, grant, sessionUid, session, account } = row
+      const { payload, consumedAt, grantId, grant, sessionUid, session, browserSession, account } =
+        row
       if (grantId && grant) keepAhead('Grant', grantId, { payload: grant, consumedAt: null })
       if (sessionUid && session) {
         keepAhead('Session', sessionUid, { payload: session, consumedAt: null })
+      }
+      if (sessionUid && browserSession) {
+        keepAhead('BrowserSession', sessionUid, asBrowserSession(browserSession))
       }
       if (account) keepAhead('Account', account.id, asAccount(account))
       return { payload, consumedAt }
@@ -49,6 +59,7 @@ async function findRows(
                   extract(epoch from credential.consumed_at)::float8 as "consumedAt",
                   credential.grant_id as "grantId", "grant".payload as "grant",
                   credential.session_uid as "sessionUid", session.payload as session,
+                  to_json(browser) as "browserSession",
                   to_json(account) as account
              from unnest($1::text[], $2::bytea[]) with ordinality as asked (kind, id, position)
             cross join lateral (
@@ -64,6 +75,10 @@ async function findRows(
                   select payload from artifacts
                    where kind = 'Session' and uid = credential.session_uid and expires_at > now()
                    order by expires_at desc limit 1) session on true
+             left join lateral (
+                  ${browserSessionRow} where browser_sessions.uid = credential.session_uid
+                     and ended_at is null and browser_sessions.expires_at > now()
+                   limit 1) browser on true
              left join lateral (
                   select ${accountColumns} from accounts
                    where id = credential.account_id limit 1) account on true`,

@@ -4,7 +4,12 @@ import type { ClientTable } from './client-table.ts'
 import type { CredentialTable } from './credential-table.ts'
 import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
-import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
+import {
+  AlreadyConsumedError,
+  collectConsumption,
+  collectWrite,
+  expectReuse,
+} from './unit-of-work.ts'
 
 /**
  * The engine's storage. Identifiers are hashed before they reach the database and put back into
@@ -49,7 +54,7 @@ function artifactAdapter(
         grantId: payload.grantId,
         uid: payload.uid,
         accountId: payload.accountId,
-        sessionUid: payload.expiresWithSession ? payload.sessionUid : undefined,
+        sessionUid: payload.sessionUid,
         payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
@@ -58,6 +63,7 @@ function artifactAdapter(
     },
     async find(id) {
       const stored = takeAhead(kind, id) ?? (await find(key(id)))
+      if (stored?.consumedAt) expectReuse()
       return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {

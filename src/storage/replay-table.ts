@@ -2,29 +2,38 @@ import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
 
-interface Mark {
+/** That a one-time value was seen. */
+export interface ReplayMark {
   /** SHA-256, in hexadecimal. */
   readonly id: string
+  /** Unix time in seconds until which the mark is kept. */
   readonly expiresAt: number
+}
+
+/**
+ * @param issuer who made the value. Its length is part of the key, so that no two pairs of issuer
+ *   and value have one key.
+ */
+export function replayMark(issuer: string, value: string, expiresAt: number): ReplayMark {
+  return { id: hash('sha256', `${issuer.length}:${issuer}${value}`, 'hex'), expiresAt }
 }
 
 export type ReplayTable = ReturnType<typeof createReplayTable>
 
 /** The table `replay_marks`: values that may be seen once. */
 export function createReplayTable(database: Database) {
-  const mark = createBatch((marks: readonly Mark[]) => insertMarks(database, marks))
+  const insert = createBatch((marks: readonly ReplayMark[]) => insertMarks(database, marks))
   return {
     /**
      * Marks a one-time value as seen: true for exactly one of any number of concurrent calls on
      * any number of nodes, because it is one statement whose rows decide. Marks that come together
      * are one statement and one commit.
-     *
-     * @param issuer who made the value. Its length is part of the key, so that no two pairs of
-     *   issuer and value have one key.
-     * @param expiresAt Unix time in seconds until which the mark is kept.
      */
+    insert,
+
+    /** The same, of {@link replayMark}. */
     markOnce(issuer: string, value: string, expiresAt: number): Promise<boolean> {
-      return mark({ id: hash('sha256', `${issuer.length}:${issuer}${value}`, 'hex'), expiresAt })
+      return insert(replayMark(issuer, value, expiresAt))
     },
 
     /** Removes up to `limit` expired marks; rows that another node is removing are passed over. */
@@ -42,7 +51,7 @@ export function createReplayTable(database: Database) {
 }
 
 /** @returns for each mark whether it is new; of equal marks, the first may be. */
-async function insertMarks(database: Database, marks: readonly Mark[]): Promise<boolean[]> {
+async function insertMarks(database: Database, marks: readonly ReplayMark[]): Promise<boolean[]> {
   const { rows } = await database.query<{ id: string }>({
     name: 'replay-mark-once',
     // In one order everywhere, so that nodes that mark the same values wait in a line and not in a

@@ -1,3 +1,4 @@
+import type { SigningAlgorithm } from '../keys/key-purpose.ts'
 import type { Database } from './database.ts'
 import { createShortMemory } from './short-memory.ts'
 import { isStorable } from './text.ts'
@@ -8,9 +9,17 @@ export interface StoredResourceServer {
   readonly identifier: string
   readonly name: string | null
   readonly scopes: readonly string[]
+  /** What access tokens for it are signed by. */
+  readonly signingAlg: SigningAlgorithm
 }
 
+/** Tokens are signed by ES256 unless another algorithm is asked for. */
+export type NewResourceServer = Omit<StoredResourceServer, 'signingAlg'> &
+  Partial<Pick<StoredResourceServer, 'signingAlg'>>
+
 export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
+
+const columns = 'identifier, name, scopes, signing_alg as "signingAlg"'
 
 /** The table `resource_servers`. */
 export function createResourceServerTable(database: Database) {
@@ -18,7 +27,7 @@ export function createResourceServerTable(database: Database) {
     if (!isStorable(identifier)) return undefined
     const { rows } = await database.query<StoredResourceServer>({
       name: 'resource-server-find',
-      text: 'select identifier, name, scopes from resource_servers where identifier = $1',
+      text: `select ${columns} from resource_servers where identifier = $1`,
       values: [identifier],
     })
     return rows[0]
@@ -29,17 +38,23 @@ export function createResourceServerTable(database: Database) {
 
     async list(): Promise<StoredResourceServer[]> {
       const { rows } = await database.query<StoredResourceServer>({
-        text: 'select identifier, name, scopes from resource_servers order by identifier',
+        text: `select ${columns} from resource_servers order by identifier`,
       })
       return rows
     },
 
     /** @returns false when the identifier is taken. */
-    async insert({ identifier, name, scopes }: StoredResourceServer): Promise<boolean> {
+    async insert({
+      identifier,
+      name,
+      scopes,
+      signingAlg = 'ES256',
+    }: NewResourceServer): Promise<boolean> {
       const { rowCount } = await database.query({
-        text: `insert into resource_servers (identifier, name, scopes) values ($1, $2, $3)
+        text: `insert into resource_servers (identifier, name, scopes, signing_alg)
+               values ($1, $2, $3, $4)
                on conflict on constraint resource_servers_pkey do nothing`,
-        values: [identifier, name, scopes],
+        values: [identifier, name, scopes, signingAlg],
       })
       return rowCount === 1
     },

@@ -3,6 +3,7 @@ import type { Database } from './database.ts'
 export const securityEventKinds = [
   'signed_in',
   'session_bound',
+  'session_bound_late',
   'session_unproven',
   'proof_refused',
   'session_ended',

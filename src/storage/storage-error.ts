@@ -5,6 +5,7 @@ export type StorageErrorCode =
   | 'data_folder_in_use'
   | 'schema_newer'
   | 'secret_mismatch'
+  | 'key_unreadable'
 
 /** Storage cannot be used as it was configured. The message is a sentence for the operator. */
 export class StorageError extends Error {

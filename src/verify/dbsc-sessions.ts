@@ -36,8 +36,12 @@ export type DbscEvent = Readonly<
 export type DbscOptions = Readonly<{
   /** The public origin of the site; browsers bind sessions over https only. */
   origin: string
-  /** At least 32 bytes that stay the same over restarts and replicas. */
-  secret: Uint8Array
+  /**
+   * At least 32 bytes that stay the same over restarts and replicas. Or a function that gives the
+   * secrets of the moment, so that they can be changed in a running process: the first one makes
+   * what is handed out, the others are still accepted.
+   */
+  secret: Uint8Array | (() => readonly Uint8Array[])
   bindings: DbscBindings
   /** Remembers used challenges; shared by all replicas. */
   replays: ReplayStore
@@ -52,6 +56,11 @@ export type DbscOptions = Readonly<{
   refreshPath?: string
   /** Paths, with all below, that need no companion: requests there never wait for a refresh. */
   excludedPaths?: readonly string[]
+  /**
+   * Hosts whose pages may lead here and have the browser refresh at once: `app.example`,
+   * `*.example`, or `*` for all. They can tell from the time it takes whether somebody is signed in.
+   */
+  allowedRefreshInitiators?: readonly string[]
   /** What `/.well-known/device-bound-sessions` says, for sessions that share a key. */
   wellKnown?: () => object | Promise<object>
   onEvent?: (event: DbscEvent) => void | Promise<void>
@@ -134,17 +143,23 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     registrationPath = '/dbsc/registration',
     refreshPath = '/dbsc/refresh',
     excludedPaths = [],
+    allowedRefreshInitiators = [],
     wellKnown,
     onEvent = () => {},
     now = Date.now,
   } = options
-  if (secret.length < 32) throw new TypeError('secret must have at least 32 bytes')
+  const secrets = () => checkSecrets(typeof secret === 'function' ? secret() : [secret])
+  secrets()
   // The browser's copy ends first: a request that is on its way then is not late.
   const maxAge = Math.max(1, Math.floor(lifetime * 0.95))
 
-  const ticket = (...purpose: string[]) => makeTicket(secret, purpose, now())
+  const ticket = (...purpose: string[]) => makeTicket(secrets()[0], purpose, now())
+  const madeAtOf = (purpose: string[], value: string) =>
+    secrets()
+      .map((each) => readTicket(each, purpose, value))
+      .find((madeAt) => madeAt !== undefined)
   const isCurrent = (purpose: string[], value: string, seconds: number) => {
-    const madeAt = readTicket(secret, purpose, value)
+    const madeAt = madeAtOf(purpose, value)
     return madeAt !== undefined && now() - madeAt < seconds * 1000
   }
   const isChallenge = (session: string) => (value: string) =>
@@ -187,6 +202,9 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
           })),
         },
         credentials: [{ type: 'cookie', name: cookieName, attributes }],
+        ...(allowedRefreshInitiators.length > 0 && {
+          allowed_refresh_initiators: allowedRefreshInitiators,
+        }),
       },
     }
   }
@@ -217,13 +235,12 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       if (!isOffered) {
         throw new VerifyError('dbsc_authorization', 'DBSC authorization is not what was offered')
       }
-      if (!(await bindings.insert(session, registration))) {
+      if (await bindings.insert(session, registration)) {
+        await onEvent({ type: 'bound', session, jkt })
         // A browser that never saw our answer asks again; nobody else has its key.
-        if ((await bindings.find(session))?.jkt !== jkt) {
-          throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
-        }
+      } else if ((await bindings.find(session))?.jkt !== jkt) {
+        throw new VerifyError('dbsc_bound_already', 'the session has a key or has ended')
       }
-      await onEvent({ type: 'bound', session, jkt })
       return renewal(session)
     } catch (error) {
       return refuse(error, session || undefined, {})
@@ -303,11 +320,19 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       const given = [...(cookies ?? '').matchAll(/(?:^|; ?)([^=;]+)=([^;]*)/g)]
         .filter(([, name]) => name === cookieName)
         // Any that is current: rotations overtake requests that are on their way.
-        .map(([, , value = '']) => readTicket(secret, ['companion', session], value))
+        .map(([, , value = '']) => madeAtOf(['companion', session], value))
         .filter((madeAt) => madeAt !== undefined && now() - madeAt < lifetime * 1000)
       return given[0]
     },
   }
+}
+
+function checkSecrets(secrets: readonly Uint8Array[]): readonly [Uint8Array, ...Uint8Array[]] {
+  const [first, ...others] = secrets
+  if (first === undefined || secrets.some(({ length }) => length < 32)) {
+    throw new TypeError('secret must have at least 32 bytes')
+  }
+  return [first, ...others]
 }
 
 function offeredSession(authorization: string): string {

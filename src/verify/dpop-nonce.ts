@@ -9,9 +9,10 @@ import { constantTimeEqual } from './lib/equal.ts'
 export type DPoPNonceOptions = Readonly<{
   /**
    * Secrets of at least 32 bytes, the same on all nodes. The first one makes nonces; the others
-   * are still accepted, so that secrets can be changed without refusing anybody.
+   * are still accepted, so that secrets can be changed without refusing anybody. A function gives
+   * those of the moment: the same array until they change.
    */
-  secrets: readonly Uint8Array[]
+  secrets: readonly Uint8Array[] | (() => readonly Uint8Array[])
   /** Seconds for which a nonce is current; it is accepted for as long again. Default 150. */
   lifetime?: number
 }>
@@ -39,21 +40,23 @@ export type DPoPNonces = Readonly<{
  * @throws TypeError for a missing or short secret.
  */
 export function createDPoPNonces(options: DPoPNonceOptions): DPoPNonces {
-  const { secrets, lifetime = 150 } = options
-  if (secrets.length === 0 || secrets.some((secret) => secret.length < 32)) {
-    throw new TypeError('secrets: at least one, of at least 32 bytes each')
-  }
+  const { secrets: given, lifetime = 150 } = options
+  const secretsNow = typeof given === 'function' ? given : () => given
+  checkSecrets(secretsNow())
   if (!Number.isFinite(lifetime) || lifetime <= 0) {
     throw new TypeError('lifetime must be a positive number of seconds')
   }
 
   let slot = Number.NaN
+  let secrets: readonly Uint8Array[] = []
   let nonces: readonly string[] = []
 
   /** The nonces of the slots around this one, by each secret; the current one first. */
   function around(now: number): readonly string[] {
     const wanted = Math.floor(now / lifetime)
-    if (wanted !== slot) {
+    const present = secretsNow()
+    if (wanted !== slot || present !== secrets) {
+      secrets = checkSecrets(present)
       nonces = secrets.flatMap((secret) =>
         [wanted, wanted - 1, wanted + 1].map((each) => nonceOf(secret, each)),
       )
@@ -70,6 +73,13 @@ export function createDPoPNonces(options: DPoPNonceOptions): DPoPNonces {
       return accepted
     },
   })
+}
+
+function checkSecrets(secrets: readonly Uint8Array[]): readonly Uint8Array[] {
+  if (secrets.length === 0 || secrets.some((secret) => secret.length < 32)) {
+    throw new TypeError('secrets: at least one, of at least 32 bytes each')
+  }
+  return secrets
 }
 
 function nonceOf(secret: Uint8Array, slot: number): string {

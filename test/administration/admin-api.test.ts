@@ -210,7 +210,7 @@ test('APIs are added and removed', async (t) => {
   const admin = await administrator('write')
   const identifier = 'https://orders.example'
   const added = await call(admin, 'POST', '/resources', { identifier, scopes: ['read'] })
-  t.deepEqual(added.body, { identifier, name: null, scopes: ['read'] })
+  t.deepEqual(added.body, { identifier, name: null, scopes: ['read'], signingAlg: 'ES256' })
   const path = `/resources/${encodeURIComponent(identifier)}`
   t.is((await call(admin, 'DELETE', path)).status, 204)
   t.is((await call(admin, 'DELETE', path)).status, 404)

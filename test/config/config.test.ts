@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import { keysVariables } from '../../src/config/keys-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
@@ -21,6 +22,7 @@ const complete = {
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_SESSION_PROOF_SECONDS: '300',
+  HOLDFAST_SESSION_REFRESH_INITIATORS: 'app.example.com, *.example.org',
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
@@ -30,7 +32,7 @@ const complete = {
   HOLDFAST_METRICS: '[::1]:9464',
 }
 
-/** Those variables have a test file of their own. */
+/** These variables have test files of their own. */
 const noCertificates = {
   port: undefined,
   origin: undefined,
@@ -38,6 +40,7 @@ const noCertificates = {
   authorityFile: undefined,
   revocationFile: undefined,
 }
+const keys = { rotation: 90 * 86_400_000, publish: 86_400_000, poll: 15_000 }
 
 function problems(t: ExecutionContext, env: Record<string, string>): readonly string[] {
   return t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
@@ -63,10 +66,13 @@ test('needs no variable at all', (t) => {
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'optional',
     refreshReuseSeconds: 0,
     keyOverlapHours: undefined,
     sessionProofLifetime: 600,
+    sessionRefreshInitiators: [],
     logLevel: 'info',
     operations: {
       metrics: undefined,
@@ -80,7 +86,8 @@ test('needs no variable at all', (t) => {
 })
 
 test('takes every variable', (t) => {
-  const names = [complete, mtlsVariables, tokenBindingVariables].flatMap(Object.keys)
+  const ofOthers = { ...mtlsVariables, ...tokenBindingVariables, ...keysVariables }
+  const names = Object.keys({ ...complete, ...ofOthers, HOLDFAST_SECRET_PREVIOUS: '' })
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
@@ -92,10 +99,13 @@ test('takes every variable', (t) => {
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
+    previousSecret: undefined,
+    keys,
     dpopNonces: 'required',
     refreshReuseSeconds: 10,
     keyOverlapHours: 72,
     sessionProofLifetime: 300,
+    sessionRefreshInitiators: ['app.example.com', '*.example.org'],
     logLevel: 'debug',
     operations: {
       metrics: { host: '::1', port: 9464 },
@@ -124,6 +134,12 @@ for (const name of ['HOLDFAST_LOGIN_LIMIT', 'HOLDFAST_REFUSAL_LIMIT']) {
   for (const value of ['0', '-1', '1.5', 'many', '1000000']) {
     test(`refuses ${value} as ${name}`, (t) => onlyProblem(t, { [name]: value }, name) && t.pass())
   }
+}
+
+for (const value of ['https://app.example.com', 'app.example.com:8443', 'app.*', 'a b', ',']) {
+  const name = 'HOLDFAST_SESSION_REFRESH_INITIATORS'
+  test(`refuses "${value}" as hosts of applications`, (t) =>
+    onlyProblem(t, { [name]: value }, name))
 }
 
 test('cannot be changed afterwards', (t) => {

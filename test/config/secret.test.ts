@@ -1,7 +1,12 @@
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
-import { deriveSecrets, readOrMakeSecret } from '../../src/config/secret.ts'
+import {
+  encryptionKeyOf,
+  firstSecretOf,
+  installationSecrets,
+  readOrMakeSecret,
+} from '../../src/config/secret.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
 import { useFolder } from '../support/folder.ts'
 
@@ -66,17 +71,24 @@ test('says that a data folder below a file cannot be used', async (t) => {
 })
 
 test('derives a key for each purpose, and none is another', (t) => {
-  const secrets = deriveSecrets('one secret')
-  const keys = Object.values(secrets).map((key) => Buffer.from(key as string).toString('hex'))
-  t.is(new Set(keys).size, 5)
-  t.is(Buffer.from(secrets.cookieKey, 'base64url').length, 32)
-  const { cookieKey: _, ...bytes } = secrets
-  for (const key of Object.values(bytes)) t.is(key.length, 32)
+  const keys = [
+    encryptionKeyOf('one secret'),
+    ...['cookie', 'form-token'].map((purpose) => firstSecretOf('one secret', purpose)),
+  ].map((key) => key.toString('hex'))
+  t.is(new Set(keys).size, 3)
+  for (const key of keys) t.is(key.length, 64)
 })
 
 test('derives the same keys from the same secret, and others from another', (t) => {
-  t.deepEqual(deriveSecrets('one secret'), deriveSecrets('one secret'))
-  const [one, other] = [deriveSecrets('one secret'), deriveSecrets('another secret')]
-  for (const name of Object.keys(one) as (keyof typeof one)[])
-    t.notDeepEqual(one[name], other[name])
+  t.deepEqual(encryptionKeyOf('one secret'), encryptionKeyOf('one secret'))
+  t.notDeepEqual(encryptionKeyOf('one secret'), encryptionKeyOf('another secret'))
+})
+
+test('the secret of the installation comes before the one it had', async (t) => {
+  const places = { dataFolder: dataFolder(), secret: 'new', previousSecret: 'old' }
+  t.deepEqual(await installationSecrets(places), ['new', 'old'])
+  t.deepEqual(await installationSecrets({ ...places, previousSecret: undefined }), ['new'])
+  const [made, previous] = await installationSecrets({ ...places, secret: undefined })
+  t.is(made, await readOrMakeSecret(places.dataFolder))
+  t.is(previous, 'old')
 })

@@ -58,7 +58,7 @@ test('a token request is one trace, its statements below it, without what they c
   t.is(request?.traceId, traceId)
   t.is(request?.parentSpanId, 'b7ad6b7169203331')
   const statements = spans.filter(({ parentSpanId }) => parentSpanId === request?.spanId)
-  t.true(statements.some(({ name }) => name === 'replay-mark-once'))
+  t.true(statements.some(({ name }) => name === 'artifact-close'))
   t.notRegex(
     JSON.stringify(spans),
     new RegExp(`${client.client_id}|${client.client_secret}|127\\.0`),

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { exportJWK, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
 import type { KeyPair } from '../../src/demo/proof.ts'
@@ -81,14 +81,16 @@ test.serial('client credentials by assertion are two statements', async (t) => {
   t.deepEqual(statements, [mark, mark])
 })
 
-// What binds a browser's session is one more question for each thing that depends on the session:
-// the token that ends with it, and the ID token that names it.
-const session = 'browser-session-find'
-const expected = {
-  'openid offline_access read': ['credential-find', mark, session, 'artifact-consume-and-write'],
-  'openid read': ['credential-find', session, mark, session, 'artifact-consume-and-write'],
-}
-for (const [scope, statements] of Object.entries(expected)) {
+test.serial('opaque tokens of client credentials are stored with their mark', async (t) => {
+  await grant(withSecret, { grant_type: 'client_credentials' })
+  const { status, statements } = await grant(withSecret, { grant_type: 'client_credentials' })
+  t.is(status, 200)
+  t.deepEqual(statements, ['artifact-close'])
+})
+
+// Whether the tokens end with the session or outlive it, and name it both times.
+const statements = ['credential-find', 'artifact-close']
+for (const scope of ['openid offline_access read', 'openid read']) {
   test.serial(`codes and refreshes of ${scope} by secret take few statements`, async (t) => {
     const first = await redeemCode(withSecret, scope)
     t.is(first.status, 200)
@@ -107,6 +109,46 @@ for (const [scope, statements] of Object.entries(expected)) {
     t.deepEqual(next.statements, [mark, ...statements])
   })
 }
+
+/** A refresh token, and the uid of the session that it comes from. */
+async function issued(scope: string) {
+  const { body } = await redeemCode(withSecret, scope)
+  const token = await server.provider.RefreshToken.find(body.refresh_token)
+  return { refreshToken: String(body.refresh_token), sessionUid: token?.sessionUid ?? '' }
+}
+
+const refreshForApi = (refreshToken: string) =>
+  grant(withSecret, { ...refreshing(withSecret, refreshToken), resource: api })
+
+test.serial('tokens of a session with a key say so without another statement', async (t) => {
+  const { refreshToken, sessionUid } = await issued('openid read')
+  await server.storage.browserSessions.bind(sessionUid, {
+    jkt: 'a thumbprint',
+    alg: 'ES256',
+    jwk: {},
+    challenge: '',
+    authorization: undefined,
+  })
+  const { body, statements: taken } = await refreshForApi(refreshToken)
+  t.deepEqual(taken, statements)
+  t.is(decodeJwt(body.access_token).session_binding, 'dbsc')
+  t.like(decodeJwt(body.id_token), { session_binding: 'dbsc', cnf: { jkt: 'a thumbprint' } })
+})
+
+test.serial('a session that ended a moment ago refreshes nothing but offline access', async (t) => {
+  const [online, offline] = [
+    await issued('openid read'),
+    await issued('openid offline_access read'),
+  ]
+  for (const { sessionUid } of [online, offline]) {
+    await server.storage.browserSessions.end(sessionUid)
+  }
+  const refused = await grant(withSecret, refreshing(withSecret, online.refreshToken))
+  t.is(refused.body.error, 'invalid_grant')
+  const { status, body } = await refreshForApi(offline.refreshToken)
+  t.is(status, 200)
+  t.is(decodeJwt(body.access_token).session_binding, 'ended')
+})
 
 test.serial('a request with U+0000 in what is stored of it is served', async (t) => {
   const person = createPerson(server)

@@ -85,6 +85,29 @@ test('sixteen concurrent uses of one DPoP proof: one success', async (t) => {
   t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
 })
 
+test('a refresh that is repeated with its proof is refused, and ends nothing', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body: first } = await post(server, '/token', exchange, { key })
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  const refresh = () => post(server, '/token', refreshing(client, first.refresh_token), { proof })
+  const { body: second } = await refresh()
+  t.is((await refresh()).body.error, 'invalid_grant')
+  const next = await post(server, '/token', refreshing(client, second.refresh_token), { key })
+  t.is(next.status, 200)
+})
+
+test('the proof of a request that fails is used up', async (t) => {
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { body } = await post(server, '/token', exchange, { key })
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  const refresh = (more: Record<string, string>, by: object) =>
+    post(server, '/token', { ...refreshing(client, body.refresh_token), ...more }, by)
+  const failed = await refresh({ resource: 'https://unknown.example' }, { proof })
+  t.is(failed.body.error, 'invalid_target')
+  t.is((await refresh({}, { proof })).body.error, 'invalid_grant')
+  t.is((await refresh({}, { key })).status, 200)
+})
+
 test('sixteen concurrent uses of one pushed request: one code', async (t) => {
   // A web client: a native one is asked for consent each time.
   const redirect_uri = 'https://app.example/callback'

@@ -5,6 +5,7 @@ import {
   allow,
   challengeOf,
   createDevice,
+  holdMoment,
   letMomentPass,
   type SignedIn,
   signInAt,
@@ -112,6 +113,7 @@ test('requests that were under way while the key was registered still count', as
   const { device, offer, consent } = await signInAt(server, request())
   const before = cookiesOf(device)
   await device.register(offer)
+  await holdMoment(server.databaseUrl, device.session)
   t.is((await before.get(consent.url)).status, 200)
 })
 
@@ -177,6 +179,36 @@ test('rejects a refresh by the key of a thief, and tells', async (t) => {
     [device.session],
   )
   t.deepEqual(event, { kind: 'proof_refused', code: 'dbsc_signature' })
+})
+
+test('of what anybody can repeat a few are told, and all are counted', async (t) => {
+  const { device } = await bound()
+  const counted = async (event: string) => {
+    const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+    return Number(new RegExp(`event="${event}"} (\\d+)`).exec(metrics)?.[1] ?? 0)
+  }
+  const before = await counted('proof_refused')
+  const stale = cookiesOf(device)
+  for (const _ of Array(12)) {
+    await device.refresh(makeKey())
+    await authorize(stale)
+  }
+  t.true((await counted('proof_refused')) - before >= 12)
+  const kept = await query(
+    server.databaseUrl,
+    `select kind, count(*)::int as kept from security_events
+      where session_uid = $1 and kind in ('proof_refused', 'session_unproven') group by kind`,
+    [device.session],
+  )
+  t.deepEqual(
+    kept.map((row) => row.kept),
+    [10, 10],
+  )
+  const told = server.logged.filter(
+    (line) => line.includes('proof_refused') && line.includes(device.session),
+  )
+  t.is(told.length, 10)
+  t.is((await device.refresh()).status, 200, 'its owner is not slowed down')
 })
 
 test('an app that leads the browser here makes one hop of our own, and no second', async (t) => {

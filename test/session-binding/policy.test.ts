@@ -2,8 +2,8 @@ import { hash, randomBytes } from 'node:crypto'
 import test, { type ExecutionContext } from 'ava'
 import { calculateJwkThumbprint, decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
-import { deriveSecrets } from '../../src/config/secret.ts'
 import type { KeyPair } from '../../src/demo/proof.ts'
+import { secretsOf } from '../../src/provider/engine-keys.ts'
 import { sessionRules } from '../../src/session-binding/client-policy.ts'
 import { makeTicket } from '../../src/verify/lib/ticket.ts'
 import { allow, letMomentPass, type SignedIn, signInAt } from '../support/device.ts'
@@ -13,8 +13,7 @@ import { useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import type { UserAgent } from '../support/user-agent.ts'
 
-const secret = 'a secret of this test file alone'
-const server = useTestServer(test, { HOLDFAST_TLS: 'on', HOLDFAST_SECRET: secret })
+const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
 let key: KeyPair
 
 test.before(async () => {
@@ -94,6 +93,13 @@ test('a key that is registered too late is not in the ID token, and is in the ne
   await device.register(offer)
   const { body } = await post(server, '/token', refreshing(client, early.refresh_token), { key })
   t.is(decodeJwt(body.id_token).session_binding, 'dbsc')
+  const told = server.logged.filter((line) => line.includes('session_bound_late'))
+  t.deepEqual(
+    told.map((line) => JSON.parse(line)).map(({ sessionUid, clients }) => [sessionUid, clients]),
+    [[device.session, [client.client_id]]],
+  )
+  const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+  t.regex(metrics, /^holdfast_session_events_total\{event="session_bound_late"\} 1$/m)
 })
 
 test('access tokens say how the session was bound, and that it has ended', async (t) => {
@@ -246,7 +252,7 @@ async function makeProofOlder(device: SignedIn['device']): Promise<void> {
   const cookie = (await device.agent.jar.getCookies(server.issuer)).find(
     ({ key: name }) => name === '__Host-holdfast_bound',
   )
-  const { sessionBindingKey } = deriveSecrets(secret)
-  const value = makeTicket(sessionBindingKey, ['companion', device.session], Date.now() - 30_000)
+  const [secret] = secretsOf(server.keys.view(), 'session-binding') as [Buffer]
+  const value = makeTicket(secret, ['companion', device.session], Date.now() - 30_000)
   await device.agent.jar.setCookie(`${cookie?.key}=${value}; Path=/; Secure`, server.issuer)
 }

@@ -1,8 +1,10 @@
 import test from 'ava'
+import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { CookieJar } from 'tough-cookie'
-import { createPerson, type Person } from '../support/flow.ts'
-import { email, password, useTestServer } from '../support/server.ts'
+import { boundSessionAcr } from '../../src/session-binding/authentication-context.ts'
+import { createPerson, newKey, obtainCode, type Person, post, refreshing } from '../support/flow.ts'
+import { api, email, password, useTestServer } from '../support/server.ts'
 import { behindProxy, browserFetch, newId } from '../support/token-binding.ts'
 
 const server = useTestServer(test, behindProxy)
@@ -121,6 +123,57 @@ test('one key holds several sessions, and ending one leaves the others', async (
   await signOut(first)
   t.is(await silently(first), 'login_required')
   t.is(await silently(second), 'signed in')
+})
+
+// What is told of it
+
+const tokensOf = async (person: Person) => {
+  const { exchange } = await obtainCode(person, client, {
+    redirect_uri,
+    scope: 'openid offline_access read',
+    prompt: 'consent',
+    acr_values: boundSessionAcr,
+    resource: api,
+  })
+  const key = await newKey()
+  const { body } = await post(server, '/token', { ...exchange, resource: api }, { key })
+  const { body: next } = await post(
+    server,
+    '/token',
+    { ...refreshing(client, body.refresh_token), resource: api },
+    { key },
+  )
+  return [body, next]
+}
+
+for (const [name, fetch, session_binding, words] of [
+  [
+    'bound',
+    browserFetch(newId()),
+    'token-binding',
+    /Locked to a key .*<code>Token Binding [\w-]{8}…/,
+  ],
+  ['unbound', withoutTokenBinding, 'none', /Not locked to a key/],
+] as const) {
+  test(`tokens and the page of the person say of an ${name} session what it is`, async (t) => {
+    const { owner } = createVictim(fetch)
+    for (const tokens of await tokensOf(owner)) {
+      t.like(decodeJwt(tokens.access_token), { session_binding })
+      t.like(decodeJwt(tokens.id_token), { session_binding })
+    }
+    const { html } = await owner.browser.visit(`${server.issuer}/security`)
+    const [line] = html.split('this browser')[1]?.split('</li>') ?? []
+    t.regex(line ?? '', words)
+  })
+}
+
+test('tokens of a session that was bound later say so from then on', async (t) => {
+  const { owner, withCookies } = createVictim(withoutTokenBinding)
+  await owner.authorize(parameters)
+  const bound = await withCookies(browserFetch(newId()))
+  await bound.authorize({ ...parameters, prompt: 'login' })
+  const [tokens] = await tokensOf(bound)
+  t.like(decodeJwt(tokens.id_token), { session_binding: 'token-binding', acr: boundSessionAcr })
 })
 
 // Interactions

@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import {
   type Artifact,
+  type ArtifactKey,
   type ArtifactTable,
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
+import { replayMark } from '../../src/storage/replay-table.ts'
 import { useTestDatabase } from '../support/database.ts'
 
 const url = useTestDatabase(test)
@@ -44,6 +46,13 @@ async function written(changes: Partial<Artifact> = {}): Promise<Artifact> {
 }
 
 const sixteen = <T>(work: () => Promise<T>) => Promise.all(Array.from({ length: 16 }, work))
+
+/** Whether a unit without a mark became true. */
+const consumeAndWrite = async (
+  artifacts: ArtifactTable,
+  consumed: ArtifactKey | undefined,
+  written: readonly Artifact[],
+) => (await artifacts.close({ consumed, written })) === 'closed'
 
 test('finds what was written', async (t) => {
   const made = await written()
@@ -122,7 +131,7 @@ test('consumes and writes in one step', async (t) => {
     artifact({ kind: 'AccessToken', grantId: 'g', uid: 'u' }),
     artifact({ kind: 'RefreshToken', payload: { kind: 'RefreshToken' } }),
   ]
-  t.true(await table.consumeAndWrite(code, tokens))
+  t.true(await consumeAndWrite(table, code, tokens))
   t.truthy((await table.find(code))?.consumedAt)
   for (const token of tokens) {
     t.deepEqual(await table.find(token), { payload: token.payload, consumedAt: null })
@@ -134,7 +143,7 @@ test('keeps grant, uid and expiry of what it writes in one step', async (t) => {
   const grantId = randomUUID()
   const token = artifact({ kind: 'AccessToken', grantId, uid, expiresAt: now() + 3600.5 })
   const expired = artifact({ kind: 'AccessToken', expiresAt: now() - 1 })
-  t.true(await table.consumeAndWrite(undefined, [token, expired]))
+  t.true(await consumeAndWrite(table, undefined, [token, expired]))
   t.truthy(await table.findByUid('AccessToken', uid))
   t.is(await table.find(expired), undefined)
   await table.removeByGrantId('AccessToken', grantId)
@@ -143,13 +152,13 @@ test('keeps grant, uid and expiry of what it writes in one step', async (t) => {
 
 test('consumes without writing anything', async (t) => {
   const code = await written()
-  t.true(await table.consumeAndWrite(code, []))
-  t.false(await table.consumeAndWrite(code, []))
+  t.true(await consumeAndWrite(table, code, []))
+  t.false(await consumeAndWrite(table, code, []))
 })
 
 test('writes without consuming anything', async (t) => {
   const token = artifact()
-  t.true(await table.consumeAndWrite(undefined, [token]))
+  t.true(await consumeAndWrite(table, undefined, [token]))
   t.truthy(await table.find(token))
 })
 
@@ -159,7 +168,7 @@ test('writes nothing when there is nothing left to consume', async (t) => {
   const expired = await written({ expiresAt: now() - 1 })
   for (const code of [consumed, expired, artifact()]) {
     const token = artifact()
-    t.false(await table.consumeAndWrite(code, [token]))
+    t.false(await consumeAndWrite(table, code, [token]))
     t.is(await table.find(token), undefined)
   }
 })
@@ -170,7 +179,7 @@ test('consumes nothing when it cannot write everything', async (t) => {
   const there = await written()
   // A statement that fails fails for all that go in it, and other tests go in that of `table`.
   const alone = createArtifactTable(database)
-  await t.throwsAsync(alone.consumeAndWrite(code, [token, there]), { code: '23505' })
+  await t.throwsAsync(consumeAndWrite(alone, code, [token, there]), { code: '23505' })
   t.is((await table.find(code))?.consumedAt, null)
   t.is(await table.find(token), undefined)
 })
@@ -178,7 +187,7 @@ test('consumes nothing when it cannot write everything', async (t) => {
 test('of 16 concurrent uses one consumes, and only its tokens are written', async (t) => {
   const code = await written()
   const tokens = Array.from({ length: 16 }, () => artifact({ kind: 'AccessToken' }))
-  const results = await Promise.all(tokens.map((token) => table.consumeAndWrite(code, [token])))
+  const results = await Promise.all(tokens.map((token) => consumeAndWrite(table, code, [token])))
   t.is(results.filter(Boolean).length, 1)
   const found = await Promise.all(tokens.map((token) => table.find(token)))
   t.deepEqual(
@@ -193,12 +202,50 @@ test('of a consumption and a consumption with writes at once one succeeds', asyn
     const token = artifact()
     const results = await Promise.all([
       table.consume(code),
-      table.consumeAndWrite(code, [token]),
+      consumeAndWrite(table, code, [token]),
       table.remove(code).then(() => false),
     ])
     t.true(results.filter(Boolean).length <= 1)
     t.is((await table.find(token)) !== undefined, results[1])
   }
+})
+
+const mark = () => replayMark('client', randomUUID(), now() + 60)
+
+test('with a mark that is there, a unit consumes and writes nothing', async (t) => {
+  const used = mark()
+  const code = await written()
+  const [first, second, third] = [artifact(), artifact(), artifact()]
+  t.is(await table.close({ mark: used, consumed: undefined, written: [first] }), 'closed')
+  t.is(await table.close({ mark: used, consumed: code, written: [second] }), 'replayed')
+  t.is(await table.close({ mark: used, consumed: undefined, written: [third] }), 'replayed')
+  t.is((await table.find(code))?.consumedAt, null)
+  t.truthy(await table.find(first))
+  t.is(await table.find(second), undefined)
+  t.is(await table.find(third), undefined)
+})
+
+test('the mark of a unit that could not consume stays', async (t) => {
+  const used = mark()
+  const nothing = artifact()
+  const close = () => table.close({ mark: used, consumed: nothing, written: [artifact()] })
+  t.is(await close(), 'already consumed')
+  t.is(await close(), 'replayed')
+})
+
+test('of 16 concurrent units with one mark one consumes its own', async (t) => {
+  const used = mark()
+  const codes = await Promise.all(Array.from({ length: 16 }, () => written()))
+  const outcomes = await Promise.all(
+    codes.map((code) => table.close({ mark: used, consumed: code, written: [] })),
+  )
+  t.is(outcomes.filter((outcome) => outcome === 'closed').length, 1)
+  t.is(outcomes.filter((outcome) => outcome === 'replayed').length, 15)
+  const found = await Promise.all(codes.map((code) => table.find(code)))
+  t.deepEqual(
+    found.map((code) => code?.consumedAt !== null),
+    outcomes.map((outcome) => outcome === 'closed'),
+  )
 })
 
 test('writes strings that PostgreSQL has no text for', async (t) => {
@@ -207,14 +254,14 @@ test('writes strings that PostgreSQL has no text for', async (t) => {
   t.deepEqual((await table.find(single))?.payload, payload)
   const code = await written()
   const token = artifact({ payload })
-  t.true(await table.consumeAndWrite(code, [token]))
+  t.true(await consumeAndWrite(table, code, [token]))
   t.deepEqual((await table.find(token))?.payload, payload)
 })
 
 test('writes a payload that is as large as a request may be', async (t) => {
   const payload = { state: 'x'.repeat(60_000), odd: `'"\\{},\n\t💧` }
   const token = artifact({ payload })
-  t.true(await table.consumeAndWrite(undefined, [token, artifact({ payload })]))
+  t.true(await consumeAndWrite(table, undefined, [token, artifact({ payload })]))
   t.deepEqual((await table.find(token))?.payload, payload)
 })
 

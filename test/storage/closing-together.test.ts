@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import test from 'ava'
 import {
+  type Artifact,
+  type ArtifactKey,
   type ArtifactTable,
   artifactKey,
   createArtifactTable,
@@ -30,6 +32,13 @@ function artifact(kind: string) {
   }
 }
 
+/** Whether a unit without a mark became true. */
+const consumeAndWrite = async (
+  artifacts: ArtifactTable,
+  consumed: ArtifactKey | undefined,
+  written: readonly Artifact[],
+) => (await artifacts.close({ consumed, written })) === 'closed'
+
 const units = async (artifacts: ArtifactTable, kinds: readonly string[]) => {
   const used = kinds.map(artifact)
   for (const one of used) await artifacts.write(one)
@@ -48,14 +57,14 @@ test('of units that consume the same and go together, one is done', async (t) =>
   // The first two go at once, and the others together after them.
   const asked = [first, second, one, again, other, free]
   const done = await Promise.all(
-    asked.map(({ consumed, written }) => artifacts.consumeAndWrite(consumed, written)),
+    asked.map(({ consumed, written }) => consumeAndWrite(artifacts, consumed, written)),
   )
   t.is(done.filter((won) => won).length, 5)
   t.not(done[2], done[3])
   for (const [at, { written }] of asked.entries()) {
     t.is(await isThere(artifacts, written[0] as never), done[at] as boolean)
   }
-  t.false(await artifacts.consumeAndWrite(one.consumed, again.written))
+  t.false(await consumeAndWrite(artifacts, one.consumed, again.written))
   await pool[Symbol.asyncDispose]()
 })
 
@@ -68,7 +77,7 @@ test('nodes that consume the same in opposite orders do not wait for each other'
   const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
     const lanes = await units(artifacts, ['Token', 'Token'])
     const asked = [...lanes, ...order].map(({ consumed }) =>
-      table.consumeAndWrite(consumed, [artifact('Successor')]),
+      consumeAndWrite(table, consumed, [artifact('Successor')]),
     )
     return (await Promise.all(asked)).slice(lanes.length)
   }

@@ -88,7 +88,14 @@ export async function allow({ agent, url, token }: Interacting): Promise<URL> {
 }
 
 /** Lets the moment pass in which requests may not know of a binding yet. */
-export async function letMomentPass(databaseUrl: string, uid: string): Promise<void> {
-  const text = "update session_bindings set bound_at = now() - interval '1 minute' where uid = $1"
-  await query(databaseUrl, text, [uid])
+export const letMomentPass = (databaseUrl: string, uid: string) =>
+  moveBinding(databaseUrl, uid, '-1 minute')
+
+/** Lets that moment last for as long as any test. */
+export const holdMoment = (databaseUrl: string, uid: string) =>
+  moveBinding(databaseUrl, uid, '1 hour')
+
+async function moveBinding(databaseUrl: string, uid: string, by: string): Promise<void> {
+  const text = 'update session_bindings set bound_at = now() + $2::interval where uid = $1'
+  await query(databaseUrl, text, [uid, by])
 }

@@ -12,6 +12,7 @@ import { errorPages } from '../../src/http/error-pages.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
+import { createFormTokens } from '../../src/interaction/form-token.ts'
 import { createInteractionPolicy } from '../../src/interaction/interaction-policy.ts'
 import {
   createInteractionRouter,
@@ -90,6 +91,7 @@ export async function startIdentityProvider({
     ...configuration,
   })
   const thrown: unknown[] = []
+  const formKey = randomBytes(32)
   const app: Koa = provider
   app.on('error', (error) => thrown.push(error))
   const router = createInteractionRouter({
@@ -99,7 +101,7 @@ export async function startIdentityProvider({
     events: recordingEvents().events,
     limits,
     publicOrigin: origin,
-    formKey: randomBytes(32),
+    forms: createFormTokens(() => [formKey]),
     ...(resourceWords ? { resourceWords } : {}),
   })
   provider.use(requestId())

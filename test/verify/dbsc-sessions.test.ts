@@ -82,6 +82,15 @@ async function bound(t: ExecutionContext, site: Site): Promise<DbscAnswer> {
   return answer
 }
 
+test('names the hosts that may have the browser refresh, where there are any', async (t) => {
+  const allowedRefreshInitiators = ['app.example', '*.partner.example']
+  const answer = await bound(t, makeSite({ allowedRefreshInitiators }))
+  t.deepEqual(
+    (answer.body as { allowed_refresh_initiators?: unknown }).allowed_refresh_initiators,
+    allowedRefreshInitiators,
+  )
+})
+
 const companion = ({ headers }: DbscAnswer) => (headers['Set-Cookie'] ?? '').split(';')[0]
 
 test('registers a key, hands out a companion and says how to go on', async (t) => {

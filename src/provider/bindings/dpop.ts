@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto'
-import { calculateJwkThumbprint, decodeProtectedHeader } from 'jose'
 import { errors } from 'oidc-provider'
 import { verifyDPoPProof } from '../../verify/dpop.ts'
 import { VerifyError } from '../../verify/errors.ts'
+import { provenKey } from '../dpop-proofs.ts'
 import type { Binding } from './binding.ts'
 
 /** RFC 9449: a JWT by the client's key beside each request. */
@@ -12,10 +12,7 @@ export const dpopBinding: Binding = {
   confirmation: 'jkt',
   hasProof: (ctx) => ctx.get('DPoP') !== '',
   missing: 'the tokens of this client are bound by DPoP: a DPoP proof is required',
-  async presented(ctx) {
-    const { jwk } = decodeProtectedHeader(ctx.get('DPoP'))
-    return jwk && calculateJwkThumbprint(jwk)
-  },
+  presented: async (ctx) => provenKey(ctx),
   // A proof by the next key, which with `ath` is about this one refresh token.
   readSuccessor(proof, ctx) {
     try {

@@ -1,9 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { destination } from 'pino'
 import { parseConfig } from '../../../src/config/config.ts'
-import { createLog } from '../../../src/observability/log.ts'
+import { createLog, linesTo } from '../../../src/observability/log.ts'
 import { registerClient } from '../../../src/provider/client-registration.ts'
 import { startServer } from '../../../src/server.ts'
 import { openDatabase } from '../../../src/storage/database.ts'
@@ -43,7 +42,7 @@ export async function startHoldfast({
     }),
   )
   const server = opened.use(
-    await startServer(config, storage, createLog(config.logLevel, destination(1))),
+    await startServer(config, storage, createLog(config.logLevel, linesTo(1))),
   )
   await storage.accounts.insert(
     { id: accountId, email: 'ada@example.com', disabled: false, createdAt: new Date() },

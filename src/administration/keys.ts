@@ -1,0 +1,129 @@
+import type { KeyPurpose } from '../keys/key-purpose.ts'
+import type { KeyName, KeyRing, KeySchedule } from '../keys/key-ring.ts'
+import type { KeyState } from '../keys/key-schedule.ts'
+import type { KeyEvent } from '../observability/events.ts'
+import type { SigningKeyTable } from '../storage/signing-key-table.ts'
+import { AdministrationError } from './administration-error.ts'
+
+/** A key as administrators see it. */
+export interface KeyFacts {
+  readonly kid: string
+  readonly purpose: string
+  readonly state: KeyState
+  readonly createdAt: Date
+  readonly signsFrom: Date
+  /** Null while no other one is to sign instead. */
+  readonly signsUntil: Date | null
+  /** When it is refused; null while that is not known. */
+  readonly endsAt: Date | null
+  /** Whether its envelope can be opened by the secrets that are configured. */
+  readonly readable: boolean
+}
+
+/** A key that was retired, and the name of the one that signs instead, or will. */
+export interface RetiredKey extends KeyFacts {
+  readonly successor: string | null
+}
+
+export interface KeysOptions {
+  readonly ring: KeyRing
+  readonly table: Pick<SigningKeyTable, 'advance' | 'retire'>
+  /** Milliseconds for which a key is published before it signs. */
+  readonly publish: number
+  readonly changed: (change: KeyEvent, key: KeyName) => void
+}
+
+/** The keys that tokens, cookies, nonces and forms are made with. */
+export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
+  function facts({ key, state, signsUntil, endsAt }: KeySchedule): KeyFacts {
+    const { kid, purpose, createdAt, signsFrom } = key
+    return {
+      kid,
+      purpose,
+      state,
+      createdAt: new Date(createdAt),
+      signsFrom: new Date(signsFrom),
+      signsUntil: asDate(signsUntil),
+      endsAt: asDate(endsAt),
+      readable: !ring.unreadable().includes(kid),
+    }
+  }
+
+  const found = (kid: string) => ring.scheduled().find(({ key }) => key.kid === kid)
+
+  const published = (purpose: string) =>
+    ring.scheduled().find(({ key, state }) => key.purpose === purpose && state === 'published')
+
+  async function make(purposes: readonly KeyPurpose[], signsIn: number): Promise<void> {
+    for (const made of await ring.publish(purposes, signsIn)) changed('key.made', made)
+  }
+
+  async function end(key: KeyName): Promise<void> {
+    if (await table.retire(key.kid)) changed('key.retired', nameOf(key))
+  }
+
+  /** Has another key sign from now on. */
+  async function replace({ key }: KeySchedule): Promise<void> {
+    const purpose = key.purpose as KeyPurpose
+    if (!published(purpose)) await make([purpose], 0)
+    // Somebody who rotates at the same moment has made one that would sign only later.
+    for (const kid of await table.advance(purpose)) changed('key.advanced', { kid, purpose })
+  }
+
+  return {
+    async list(): Promise<KeyFacts[]> {
+      await ring.refresh()
+      return ring.scheduled().map(facts)
+    },
+
+    /**
+     * The next key of each purpose: the one that is published already, or one that is made now. Any
+     * number of calls at once come to the same keys.
+     */
+    async rotate(purposes: readonly KeyPurpose[]): Promise<KeyFacts[]> {
+      await ring.refresh()
+      await make(
+        purposes.filter((purpose) => !published(purpose)),
+        publish,
+      )
+      return purposes.flatMap((purpose) => {
+        const next = published(purpose)
+        return next ? [facts(next)] : []
+      })
+    },
+
+    /**
+     * Takes a key out of use: in its time, so that nothing that it signed is refused; or now, and
+     * everything that it signed with it.
+     *
+     * @throws AdministrationError `not_found`
+     */
+    async retire(kid: string, { now }: { now: boolean }): Promise<RetiredKey> {
+      await ring.refresh()
+      const before = found(kid)
+      if (!before) throw new AdministrationError('not_found', `There is no key ${kid}.`)
+      const { state, key } = before
+      if (now) {
+        if (state === 'signing') await replace(before)
+        if (state !== 'retired') await end(key)
+      } else if (state === 'signing') {
+        await this.rotate([key.purpose as KeyPurpose])
+      } else if (state === 'published') {
+        // It has signed nothing.
+        await end(key)
+      }
+      await ring.refresh()
+      const others = ring
+        .scheduled()
+        .filter((each) => each.key.purpose === key.purpose && each.key.kid !== kid)
+      const successor =
+        others.find((each) => each.state === 'published') ??
+        others.find((each) => each.state === 'signing')
+      return { ...facts(found(kid) ?? before), successor: successor?.key.kid ?? null }
+    },
+  }
+}
+
+const nameOf = ({ kid, purpose }: KeyName): KeyName => ({ kid, purpose })
+
+const asDate = (time: number | undefined) => (time === undefined ? null : new Date(time))

@@ -1,0 +1,125 @@
+import { Argument, type Command } from 'commander'
+import { administerKeys, type RetiredKey } from '../administration/keys.ts'
+import { isSigningAlgorithm, type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
+import { openKeys } from '../keys/open-keys.ts'
+import { createLog } from '../observability/log.ts'
+import { createObservability } from '../observability/observability.ts'
+import { actorOfCommand, command, printing, withStorage } from './command.ts'
+import { asFacts, asTable } from './table.ts'
+
+/** `holdfast keys`: what tokens, cookies, nonces and forms are made with. */
+export function keysCommand(): Command {
+  return command(
+    'keys',
+    'Keys of tokens, cookies, nonces and forms. They rotate by themselves.',
+    'keys list',
+    'keys rotate ES256',
+    'keys retire KEY --now',
+  )
+    .addCommand(listCommand())
+    .addCommand(rotateCommand())
+    .addCommand(retireCommand())
+}
+
+function listCommand(): Command {
+  return printing(
+    command('list', 'List all keys, with what each does and until when.'),
+    () => withKeys((keys) => keys.list()),
+    (list) =>
+      asTable(
+        ['Purpose', 'Key', 'State', 'Signs from', 'Signs until', 'Ends'],
+        list.map((key) => [
+          key.purpose,
+          key.kid,
+          key.readable ? key.state : `${key.state}, unreadable`,
+          minute(key.signsFrom),
+          key.signsUntil ? minute(key.signsUntil) : '',
+          key.endsAt ? minute(key.endsAt) : '',
+        ]),
+      ),
+  )
+}
+
+function rotateCommand(): Command {
+  return printing(
+    command(
+      'rotate',
+      'Publish a next key of these purposes, or of all. It signs when HOLDFAST_KEY_PUBLISH_HOURS have passed; one that is published already is the next key.',
+      'keys rotate',
+      'keys rotate ES256 cookie',
+    ).addArgument(new Argument('[purpose...]', 'what for').choices(keyPurposes)),
+    (purposes: KeyPurpose[]) =>
+      withKeys((keys) => keys.rotate(purposes.length > 0 ? purposes : keyPurposes)),
+    (list) =>
+      asTable(
+        ['Purpose', 'Next key', 'Signs from'],
+        list.map(({ purpose, kid, signsFrom }) => [purpose, kid, minute(signsFrom)]),
+      ),
+  )
+}
+
+function retireCommand(): Command {
+  return printing(
+    command(
+      'retire <key>',
+      'Take a key out of use in its time: when nothing that it signed is in use any more.',
+      'keys retire nFs3IbUBwzIlKxnNpQqKdKxqNsYQGpwqcnXWBRRNGdk',
+      'keys retire nFs3IbUBwzIlKxnNpQqKdKxqNsYQGpwqcnXWBRRNGdk --now',
+    ).option('--now', 'refuse what it signed from now on: for a key that somebody else has'),
+    (kid: string, { now = false }: { now?: boolean }) =>
+      withKeys((keys) => keys.retire(kid, { now })),
+    describeRetired,
+  )
+}
+
+function describeRetired(key: RetiredKey): string {
+  const { kid, purpose, state, signsUntil, endsAt, successor } = key
+  const next: [string, string] = ['Next key', successor ?? '']
+  if (state === 'retired') {
+    return asFacts(`Retired ${kid}.`, [next, ['What follows', consequences(purpose)]])
+  }
+  return asFacts(`${kid} ends in its time.`, [
+    next,
+    ['Signs until', signsUntil ? minute(signsUntil) : ''],
+    ['Ends', endsAt ? minute(endsAt) : ''],
+  ])
+}
+
+/** What a person notices when what a key has signed is refused. */
+function consequences(purpose: string): string {
+  if (isSigningAlgorithm(purpose)) {
+    return 'APIs refuse its tokens when they fetch the key set again; apps refresh them.'
+  }
+  switch (purpose) {
+    case 'cookie':
+      return 'Who was signed in by its cookies signs in again.'
+    case 'session-binding':
+      return 'Browsers prove the keys of their sessions again.'
+    case 'form-token':
+      return 'Forms that are open have to be opened again.'
+    default:
+      return 'Clients are given a new nonce, and repeat their request.'
+  }
+}
+
+const minute = (time: Date) => `${time.toISOString().slice(0, 16)}Z`
+
+/** Works on the keys, and writes what was done to the audit trail before the storage is closed. */
+async function withKeys<T>(
+  work: (keys: ReturnType<typeof administerKeys>) => Promise<T>,
+): Promise<T> {
+  return withStorage(async (storage, config) => {
+    await using observability = createObservability({ log: createLog('silent'), storage })
+    const { events } = observability
+    const actor = actorOfCommand()
+    const ring = await openKeys({ config, storage, events, actor, tolerant: true })
+    return await work(
+      administerKeys({
+        ring,
+        table: storage.signingKeys,
+        publish: config.keys.publish,
+        changed: (change, key) => events.keyChanged({ actor }, change, key),
+      }),
+    )
+  })
+}

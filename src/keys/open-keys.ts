@@ -1,0 +1,49 @@
+import type { Config } from '../config/config.ts'
+import { installationSecrets } from '../config/secret.ts'
+import type { Events } from '../observability/events.ts'
+import { lifetimes } from '../provider/lifetimes.ts'
+import type { Storage } from '../storage/open-storage.ts'
+import { type KeyRing, openKeyRing } from './key-ring.ts'
+import type { KeyPolicy } from './key-schedule.ts'
+
+export interface OpenKeysOptions {
+  readonly config: Config
+  readonly storage: Pick<Storage, 'signingKeys'>
+  readonly events: Pick<Events, 'keyChanged'>
+  /** Who makes what is missing, for the audit trail. */
+  readonly actor: string
+  /** Opens keys of which some cannot be read, so that they can be retired. */
+  readonly tolerant?: boolean
+}
+
+/**
+ * The keys of the installation, as this process knows them.
+ *
+ * @throws {@link StorageError} `secret_mismatch`, `key_unreadable`, `data_folder_unusable`
+ */
+export async function openKeys({
+  config,
+  storage,
+  events,
+  actor,
+  tolerant = false,
+}: OpenKeysOptions): Promise<KeyRing> {
+  return openKeyRing({
+    table: storage.signingKeys,
+    secrets: await installationSecrets(config),
+    policy: keyPolicy(config),
+    tolerant,
+    onChange: ({ change, ...key }) => events.keyChanged({ actor }, `key.${change}`, key),
+  })
+}
+
+/** Milliseconds: clocks that differ, and nodes that read late. */
+const margin = 15 * 60 * 1000
+
+/** A key is kept for as long as anything that it has signed can be shown. */
+export function keyPolicy({ keys: { rotation, publish } }: Pick<Config, 'keys'>): KeyPolicy {
+  const { AccessToken, ClientCredentials, IdToken, Interaction, Session } = lifetimes
+  // An ID token is shown once more to sign out: after its own end, as long as there is a session.
+  const longest = Math.max(AccessToken, ClientCredentials, IdToken, Interaction, Session)
+  return { rotation, publish, keep: longest * 1000 + margin }
+}

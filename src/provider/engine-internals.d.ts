@@ -1,0 +1,42 @@
+// Modules of oidc-provider that are not its interface, as far as they are used here. The version is
+// pinned, and test/provider/ is the gate for each new one.
+
+declare module 'oidc-provider/lib/actions/grants/index.js' {
+  import type Provider from 'oidc-provider'
+  import type { TokenEndpointGrantContext } from 'oidc-provider'
+
+  interface Grant {
+    readonly grantType: string
+    readonly handler: (
+      provider: Provider,
+      helpers: Readonly<Record<string, unknown>>,
+      ctx: TokenEndpointGrantContext,
+    ) => Promise<void>
+  }
+  export const authorization_code: Grant
+  export const client_credentials: Grant
+  export const refresh_token: Grant
+}
+
+declare module 'oidc-provider/lib/helpers/weak_cache.js' {
+  import type Provider from 'oidc-provider'
+  import type { JWK, KoaContextWithOIDC } from 'oidc-provider'
+
+  export interface ServerChallenge {
+    nextChallenge(): string
+    checkChallenge(nonce: string): boolean
+  }
+
+  /** What the engine keeps of a provider. */
+  export function get(provider: Provider): {
+    readonly keystore: object
+    readonly jwks: { readonly keys: readonly JWK[] }
+    readonly DPoPNonces: ServerChallenge
+    readonly configuration: {
+      readonly features: {
+        readonly dPoP: { requireNonce(ctx: KoaContextWithOIDC): boolean }
+      }
+      readonly dPoPSigningAlgValues: readonly string[]
+    }
+  }
+}

@@ -1,0 +1,13 @@
+/** Lifetimes in seconds. */
+export const lifetimes = {
+  // A JWT access token cannot be called back: this is how long it lives after a revocation.
+  AccessToken: 10 * 60,
+  ClientCredentials: 10 * 60,
+  AuthorizationCode: 60,
+  IdToken: 10 * 60,
+  Interaction: 60 * 60,
+  Session: 14 * 24 * 60 * 60,
+  // Every use of a token needs its grant: this is how long rotation can go on without a person.
+  Grant: 90 * 24 * 60 * 60,
+  RefreshToken: 14 * 24 * 60 * 60,
+}
