@@ -42,8 +42,12 @@ import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
 import { secretsOf } from './provider/engine-keys.ts'
+import { engineNonces } from './provider/engine-nonces.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
+import { createRegistrationCredentials } from './registration/registration-credential.ts'
+import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
+import { createRegistrations } from './registration/registrations.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
@@ -51,7 +55,11 @@ import { relyingOrigins } from './session-binding/relying-origins.ts'
 import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
+import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
+
+/** Milliseconds between two removals of expired rows. */
+const cleanupInterval = 60_000
 
 export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
@@ -104,6 +112,7 @@ export async function createIdentityProvider(
     issuer,
     keys,
     adminApi: config.operations.adminApi,
+    registrationEndpoint: config.operations.registration ? issuer + registrationPath : undefined,
     dpopNonces: config.dpopNonces,
     refreshReuseSeconds: config.refreshReuseSeconds,
     keyOverlapHours: config.keyOverlapHours,
@@ -186,6 +195,23 @@ export async function createIdentityProvider(
     })
     provider.use(admin.routes())
   }
+  if (config.operations.registration) {
+    const registration = createRegistrationRouter({
+      issuer,
+      credentials: createRegistrationCredentials({
+        nonces: config.dpopNonces === 'required' ? engineNonces(provider) : undefined,
+        markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
+      }),
+      registrations: createRegistrations({
+        table: storage.registrations,
+        clients: storage.clients,
+        validator: provider,
+      }),
+      table: storage.registrations,
+      events,
+    })
+    provider.use(registration.routes())
+  }
   observeEngine(provider, events)
   return provider
 }
@@ -222,6 +248,14 @@ export async function startServer(
     if (draining) throw new Error('the server is stopping')
     await storage.ping()
   }
+  opened.use(
+    startCleanup({
+      tables: storage.expiring,
+      interval: cleanupInterval,
+      onCleaned: (cleaned) => events.cleaned(cleaned),
+      onError: (error, table) => events.cleanupFailed(table, error),
+    }),
+  )
   const provider = await createIdentityProvider(config, { ...storage, ping }, observability, keys)
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations

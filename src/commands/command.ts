@@ -45,14 +45,19 @@ export function command(usage: string, description: string, ...examples: string[
 /** Runs work on the storage that the environment configures, and closes it. */
 export async function withStorage<T>(
   work: (storage: Storage, config: Config) => Promise<T>,
+  onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
   await using storage = await openStorage({
     ...config,
     tracing: config.operations.tracing,
-    onError: (error) => console.error(`holdfast: ${(error as Error).message}`),
+    onError: (error) => onError(error, config),
   })
   return await work(storage, config)
+}
+
+function printError({ message }: Error): void {
+  console.error(`holdfast: ${message}`)
 }
 
 /** Runs administrative work, and writes it to the audit trail before the storage is closed. */

@@ -9,6 +9,7 @@ import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
+import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
 import { sessionsCommand } from './sessions.ts'
@@ -48,6 +49,7 @@ function createProgram({ write, writeError }: Terminal): Command {
     .addCommand(serveCommand())
     .addCommand(accountsCommand())
     .addCommand(clientsCommand())
+    .addCommand(registrationTokensCommand())
     .addCommand(resourcesCommand())
     .addCommand(sessionsCommand())
     .addCommand(tokensCommand())

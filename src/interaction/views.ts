@@ -26,6 +26,8 @@ export interface ConsentPage {
   client: ClientView
   email: string
   binding: BindingWords
+  /** Nobody here has looked at what the client says of itself. */
+  selfRegistered: boolean
   asked: ConsentSection[]
   allowed: ConsentSection[]
   redirect: string

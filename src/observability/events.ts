@@ -1,5 +1,6 @@
 import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
 import type { KeyChange } from '../provider/key-renewal.ts'
+import type { Cleaned } from '../storage/cleanup.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { Log } from './log.ts'
@@ -161,6 +162,20 @@ export function createEvents({
       log.error({ event: 'keys.unreadable', kids }, 'keys cannot be opened')
     },
 
+    cleaned({ table, removed, seconds, backlog }: Cleaned) {
+      metrics.cleanedRows.inc({ table }, removed)
+      metrics.cleanups.observe({ table }, seconds)
+      metrics.cleanupSuccess.setToCurrentTime({ table })
+      metrics.cleanupBacklog.set({ table }, backlog)
+      const level = backlog > 0 ? 'warn' : 'debug'
+      log[level]({ event: 'cleanup', table, removed, seconds, backlog }, 'expired rows removed')
+    },
+
+    cleanupFailed(table: string, error: unknown) {
+      metrics.cleanupFailures.inc({ table })
+      log.error({ event: 'cleanup.failed', table, err: error }, 'expired rows not removed')
+    },
+
     databaseUnavailable(facts: Facts, error: Error) {
       metrics.unavailable.inc()
       log.error({ event: 'database.unavailable', ...facts, err: error }, 'the database is away')
@@ -194,6 +209,8 @@ export type AdministrativeChange =
   | 'client.changed'
   | 'client.removed'
   | 'grant.revoked'
+  | 'registration_token.added'
+  | 'registration_token.removed'
   | 'resource.added'
   | 'resource.removed'
   | 'session.ended'

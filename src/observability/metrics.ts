@@ -108,6 +108,37 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Times that the keys could not be read; the node went on with those that it had',
       registers,
     }),
+    cleanedRows: new Counter({
+      name: 'holdfast_cleanup_rows_total',
+      help: 'Expired rows that were removed',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanups: new Histogram({
+      name: 'holdfast_cleanup_duration_seconds',
+      help: 'Time that one round of removing expired rows took',
+      labelNames: ['table'] as const,
+      buckets: [0.01, 0.1, 1, 10, 60],
+      registers,
+    }),
+    cleanupFailures: new Counter({
+      name: 'holdfast_cleanup_failures_total',
+      help: 'Rounds of removing expired rows that failed',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanupSuccess: new Gauge({
+      name: 'holdfast_cleanup_last_success_timestamp_seconds',
+      help: 'When expired rows were last removed, or there were none',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanupBacklog: new Gauge({
+      name: 'holdfast_cleanup_backlog_rows',
+      help: 'Expired rows that the last round left to the next, counted up to a million',
+      labelNames: ['table'] as const,
+      registers,
+    }),
     auditDropped: new Counter({
       name: 'holdfast_audit_dropped_total',
       help: 'Audit events that were not written: the database was away for too long',

@@ -48,6 +48,8 @@ export interface ProviderOptions {
   readonly keys: Pick<KeyRing, 'view'>
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
+  /** Where clients register themselves; undefined where they do not. */
+  readonly registrationEndpoint: string | undefined
   readonly refreshReuseSeconds: number
   readonly edge: Edge
   /** Hours for which a refresh token knows two keys; undefined for never. */
@@ -165,6 +167,7 @@ export function createProvider(options: ProviderOptions): Provider {
       discovery: {
         ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) }),
         ...(tokenBinding && tokenBindingMetadata),
+        registration_endpoint: options.registrationEndpoint,
       },
       formats: { customizers: { jwt: confirmTokenBinding } },
       clientDefaults: {
@@ -183,6 +186,7 @@ export function createProvider(options: ProviderOptions): Provider {
           'binding_method',
           'administration',
           'session_policy',
+          'self_registered',
           ...tokenBindingClientMetadata,
         ],
         validator: (_ctx, _key, _value, metadata) => {
@@ -200,6 +204,7 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
       fetchResponseBodyLimits: { jwks_uri: jwksByteLimit },
+      fetch: fetchWhatWasNamed,
       clockTolerance: 5,
 
       ttl: lifetimes,
@@ -231,13 +236,29 @@ function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256'
   }
 }
 
-/** A public client may ask about its own tokens; whoever holds a client secret, about all. */
+/**
+ * A client may ask about its own tokens. One that authenticates may ask about all of them, for it
+ * may be an API, unless it has registered itself.
+ */
 async function mayIntrospect(
   _ctx: KoaContextWithOIDC,
-  client: { clientAuthMethod?: string | undefined; clientId: string },
+  client: {
+    clientAuthMethod?: string | undefined
+    clientId: string
+    self_registered?: unknown
+  },
   token: { clientId?: string | undefined },
 ): Promise<boolean> {
-  return client.clientAuthMethod !== 'none' || token.clientId === client.clientId
+  if (token.clientId === client.clientId) return true
+  return client.clientAuthMethod !== 'none' && !client.self_registered
+}
+
+/**
+ * Fetches a client's `jwks_uri`. The engine closes connections to addresses of private networks; a
+ * redirect could lead from https to http.
+ */
+function fetchWhatWasNamed(url: string | URL | Request, options?: RequestInit): Promise<Response> {
+  return fetch(url, { ...options, redirect: 'error' })
 }
 
 /** A client may end its own tokens; of others it is told what it is told of unknown ones. */

@@ -5,14 +5,15 @@ import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
-import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
+import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
@@ -28,19 +29,19 @@ export interface Storage extends AsyncDisposable {
   readonly credentials: CredentialTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
+  readonly registrations: RegistrationTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
+  /** What the cleanup of a server removes rows from. */
+  readonly expiring: readonly ExpiringRows[]
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
   /** Resolves when the database answers, and is one that can be written to. */
   ping(): Promise<void>
   poolUse(): PoolUse
 }
-
-/** Milliseconds between two removals of expired rows. */
-const cleanupInterval = 60_000
 
 /**
  * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
@@ -57,7 +58,8 @@ export async function openStorage({
 }: {
   databaseUrl: string | undefined
   dataFolder: string
-  onError: (error: unknown) => void
+  /** Told of connections that broke while nobody used them. */
+  onError: (error: Error) => void
   /** Makes a span of each statement. */
   tracing?: boolean
   open?: typeof openDatabase
@@ -76,8 +78,8 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents]
-  opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
+  const clients = createClientTable(database)
+  const registrations = createRegistrationTable(database, clients)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -87,11 +89,13 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients: createClientTable(database),
+    clients,
+    registrations,
     credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
+    expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],
     migrated,
     async ping() {
       // It touches nothing, and a server that takes no writes refuses it. Its connection is closed

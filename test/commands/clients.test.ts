@@ -149,7 +149,7 @@ test.serial('lists clients in columns', async (t) => {
   const [head, ...lines] = done(t, await run('clients', 'list'))
     .trimEnd()
     .split('\n')
-  t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants$/)
+  t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants +Registered by$/)
   t.regex(lines[0] ?? '', /^shop +Shop +bound by dpop +client_secret_basic +authorization_code/)
   const column = head?.indexOf('Tokens') ?? 0
   for (const line of lines) t.regex(line.slice(column), /^(bound by|BEARER)/)

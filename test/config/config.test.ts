@@ -26,6 +26,7 @@ const complete = {
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
+  HOLDFAST_REGISTRATION: 'on',
   HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_REFUSAL_LIMIT: '1000',
@@ -81,6 +82,7 @@ test('needs no variable at all', (t) => {
       tracing: false,
       loginLimit: 10,
       refusalLimit: 120,
+      registration: false,
     },
   })
 })
@@ -110,6 +112,7 @@ test('takes every variable', (t) => {
     operations: {
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
+      registration: true,
       drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
