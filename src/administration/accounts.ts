@@ -1,6 +1,7 @@
 import type { Account } from '../accounts/account-store.ts'
 import type { Accounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
+import type { IssuedTable } from '../storage/issued-table.ts'
 import type { Administered } from './administration.ts'
 
 export interface NewPassword {
@@ -8,8 +9,19 @@ export interface NewPassword {
   readonly password?: string
 }
 
+export interface SignedOut {
+  /** In how many browsers the person was signed in. */
+  readonly ended: number
+  /** How many grants have ended, each with its tokens. */
+  readonly revoked: number
+}
+
 /** The people who can sign in, by their email. */
-export function administerAccounts(accounts: Accounts, administered: Administered) {
+export function administerAccounts(
+  accounts: Accounts,
+  issued: Pick<IssuedTable, 'revokeGrantsOf'>,
+  administered: Administered,
+) {
   return {
     list: () => accounts.list(),
 
@@ -41,12 +53,14 @@ export function administerAccounts(accounts: Accounts, administered: Administere
       administered('account.enabled', { account: id })
     },
 
-    /** @returns in how many browsers the person was signed in. */
-    async signOut(email: string): Promise<number> {
+    /** Ends every sign-in of a person, and with `tokens` everything that applications hold. */
+    async signOut(email: string, { tokens = false } = {}): Promise<SignedOut> {
       const { id } = await accounts.find(email)
+      // First the sessions: from one that is still there a new grant could come.
       const ended = await accounts.signOut(email)
-      administered('account.signed_out', { account: id }, { ended })
-      return ended
+      const revoked = tokens ? await issued.revokeGrantsOf(id) : 0
+      administered('account.signed_out', { account: id }, { ended, revoked })
+      return { ended, revoked }
     },
 
     async setPassword(email: string, given: string | undefined): Promise<NewPassword> {

@@ -1,6 +1,7 @@
 import type { Middleware } from 'koa'
 import { ZodError } from 'zod'
 import { AccountError, type AccountErrorCode } from '../accounts/account-error.ts'
+import { JsonBodyError } from '../http/json-body.ts'
 import { RegistrationError, type RegistrationErrorCode } from '../provider/client-registration.ts'
 import { AdministrationError, type AdministrationErrorCode } from './administration-error.ts'
 
@@ -14,10 +15,12 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   invalid_client_metadata: 400,
   invalid_email: 400,
   invalid_name: 400,
+  invalid_redirect_uri: 400,
   invalid_request: 400,
   not_found: 404,
   password_too_long: 400,
   password_too_short: 400,
+  unapproved_software_statement: 400,
 }
 
 /** The one place where errors of administration become answers. */
@@ -42,6 +45,7 @@ function known(error: unknown): { code: Code; message: string } {
   ) {
     return error
   }
+  if (error instanceof JsonBodyError) return { code: 'invalid_request', message: error.message }
   if (error instanceof ZodError) {
     const [issue] = error.issues
     const message = `${issue?.path.join('.') || 'The request'}: ${issue?.message}.`

@@ -1,6 +1,7 @@
 import Router from '@koa/router'
 import type { Context, Next } from 'koa'
 import { z } from 'zod'
+import { type JsonRequest, readJson } from '../http/json-body.ts'
 import { signingAlgorithms } from '../keys/key-purpose.ts'
 import type { Facts } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -8,7 +9,7 @@ import type { RequestedMetadata } from '../provider/client-registration.ts'
 import { answerAdminErrors } from './admin-errors.ts'
 import type { AdminGuard } from './admin-guard.ts'
 import type { Administration } from './administration.ts'
-import { readJson } from './json-body.ts'
+import type { NewRegistrationToken } from './registration-tokens.ts'
 
 const newAccount = z.strictObject({
   email: z.string(),
@@ -16,6 +17,8 @@ const newAccount = z.strictObject({
   password: z.string().optional(),
 })
 const newPassword = z.strictObject({ password: z.string().optional() })
+/** Whether tokens end as well, those that outlive a session among them. */
+const signOut = z.strictObject({ tokens: z.boolean().default(false) })
 const newResource = z.strictObject({
   identifier: z.string(),
   name: z.string().nullable().default(null),
@@ -68,7 +71,7 @@ export function createAdminRouter({
     ctx.body = (await by(ctx).clients.list()).map((client) => client.metadata)
   })
   router.post('/clients', ...changing, async (ctx) => {
-    const requested = await readJson(ctx, metadata)
+    const requested = await bodyOf(ctx, metadata)
     ctx.body = await by(ctx).clients.add(requested as RequestedMetadata)
     ctx.status = 201
   })
@@ -84,7 +87,7 @@ export function createAdminRouter({
     ctx.body = await by(ctx).accounts.list()
   })
   router.post('/accounts', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).accounts.add(await readJson(ctx, newAccount))
+    ctx.body = await by(ctx).accounts.add(await bodyOf(ctx, newAccount))
     ctx.status = 201
   })
   router.post('/accounts/:email/disable', ...changing, async (ctx) => {
@@ -95,16 +98,32 @@ export function createAdminRouter({
     await by(ctx).accounts.enable(parameter(ctx, 'email'))
     ctx.status = 204
   })
+  router.post('/accounts/:email/sign-out', ...changing, async (ctx) => {
+    const { tokens } = await bodyOf(ctx, signOut)
+    ctx.body = await by(ctx).accounts.signOut(parameter(ctx, 'email'), { tokens })
+  })
   router.put('/accounts/:email/password', ...changing, async (ctx) => {
-    const { password } = await readJson(ctx, newPassword)
+    const { password } = await bodyOf(ctx, newPassword)
     ctx.body = await by(ctx).accounts.setPassword(parameter(ctx, 'email'), password)
+  })
+
+  router.get('/registration-tokens', read, async (ctx) => {
+    ctx.body = await by(ctx).registrationTokens.list()
+  })
+  router.post('/registration-tokens', ...changing, async (ctx) => {
+    ctx.body = await by(ctx).registrationTokens.add((await readJson(ctx)) as NewRegistrationToken)
+    ctx.status = 201
+  })
+  router.delete('/registration-tokens/:id', ...changing, async (ctx) => {
+    await by(ctx).registrationTokens.remove(parameter(ctx, 'id'))
+    ctx.status = 204
   })
 
   router.get('/resources', read, async (ctx) => {
     ctx.body = await by(ctx).resources.list()
   })
   router.post('/resources', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).resources.add(await readJson(ctx, newResource))
+    ctx.body = await by(ctx).resources.add(await bodyOf(ctx, newResource))
     ctx.status = 201
   })
   router.delete('/resources/:identifier', ...changing, async (ctx) => {
@@ -134,6 +153,13 @@ export function createAdminRouter({
   })
 
   return router
+}
+
+async function bodyOf<Schema extends z.ZodType>(
+  request: JsonRequest,
+  schema: Schema,
+): Promise<z.output<Schema>> {
+  return schema.parse(await readJson(request))
 }
 
 function parameter({ params }: { params: Record<string, string> }, name: string): string {

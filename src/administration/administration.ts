@@ -5,13 +5,17 @@ import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
+import { administerRegistrationTokens } from './registration-tokens.ts'
 import { administerResources } from './resources.ts'
 import { administerSessions } from './sessions.ts'
 
 export type Administration = ReturnType<typeof createAdministration>
 
 export interface AdministrationOptions {
-  readonly storage: Pick<Storage, 'accounts' | 'audit' | 'clients' | 'issued' | 'resourceServers'>
+  readonly storage: Pick<
+    Storage,
+    'accounts' | 'audit' | 'clients' | 'issued' | 'registrations' | 'resourceServers'
+  >
   readonly validator: MetadataValidator
   readonly events: Pick<Events, 'administered'>
   /** Who does it, from where: for the audit trail. */
@@ -23,10 +27,15 @@ export function createAdministration({ storage, validator, events, facts }: Admi
   const { audit, issued } = storage
   const administered: Administered = (change, about, details) =>
     events.administered({ ...facts, ...about }, change, details)
-  const accounts = administerAccounts(createAccounts({ store: storage.accounts }), administered)
+  const accounts = administerAccounts(
+    createAccounts({ store: storage.accounts }),
+    issued,
+    administered,
+  )
   return {
     accounts,
     clients: administerClients(storage.clients, validator, administered),
+    registrationTokens: administerRegistrationTokens(storage.registrations, administered),
     resources: administerResources(storage.resourceServers, administered),
     sessions: administerSessions(issued, accounts.idOf, administered),
     grants: administerGrants(issued, accounts.idOf, administered),

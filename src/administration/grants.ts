@@ -1,7 +1,7 @@
 import type { IssuedTable, StoredGrant } from '../storage/issued-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
-import { isDigest } from './sessions.ts'
+import { isDigest } from './digest.ts'
 
 /** What people have granted to applications: the roots of their tokens. */
 export function administerGrants(

@@ -15,14 +15,9 @@ export function administerSessions(
 
     /** Ends a session, and with it the refresh tokens that were not granted offline access. */
     async end(id: string): Promise<void> {
-      const ended = isDigest(id) ? await table.endSession(id) : undefined
+      const ended = await table.endSession(id)
       if (!ended) throw new AdministrationError('not_found', `There is no session ${id}.`)
       administered('session.ended', ended, { session: id })
     },
   }
-}
-
-/** The form of an id in lists: SHA-256 in hexadecimal. */
-export function isDigest(id: string): boolean {
-  return /^[\da-f]{64}$/.test(id)
 }

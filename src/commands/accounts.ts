@@ -88,14 +88,16 @@ export function accountsCommand(): Command {
         'sign-out <email>',
         'End every sign-in of a person, in every browser. Apps with offline access keep it.',
         'accounts sign-out ada@example.com',
-      ),
-      (email: string) =>
+        'accounts sign-out ada@example.com --tokens',
+      ).option('--tokens', 'end all tokens as well; JWT access tokens end when they expire'),
+      (email: string, { tokens = false }: { tokens?: boolean }) =>
         withAdministration(async ({ accounts }) => ({
           email,
-          ended: await accounts.signOut(email),
+          ...(await accounts.signOut(email, { tokens })),
         })),
-      ({ email, ended }) =>
-        `Signed ${email} out of ${ended} ${ended === 1 ? 'browser' : 'browsers'}.`,
+      ({ email, ended, revoked }) =>
+        `Signed ${email} out of ${counted(ended, 'browser')}` +
+        `${revoked > 0 ? `, and ended ${counted(revoked, 'grant')}` : ''}.`,
     ),
   )
 
@@ -125,4 +127,8 @@ async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {
 
 function shownOnce(password: string | undefined): [string, string][] {
   return password ? [['Password', `${styleText('bold', password)}  (shown this once)`]] : []
+}
+
+function counted(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`
 }

@@ -120,13 +120,14 @@ function listCommand(): Command {
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
         : asTable(
-            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants'],
+            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants', 'Registered by'],
             list.map(({ metadata }) => [
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
               metadata.token_endpoint_auth_method ?? '',
               (metadata.grant_types ?? []).join(' '),
+              metadata.self_registered ? 'itself' : 'administrator',
             ]),
           ),
   )

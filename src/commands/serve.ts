@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
+import type { Config } from '../config/config.ts'
 import { createLog } from '../observability/log.ts'
 import { type RunningServer, startServer } from '../server.ts'
+import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
 import { asFacts } from './table.ts'
@@ -16,20 +18,27 @@ export function serveCommand(): Command {
     'serve',
     'serve 2> holdfast.log',
   ).action(() =>
-    withStorage(async (storage, config) => {
-      const log = createLog(config.logLevel)
-      await using server = await startServer(config, storage, log)
-      console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
-      await signal()
-      server.drain()
-      const { drainSeconds } = config.operations
-      if (drainSeconds > 0) {
-        console.log(`\nServing for ${drainSeconds} seconds more.`)
-        await Promise.race([signal(), setTimeout(drainSeconds * 1000)])
-      }
-      console.log('\nFinishing requests.')
-    }),
+    withStorage(serve, (error, { logLevel }) =>
+      createLog(logLevel).warn(
+        { event: 'database.connection_lost', err: error },
+        'an idle connection to the database broke',
+      ),
+    ),
   )
+}
+
+async function serve(storage: Storage, config: Config): Promise<void> {
+  const log = createLog(config.logLevel)
+  await using server = await startServer(config, storage, log)
+  console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
+  await signal()
+  server.drain()
+  const { drainSeconds } = config.operations
+  if (drainSeconds > 0) {
+    console.log(`\nServing for ${drainSeconds} seconds more.`)
+    await Promise.race([signal(), setTimeout(drainSeconds * 1000)])
+  }
+  console.log('\nFinishing requests.')
 }
 
 function signal(): Promise<unknown> {

@@ -19,12 +19,14 @@ export function sessionsCommand(): Command {
         list.length === 0
           ? 'There are no sessions.'
           : asTable(
-              ['Session', 'Account', 'Since', 'Until', 'Clients'],
-              list.map(({ id, account, signedInAt, expiresAt, clients }) => [
+              ['Session', 'Account', 'Since', 'Until', 'Bound by', 'Address', 'Clients'],
+              list.map(({ id, account, signedInAt, expiresAt, binding, address, clients }) => [
                 id,
                 account,
                 signedInAt.toISOString(),
                 expiresAt.toISOString(),
+                binding ?? '',
+                address,
                 clients.join(' '),
               ]),
             ),

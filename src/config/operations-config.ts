@@ -5,6 +5,8 @@ export interface OperationsConfig {
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
+  /** Whether clients may register themselves, with an initial access token. */
+  readonly registration: boolean
   /** Seconds for which a server that was told to stop serves on, and says that it is not ready. */
   readonly drainSeconds: number
   /** Traces, by the standard variables of OpenTelemetry. */
@@ -37,6 +39,7 @@ export const operationsVariables = {
     .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
     .default(0),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_REGISTRATION: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
 }
@@ -49,6 +52,7 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     drainSeconds: values.HOLDFAST_DRAIN_SECONDS,
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
+    registration: values.HOLDFAST_REGISTRATION === 'on',
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,

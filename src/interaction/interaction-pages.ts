@@ -64,6 +64,7 @@ export function createInteractionPages({
         client: clientView(client),
         email,
         binding: bindingWords(client.binding_method),
+        selfRegistered: client.self_registered === true,
         asked: await describeConsent(missingConsent(interaction), resourceWords),
         allowed: await describeConsent(grantedConsent(grant), resourceWords),
         redirect: redirectWords(redirectUri),

@@ -3,7 +3,13 @@ import type { Limiter, MakeLimiter } from './limiter.ts'
 import { networkOf } from './network.ts'
 
 /** Endpoints whose requests carry credentials that could be guessed. */
-const endpoints = new Set(['/token', '/par', '/introspect', '/revoke', '/reg'])
+const endpoints = new Set(['/token', '/par', '/introspect', '/revoke'])
+
+function isGuarded({ method, path }: { method: string; path: string }): boolean {
+  // The tokens of registration come with every method.
+  if (path === '/register' || path.startsWith('/register/')) return true
+  return method === 'POST' && endpoints.has(path)
+}
 
 /**
  * Slows down a network that has many requests refused. Only refusals are counted, and each node
@@ -31,7 +37,7 @@ export function limitRefusals({
   }
 
   return async (ctx, next) => {
-    if (ctx.method !== 'POST' || !endpoints.has(ctx.path)) return next()
+    if (!isGuarded(ctx)) return next()
     const network = networkOf(ctx.state.address)
     const left = (blocked.get(network) ?? 0) - now()
     if (left > 0) {

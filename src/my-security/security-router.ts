@@ -27,6 +27,8 @@ export interface SecurityRouterOptions {
   }
   events: SecurityEvents
   publicOrigin: string
+  /** The public path of this server. */
+  base: string
   forms: FormTokens
 }
 
@@ -40,6 +42,7 @@ export function createSecurityRouter({
   tables: { artifacts, browserSessions, clients, securityEvents },
   events,
   publicOrigin,
+  base,
   forms,
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
@@ -64,7 +67,7 @@ export function createSecurityRouter({
 
   function done(ctx: RouterContext) {
     ctx.status = 303
-    ctx.redirect('/security')
+    ctx.redirect(`${base}/security`)
   }
 
   router.get('/', async (ctx) => {
@@ -74,7 +77,7 @@ export function createSecurityRouter({
     if (!who && isBack) throw signInFirst()
     if (!who || isBack) {
       ctx.status = 303
-      ctx.redirect(who ? '/security' : signInUrl(publicOrigin))
+      ctx.redirect(who ? `${base}/security` : signInUrl(publicOrigin + base))
       return
     }
     const { uid, account } = who

@@ -17,10 +17,6 @@ const refusingEndpoints = [
   'grant',
   'introspection',
   'pushed_authorization_request',
-  'registration_create',
-  'registration_delete',
-  'registration_read',
-  'registration_update',
   'revocation',
   'userinfo',
 ] as const
@@ -69,18 +65,6 @@ export function observeEngine(
   engine.on('end_session.success', (ctx: KoaContextWithOIDC) => {
     events.signedOut(requestFacts(ctx))
   })
-  for (const [event, change] of [
-    ['registration_create.success', 'client.added'],
-    ['registration_update.success', 'client.changed'],
-    ['registration_delete.success', 'client.removed'],
-  ] as const) {
-    app.on(event, (ctx: KoaContextWithOIDC, { clientId }: { clientId: string }) => {
-      events.administered(
-        { ...requestFacts(ctx), client: clientId, actor: 'dynamic registration' },
-        change,
-      )
-    })
-  }
   engine.on('server_error', (ctx: KoaContextWithOIDC, error: Error) => {
     events.failed(requestFacts(ctx), error)
   })

@@ -1,5 +1,6 @@
 import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
 import type { KeyChange } from '../provider/key-renewal.ts'
+import type { Cleaned } from '../storage/cleanup.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { Log } from './log.ts'
@@ -93,11 +94,40 @@ export function createEvents({
       record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
     },
 
+    /** The files of client authorities were read again; `ends` is when the first list does. */
+    clientAuthoritiesChanged(ends: Date | undefined) {
+      metrics.authorityReloads.inc({ outcome: 'used' })
+      record('info', 'client_authorities.changed', {}, 'client authorities were read again', {
+        ...(ends && { revocation_lists_until: ends.toISOString() }),
+      })
+    },
+
+    clientAuthoritiesUnusable(problem: string) {
+      metrics.authorityReloads.inc({ outcome: 'refused' })
+      record('warn', 'client_authorities.unusable', {}, 'changed, and not used: those before are', {
+        problem,
+      })
+    },
+
+    revocationListExpired(ended: Date) {
+      record(
+        'warn',
+        'client_crl.expired',
+        {},
+        'clients of its authority are refused from here on',
+        {
+          ended: ended.toISOString(),
+        },
+      )
+    },
+
     successorNamed(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'named' })
       record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
     },
 
     rebound(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'rebound' })
       record('warn', 'refresh_token.rebound', facts, 'bound to the next key', { ...keys })
     },
 
@@ -150,6 +180,11 @@ export function createEvents({
       record('info', change, facts, 'a key was changed', key)
     },
 
+    /** On this node, by the time alone: nobody has done anything. */
+    keySigns(key: { kid: string; purpose: string }) {
+      log.info({ event: 'key.signs', ...key }, 'another key signs')
+    },
+
     /** This node goes on with the keys that it knows. */
     keysNotRefreshed(error: unknown) {
       metrics.keyRefreshFailures.inc()
@@ -159,6 +194,20 @@ export function createEvents({
     /** Others may use keys that this node knows nothing of. */
     keysUnreadable(kids: readonly string[]) {
       log.error({ event: 'keys.unreadable', kids }, 'keys cannot be opened')
+    },
+
+    cleaned({ table, removed, seconds, backlog }: Cleaned) {
+      metrics.cleanedRows.inc({ table }, removed)
+      metrics.cleanups.observe({ table }, seconds)
+      metrics.cleanupSuccess.setToCurrentTime({ table })
+      metrics.cleanupBacklog.set({ table }, backlog)
+      const level = backlog > 0 ? 'warn' : 'debug'
+      log[level]({ event: 'cleanup', table, removed, seconds, backlog }, 'expired rows removed')
+    },
+
+    cleanupFailed(table: string, error: unknown) {
+      metrics.cleanupFailures.inc({ table })
+      log.error({ event: 'cleanup.failed', table, err: error }, 'expired rows not removed')
     },
 
     databaseUnavailable(facts: Facts, error: Error) {
@@ -194,6 +243,8 @@ export type AdministrativeChange =
   | 'client.changed'
   | 'client.removed'
   | 'grant.revoked'
+  | 'registration_token.added'
+  | 'registration_token.removed'
   | 'resource.added'
   | 'resource.removed'
   | 'session.ended'

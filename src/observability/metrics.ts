@@ -92,6 +92,23 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Requests that failed by a defect',
       registers,
     }),
+    keyChanges: new Counter({
+      name: 'holdfast_key_changes_total',
+      help: 'Refresh tokens for which the next key was named, and that were bound to it',
+      labelNames: ['step'] as const,
+      registers,
+    }),
+    authorityReloads: new Counter({
+      name: 'holdfast_client_authority_reloads_total',
+      help: 'Changes of the files of client authorities and revocation lists, used or refused',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    revocationListEnd: new Gauge({
+      name: 'holdfast_client_crl_next_update_timestamp_seconds',
+      help: 'When the first of the revocation lists of clients ends; 0 without lists',
+      registers,
+    }),
     keyAge: new Gauge({
       name: 'holdfast_signing_key_age_seconds',
       help: 'For how long the key that signs now has done so',
@@ -106,6 +123,37 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     keyRefreshFailures: new Counter({
       name: 'holdfast_key_refresh_failures_total',
       help: 'Times that the keys could not be read; the node went on with those that it had',
+      registers,
+    }),
+    cleanedRows: new Counter({
+      name: 'holdfast_cleanup_rows_total',
+      help: 'Expired rows that were removed',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanups: new Histogram({
+      name: 'holdfast_cleanup_duration_seconds',
+      help: 'Time that one round of removing expired rows took',
+      labelNames: ['table'] as const,
+      buckets: [0.01, 0.1, 1, 10, 60],
+      registers,
+    }),
+    cleanupFailures: new Counter({
+      name: 'holdfast_cleanup_failures_total',
+      help: 'Rounds of removing expired rows that failed',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanupSuccess: new Gauge({
+      name: 'holdfast_cleanup_last_success_timestamp_seconds',
+      help: 'When expired rows were last removed, or there were none',
+      labelNames: ['table'] as const,
+      registers,
+    }),
+    cleanupBacklog: new Gauge({
+      name: 'holdfast_cleanup_backlog_rows',
+      help: 'Expired rows that the last round left to the next, counted up to a million',
+      labelNames: ['table'] as const,
       registers,
     }),
     auditDropped: new Counter({

@@ -8,8 +8,11 @@ const reasons = [
   ['dpop_htu_mismatch', /DPoP proof htu mismatch/],
   ['dpop_htm_mismatch', /DPoP proof htm mismatch/],
   ['dpop_ath_mismatch', /DPoP proof ath mismatch/],
-  ['dpop_not_recent', /DPoP proof iat is not recent enough/],
-  ['dpop_nonce', /nonce (?:is required )?in (?:the )?DPoP proof/],
+  ['dpop_not_recent', /DPoP proof (?:iat is not recent enough|is too old|is from the future)/],
+  [
+    'dpop_nonce',
+    /nonce (?:is required )?in (?:the )?DPoP proof|DPoP proof (?:needs a nonce|nonce is not current)/,
+  ],
   ['dpop_invalid', /invalid DPoP key binding|DPoP proof must|DPoP proof nonce/],
   ['key_mismatch', /failed (?:jkt|x5t#S256|tbh) verification|thumbprint does not match dpop_jkt/],
   ['code_replayed', /(?:authorization code|AuthorizationCode).* already (?:consumed|used)/],

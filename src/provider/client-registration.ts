@@ -5,7 +5,18 @@ import { isStorable } from '../storage/text.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { makeClientSecret } from './client-secret.ts'
 
-export type RegistrationErrorCode = 'invalid_client_metadata' | 'client_id_taken'
+export type RegistrationErrorCode =
+  | 'client_id_taken'
+  | 'invalid_client_metadata'
+  | 'invalid_redirect_uri'
+  | 'unapproved_software_statement'
+
+declare module 'oidc-provider' {
+  interface ClientMetadata {
+    /** Whether the client came by dynamic registration: nobody here has looked at what it says. */
+    self_registered?: true | undefined
+  }
+}
 
 /** A client cannot be registered as asked. */
 export class RegistrationError extends Error {
@@ -26,9 +37,41 @@ export interface MetadataValidator {
 /** RFC 7591 metadata; a client_id is made for a client that names none. */
 export type RequestedMetadata = Partial<ClientMetadata>
 
+/** A client that can be stored, and the secret that was made for it: only its digest is stored. */
+export interface PreparedClient {
+  readonly metadata: ClientMetadata
+  readonly secret: string | undefined
+}
+
 /**
- * Registers a client from RFC 7591 metadata. A client that authenticates by secret gets one here:
- * it is returned once, and only its digest is stored.
+ * Checks RFC 7591 metadata, and makes a secret for a client that authenticates by one and has none.
+ *
+ * @param storedSecret what is stored of the secret that the client has already.
+ * @throws {@link RegistrationError}
+ */
+export function prepareClient(
+  requested: RequestedMetadata,
+  validator: MetadataValidator,
+  storedSecret?: string,
+): PreparedClient {
+  const method = requested.token_endpoint_auth_method ?? 'client_secret_basic'
+  const hasSecret = method === 'client_secret_basic'
+  const generated = hasSecret && storedSecret === undefined ? makeClientSecret() : undefined
+  const { client_secret: _, ...rest } = requested
+  const metadata = validate(
+    {
+      ...rest,
+      client_id: requested.client_id ?? randomUUID(),
+      token_endpoint_auth_method: method,
+      ...(hasSecret && { client_secret: generated?.stored ?? storedSecret }),
+    },
+    validator,
+  )
+  return { metadata, secret: generated?.secret }
+}
+
+/**
+ * Registers a client for an administrator. The secret is returned once.
  *
  * @throws {@link RegistrationError}
  */
@@ -36,21 +79,17 @@ export async function registerClient(
   requested: RequestedMetadata,
   { table, validator }: { table: ClientTable; validator: MetadataValidator },
 ): Promise<ClientMetadata> {
-  const method = requested.token_endpoint_auth_method ?? 'client_secret_basic'
-  const generated = method === 'client_secret_basic' ? makeClientSecret() : undefined
-  const metadata = validate(
-    {
-      ...requested,
-      client_id: requested.client_id ?? randomUUID(),
-      token_endpoint_auth_method: method,
-      ...(generated && { client_secret: generated.stored }),
-    },
-    validator,
-  )
+  if (requested.self_registered !== undefined) {
+    throw new RegistrationError(
+      'invalid_client_metadata',
+      'The client cannot be registered: self_registered is for clients that register themselves.',
+    )
+  }
+  const { metadata, secret } = prepareClient(requested, validator)
   if (!(await table.insert(metadata))) {
     throw new RegistrationError('client_id_taken', `The client_id ${metadata.client_id} is taken.`)
   }
-  return { ...metadata, ...(generated && { client_secret: generated.secret }) }
+  return { ...metadata, ...(secret !== undefined && { client_secret: secret }) }
 }
 
 function validate(metadata: ClientMetadata, validator: MetadataValidator): ClientMetadata {
@@ -63,6 +102,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   try {
     const named = withBindingMethod(metadata)
     refusePlainHttp(metadata)
+    refuseSectorIdentifier(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
     // those of the release that serves.
     new validator.Client(named).metadata()
@@ -84,12 +124,23 @@ function isStorableJson(value: unknown): boolean {
 }
 
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
-function refusePlainHttp({ redirect_uris }: ClientMetadata): void {
+function refusePlainHttp({ redirect_uris, jwks_uri }: ClientMetadata): void {
+  // Whoever changes these keys on their way authenticates as the client.
+  if (typeof jwks_uri === 'string' && URL.parse(jwks_uri)?.protocol === 'http:') {
+    throw new errors.InvalidClientMetadata('jwks_uri must be https')
+  }
   const loopback = ['localhost', '127.0.0.1', '[::1]']
   for (const uri of Array.isArray(redirect_uris) ? redirect_uris : []) {
     const url = URL.parse(uri)
     if (url?.protocol === 'http:' && !loopback.includes(url.hostname)) {
       throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')
     }
+  }
+}
+
+/** The engine would fetch it, and nothing here has pairwise subjects. */
+function refuseSectorIdentifier({ sector_identifier_uri }: ClientMetadata): void {
+  if (sector_identifier_uri !== undefined) {
+    throw new errors.InvalidClientMetadata('sector_identifier_uri is for pairwise subjects')
   }
 }

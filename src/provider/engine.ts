@@ -30,6 +30,7 @@ import {
 } from './key-renewal.ts'
 import { override } from './override.ts'
 import { createRepeatedRefresh } from './repeated-refresh.ts'
+import { refuseUnauthorizedGrants } from './unauthorized-grants.ts'
 
 /**
  * oidc-provider with every credential bound and every single use atomic. The engine documents its
@@ -69,6 +70,7 @@ export function createEngine({
       repeats?.excuse(this)
       consumeRequestsOnce(this, { artifacts, replays })
       markReplaysOnce(this, replays)
+      refuseUnauthorizedGrants(this)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)
@@ -86,6 +88,7 @@ export function createEngine({
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
           await withReadAhead(() => asUnitOfWork({ artifacts, replays }, async () => grant(ctx)))
+          renewal?.announce(ctx)
         } catch (error) {
           if (error instanceof ReplayedError) {
             throw new errors.InvalidGrant('DPoP proof JWT Replay detected')

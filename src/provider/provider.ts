@@ -2,6 +2,7 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
+import { pathOfIssuer } from '../http/public-path.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
@@ -49,6 +50,8 @@ export interface ProviderOptions {
   readonly keys: Pick<KeyRing, 'view'>
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
+  /** Where clients register themselves; undefined where they do not. */
+  readonly registrationEndpoint: string | undefined
   readonly refreshReuseSeconds: number
   readonly edge: Edge
   /** Hours for which a refresh token knows two keys; undefined for never. */
@@ -84,6 +87,7 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, tokenBinding } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
+  const base = pathOfIssuer(issuer)
   const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
@@ -149,9 +153,10 @@ export function createProvider(options: ProviderOptions): Provider {
       interactions: {
         policy: withSessionPolicy(createInteractionPolicy()),
         url: (_ctx, { uid, prompt }) =>
-          prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
+          `${base}/interaction/${uid}${prompt.name === 'proof' ? '/proof' : ''}`,
       },
-      cookies: { keys: cookieKeys },
+      // What else lives at the origin is not shown the session, and may be another Holdfast.
+      cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
 
       // No token leaves by the front channel; an ID token may, for clients that register it.
       responseTypes: ['code', 'code id_token'],
@@ -166,8 +171,9 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
       ],
       discovery: {
-        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) }),
+        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base) }),
         ...(tokenBinding && tokenBindingMetadata),
+        registration_endpoint: options.registrationEndpoint,
       },
       formats: { customizers: { jwt: confirmTokenBinding } },
       clientDefaults: {
@@ -186,6 +192,7 @@ export function createProvider(options: ProviderOptions): Provider {
           'binding_method',
           'administration',
           'session_policy',
+          'self_registered',
           ...tokenBindingClientMetadata,
         ],
         validator: (_ctx, _key, _value, metadata) => {
@@ -203,6 +210,7 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
       fetchResponseBodyLimits: { jwks_uri: jwksByteLimit },
+      fetch: fetchWhatWasNamed,
       clockTolerance: 5,
 
       ttl: lifetimes,
@@ -234,13 +242,29 @@ function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256'
   }
 }
 
-/** A public client may ask about its own tokens; whoever holds a client secret, about all. */
+/**
+ * A client may ask about its own tokens. One that authenticates may ask about all of them, for it
+ * may be an API, unless it has registered itself.
+ */
 async function mayIntrospect(
   _ctx: KoaContextWithOIDC,
-  client: { clientAuthMethod?: string | undefined; clientId: string },
+  client: {
+    clientAuthMethod?: string | undefined
+    clientId: string
+    self_registered?: unknown
+  },
   token: { clientId?: string | undefined },
 ): Promise<boolean> {
-  return client.clientAuthMethod !== 'none' || token.clientId === client.clientId
+  if (token.clientId === client.clientId) return true
+  return client.clientAuthMethod !== 'none' && !client.self_registered
+}
+
+/**
+ * Fetches a client's `jwks_uri`. The engine closes connections to addresses of private networks; a
+ * redirect could lead from https to http.
+ */
+function fetchWhatWasNamed(url: string | URL | Request, options?: RequestInit): Promise<Response> {
+  return fetch(url, { ...options, redirect: 'error' })
 }
 
 /** A client may end its own tokens; of others it is told what it is told of unknown ones. */

@@ -1,5 +1,6 @@
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import { koaDbsc } from '../verify/dbsc-koa.ts'
 import type { DbscSessions } from '../verify/dbsc-sessions.ts'
@@ -74,6 +75,8 @@ function forgetAtLogout(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSe
   const { oidc } = ctx
   if (oidc?.route !== 'end_session_confirm') return
   if (!(oidc.session as { destroyed?: boolean } | undefined)?.destroyed) return
-  ctx.set('Clear-Site-Data', '"storage"')
+  // What else lives at the origin would lose what it has stored: its browser is told at the next
+  // refresh that the session has ended.
+  if (!pathOfIssuer(oidc.issuer)) ctx.set('Clear-Site-Data', '"storage"')
   ctx.append('Set-Cookie', dbsc.forget)
 }

@@ -1,3 +1,4 @@
+import { pathOfIssuer } from '../http/public-path.ts'
 import { securityClientId } from '../my-security/security-client.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
@@ -34,13 +35,17 @@ export function createDbsc({
   events,
   relyingOrigins,
 }: DbscParts): DbscSessions {
+  const base = pathOfIssuer(issuer)
   return createDbscSessions({
-    origin: issuer,
+    origin: new URL(issuer).origin,
+    basePath: base,
     secret: secrets,
     lifetime,
     excludedPaths,
     allowedRefreshInitiators: refreshInitiators,
-    cookieName: '__Host-holdfast_bound',
+    // A cookie of __Host- goes to the whole origin: to what else lives there, and from another
+    // Holdfast there as well.
+    cookieName: base ? '__Secure-holdfast_bound' : '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
       find: async (uid) => (await sessions.find(uid))?.binding ?? undefined,

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 import type { ReplayMark } from './replay-table.ts'
 import { isStorable } from './text.ts'
 
@@ -174,17 +175,7 @@ export function createArtifactTable(database: Database) {
       })
     },
 
-    /** Removes up to `limit` expired rows; rows that another node is removing are passed over. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'artifact-remove-expired',
-        text: `delete from artifacts where ctid = any(array(
-                 select ctid from artifacts where expires_at < now() limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, { table: 'artifacts', key: 'ctid', expired: 'expires_at < now()' }),
   }
 }
 

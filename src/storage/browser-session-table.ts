@@ -1,5 +1,6 @@
 import type { DbscRegistration } from '../verify/dbsc.ts'
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 import { seeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
@@ -167,18 +168,11 @@ export function createBrowserSessionTable(database: Database) {
       return rowCount
     },
 
-    /** Removes up to `limit` sessions that nobody can hold a copy of any more. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'browser-session-remove-expired',
-        text: `delete from browser_sessions where uid = any(array(
-                 select uid from browser_sessions
-                  where expires_at < now() - interval '${keptAfterExpiry}' limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, {
+      table: 'browser_sessions',
+      key: 'uid',
+      expired: `expires_at < now() - interval '${keptAfterExpiry}'`,
+    }),
   }
 }
 

@@ -25,6 +25,9 @@ export function createClientTable(database: Database) {
     /** A client that another process removed is found for a few seconds more. */
     find: memory.find,
 
+    /** For whoever changes a client: what this process remembers of it is no longer true. */
+    forget: memory.forget,
+
     async list(): Promise<StoredClient[]> {
       const { rows } = await database.query<StoredClient>({
         text: 'select metadata, created_at as "createdAt" from clients order by created_at, id',

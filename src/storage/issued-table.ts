@@ -1,12 +1,17 @@
 import type { Database } from './database.ts'
+import { isStorable } from './text.ts'
 
-/** A sign-in in a browser. The id names it to administrators, and is no cookie. */
+/** A sign-in in a browser. The id is its uid, which names it and is no cookie. */
 export interface StoredSession {
   readonly id: string
   readonly account: string
   readonly signedInAt: Date
   readonly expiresAt: Date
   readonly clients: readonly string[]
+  readonly userAgent: string
+  readonly address: string
+  /** What it is bound to; null for a session whose cookie is all there is to it. */
+  readonly binding: 'dbsc' | 'token-binding' | null
 }
 
 /** What an account has granted to a client, and with it every token issued from that. */
@@ -26,13 +31,6 @@ interface Row<Payload> {
   expiresAt: Date
 }
 
-interface SessionPayload {
-  accountId: string
-  loginTs?: number
-  iat: number
-  authorizations?: Record<string, unknown>
-}
-
 interface GrantPayload {
   accountId: string
   clientId: string
@@ -43,7 +41,10 @@ interface GrantPayload {
 
 export type IssuedTable = ReturnType<typeof createIssuedTable>
 
-/** What administrators see of the table `artifacts`. Ids are the digests that it is keyed by. */
+/**
+ * What administrators see of sign-ins and grants. The ids of grants are the digests that the table
+ * `artifacts` is keyed by.
+ */
 export function createIssuedTable(database: Database) {
   async function list<Payload>(kind: string, filter: Readonly<Record<string, string | undefined>>) {
     const names = Object.keys(filter).filter((name) => filter[name] !== undefined)
@@ -61,14 +62,18 @@ export function createIssuedTable(database: Database) {
 
   return {
     async listSessions({ account }: { account?: string | undefined }): Promise<StoredSession[]> {
-      const rows = await list<SessionPayload>('Session', { accountId: account })
-      return rows.map(({ id, payload, expiresAt }) => ({
-        id,
-        account: payload.accountId,
-        signedInAt: new Date((payload.loginTs ?? payload.iat) * 1000),
-        expiresAt,
-        clients: Object.keys(payload.authorizations ?? {}),
-      }))
+      const { rows } = await database.query<StoredSession>({
+        text: `select uid as id, account_id as account, signed_in_at as "signedInAt",
+                      expires_at as "expiresAt", user_agent as "userAgent", address,
+                      coalesce(method, case when tbh is not null then 'token-binding' end) as binding,
+                      array(select jsonb_object_keys(authorizations) order by 1) as clients
+                 from browser_sessions left join session_bindings using (uid)
+                where ended_at is null and expires_at > now()
+                  and ($1::text is null or account_id = $1)
+                order by signed_in_at, uid`,
+        values: [account],
+      })
+      return rows
     },
 
     async listGrants({
@@ -90,11 +95,23 @@ export function createIssuedTable(database: Database) {
       }))
     },
 
-    /** @returns whose session was ended; undefined when there is no such session. */
+    /**
+     * Ends a session by its id: the engine's own copy of it counts for nothing then.
+     *
+     * @returns whose session was ended; undefined when there is no such session.
+     */
     async endSession(id: string): Promise<{ account: string } | undefined> {
+      if (!isStorable(id)) return undefined
       const { rows } = await database.query<{ account: string }>({
-        text: `delete from artifacts where kind = 'Session' and id = decode($1, 'hex')
-               returning payload->>'accountId' as account`,
+        text: `with ended as (
+                 update browser_sessions set ended_at = now()
+                  where uid = $1 and ended_at is null and expires_at > now()
+                 returning uid, account_id
+               ), told as (
+                 insert into security_events (kind, account_id, session_uid)
+                 select 'session_ended', account_id, uid from ended
+               )
+               select account_id as account from ended`,
         values: [id],
       })
       return rows[0]
@@ -113,6 +130,15 @@ export function createIssuedTable(database: Database) {
         values: [id],
       })
       return rows[0]
+    },
+
+    /** Removes all grants of an account, as {@link revokeGrant} does with one; how many. */
+    async revokeGrantsOf(account: string): Promise<number> {
+      const { rowCount } = await database.query({
+        text: `delete from artifacts where kind = 'Grant' and payload->>'accountId' = $1`,
+        values: [account],
+      })
+      return rowCount
     },
   }
 }

@@ -5,14 +5,15 @@ import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
-import { startCleanup } from './cleanup.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
+import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
@@ -28,10 +29,13 @@ export interface Storage extends AsyncDisposable {
   readonly credentials: CredentialTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
+  readonly registrations: RegistrationTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
   readonly signingKeys: SigningKeyTable
+  /** What the cleanup of a server removes rows from. */
+  readonly expiring: readonly ExpiringRows[]
   /** Names of the migrations that opening has applied. */
   readonly migrated: readonly string[]
   /** Resolves when the database answers, and is one that can be written to. */
@@ -39,8 +43,17 @@ export interface Storage extends AsyncDisposable {
   poolUse(): PoolUse
 }
 
-/** Milliseconds between two removals of expired rows. */
-const cleanupInterval = 60_000
+const words = {
+  make: 'Making the database',
+  start: 'Starting the database',
+  connect: 'Connecting to the database',
+  migrate: 'Migrating the database',
+}
+
+type Step = keyof typeof words
+
+const starting: readonly Step[] = ['make', 'start']
+const connecting: readonly Step[] = ['connect', 'migrate']
 
 /**
  * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
@@ -53,22 +66,31 @@ export async function openStorage({
   dataFolder,
   onError,
   tracing = false,
+  onStep = () => {},
   open: openPool = openDatabase,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
-  onError: (error: unknown) => void
+  /** Told of connections that broke while nobody used them. */
+  onError: (error: Error) => void
   /** Makes a span of each statement. */
   tracing?: boolean
+  /** Told of a step that begins: how much of how much was done before it. */
+  onStep?: (what: string, done: number, total: number) => void
   open?: typeof openDatabase
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
+  const steps = databaseUrl ? connecting : [...starting, ...connecting]
+  const begin = (step: Step) => onStep(words[step], steps.indexOf(step), steps.length)
   const connectionString =
-    databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
+    databaseUrl ?? opened.use(await openEmbedded(dataFolder, begin)).connectionString
+  begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError }))
   const database = tracing ? traceQueries(pool) : pool
-  const migrated = await migrate(connectionString).catch((error: unknown) => {
+  const onMigration = (name: string, applied: number, pending: number) =>
+    onStep(`Migrating: ${name}`, steps.indexOf('migrate') + applied / pending, steps.length)
+  const migrated = await migrate(connectionString, { onMigration }).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
   const artifacts = createArtifactTable(database)
@@ -76,8 +98,8 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const tables = [artifacts, replays, rateLimits, browserSessions, securityEvents]
-  opened.use(startCleanup({ tables, interval: cleanupInterval, onError }))
+  const clients = createClientTable(database)
+  const registrations = createRegistrationTable(database, clients)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -87,11 +109,13 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients: createClientTable(database),
+    clients,
+    registrations,
     credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
+    expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],
     migrated,
     async ping() {
       // It touches nothing, and a server that takes no writes refuses it. Its connection is closed
@@ -103,7 +127,7 @@ export async function openStorage({
   }
 }
 
-async function openEmbedded(dataFolder: string) {
+async function openEmbedded(dataFolder: string, onStep: (step: 'make' | 'start') => void) {
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',
@@ -112,5 +136,5 @@ async function openEmbedded(dataFolder: string) {
       { cause },
     )
   })
-  return startEmbeddedPostgres({ folder: dataFolder })
+  return startEmbeddedPostgres({ folder: dataFolder, onStep })
 }

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
 import type { Limiter, LimiterOptions } from '../limits/limiter.ts'
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 
 export type RateLimitTable = ReturnType<typeof createRateLimitTable>
 
@@ -10,18 +11,11 @@ export function createRateLimitTable(database: Database) {
   return {
     makeLimiter: (options: LimiterOptions): Limiter => createLimiter(database, options),
 
-    /** Removes up to `limit` counters that have ended. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'rate-limit-remove-expired',
-        text: `delete from rate_limits where key = any(array(
-                 select key from rate_limits
-                  where expire < extract(epoch from now()) * 1000 limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, {
+      table: 'rate_limits',
+      key: 'key',
+      expired: 'expire < extract(epoch from now()) * 1000',
+    }),
   }
 }
 

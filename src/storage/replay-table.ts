@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 
 /** That a one-time value was seen. */
 export interface ReplayMark {
@@ -36,17 +37,7 @@ export function createReplayTable(database: Database) {
       return insert(replayMark(issuer, value, expiresAt))
     },
 
-    /** Removes up to `limit` expired marks; rows that another node is removing are passed over. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'replay-remove-expired',
-        text: `delete from replay_marks where id = any(array(
-                 select id from replay_marks where expires_at < now() limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, { table: 'replay_marks', key: 'id', expired: 'expires_at < now()' }),
   }
 }
 

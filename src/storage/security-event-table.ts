@@ -1,4 +1,5 @@
 import type { Database } from './database.ts'
+import { expiringRows } from './expiring-rows.ts'
 
 export const securityEventKinds = [
   'signed_in',
@@ -64,16 +65,10 @@ export function createSecurityEventTable(database: Database) {
       return rows
     },
 
-    /** Removes up to `limit` events that are older than anybody asks for. */
-    async removeExpired(limit: number): Promise<number> {
-      const { rowCount } = await database.query({
-        name: 'security-event-remove-expired',
-        text: `delete from security_events where id = any(array(
-                 select id from security_events where at < now() - interval '${kept}' limit $1
-                    for update skip locked))`,
-        values: [limit],
-      })
-      return rowCount
-    },
+    ...expiringRows(database, {
+      table: 'security_events',
+      key: 'id',
+      expired: `at < now() - interval '${kept}'`,
+    }),
   }
 }

@@ -2,12 +2,13 @@ import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
+import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createAdminRouter } from '../../src/administration/admin-router.ts'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { koaVerify } from '../../src/verify/koa.ts'
 import { createVerifier } from '../../src/verify/verifier.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { api, email, useTestServer } from '../support/server.ts'
+import { api, email, password, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test, { HOLDFAST_ADMIN_API: 'on' })
 
@@ -176,6 +177,73 @@ test('accounts are added, disabled and enabled, and get passwords', async (t) =>
   t.is((await call(admin, 'POST', '/accounts/nobody@example.com/disable')).status, 404)
 })
 
+test('a person is signed out everywhere, and keeps what outlives a sign-in', async (t) => {
+  const admin = await administrator('write')
+  const { credentials, client, key, tokens } = await offline('keeps@example.com')
+  const path = `/accounts/${credentials.email}/sign-out`
+  t.deepEqual((await call(admin, 'POST', path, {})).body, { ended: 1, revoked: 0 })
+  t.deepEqual((await call(admin, 'GET', `/sessions?account=${credentials.email}`)).body, [])
+  const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
+  t.is(refreshed.status, 200)
+  t.deepEqual((await call(admin, 'POST', path, {})).body, { ended: 0, revoked: 0 })
+})
+
+test('a person is signed out everywhere, and all tokens end', async (t) => {
+  const admin = await administrator('write')
+  const { credentials, client, key, tokens } = await offline('loses@example.com')
+  const path = `/accounts/${credentials.email}/sign-out`
+  const answer = await call(admin, 'POST', path, { tokens: true })
+  t.deepEqual(answer.body, { ended: 1, revoked: 1 })
+  const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
+  t.is(refreshed.body.error, 'invalid_grant')
+  const rows = (await call(admin, 'GET', '/audit?event=account.signed_out')).body
+  const actor = `client ${admin.client.client_id}`
+  const mine = rows.filter((row: { actor: string }) => row.actor === actor)
+  t.like(mine, [{ details: { ended: 1, revoked: 1 } }])
+})
+
+test('nobody is signed out who does not exist', async (t) => {
+  const admin = await administrator('write')
+  const { status } = await call(admin, 'POST', '/accounts/nobody@example.com/sign-out', {})
+  t.is(status, 404)
+})
+
+/** A person of their own who has let an application in for as long as it likes. */
+async function offline(address: string) {
+  const credentials = { email: address, password }
+  await createAccounts({ store: server.storage.accounts }).add(credentials)
+  const client = await server.addClient()
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(server, { credentials }), client, {
+    scope: 'openid offline_access',
+    prompt: 'consent',
+  })
+  const { body: tokens } = await post(server, '/token', exchange, { key })
+  return { credentials, client, key, tokens }
+}
+
+test('registration tokens are made, listed without themselves, and removed', async (t) => {
+  const admin = await administrator('write')
+  const asked = { name: 'Shop team', uses: 3, redirectHosts: ['Shop.example.com'] }
+  const { status, body } = await call(admin, 'POST', '/registration-tokens', asked)
+  t.is(status, 201)
+  t.regex(body.token, /^[\w-]{43}$/)
+  const { token, ...stored } = body
+  t.like(stored, { name: 'Shop team', uses: 3, usesLeft: 3, bearer: false, jkt: null })
+  t.deepEqual(stored.policy.redirectHosts, ['shop.example.com'])
+  t.false(stored.policy.bindingMethods.includes('bearer'))
+  const list = (await call(admin, 'GET', '/registration-tokens')).body
+  t.deepEqual(
+    list.find(({ id }: { id: string }) => id === stored.id),
+    stored,
+  )
+  t.is((await call(admin, 'DELETE', `/registration-tokens/${token}`)).status, 404)
+  t.is((await call(admin, 'DELETE', `/registration-tokens/${stored.id}`)).status, 204)
+  t.is((await call(admin, 'DELETE', `/registration-tokens/${stored.id}`)).status, 404)
+  const rows = (await call(admin, 'GET', '/audit?event=registration_token.removed')).body
+  t.true(rows.some(({ details }: { details: object }) => 'id' in details))
+})
+
 test('a session is listed and ended, and its refresh token with it', async (t) => {
   const admin = await administrator('write')
   const client = await server.addClient()
@@ -225,10 +293,17 @@ test('a change is in the audit trail when it is answered, with who made it', asy
   t.deepEqual(row.details, { binding: 'dpop' })
 })
 
+const bearerOfKey = { name: 'x', bearer: true, jkt: `${'x'.repeat(42)}A` }
+
 for (const [title, method, path, body] of [
   ['an unknown member', 'POST', '/accounts', { email: 'a@b.example', admin: true }],
   ['another type', 'POST', '/accounts', { email: 7 }],
   ['metadata that contradicts itself', 'POST', '/clients', { binding_method: 'none' }],
+  ['a registration token without a name', 'POST', '/registration-tokens', {}],
+  ['one that is bound and bearer', 'POST', '/registration-tokens', bearerOfKey],
+  ['one of a grant that is none', 'POST', '/registration-tokens', { name: 'x', grantTypes: ['x'] }],
+  ['a client that registered itself', 'POST', '/clients', { self_registered: true }],
+  ['a sign-out of more', 'POST', '/accounts/x@y.example/sign-out', { everybody: true }],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
   ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {

@@ -4,10 +4,15 @@ import { exportJWK } from 'jose'
 import * as oauth from 'oauth4webapi'
 import type { ClientMetadata } from 'oidc-provider'
 import { createPerson } from '../support/flow.ts'
+import { initialToken } from '../support/registration.ts'
 import { api, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 
-const server = useTestServer(test, { HOLDFAST_TLS: 'on', HOLDFAST_DPOP_NONCES: 'required' })
+const server = useTestServer(test, {
+  HOLDFAST_TLS: 'on',
+  HOLDFAST_DPOP_NONCES: 'required',
+  HOLDFAST_REGISTRATION: 'on',
+})
 const redirect_uri = 'https://app.example/callback'
 let registered: ClientMetadata
 let as: oauth.AuthorizationServer
@@ -162,4 +167,38 @@ test('introspects and revokes', async (t) => {
     await oauth.revocationRequest(as, client, clientAuth, token),
   )
   t.false((await introspect()).active)
+})
+
+test('registers itself, and reads what it registered', async (t) => {
+  const initialAccessToken = await initialToken(server)
+  const DPoP = oauth.DPoP({}, await oauth.generateKeyPair('ES256'))
+  const metadata = { client_name: 'Registered', redirect_uris: [redirect_uri] }
+  const made = await withNonce(async () =>
+    oauth.processDynamicClientRegistrationResponse(
+      await oauth.dynamicClientRegistrationRequest(as, metadata, { DPoP, initialAccessToken }),
+    ),
+  )
+  t.is(made.client_name, 'Registered')
+  t.truthy(made.client_secret)
+  const read = await oauth.protectedResourceRequest(
+    String(made.registration_access_token),
+    'GET',
+    new URL(String(made.registration_client_uri)),
+    undefined,
+    undefined,
+    { DPoP },
+  )
+  t.like(await read.json(), { client_id: made.client_id, client_name: 'Registered' })
+})
+
+test('cannot register by a bearer token', async (t) => {
+  const initialAccessToken = await initialToken(server)
+  const metadata = { redirect_uris: [redirect_uri] }
+  await t.throwsAsync(
+    async () =>
+      oauth.processDynamicClientRegistrationResponse(
+        await oauth.dynamicClientRegistrationRequest(as, metadata, { initialAccessToken }),
+      ),
+    { instanceOf: oauth.WWWAuthenticateChallengeError },
+  )
 })

@@ -112,3 +112,31 @@ test('serves from a database, prints a password that signs in, and ends by signa
   t.regex(stdout, /Serving for 60 seconds more\.\n/)
   t.regex(stdout, /Finishing requests\.\n$/)
 })
+
+test('says in its log that a connection to the database broke, and serves on', async (t) => {
+  await using database = await openTestDatabase()
+  const env = await environment({
+    DATABASE_URL: database.url,
+    HOLDFAST_DATA: path.join(cwd, 'broken'),
+    HOLDFAST_TLS: 'off',
+  })
+  const serving = await serve(env)
+  await using other = await openDatabase(database.url, { onError: () => {} })
+  await until(async () => {
+    await other.query({
+      text: `select pg_terminate_backend(pid) from pg_stat_activity
+              where datname = current_database() and pid <> pg_backend_pid()`,
+    })
+    return serving.errors().includes('database.connection_lost')
+  })
+  const ready = `http://localhost:${env.env.HOLDFAST_PORT}/readyz`
+  await until(async () => (await fetch(ready)).status === 200)
+  const { code, stderr } = await serving.end('SIGTERM')
+  t.is(code, 0)
+  const lines = stderr.trim().split('\n')
+  const broken = lines
+    .map((line) => JSON.parse(line))
+    .filter(({ event }) => event === 'database.connection_lost')
+  t.is(broken[0]?.level, 40)
+  t.truthy(broken[0]?.err.message)
+})

@@ -90,7 +90,7 @@ test('our own failures count for nothing', async (t) => {
   t.is(state.taken, 0)
 })
 
-for (const path of ['/par', '/introspect', '/revoke', '/reg']) {
+for (const path of ['/par', '/introspect', '/revoke', '/register']) {
   test(`${path} is limited as well`, async (t) => {
     const { post, state } = await start(t, refused)
     await post(path)

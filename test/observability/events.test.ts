@@ -84,3 +84,30 @@ test('metrics tell how the pool and the event loop are', async (t) => {
     t.true(exposed.includes(line), line)
   }
 })
+
+test('a cleanup is measured, and logged loudly when it falls behind', async (t) => {
+  const { events, metrics, logged } = recordingEvents()
+  events.cleaned({ table: 'artifacts', removed: 3, seconds: 0.5, backlog: 0 })
+  events.cleaned({ table: 'replay_marks', removed: 50_000, seconds: 4, backlog: 12 })
+  events.cleanupFailed('artifacts', new Error('broken'))
+  t.deepEqual(
+    logged.map(({ event, level, table }) => [event, level, table]),
+    [
+      ['cleanup', 20, 'artifacts'],
+      ['cleanup', 40, 'replay_marks'],
+      ['cleanup.failed', 50, 'artifacts'],
+    ],
+  )
+  const exposed = await metrics.registry.metrics()
+  for (const line of [
+    'holdfast_cleanup_rows_total{table="artifacts"} 3',
+    'holdfast_cleanup_rows_total{table="replay_marks"} 50000',
+    'holdfast_cleanup_duration_seconds_sum{table="artifacts"} 0.5',
+    'holdfast_cleanup_backlog_rows{table="artifacts"} 0',
+    'holdfast_cleanup_backlog_rows{table="replay_marks"} 12',
+    'holdfast_cleanup_failures_total{table="artifacts"} 1',
+  ]) {
+    t.true(exposed.includes(`${line}\n`), line)
+  }
+  t.regex(exposed, /holdfast_cleanup_last_success_timestamp_seconds\{table="artifacts"\} 1\d{9}/)
+})

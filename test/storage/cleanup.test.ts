@@ -7,8 +7,9 @@ import {
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
-import { type ExpiringTable, startCleanup } from '../../src/storage/cleanup.ts'
+import { type Cleaned, startCleanup } from '../../src/storage/cleanup.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
+import type { ExpiringRows } from '../../src/storage/expiring-rows.ts'
 import { createReplayTable, type ReplayTable } from '../../src/storage/replay-table.ts'
 import { useTestDatabase } from '../support/database.ts'
 
@@ -43,10 +44,12 @@ const tables = {
         expiresAt,
       }),
     removeExpired: (limit: number) => artifacts.removeExpired(limit),
+    countExpired: (limit: number) => artifacts.countExpired(limit),
   },
   replay_marks: {
     add: (expiresAt: number) => replays.markOnce('client', randomUUID(), expiresAt),
     removeExpired: (limit: number) => replays.removeExpired(limit),
+    countExpired: (limit: number) => replays.countExpired(limit),
   },
 }
 
@@ -57,7 +60,7 @@ async function count(name: string): Promise<number> {
   return rows[0]?.count ?? 0
 }
 
-for (const [name, { add, removeExpired }] of Object.entries(tables)) {
+for (const [name, { add, removeExpired, countExpired }] of Object.entries(tables)) {
   test.serial(`removes expired rows of ${name} and no others`, async (t) => {
     for (const expiresAt of [past, past, future]) await add(expiresAt)
     t.is(await removeExpired(100), 2)
@@ -69,6 +72,12 @@ for (const [name, { add, removeExpired }] of Object.entries(tables)) {
     for (let row = 0; row < 5; row += 1) await add(past)
     t.is(await removeExpired(2), 2)
     t.is(await count(name), 3)
+  })
+
+  test.serial(`counts expired rows of ${name}, up to a limit`, async (t) => {
+    for (const expiresAt of [past, past, past, future]) await add(expiresAt)
+    t.is(await countExpired(100), 3)
+    t.is(await countExpired(2), 2)
   })
 
   test.serial(`passes over rows of ${name} that are locked`, async (t) => {
@@ -89,6 +98,8 @@ function scripted(...answers: (number | Error)[]) {
   const limits: number[] = []
   const calls = new EventTarget()
   return {
+    table: 'scripted',
+    countExpired: async () => 7,
     limits,
     called: () => once(calls, 'called'),
     async removeExpired(limit: number) {
@@ -98,14 +109,17 @@ function scripted(...answers: (number | Error)[]) {
       if (typeof answer !== 'number') throw answer
       return answer
     },
-  } satisfies ExpiringTable & Record<string, unknown>
+  } satisfies ExpiringRows & Record<string, unknown>
 }
 
 const never = 2 ** 31 - 1
 
+const ignored = () => {}
+
 test('removes batch after batch until one is not full', async (t) => {
   const table = scripted(1000, 1000, 3, 1000)
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [table],
     interval: never,
     onError: (error) => t.fail(String(error)),
@@ -119,12 +133,15 @@ test('leaves what is too much for one round to the next', async (t) => {
   let batches = 0
   const last = scripted()
   const endless = {
+    table: 'endless',
+    countExpired: async () => 12,
     async removeExpired(limit: number) {
       batches += 1
       return limit
     },
   }
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [endless, last],
     interval: never,
     onError: (error) => t.fail(String(error)),
@@ -139,6 +156,7 @@ test('reports a failure, and goes on with the other tables', async (t) => {
   const reported: unknown[] = []
   const healthy = scripted()
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [scripted(broken), healthy],
     interval: never,
     onError: (error) => reported.push(error),
@@ -153,6 +171,7 @@ test('tries again in the next round after a failure', async (t) => {
   const reported: unknown[] = []
   const table = scripted(broken, broken, 3)
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [table],
     interval: 1,
     onError: (error) => reported.push(error),
@@ -167,6 +186,8 @@ test('does not begin a round before the last one has ended', async (t) => {
   let most = 0
   let rounds = 0
   const slow = {
+    table: 'slow',
+    countExpired: async () => 0,
     async removeExpired() {
       running += 1
       most = Math.max(most, running)
@@ -177,6 +198,7 @@ test('does not begin a round before the last one has ended', async (t) => {
     },
   }
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [slow],
     interval: 1,
     onError: (error) => t.fail(String(error)),
@@ -189,6 +211,7 @@ test('does not begin a round before the last one has ended', async (t) => {
 test('ends after the batch that is running, and starts no more', async (t) => {
   const table = scripted(1000, 1000, 1000)
   const cleanup = startCleanup({
+    onCleaned: ignored,
     tables: [table],
     interval: 1,
     onError: (error) => t.fail(String(error)),
@@ -198,4 +221,45 @@ test('ends after the batch that is running, and starts no more', async (t) => {
   t.true(length <= 1)
   await once(AbortSignal.timeout(20), 'abort')
   t.is(table.limits.length, length)
+})
+
+test('tells what a round has done to each table, and what it has left', async (t) => {
+  const told: Cleaned[] = []
+  const endless = {
+    table: 'endless',
+    removeExpired: async (limit: number) => limit,
+    countExpired: async () => 12,
+  }
+  const last = Promise.withResolvers<void>()
+  const cleanup = startCleanup({
+    tables: [scripted(1000, 3), endless, { ...scripted(), table: 'empty' }],
+    interval: never,
+    onCleaned(cleaned) {
+      told.push(cleaned)
+      if (cleaned.table === 'empty') last.resolve()
+    },
+    onError: (error) => t.fail(String(error)),
+  })
+  await last.promise
+  await cleanup[Symbol.asyncDispose]()
+  t.deepEqual(
+    told.map(({ seconds, ...rest }) => ({ ...rest, took: seconds >= 0 })),
+    [
+      { table: 'scripted', removed: 1003, backlog: 0, took: true },
+      { table: 'endless', removed: 50_000, backlog: 12, took: true },
+      { table: 'empty', removed: 0, backlog: 0, took: true },
+    ],
+  )
+})
+
+test('says which table failed', async (t) => {
+  const failed = Promise.withResolvers<string>()
+  const cleanup = startCleanup({
+    tables: [scripted(new Error('broken'))],
+    interval: never,
+    onCleaned: () => t.fail(),
+    onError: (_error, table) => failed.resolve(table),
+  })
+  t.is(await failed.promise, 'scripted')
+  await cleanup[Symbol.asyncDispose]()
 })

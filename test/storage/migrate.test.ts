@@ -43,7 +43,9 @@ test('brings an empty database up to this release', async (t) => {
       'artifacts',
       'audit_events',
       'browser_sessions',
+      'client_registrations',
       'clients',
+      'initial_access_tokens',
       'knex_migrations',
       'knex_migrations_lock',
       'rate_limits',
@@ -53,6 +55,17 @@ test('brings an empty database up to this release', async (t) => {
       'session_bindings',
       'signing_keys',
     ],
+  )
+})
+
+test('tells of each migration as it begins', async (t) => {
+  await using database = await openTestDatabase({ migrated: false })
+  const told: unknown[] = []
+  const onMigration = (...step: unknown[]) => told.push(step)
+  await migrate(database.url, { onMigration })
+  t.deepEqual(
+    told,
+    allMigrations.map((name, applied) => [name, applied, allMigrations.length]),
   )
 })
 

@@ -44,6 +44,8 @@ export interface Serving {
   readonly welcome: string
   /** The value of a line of the welcome. */
   told(name: string): string | undefined
+  /** What it has written to standard error so far. */
+  errors(): string
   signal(signal: NodeJS.Signals): void
   end(signal: NodeJS.Signals): Promise<Finished>
 }
@@ -51,25 +53,30 @@ export interface Serving {
 /** Runs `holdfast serve` until it says that it is ready. */
 export async function serve(environment: Environment): Promise<Serving> {
   const child = start(environment, ['serve'])
-  const exited = once(child, 'exit')
+  // After all that it has written was read.
+  const exited = once(child, 'close')
   let stdout = ''
-  const stderr = text(child.stderr as NodeJS.ReadableStream)
+  let errors = ''
+  child.stderr?.on('data', (chunk: Buffer) => {
+    errors += chunk
+  })
   const { promise: ready, resolve } = Promise.withResolvers<void>()
   child.stdout?.on('data', (chunk: Buffer) => {
     stdout += chunk
     if (stdout.includes('Ctrl-C')) resolve()
   })
   await Promise.race([ready, exited])
-  if (!stdout.includes('Ctrl-C')) throw new Error(`it did not serve: ${await stderr}`)
+  if (!stdout.includes('Ctrl-C')) throw new Error(`it did not serve: ${errors}`)
   const welcome = stripVTControlCharacters(stdout)
   return {
     welcome,
     told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
+    errors: () => errors,
     signal: (signal) => child.kill(signal),
     async end(signal) {
       child.kill(signal)
       const [code] = await exited
-      return { code, stdout, stderr: await stderr }
+      return { code, stdout, stderr: errors }
     },
   }
 }

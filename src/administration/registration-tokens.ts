@@ -1,0 +1,116 @@
+import { randomBytes } from 'node:crypto'
+import { z } from 'zod'
+import { type BindingMethod, bindingMethods } from '../provider/binding-policy.ts'
+import {
+  defaultPolicy,
+  type RegistrationPolicy,
+  registrableAuthMethods,
+  registrableGrantTypes,
+} from '../registration/registration-policy.ts'
+import type { RegistrationTable, StoredInitialAccessToken } from '../storage/registration-table.ts'
+import { decodeBase64url } from '../verify/lib/base64url.ts'
+import type { Administered } from './administration.ts'
+import { AdministrationError } from './administration-error.ts'
+import { isDigest } from './digest.ts'
+
+const day = 24 * 60 * 60
+const longest = 365 * day
+const most = 10_000
+
+/** A list that is not empty. */
+const some = <Each extends z.ZodType>(each: Each) => z.array(each).min(1).max(50)
+
+/** RFC 6749 section 3.3. */
+const scope = z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'must be a scope')
+
+const host = z
+  .string()
+  .regex(/^[a-z\d.-]+$/i, 'must be a host such as app.example.com')
+  .transform((text) => text.toLowerCase())
+
+/** What an administrator says of a new initial access token. */
+const newRegistrationToken = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^\P{Cc}*$/u, 'must be on one line'),
+  /** Seconds. */
+  lifetime: z.int().min(60).max(longest).default(day),
+  uses: z.int().min(1).max(most).default(1),
+  bearer: z.boolean().default(false),
+  jkt: z
+    .string()
+    .refine((text) => decodeBase64url(text)?.length === 32, 'must be a thumbprint (RFC 7638)')
+    .optional(),
+  grantTypes: some(z.enum(registrableGrantTypes)).default([...defaultPolicy.grantTypes] as never),
+  authMethods: some(z.enum(registrableAuthMethods)).default([
+    ...defaultPolicy.authMethods,
+  ] as never),
+  bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).default([
+    ...defaultPolicy.bindingMethods,
+  ]),
+  scopes: some(scope).default([...defaultPolicy.scopes]),
+  redirectHosts: some(host).optional(),
+})
+
+export type NewRegistrationToken = z.input<typeof newRegistrationToken>
+
+/** What lets applications register themselves (RFC 7591 section 3). */
+export function administerRegistrationTokens(
+  table: RegistrationTable,
+  administered: Administered,
+  now = Date.now,
+) {
+  return {
+    list: () => table.listInitialTokens(),
+
+    /**
+     * The token is in the answer, and known only from it.
+     *
+     * @throws AdministrationError `invalid_request`
+     */
+    async add(asked: NewRegistrationToken): Promise<StoredInitialAccessToken & { token: string }> {
+      const { name, lifetime, uses, bearer, jkt = null, ...choices } = read(asked)
+      if (bearer && jkt !== null) {
+        throw new AdministrationError(
+          'invalid_request',
+          'A bearer token is bound to no key: choose one.',
+        )
+      }
+      const policy: RegistrationPolicy = {
+        ...choices,
+        redirectHosts: choices.redirectHosts ?? null,
+      }
+      const token = randomBytes(32).toString('base64url')
+      const expiresAt = new Date(now() + lifetime * 1000)
+      const stored = await table.insertInitialToken(token, {
+        name,
+        policy,
+        bearer,
+        jkt,
+        uses,
+        expiresAt,
+      })
+      administered('registration_token.added', {}, { id: stored.id, name, uses, bearer })
+      return { ...stored, token }
+    },
+
+    /** Clients that were registered with it stay. */
+    async remove(id: string): Promise<void> {
+      const name = isDigest(id) ? await table.removeInitialToken(id) : undefined
+      if (name === undefined) {
+        throw new AdministrationError('not_found', `There is no registration token ${id}.`)
+      }
+      administered('registration_token.removed', {}, { id, name })
+    },
+  }
+}
+
+function read(asked: NewRegistrationToken): z.output<typeof newRegistrationToken> {
+  const { data, error } = newRegistrationToken.safeParse(asked)
+  if (data) return data
+  const [issue] = error.issues
+  const where = issue?.path.join('.') || 'The registration token'
+  throw new AdministrationError('invalid_request', `${where}: ${issue?.message}.`, { cause: error })
+}

@@ -1,0 +1,158 @@
+import { styleText } from 'node:util'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { NewRegistrationToken } from '../administration/registration-tokens.ts'
+import { bindingMethods } from '../provider/binding-policy.ts'
+import {
+  defaultPolicy,
+  registrableAuthMethods,
+  registrableGrantTypes,
+} from '../registration/registration-policy.ts'
+import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
+import { command, printing, withAdministration } from './command.ts'
+import { asFacts, asTable } from './table.ts'
+
+interface AddOptions {
+  expires: number
+  uses: number
+  key?: string
+  bearer?: true
+  grant: NewRegistrationToken['grantTypes']
+  auth: NewRegistrationToken['authMethods']
+  binding: NewRegistrationToken['bindingMethods']
+  scope: string[]
+  redirectHost?: string[]
+}
+
+/** `holdfast registration-tokens`: what lets applications register themselves. */
+export function registrationTokensCommand(): Command {
+  return command(
+    'registration-tokens',
+    'Initial access tokens, with which applications register themselves (RFC 7591).',
+    'registration-tokens add "Shop team" --redirect-host shop.example.com',
+    'registration-tokens list',
+  )
+    .addCommand(addCommand())
+    .addCommand(listCommand())
+    .addCommand(removeCommand())
+}
+
+function addCommand(): Command {
+  const choice = (flags: string, what: string, all: readonly string[], chosen: readonly string[]) =>
+    new Option(flags, what)
+      .choices(all)
+      .default(chosen, chosen.length === all.length ? 'all of them' : chosen.join(' '))
+  const { grantTypes, authMethods, bindingMethods: bound, scopes } = defaultPolicy
+  return printing(
+    command(
+      'add <name>',
+      'Make a token, shown once. The options say what an application may be that comes with it.',
+      'registration-tokens add "Shop team" --redirect-host shop.example.com',
+      'registration-tokens add fleet --uses 500 --expires 30d --auth private_key_jwt',
+    )
+      .addOption(
+        new Option('--expires <time>', 'for how long it is good: 30m, 12h, 7d')
+          .argParser(asSeconds)
+          .default(24 * 60 * 60, '24h'),
+      )
+      .option('--uses <number>', 'how many applications may register with it', asCount, 1)
+      .option('--key <thumbprint>', 'the one DPoP key that may use it (RFC 7638)')
+      .option('--bearer', 'let it, and what comes of it, be used without a key')
+      .addOption(choice('--grant <type...>', 'grants', registrableGrantTypes, grantTypes))
+      .addOption(
+        choice('--auth <method...>', 'how it authenticates', registrableAuthMethods, authMethods),
+      )
+      .addOption(
+        choice('--binding <method...>', 'what its tokens are bound to', bindingMethods, bound),
+      )
+      .addOption(new Option('--scope <scope...>', 'scopes').default([...scopes], scopes.join(' ')))
+      .option('--redirect-host <host...>', 'where redirect URIs must be; by default anywhere'),
+    (name: string, options: AddOptions) =>
+      withAdministration(({ registrationTokens }) =>
+        registrationTokens.add({
+          name,
+          lifetime: options.expires,
+          uses: options.uses,
+          bearer: options.bearer ?? false,
+          ...(options.key !== undefined && { jkt: options.key }),
+          grantTypes: options.grant,
+          authMethods: options.auth,
+          bindingMethods: options.binding,
+          scopes: options.scope,
+          ...(options.redirectHost && { redirectHosts: options.redirectHost }),
+        }),
+      ),
+    ({ token, ...stored }) =>
+      asFacts(`Made a registration token for ${stored.name}.`, [
+        ['Token', `${styleText('bold', token)}  (shown this once)`],
+        ['Good for', `${stored.uses}, until ${stored.expiresAt.toISOString()}`],
+        ['Key', describeKey(stored)],
+        ['Grants', stored.policy.grantTypes.join(' ')],
+        ['Authenticates by', stored.policy.authMethods.join(' ')],
+        ['Tokens', describeBindings(stored)],
+        ['Scopes', stored.policy.scopes.join(' ')],
+        ['Redirects', stored.policy.redirectHosts?.join(' ') ?? 'anywhere'],
+      ]),
+  )
+}
+
+function listCommand(): Command {
+  return printing(
+    command('list', 'List registration tokens, in the order they were made.'),
+    () => withAdministration(({ registrationTokens }) => registrationTokens.list()),
+    (list) =>
+      list.length === 0
+        ? 'There are no registration tokens. Make one with: holdfast registration-tokens add NAME'
+        : asTable(
+            ['Id', 'Name', 'Uses left', 'Until', 'Key'],
+            list.map((token) => [
+              token.id,
+              token.name,
+              `${token.usesLeft} of ${token.uses}`,
+              token.expiresAt.toISOString().replace(/:\d\d\..*/, 'Z'),
+              describeKey(token),
+            ]),
+          ),
+  )
+}
+
+function removeCommand(): Command {
+  return printing(
+    command(
+      'remove <id>',
+      'Remove a token, by its id in the list. Applications that came by it stay.',
+    ),
+    (id: string) =>
+      withAdministration(({ registrationTokens }) =>
+        registrationTokens.remove(id).then(() => ({ id })),
+      ),
+    ({ id }) => `Removed ${id}.`,
+  )
+}
+
+function describeKey({ bearer, jkt }: StoredInitialAccessToken): string {
+  if (bearer) return styleText('yellow', 'none: bearer')
+  return jkt ?? 'any'
+}
+
+function describeBindings({ policy }: StoredInitialAccessToken): string {
+  return policy.bindingMethods
+    .map((method) => (method === 'bearer' ? styleText('yellow', method) : method))
+    .join(' ')
+}
+
+const units: Readonly<Record<string, number>> = { m: 60, h: 60 * 60, d: 24 * 60 * 60 }
+
+function asSeconds(text: string): number {
+  const [, count, unit = ''] = /^(\d{1,4})([mhd])$/.exec(text) ?? []
+  const seconds = Number(count) * (units[unit] ?? Number.NaN)
+  if (!(seconds >= 60 && seconds <= 365 * 24 * 60 * 60)) {
+    throw new InvalidArgumentError('Expected a time from 1m to 365d.')
+  }
+  return seconds
+}
+
+function asCount(text: string): number {
+  const count = /^\d{1,5}$/.test(text) ? Number(text) : 0
+  if (count < 1 || count > 10_000) throw new InvalidArgumentError('Expected 1 to 10000.')
+  return count
+}

@@ -1,0 +1,131 @@
+import { hash } from 'node:crypto'
+import { challengesFor } from '../verify/challenge.ts'
+import { type Credential, headerValues, readCredential } from '../verify/credentials.ts'
+import {
+  type DPoPProof,
+  defaultClockTolerance,
+  defaultMaxAge,
+  ProofKeys,
+  replayKey,
+  verifyDPoPProof,
+} from '../verify/dpop.ts'
+import type { DPoPNonces } from '../verify/dpop-nonce.ts'
+import { VerifyError } from '../verify/errors.ts'
+import { supportedAlgorithms } from '../verify/lib/signature.ts'
+
+/** What a credential of registration is bound to, as it is stored. */
+export interface CredentialBinding {
+  /** Whether it may come without a proof. */
+  readonly bearer: boolean
+  /** The only key that may use it; null for any. */
+  readonly jkt: string | null
+}
+
+/** The token of a request, and the key that was proven with it. */
+export interface PresentedCredential {
+  readonly token: string
+  readonly scheme: Credential['scheme']
+  readonly proof: DPoPProof | undefined
+}
+
+export interface CredentialRequest {
+  readonly method: string
+  /** The public URL of the request: what `htu` is compared with. */
+  readonly uri: string
+  readonly rawHeaders: readonly string[]
+}
+
+export type RegistrationCredentials = ReturnType<typeof createRegistrationCredentials>
+
+/**
+ * Initial and registration access tokens. RFC 7591 and RFC 7592 make bearer tokens of both; here
+ * they are bound by DPoP, as RFC 9449 section 7 binds access tokens, unless an administrator has
+ * asked for bearer tokens by name.
+ */
+export function createRegistrationCredentials({
+  nonces,
+  markOnce,
+  now = () => Math.floor(Date.now() / 1000),
+}: {
+  /** Undefined where proofs need no nonce. */
+  nonces: DPoPNonces | undefined
+  /** True for exactly one of any number of calls with the same value. */
+  markOnce: (value: string, expiresAt: number) => Promise<boolean>
+  /** Seconds since the epoch. */
+  now?: () => number
+}) {
+  const keys = new ProofKeys(1000)
+
+  function verifyProof(token: string, { method, uri, rawHeaders }: CredentialRequest): DPoPProof {
+    const [proof, ...more] = headerValues(rawHeaders, 'dpop')
+    if (proof === undefined) throw new VerifyError('dpop_missing', 'a DPoP proof is required')
+    // RFC 9449 section 4.3 step 1. No JWT has a comma: there, two header fields were joined.
+    if (more.length > 0 || proof.includes(',')) {
+      throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
+    }
+    const seconds = now()
+    return verifyDPoPProof(proof, {
+      method,
+      uri,
+      now: seconds,
+      ath: hash('sha256', token, 'base64url'),
+      keys,
+      ...(nonces && { acceptNonce: (nonce) => nonces.accepts(nonce, seconds) }),
+    })
+  }
+
+  return {
+    /**
+     * The credential of a request with its proof, which is verified as far as the request itself
+     * tells. Whose it is, and whether the key is the right one, is not checked here.
+     *
+     * @throws VerifyError
+     */
+    read(request: CredentialRequest): PresentedCredential {
+      const { token, scheme } = readCredential({
+        method: request.method,
+        url: request.uri,
+        headers: request.rawHeaders,
+      })
+      const proof = scheme === 'DPoP' ? verifyProof(token, request) : undefined
+      return { token, scheme, proof }
+    },
+
+    /**
+     * Checks a credential against what it is bound to, and uses its proof up.
+     *
+     * @returns the thumbprint of the key that was proven; null for a bearer token.
+     * @throws VerifyError
+     */
+    async confirm(
+      { proof }: PresentedCredential,
+      binding: CredentialBinding,
+    ): Promise<string | null> {
+      if (proof === undefined) {
+        if (binding.bearer) return null
+        throw new VerifyError('dpop_token_leaked', 'the token is bound: a DPoP proof is required')
+      }
+      if (binding.jkt !== null && proof.jkt !== binding.jkt) {
+        throw new VerifyError('dpop_key_mismatch', 'failed jkt verification')
+      }
+      const expiresAt = proof.iat + defaultMaxAge + defaultClockTolerance
+      if (!(await markOnce(replayKey(proof), expiresAt))) {
+        throw new VerifyError('dpop_replayed', 'DPoP proof JWT Replay detected')
+      }
+      return proof.jkt
+    },
+
+    /** The refusal with the challenges and the nonce that the client needs to try again. */
+    challenge({ code, message, cause }: VerifyError, scheme?: Credential['scheme']): VerifyError {
+      const error = new VerifyError(code, message)
+      return new VerifyError(code, message, {
+        cause,
+        challenges: challengesFor(error, scheme, {
+          dpopAlgorithms: supportedAlgorithms,
+          bearer: true,
+        }),
+        ...(code === 'dpop_nonce' && nonces && { dpopNonce: nonces.current(now()) }),
+      })
+    },
+  }
+}

@@ -1,0 +1,172 @@
+import Router, { type RouterContext } from '@koa/router'
+import { JsonBodyError, readJson } from '../http/json-body.ts'
+import type { Events } from '../observability/events.ts'
+import { refusalReason } from '../observability/refusal-reason.ts'
+import { requestFacts } from '../observability/request-facts.ts'
+import { RegistrationError } from '../provider/client-registration.ts'
+import type { RegistrationTable, StoredRegistration } from '../storage/registration-table.ts'
+import { answerTo } from '../verify/answer.ts'
+import { VerifyError } from '../verify/errors.ts'
+import type { PresentedCredential, RegistrationCredentials } from './registration-credential.ts'
+import type { ClientInformation, RegistrationRequest, Registrations } from './registrations.ts'
+
+export const registrationPath = '/register'
+
+export interface RegistrationRouterOptions {
+  readonly issuer: string
+  readonly credentials: RegistrationCredentials
+  readonly registrations: Registrations
+  readonly table: Pick<RegistrationTable, 'find' | 'findInitialToken'>
+  readonly events: Pick<Events, 'administered' | 'refused'>
+}
+
+/**
+ * The client registration endpoint (RFC 7591 section 3) and the client configuration endpoints
+ * (RFC 7592 section 2). The engine has these too: it takes bearer tokens only, shows what is stored
+ * of a client's secret, and writes in several steps what has to become true at once.
+ */
+export function createRegistrationRouter({
+  issuer,
+  credentials,
+  registrations,
+  table,
+  events,
+}: RegistrationRouterOptions): Router {
+  const router = new Router({ prefix: registrationPath })
+
+  /** Everything that is refused goes to the operator, and to the client in the form it expects. */
+  async function refusing(
+    ctx: RouterContext,
+    handle: (presented: PresentedCredential) => Promise<void>,
+  ): Promise<void> {
+    ctx.set({ 'cache-control': 'no-store', pragma: 'no-cache' })
+    let presented: PresentedCredential | undefined
+    try {
+      presented = credentials.read({
+        method: ctx.method,
+        uri: issuer + ctx.path,
+        rawHeaders: ctx.req.rawHeaders,
+      })
+      await handle(presented)
+    } catch (error) {
+      if (error instanceof VerifyError) {
+        const challenged = credentials.challenge(error, presented?.scheme)
+        tell(ctx, error.error ?? 'invalid_token', error.message)
+        const { status, headers } = answerTo(challenged)
+        ctx.status = status
+        ctx.set(headers)
+        ctx.body = { error: error.error, error_description: error.message }
+      } else if (error instanceof RegistrationError || error instanceof JsonBodyError) {
+        const code = error instanceof RegistrationError ? error.code : 'invalid_client_metadata'
+        tell(ctx, code, error.message)
+        ctx.status = 400
+        ctx.body = { error: code, error_description: error.message }
+      } else throw error
+    }
+  }
+
+  function tell(ctx: RouterContext, error: string, detail: string): void {
+    events.refused(requestFacts(ctx), {
+      endpoint: 'registration',
+      error,
+      reason: refusalReason(error, detail),
+      binding: 'unknown',
+      detail,
+    })
+  }
+
+  /** The registration that the credential of a request is for, its key proven. */
+  async function registrationOf(
+    { params }: RouterContext,
+    presented: PresentedCredential,
+  ): Promise<StoredRegistration> {
+    const found = await table.find(params.client_id ?? '', presented.token)
+    if (!found) throw unknownToken()
+    await credentials.confirm(presented, { bearer: found.jkt === null, jkt: found.jkt })
+    return found
+  }
+
+  /** RFC 7592 section 3. */
+  function respond(ctx: RouterContext, information: ClientInformation, token: string): void {
+    ctx.body = {
+      ...information,
+      registration_client_uri: `${issuer}${registrationPath}/${information.client_id}`,
+      registration_access_token: token,
+    }
+  }
+
+  router.post('/', (ctx) =>
+    refusing(ctx, async (presented) => {
+      const initial = await table.findInitialToken(presented.token)
+      if (!initial) throw unknownToken()
+      const jkt = await credentials.confirm(presented, initial)
+      const { policy, id, name } = initial
+      const registered = await registrations.register(
+        await readRequest(ctx),
+        { policy, token: presented.token },
+        jkt,
+      )
+      if (!registered) throw unknownToken()
+      const { information, token } = registered
+      respond(ctx, information, token)
+      ctx.status = 201
+      changed(ctx, 'client.added', information, { initial_access_token: { id, name } })
+    }),
+  )
+
+  router.get('/:client_id', (ctx) =>
+    refusing(ctx, async (presented) => {
+      const registration = await registrationOf(ctx, presented)
+      respond(ctx, registrations.read(registration), presented.token)
+    }),
+  )
+
+  router.put('/:client_id', (ctx) =>
+    refusing(ctx, async (presented) => {
+      const registration = await registrationOf(ctx, presented)
+      const request = await readRequest(ctx)
+      const information = await registrations.update(request, registration, presented.token)
+      if (!information) throw unknownToken()
+      respond(ctx, information, presented.token)
+      changed(ctx, 'client.changed', information)
+    }),
+  )
+
+  router.delete('/:client_id', (ctx) =>
+    refusing(ctx, async (presented) => {
+      const registration = await registrationOf(ctx, presented)
+      await registrations.remove(registration)
+      ctx.status = 204
+      changed(ctx, 'client.removed', registrations.read(registration))
+    }),
+  )
+
+  function changed(
+    ctx: RouterContext,
+    change: 'client.added' | 'client.changed' | 'client.removed',
+    information: ClientInformation,
+    details: Record<string, unknown> = {},
+  ): void {
+    const { client_id, binding_method: binding } = information
+    events.administered(
+      { ...requestFacts(ctx), client: String(client_id), actor: 'dynamic registration' },
+      change,
+      { binding, ...details },
+    )
+  }
+
+  return router
+}
+
+/** One answer for what never was, is for another client, has expired, or was used up. */
+function unknownToken(): VerifyError {
+  return new VerifyError('token_inactive', 'the token is not known, or can no longer be used')
+}
+
+async function readRequest(ctx: RouterContext): Promise<RegistrationRequest> {
+  const body = await readJson(ctx)
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new JsonBodyError('Expected a JSON object.')
+  }
+  return body as RegistrationRequest
+}

@@ -1,0 +1,521 @@
+import test from 'ava'
+import { createBrowser } from '../../src/demo/browser.ts'
+import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { prepareClient, RegistrationError } from '../../src/provider/client-registration.ts'
+import { matchesSecret } from '../../src/provider/client-secret.ts'
+import {
+  applyPolicy,
+  defaultPolicy,
+  registrableMetadata,
+} from '../../src/registration/registration-policy.ts'
+import { openDatabase } from '../../src/storage/database.ts'
+import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
+import { initialToken, register, thumbprint, webClient } from '../support/registration.ts'
+import { api, email, password, type TestServer, useTestServer } from '../support/server.ts'
+
+const server = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })
+const closed = useTestServer(test)
+
+interface Registered {
+  readonly key: KeyPair
+  readonly client: string
+  readonly token: string
+  readonly secret: string | undefined
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of any shape, which the tests take apart
+  readonly body: any
+}
+
+async function registered(metadata: object = webClient, policy = {}): Promise<Registered> {
+  const key = await newKey()
+  const token = await initialToken(server, policy)
+  const { status, body } = await register(server, { token, key, body: metadata })
+  if (status !== 201) throw new Error(JSON.stringify(body))
+  return {
+    key,
+    body,
+    client: body.client_id,
+    token: body.registration_access_token,
+    secret: body.client_secret,
+  }
+}
+
+async function metadataOf({ issuer }: TestServer) {
+  const response = await fetch(`${issuer}/.well-known/openid-configuration`)
+  return (await response.json()) as Record<string, unknown>
+}
+
+const stored = (id: string) => server.storage.clients.find(id)
+
+test('without the setting there is no endpoint, and the metadata names none', async (t) => {
+  const token = await initialToken(closed)
+  const { status } = await register(closed, { token, key: await newKey(), body: webClient })
+  t.is(status, 404)
+  t.false('registration_endpoint' in (await metadataOf(closed)))
+})
+
+test('the metadata names the endpoint', async (t) => {
+  t.like(await metadataOf(server), { registration_endpoint: `${server.issuer}/register` })
+})
+
+test('a client registers itself, and its secret is shown once', async (t) => {
+  const { body, client, key, token } = await registered()
+  t.like(body, {
+    client_name: 'Shop',
+    redirect_uris: webClient.redirect_uris,
+    grant_types: ['authorization_code'],
+    response_types: ['code'],
+    binding_method: 'dpop',
+    dpop_bound_access_tokens: true,
+    scope: 'openid offline_access profile email',
+    client_secret_expires_at: 0,
+    registration_client_uri: `${server.issuer}/register/${client}`,
+  })
+  t.regex(body.client_secret, /^[\w-]{43}$/)
+  t.true(Math.abs(body.client_id_issued_at - Date.now() / 1000) < 60)
+  t.false('self_registered' in body)
+  const read = await register(server, { client, token, key })
+  t.is(read.status, 200)
+  t.is(read.headers.get('cache-control'), 'no-store')
+  const { client_secret: _, client_secret_expires_at: __, ...shown } = body
+  t.deepEqual(read.body, shown)
+})
+
+test('the secret, the tokens and their proofs are nowhere in clear', async (t) => {
+  const { client, token, secret = '' } = await registered()
+  const metadata = await stored(client)
+  t.regex(metadata?.client_secret ?? '', /^sha256:/)
+  t.true(metadata?.self_registered)
+  const logged = server.logged.join('')
+  t.false(logged.includes(token))
+  t.false(logged.includes(secret))
+})
+
+test('a client that registered itself signs people in', async (t) => {
+  const redirect_uri = 'http://127.0.0.1/callback'
+  const { body } = await registered({
+    application_type: 'native',
+    redirect_uris: [redirect_uri],
+    token_endpoint_auth_method: 'none',
+  })
+  const { exchange } = await obtainCode(createPerson(server), body, { redirect_uri })
+  const tokens = await post(server, '/token', exchange, { key: await newKey() })
+  t.is(tokens.status, 200)
+  t.is(tokens.body.token_type, 'DPoP')
+})
+
+test('people are told that nobody has checked such a client', async (t) => {
+  const redirect_uri = 'https://shop.example/callback'
+  const { body } = await registered({ ...webClient, client_name: 'Your Bank' })
+  const browser = createBrowser()
+  const parameters = new URLSearchParams({
+    client_id: body.client_id,
+    response_type: 'code',
+    redirect_uri,
+    scope: 'openid',
+    code_challenge: 'x'.repeat(43),
+    code_challenge_method: 'S256',
+  })
+  const url = `${server.issuer}/authorize?${parameters}`
+  const signIn = await browser.visit(url, { until: redirect_uri })
+  const credentials = { email, password }
+  const { html } = await browser.submit(signIn, 'Sign in', credentials, { until: redirect_uri })
+  t.regex(html, /Your Bank/)
+  t.regex(html, /class="warning"><strong>Not checked/)
+})
+
+test('a client that registered itself authenticates by its secret', async (t) => {
+  const { body } = await registered(
+    { grant_types: ['client_credentials'] },
+    { grantTypes: ['client_credentials'] },
+  )
+  const asking = { grant_type: 'client_credentials', resource: api }
+  const options = { key: await newKey(), headers: basic(body) }
+  t.is((await post(server, '/token', asking, options)).status, 200)
+})
+
+test('a client that registered itself is told nothing of the tokens of others', async (t) => {
+  const { body } = await registered()
+  const other = await server.addClient()
+  const { exchange } = await obtainCode(createPerson(server), other)
+  const tokens = await post(server, '/token', exchange, { key: await newKey() })
+  const introspected = await post(
+    server,
+    '/introspect',
+    { token: tokens.body.access_token },
+    { headers: basic(body) },
+  )
+  t.deepEqual(introspected.body, { active: false })
+})
+
+test('nobody registers without a token', async (t) => {
+  const { status, headers } = await register(server, { body: webClient })
+  t.is(status, 401)
+  t.regex(headers.get('www-authenticate') ?? '', /DPoP/)
+})
+
+test('nobody registers with a token that is not known', async (t) => {
+  const { status, body } = await register(server, {
+    token: 'made-up',
+    key: await newKey(),
+    body: webClient,
+  })
+  t.is(status, 401)
+  t.is(body.error, 'invalid_token')
+})
+
+test('nobody registers with a token that has expired', async (t) => {
+  const token = await initialToken(server, { name: 'expired' })
+  await using database = await openDatabase(server.databaseUrl, { onError: () => {} })
+  await database.query({
+    text: `update initial_access_tokens set expires_at = now() where name = 'expired'`,
+  })
+  const { status, body } = await register(server, { token, key: await newKey(), body: webClient })
+  t.is(status, 401)
+  t.is(body.error, 'invalid_token')
+})
+
+test('a token is used up by its uses', async (t) => {
+  const token = await initialToken(server, { uses: 2 })
+  const key = await newKey()
+  const statuses: number[] = []
+  for (let use = 0; use < 3; use += 1) {
+    statuses.push((await register(server, { token, key, body: webClient })).status)
+  }
+  t.deepEqual(statuses, [201, 201, 401])
+})
+
+test('sixteen concurrent uses of one token: one client', async (t) => {
+  const token = await initialToken(server, { name: 'race' })
+  const key = await newKey()
+  const answers = await Promise.all(
+    Array.from({ length: 16 }, () =>
+      register(server, { token, key, body: { ...webClient, client_name: 'Race' } }),
+    ),
+  )
+  t.is(answers.filter(({ status }) => status === 201).length, 1)
+  t.is(answers.filter(({ status }) => status === 401).length, 15)
+  const clients = await server.storage.clients.list()
+  t.is(clients.filter(({ metadata }) => metadata.client_name === 'Race').length, 1)
+})
+
+test('a request that is refused uses nothing up', async (t) => {
+  const token = await initialToken(server)
+  const key = await newKey()
+  const wrong = await register(server, {
+    token,
+    key,
+    body: { redirect_uris: ['http://a.example'] },
+  })
+  t.is(wrong.status, 400)
+  t.is(wrong.body.error, 'invalid_redirect_uri')
+  t.is((await register(server, { token, key, body: webClient })).status, 201)
+})
+
+test('an initial token is refused without a proof', async (t) => {
+  const token = await initialToken(server)
+  const { status, body } = await register(server, { token, body: webClient })
+  t.is(status, 401)
+  t.is(body.error, 'invalid_token')
+})
+
+test('an initial token for one key is refused with another', async (t) => {
+  const key = await newKey()
+  const token = await initialToken(server, { jkt: await thumbprint(key) })
+  const thief = await register(server, { token, key: await newKey(), body: webClient })
+  t.is(thief.status, 401)
+  t.is(thief.body.error, 'invalid_token')
+  t.is((await register(server, { token, key, body: webClient })).status, 201)
+})
+
+test('where an administrator says so, tokens are bearer tokens', async (t) => {
+  const token = await initialToken(server, { bearer: true })
+  const { status, body } = await register(server, { token, body: webClient })
+  t.is(status, 201)
+  const read = await register(server, {
+    client: body.client_id,
+    token: body.registration_access_token,
+  })
+  t.is(read.status, 200)
+})
+
+test('who registers with a key is bound to it, wherever bearer tokens may be', async (t) => {
+  const { client, token } = await registered(webClient, { bearer: true })
+  t.is((await register(server, { client, token })).status, 401)
+})
+
+test('a stolen registration token is refused without its key', async (t) => {
+  const { client, token, key } = await registered()
+  const asBearer = await register(server, { client, token })
+  t.is(asBearer.status, 401)
+  t.is(asBearer.body.error, 'invalid_token')
+  for (const method of ['GET', 'PUT', 'DELETE']) {
+    const thief = await register(server, { method, client, token, key: await newKey() })
+    t.is(thief.status, 401)
+  }
+  t.is((await register(server, { client, token, key })).status, 200)
+})
+
+test('a proof is good once, for its method and its address', async (t) => {
+  const { client, token, key } = await registered()
+  const other = await registered()
+  const url = `${server.issuer}/register/${client}`
+  const proof = await makeProof(key, { method: 'GET', url, accessToken: token })
+  t.is((await register(server, { client, token, proof })).status, 200)
+  const replayed = await register(server, { client, token, proof })
+  t.is(replayed.status, 401)
+  t.is(replayed.body.error, 'invalid_dpop_proof')
+  for (const [method, path, accessToken] of [
+    ['DELETE', client, token],
+    ['GET', other.client, token],
+    ['GET', client, other.token],
+  ] as const) {
+    const wrong = await makeProof(key, {
+      method,
+      url: `${server.issuer}/register/${path}`,
+      accessToken,
+    })
+    const refused = await register(server, { client, token, proof: wrong })
+    t.is(refused.body.error, 'invalid_dpop_proof')
+  }
+})
+
+test('a registration token is for its own client', async (t) => {
+  const initial = await initialToken(server, { uses: 2 })
+  const key = await newKey()
+  const [mine, other] = await Promise.all([
+    register(server, { token: initial, key, body: webClient }),
+    register(server, { token: initial, key, body: webClient }),
+  ])
+  for (const method of ['GET', 'PUT', 'DELETE']) {
+    const { status, body } = await register(server, {
+      method,
+      client: other.body.client_id,
+      token: mine.body.registration_access_token,
+      key,
+      ...(method === 'PUT' && { body: { ...webClient, client_id: other.body.client_id } }),
+    })
+    t.is(status, 401)
+    t.is(body.error, 'invalid_token')
+  }
+  t.truthy(await stored(other.body.client_id))
+  const { registration_access_token: token } = other.body
+  t.is((await register(server, { token, key, body: webClient })).status, 401)
+})
+
+test('clients of administrators have no registration token', async (t) => {
+  const { client_id } = await server.addClient()
+  const { key, token } = await registered()
+  t.is((await register(server, { client: client_id, token, key })).status, 401)
+})
+
+test('a change replaces all metadata, and keeps the secret', async (t) => {
+  const {
+    client,
+    token,
+    key,
+    secret = '',
+  } = await registered({
+    ...webClient,
+    contacts: ['ada@example.com'],
+  })
+  const before = (await stored(client))?.client_secret
+  const changed = await register(server, {
+    method: 'PUT',
+    client,
+    token,
+    key,
+    body: { ...webClient, client_id: client, client_secret: secret, client_name: 'New' },
+  })
+  t.is(changed.status, 200)
+  t.is(changed.body.client_name, 'New')
+  t.false('contacts' in changed.body)
+  t.false('client_secret' in changed.body)
+  t.is(changed.body.registration_access_token, token)
+  const after = await stored(client)
+  t.is(after?.client_secret, before)
+  t.is(after?.client_name, 'New')
+  t.true(after?.self_registered)
+  t.is(after?.client_id_issued_at, changed.body.client_id_issued_at)
+})
+
+test('a client that begins to authenticate by a secret gets one, once', async (t) => {
+  const { client, token, key, secret } = await registered({
+    ...webClient,
+    token_endpoint_auth_method: 'none',
+  })
+  t.is(secret, undefined)
+  const body = { ...webClient, client_id: client }
+  const change = () => register(server, { method: 'PUT', client, token, key, body })
+  const answers = await Promise.all(Array.from({ length: 8 }, change))
+  t.deepEqual([...new Set(answers.map(({ status }) => status))], [200])
+  const shown = answers.flatMap(({ body }) => body.client_secret ?? [])
+  t.is(shown.length, 1)
+  t.true(matchesSecret(shown[0], (await stored(client))?.client_secret))
+})
+
+test('a client that no longer authenticates by a secret has none', async (t) => {
+  const { client, token, key } = await registered()
+  const body = { ...webClient, client_id: client, token_endpoint_auth_method: 'none' }
+  t.is((await register(server, { method: 'PUT', client, token, key, body })).status, 200)
+  t.false('client_secret' in ((await stored(client)) ?? {}))
+})
+
+for (const [title, changes] of [
+  ['to bearer tokens', { binding_method: 'bearer' }],
+  ['to another client_id', { client_id: 'first-app' }],
+  ['to no client_id', { client_id: undefined }],
+  ['to a secret of its own', { client_secret: 'a secret of my own choosing' }],
+  ['to administration', { administration: 'write' }],
+  ['of the rules of sessions', { session_policy: { federation: true } }],
+  ['of where it came from', { self_registered: false }],
+  ['of its token', { registration_access_token: 'mine' }],
+  ['of its address', { registration_client_uri: 'https://a.example' }],
+  ['of when it came', { client_id_issued_at: 1 }],
+  ['of when its secret ends', { client_secret_expires_at: 1 }],
+  ['to another grant', { grant_types: ['client_credentials'], redirect_uris: [] }],
+] as const) {
+  test(`refuses a change ${title}`, async (t) => {
+    const { client, token, key } = await registered()
+    const before = await stored(client)
+    const body = { ...webClient, client_id: client, ...changes }
+    const { status, body: answer } = await register(server, {
+      method: 'PUT',
+      client,
+      token,
+      key,
+      body,
+    })
+    t.is(status, 400)
+    t.is(answer.error, 'invalid_client_metadata')
+    t.deepEqual(await stored(client), before)
+  })
+}
+
+test('what is stored of a secret does not pass for it', async (t) => {
+  const { client, token, key } = await registered()
+  const client_secret = (await stored(client))?.client_secret
+  const body = { ...webClient, client_id: client, client_secret }
+  t.is((await register(server, { method: 'PUT', client, token, key, body })).status, 400)
+})
+
+test('the policy stays when the token it came with is gone', async (t) => {
+  const { client, token, key } = await registered(webClient, { name: 'gone' })
+  const list = await server.storage.registrations.listInitialTokens()
+  const { id = '' } = list.find(({ name }) => name === 'gone') ?? {}
+  t.is(await server.storage.registrations.removeInitialToken(id), 'gone')
+  const body = { ...webClient, client_id: client }
+  const change = (more: object) =>
+    register(server, { method: 'PUT', client, token, key, body: { ...body, ...more } })
+  t.is((await change({ binding_method: 'bearer' })).status, 400)
+  t.is((await change({})).status, 200)
+})
+
+test('a client removes itself, and its tokens stop', async (t) => {
+  const { client, token, key } = await registered()
+  const removed = await register(server, { method: 'DELETE', client, token, key })
+  t.is(removed.status, 204)
+  t.is(await stored(client), undefined)
+  t.is((await register(server, { client, token, key })).status, 401)
+  const body = { ...webClient, client_id: client }
+  t.is((await register(server, { method: 'PUT', client, token, key, body })).status, 401)
+})
+
+test('a client that an administrator removes has no registration token any more', async (t) => {
+  const { client, token, key } = await registered()
+  t.true(await server.storage.clients.remove(client))
+  t.is((await register(server, { client, token, key })).status, 401)
+})
+
+test('a change does not bring back a client that is removed at the same time', async (t) => {
+  for (let round = 0; round < 5; round += 1) {
+    const { client, token, key } = await registered()
+    const body = { ...webClient, client_id: client }
+    const [changed, removed] = await Promise.all([
+      register(server, { method: 'PUT', client, token, key, body }),
+      register(server, { method: 'DELETE', client, token, key }),
+    ])
+    t.true([200, 401].includes(changed.status))
+    t.is(removed.status, 204)
+    t.is(await stored(client), undefined)
+  }
+})
+
+test('registration, change and removal are in the audit trail', async (t) => {
+  const { client, token, key } = await registered(webClient, { name: 'audited' })
+  const body = { ...webClient, client_id: client }
+  await register(server, { method: 'PUT', client, token, key, body })
+  await register(server, { method: 'DELETE', client, token, key })
+  await server.flushAudit()
+  const rows = await server.storage.audit.list({ client, limit: 10 })
+  t.deepEqual(
+    rows.map(({ event, actor }) => [event, actor]),
+    ['added', 'changed', 'removed'].map((change) => [`client.${change}`, 'dynamic registration']),
+  )
+  t.like(rows[0]?.details, { binding: 'dpop', initial_access_token: { name: 'audited' } })
+})
+
+test('refusals are counted', async (t) => {
+  await register(server, { token: 'made-up', key: await newKey(), body: webClient })
+  const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+  t.regex(metrics, /holdfast_refusals_total\{endpoint="registration",error="invalid_token"/)
+})
+
+for (const [title, call] of [
+  ['a body that is no JSON', { body: '{"redirect_uris":' }],
+  ['a list', { body: [] }],
+  ['nothing', { body: 'null' }],
+  ['another media type', { body: '{}', headers: { 'content-type': 'text/plain' } }],
+  ['a body without end', { body: { client_name: 'x'.repeat(70_000) } }],
+  ['U+0000', { body: { ...webClient, client_name: 'a\u0000b' } }],
+  ['half a surrogate pair', { body: { ...webClient, contacts: ['a\ud800@example.com'] } }],
+  ['a member called __proto__', { body: '{"__proto__":{"redirect_uris":["https://a.example"]}}' }],
+] as const) {
+  test(`refuses ${title}`, async (t) => {
+    const token = await initialToken(server)
+    const { status, body } = await register(server, { token, key: await newKey(), ...call })
+    t.is(status, 400)
+    t.is(body.error, 'invalid_client_metadata')
+  })
+}
+
+test('whatever a member holds, it is refused or registered', (t) => {
+  const odd = [7, true, '', 'x', [], [7], [null], [[]], {}, { keys: 7 }, { keys: [null] }, 'a:b']
+  const base = { ...webClient, jwks: { keys: [] } }
+  for (const name of registrableMetadata) {
+    for (const value of odd) {
+      try {
+        prepareClient(applyPolicy(defaultPolicy, { ...base, [name]: value }), server.provider)
+      } catch (error) {
+        t.true(error instanceof RegistrationError, `${name}: ${JSON.stringify(value)}: ${error}`)
+      }
+    }
+  }
+})
+
+test('finds no client by U+0000', async (t) => {
+  const { token, key } = await registered()
+  t.is((await register(server, { client: 'a%00b', token, key })).status, 401)
+})
+
+test('two tokens in one request are refused', async (t) => {
+  const { client, token, key } = await registered()
+  const { status } = await register(server, {
+    client,
+    token,
+    key,
+    headers: { authorization: `DPoP ${token}, DPoP ${token}` },
+  })
+  t.is(status, 400)
+})
+
+test('a token in the address is none', async (t) => {
+  const { client, token } = await registered(webClient, { bearer: true })
+  t.is((await register(server, { client: `${client}?access_token=${token}` })).status, 401)
+})
+
+test.after('none of it was a mistake of ours', (t) => {
+  t.deepEqual(
+    server.logged.filter((line) => line.includes('"server_error"')),
+    [],
+  )
+})
