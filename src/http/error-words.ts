@@ -7,7 +7,7 @@ export interface ErrorWords {
   code: string
   /** What a developer of the client needs to know. */
   detail?: string
-  /** Where to go on. */
+  /** Where to go on, below the path of this server. */
   link?: { readonly href: string; readonly words: string }
 }
 

@@ -32,7 +32,7 @@ export function signInUrl(issuer: string): string {
     code_challenge: randomBytes(32).toString('base64url'),
     code_challenge_method: 'S256',
   })
-  return `/authorize?${query}`
+  return `${issuer}/authorize?${query}`
 }
 
 type Grant = InstanceType<Provider['Grant']>

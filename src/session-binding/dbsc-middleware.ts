@@ -5,7 +5,7 @@ import type { SecurityEvents } from '../observability/security-events.ts'
 import { koaDbsc } from '../verify/dbsc-koa.ts'
 import type { DbscSessions } from '../verify/dbsc-sessions.ts'
 import { browserSessionOf, isUnproven, namedSession } from './session-model.ts'
-import { visitor } from './visitor.ts'
+import { asVisitor, visitor } from './visitor.ts'
 
 export interface DbscMiddlewareOptions {
   readonly provider: Provider
@@ -23,24 +23,26 @@ export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOp
   )
 
   return (ctx, next) =>
-    endpoints(ctx, async () => {
-      if (comesFromElsewhere(ctx)) {
+    asVisitor(ctx, () =>
+      endpoints(ctx, async () => {
+        if (comesFromElsewhere(ctx)) {
+          const is = await namedSession(provider, ctx)
+          if (is && isUnproven(is)) {
+            ctx.type = 'html'
+            ctx.body = hop()
+            return
+          }
+        }
+        await next()
+        offerOnce(ctx, dbsc)
+        forgetAtLogout(ctx, dbsc)
         const is = await namedSession(provider, ctx)
         if (is && isUnproven(is)) {
-          ctx.type = 'html'
-          ctx.body = hop()
-          return
+          const { accountId, uid: sessionUid } = is.session
+          await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
         }
-      }
-      await next()
-      offerOnce(ctx, dbsc)
-      forgetAtLogout(ctx, dbsc)
-      const is = await namedSession(provider, ctx)
-      if (is && isUnproven(is)) {
-        const { accountId, uid: sessionUid } = is.session
-        await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
-      }
-    })
+      }),
+    )
 }
 
 /**

@@ -4,6 +4,7 @@ import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { createDbscSessions, type DbscSessions } from '../verify/dbsc-sessions.ts'
+import { currentVisitor } from './visitor.ts'
 
 /** Machines come here, and files that are the same for everybody: no request waits for a proof. */
 const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', '/jwks', '/assets']
@@ -59,7 +60,8 @@ export function createDbsc({
       if (event.type === 'refreshed' || event.session === undefined) return
       const session = await sessions.find(event.session)
       if (!session) return
-      const about = { accountId: session.accountId, sessionUid: session.uid }
+      const { accountId, uid: sessionUid } = session
+      const about = { accountId, sessionUid, ...currentVisitor() }
       if (event.type === 'refused') {
         await events.record('proof_refused', { ...about, code: event.code })
         return

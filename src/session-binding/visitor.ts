@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Context } from 'koa'
 
 export interface Visitor {
@@ -14,4 +15,15 @@ export function visitor(ctx: Pick<Context, 'get' | 'state'> | undefined): Visito
     userAgent: ctx?.get('user-agent').slice(0, longestName) ?? '',
     address: ctx?.state.address ?? '',
   }
+}
+
+const current = new AsyncLocalStorage<Visitor>()
+
+/** Runs what is told of proofs, and not of the request that they came with. */
+export function asVisitor<T>(ctx: Pick<Context, 'get' | 'state'>, work: () => T): T {
+  return current.run(visitor(ctx), work)
+}
+
+export function currentVisitor(): Visitor | undefined {
+  return current.getStore()
 }

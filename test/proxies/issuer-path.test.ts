@@ -22,7 +22,7 @@ import {
   startProxy,
   testWith,
 } from '../support/proxies.ts'
-import { api, email, startTestServer, type TestServer } from '../support/server.ts'
+import { api, email, password, startTestServer, type TestServer } from '../support/server.ts'
 
 const redirect_uri = 'https://app.example/callback'
 const publicPath = '/tenants/auth'
@@ -177,6 +177,15 @@ for (const [name, upstreamPath] of [
       t.true(left.html.includes('You are signed out'))
       t.is(await jar.getCookieString(`${issuer}/authorize`), '')
     }
+  })
+
+  scene(`${title}: My security leads to a sign-in and back`, async (t) => {
+    const person = createPerson(server)
+    const login = await person.browser.visit(`${issuer}/security`)
+    t.true(login.url.href.startsWith(`${issuer}/interaction/`), login.url.href)
+    const page = await person.browser.submit(login, 'Sign in', { email, password })
+    t.is(page.url.href, `${issuer}/security`)
+    t.true(page.html.includes(email))
   })
 
   scene(`${title}: a request by POST comes back to the same place`, async (t) => {
