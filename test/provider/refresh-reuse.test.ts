@@ -76,6 +76,14 @@ test.serial('a refresh is repeated with a new proof only', async (t) => {
   t.is((await refresh(second.refresh_token)).status, 200)
 })
 
+test.serial('uses at the same moment with one proof are one use', async (t) => {
+  const { refresh, key, second } = await refreshTwice('dpop')
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  const uses = [1, 2].map(() => () => refresh(second.refresh_token, { proof }))
+  const answers = await race(server.databaseUrl, 'RefreshToken', uses)
+  t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
+})
+
 test.serial('once the successor was used it is refused, and its family goes on', async (t) => {
   const { refresh, first, second } = await refreshTwice('dpop')
   const { body: third } = await refresh(second.refresh_token)
