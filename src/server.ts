@@ -4,8 +4,13 @@ import { claimsByScope, createFindAccount } from './accounts/claims.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
-import { loadClientAuthorities } from './certificates/client-authorities.ts'
+import type { AuthorityFiles, ClientAuthorities } from './certificates/client-authorities.ts'
+import {
+  type WatchedAuthorities,
+  watchClientAuthorities,
+} from './certificates/watched-authorities.ts'
 import type { Config } from './config/config.ts'
+import { authorityFiles } from './config/mtls-config.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
@@ -17,6 +22,7 @@ import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
+import { pathOfIssuer, publicPath } from './http/public-path.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
@@ -35,7 +41,7 @@ import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
-import { observeKeys } from './observability/key-metrics.ts'
+import { createKeyObserver } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
@@ -78,15 +84,20 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
-  keys: Pick<KeyRing, 'view'>,
+  {
+    keys,
+    authorities,
+  }: { keys: Pick<KeyRing, 'view'>; authorities: ClientAuthorities | undefined },
 ): Promise<Provider> {
-  const { issuer } = config
+  const { issuer, arrivalPath } = config
+  const { origin: publicOrigin } = new URL(issuer)
+  const base = pathOfIssuer(issuer)
   const accounts = createAccounts({ store: storage.accounts })
-  const assets = loadAssets()
-  const views = createViews({ assets: assets.urls })
+  const assets = loadAssets({ base })
+  const views = createViews({ assets: assets.urls, base })
 
   const edge = createEdge(config)
-  const mtls = await mtlsOptions(config)
+  const mtls = mtlsOptions(config, authorities)
   const { browserSessions: sessions } = storage
   const { makeLimiter } = storage.rateLimits
   const securityEvents = createSecurityEvents({
@@ -139,14 +150,18 @@ export async function createIdentityProvider(
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
-  provider.use(healthChecks({ ping: storage.ping }))
+  const health = healthChecks({ ping: storage.ping })
+  // For whoever asks this node itself; and below the path of the issuer.
+  provider.use(health)
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
   provider.use(singleHeaders())
+  provider.use(publicPath({ issuer, arrivalPath }))
+  provider.use(health)
   const codes = createDoctorCodes(storage.artifacts)
-  provider.use(doctorEndpoint({ edge, codes, mtls: config.mtls }))
+  provider.use(doctorEndpoint({ ...config, edge, codes }))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(
@@ -157,7 +172,7 @@ export async function createIdentityProvider(
     }),
   )
   provider.use(allowProviderForms())
-  provider.use(postAsGet(['/authorize', '/session/end']))
+  provider.use(postAsGet(['/authorize', '/session/end'], { base }))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
   const forms = createFormTokens(() => secretsOf(keys.view(), 'form-token'))
@@ -167,7 +182,7 @@ export async function createIdentityProvider(
     views,
     events,
     limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
-    publicOrigin: issuer,
+    publicOrigin,
     forms,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
@@ -182,7 +197,8 @@ export async function createIdentityProvider(
     views,
     tables: storage,
     events: securityEvents,
-    publicOrigin: issuer,
+    publicOrigin,
+    base,
     forms,
   })
   provider.use(security.routes())
@@ -216,16 +232,35 @@ export async function createIdentityProvider(
   return provider
 }
 
-async function mtlsOptions({ mtls }: Config): Promise<MtlsOptions | undefined> {
-  const { origin, authorityFile, revocationFile } = mtls
-  if (!mtls.port && !mtls.forwarded) return undefined
+function mtlsOptions(
+  { mtls: { origin, port, forwarded } }: Config,
+  authorities: ClientAuthorities | undefined,
+): MtlsOptions | undefined {
+  if (!port && !forwarded) return undefined
   return {
     origin,
-    authorities: authorityFile
-      ? await loadClientAuthorities({ authorityFile, revocationFile })
-      : undefined,
+    authorities,
     onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
   }
+}
+
+/** The authorities of `tls_client_auth`, as their files change. */
+async function watchAuthorities(
+  files: AuthorityFiles,
+  { events, metrics }: Observability,
+): Promise<WatchedAuthorities> {
+  return watchClientAuthorities(files, {
+    onRead({ nextUpdate }, change) {
+      metrics.revocationListEnd.set((nextUpdate ?? 0) / 1000)
+      if (change === 'changed') events.clientAuthoritiesChanged(asDate(nextUpdate))
+    },
+    onUnusable: ({ message }) => events.clientAuthoritiesUnusable(message),
+    onExpired: (nextUpdate) => events.revocationListExpired(new Date(nextUpdate)),
+  })
+}
+
+function asDate(time: number | undefined): Date | undefined {
+  return time === undefined ? undefined : new Date(time)
 }
 
 /**
@@ -241,6 +276,8 @@ export async function startServer(
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
+  const files = authorityFiles(config.mtls)
+  const authorities = files && opened.use(await watchAuthorities(files, observability))
   const keys = await openKeys({ config, storage, events, actor: 'server' })
   opened.use(keepKeysCurrent(keys, config, observability))
   let draining = false
@@ -256,7 +293,10 @@ export async function startServer(
       onError: (error, table) => events.cleanupFailed(table, error),
     }),
   )
-  const provider = await createIdentityProvider(config, { ...storage, ping }, observability, keys)
+  const provider = await createIdentityProvider(config, { ...storage, ping }, observability, {
+    keys,
+    authorities,
+  })
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
@@ -289,10 +329,12 @@ function keepKeysCurrent(
   { keys: { poll } }: Config,
   observability: Observability,
 ): AsyncDisposable {
+  const onRefreshed = createKeyObserver(ring, observability)
+  onRefreshed()
   return startKeyRotation({
     ring,
     interval: poll,
-    onRefreshed: () => observeKeys(ring, observability),
+    onRefreshed,
     onError: (error) => observability.events.keysNotRefreshed(error),
   })
 }

@@ -24,7 +24,7 @@ export function createAdminGuard({
     createVerifier({
       issuer,
       audience: adminResource(issuer),
-      publicOrigin: issuer,
+      publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
       replay: {

@@ -16,32 +16,49 @@ export type UntrustedReason =
 export interface ClientAuthorities {
   /** Why a client's certificate is not trusted; undefined when it is. */
   check(certificate: ClientCertificate, now?: number): UntrustedReason | undefined
+  /** When the first of the revocation lists ends, in milliseconds since the epoch. */
+  readonly nextUpdate: number | undefined
 }
+
+export interface AuthorityFiles {
+  readonly authorityFile: string
+  readonly revocationFile: string | undefined
+}
+
+/**
+ * Intermediates by which a path was found. TLS keeps the certificate of a client over a resumption,
+ * and forgets what the client sent beside it: without these, a client that is good on its first
+ * connection would be refused on its second. Only what an authority has issued gets in, and each is
+ * checked whenever it is used.
+ */
+export type KnownIntermediates = Map<string, X509Certificate>
+
+/** An authority has few; the oldest make room. */
+const mostIntermediates = 32
 
 /**
  * The certificate authorities whose clients are known, from PEM files. A path is checked by the
  * rules of RFC 5280 section 6.1 less what private authorities have no use for: certificates with
  * name or policy constraints, or any other critical extension not known here, lead nowhere.
  *
+ * @param known is added to, and outlives what is loaded here.
  * @throws {@link CertificateFileError}
  */
-export async function loadClientAuthorities({
-  authorityFile,
-  revocationFile,
-}: {
-  authorityFile: string
-  revocationFile: string | undefined
-}): Promise<ClientAuthorities> {
+export async function loadClientAuthorities(
+  { authorityFile, revocationFile }: AuthorityFiles,
+  known: KnownIntermediates = new Map(),
+): Promise<ClientAuthorities> {
   const authorities = parseAuthorities(await read(authorityFile), authorityFile)
   const revocations =
     revocationFile === undefined
       ? undefined
       : await readRevocationLists(await read(revocationFile), authorities, revocationFile)
   return {
+    nextUpdate: revocations?.nextUpdate,
     check({ certificate, chain }, now = Date.now()) {
       if (!isCurrent(certificate, now)) return 'outside_validity'
       if (!mayBeClient(certificate)) return 'not_for_clients'
-      return checkPath(certificate, { authorities, chain, revocations, now })
+      return checkPath(certificate, { authorities, chain, known, revocations, now })
     },
   }
 }
@@ -50,6 +67,7 @@ interface Path {
   readonly authorities: readonly X509Certificate[]
   /** What the client sent beside its certificate: a help in finding a path, and no more. */
   readonly chain: readonly X509Certificate[]
+  readonly known: KnownIntermediates
   readonly revocations: RevocationLists | undefined
   readonly now: number
 }
@@ -61,27 +79,53 @@ interface Path {
  */
 function checkPath(
   certificate: X509Certificate,
-  { authorities, chain, revocations, now }: Path,
+  { authorities, chain, known, revocations, now }: Path,
 ): UntrustedReason | undefined {
   let reason: UntrustedReason = 'no_path_to_authority'
   let subjects = new Set([certificate])
-  let unused = chain
+  const given = new Set(chain.map(({ fingerprint256 }) => fingerprint256))
+  const others = [...known.values()].filter((each) => !given.has(each.fingerprint256))
+  let unused = [...chain, ...others]
+  const issued = new Map<X509Certificate, X509Certificate>()
   for (let below = 0; subjects.size > 0; below += 1) {
     const issuers = new Set<X509Certificate>()
     for (const subject of subjects) {
       for (const issuer of [...authorities, ...unused]) {
-        if (!isCurrent(issuer, now) || !mayIssue(issuer, below)) continue
-        if (!isIssuedBy(subject, issuer)) continue
-        const status = revocations?.(subject, issuer, now) ?? 'good'
-        if (status === 'good' && authorities.includes(issuer)) return undefined
-        if (status === 'good') issuers.add(issuer)
-        else reason = status === 'revoked' ? 'revoked' : 'revocation_unknown'
+        // By name first: most are of somebody else, and the other questions take longer.
+        if (!isCurrent(issuer, now) || !isIssuedBy(subject, issuer)) continue
+        if (!mayIssue(issuer, below)) continue
+        const status = revocations?.statusOf(subject, issuer, now) ?? 'good'
+        if (status === 'good' && authorities.includes(issuer)) {
+          remember(known, subject, issued)
+          return undefined
+        }
+        if (status === 'good') {
+          issuers.add(issuer)
+          issued.set(issuer, subject)
+        } else reason = status === 'revoked' ? 'revoked' : 'revocation_unknown'
       }
     }
     unused = unused.filter((each) => !issuers.has(each))
     subjects = issuers
   }
   return reason
+}
+
+/** Keeps what is between an authority and a client: all that have issued something on the way. */
+function remember(
+  known: KnownIntermediates,
+  top: X509Certificate,
+  issued: ReadonlyMap<X509Certificate, X509Certificate>,
+): void {
+  let issuer: X509Certificate | undefined = top
+  for (; issuer && issued.has(issuer); issuer = issued.get(issuer)) {
+    known.delete(issuer.fingerprint256)
+    known.set(issuer.fingerprint256, issuer)
+  }
+  for (const oldest of known.keys()) {
+    if (known.size <= mostIntermediates) return
+    known.delete(oldest)
+  }
 }
 
 /** Names, key identifiers and key usage by OpenSSL's rules; then the signature. */

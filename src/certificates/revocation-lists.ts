@@ -5,11 +5,11 @@ import * as x509 from './x509.ts'
 /** What the lists say of a certificate: `unknown` when no current list of its issuer is there. */
 export type RevocationStatus = 'good' | 'revoked' | 'unknown'
 
-export type RevocationLists = (
-  certificate: X509Certificate,
-  issuer: X509Certificate,
-  now: number,
-) => RevocationStatus
+export interface RevocationLists {
+  statusOf(certificate: X509Certificate, issuer: X509Certificate, now: number): RevocationStatus
+  /** When the first of the lists ends, in milliseconds since the epoch. */
+  readonly nextUpdate: number
+}
 
 type List = Readonly<{ serials: ReadonlySet<bigint>; thisUpdate: number; nextUpdate: number }>
 
@@ -43,10 +43,13 @@ export async function readRevocationLists(
       nextUpdate: list.nextUpdate?.getTime() ?? 0,
     })
   }
-  return (certificate, issuer, now) => {
-    const list = lists.get(issuer.fingerprint256)
-    if (!list || now < list.thisUpdate || now >= list.nextUpdate) return 'unknown'
-    return list.serials.has(BigInt(`0x${certificate.serialNumber}`)) ? 'revoked' : 'good'
+  return {
+    nextUpdate: Math.min(...[...lists.values()].map(({ nextUpdate }) => nextUpdate)),
+    statusOf(certificate, issuer, now) {
+      const list = lists.get(issuer.fingerprint256)
+      if (!list || now < list.thisUpdate || now >= list.nextUpdate) return 'unknown'
+      return list.serials.has(BigInt(`0x${certificate.serialNumber}`)) ? 'revoked' : 'good'
+    },
   }
 }
 

@@ -4,8 +4,10 @@ import { AccountError } from '../accounts/account-error.ts'
 import { type Administration, createAdministration } from '../administration/administration.ts'
 import { AdministrationError } from '../administration/administration-error.ts'
 import { CertificateFileError } from '../certificates/certificate-file-error.ts'
+import { loadClientAuthorities } from '../certificates/client-authorities.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
+import { authorityFiles } from '../config/mtls-config.ts'
 import { ListenError } from '../http/listen-error.ts'
 import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
@@ -15,6 +17,7 @@ import { createIdentityProvider } from '../server.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
+import { showProgress } from './progress.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
@@ -48,12 +51,21 @@ export async function withStorage<T>(
   onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
-  await using storage = await openStorage({
+  await using storage = await openWithProgress(config, onError)
+  return await work(storage, config)
+}
+
+async function openWithProgress(
+  config: Config,
+  onError: (error: Error, config: Config) => void,
+): Promise<Storage> {
+  using progress = showProgress()
+  return await openStorage({
     ...config,
     tracing: config.operations.tracing,
     onError: (error) => onError(error, config),
+    onStep: progress.report,
   })
-  return await work(storage, config)
 }
 
 function printError({ message }: Error): void {
@@ -70,7 +82,12 @@ export async function withAdministration<T>(
     const { events } = observability
     const actor = actorOfCommand()
     const keys = await openKeys({ config, storage, events, actor })
-    const validator = await createIdentityProvider(config, storage, observability, keys)
+    const files = authorityFiles(config.mtls)
+    const authorities = files && (await loadClientAuthorities(files))
+    const validator = await createIdentityProvider(config, storage, observability, {
+      keys,
+      authorities,
+    })
     const facts = { actor }
     return await work(createAdministration({ storage, validator, events, facts }))
   })

@@ -1,7 +1,9 @@
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import { createDoctorCodes } from '../doctor/codes.ts'
-import { endExamination, examine, type Finding } from '../doctor/examination.ts'
+import { endExamination, examine } from '../doctor/examination.ts'
+import type { Finding } from '../doctor/finding.ts'
+import { isPath } from '../http/public-path.ts'
 import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
 
 interface DoctorOptions {
@@ -14,12 +16,12 @@ interface DoctorOptions {
 export function doctorCommand(): Command {
   const doctor = command(
     'doctor',
-    'Send DPoP proofs, certificates and forged headers through a deployment, and say what is wrong.',
+    'Send DPoP proofs, certificates, Token Bindings and forged headers through a deployment, and say what is wrong.',
     'doctor --url https://id.example.com',
     'doctor code',
     'doctor --url https://id.example.com --code CODE',
   )
-    .option('--url <origin>', 'the public origin, as clients write it')
+    .option('--url <issuer>', 'the public address, as clients write it')
     .option('--code <code>', 'from "holdfast doctor code", on a machine without the database')
     .option('--json', 'print JSON')
     .action(run)
@@ -35,8 +37,8 @@ export function doctorCommand(): Command {
 }
 
 async function run({ url, code, json }: DoctorOptions): Promise<void> {
-  if (!url?.startsWith('https:') || URL.parse(url)?.origin !== url) {
-    throw new UsageError('--url must be an https origin such as https://id.example.com')
+  if (!url || !isIssuer(url)) {
+    throw new UsageError('--url must be the https issuer, such as https://id.example.com')
   }
   const findings = code
     ? await examineOnce({ url, code })
@@ -44,8 +46,14 @@ async function run({ url, code, json }: DoctorOptions): Promise<void> {
         examineOnce({ url, code: await createDoctorCodes(artifacts).issue() }),
       )
   console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
-  const wrong = findings.filter(({ advice }) => advice).length
+  const wrong = findings.filter(({ outcome }) => outcome === 'wrong').length
   if (wrong > 0) throw new CommandError(`${wrong} of ${findings.length} things are wrong.`)
+}
+
+function isIssuer(url: string): boolean {
+  const { protocol, origin = '' } = URL.parse(url) ?? {}
+  const path = url.slice(origin.length)
+  return protocol === 'https:' && url.startsWith(origin) && (path === '' || isPath(path))
 }
 
 async function examineOnce(at: { url: string; code: string }): Promise<Finding[]> {
@@ -56,12 +64,16 @@ async function examineOnce(at: { url: string; code: string }): Promise<Finding[]
   }
 }
 
+const marks = {
+  well: styleText('green', '✓'),
+  wrong: styleText('red', '✗'),
+  not_examined: styleText('yellow', '?'),
+}
+
 function asText(findings: readonly Finding[]): string {
   return findings
-    .map(({ check, advice }) =>
-      advice
-        ? `${styleText('red', '✗')} ${check}\n    ${advice}`
-        : `${styleText('green', '✓')} ${check}`,
+    .map(({ check, outcome, advice }) =>
+      [`${marks[outcome]} ${check}`, ...(advice ? [`    ${advice}`] : [])].join('\n'),
     )
     .join('\n')
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import { isPath, pathOfIssuer } from '../http/public-path.ts'
 import { asksForTraces } from '../observability/tracing.ts'
 import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
 import {
@@ -25,8 +26,10 @@ import {
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {
-  /** The issuer identifier and public origin: what tokens, metadata and DPoP's htu are made of. */
+  /** The issuer identifier: what tokens, metadata and DPoP's htu are made of. It may have a path. */
   readonly issuer: string
+  /** The path below which requests arrive here, such as `/auth`; `` for the root. */
+  readonly arrivalPath: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
   readonly mtls: MtlsConfig
@@ -77,6 +80,10 @@ export class ConfigError extends Error {
 
 const variables = z.object({
   HOLDFAST_ISSUER: z.string().optional(),
+  HOLDFAST_PATH: z
+    .string()
+    .refine((path) => path === '/' || isPath(path), 'must be / or a path such as /auth')
+    .optional(),
   HOLDFAST_HOST: z
     .string()
     .refine(
@@ -187,6 +194,7 @@ export function parseConfig(
   const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
     issuer,
+    arrivalPath: values.HOLDFAST_PATH?.replace(/^\/$/, '') ?? pathOfIssuer(issuer),
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
     mtls: mtlsConfig(values, issuer),
@@ -267,8 +275,13 @@ function issuerProblems(issuer: string, tlsOff: boolean): string[] {
     return ['HOLDFAST_ISSUER must be a URL such as https://id.example.com.']
   }
   // RFC 8414 section 2: no query or fragment. Clients compare the issuer as text.
-  if (issuer !== url.origin) {
-    return [`HOLDFAST_ISSUER must be an origin without path, query or final slash: ${url.origin}.`]
+  const path = issuer.slice(url.origin.length)
+  if (!issuer.startsWith(url.origin) || !(path === '' || isPath(path))) {
+    const plain = pathOfIssuer(url.href)
+    return [
+      'HOLDFAST_ISSUER must be an origin, perhaps with a path of letters, digits, - and _, and ' +
+        `without query or final slash: ${url.origin}${isPath(plain) ? plain : ''}.`,
+    ]
   }
   const loopback = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
   if (url.protocol === 'http:' && !loopback) {

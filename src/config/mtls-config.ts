@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { AuthorityFiles } from '../certificates/client-authorities.ts'
 import { trustedPeers } from '../http/trusted-peers.ts'
 import {
   type CertificateHeaderFormat,
@@ -64,6 +65,14 @@ export function mtlsConfig(values: Values, issuer: string): MtlsConfig {
   }
 }
 
+/** The files of authorities, as one. */
+export function authorityFiles({
+  authorityFile,
+  revocationFile,
+}: MtlsConfig): AuthorityFiles | undefined {
+  return authorityFile === undefined ? undefined : { authorityFile, revocationFile }
+}
+
 /** What is wrong with variables that are each right. */
 export function mtlsContradictions(given: Readonly<Record<string, string | undefined>>): string[] {
   const problems: string[] = []
@@ -104,7 +113,7 @@ export function mtlsContradictions(given: Readonly<Record<string, string | undef
         'HOLDFAST_MTLS_PORT, or HOLDFAST_CLIENT_CERT_FORMAT behind a proxy.',
     )
   }
-  if (origin && origin === given.HOLDFAST_ISSUER) {
+  if (origin && origin === URL.parse(given.HOLDFAST_ISSUER ?? '')?.origin) {
     problems.push('HOLDFAST_MTLS_ORIGIN must be another origin than HOLDFAST_ISSUER.')
   }
   if (authorities && !port && !format) {

@@ -61,11 +61,10 @@ export function createBrowser({
     visit: (url, { until } = {}) => go(new URL(url), {}, until),
 
     submit(page, button, fields = {}, { until } = {}) {
-      const form = parse(page.html)
-        .querySelectorAll('form')
-        .find((found) =>
-          found.querySelectorAll('button').some(({ text }) => text.trim() === button),
-        )
+      const html = parse(page.html)
+      const pressed = html.querySelectorAll('button').find(({ text }) => text.trim() === button)
+      const elsewhere = pressed?.getAttribute('form')
+      const form = elsewhere ? html.getElementById(elsewhere) : pressed?.closest('form')
       if (!form) throw new Error(`no form with the button "${button}" on ${page.url.pathname}`)
       const body = new URLSearchParams()
       for (const input of form.querySelectorAll('input[type=hidden]')) {

@@ -1,7 +1,7 @@
 import { generateKeyPair } from 'jose'
 import { createBrowser } from './browser.ts'
 import { type KeyPair, makeProof } from './proof.ts'
-import type { Tokens } from './relying-party.ts'
+import { asTokens, type TokenResponse, type Tokens } from './relying-party.ts'
 import { type Player, signIn } from './scenes.ts'
 import type { Stage } from './set-up.ts'
 
@@ -107,10 +107,35 @@ export async function playDpopStory(stage: DpopStage, { owner, thief }: Player):
     return stage.lastResponse()
   })
   await owner('call the API with the new token', 'accept', () => relyingParty.callApi(tokens))
+
+  // The owner changes keys, and nobody has to sign in again.
+  const nextKey = await generateKeyPair('ES256', { extractable: true })
+  const refresh = async (key: KeyPair, successor?: KeyPair) => {
+    const { refreshToken } = tokens
+    const named = { method: 'POST', url: tokenEndpoint, accessToken: refreshToken }
+    const response = await askForTokens(
+      {
+        ...refreshing(refreshToken),
+        resource: new URL(apiUrl).origin,
+        ...(successor && { successor: await makeProof(successor, named) }),
+      },
+      key,
+    )
+    if (response.ok) {
+      tokens = { ...tokens, ...asTokens((await response.clone().json()) as TokenResponse) }
+    }
+    return response
+  }
+  await thief("refresh that names the thief's key as the next", () => refresh(thiefKey, thiefKey))
+  await owner('refresh that names the next key', 'accept', () => refresh(ownerKey, nextKey))
+  await owner('refresh with the next key', 'accept', () => refresh(nextKey))
+  await owner('call the API with the next key', 'accept', async () => {
+    const { accessToken } = tokens
+    return callApi(dpop(accessToken, await makeProof(nextKey, { ...request, accessToken })))
+  })
+  await owner('refresh with the key before', 'reject', () => refresh(ownerKey))
   await owner('the old refresh token, used twice', 'reject', () =>
     askForTokens(refreshing(before.refreshToken), ownerKey),
   )
-  await owner('the new refresh token: its family has ended', 'reject', () =>
-    askForTokens(refreshing(tokens.refreshToken), ownerKey),
-  )
+  await owner('the new refresh token: its family has ended', 'reject', () => refresh(nextKey))
 }

@@ -1,7 +1,7 @@
 import { generateKeyPair } from 'jose'
 import { createBrowser } from './browser.ts'
 import { makeProof } from './proof.ts'
-import type { Tokens } from './relying-party.ts'
+import { asTokens, type TokenResponse, type Tokens } from './relying-party.ts'
 import { type Player, signIn } from './scenes.ts'
 import type { Stage } from './set-up.ts'
 
@@ -12,6 +12,8 @@ export interface MtlsStage extends Stage {
   readonly mtlsOrigin: string
   /** Connections that show the owner's certificate, and a thief's. */
   readonly ownerFetch: Fetch
+  /** The owner's next certificate, which the client's registration has as well. */
+  readonly renewedFetch: Fetch
   readonly thiefFetch: Fetch
   /** The owner's certificate, which everybody may know. */
   readonly ownerCertificate: string
@@ -110,10 +112,29 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
     return stage.lastResponse()
   })
   await owner('call the API with the new token', 'accept', () => relyingParty.callApi(tokens))
+
+  // The owner renews the certificate, and nobody has to sign in again.
+  const refresh = async (by: Fetch) => {
+    const response = await askForTokens(by, {
+      ...refreshing(tokens),
+      resource: new URL(apiUrl).origin,
+    })
+    if (response.ok) {
+      tokens = { ...tokens, ...asTokens((await response.clone().json()) as TokenResponse) }
+    }
+    return response
+  }
+  await owner('refresh with the renewed certificate', 'accept', () => refresh(stage.renewedFetch))
+  await owner('call the API with the renewed certificate', 'accept', () =>
+    stage.renewedFetch(apiUrl, { headers: bearer(tokens) }),
+  )
+  await thief('the token of the renewed certificate with none', () =>
+    fetch(apiUrl, { headers: bearer(tokens) }),
+  )
   await owner('the old refresh token, used twice', 'reject', () =>
     askForTokens(ownerFetch, refreshing(before)),
   )
   await owner('the new refresh token: its family has ended', 'reject', () =>
-    askForTokens(ownerFetch, refreshing(tokens)),
+    refresh(stage.renewedFetch),
   )
 }

@@ -84,12 +84,14 @@ export async function createRelyingParty({
         { resource },
         options,
       )
-      return { ...asTokens(answer, answer.claims()?.sub), idToken: answer.id_token }
+      const subject = answer.claims()?.sub
+      if (!subject) throw new Error('the server issued no ID token')
+      return { ...asTokens(answer), subject, idToken: answer.id_token }
     },
 
     async refresh({ refreshToken, subject }: Tokens): Promise<Tokens> {
       const answer = await oidc.refreshTokenGrant(config, refreshToken, { resource }, options)
-      return asTokens(answer, subject)
+      return { ...asTokens(answer), subject }
     },
 
     callApi({ accessToken }: Tokens): Promise<Response> {
@@ -112,10 +114,16 @@ async function makeChallenge(): Promise<CodeChallenge> {
   return { codeVerifier, parameters: { code_challenge, code_challenge_method: 'S256' } }
 }
 
-function asTokens(
-  { access_token, refresh_token }: { access_token: string; refresh_token?: string },
-  subject: string | undefined,
-): Tokens {
-  if (!refresh_token || !subject) throw new Error('the server issued no refresh or ID token')
-  return { accessToken: access_token, refreshToken: refresh_token, subject }
+export interface TokenResponse {
+  readonly access_token: string
+  readonly refresh_token?: string
+}
+
+/** What is in a token response. */
+export function asTokens({
+  access_token,
+  refresh_token,
+}: TokenResponse): Pick<Tokens, 'accessToken' | 'refreshToken'> {
+  if (!refresh_token) throw new Error('the server issued no refresh token')
+  return { accessToken: access_token, refreshToken: refresh_token }
 }

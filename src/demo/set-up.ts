@@ -20,6 +20,9 @@ export interface Stage extends SignIn, AsyncDisposable {
 // The browser of the story stops at this address; nothing needs to listen there.
 const redirectUri = 'https://app.example/callback'
 
+/** Off by default: docs/divergences.md says what it costs. */
+const renewal = { HOLDFAST_KEY_OVERLAP_HOURS: '24' }
+
 const application = {
   client_id: 'demo-app',
   client_name: 'Demo app',
@@ -31,7 +34,7 @@ const application = {
 /** A confidential client with a secret and a DPoP key. */
 export async function setUpDpop(tell: (text: string) => void): Promise<DpopStage> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(await openWorld(tell))
+  const world = opened.use(await openWorld(tell, { environment: renewal }))
   const { client_id: clientId, client_secret: clientSecret = '' } =
     await world.register(application)
   const { fetch, lastResponse } = remembering(globalThis.fetch)
@@ -58,17 +61,20 @@ export async function setUpDpop(tell: (text: string) => void): Promise<DpopStage
 /** A confidential client with a self-signed certificate, for authentication and for its tokens. */
 export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(await openWorld(tell, { certificates: true }))
+  const world = opened.use(await openWorld(tell, { certificates: true, environment: renewal }))
   const mine = await makeClientCertificate('demo-app')
+  const renewed = await makeClientCertificate('demo-app')
   const theirs = await makeClientCertificate('thief')
   const { client_id: clientId } = await world.register({
     ...application,
     token_endpoint_auth_method: 'self_signed_tls_client_auth',
-    jwks: { keys: [{ ...mine.jwk, x5c: [mine.base64] } as never] },
+    // Both are published while one takes the place of the other.
+    jwks: { keys: [mine, renewed].map(({ jwk, base64 }) => ({ ...jwk, x5c: [base64] }) as never) },
     binding_method: 'mtls',
   })
   const ca = world.authority
   const ownerFetch = opened.use(certificateFetch({ cert: mine.cert, key: mine.key, ca }))
+  const renewedFetch = opened.use(certificateFetch({ cert: renewed.cert, key: renewed.key, ca }))
   const thiefFetch = opened.use(certificateFetch({ cert: theirs.cert, key: theirs.key, ca }))
   const { fetch, lastResponse } = remembering(ownerFetch)
   const relyingParty = await createRelyingParty({
@@ -84,6 +90,7 @@ export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage
     relyingParty,
     lastResponse,
     ownerFetch,
+    renewedFetch,
     thiefFetch,
     ownerCertificate: mine.base64,
     [Symbol.asyncDispose]: () => open.disposeAsync(),

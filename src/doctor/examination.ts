@@ -1,24 +1,25 @@
 import { hash, X509Certificate } from 'node:crypto'
-import { Agent, request } from 'node:https'
+import { Agent } from 'node:https'
 import { generateKeyPair } from 'jose'
 import { makeClientCertificate } from '../demo/client-certificate.ts'
 import { makeProof } from '../demo/proof.ts'
-import { claimingFields, doctorHeader, doctorPath, type Observation } from './observation.ts'
-
-/** One thing that was looked at. `advice` says what is wrong and what to change. */
-export interface Finding {
-  readonly check: string
-  readonly advice: string | undefined
-}
+import { isAvailable } from '../token-binding-tls/index.ts'
+import { type Finding, finding } from './finding.ts'
+import { claimingFields, doctorPath, type Observation } from './observation.ts'
+import { type Sent, send } from './request.ts'
+import { examineTokenBinding } from './token-binding.ts'
 
 /**
  * Sends real requests through a deployment and compares what was sent with what arrived.
  *
- * @param url the public origin that clients use.
+ * @param url the issuer, as clients write it.
  */
-export async function examine({ url, code }: { url: string; code: string }): Promise<Finding[]> {
+export async function examine(
+  { url, code }: { url: string; code: string },
+  { tokenBindingAvailable = isAvailable() }: { tokenBindingAvailable?: boolean } = {},
+): Promise<Finding[]> {
   const findings: Finding[] = []
-  const found = (check: string, advice?: string) => findings.push({ check, advice })
+  const found = (check: string, advice?: string) => findings.push(finding(check, advice))
 
   const arrival = await send(url, code)
   if (typeof arrival === 'string') {
@@ -38,8 +39,20 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
   const spoofed = claimingFields.flatMap((name) => [name, claim(name, base64, cert)])
   found('claims of a client are removed', spoofAdvice(await send(url, code, spoofed)))
 
-  const mtlsOrigin = await readMtlsOrigin(url)
-  if (mtlsOrigin === undefined) {
+  const { mode } = arrival.tokenBinding
+  if (mode !== 'off') {
+    const available = tokenBindingAvailable
+    findings.push(...(await examineTokenBinding({ url, code, mode, available })))
+  }
+
+  const metadata = await readMetadata(`${url}/.well-known/openid-configuration`)
+  found(
+    'metadata is where clients look for it',
+    metadataAdvice(url, metadata, await readMetadata(rfc8414(url))),
+  )
+
+  const mtlsUrl = metadata?.mtls_endpoint_aliases?.token_endpoint?.replace(/\/token$/, '')
+  if (mtlsUrl === undefined) {
     found('certificates are announced', noAliases)
     return findings
   }
@@ -47,15 +60,15 @@ export async function examine({ url, code }: { url: string; code: string }): Pro
   const mine = await makeClientCertificate('doctor')
   const thumbprint = hash('sha256', new X509Certificate(mine.cert).raw, 'base64url')
   const agent = new Agent({ cert: mine.cert, key: mine.key })
-  const shown = await send(mtlsOrigin, code, [], agent)
-  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsOrigin))
+  const shown = await send(mtlsUrl, code, [], agent)
+  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsUrl))
   found(
     'claims of a client are removed where certificates are asked for',
-    spoofAdvice(await send(mtlsOrigin, code, spoofed)),
+    spoofAdvice(await send(mtlsUrl, code, spoofed)),
   )
   found(
     'a certificate does not stand beside a claim',
-    besideAdvice(await send(mtlsOrigin, code, spoofed, agent), thumbprint),
+    besideAdvice(await send(mtlsUrl, code, spoofed, agent), thumbprint),
   )
   found('browsers are not asked for one', promptAdvice(await send(url, code, [], agent), url))
   return findings
@@ -66,45 +79,36 @@ export async function endExamination({ url, code }: { url: string; code: string 
   await send(url, code, [], undefined, 'DELETE')
 }
 
-type Sent = Observation | string
-
-/** What the server saw, or a sentence for when nothing can be said about it. */
-function send(
-  origin: string,
-  code: string,
-  headers: readonly string[] = [],
-  agent = new Agent(),
-  method = 'GET',
-): Promise<Sent> {
-  const target = new URL(doctorPath, origin)
-  return new Promise((resolve) => {
-    const sent = request(target, {
-      method,
-      agent,
-      headers: ['Host', target.host, doctorHeader, code, ...headers],
-    })
-    sent.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(`${origin} cannot be reached (${error.code ?? error.message}).`),
-    )
-    sent.on('response', async (response) => {
-      const text = (await response.toArray()).join('')
-      resolve(
-        response.statusCode === 200
-          ? (JSON.parse(text) as Observation)
-          : `${origin}${doctorPath} answered ${response.statusCode}: the code is not one of this ` +
-              'server or has expired, or the proxy refuses the request or sends it elsewhere.',
-      )
-    })
-    sent.end()
-  })
+interface Metadata {
+  readonly issuer?: string
+  readonly mtls_endpoint_aliases?: { readonly token_endpoint?: string }
 }
 
-async function readMtlsOrigin(url: string): Promise<string | undefined> {
-  const response = await fetch(`${url}/.well-known/openid-configuration`)
-  const { mtls_endpoint_aliases: aliases } = (await response.json()) as {
-    mtls_endpoint_aliases?: { token_endpoint?: string }
+async function readMetadata(address: string): Promise<Metadata | undefined> {
+  try {
+    return (await (await fetch(address)).json()) as Metadata
+  } catch {
+    // Somebody else's page, perhaps.
+    return undefined
   }
-  return aliases?.token_endpoint && new URL(aliases.token_endpoint).origin
+}
+
+/** RFC 8414 section 3.1: between the host and the path. */
+function rfc8414(url: string): string {
+  const { origin } = new URL(url)
+  return `${origin}/.well-known/oauth-authorization-server${url.slice(origin.length)}`
+}
+
+function metadataAdvice(
+  url: string,
+  known: Metadata | undefined,
+  found: Metadata | undefined,
+): string | undefined {
+  if (known && found && found.issuer === known.issuer) return undefined
+  return (
+    `${rfc8414(url)} is not the metadata of this server. Let the proxy pass that address on as ` +
+    'well, unchanged: OAuth clients look there.'
+  )
 }
 
 function claim(name: string, base64: string, cert: string): string {

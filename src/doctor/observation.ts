@@ -1,11 +1,13 @@
 import type { Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
+import type { TokenBindingMode } from '../config/token-binding-config.ts'
 import type { Edge } from '../http/edge.ts'
 import {
   ClientCertificateError,
   type ClientCertificateErrorCode,
 } from '../verify/client-certificate.ts'
 import { VerifyError, verifyDPoPProof } from '../verify/index.ts'
+import { TokenBindingError, type TokenBindingErrorCode } from '../verify/token-binding.ts'
 import type { DoctorCodes } from './codes.ts'
 
 export const doctorPath = '/doctor'
@@ -36,6 +38,12 @@ export interface Observation {
   readonly format: string | null
   readonly certificate: string | null
   readonly refused: ClientCertificateErrorCode | null
+  readonly tokenBinding: {
+    readonly mode: TokenBindingMode
+    /** The hash of the ID that was proven. */
+    readonly provided: string | null
+    readonly refused: TokenBindingErrorCode | null
+  }
   readonly dpop: { readonly count: number; readonly error: string | null }
 }
 
@@ -47,10 +55,12 @@ export function doctorEndpoint({
   edge,
   codes,
   mtls,
+  tokenBinding: mode,
 }: {
   edge: Edge
   codes: DoctorCodes
   mtls: Config['mtls']
+  tokenBinding: TokenBindingMode
 }): Middleware {
   const fields: readonly string[] = [...claimingFields, mtls.forwarded?.header ?? ''].map((name) =>
     name.toLowerCase(),
@@ -64,8 +74,8 @@ export function doctorEndpoint({
       ctx.status = 204
       return
     }
-    const { fromProxy, certificate, refused } = edge.inspect(ctx.req)
-    const url = edge.originOf(ctx.req) + ctx.path
+    const { fromProxy, certificate, tokenBinding, refused } = edge.inspect(ctx.req)
+    const [url = ''] = ctx.href.split('?')
     const observation: Observation = {
       fromProxy,
       url,
@@ -76,6 +86,11 @@ export function doctorEndpoint({
       format: mtls.forwarded?.format ?? null,
       certificate: certificate?.thumbprint ?? null,
       refused: refused instanceof ClientCertificateError ? refused.code : null,
+      tokenBinding: {
+        mode,
+        provided: tokenBinding?.provided.tbh ?? null,
+        refused: refused instanceof TokenBindingError ? refused.code : null,
+      },
       dpop: examineProofs(ctx.req.headersDistinct.dpop ?? [], ctx.method, url),
     }
     ctx.body = observation

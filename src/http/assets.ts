@@ -19,15 +19,19 @@ export interface Assets {
   middleware: Middleware
 }
 
-/** Reads the few files once; a file's address changes with its content, so it may be kept forever. */
-export function loadAssets(): Assets {
+/**
+ * Reads the few files once; a file's address changes with its content, so it may be kept forever.
+ *
+ * @param base the public path of this server.
+ */
+export function loadAssets({ base = '' }: { base?: string } = {}): Assets {
   const bodies = new Map<string, { type: string; body: Buffer }>()
   const urls = Object.entries(FILES).map(([name, path]) => {
     const body = readFileSync(path)
     const digest = createHash('sha256').update(body).digest('base64url').slice(0, 16)
-    const url = `${PREFIX}${name}.${digest}${extname(path)}`
-    bodies.set(url, { type: extname(path), body })
-    return [name, url]
+    const place = `${PREFIX}${name}.${digest}${extname(path)}`
+    bodies.set(place, { type: extname(path), body })
+    return [name, base + place]
   })
   return { urls: Object.fromEntries(urls), middleware: serve(bodies) }
 }

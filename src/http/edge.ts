@@ -45,6 +45,7 @@ type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies' | 'tokenBinding'> & {
 export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeConfig): Edge {
   const isTrusted = trustedPeers(trustedProxies)
   const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
+  const { origin: publicOrigin } = new URL(issuer)
   const mtlsHost = mtls.origin && new URL(mtls.origin).host
   const proofs = new WeakMap<IncomingMessage, Proofs>()
 
@@ -96,11 +97,11 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     },
 
     originOf({ socket, headers }) {
-      if (!mtls.origin) return issuer
+      if (!mtls.origin) return publicOrigin
       const atMtls = isTrusted(socket.remoteAddress)
         ? headers.host === mtlsHost
         : mtls.port !== undefined && socket.localPort === mtls.port
-      return atMtls ? mtls.origin : issuer
+      return atMtls ? mtls.origin : publicOrigin
     },
 
     middleware: (ctx, next) => {

@@ -7,11 +7,16 @@ import { createServer } from 'node:net'
 const lowest = 10_000
 const highest = 32_767
 
-/** A port of loopback that nothing listens on. */
+// Of those who ask at the same moment, nobody listens yet.
+const given = new Set<number>()
+
+/** A port of loopback that nothing listens on, and that nobody else of this process was given. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const server = createServer()
     const port = randomInt(lowest, highest + 1)
+    if (given.has(port)) continue
+    given.add(port)
     server.listen(port, '127.0.0.1')
     try {
       await once(server, 'listening')

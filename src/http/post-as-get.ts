@@ -6,12 +6,14 @@ import { readForm } from './form-body.ts'
  * 3.1.2.1, RP-Initiated Logout section 2), by sending it on to the same request by GET. The engine
  * would answer the POST itself only with session cookies of SameSite=None, which every other site
  * could then send along.
+ *
+ * @param base the public path of this server.
  */
-export function postAsGet(paths: readonly string[]): Middleware {
+export function postAsGet(paths: readonly string[], { base }: { base: string }): Middleware {
   return async (ctx, next) => {
     if (ctx.method !== 'POST' || !paths.includes(ctx.path)) return next()
     const query = new URLSearchParams([...(await readForm(ctx))])
     ctx.status = 303
-    ctx.redirect(`${ctx.path}?${query}`)
+    ctx.redirect(`${base}${ctx.path}?${query}`)
   }
 }

@@ -61,12 +61,13 @@ export interface Views {
   security(page: SecurityPage): string
 }
 
-export function createViews({ assets }: { assets: AssetUrls }): Views {
+/** @param base the public path of this server, which all addresses on its pages begin with. */
+export function createViews({ assets, base = '' }: { assets: AssetUrls; base?: string }): Views {
   const eta = new Eta({ views: `${import.meta.dirname}/views`, cache: true, autoEscape: true })
   const view =
     <Page extends object>(name: string) =>
     (page: Page) =>
-      eta.render(name, { assets, ...page })
+      eta.render(name, { assets, base, ...page })
   return {
     signIn: view<SignInPage>('sign-in'),
     consent: view<ConsentPage>('consent'),

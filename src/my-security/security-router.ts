@@ -12,6 +12,7 @@ import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
+import { signInUrl } from './security-client.ts'
 import { applicationLine, eventLine, sessionLine } from './security-page.ts'
 
 export interface SecurityRouterOptions {
@@ -26,6 +27,8 @@ export interface SecurityRouterOptions {
   }
   events: SecurityEvents
   publicOrigin: string
+  /** The public path of this server. */
+  base: string
   forms: FormTokens
 }
 
@@ -39,21 +42,23 @@ export function createSecurityRouter({
   tables: { artifacts, browserSessions, clients, securityEvents },
   events,
   publicOrigin,
+  base,
   forms,
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
   const ownForm = sameOrigin({ publicOrigin })
+  const page = `${base}/security`
 
   /** Who reads, in which session: one whose key was proven, as on every page. */
   async function reader(ctx: RouterContext) {
     const { uid, accountId } = await provider.Session.get(ctx)
     const account = accountId && (await accounts.findActive(accountId))
-    if (!account) throw new PageError('sign_in_first', 'Expected a session')
-    return { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
+    return account && { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
   }
 
   async function submitted(ctx: RouterContext, name: string) {
     const who = await reader(ctx)
+    if (!who) throw signInFirst()
     const form = await readForm(ctx)
     if (!forms.accepts(who.uid, form.get('token') ?? '')) {
       throw new PageError('invalid_form', 'Expected the token of this session')
@@ -63,11 +68,20 @@ export function createSecurityRouter({
 
   function done(ctx: RouterContext) {
     ctx.status = 303
-    ctx.redirect('/security')
+    ctx.redirect(page)
   }
 
   router.get('/', async (ctx) => {
-    const { uid, account } = await reader(ctx)
+    const who = await reader(ctx)
+    // With the answer of /authorize, whether they have signed in or not.
+    const isBack = ctx.query.iss !== undefined
+    if (!who && isBack) throw signInFirst()
+    if (!who || isBack) {
+      ctx.status = 303
+      ctx.redirect(who ? page : signInUrl(publicOrigin + base))
+      return
+    }
+    const { uid, account } = who
     const [sessions, grants, recent] = await Promise.all([
       browserSessions.listOf(account.id),
       artifacts.listGrantsOf(account.id),
@@ -114,4 +128,8 @@ export function createSecurityRouter({
   })
 
   return router
+}
+
+function signInFirst(): PageError {
+  return new PageError('sign_in_first', 'Expected a session')
 }

@@ -94,11 +94,40 @@ export function createEvents({
       record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
     },
 
+    /** The files of client authorities were read again; `ends` is when the first list does. */
+    clientAuthoritiesChanged(ends: Date | undefined) {
+      metrics.authorityReloads.inc({ outcome: 'used' })
+      record('info', 'client_authorities.changed', {}, 'client authorities were read again', {
+        ...(ends && { revocation_lists_until: ends.toISOString() }),
+      })
+    },
+
+    clientAuthoritiesUnusable(problem: string) {
+      metrics.authorityReloads.inc({ outcome: 'refused' })
+      record('warn', 'client_authorities.unusable', {}, 'changed, and not used: those before are', {
+        problem,
+      })
+    },
+
+    revocationListExpired(ended: Date) {
+      record(
+        'warn',
+        'client_crl.expired',
+        {},
+        'clients of its authority are refused from here on',
+        {
+          ended: ended.toISOString(),
+        },
+      )
+    },
+
     successorNamed(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'named' })
       record('warn', 'refresh_token.successor_named', facts, 'next key named', { ...keys })
     },
 
     rebound(facts: Facts, keys: KeyChange) {
+      metrics.keyChanges.inc({ step: 'rebound' })
       record('warn', 'refresh_token.rebound', facts, 'bound to the next key', { ...keys })
     },
 
@@ -149,6 +178,11 @@ export function createEvents({
 
     keyChanged(facts: Facts, change: KeyEvent, key: { kid: string; purpose: string }) {
       record('info', change, facts, 'a key was changed', key)
+    },
+
+    /** On this node, by the time alone: nobody has done anything. */
+    keySigns(key: { kid: string; purpose: string }) {
+      log.info({ event: 'key.signs', ...key }, 'another key signs')
     },
 
     /** This node goes on with the keys that it knows. */

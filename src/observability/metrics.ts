@@ -92,6 +92,23 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'Requests that failed by a defect',
       registers,
     }),
+    keyChanges: new Counter({
+      name: 'holdfast_key_changes_total',
+      help: 'Refresh tokens for which the next key was named, and that were bound to it',
+      labelNames: ['step'] as const,
+      registers,
+    }),
+    authorityReloads: new Counter({
+      name: 'holdfast_client_authority_reloads_total',
+      help: 'Changes of the files of client authorities and revocation lists, used or refused',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    revocationListEnd: new Gauge({
+      name: 'holdfast_client_crl_next_update_timestamp_seconds',
+      help: 'When the first of the revocation lists of clients ends; 0 without lists',
+      registers,
+    }),
     keyAge: new Gauge({
       name: 'holdfast_signing_key_age_seconds',
       help: 'For how long the key that signs now has done so',

@@ -88,6 +88,7 @@ export function createEngine({
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
           await withReadAhead(() => asUnitOfWork({ artifacts, replays }, async () => grant(ctx)))
+          renewal?.announce(ctx)
         } catch (error) {
           if (error instanceof ReplayedError) {
             throw new errors.InvalidGrant('DPoP proof JWT Replay detected')

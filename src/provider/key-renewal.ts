@@ -47,6 +47,7 @@ export function createKeyRenewal({
   overlap: number
   now?: () => number
 }) {
+  const changes = new WeakMap<KoaContextWithOIDC, [event: string, change: KeyChange][]>()
   return {
     /**
      * Looks at a refresh token that was found and not consumed yet. When the key of the request is
@@ -79,14 +80,20 @@ export function createKeyRenewal({
       if (!before) return
       const bound = token['x5t#S256'] ?? token.jkt ?? token.tbh
       token.successor = before.successor
+      const made: [string, KeyChange][] = []
       if (before.reboundFrom) {
-        const change: KeyChange = { from: before.reboundFrom, to: bound }
-        ctx.app.emit('refresh_token.rebound', ctx, change)
+        made.push(['refresh_token.rebound', { from: before.reboundFrom, to: bound }])
       }
       if (ctx.oidc.params?.[successorParameter]) {
-        const change: KeyChange = { from: bound, to: token.successor?.confirmation }
-        ctx.app.emit('refresh_token.successor_named', ctx, change)
+        const to = token.successor?.confirmation
+        made.push(['refresh_token.successor_named', { from: bound, to }])
       }
+      changes.set(ctx, made)
+    },
+
+    /** Tells of what is stored now. Before that, all of it could still come to nothing. */
+    announce(ctx: KoaContextWithOIDC): void {
+      for (const [event, change] of changes.get(ctx) ?? []) ctx.app.emit(event, ctx, change)
     },
   }
 }

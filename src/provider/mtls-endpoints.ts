@@ -11,8 +11,8 @@ const endpoints = {
 }
 
 /** The metadata that tells clients where to show a certificate. */
-export function mtlsEndpointAliases(origin: string): Record<keyof typeof endpoints, string> {
-  const aliases = Object.entries(endpoints).map(([name, path]) => [name, origin + path])
+export function mtlsEndpointAliases(base: string): Record<keyof typeof endpoints, string> {
+  const aliases = Object.entries(endpoints).map(([name, path]) => [name, base + path])
   return Object.fromEntries(aliases)
 }
 

@@ -2,9 +2,11 @@ import type Provider from 'oidc-provider'
 import type { Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import { errors } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
+import { pathOfIssuer } from '../http/public-path.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
+import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
@@ -85,6 +87,7 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, tokenBinding } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
+  const base = pathOfIssuer(issuer)
   const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
@@ -99,6 +102,8 @@ export function createProvider(options: ProviderOptions): Provider {
       adapter: createEngineAdapter(tables),
       jwks,
       findAccount: options.findAccount,
+      clients: [securityClient(issuer)],
+      loadExistingGrant,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
       routes: {
@@ -148,9 +153,10 @@ export function createProvider(options: ProviderOptions): Provider {
       interactions: {
         policy: withSessionPolicy(createInteractionPolicy()),
         url: (_ctx, { uid, prompt }) =>
-          prompt.name === 'proof' ? `/interaction/${uid}/proof` : `/interaction/${uid}`,
+          `${base}/interaction/${uid}${prompt.name === 'proof' ? '/proof' : ''}`,
       },
-      cookies: { keys: cookieKeys },
+      // What else lives at the origin is not shown the session, and may be another Holdfast.
+      cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
 
       // No token leaves by the front channel; an ID token may, for clients that register it.
       responseTypes: ['code', 'code id_token'],
@@ -165,7 +171,7 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
       ],
       discovery: {
-        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin) }),
+        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base) }),
         ...(tokenBinding && tokenBindingMetadata),
         registration_endpoint: options.registrationEndpoint,
       },

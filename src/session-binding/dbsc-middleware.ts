@@ -1,10 +1,11 @@
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import { koaDbsc } from '../verify/dbsc-koa.ts'
 import type { DbscSessions } from '../verify/dbsc-sessions.ts'
 import { browserSessionOf, isUnproven, namedSession } from './session-model.ts'
-import { visitor } from './visitor.ts'
+import { asVisitor, visitor } from './visitor.ts'
 
 export interface DbscMiddlewareOptions {
   readonly provider: Provider
@@ -22,24 +23,26 @@ export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOp
   )
 
   return (ctx, next) =>
-    endpoints(ctx, async () => {
-      if (comesFromElsewhere(ctx)) {
+    asVisitor(ctx, () =>
+      endpoints(ctx, async () => {
+        if (comesFromElsewhere(ctx)) {
+          const is = await namedSession(provider, ctx)
+          if (is && isUnproven(is)) {
+            ctx.type = 'html'
+            ctx.body = hop()
+            return
+          }
+        }
+        await next()
+        offerOnce(ctx, dbsc)
+        forgetAtLogout(ctx, dbsc)
         const is = await namedSession(provider, ctx)
         if (is && isUnproven(is)) {
-          ctx.type = 'html'
-          ctx.body = hop()
-          return
+          const { accountId, uid: sessionUid } = is.session
+          await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
         }
-      }
-      await next()
-      offerOnce(ctx, dbsc)
-      forgetAtLogout(ctx, dbsc)
-      const is = await namedSession(provider, ctx)
-      if (is && isUnproven(is)) {
-        const { accountId, uid: sessionUid } = is.session
-        await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
-      }
-    })
+      }),
+    )
 }
 
 /**
@@ -72,6 +75,8 @@ function forgetAtLogout(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSe
   const { oidc } = ctx
   if (oidc?.route !== 'end_session_confirm') return
   if (!(oidc.session as { destroyed?: boolean } | undefined)?.destroyed) return
-  ctx.set('Clear-Site-Data', '"storage"')
+  // What else lives at the origin would lose what it has stored: its browser is told at the next
+  // refresh that the session has ended.
+  if (!pathOfIssuer(oidc.issuer)) ctx.set('Clear-Site-Data', '"storage"')
   ctx.append('Set-Cookie', dbsc.forget)
 }

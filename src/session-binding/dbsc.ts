@@ -1,7 +1,10 @@
+import { pathOfIssuer } from '../http/public-path.ts'
+import { securityClientId } from '../my-security/security-client.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { createDbscSessions, type DbscSessions } from '../verify/dbsc-sessions.ts'
+import { currentVisitor } from './visitor.ts'
 
 /** Machines come here, and files that are the same for everybody: no request waits for a proof. */
 const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', '/jwks', '/assets']
@@ -32,13 +35,17 @@ export function createDbsc({
   events,
   relyingOrigins,
 }: DbscParts): DbscSessions {
+  const base = pathOfIssuer(issuer)
   return createDbscSessions({
-    origin: issuer,
+    origin: new URL(issuer).origin,
+    basePath: base,
     secret: secrets,
     lifetime,
     excludedPaths,
     allowedRefreshInitiators: refreshInitiators,
-    cookieName: '__Host-holdfast_bound',
+    // A cookie of __Host- goes to the whole origin: to what else lives there, and from another
+    // Holdfast there as well.
+    cookieName: base ? '__Secure-holdfast_bound' : '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
       find: async (uid) => (await sessions.find(uid))?.binding ?? undefined,
@@ -53,13 +60,14 @@ export function createDbsc({
       if (event.type === 'refreshed' || event.session === undefined) return
       const session = await sessions.find(event.session)
       if (!session) return
-      const about = { accountId: session.accountId, sessionUid: session.uid }
+      const { accountId, uid: sessionUid } = session
+      const about = { accountId, sessionUid, ...currentVisitor() }
       if (event.type === 'refused') {
         await events.record('proof_refused', { ...about, code: event.code })
         return
       }
       // Their tokens say that the session is not bound, and name no key, until their next refresh.
-      const clients = Object.keys(session.authorizations)
+      const clients = Object.keys(session.authorizations).filter((id) => id !== securityClientId)
       await (clients.length > 0
         ? events.record('session_bound_late', { ...about, clients })
         : events.record('session_bound', about))

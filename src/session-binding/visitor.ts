@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Context } from 'koa'
 
 export interface Visitor {
@@ -8,10 +9,21 @@ export interface Visitor {
 /** No browser has a longer name, and nobody reads it to the end. */
 const longestName = 300
 
-/** Where a request comes from, as its sender says and the connection shows. */
-export function visitor(ctx: Pick<Context, 'get' | 'ip'> | undefined): Visitor {
+/** Where a request comes from, as its sender says and the connection shows, or a proxy that is believed. */
+export function visitor(ctx: Pick<Context, 'get' | 'state'> | undefined): Visitor {
   return {
     userAgent: ctx?.get('user-agent').slice(0, longestName) ?? '',
-    address: ctx?.ip ?? '',
+    address: ctx?.state.address ?? '',
   }
+}
+
+const current = new AsyncLocalStorage<Visitor>()
+
+/** Runs what is told of proofs, and not of the request that they came with. */
+export function asVisitor<T>(ctx: Pick<Context, 'get' | 'state'>, work: () => T): T {
+  return current.run(visitor(ctx), work)
+}
+
+export function currentVisitor(): Visitor | undefined {
+  return current.getStore()
 }

@@ -51,7 +51,10 @@ export type DbscOptions = Readonly<{
    * minutes, so that less than five minutes is for tests.
    */
   lifetime?: number
-  cookieName?: `__Host-${string}`
+  /** Default `__Host-bound`; with a `basePath`, whose cookies are below it, `__Secure-bound`. */
+  cookieName?: `__Host-${string}` | `__Secure-${string}`
+  /** The public path of what is `/` here, for a site that is mounted, or whose proxy rewrites paths. */
+  basePath?: string
   registrationPath?: string
   refreshPath?: string
   /** Paths, with all below, that need no companion: requests there never wait for a refresh. */
@@ -112,9 +115,6 @@ export interface DbscSessions {
   readonly forget: string
 }
 
-/** How browsers know the cookie; one attribute off, and they refresh before every request. */
-const attributes = 'Path=/; Secure; HttpOnly; SameSite=Lax'
-
 /** Seconds by which a challenge outlives the cookie that it was handed out with. */
 const challengeGrace = 120
 
@@ -139,7 +139,8 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     bindings,
     replays,
     lifetime = 600,
-    cookieName = '__Host-bound',
+    basePath = '',
+    cookieName = basePath ? '__Secure-bound' : '__Host-bound',
     registrationPath = '/dbsc/registration',
     refreshPath = '/dbsc/refresh',
     excludedPaths = [],
@@ -150,6 +151,10 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
   } = options
   const secrets = () => checkSecrets(typeof secret === 'function' ? secret() : [secret])
   secrets()
+  const isForOrigin = cookieName.startsWith('__Host-') || basePath === ''
+  // How browsers know the cookie; one attribute off, and they refresh before every request.
+  const attributes = `Path=${isForOrigin ? '/' : basePath}; Secure; HttpOnly; SameSite=Lax`
+  const [registrationUrl, refreshUrl] = [basePath + registrationPath, basePath + refreshPath]
   // The browser's copy ends first: a request that is on its way then is not late.
   const maxAge = Math.max(1, Math.floor(lifetime * 0.95))
 
@@ -191,15 +196,15 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       },
       body: {
         session_identifier: session,
-        refresh_url: refreshPath,
+        refresh_url: refreshUrl,
         scope: {
           origin,
           include_site: false,
-          scope_specification: [registrationPath, wellKnownPath, ...excludedPaths].map((path) => ({
-            type: 'exclude',
-            domain: new URL(origin).hostname,
-            path,
-          })),
+          scope_specification: [
+            registrationUrl,
+            wellKnownPath,
+            ...excludedPaths.map((path) => basePath + path),
+          ].map((path) => ({ type: 'exclude', domain: new URL(origin).hostname, path })),
         },
         credentials: [{ type: 'cookie', name: cookieName, attributes }],
         ...(allowedRefreshInitiators.length > 0 && {
@@ -219,7 +224,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     try {
       const cookie = await current()
       const registration = verifyDbscRegistration(header('secure-session-response'), {
-        audience: origin + registrationPath,
+        audience: origin + registrationUrl,
         acceptAuthorization(value = '') {
           session = offeredSession(value)
           return session !== '' && (cookie ?? session) === session
@@ -258,7 +263,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     }
     try {
       const used = verifyDbscRefresh(header('secure-session-response'), key, {
-        audience: origin + refreshPath,
+        audience: origin + refreshUrl,
         acceptChallenge: isChallenge(session),
       })
       await useUp(used)
@@ -293,7 +298,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
 
     offer(session, provider) {
       const parameters = {
-        path: registrationPath,
+        path: registrationUrl,
         challenge: ticket('challenge', session),
         authorization: `${Buffer.from(session).toString('base64url')}.${ticket('offer', session, provider?.key ?? '')}`,
         ...(provider && {

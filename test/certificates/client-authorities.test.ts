@@ -57,9 +57,9 @@ test('trusts a certificate by way of an intermediate', async (t) => {
   const intermediate = await root.intermediate({ pathLength: 0 })
   const client = await intermediate.issue()
   const authorities = await load()
+  t.is(authorities.check(presented(client)), 'no_path_to_authority')
   t.is(authorities.check(presented(client, intermediate)), undefined)
   t.is(authorities.check(presented(client, stranger, intermediate, root)), undefined)
-  t.is(authorities.check(presented(client)), 'no_path_to_authority')
 })
 
 test('trusts any of several authorities', async (t) => {
@@ -196,4 +196,44 @@ test('files that hold something else are refused at start', async (t) => {
     loadClientAuthorities({ authorityFile: path.join(folder, 'no'), revocationFile: undefined }),
     { message: /ENOENT/ },
   )
+})
+
+test('an intermediate that was seen once is known, until it is no longer good', async (t) => {
+  const intermediate = await root.intermediate({ notAfter: daysFromNow(1) })
+  const [first, second] = [await intermediate.issue(), await intermediate.issue()]
+  const authorities = await load()
+  t.is(authorities.check(presented(second)), 'no_path_to_authority')
+  t.is(authorities.check(presented(first, intermediate)), undefined)
+  t.is(authorities.check(presented(second)), undefined)
+  const later = daysFromNow(1.5).getTime()
+  t.is(authorities.check(presented(second), later), 'no_path_to_authority')
+})
+
+test('what no authority has issued is never known', async (t) => {
+  const strange = await stranger.intermediate()
+  const [first, second] = [await strange.issue(), await strange.issue()]
+  const known = new Map()
+  const authorities = await loadClientAuthorities(
+    { authorityFile: await file(root.cert), revocationFile: undefined },
+    known,
+  )
+  t.is(authorities.check(presented(first, strange, stranger)), 'no_path_to_authority')
+  t.is(authorities.check(presented(second)), 'no_path_to_authority')
+  const client = await root.issue()
+  t.is(authorities.check(presented(client, strange)), undefined)
+  t.is(known.size, 0)
+})
+
+test('of many intermediates the oldest are forgotten', async (t) => {
+  const known = new Map()
+  const authorities = await loadClientAuthorities(
+    { authorityFile: await file(root.cert), revocationFile: undefined },
+    known,
+  )
+  for (let count = 0; count < 34; count += 1) {
+    const intermediate = await root.intermediate({ subject: `CN=${count}` })
+    const client = await intermediate.issue()
+    t.is(authorities.check(presented(client, intermediate)), undefined)
+  }
+  t.is(known.size, 32)
 })

@@ -13,6 +13,7 @@ const complete = {
   HOLDFAST_ISSUER: 'https://id.example.com',
   HOLDFAST_HOST: '0.0.0.0',
   HOLDFAST_PORT: '8443',
+  HOLDFAST_PATH: '/holdfast',
   HOLDFAST_TLS: 'on',
   HOLDFAST_TLS_CERT_FILE: '/etc/holdfast/cert.pem',
   HOLDFAST_TLS_KEY_FILE: '/etc/holdfast/key.pem',
@@ -59,6 +60,7 @@ function onlyProblem(t: ExecutionContext, changes: Record<string, string>, name:
 test('needs no variable at all', (t) => {
   t.deepEqual(parseConfig({}), {
     issuer: 'https://localhost:9443',
+    arrivalPath: '',
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
     mtls: noCertificates,
@@ -93,6 +95,7 @@ test('takes every variable', (t) => {
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
     issuer: 'https://id.example.com',
+    arrivalPath: '/holdfast',
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
     mtls: noCertificates,
@@ -293,7 +296,12 @@ for (const issuer of [
   'ftp://id.example.com',
   'https://',
   'https://id.example.com/',
-  'https://id.example.com/tenant',
+  'https://id.example.com/tenant/',
+  'https://id.example.com//tenant',
+  'https://id.example.com/a/../b',
+  'https://id.example.com/.well-known',
+  'https://id.example.com/t%65nant',
+  'https://id.example.com/tenant?x=1',
   'https://id.example.com?x=1',
   'https://id.example.com#top',
   'https://id.example.com:443',
@@ -307,9 +315,29 @@ for (const issuer of [
 }
 
 test('says what the issuer should have been', (t) => {
-  const problem = onlyProblem(t, { HOLDFAST_ISSUER: 'https://ID.example.com/x' }, 'HOLDFAST_ISSUER')
-  t.true(problem.includes(' https://id.example.com.'))
+  for (const [issuer, better] of [
+    ['https://ID.example.com', 'https://id.example.com'],
+    ['https://id.example.com/', 'https://id.example.com'],
+    ['https://id.example.com/auth/', 'https://id.example.com/auth'],
+  ] as const) {
+    const problem = onlyProblem(t, { HOLDFAST_ISSUER: issuer }, 'HOLDFAST_ISSUER')
+    t.true(problem.endsWith(` ${better}.`), problem)
+  }
 })
+
+test('requests to an issuer with a path arrive at that path, unless a proxy rewrites it', (t) => {
+  const arrivalPath = (changes: Record<string, string>) =>
+    parseConfig({ HOLDFAST_ISSUER: 'https://id.example.com/t/a-1', ...changes }).arrivalPath
+  t.is(arrivalPath({}), '/t/a-1')
+  t.is(arrivalPath({ HOLDFAST_PATH: '/' }), '')
+  t.is(arrivalPath({ HOLDFAST_PATH: '/inside' }), '/inside')
+})
+
+for (const path of ['auth', '/auth/', '//auth', '/../auth', '/auth?', 'https://id.example.com/a']) {
+  test(`refuses ${path} as the path of requests`, (t) => {
+    onlyProblem(t, { HOLDFAST_PATH: path }, 'HOLDFAST_PATH')
+  })
+}
 
 test('refuses an http issuer of loopback while TLS is on', (t) => {
   onlyProblem(t, { HOLDFAST_ISSUER: 'http://localhost:9443' }, 'HOLDFAST_ISSUER')

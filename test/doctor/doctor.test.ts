@@ -3,14 +3,17 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import test, { type ExecutionContext, type TestFn } from 'ava'
+import { createTerminator } from '../../src/demo/token-binding-terminator.ts'
 import { createDoctorCodes } from '../../src/doctor/codes.ts'
 import { endExamination, examine } from '../../src/doctor/examination.ts'
 import { doctorHeader } from '../../src/doctor/observation.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { useMtlsServer } from '../support/mtls.ts'
-import { type ProxyName, startProxy, testWith } from '../support/proxies.ts'
+import { formatOf, type ProxyName, startProxy, testWith } from '../support/proxies.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+import { certificate, listen, skipped } from '../token-binding-tls/support.ts'
 
 const direct = useMtlsServer(test)
 let authority: TestAuthority
@@ -26,7 +29,9 @@ const adviceOf = async ({ storage }: TestServer, url: string) => {
   const code = await createDoctorCodes(storage.artifacts).issue()
   const findings = await examine({ url, code })
   return Object.fromEntries(
-    findings.flatMap(({ check, advice }) => (advice ? [[check, advice]] : [])),
+    findings.flatMap(({ check, outcome, advice }) =>
+      outcome === 'wrong' ? [[check, advice]] : [],
+    ),
   )
 }
 
@@ -72,7 +77,7 @@ async function deploymentAdvice(
       HOLDFAST_PORT: String(upstream),
       HOLDFAST_ISSUER: proxy.publicOrigin,
       HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
-      HOLDFAST_CLIENT_CERT_FORMAT: name === 'nginx' ? 'nginx' : 'rfc9440',
+      HOLDFAST_CLIENT_CERT_FORMAT: formatOf[name],
       HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
       ...environment,
     }),
@@ -82,7 +87,7 @@ async function deploymentAdvice(
   return advice
 }
 
-for (const proxy of ['nginx', 'haproxy'] as const) {
+for (const proxy of ['nginx', 'haproxy', 'envoy'] as const) {
   const run = testWith(test as TestFn, proxy)
 
   run(`${proxy} as it ships is well`, async (t) => {
@@ -148,8 +153,7 @@ for (const [title, deployment, check, words] of [
   [
     'a path that is rewritten',
     {
-      edit: (text) =>
-        text.replace('proxy_pass http://holdfast;', 'proxy_pass http://holdfast/v1/;'),
+      edit: (text) => text.replace('http://holdfast$holdfast_uri;', 'http://holdfast/v1/;'),
     },
     'the deployment is reached',
     /answered 404/,
@@ -163,7 +167,7 @@ for (const [title, deployment, check, words] of [
             'proxy_set_header X-SSL-Cert "";',
             'proxy_set_header X-SSL-Cert $ssl_client_escaped_cert;',
           )
-          .replace('location / {', 'ssl_verify_client optional_no_ca; location / {'),
+          .replace('ssl_protocols', 'ssl_verify_client optional_no_ca; ssl_protocols'),
     },
     'browsers are not asked for one',
     /browsers will ask people/,
@@ -172,5 +176,75 @@ for (const [title, deployment, check, words] of [
   withNginx(`notices ${title}`, async (t) => {
     const advice = await deploymentAdvice(t, deployment)
     t.regex(advice[check] ?? '', words)
+  })
+}
+
+const bindingTest = skipped ? test.skip : test
+const checksOf = async ({ storage }: TestServer, url: string, options = {}) => {
+  const code = await createDoctorCodes(storage.artifacts).issue()
+  const findings = await examine({ url, code }, options)
+  return findings.map(({ check, outcome }) => `${outcome} ${check}`)
+}
+
+for (const mode of ['tls', 'tls13-draft'] as const) {
+  bindingTest(`a server that speaks Token Binding by itself is well: ${mode}`, async (t) => {
+    const environment = { HOLDFAST_TLS: 'on', HOLDFAST_TOKEN_BINDING: mode }
+    await using server = await startTestServer(environment)
+    await trust(server)
+    const checks = await checksOf(server, server.issuer)
+    t.true(checks.includes('well a Token Binding arrives'))
+    t.true(checks.includes('well a Token Binding does not stand beside a claim'))
+    // Nobody is asked for certificates there.
+    t.deepEqual(
+      checks.filter((check) => !check.startsWith('well')),
+      ['wrong certificates are announced'],
+    )
+    const blind = await checksOf(server, server.issuer, { tokenBindingAvailable: false })
+    t.true(blind.includes('not_examined a Token Binding arrives'))
+  })
+}
+
+test('Token Binding that is off is not examined', async (t) => {
+  const checks = await checksOf(direct.server, direct.server.issuer)
+  t.false(checks.some((check) => check.includes('a Token Binding arrives')))
+})
+
+/** A terminator that speaks Token Binding, before a server that believes it, or does not. */
+async function terminatedAdvice(t: ExecutionContext, environment: Record<string, string> = {}) {
+  const backend = await freePort()
+  const terminator = createTerminator({
+    tls: certificate,
+    backend: new URL(`http://127.0.0.1:${backend}`),
+  })
+  const issuer = `https://localhost:${await listen(t, terminator)}`
+  tls.setDefaultCACertificates([...tls.getCACertificates('default'), certificate.cert])
+  await using server = await startTestServer({
+    HOLDFAST_TLS: 'off',
+    HOLDFAST_PORT: String(backend),
+    HOLDFAST_ISSUER: issuer,
+    HOLDFAST_TOKEN_BINDING: 'proxy',
+    HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+    ...environment,
+  })
+  const advice = await adviceOf(server, issuer)
+  t.log(advice)
+  return advice
+}
+
+bindingTest('a proxy that speaks Token Binding is well', async (t) => {
+  t.is((await terminatedAdvice(t))['a Token Binding arrives'], undefined)
+  t.is((await terminatedAdvice(t))['a Token Binding does not stand beside a claim'], undefined)
+})
+
+bindingTest('notices a proxy of Token Binding that is not named', async (t) => {
+  const advice = await terminatedAdvice(t, { HOLDFAST_TRUSTED_PROXIES: '192.0.2.1' })
+  t.regex(advice['a Token Binding arrives'] ?? '', /name the proxy in HOLDFAST_TRUSTED_PROXIES/)
+})
+
+if (!skipped) {
+  withNginx('notices a proxy that does not speak Token Binding', async (t) => {
+    const environment = { HOLDFAST_TOKEN_BINDING: 'proxy' }
+    const advice = await deploymentAdvice(t, { environment })
+    t.regex(advice['a Token Binding arrives'] ?? '', /does not negotiate Token Binding/)
   })
 }

@@ -73,7 +73,7 @@ test('a successor that is no thumbprint is refused and consumes nothing', async 
   t.is((await refresh(token, owner)).status, 200)
 })
 
-test('both changes are in the log', async (t) => {
+test('both changes are in the log and in the audit trail, and are counted', async (t) => {
   const [old, next] = [await selfSigned(), await selfSigned()]
   const { token, refresh } = await signIn(old)
   const { body } = await refresh(token, old, { successor: next.thumbprint })
@@ -86,6 +86,30 @@ test('both changes are in the log', async (t) => {
     { event: 'refresh_token.successor_named', client: client.client_id, ...change },
     { event: 'refresh_token.rebound', client: client.client_id, ...change },
   ])
+  const { server } = mtls
+  await server.flushAudit()
+  const rows = await server.storage.audit.list({ limit: 1000, client: client.client_id })
+  const audited = rows.filter(({ details }) => details?.from === old.thumbprint)
+  t.deepEqual(
+    audited.map(({ event, details }) => ({ event, details })),
+    [
+      { event: 'refresh_token.successor_named', details: change },
+      { event: 'refresh_token.rebound', details: change },
+    ],
+  )
+  t.true(audited.every(({ account }) => account !== null))
+  const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+  for (const step of ['named', 'rebound']) {
+    t.regex(metrics, new RegExp(`holdfast_key_changes_total\\{step="${step}"\\} [1-9]`))
+  }
+})
+
+test('a change that comes to nothing is not told of', async (t) => {
+  const [old, next] = [await selfSigned(), await selfSigned()]
+  const { token, refresh } = await signIn(old)
+  const unknown = { successor: next.thumbprint, resource: 'https://unknown.example' }
+  t.is((await refresh(token, old, unknown)).body.error, 'invalid_target')
+  t.false(mtls.server.logged.some((line) => line.includes(next.thumbprint)))
 })
 
 const pki = {

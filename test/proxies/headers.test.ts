@@ -26,6 +26,7 @@ import {
 const setups: { title: string; proxy: ProxyName; format: CertificateHeaderFormat }[] = [
   { title: 'nginx', proxy: 'nginx', format: 'nginx' },
   { title: 'HAProxy by RFC 9440', proxy: 'haproxy', format: 'rfc9440' },
+  { title: 'Envoy', proxy: 'envoy', format: 'envoy' },
   { title: 'HAProxy in DER', proxy: 'haproxy', format: 'haproxy' },
 ]
 
@@ -126,6 +127,22 @@ for (const { title, proxy: name, format } of setups) {
     const own = await selfSigned()
     t.is(read(await ask(proxy.mtlsOrigin, agent(own))), own.thumbprint)
   })
+
+  // The others have no way to write one.
+  if (name === 'envoy') {
+    run(`${title}: forwards the intermediate certificate beside it`, async (t) => {
+      const intermediate = await authority.intermediate()
+      const { cert, key, thumbprint } = await intermediate.issue()
+      const both = agent({ cert: `${cert}\n${intermediate.cert}`, key })
+      const { headers } = await ask(proxy.mtlsOrigin, both)
+      const read = readClientCertificateHeader(headers, { trusted: true, format })
+      t.is(read?.thumbprint, thumbprint)
+      t.deepEqual(
+        read?.chain.map(({ fingerprint256 }) => fingerprint256).at(-1),
+        intermediate.certificate.fingerprint256,
+      )
+    })
+  }
 
   run(`${title}: forwards a renewed certificate`, async (t) => {
     const renewed = await authority.issue()

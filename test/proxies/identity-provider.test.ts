@@ -19,6 +19,7 @@ import {
 } from '../support/certificates.ts'
 import { createPerson, newKey, post } from '../support/flow.ts'
 import {
+  formatOf,
   isInstalled,
   type ProxyName,
   type RunningProxy,
@@ -42,10 +43,7 @@ test.serial.before(async () => {
   await writeFile(path.join(folder, 'clients.pem'), authority.cert)
 })
 
-for (const [name, format] of [
-  ['nginx', 'nginx'],
-  ['haproxy', 'rfc9440'],
-] as const satisfies [ProxyName, string][]) {
+for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[]) {
   const scene = testWith(test as TestFn, name)
   let proxy: RunningProxy
   let server: TestServer
@@ -65,7 +63,7 @@ for (const [name, format] of [
         HOLDFAST_PORT: String(upstream),
         HOLDFAST_ISSUER: proxy.publicOrigin,
         HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
-        HOLDFAST_CLIENT_CERT_FORMAT: format,
+        HOLDFAST_CLIENT_CERT_FORMAT: formatOf[name],
         HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
         HOLDFAST_CLIENT_CA_FILE: path.join(folder, 'clients.pem'),
       }),
@@ -152,6 +150,7 @@ for (const [name, format] of [
   const stolen = () => ({
     'client-cert': `:${certificate.der.toString('base64')}:`,
     'x-ssl-cert': encodeURIComponent(certificate.cert),
+    'x-forwarded-client-cert': `Cert="${encodeURIComponent(certificate.cert)}"`,
   })
 
   scene(`${name}: the certificate of somebody else in a header is none`, async (t) => {

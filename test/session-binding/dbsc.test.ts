@@ -175,10 +175,16 @@ test('rejects a refresh by the key of a thief, and tells', async (t) => {
   t.is(answer.headers.get('set-cookie'), null)
   const [event] = await query(
     server.databaseUrl,
-    'select kind, code from security_events where session_uid = $1 order by id desc limit 1',
+    `select kind, code, address, user_agent from security_events
+      where session_uid = $1 order by id desc limit 1`,
     [device.session],
   )
-  t.deepEqual(event, { kind: 'proof_refused', code: 'dbsc_signature' })
+  t.deepEqual(event, {
+    kind: 'proof_refused',
+    code: 'dbsc_signature',
+    address: '127.0.0.1',
+    user_agent: 'node',
+  })
 })
 
 test('of what anybody can repeat a few are told, and all are counted', async (t) => {

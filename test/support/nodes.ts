@@ -20,7 +20,10 @@ export interface Nodes extends AsyncDisposable {
   replaceNode(): Promise<void>
 }
 
-export async function startNodes(environment: Record<string, string>): Promise<Nodes> {
+export async function startNodes(
+  environment: Record<string, string>,
+  { path: issuerPath = '' }: { path?: string } = {},
+): Promise<Nodes> {
   await using opened = new AsyncDisposableStack()
   const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-nodes-'))
   opened.defer(() => rm(folder, { recursive: true, force: true }))
@@ -47,7 +50,7 @@ export async function startNodes(environment: Record<string, string>): Promise<N
     HOLDFAST_TLS: 'on',
     HOLDFAST_TLS_CERT_FILE: files.cert,
     HOLDFAST_TLS_KEY_FILE: files.key,
-    HOLDFAST_ISSUER: `https://localhost:${port}`,
+    HOLDFAST_ISSUER: `https://localhost:${port}${issuerPath}`,
     HOLDFAST_DATA: folder,
   }
   const server = opened.use(await startTestServer({ ...shared, HOLDFAST_PORT: String(target) }))

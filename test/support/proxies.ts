@@ -1,6 +1,8 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -9,10 +11,20 @@ import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import type { CertificateHeaderFormat } from '../../src/verify/client-certificate.ts'
 import type { TestAuthority } from './certificates.ts'
+import { until } from './until.ts'
 
 const run = promisify(execFile)
 
-export type ProxyName = 'nginx' | 'haproxy'
+export type ProxyName = 'nginx' | 'haproxy' | 'envoy'
+
+/** The format in which each writes the certificate, as it ships. */
+export const formatOf = { nginx: 'nginx', haproxy: 'rfc9440', envoy: 'envoy' } as const
+
+const howToInstall = {
+  nginx: 'apt-get install nginx',
+  haproxy: 'apt-get install haproxy',
+  envoy: 'as .ci/run does',
+}
 
 export interface RunningProxy extends AsyncDisposable {
   readonly publicOrigin: string
@@ -27,6 +39,8 @@ export interface ProxyOptions {
   /** Of clients, PEM; for the proxies that want to know one. */
   readonly authority: TestAuthority
   readonly ports?: { public: number; mtls: number }
+  /** The path that clients write, and what the proxy makes of it; by default there is none. */
+  readonly paths?: { public: string; upstream: string }
   /** The header by which the certificate goes on, where the shipped one is not meant. */
   readonly format?: CertificateHeaderFormat
   /** Breaks the shipped configuration, for those who are to notice. */
@@ -39,7 +53,7 @@ export function testWith<Context>(
   proxy: ProxyName,
 ): TestFn<Context> | TestFn<Context>['skip'] {
   if (isInstalled(proxy)) return test
-  const message = `${proxy} is not installed: its tests are skipped (apt-get install ${proxy})`
+  const message = `${proxy} is not installed: its tests are skipped (${howToInstall[proxy]})`
   if (process.env.CI) throw new Error(message)
   process.stderr.write(`\n!!! ${message}\n\n`)
   return test.skip
@@ -50,7 +64,8 @@ export function isInstalled(proxy: ProxyName): boolean {
 }
 
 function binaryOf(proxy: ProxyName): string | undefined {
-  return [`/usr/sbin/${proxy}`, `/usr/bin/${proxy}`].find((file) => existsSync(file))
+  const folders = ['/usr/sbin', '/usr/bin', '/usr/local/bin']
+  return folders.map((folder) => `${folder}/${proxy}`).find((file) => existsSync(file))
 }
 
 /** Starts a proxy with the configuration that ships in docker/. */
@@ -68,7 +83,12 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
   const [upstream = 0, ...more] = [options.upstream].flat()
   const variables = {
     HOLDFAST_UPSTREAM: `127.0.0.1:${upstream}`,
+    UPSTREAM_HOST: '127.0.0.1',
+    UPSTREAM_PORT: String(upstream),
+    LISTEN_ADDRESS: '127.0.0.1',
     PUBLIC_NAME: 'localhost',
+    PUBLIC_PATH: options.paths?.public ?? '',
+    UPSTREAM_PATH: options.paths?.upstream ?? '',
     PUBLIC_PORT: String(ports.public),
     PUBLIC_BIND: `127.0.0.1:${ports.public}`,
     MTLS_NAME: 'localhost',
@@ -79,7 +99,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     TLS_PEM_FILE: await file('both.pem', `${cert}\n${key}`),
     CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
   }
-  const start = { nginx: startNginx, haproxy: startHaproxy }[name]
+  const start = { nginx: startNginx, haproxy: startHaproxy, envoy: startEnvoy }[name]
   opened.use(
     await start({
       folder,
@@ -163,6 +183,50 @@ async function startHaproxy({
     env: { ...process.env, ...variables },
   })
   return stopping(pid)
+}
+
+async function startEnvoy({ folder, variables, file, edit }: Start): Promise<AsyncDisposable> {
+  const template = await readFile('docker/envoy.yaml.template', 'utf8')
+  const config = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => variables[name] ?? '')
+  const main = await file('envoy.yaml', config)
+  const options = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'error']
+  const log = path.join(folder, 'envoy.log')
+  const child = spawn(
+    binaryOf('envoy') ?? '',
+    ['--config-path', main, ...options, '--log-path', log],
+    { stdio: 'ignore' },
+  )
+  const ended = once(child, 'exit')
+  const running = {
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGTERM')
+      await ended
+    },
+  }
+  try {
+    await until(async () => {
+      if (child.exitCode !== null) throw new Error(await readFile(log, 'utf8'))
+      return (
+        (await accepts(Number(variables.PUBLIC_PORT))) &&
+        (await accepts(Number(variables.MTLS_PORT)))
+      )
+    })
+  } catch (error) {
+    await running[Symbol.asyncDispose]()
+    throw error
+  }
+  return running
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
 }
 
 async function stopping(pidFile: string): Promise<AsyncDisposable> {

@@ -338,10 +338,64 @@ test('a companion of before a refresh is good until its own end', async (t) => {
   t.is(site.dbsc.provenAt('s1', companion(registered)), site.clock.now)
 })
 
-test('refuses a short secret', (t) => {
+test('a secret can be changed while sessions go on', async (t) => {
+  const [old, next] = [Buffer.alloc(32, 7), Buffer.alloc(32, 8)]
+  let secrets = [old, next]
+  const site = makeSite({ secret: () => secrets })
+  const offer = offered(site.dbsc.offer('s1'))
+  secrets = [next, old]
+  const registered = await site.register(registrationProof(offer))
+  t.is(registered.status, 200)
+  secrets = [old, next]
+  const before = companion(registered)
+  t.is(site.dbsc.provenAt('s1', before), site.clock.now)
+  const challenge = nextChallenge(await site.refresh(undefined))
+  secrets = [next, old]
+  t.is((await site.refresh(refreshProof(challenge))).status, 200)
+
+  const byOld = companion(registered)
+  secrets = [old]
+  t.is(site.dbsc.provenAt('s1', byOld), undefined)
+  t.is((await site.refresh(refreshProof(nextChallenge(registered)))).status, 403)
+})
+
+test('refuses a short secret, and none at all', (t) => {
   t.throws(() => makeSite({ secret: Buffer.alloc(31) }), { instanceOf: TypeError })
+  t.throws(() => makeSite({ secret: () => [] }), { instanceOf: TypeError })
+  t.throws(() => makeSite({ secret: () => [Buffer.alloc(32), Buffer.alloc(31)] }), {
+    instanceOf: TypeError,
+  })
 })
 
 function offerFor(site: Site, session: string, claim: 'jti' | 'authorization') {
   return { [claim]: offered(site.dbsc.offer(session))[claim] }
 }
+
+const attributesOf = (answer: DbscAnswer) => answer.headers['Set-Cookie']?.replace(/=[^;]*;/, ';')
+
+test('a site below a path has its addresses and its cookie there', async (t) => {
+  const { dbsc, register } = makeSite({ basePath: '/auth', excludedPaths: ['/assets'] })
+  const offer = dbsc.offer('s1')
+  t.regex(offer, /;path="\/auth\/dbsc\/registration";/)
+  t.regex(dbsc.forget, /^__Secure-bound=; Path=\/auth; Secure;/)
+  const [, jti, authorization] = /challenge="([^"]+)";authorization="([^"]+)"/.exec(offer) ?? []
+  const answer = await register(registrationProof({ jti, authorization }))
+  t.is(answer.status, 200)
+  t.regex(attributesOf(answer) ?? '', /^__Secure-bound; Path=\/auth; Secure; HttpOnly;/)
+  const { refresh_url, scope, credentials } = answer.body as {
+    refresh_url: string
+    scope: { scope_specification: { path: string }[] }
+    credentials: { attributes: string }[]
+  }
+  t.is(refresh_url, '/auth/dbsc/refresh')
+  t.deepEqual(
+    scope.scope_specification.map(({ path }) => path),
+    ['/auth/dbsc/registration', '/.well-known/device-bound-sessions', '/auth/assets'],
+  )
+  t.regex(credentials[0]?.attributes ?? '', /^Path=\/auth;/)
+})
+
+test('a cookie of __Host- is for the origin, whatever the path of the site', (t) => {
+  const { dbsc } = makeSite({ basePath: '/auth', cookieName: '__Host-x' })
+  t.regex(dbsc.forget, /^__Host-x=; Path=\/; Secure;/)
+})
