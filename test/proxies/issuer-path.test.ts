@@ -22,7 +22,7 @@ import {
   startProxy,
   testWith,
 } from '../support/proxies.ts'
-import { api, email, startTestServer, type TestServer } from '../support/server.ts'
+import { api, email, password, startTestServer, type TestServer } from '../support/server.ts'
 
 const redirect_uri = 'https://app.example/callback'
 const publicPath = '/tenants/auth'
@@ -162,6 +162,11 @@ for (const [name, upstreamPath] of [
       t.true(security.html.includes(email))
       const after = await person.browser.submit(security, 'End its access')
       t.is(after.url.href, `${issuer}/security`)
+      const stranger = createPerson(server).browser
+      const asked = await stranger.visit(`${issuer}/security`)
+      const back = await stranger.submit(asked, 'Sign in', { email, password })
+      t.is(back.url.href, `${issuer}/security`)
+      t.true(back.html.includes(email))
       t.false(after.html.includes('End its access'))
 
       const sheet = /<link rel="stylesheet" href="([^"]+)"/.exec(security.html)?.[1] ?? ''
