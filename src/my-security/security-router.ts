@@ -47,6 +47,7 @@ export function createSecurityRouter({
 }: SecurityRouterOptions): Router {
   const router = new Router({ prefix: '/security' })
   const ownForm = sameOrigin({ publicOrigin })
+  const page = `${base}/security`
 
   /** Who reads, in which session: one whose key was proven, as on every page. */
   async function reader(ctx: RouterContext) {
@@ -67,7 +68,7 @@ export function createSecurityRouter({
 
   function done(ctx: RouterContext) {
     ctx.status = 303
-    ctx.redirect(`${base}/security`)
+    ctx.redirect(page)
   }
 
   router.get('/', async (ctx) => {
@@ -77,7 +78,7 @@ export function createSecurityRouter({
     if (!who && isBack) throw signInFirst()
     if (!who || isBack) {
       ctx.status = 303
-      ctx.redirect(who ? `${base}/security` : signInUrl(publicOrigin + base))
+      ctx.redirect(who ? page : signInUrl(publicOrigin + base))
       return
     }
     const { uid, account } = who

@@ -60,6 +60,6 @@ scene('nodes of two releases serve side by side, and nobody notices', async (t) 
     [],
   )
 
-  await second.end('SIGTERM')
+  await second.end('SIGKILL')
   await t.throwsAsync(second.start(), { message: /schema is newer than this release.*9999_later/s })
 })

@@ -184,6 +184,15 @@ for (const [name, upstreamPath] of [
     }
   })
 
+  scene(`${title}: My security leads to a sign-in and back`, async (t) => {
+    const person = createPerson(server)
+    const login = await person.browser.visit(`${issuer}/security`)
+    t.true(login.url.href.startsWith(`${issuer}/interaction/`), login.url.href)
+    const page = await person.browser.submit(login, 'Sign in', { email, password })
+    t.is(page.url.href, `${issuer}/security`)
+    t.true(page.html.includes(email))
+  })
+
   scene(`${title}: a request by POST comes back to the same place`, async (t) => {
     const { status, headers } = await fetch(`${issuer}/authorize`, {
       method: 'POST',

@@ -1,7 +1,11 @@
 import test from 'ava'
-import { floorGrowth, judge, memorySlope, type Soaked } from './judge.ts'
+import { floorGrowth, judge, type Soaked, slope } from './judge.ts'
 
-const flat = Array.from({ length: 31 }, (_, at) => ({ minute: at / 10, megabytes: 150 }))
+const flat = Array.from({ length: 31 }, (_, at) => ({
+  minute: at / 10,
+  megabytes: 150,
+  resident: 300 + at,
+}))
 
 const good: Soaked = {
   memory: [flat, flat],
@@ -16,16 +20,22 @@ const failures = (changes: Partial<Soaked>) =>
 test('a run in which nothing went wrong passes', (t) => t.deepEqual(failures({}), []))
 
 test('memory that is taken while a node warms up does not count', (t) => {
-  const warming = flat.map(({ minute, megabytes }) => ({
+  const warming = flat.map(({ minute, megabytes, resident }) => ({
     minute,
+    resident,
     megabytes: minute < 1 ? megabytes - 50 * (1 - minute) : megabytes,
   }))
-  t.is(memorySlope(warming), 0)
+  t.is(
+    slope(warming, ({ megabytes }) => megabytes),
+    0,
+  )
+  t.true(Math.abs(slope(warming, ({ resident }) => resident) - 10) < 1e-6)
 })
 
 test('one node that takes three megabytes a minute fails, garbage or not', (t) => {
   for (const garbage of [0, 90]) {
-    const leaking = flat.map(({ minute }, at) => ({
+    const leaking = flat.map(({ minute, ...rest }, at) => ({
+      ...rest,
       minute,
       megabytes: 150 + 3 * minute + garbage * ((at % 7) / 7),
     }))
@@ -35,13 +45,21 @@ test('one node that takes three megabytes a minute fails, garbage or not', (t) =
 })
 
 test('garbage that is collected late passes', (t) => {
-  const sawtooth = flat.map(({ minute }, at) => ({ minute, megabytes: 150 + 90 * ((at % 7) / 7) }))
+  const sawtooth = flat.map(({ minute, ...rest }, at) => ({
+    ...rest,
+    minute,
+    megabytes: 150 + 90 * ((at % 7) / 7),
+  }))
   t.is(floorGrowth(sawtooth), 0)
   t.deepEqual(failures({ memory: [sawtooth] }), [])
 })
 
 test('memory that is given back passes', (t) => {
-  const shrinking = flat.map(({ minute }) => ({ minute, megabytes: 150 - 3 * minute }))
+  const shrinking = flat.map(({ minute, ...rest }) => ({
+    ...rest,
+    minute,
+    megabytes: 150 - 3 * minute,
+  }))
   t.deepEqual(failures({ memory: [shrinking] }), [])
 })
 

@@ -2,7 +2,10 @@
 export interface MemorySample {
   /** Minutes since the beginning. */
   readonly minute: number
+  /** What objects take: the heap and what hangs on it, right after garbage was collected. */
   readonly megabytes: number
+  /** The resident set. It grows until V8 has as much room as it likes, and says little of a leak. */
+  readonly resident: number
 }
 
 /** What was seen of one table at the end. */
@@ -33,21 +36,23 @@ function warm(samples: readonly MemorySample[]): readonly MemorySample[] {
   return samples.filter(({ minute }) => minute >= end * warmUp)
 }
 
-/** How a node's memory moved after the warm-up, in megabytes a minute: the slope of least squares. */
-export function memorySlope(samples: readonly MemorySample[]): number {
+/** How a value moved after the warm-up, in megabytes a minute: the slope of least squares. */
+export function slope(
+  samples: readonly MemorySample[],
+  value: (sample: MemorySample) => number,
+): number {
   const seen = warm(samples)
   const mean = (of: (sample: MemorySample) => number) =>
     seen.reduce((sum, sample) => sum + of(sample), 0) / seen.length
-  const [x, y] = [mean(({ minute }) => minute), mean(({ megabytes }) => megabytes)]
-  const covariance = mean(({ minute, megabytes }) => (minute - x) * (megabytes - y))
+  const [x, y] = [mean(({ minute }) => minute), mean(value)]
+  const covariance = mean((sample) => (sample.minute - x) * (value(sample) - y))
   const variance = mean(({ minute }) => (minute - x) ** 2)
   return variance === 0 ? Number.NaN : covariance / variance
 }
 
 /**
- * How the least memory that a node needs grew after the warm-up, in megabytes a minute. What is
- * garbage is taken away when the collector thinks fit, so that the slope goes up and down by tens of
- * megabytes; a leak stays.
+ * How the least memory that a node needs grew after the warm-up, in megabytes a minute. Requests
+ * that are under way move the slope up and down; a leak stays.
  */
 export function floorGrowth(samples: readonly MemorySample[]): number {
   const seen = warm(samples)

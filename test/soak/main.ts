@@ -1,8 +1,8 @@
 /*
  * Several nodes behind HAProxy on one durable PostgreSQL, and clients that sign in, refresh and ask
  * for tokens, for some minutes. Tokens live for minutes to months: what is a minute old is expired
- * by hand, all but what is in use, so that cleanup has its work within the run. It ends with 1 when
- * a criterion fails.
+ * by hand, all but what is in use, so that cleanup has its work within the run. Memory is measured
+ * right after garbage was collected. It ends with 1 when a criterion fails.
  *
  * npm run soak -- [--minutes 5] [--nodes 3] [--workers 4] [--json]
  */
@@ -17,7 +17,7 @@ import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
 import { startFleet } from '../support/fleet.ts'
 import { startLoad } from '../support/load.ts'
 import { query } from '../support/query.ts'
-import { floorGrowth, judge, type MemorySample, memorySlope, type TableSample } from './judge.ts'
+import { floorGrowth, judge, type MemorySample, slope, type TableSample } from './judge.ts'
 
 const { values } = parseArgs({
   options: {
@@ -83,7 +83,9 @@ opened.defer(() => rm(folder, { recursive: true, force: true }))
 // Root's PostgreSQL runs as another user, who must get in.
 await chmod(folder, 0o755)
 const { connectionString: url } = opened.use(await startEmbeddedPostgres({ folder }))
-const fleet = opened.use(await startFleet({ databaseUrl: url, count }))
+const collector = new URL('collect-garbage.ts', import.meta.url)
+const environment = { NODE_OPTIONS: `--expose-gc --import=${collector}` }
+const fleet = opened.use(await startFleet({ databaseUrl: url, count, environment }))
 const load = startLoad(fleet, { workers })
 
 const started = Date.now()
@@ -92,9 +94,17 @@ const memory: MemorySample[][] = fleet.nodes.map(() => [])
 while (minute() < minutes) {
   await setTimeout(Math.min(5000, (minutes - minute()) * 60_000))
   await query(url, expireOld)
+  for (const node of fleet.nodes) node.signal('SIGUSR2')
+  await setTimeout(500)
   for (const [at, node] of fleet.nodes.entries()) {
-    const megabytes = (await node.measure('process_resident_memory_bytes')) / 1e6
-    memory[at]?.push({ minute: minute(), megabytes })
+    const [heap = 0, external = 0, resident = 0] = await Promise.all(
+      [
+        'nodejs_heap_size_used_bytes',
+        'nodejs_external_memory_bytes',
+        'process_resident_memory_bytes',
+      ].map(async (name) => (await node.measure(name)) / 1e6),
+    )
+    memory[at]?.push({ minute: minute(), megabytes: heap + external, resident })
   }
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${minute().toFixed(1)} of ${minutes} minutes `)
@@ -121,11 +131,11 @@ const operations = Object.fromEntries(
   ]),
 )
 const nodes = memory.map((samples) => ({
-  first_mb: Math.round(samples[0]?.megabytes ?? 0),
-  most_mb: Math.round(Math.max(...samples.map(({ megabytes }) => megabytes))),
-  last_mb: Math.round(samples.at(-1)?.megabytes ?? 0),
-  slope_mb_per_minute: Number(memorySlope(samples).toFixed(2)),
-  floor_mb_per_minute: Number(floorGrowth(samples).toFixed(2)),
+  resident_mb: Math.round(samples.at(-1)?.resident ?? 0),
+  resident_mb_per_minute: Number(slope(samples, ({ resident }) => resident).toFixed(2)),
+  held_mb: Math.round(samples.at(-1)?.megabytes ?? 0),
+  held_mb_per_minute: Number(slope(samples, ({ megabytes }) => megabytes).toFixed(2)),
+  least_mb_per_minute: Number(floorGrowth(samples).toFixed(2)),
 }))
 
 console.log(
@@ -139,7 +149,7 @@ console.log(
           ),
         ),
         asTable(
-          ['Node', 'MB at first', 'at most', 'at last', 'MB a minute', 'of the least'],
+          ['Node', 'Resident, MB', 'a minute', 'Objects, MB', 'a minute', 'the least, a minute'],
           nodes.map((node, at) => [at + 1, ...Object.values(node)].map(String)),
         ),
         asTable(

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
+import { until } from './until.ts'
+
 /** A way to the database that can be cut, made to say nothing, and led to another one. */
 export interface DatabaseProxy extends AsyncDisposable {
   readonly url: string
@@ -65,7 +67,12 @@ export async function openDatabaseProxy(databaseUrl: string): Promise<DatabasePr
       for (const socket of sockets) socket.destroy()
     },
     async restore() {
-      server = await listen(port)
+      // Meanwhile a connection of anybody on this machine may have the port.
+      await until(async () => {
+        const listening = await listen(port).catch(() => undefined)
+        if (listening) server = listening
+        return listening !== undefined
+      })
     },
     pause() {
       paused = true

@@ -15,6 +15,7 @@ export interface FleetNode {
   end(signal: 'SIGKILL' | 'SIGTERM'): Promise<Finished>
   /** @param release the root of another one than this. */
   start(release?: string): Promise<void>
+  signal(signal: NodeJS.Signals): void
   isReady(): Promise<boolean>
   /** A metric without labels. */
   measure(name: string): Promise<number>
@@ -51,7 +52,7 @@ export async function startFleet({
   const shared = {
     DATABASE_URL: databaseUrl,
     HOLDFAST_DATA: cwd,
-    HOLDFAST_DRAIN_SECONDS: '4',
+    HOLDFAST_DRAIN_SECONDS: '6',
     HOLDFAST_ISSUER: proxy.publicOrigin,
     HOLDFAST_LOG_LEVEL: 'error',
     // The load is one network.
@@ -110,6 +111,7 @@ function createNode(operators: string, environment: { cwd: string; env: Record<s
     async start(release?: string) {
       serving = await serve({ ...environment, release })
     },
+    signal: (signal: NodeJS.Signals) => serving?.signal(signal),
     async isReady() {
       const answer = await fetch(`http://${operators}/readyz`).catch(() => undefined)
       return answer?.ok === true
