@@ -4,4 +4,5 @@ import { runProgram } from './commands/program.ts'
 process.exitCode = await runProgram(process.argv.slice(2), {
   write: (text) => process.stdout.write(text),
   writeError: (text) => process.stderr.write(text),
+  progress: process.stderr,
 })

@@ -41,7 +41,7 @@ import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
-import { observeKeys } from './observability/key-metrics.ts'
+import { createKeyObserver } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
@@ -329,10 +329,12 @@ function keepKeysCurrent(
   { keys: { poll } }: Config,
   observability: Observability,
 ): AsyncDisposable {
+  const onRefreshed = createKeyObserver(ring, observability)
+  onRefreshed()
   return startKeyRotation({
     ring,
     interval: poll,
-    onRefreshed: () => observeKeys(ring, observability),
+    onRefreshed,
     onError: (error) => observability.events.keysNotRefreshed(error),
   })
 }

@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import { command, UsageError, withStorage } from './command.ts'
+import { showProgress } from './progress.ts'
 
 interface AuditOptions {
   since?: string
@@ -43,11 +44,17 @@ export function auditCommand(): Command {
 async function* rows(table: AuditTable, options: AuditOptions): AsyncGenerator<StoredAuditRow> {
   const { event, account, client, follow } = options
   const since = options.since === undefined ? undefined : asTime(options.since)
+  // What is followed has no end, and what is printed on a terminal is seen to go on.
+  using progress = follow || process.stdout.isTTY ? undefined : showProgress()
+  const total = progress && (await table.count({ since, event, account, client }))
   const stopped = new AbortController()
   if (follow) void once(process, 'SIGINT').then(() => stopped.abort())
+  let read = 0
   for (let after = 0; !stopped.signal.aborted; ) {
+    progress?.report(`${read} of ${total} events`, read, total ?? 0)
     const found = await table.list({ after, since, event, account, client, limit: batch })
     yield* found
+    read += found.length
     after = found.at(-1)?.id ?? after
     if (found.length === batch) continue
     if (!follow) return

@@ -17,6 +17,7 @@ import { createIdentityProvider } from '../server.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
+import { showProgress } from './progress.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
@@ -50,12 +51,21 @@ export async function withStorage<T>(
   onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
-  await using storage = await openStorage({
+  await using storage = await openWithProgress(config, onError)
+  return await work(storage, config)
+}
+
+async function openWithProgress(
+  config: Config,
+  onError: (error: Error, config: Config) => void,
+): Promise<Storage> {
+  using progress = showProgress()
+  return await openStorage({
     ...config,
     tracing: config.operations.tracing,
     onError: (error) => onError(error, config),
+    onStep: progress.report,
   })
-  return await work(storage, config)
 }
 
 function printError({ message }: Error): void {

@@ -94,7 +94,7 @@ function consequences(purpose: string): string {
     case 'cookie':
       return 'Who was signed in by its cookies signs in again.'
     case 'session-binding':
-      return 'Browsers prove the keys of their sessions again.'
+      return 'Bound sessions are none until their browsers have proven the keys again.'
     case 'form-token':
       return 'Forms that are open have to be opened again.'
     default:

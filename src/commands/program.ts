@@ -9,6 +9,7 @@ import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
+import { drawProgressOn } from './progress.ts'
 import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
@@ -18,6 +19,8 @@ import { tokensCommand } from './tokens.ts'
 export interface Terminal {
   write(text: string): void
   writeError(text: string): void
+  /** Where progress is drawn, if it is a terminal and nobody has asked for JSON. */
+  readonly progress?: NodeJS.WriteStream
 }
 
 /** Runs `holdfast` with arguments, and returns its exit code. */
@@ -38,7 +41,7 @@ function isWrongUsage(error: unknown): boolean {
   return error instanceof UsageError
 }
 
-function createProgram({ write, writeError }: Terminal): Command {
+function createProgram({ write, writeError, progress }: Terminal): Command {
   const program = command(
     'holdfast',
     'An OpenID Connect provider whose every token is held fast to a key.',
@@ -68,6 +71,9 @@ Exit codes:
 
 It is configured by environment variables or a file .env; .env.example lists them.`,
     )
+  program.hook('preAction', (_program, action) =>
+    drawProgressOn(action.opts<{ json?: boolean }>().json ? undefined : progress),
+  )
   for (const each of withSubcommands(program)) {
     each
       .exitOverride()

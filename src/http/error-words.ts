@@ -7,6 +7,8 @@ export interface ErrorWords {
   code: string
   /** What a developer of the client needs to know. */
   detail?: string
+  /** Where to go on. */
+  link?: { readonly href: string; readonly words: string }
 }
 
 const words = (code: string, heading: string, sentence: string): ErrorWords =>
@@ -48,11 +50,10 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This request contradicts itself',
     'It has a header twice that may be there once. Nothing was done.',
   ),
-  sign_in_first: words(
-    'sign_in_first',
-    'You are not signed in here',
-    'Open one of your apps and sign in with this browser. Then come back to this page.',
-  ),
+  sign_in_first: {
+    ...words('sign_in_first', 'You are not signed in here', 'Nothing was done.'),
+    link: { href: '/security', words: 'Sign in to see this page' },
+  },
   invalid_token_binding: words(
     'invalid_request',
     'This connection could not be checked',

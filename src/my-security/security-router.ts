@@ -12,6 +12,7 @@ import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
+import { signInUrl } from './security-client.ts'
 import { applicationLine, eventLine, sessionLine } from './security-page.ts'
 
 export interface SecurityRouterOptions {
@@ -51,12 +52,12 @@ export function createSecurityRouter({
   async function reader(ctx: RouterContext) {
     const { uid, accountId } = await provider.Session.get(ctx)
     const account = accountId && (await accounts.findActive(accountId))
-    if (!account) throw new PageError('sign_in_first', 'Expected a session')
-    return { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
+    return account && { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
   }
 
   async function submitted(ctx: RouterContext, name: string) {
     const who = await reader(ctx)
+    if (!who) throw signInFirst()
     const form = await readForm(ctx)
     if (!forms.accepts(who.uid, form.get('token') ?? '')) {
       throw new PageError('invalid_form', 'Expected the token of this session')
@@ -70,7 +71,16 @@ export function createSecurityRouter({
   }
 
   router.get('/', async (ctx) => {
-    const { uid, account } = await reader(ctx)
+    const who = await reader(ctx)
+    // With the answer of /authorize, whether they have signed in or not.
+    const isBack = ctx.query.iss !== undefined
+    if (!who && isBack) throw signInFirst()
+    if (!who || isBack) {
+      ctx.status = 303
+      ctx.redirect(who ? '/security' : signInUrl(publicOrigin))
+      return
+    }
+    const { uid, account } = who
     const [sessions, grants, recent] = await Promise.all([
       browserSessions.listOf(account.id),
       artifacts.listGrantsOf(account.id),
@@ -117,4 +127,8 @@ export function createSecurityRouter({
   })
 
   return router
+}
+
+function signInFirst(): PageError {
+  return new PageError('sign_in_first', 'Expected a session')
 }

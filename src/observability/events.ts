@@ -180,6 +180,11 @@ export function createEvents({
       record('info', change, facts, 'a key was changed', key)
     },
 
+    /** On this node, by the time alone: nobody has done anything. */
+    keySigns(key: { kid: string; purpose: string }) {
+      log.info({ event: 'key.signs', ...key }, 'another key signs')
+    },
+
     /** This node goes on with the keys that it knows. */
     keysNotRefreshed(error: unknown) {
       metrics.keyRefreshFailures.inc()

@@ -1,16 +1,28 @@
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { Observability } from './observability.ts'
 
-/** Tells how old the signing keys are, and which keys this node should know and does not. */
-export function observeKeys(
+/**
+ * Tells how old the signing keys are, when another one signs on this node, and which keys it should
+ * know and does not.
+ */
+export function createKeyObserver(
   ring: Pick<KeyRing, 'scheduled' | 'unreadable' | 'now'>,
   { metrics, events }: Pick<Observability, 'metrics' | 'events'>,
-): void {
-  for (const { key, state } of ring.scheduled()) {
-    if (state !== 'signing') continue
-    metrics.keyAge.set({ purpose: key.purpose }, (ring.now() - key.signsFrom) / 1000)
+): () => void {
+  const signing = new Map<string, string>()
+  let told = ''
+  return () => {
+    for (const { key, state } of ring.scheduled()) {
+      if (state !== 'signing') continue
+      const { kid, purpose, signsFrom } = key
+      metrics.keyAge.set({ purpose }, Math.max(0, ring.now() - signsFrom) / 1000)
+      if ((signing.get(purpose) ?? kid) !== kid) events.keySigns({ kid, purpose })
+      signing.set(purpose, kid)
+    }
+    const unreadable = ring.unreadable()
+    metrics.keysUnreadable.set(unreadable.length)
+    // Once, and not each time that the rows are read.
+    if (unreadable.length > 0 && told !== unreadable.join()) events.keysUnreadable(unreadable)
+    told = unreadable.join()
   }
-  const unreadable = ring.unreadable()
-  metrics.keysUnreadable.set(unreadable.length)
-  if (unreadable.length > 0) events.keysUnreadable(unreadable)
 }

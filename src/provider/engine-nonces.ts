@@ -5,9 +5,10 @@ import type { DPoPNonces } from '../verify/dpop-nonce.ts'
 
 /** The engine's own nonces, so that a client needs one for all endpoints (RFC 9449 section 8). */
 export function engineNonces(provider: Provider): DPoPNonces {
-  const { DPoPNonces: nonces } = instance(provider)
+  // Asked for each time: they change with their secret.
+  const nonces = () => instance(provider).DPoPNonces
   return {
-    current: () => nonces.nextChallenge(),
-    accepts: (nonce) => nonce !== undefined && nonces.checkChallenge(nonce),
+    current: () => nonces().nextChallenge(),
+    accepts: (nonce) => nonce !== undefined && nonces().checkChallenge(nonce),
   }
 }

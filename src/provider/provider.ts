@@ -6,6 +6,7 @@ import { pathOfIssuer } from '../http/public-path.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
+import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
@@ -101,6 +102,8 @@ export function createProvider(options: ProviderOptions): Provider {
       adapter: createEngineAdapter(tables),
       jwks,
       findAccount: options.findAccount,
+      clients: [securityClient(issuer)],
+      loadExistingGrant,
       claims: options.claims,
       scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
       routes: {

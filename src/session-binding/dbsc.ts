@@ -1,4 +1,5 @@
 import { pathOfIssuer } from '../http/public-path.ts'
+import { securityClientId } from '../my-security/security-client.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
@@ -64,7 +65,7 @@ export function createDbsc({
         return
       }
       // Their tokens say that the session is not bound, and name no key, until their next refresh.
-      const clients = Object.keys(session.authorizations)
+      const clients = Object.keys(session.authorizations).filter((id) => id !== securityClientId)
       await (clients.length > 0
         ? events.record('session_bound_late', { ...about, clients })
         : events.record('session_bound', about))

@@ -67,6 +67,19 @@ export function createAuditTable(database: Database) {
       })
     },
 
+    /** How many rows there are. */
+    async count({ since, event, account, client }: Omit<AuditQuery, 'after' | 'limit'>) {
+      const { rows } = await database.query<{ count: number }>({
+        text: `select count(*)::float8 as count from audit_events
+                where ($1::timestamptz is null or at >= $1)
+                  and ($2::text is null or event = $2)
+                  and ($3::text is null or account = $3)
+                  and ($4::text is null or client = $4)`,
+        values: [since, event, account, client],
+      })
+      return rows[0]?.count ?? 0
+    },
+
     /** Rows in the order they were written. */
     async list({ after, since, event, account, client, limit }: AuditQuery) {
       const { rows } = await database.query<StoredAuditRow>({

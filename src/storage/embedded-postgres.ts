@@ -47,15 +47,22 @@ export interface EmbeddedPostgres extends AsyncDisposable {
 export async function startEmbeddedPostgres({
   folder,
   disposable = false,
+  onStep = () => {},
 }: {
   folder: string
   disposable?: boolean
+  /** Told of what begins and takes a while. */
+  onStep?: (step: 'make' | 'start') => void
 }): Promise<EmbeddedPostgres> {
   const runAs = process.getuid?.() === 0 ? await postgresUser() : undefined
   const binaries = await findBinaries(runAs)
   const name = path.join(path.resolve(folder), 'postgres')
   try {
-    if (!(await exists(name))) await createCluster(name, binaries, runAs, disposable)
+    if (!(await exists(name))) {
+      onStep('make')
+      await createCluster(name, binaries, runAs, disposable)
+    }
+    onStep('start')
     const cluster = await realpath(name)
     const password = (await readFile(path.join(cluster, passwordFile), 'utf8')).trim()
     const { connectionString, membership } = await startOrJoin(

@@ -17,12 +17,15 @@ const advisoryLock = 4_815_162_342
  *
  * @returns the names of the migrations that were applied now.
  */
-export async function migrate(connectionString: string): Promise<string[]> {
+export async function migrate(
+  connectionString: string,
+  { onMigration = () => {} }: { onMigration?: OnMigration } = {},
+): Promise<string[]> {
   const knex = createKnex({
     client: 'pg',
     connection: connectionString,
     pool: { min: 0, max: 2 },
-    migrations: { migrationSource: sqlFiles },
+    migrations: { migrationSource: sqlFiles() },
     // What fails is thrown as well; knex would print the statement, too.
     log: { warn() {}, error() {}, deprecate() {}, debug() {} },
   })
@@ -31,26 +34,38 @@ export async function migrate(connectionString: string): Promise<string[]> {
       await refuseNewerSchema(knex)
       // We hold the advisory lock, so a table lock that is still set was left by a crash.
       await knex.migrate.forceFreeMigrationsLock()
-      const [, applied] = (await knex.migrate.latest()) as [number, string[]]
-      return applied
+      const [, pending] = (await knex.migrate.list()) as [unknown, string[]]
+      const source = sqlFiles((name) => onMigration(name, pending.indexOf(name), pending.length))
+      const [, applied] = await knex.migrate.latest({ migrationSource: source })
+      return applied as string[]
     })
   } finally {
     await knex.destroy()
   }
 }
 
-const sqlFiles: Knex.MigrationSource<string> = {
-  async getMigrations() {
-    return (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort()
-  },
-  getMigrationName: (name) => name,
-  async getMigration(name) {
-    const sql = await readFile(new URL(name, directory), 'utf8')
-    return {
-      up: (knex: Knex) => knex.raw(sql),
-      down: () => Promise.reject(new Error('migrations go forward only')),
-    }
-  },
+/** Told of a migration that begins: how many of how many were applied before it. */
+export type OnMigration = (name: string, applied: number, pending: number) => void
+
+function sqlFiles(onBegin: (name: string) => void = () => {}): Knex.MigrationSource<string> {
+  return {
+    getMigrations: readNames,
+    getMigrationName: (name) => name,
+    async getMigration(name) {
+      const sql = await readFile(new URL(name, directory), 'utf8')
+      return {
+        up(knex: Knex) {
+          onBegin(name)
+          return knex.raw(sql)
+        },
+        down: () => Promise.reject(new Error('migrations go forward only')),
+      }
+    },
+  }
+}
+
+async function readNames(): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort()
 }
 
 async function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise<T> {
@@ -70,7 +85,7 @@ async function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise
 
 async function refuseNewerSchema(knex: Knex): Promise<void> {
   if (!(await knex.schema.hasTable('knex_migrations'))) return
-  const known = new Set(await sqlFiles.getMigrations([]))
+  const known = new Set(await readNames())
   const applied = await knex('knex_migrations').orderBy('id').pluck<string[]>('name')
   const unknown = applied.filter((name) => !known.has(name))
   if (unknown.length > 0) {

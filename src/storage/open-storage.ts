@@ -43,6 +43,18 @@ export interface Storage extends AsyncDisposable {
   poolUse(): PoolUse
 }
 
+const words = {
+  make: 'Making the database',
+  start: 'Starting the database',
+  connect: 'Connecting to the database',
+  migrate: 'Migrating the database',
+}
+
+type Step = keyof typeof words
+
+const starting: readonly Step[] = ['make', 'start']
+const connecting: readonly Step[] = ['connect', 'migrate']
+
 /**
  * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
  * brought up to this release.
@@ -54,6 +66,7 @@ export async function openStorage({
   dataFolder,
   onError,
   tracing = false,
+  onStep = () => {},
   open: openPool = openDatabase,
 }: {
   databaseUrl: string | undefined
@@ -62,15 +75,22 @@ export async function openStorage({
   onError: (error: Error) => void
   /** Makes a span of each statement. */
   tracing?: boolean
+  /** Told of a step that begins: how much of how much was done before it. */
+  onStep?: (what: string, done: number, total: number) => void
   open?: typeof openDatabase
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
+  const steps = databaseUrl ? connecting : [...starting, ...connecting]
+  const begin = (step: Step) => onStep(words[step], steps.indexOf(step), steps.length)
   const connectionString =
-    databaseUrl ?? opened.use(await openEmbedded(dataFolder)).connectionString
+    databaseUrl ?? opened.use(await openEmbedded(dataFolder, begin)).connectionString
+  begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError }))
   const database = tracing ? traceQueries(pool) : pool
-  const migrated = await migrate(connectionString).catch((error: unknown) => {
+  const onMigration = (name: string, applied: number, pending: number) =>
+    onStep(`Migrating: ${name}`, steps.indexOf('migrate') + applied / pending, steps.length)
+  const migrated = await migrate(connectionString, { onMigration }).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
   const artifacts = createArtifactTable(database)
@@ -107,7 +127,7 @@ export async function openStorage({
   }
 }
 
-async function openEmbedded(dataFolder: string) {
+async function openEmbedded(dataFolder: string, onStep: (step: 'make' | 'start') => void) {
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',
@@ -116,5 +136,5 @@ async function openEmbedded(dataFolder: string) {
       { cause },
     )
   })
-  return startEmbeddedPostgres({ folder: dataFolder })
+  return startEmbeddedPostgres({ folder: dataFolder, onStep })
 }

@@ -2,7 +2,9 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import anyTest, { type TestFn } from 'ava'
 import type { Browser } from 'playwright-core'
+import { createAccounts } from '../../src/accounts/accounts.ts'
 import { CHROMIUM, certificateOf } from '../../src/demo/chromium.ts'
+import { CHEAP } from '../support/accounts.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
 import { signInAt } from '../support/device.ts'
 import { authorizationUrl } from '../support/journey.ts'
@@ -92,4 +94,23 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.getByRole('button', { name: 'End the sign-in' }).click()
   await page.getByText('Not locked to a key').waitFor({ state: 'detached' })
   await page.locator('.held', { hasText: 'its browser' }).waitFor()
+})
+
+browserTest('My security, without a session: a sign-in that is bound, and the page', async (t) => {
+  t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
+  const { server } = t.context.nodes
+  const context = await t.context.browser.newContext()
+  t.teardown(() => context.close())
+  const { page, registered } = await watch(t, context)
+  const accounts = createAccounts({ store: server.storage.accounts, cost: CHEAP })
+  await accounts.add({ email: 'eve@example.com', password })
+  await page.goto(`${server.issuer}/security`)
+  await page.getByText('to continue to My security').waitFor()
+  await page.getByLabel('Email').fill('eve@example.com')
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await registered()
+  await page.waitForURL(`${server.issuer}/security`)
+  await page.reload()
+  await page.locator('li', { hasText: 'this browser' }).locator('.held').waitFor()
 })

@@ -192,14 +192,17 @@ test.serial('adds, lists and removes an API', async (t) => {
   t.regex(done(t, await run('resources', 'list')), /^There are no APIs\. .*holdfast resources add/)
   const uri = 'https://api.example.com'
   const add = ['resources', 'add', uri, '--scope', 'read', 'write', '--name', 'Orders']
-  t.is(done(t, await run(...add)), `Registered ${uri}.\n\n  Scopes  read write\n`)
+  t.is(
+    done(t, await run(...add)),
+    `Registered ${uri}.\n\n  Scopes     read write\n  Signed by  ES256\n`,
+  )
   failed(t, await run(...add), /is registered already/)
   t.regex(
     done(t, await run('resources', 'list')),
-    /^https:\/\/api\.example\.com +Orders +read write$/m,
+    /^https:\/\/api\.example\.com +Orders +read write +ES256$/m,
   )
   t.deepEqual(JSON.parse(done(t, await run('resources', 'list', '--json'))), [
-    { identifier: uri, name: 'Orders', scopes: ['read', 'write'] },
+    { identifier: uri, name: 'Orders', scopes: ['read', 'write'], signingAlg: 'ES256' },
   ])
   t.is(done(t, await run('resources', 'remove', uri)), `Removed ${uri}.\n`)
   failed(t, await run('resources', 'remove', uri), /There is no API/)

@@ -1,10 +1,10 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { browserWords } from '../../src/my-security/browser-words.ts'
-import { allow, letMomentPass, signInAt } from '../support/device.ts'
-import { authorizationUrl } from '../support/journey.ts'
+import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
+import { authorizationUrl, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
-import { useTestServer } from '../support/server.ts'
+import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
@@ -89,13 +89,56 @@ test.serial('is for nobody without a session, nor without the proof of its key',
   const device = await signedIn()
   const thief = device.agent.copy((name) => !name.startsWith('__Host-'))
   for (const agent of [createUserAgent(server.issuer), thief]) {
-    const { status, text } = await open(agent)
-    t.is(status, 401)
-    t.regex(text, /sign_in_first/)
+    const { status, location, text } = await open(agent)
+    t.is(status, 303)
+    t.true(location?.startsWith(`${server.issuer}/authorize?`))
+    t.false(text.includes(email))
   }
   const token = tokenOf((await open(device.agent)).text)
   const url = `${server.issuer}/security/sessions/end-others`
-  t.is((await thief.post(url, { token })).status, 401)
+  const refused = await thief.post(url, { token })
+  t.is(refused.status, 401)
+  t.regex(refused.text, /sign_in_first/)
+  t.regex(refused.text, /<a href="\/security">Sign in/)
+})
+
+/** From the page to the sign-in, without any app. */
+async function led() {
+  const agent = createUserAgent(server.issuer)
+  const { location = '' } = await open(agent)
+  return interact(agent, await agent.get(location))
+}
+
+test.serial('leads whoever has no session through a sign-in and back', async (t) => {
+  const login = await led()
+  t.regex(login.page.text, /to continue to <strong><bdi>My security</)
+  const { location = '' } = await signIn(login, { password })
+  const resumed = await login.agent.get(location)
+  t.regex(resumed.location ?? '', /\/security\?code=/, 'nobody is asked for consent')
+  const device = createDevice(server, login.agent)
+  t.is((await device.register(resumed)).status, 200)
+  const cleaned = await login.agent.get(resumed.location ?? '')
+  t.is(cleaned.location, `${server.issuer}/security`)
+  const { status, text } = await open(login.agent)
+  t.is(status, 200)
+  t.regex(text, /this browser/)
+  t.false(text.includes('<bdi>My security'), 'it is not among the apps')
+  t.false(server.logged.some((line) => line.includes('session_bound_late')))
+})
+
+test.serial('whoever does not want to sign in is not asked again and again', async (t) => {
+  const { agent, url, token } = await led()
+  const { location = '' } = await agent.post(`${url}/abort`, { token })
+  const back = (await agent.get(location)).location ?? ''
+  t.regex(back, /\/security\?error=access_denied/)
+  t.is((await agent.get(back)).status, 401)
+})
+
+test.serial('the code that comes back is good for no token', async (t) => {
+  const login = await led()
+  const { location = '' } = await signIn(login, { password })
+  const code = new URL((await login.agent.get(location)).location ?? '').searchParams.get('code')
+  t.is((await server.provider.AuthorizationCode.find(code ?? ''))?.grantId, undefined)
 })
 
 test.serial('rejects forms of other sites and of other sessions', async (t) => {

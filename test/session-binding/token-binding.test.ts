@@ -176,6 +176,35 @@ test('tokens of a session that was bound later say so from then on', async (t) =
   t.like(decodeJwt(tokens.id_token), { session_binding: 'token-binding', acr: boundSessionAcr })
 })
 
+test('over plain http no browser is offered a key', async (t) => {
+  const offers: (string | null)[] = []
+  const watching: typeof globalThis.fetch = async (url, init) => {
+    const response = await fetch(url, init)
+    offers.push(response.headers.get('secure-session-registration'))
+    return response
+  }
+  const { owner } = createVictim(watching)
+  t.true((await owner.authorize(parameters)).searchParams.has('code'))
+  t.true(offers.length > 3)
+  t.deepEqual(
+    offers.filter((offer) => offer !== null),
+    [],
+  )
+})
+
+test('the page says where somebody is, and not where the proxy is', async (t) => {
+  const behind: typeof globalThis.fetch = (url, init) => {
+    const headers = new Headers(init?.headers)
+    headers.set('x-forwarded-for', '198.51.100.7, 192.0.2.7')
+    return fetch(url, { ...init, headers })
+  }
+  const { owner } = createVictim(behind)
+  await owner.authorize(parameters)
+  const { html } = await owner.browser.visit(`${server.issuer}/security`)
+  const [line] = html.split('this browser')[1]?.split('</li>') ?? []
+  t.regex(line ?? '', /from 192\.0\.2\.7</)
+})
+
 // Interactions
 
 async function beginLogin() {

@@ -58,6 +58,17 @@ test('brings an empty database up to this release', async (t) => {
   )
 })
 
+test('tells of each migration as it begins', async (t) => {
+  await using database = await openTestDatabase({ migrated: false })
+  const told: unknown[] = []
+  const onMigration = (...step: unknown[]) => told.push(step)
+  await migrate(database.url, { onMigration })
+  t.deepEqual(
+    told,
+    allMigrations.map((name, applied) => [name, applied, allMigrations.length]),
+  )
+})
+
 test('applies nothing a second time', async (t) => {
   await using database = await openTestDatabase()
   const before = await schema(database.url)

@@ -338,8 +338,33 @@ test('a companion of before a refresh is good until its own end', async (t) => {
   t.is(site.dbsc.provenAt('s1', companion(registered)), site.clock.now)
 })
 
-test('refuses a short secret', (t) => {
+test('a secret can be changed while sessions go on', async (t) => {
+  const [old, next] = [Buffer.alloc(32, 7), Buffer.alloc(32, 8)]
+  let secrets = [old, next]
+  const site = makeSite({ secret: () => secrets })
+  const offer = offered(site.dbsc.offer('s1'))
+  secrets = [next, old]
+  const registered = await site.register(registrationProof(offer))
+  t.is(registered.status, 200)
+  secrets = [old, next]
+  const before = companion(registered)
+  t.is(site.dbsc.provenAt('s1', before), site.clock.now)
+  const challenge = nextChallenge(await site.refresh(undefined))
+  secrets = [next, old]
+  t.is((await site.refresh(refreshProof(challenge))).status, 200)
+
+  const byOld = companion(registered)
+  secrets = [old]
+  t.is(site.dbsc.provenAt('s1', byOld), undefined)
+  t.is((await site.refresh(refreshProof(nextChallenge(registered)))).status, 403)
+})
+
+test('refuses a short secret, and none at all', (t) => {
   t.throws(() => makeSite({ secret: Buffer.alloc(31) }), { instanceOf: TypeError })
+  t.throws(() => makeSite({ secret: () => [] }), { instanceOf: TypeError })
+  t.throws(() => makeSite({ secret: () => [Buffer.alloc(32), Buffer.alloc(31)] }), {
+    instanceOf: TypeError,
+  })
 })
 
 function offerFor(site: Site, session: string, claim: 'jti' | 'authorization') {

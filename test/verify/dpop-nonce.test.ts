@@ -35,6 +35,19 @@ test('shares nonces between nodes with one secret, and with no others', (t) => {
   t.not(createDPoPNonces({ secrets: [other, secret] }).current(start), nonce)
 })
 
+test('goes by the secrets of the moment', (t) => {
+  let secrets = [secret]
+  const nonces = createDPoPNonces({ secrets: () => secrets })
+  const nonce = nonces.current(start)
+  secrets = [other, secret]
+  t.not(nonces.current(start), nonce)
+  t.true(nonces.accepts(nonce, start))
+  secrets = [other]
+  t.false(nonces.accepts(nonce, start))
+  secrets = []
+  t.throws(() => nonces.current(start), { instanceOf: TypeError })
+})
+
 test('accepts nothing made up', (t) => {
   const nonces = createDPoPNonces({ secrets: [secret] })
   for (const nonce of [undefined, '', 'x', `${nonces.current(start)}x`]) {
