@@ -2,6 +2,7 @@ import test from 'ava'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
 import { runCertificates } from './run-certificates.ts'
+import { runIdentityProvider } from './run-identity-provider.ts'
 import { passed, runTable } from './run-table.ts'
 import { attackTable } from './table.ts'
 
@@ -30,6 +31,15 @@ test('every row about ID tokens is right', async (t) => {
 
 test('certificates get every row of their table right', async (t) => {
   const results = await runCertificates()
+  t.deepEqual(
+    results.filter(({ expected, got }) => expected !== got),
+    [],
+  )
+  t.true(results.length > 80)
+})
+
+test('the identity provider gets every row about certificates right', async (t) => {
+  const results = await runIdentityProvider()
   t.deepEqual(
     results.filter(({ expected, got }) => expected !== got),
     [],

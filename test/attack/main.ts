@@ -1,8 +1,11 @@
 /** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
+
+import { openTestCluster } from '../support/cluster.ts'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
 import { runCertificates } from './run-certificates.ts'
+import { runIdentityProvider } from './run-identity-provider.ts'
 import { passed, type Result, runTable } from './run-table.ts'
 
 const rows: Result[] = []
@@ -11,6 +14,10 @@ for (const [name, adapter] of Object.entries(adapters)) {
 }
 rows.push(...(await runIdTokenRows()))
 const certificates = await runCertificates()
+// One PostgreSQL for all of them.
+await using cluster = await openTestCluster()
+process.env.HOLDFAST_TEST_CLUSTER = cluster.connectionString
+certificates.push(...(await runIdentityProvider()))
 const wrong = [
   ...rows.filter((row) => !passed(row)),
   ...certificates.filter(({ expected, got }) => expected !== got),
@@ -24,8 +31,11 @@ if (process.argv.includes('--json')) {
     const right = mine.filter(passed).length
     console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)
   }
-  const right = certificates.filter(({ expected, got }) => expected === got).length
-  console.log(`${'certificates'.padEnd(12)} ${right} of ${certificates.length} rows right`)
+  for (const name of new Set(certificates.map(({ adapter }) => adapter))) {
+    const mine = certificates.filter(({ adapter }) => adapter === name)
+    const right = mine.filter(({ expected, got }) => expected === got).length
+    console.log(`${name.padEnd(12)} ${right} of ${mine.length} rows right`)
+  }
   for (const { adapter, case: title, expected, got } of wrong) {
     console.log(`WRONG  ${adapter}: ${title}: expected ${expected}, got ${got}`)
   }

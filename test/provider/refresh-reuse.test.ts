@@ -1,6 +1,13 @@
 import test from 'ava'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
-import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import {
+  createPerson,
+  newKey,
+  obtainCode,
+  type PostOptions,
+  post,
+  refreshing,
+} from '../support/flow.ts'
 import { race, raceFor } from '../support/lock.ts'
 import { query } from '../support/query.ts'
 import { useTestServer } from '../support/server.ts'
@@ -13,7 +20,7 @@ const server = useTestServer(test, {
 async function refreshTwice(binding_method: 'dpop' | 'bearer', { namesNext = false } = {}) {
   const client = await server.addClient({ binding_method })
   const [key, next] = [await newKey(), await newKey()]
-  const proven = binding_method === 'dpop' ? { key } : {}
+  const proven: PostOptions = binding_method === 'dpop' ? { key } : {}
   const { exchange } = await obtainCode(createPerson(server), client)
   const { body: first } = await post(server, '/token', exchange, proven)
   const refresh = (token: string, by = proven) =>
@@ -60,6 +67,22 @@ test.serial(
     t.is((await refresh(second.refresh_token)).status, 200)
   },
 )
+
+test.serial('a refresh is repeated with a new proof only', async (t) => {
+  const { refresh, key, first, second } = await refreshTwice('dpop')
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  t.is((await refresh(first.refresh_token, { proof })).body.refresh_token, second.refresh_token)
+  t.is((await refresh(first.refresh_token, { proof })).body.error, 'invalid_grant')
+  t.is((await refresh(second.refresh_token)).status, 200)
+})
+
+test.serial('uses at the same moment with one proof are one use', async (t) => {
+  const { refresh, key, second } = await refreshTwice('dpop')
+  const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
+  const uses = [1, 2].map(() => () => refresh(second.refresh_token, { proof }))
+  const answers = await race(server.databaseUrl, 'RefreshToken', uses)
+  t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
+})
 
 test.serial('once the successor was used it is refused, and its family goes on', async (t) => {
   const { refresh, first, second } = await refreshTwice('dpop')

@@ -69,6 +69,7 @@ for (const [name, upstreamPath] of [
         HOLDFAST_ISSUER: issuer,
         ...(upstreamPath === '' && { HOLDFAST_PATH: '/' }),
         HOLDFAST_ADMIN_API: 'on',
+        HOLDFAST_REGISTRATION: 'on',
         HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
         HOLDFAST_CLIENT_CERT_FORMAT: formatOf[name],
         HOLDFAST_MTLS_ORIGIN: proxy.mtlsOrigin,
@@ -96,6 +97,12 @@ for (const [name, upstreamPath] of [
       t.true(String(value).startsWith(`${proxy.mtlsOrigin}${publicPath}/`), String(value))
     }
     t.is((await fetch(String(metadata.jwks_uri))).status, 200)
+    const registering = await fetch(String(metadata.registration_endpoint), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{}',
+    })
+    t.is(registering.status, 401)
   })
 
   scene(`${title}: openid-client signs in with DPoP, refreshes and signs out`, async (t) => {

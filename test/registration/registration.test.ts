@@ -1,6 +1,7 @@
 import test from 'ava'
 import { createBrowser } from '../../src/demo/browser.ts'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { freePort } from '../../src/http/free-port.ts'
 import { prepareClient, RegistrationError } from '../../src/provider/client-registration.ts'
 import { matchesSecret } from '../../src/provider/client-secret.ts'
 import {
@@ -11,7 +12,14 @@ import {
 import { openDatabase } from '../../src/storage/database.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { initialToken, register, thumbprint, webClient } from '../support/registration.ts'
-import { api, email, password, type TestServer, useTestServer } from '../support/server.ts'
+import {
+  api,
+  email,
+  password,
+  startTestServer,
+  type TestServer,
+  useTestServer,
+} from '../support/server.ts'
 
 const server = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })
 const closed = useTestServer(test)
@@ -277,6 +285,23 @@ test('a proof is good once, for its method and its address', async (t) => {
     const refused = await register(server, { client, token, proof: wrong })
     t.is(refused.body.error, 'invalid_dpop_proof')
   }
+})
+
+test('below an issuer with a path, addresses and proofs have that path', async (t) => {
+  const port = String(await freePort())
+  await using below = await startTestServer({
+    HOLDFAST_REGISTRATION: 'on',
+    HOLDFAST_PORT: port,
+    HOLDFAST_ISSUER: `http://localhost:${port}/tenants/one`,
+  })
+  const key = await newKey()
+  const token = await initialToken(below)
+  const { status, body } = await register(below, { token, key, body: webClient })
+  t.is(status, 201)
+  t.is(body.registration_client_uri, `${below.issuer}/register/${body.client_id}`)
+  const mine = { client: body.client_id, token: body.registration_access_token, key }
+  t.is((await register(below, mine)).status, 200)
+  t.like(await metadataOf(below), { registration_endpoint: `${below.issuer}/register` })
 })
 
 test('a registration token is for its own client', async (t) => {
