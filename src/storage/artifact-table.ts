@@ -53,7 +53,8 @@ export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
 export function createArtifactTable(database: Database) {
-  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units))
+  // A credential that another node is using up is locked until that one has finished.
+  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units), { lanes: 2 })
   return {
     async find({ kind, id }: ArtifactKey): Promise<StoredArtifact | undefined> {
       const { rows } = await database.query<StoredArtifact>({

@@ -1,18 +1,18 @@
 /** Items of one statement: enough for a crowd, and few enough for one plan and one packet. */
 const limit = 500
 
-/** Statements on their way at once: while one waits for a lock or the disk, the other goes on. */
-const lanes = 2
-
 /**
- * Runs what many requests ask for at once as few statements: while two are on their way, whoever
- * comes waits and goes together with the others in the next. Alone, an item goes at once.
+ * Runs what many requests ask for at once as few statements: while one is on its way, whoever comes
+ * waits and goes together with the others in the next. Alone, an item goes at once.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it
  *   fails for all of them.
+ * @param lanes - statements on their way at once. With more than one, those that wait for a lock do
+ *   not keep the others waiting; but what goes together is less, and costs more.
  */
 export function createBatch<Item, Result>(
   run: (items: readonly Item[]) => Promise<readonly Result[]>,
+  { lanes = 1 }: { lanes?: number } = {},
 ): (item: Item) => Promise<Result> {
   const waiting: {
     item: Item

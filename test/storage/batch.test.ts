@@ -1,7 +1,7 @@
 import test from 'ava'
 import { createBatch } from '../../src/storage/batch.ts'
 
-function createWorld() {
+function createWorld(options?: Parameters<typeof createBatch>[1]) {
   const sent: {
     items: readonly string[]
     answer: (results: string[]) => void
@@ -12,6 +12,7 @@ function createWorld() {
       new Promise<string[]>((answer, reject) => {
         sent.push({ items, answer, fail: () => reject(new Error('lost')) })
       }),
+    options,
   )
   return { run, sent }
 }
@@ -24,17 +25,29 @@ test('alone, an item goes at once', async (t) => {
   t.is(await result, 'A')
 })
 
-test('two are on their way at once; whoever comes meanwhile goes together in the next', async (t) => {
+test('whoever comes while one is on its way goes together in the next', async (t) => {
   const { run, sent } = createWorld()
   const first = run('a')
-  void run('b')
+  const others = [run('b'), run('c')]
+  t.is(sent.length, 1)
+  sent[0]?.answer(['A'])
+  t.is(await first, 'A')
+  t.deepEqual(sent[1]?.items, ['b', 'c'])
+  sent[1]?.answer(['B', 'C'])
+  t.deepEqual(await Promise.all(others), ['B', 'C'])
+})
+
+test('with two lanes, one that waits does not keep the others waiting', async (t) => {
+  const { run, sent } = createWorld({ lanes: 2 })
+  void run('a')
+  const second = run('b')
   const others = [run('c'), run('d')]
   t.deepEqual(
     sent.map(({ items }) => items),
     [['a'], ['b']],
   )
-  sent[0]?.answer(['A'])
-  t.is(await first, 'A')
+  sent[1]?.answer(['B'])
+  t.is(await second, 'B')
   t.deepEqual(sent[2]?.items, ['c', 'd'])
   sent[2]?.answer(['C', 'D'])
   t.deepEqual(await Promise.all(others), ['C', 'D'])
@@ -43,25 +56,23 @@ test('two are on their way at once; whoever comes meanwhile goes together in the
 test('a failure is for those that went together, and the next go on', async (t) => {
   const { run, sent } = createWorld()
   const first = run('a')
-  void run('b')
   const next = run('c')
   sent[0]?.fail()
   await t.throwsAsync(first, { message: 'lost' })
-  sent[2]?.answer(['C'])
+  sent[1]?.answer(['C'])
   t.is(await next, 'C')
 })
 
 test('a crowd goes in parts', async (t) => {
   const { run, sent } = createWorld()
   const first = run('first')
-  void run('second')
   const crowd = Array.from({ length: 501 }, (_, index) => run(String(index)))
   sent[0]?.answer(['first'])
   await first
-  t.is(sent[2]?.items.length, 500)
-  sent[2]?.answer(sent[2].items.slice())
+  t.is(sent[1]?.items.length, 500)
+  sent[1]?.answer(sent[1].items.slice())
   t.is(await crowd[499], '499')
-  t.deepEqual(sent[3]?.items, ['500'])
-  sent[3]?.answer(['500'])
+  t.deepEqual(sent[2]?.items, ['500'])
+  sent[2]?.answer(['500'])
   t.is(await crowd[500], '500')
 })
