@@ -53,8 +53,7 @@ export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
 export function createArtifactTable(database: Database) {
-  // A credential that another node is using up is locked until that one has finished.
-  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units), { lanes: 2 })
+  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units))
   return {
     async find({ kind, id }: ArtifactKey): Promise<StoredArtifact | undefined> {
       const { rows } = await database.query<StoredArtifact>({

@@ -3,26 +3,24 @@ const limit = 500
 
 /**
  * Runs what many requests ask for at once as few statements: while one is on its way, whoever comes
- * waits and goes together with the others in the next. Alone, an item goes at once.
+ * waits and goes together with the others in the next. Alone, an item goes at once. One that waits
+ * for a lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it
  *   fails for all of them.
- * @param lanes - statements on their way at once. With more than one, those that wait for a lock do
- *   not keep the others waiting; but what goes together is less, and costs more.
  */
 export function createBatch<Item, Result>(
   run: (items: readonly Item[]) => Promise<readonly Result[]>,
-  { lanes = 1 }: { lanes?: number } = {},
 ): (item: Item) => Promise<Result> {
   const waiting: {
     item: Item
     resolve: (result: Result) => void
     reject: (error: unknown) => void
   }[] = []
-  let running = 0
+  let running = false
 
   async function runAll() {
-    running += 1
+    running = true
     while (waiting.length > 0) {
       const batch = waiting.splice(0, limit)
       try {
@@ -32,12 +30,12 @@ export function createBatch<Item, Result>(
         for (const { reject } of batch) reject(error)
       }
     }
-    running -= 1
+    running = false
   }
 
   return (item) =>
     new Promise((resolve, reject) => {
       waiting.push({ item, resolve, reject })
-      if (running < lanes) void runAll()
+      if (!running) void runAll()
     })
 }

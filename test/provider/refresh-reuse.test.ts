@@ -10,12 +10,20 @@ import {
 } from '../support/flow.ts'
 import { race, raceFor } from '../support/lock.ts'
 import { query } from '../support/query.ts'
+import { type Node, startSecondNode } from '../support/second-node.ts'
 import { useTestServer } from '../support/server.ts'
 
-const server = useTestServer(test, {
+const environment = {
+  HOLDFAST_SECRET: 'a secret of two nodes, which is long enough',
   HOLDFAST_REFRESH_REUSE_SECONDS: '60',
   HOLDFAST_KEY_OVERLAP_HOURS: '1',
+}
+const server = useTestServer(test, environment)
+let other: Node
+test.before(async () => {
+  other = await startSecondNode(server, environment)
 })
+test.after.always('closes the other node', () => other?.[Symbol.asyncDispose]())
 
 async function refreshTwice(binding_method: 'dpop' | 'bearer', { namesNext = false } = {}) {
   const client = await server.addClient({ binding_method })
@@ -79,7 +87,11 @@ test.serial('a refresh is repeated with a new proof only', async (t) => {
 test.serial('uses at the same moment with one proof are one use', async (t) => {
   const { refresh, key, second } = await refreshTwice('dpop')
   const proof = await makeProof(key, { method: 'POST', url: `${server.issuer}/token` })
-  const uses = [1, 2].map(() => () => refresh(second.refresh_token, { proof }))
+  const uses = [globalThis, other].map(
+    ({ fetch }) =>
+      () =>
+        refresh(second.refresh_token, { proof, fetch }),
+  )
   const answers = await race(server.databaseUrl, 'RefreshToken', uses)
   t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
 })
@@ -94,11 +106,15 @@ test.serial('once the successor was used it is refused, and its family goes on',
 })
 
 test.serial('uses at the same moment get one successor', async (t) => {
-  const { refresh, second } = await refreshTwice('dpop')
+  const { refresh, key, second } = await refreshTwice('dpop')
   const answers = await race(
     server.databaseUrl,
     'RefreshToken',
-    Array.from({ length: 2 }, () => () => refresh(second.refresh_token)),
+    [globalThis, other].map(
+      ({ fetch }) =>
+        () =>
+          refresh(second.refresh_token, { key, fetch }),
+    ),
   )
   t.deepEqual(
     answers.map(({ status }) => status),

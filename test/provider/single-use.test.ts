@@ -3,16 +3,28 @@ import type { ClientMetadata } from 'oidc-provider'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { race } from '../support/lock.ts'
+import { type Node, startSecondNode } from '../support/second-node.ts'
 import { useTestServer } from '../support/server.ts'
 
-const server = useTestServer(test)
+const environment = { HOLDFAST_SECRET: 'a secret of two nodes, which is long enough' }
+const server = useTestServer(test, environment)
+let other: Node
 let client: ClientMetadata
 let key: KeyPair
 
 test.before(async () => {
+  other = await startSecondNode(server, environment)
   client = await server.addClient()
   key = await newKey()
 })
+
+test.after.always('closes the other node', () => other?.[Symbol.asyncDispose]())
+
+/** One request to each node: what comes to one node together goes in one statement. */
+const atBothNodes = <T>(request: (by: Pick<Node, 'fetch'>) => Promise<T>) => [
+  () => request({ fetch: globalThis.fetch }),
+  () => request(other),
+]
 
 const sixteen = <T>(use: () => Promise<T>) => Promise.all(Array.from({ length: 16 }, use))
 
@@ -32,8 +44,11 @@ test('sixteen concurrent uses of one code: one success', async (t) => {
 
 test.serial('a code that was raced for ends everything that was issued from it', async (t) => {
   const { exchange } = await obtainCode(createPerson(server), client)
-  const redeem = () => post(server, '/token', exchange, { key })
-  const answers = await race(server.databaseUrl, 'AuthorizationCode', [redeem, redeem])
+  const answers = await race(
+    server.databaseUrl,
+    'AuthorizationCode',
+    atBothNodes(({ fetch }) => post(server, '/token', exchange, { key, fetch })),
+  )
   t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
   const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
   const refresh = await post(server, '/token', refreshing(client, refresh_token), { key })
@@ -52,8 +67,13 @@ test('sixteen concurrent uses of one refresh token: one success', async (t) => {
 test.serial('whoever wins a race of refreshes by one key keeps its tokens', async (t) => {
   const { exchange } = await obtainCode(createPerson(server), client)
   const { body } = await post(server, '/token', exchange, { key })
-  const refresh = () => post(server, '/token', refreshing(client, body.refresh_token), { key })
-  const answers = await race(server.databaseUrl, 'RefreshToken', [refresh, refresh])
+  const answers = await race(
+    server.databaseUrl,
+    'RefreshToken',
+    atBothNodes(({ fetch }) =>
+      post(server, '/token', refreshing(client, body.refresh_token), { key, fetch }),
+    ),
+  )
   t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
   const winner = answers.find(({ status }) => status === 200)
   const next = await post(server, '/token', refreshing(client, winner?.body.refresh_token), { key })

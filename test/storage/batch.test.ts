@@ -1,7 +1,7 @@
 import test from 'ava'
 import { createBatch } from '../../src/storage/batch.ts'
 
-function createWorld(options?: Parameters<typeof createBatch>[1]) {
+function createWorld() {
   const sent: {
     items: readonly string[]
     answer: (results: string[]) => void
@@ -12,7 +12,6 @@ function createWorld(options?: Parameters<typeof createBatch>[1]) {
       new Promise<string[]>((answer, reject) => {
         sent.push({ items, answer, fail: () => reject(new Error('lost')) })
       }),
-    options,
   )
   return { run, sent }
 }
@@ -35,22 +34,6 @@ test('whoever comes while one is on its way goes together in the next', async (t
   t.deepEqual(sent[1]?.items, ['b', 'c'])
   sent[1]?.answer(['B', 'C'])
   t.deepEqual(await Promise.all(others), ['B', 'C'])
-})
-
-test('with two lanes, one that waits does not keep the others waiting', async (t) => {
-  const { run, sent } = createWorld({ lanes: 2 })
-  void run('a')
-  const second = run('b')
-  const others = [run('c'), run('d')]
-  t.deepEqual(
-    sent.map(({ items }) => items),
-    [['a'], ['b']],
-  )
-  sent[1]?.answer(['B'])
-  t.is(await second, 'B')
-  t.deepEqual(sent[2]?.items, ['c', 'd'])
-  sent[2]?.answer(['C', 'D'])
-  t.deepEqual(await Promise.all(others), ['C', 'D'])
 })
 
 test('a failure is for those that went together, and the next go on', async (t) => {

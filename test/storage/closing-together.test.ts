@@ -54,7 +54,7 @@ test('of units that consume the same and go together, one is done', async (t) =>
   if (!first || !second || !one || !other) return t.fail()
   const again = { ...one, written: [artifact('Successor')] }
   const free = { consumed: undefined, written: [artifact('Successor')] }
-  // The first two go at once, and the others together after them.
+  // The first goes at once, and the others together after it.
   const asked = [first, second, one, again, other, free]
   const done = await Promise.all(
     asked.map(({ consumed, written }) => consumeAndWrite(artifacts, consumed, written)),
@@ -75,11 +75,11 @@ test('nodes that consume the same in opposite orders do not wait for each other'
   const artifacts = nodes[0]?.artifacts as ArtifactTable
   const shared = await units(artifacts, ['A', 'B', 'Held', 'I', 'J'])
   const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
-    const lanes = await units(artifacts, ['Token', 'Token'])
-    const asked = [...lanes, ...order].map(({ consumed }) =>
+    const before = await units(artifacts, ['Token'])
+    const asked = [...before, ...order].map(({ consumed }) =>
       consumeAndWrite(table, consumed, [artifact('Successor')]),
     )
-    return (await Promise.all(asked)).slice(lanes.length)
+    return (await Promise.all(asked)).slice(before.length)
   }
   const [forth, back] = await race(
     database.url,
