@@ -35,9 +35,10 @@ const systemCodes = new Set([
 
 /**
  * Connection exceptions, insufficient resources, operator intervention (a server that starts, stops
- * or ends a statement), and a primary that has become a standby (read_only_sql_transaction).
+ * or ends a statement), and a standby in the place of a primary: read_only_sql_transaction, and for
+ * the unlogged rate_limits feature_not_supported, which no statement of ours is otherwise.
  */
-const passingStates = /^(?:08|53|57P0[1-3]|57014|25006)/
+const passingStates = /^(?:08|53|57P0[1-3]|57014|25006|0A000)/
 
 /** What the driver says without a code. */
 const driverSentences =

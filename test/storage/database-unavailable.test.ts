@@ -14,6 +14,7 @@ const passing = [
   failing('terminating connection due to administrator command', '57P01'),
   failing('the database system is starting up', '57P03'),
   failing('cannot execute INSERT in a read-only transaction', '25006'),
+  failing('cannot access temporary or unlogged relations during recovery', '0A000'),
 ]
 
 for (const error of passing) {
