@@ -53,7 +53,7 @@ export function createEvents({
   audit: Pick<AuditTrail, 'record'>
 }) {
   function record(
-    level: 'info' | 'warn',
+    level: 'debug' | 'info' | 'warn',
     event: string,
     facts: Facts,
     sentence: string,
@@ -176,8 +176,14 @@ export function createEvents({
       record('info', change, facts, 'an administrator changed something', details)
     },
 
-    keyChanged(facts: Facts, change: KeyEvent, key: { kid: string; purpose: string }) {
-      record('info', change, facts, 'a key was changed', key)
+    /** The first keys of an installation are no change that an operator needs to be told of. */
+    keyChanged(
+      facts: Facts,
+      change: KeyEvent,
+      key: { kid: string; purpose: string },
+      { first = false }: { first?: boolean | undefined } = {},
+    ) {
+      record(first ? 'debug' : 'info', change, facts, 'a key was changed', key)
     },
 
     /** On this node, by the time alone: nobody has done anything. */
