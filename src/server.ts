@@ -36,7 +36,7 @@ import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
-import { openKeys } from './keys/open-keys.ts'
+import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
@@ -266,11 +266,14 @@ function asDate(time: number | undefined): Date | undefined {
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and whoever opened it closes it.
+ *
+ * @param onStep told of keys that are made, which takes a while.
  */
 export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
+  { onStep }: Pick<OpenKeysOptions, 'onStep'> = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   if (config.operations.tracing) opened.use(await startTracing())
@@ -278,7 +281,7 @@ export async function startServer(
   const { events, metrics, flush } = observability
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
-  const keys = await openKeys({ config, storage, events, actor: 'server' })
+  const keys = await openKeys({ config, storage, events, actor: 'server', onStep })
   opened.use(keepKeysCurrent(keys, config, observability))
   let draining = false
   const ping = async () => {

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import { command, UsageError, withStorage } from './command.ts'
-import { showProgress } from './progress.ts'
+import type { Progress } from './progress.ts'
 
 interface AuditOptions {
   since?: string
@@ -33,26 +33,33 @@ export function auditCommand(): Command {
     .option('--client <client_id>', 'of one application')
     .option('--follow', 'go on with what happens, until Ctrl-C')
     .option('--json', 'print one JSON object a line')
-    .action((options: AuditOptions) =>
-      withStorage(async ({ audit }) => {
-        const print = options.json ? JSON.stringify : asLine
-        for await (const row of rows(audit, options)) console.log(print(row))
-      }),
-    )
+    .action(async ({ since: text, ...options }: AuditOptions) => {
+      // What is wrong with what was typed is said before a database is looked for.
+      const since = text === undefined ? undefined : asTime(text)
+      const print = options.json ? JSON.stringify : asLine
+      await withStorage(async ({ audit }, _config, progress) => {
+        // What is followed has no end, and what is printed on a terminal is seen to go on.
+        const isSeen = options.follow || process.stdout.isTTY
+        if (isSeen) progress.rest()
+        for await (const row of rows(audit, { ...options, since }, isSeen ? undefined : progress)) {
+          console.log(print(row))
+        }
+      })
+    })
 }
 
-async function* rows(table: AuditTable, options: AuditOptions): AsyncGenerator<StoredAuditRow> {
-  const { event, account, client, follow } = options
-  const since = options.since === undefined ? undefined : asTime(options.since)
-  // What is followed has no end, and what is printed on a terminal is seen to go on.
-  using progress = follow || process.stdout.isTTY ? undefined : showProgress()
-  const total = progress && (await table.count({ since, event, account, client }))
+async function* rows(
+  table: AuditTable,
+  { follow, ...filter }: Omit<AuditOptions, 'since'> & { since: Date | undefined },
+  progress: Progress | undefined,
+): AsyncGenerator<StoredAuditRow> {
+  const total = progress && (await table.count(filter))
   const stopped = new AbortController()
   if (follow) void once(process, 'SIGINT').then(() => stopped.abort())
   let read = 0
   for (let after = 0; !stopped.signal.aborted; ) {
     progress?.report(`${read} of ${total} events`, read, total ?? 0)
-    const found = await table.list({ after, since, event, account, client, limit: batch })
+    const found = await table.list({ ...filter, after, limit: batch })
     yield* found
     read += found.length
     after = found.at(-1)?.id ?? after

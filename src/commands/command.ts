@@ -17,7 +17,7 @@ import { createIdentityProvider } from '../server.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
-import { showProgress } from './progress.ts'
+import { type Progress, showProgress } from './progress.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
@@ -45,27 +45,25 @@ export function command(usage: string, description: string, ...examples: string[
   return made
 }
 
-/** Runs work on the storage that the environment configures, and closes it. */
+/**
+ * Runs work on the storage that the environment configures, and closes it. What takes long is told
+ * to the progress; before the work prints anything itself, it lets it rest.
+ */
 export async function withStorage<T>(
-  work: (storage: Storage, config: Config) => Promise<T>,
+  work: (storage: Storage, config: Config, progress: Progress) => Promise<T>,
   onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
-  await using storage = await openWithProgress(config, onError)
-  return await work(storage, config)
-}
-
-async function openWithProgress(
-  config: Config,
-  onError: (error: Error, config: Config) => void,
-): Promise<Storage> {
   using progress = showProgress()
-  return await openStorage({
+  await using storage = await openStorage({
     ...config,
     tracing: config.operations.tracing,
     onError: (error) => onError(error, config),
     onStep: progress.report,
   })
+  // What a command does is one statement or a few: how far one is, PostgreSQL does not say.
+  progress.report('Waiting for the database', 0, 0)
+  return await work(storage, config, progress)
 }
 
 function printError({ message }: Error): void {
@@ -76,12 +74,13 @@ function printError({ message }: Error): void {
 export async function withAdministration<T>(
   work: (administration: Administration) => Promise<T>,
 ): Promise<T> {
-  return withStorage(async (storage, config) => {
+  return withStorage(async (storage, config, { report }) => {
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const keys = await openKeys({ config, storage, events, actor })
+    const keys = await openKeys({ config, storage, events, actor, onStep: report })
+    report('Waiting for the database', 0, 0)
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
     const validator = await createIdentityProvider(config, storage, observability, {

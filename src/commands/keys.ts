@@ -108,11 +108,11 @@ const minute = (time: Date) => `${time.toISOString().slice(0, 16)}Z`
 async function withKeys<T>(
   work: (keys: ReturnType<typeof administerKeys>) => Promise<T>,
 ): Promise<T> {
-  return withStorage(async (storage, config) => {
+  return withStorage(async (storage, config, { report: onStep }) => {
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const ring = await openKeys({ config, storage, events, actor, tolerant: true })
+    const ring = await openKeys({ config, storage, events, actor, tolerate: 'some', onStep })
     return await work(
       administerKeys({
         ring,

@@ -8,6 +8,7 @@ import { type RunningServer, startServer } from '../server.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
+import type { Progress } from './progress.ts'
 import { asFacts } from './table.ts'
 
 /** `holdfast serve`: the identity provider until a signal ends it. */
@@ -27,9 +28,11 @@ export function serveCommand(): Command {
   )
 }
 
-async function serve(storage: Storage, config: Config): Promise<void> {
+async function serve(storage: Storage, config: Config, progress: Progress): Promise<void> {
   const log = createLog(config.logLevel)
-  await using server = await startServer(config, storage, log)
+  // Its lines go to the same terminal.
+  progress.rest()
+  await using server = await startServer(config, storage, log, { onStep: progress.report })
   console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
   await signal()
   server.drain()

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
+import { drawProgressOn, showProgress } from '../../../src/commands/progress.ts'
 import { freePort } from '../../../src/http/free-port.ts'
 import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
 import { type CandidateProcess, startCandidate } from './candidate-process.ts'
@@ -40,6 +41,10 @@ const rounds = values.quick ? 3 : 9
 /** Requests of one round, by concurrency. */
 const requests = values.quick ? { 1: 60, 16: 240 } : { 1: 120, 16: 480 }
 
+drawProgressOn(values.json ? undefined : process.stderr)
+using progress = showProgress()
+progress.report('Starting the candidates', 0, 0)
+
 await using opened = new AsyncDisposableStack()
 const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
 opened.defer(() => rm(folder, { recursive: true, force: true }))
@@ -62,6 +67,7 @@ const bench: Bench = { key, postgres: opened.use(await openPostgresMeter(connect
 
 const races: Record<string, number> = {}
 const roundTrips: Record<string, number> = {}
+progress.report('Warming up', 0, 0)
 for (const cell of cells) {
   for (const candidate of candidates) await measure(candidate, bench, cell, 10 * cell.concurrency)
 }
@@ -76,7 +82,7 @@ for (const method of methods) {
 
 const samples: Record<Peer, Sample[]> = { holdfast: [], knex: [], memory: [] }
 for (let round = 0; round < rounds; round += 1) {
-  if (process.stderr.isTTY) process.stderr.write(`\rround ${round + 1} of ${rounds} `)
+  progress.report(`round ${round + 1} of ${rounds}`, round, rounds)
   for (const cell of cells) {
     for (const candidate of candidates) {
       const count = requests[cell.concurrency as keyof typeof requests]
@@ -86,8 +92,7 @@ for (let round = 0; round < rounds; round += 1) {
     candidates.push(candidates.shift() as CandidateProcess)
   }
 }
-if (process.stderr.isTTY) process.stderr.write('\r')
-
+progress.rest()
 const measured = { samples, roundTrips, races }
 const result = judge(measured)
 console.log(values.json ? JSON.stringify(result) : report(measured, result))
