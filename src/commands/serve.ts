@@ -39,7 +39,8 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   const { drainSeconds } = config.operations
   if (drainSeconds > 0) {
     console.log(`\nServing for ${drainSeconds} seconds more.`)
-    await Promise.race([signal(), setTimeout(drainSeconds * 1000)])
+    // The server keeps the process until then; after a second signal nothing does.
+    await Promise.race([signal(), setTimeout(drainSeconds * 1000, undefined, { ref: false })])
   }
   console.log('\nFinishing requests.')
 }

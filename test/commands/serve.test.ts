@@ -106,6 +106,7 @@ test('serves from a database, prints a password that signs in, and ends by signa
   await until(async () => (await status('/readyz')) === 503)
   t.is(await status('/jwks'), 200)
   // Whoever does not want to wait says so again.
+  t.timeout(45_000, 'it drains on')
   const { code, stdout, stderr } = await serving.end('SIGINT')
   t.is(code, 0)
   t.is(stderr, '')
