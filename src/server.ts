@@ -84,10 +84,7 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
-  {
-    keys,
-    authorities,
-  }: { keys: Pick<KeyRing, 'view'>; authorities: ClientAuthorities | undefined },
+  { keys, authorities }: { keys: KeyRing; authorities: ClientAuthorities | undefined },
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
@@ -206,7 +203,13 @@ export async function createIdentityProvider(
     const admin = createAdminRouter({
       guard: createAdminGuard({ issuer, keys, replays: storage.replays }),
       administrationFor: (facts) =>
-        createAdministration({ storage, validator: provider, events, facts }),
+        createAdministration({
+          storage,
+          keys: { ring: keys, publish: config.keys.publish },
+          validator: provider,
+          events,
+          facts,
+        }),
       flushAudit: flush,
     })
     provider.use(admin.routes())

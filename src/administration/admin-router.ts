@@ -2,7 +2,7 @@ import Router from '@koa/router'
 import type { Context, Next } from 'koa'
 import { z } from 'zod'
 import { type JsonRequest, readJson } from '../http/json-body.ts'
-import { signingAlgorithms } from '../keys/key-purpose.ts'
+import { keyPurposes, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { Facts } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
@@ -25,6 +25,9 @@ const newResource = z.strictObject({
   scopes: z.array(z.string()),
   signingAlg: z.enum(signingAlgorithms).default('ES256'),
 })
+const rotation = z.strictObject({ purposes: z.array(z.enum(keyPurposes)).min(1).optional() })
+/** Whether what the key signed is refused from now on, or the key ends in its time. */
+const retirement = z.strictObject({ now: z.boolean().default(false) })
 const metadata = z.record(z.string(), z.unknown())
 const auditQuery = z.strictObject({
   after: z.coerce.number().int().min(0).optional(),
@@ -146,6 +149,18 @@ export function createAdminRouter({
   router.delete('/grants/:id', ...changing, async (ctx) => {
     await by(ctx).grants.revoke(parameter(ctx, 'id'))
     ctx.status = 204
+  })
+
+  router.get('/keys', read, async (ctx) => {
+    ctx.body = await by(ctx).keys.list()
+  })
+  router.post('/keys/rotate', ...changing, async (ctx) => {
+    const { purposes = keyPurposes } = await bodyOf(ctx, rotation)
+    ctx.body = await by(ctx).keys.rotate(purposes)
+  })
+  router.post('/keys/:kid/retire', ...changing, async (ctx) => {
+    const { now } = await bodyOf(ctx, retirement)
+    ctx.body = await by(ctx).keys.retire(parameter(ctx, 'kid'), { now })
   })
 
   router.get('/audit', read, async (ctx) => {

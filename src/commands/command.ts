@@ -87,8 +87,15 @@ export async function withAdministration<T>(
       keys,
       authorities,
     })
-    const facts = { actor }
-    return await work(createAdministration({ storage, validator, events, facts }))
+    return await work(
+      createAdministration({
+        storage,
+        keys: { ring: keys, publish: config.keys.publish },
+        validator,
+        events,
+        facts: { actor },
+      }),
+    )
   })
 }
 

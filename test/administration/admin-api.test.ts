@@ -284,6 +284,107 @@ test('APIs are added and removed', async (t) => {
   t.is((await call(admin, 'DELETE', path)).status, 404)
 })
 
+interface Key {
+  readonly kid: string
+  readonly purpose: string
+  readonly state: string
+}
+
+const keysOf = async (admin: Administrator, purpose: string): Promise<Key[]> =>
+  (await call(admin, 'GET', '/keys')).body.filter((key: Key) => key.purpose === purpose)
+
+const publicKids = async () =>
+  ((await (await fetch(`${server.issuer}/jwks`)).json()) as { keys: Key[] }).keys.map(
+    ({ kid }) => kid,
+  )
+
+const auditOf = async (admin: Administrator, event: string, kid: string) =>
+  (await call(admin, 'GET', `/audit?event=${event}&limit=1000`)).body.filter(
+    (row: { details: { kid: string } }) => row.details.kid === kid,
+  )
+
+test('keys are listed to whoever reads, and none of them is shown', async (t) => {
+  const { status, body } = await call(await administrator('read'), 'GET', '/keys')
+  t.is(status, 200)
+  t.is(new Set(body.map(({ purpose }: Key) => purpose)).size, 8)
+  const members = 'createdAt endsAt kid purpose readable signsFrom signsUntil state'
+  for (const key of body) t.is(Object.keys(key).sort().join(' '), members)
+})
+
+for (const [path, body] of [
+  ['/keys/rotate', {}],
+  ['/keys/any/retire', { now: true }],
+] as const) {
+  test(`whoever reads cannot change keys: ${path}`, async (t) => {
+    const answer = await call(await administrator('read'), 'POST', path, body)
+    t.is(answer.status, 403)
+    t.is(answer.body.error, 'insufficient_scope')
+  })
+}
+
+test('a next key is published at once, told with who made it, and is the next one again', async (t) => {
+  const admin = await administrator('write')
+  const rotate = () => call(admin, 'POST', '/keys/rotate', { purposes: ['PS256', 'cookie'] })
+  const { status, body } = await rotate()
+  t.is(status, 200)
+  t.like(body, [
+    { purpose: 'PS256', state: 'published' },
+    { purpose: 'cookie', state: 'published' },
+  ])
+  const [{ kid }] = body as [Key]
+  t.true((await publicKids()).includes(kid))
+  t.deepEqual((await rotate()).body, body)
+  const actor = `client ${admin.client.client_id}`
+  t.like(await auditOf(admin, 'key.made', kid), [{ actor, details: { purpose: 'PS256' } }])
+})
+
+test('eight administrators who rotate at once get the same next keys', async (t) => {
+  const admins = await Promise.all(Array.from({ length: 8 }, () => administrator('write')))
+  const purposes = ['dpop-nonce', 'form-token', 'dpop-nonce']
+  const answers = await Promise.all(
+    admins.map((admin) => call(admin, 'POST', '/keys/rotate', { purposes })),
+  )
+  const [admin] = admins as [Administrator]
+  const [first] = answers as [Awaited<ReturnType<typeof call>>]
+  for (const { status, body } of answers) {
+    t.is(status, 200)
+    t.deepEqual(body, first.body)
+  }
+  for (const { purpose, kid } of first.body as Key[]) {
+    t.like(await keysOf(admin, purpose), [{ state: 'signing' }, { state: 'published', kid }])
+    t.is((await auditOf(admin, 'key.made', kid)).length, 1)
+  }
+})
+
+test('a key ends in its time, or now, and another one signs', async (t) => {
+  const admin = await administrator('write')
+  const [{ kid }] = (await keysOf(admin, 'EdDSA')) as [Key]
+  const inTime = await call(admin, 'POST', `/keys/${kid}/retire`, {})
+  t.is(inTime.status, 200)
+  t.like(inTime.body, { kid, state: 'signing' })
+  t.truthy(inTime.body.endsAt)
+  const { successor } = inTime.body
+  t.true((await publicKids()).includes(kid))
+  const now = await call(admin, 'POST', `/keys/${kid}/retire`, { now: true })
+  t.like(now.body, { kid, state: 'retired', successor })
+  const kids = await publicKids()
+  t.false(kids.includes(kid))
+  t.true(kids.includes(successor))
+  t.like(await auditOf(admin, 'key.retired', kid), [
+    { actor: `client ${admin.client.client_id}`, details: { purpose: 'EdDSA' } },
+  ])
+  const again = await call(admin, 'POST', `/keys/${kid}/retire`, { now: true })
+  t.like(again.body, { kid, state: 'retired' })
+})
+
+for (const kid of ['unknown', 'a%00b', '..']) {
+  test(`there is no key ${kid} to retire`, async (t) => {
+    const path = `/keys/${kid}/retire`
+    const { status } = await call(await administrator('write'), 'POST', path, { now: true })
+    t.is(status, 404)
+  })
+}
+
 test('a change is in the audit trail when it is answered, with who made it', async (t) => {
   const admin = await administrator('write')
   await call(admin, 'POST', '/clients', { ...service, client_id: 'audited' })
@@ -304,6 +405,10 @@ for (const [title, method, path, body] of [
   ['one of a grant that is none', 'POST', '/registration-tokens', { name: 'x', grantTypes: ['x'] }],
   ['a client that registered itself', 'POST', '/clients', { self_registered: true }],
   ['a sign-out of more', 'POST', '/accounts/x@y.example/sign-out', { everybody: true }],
+  ['a rotation of what has no keys', 'POST', '/keys/rotate', { purposes: ['HS256'] }],
+  ['a rotation of nothing', 'POST', '/keys/rotate', { purposes: [] }],
+  ['a rotation of one member', 'POST', '/keys/rotate', { purpose: 'ES256' }],
+  ['a retirement at another time', 'POST', '/keys/x/retire', { now: 'tomorrow' }],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
   ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {
