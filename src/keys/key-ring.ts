@@ -260,7 +260,8 @@ function refuseUnreadable(count: number, unreadable: readonly string[], tolerant
     throw new StorageError(
       'secret_mismatch',
       'The keys in this database were encrypted under another secret. Set HOLDFAST_SECRET or ' +
-        'HOLDFAST_SECRET_PREVIOUS to it, or restore the file "secret" of the data folder.',
+        'HOLDFAST_SECRET_PREVIOUS to it, or restore the file "secret" of the data folder. If it is ' +
+        'lost: holdfast keys reset',
     )
   }
   if (tolerant) return

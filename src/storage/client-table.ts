@@ -1,6 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import type { Database } from './database.ts'
-import { createShortMemory } from './short-memory.ts'
+import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'
 
 export interface StoredClient {
@@ -11,7 +11,7 @@ export interface StoredClient {
 export type ClientTable = ReturnType<typeof createClientTable>
 
 /** The table `clients`. */
-export function createClientTable(database: Database) {
+export function createClientTable(database: Database, clock: ShortMemoryOptions = {}) {
   const memory = createShortMemory(async (id) => {
     if (!isStorable(id)) return undefined
     const { rows } = await database.query<{ metadata: ClientMetadata }>({
@@ -20,7 +20,7 @@ export function createClientTable(database: Database) {
       values: [id],
     })
     return rows[0]?.metadata
-  })
+  }, clock)
   return {
     /** A client that another process removed is found for a few seconds more. */
     find: memory.find,

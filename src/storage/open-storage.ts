@@ -69,6 +69,7 @@ export async function openStorage({
   tracing = false,
   onStep = () => {},
   open: openPool = openDatabase,
+  now = Date.now,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
@@ -79,6 +80,8 @@ export async function openStorage({
   /** Told of a step that begins: how much of how much was done before it; of 0 if nobody knows. */
   onStep?: (what: string, done: number, total: number) => void
   open?: typeof openDatabase
+  /** The clock of what is remembered of the database: milliseconds. */
+  now?: () => number
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const steps = databaseUrl ? connecting : [...starting, ...connecting]
@@ -105,7 +108,7 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const clients = createClientTable(database)
+  const clients = createClientTable(database, { now })
   const registrations = createRegistrationTable(database, clients)
   const open = opened.move()
   return {
@@ -119,7 +122,7 @@ export async function openStorage({
     clients,
     registrations,
     credentials: createCredentialTable(database),
-    resourceServers: createResourceServerTable(database),
+    resourceServers: createResourceServerTable(database, { now }),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
     expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],

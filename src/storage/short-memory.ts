@@ -4,6 +4,11 @@ const lifetime = 3000
 /** Entries; when there are more, all are forgotten. */
 const limit = 1000
 
+export interface ShortMemoryOptions {
+  /** Milliseconds. */
+  readonly now?: () => number
+}
+
 /**
  * Remembers for a few seconds what was found: for what operators change and every request needs.
  * What one node removes another may still find until then. What was not found is not remembered,
@@ -11,7 +16,7 @@ const limit = 1000
  */
 export function createShortMemory<T>(
   find: (key: string) => Promise<T | undefined>,
-  { now = Date.now }: { now?: () => number } = {},
+  { now = Date.now }: ShortMemoryOptions = {},
 ) {
   const known = new Map<string, { value: T; until: number }>()
   return {
