@@ -81,6 +81,9 @@ export function createAdminRouter({
   router.get('/clients/:client_id', read, async (ctx) => {
     ctx.body = await by(ctx).clients.show(parameter(ctx, 'client_id'))
   })
+  router.post('/clients/:client_id/secret', ...changing, async (ctx) => {
+    ctx.body = await by(ctx).clients.renewSecret(parameter(ctx, 'client_id'))
+  })
   router.delete('/clients/:client_id', ...changing, async (ctx) => {
     await by(ctx).clients.remove(parameter(ctx, 'client_id'))
     ctx.status = 204

@@ -5,9 +5,15 @@ import {
   type RequestedMetadata,
   registerClient,
 } from '../provider/client-registration.ts'
+import { makeClientSecret } from '../provider/client-secret.ts'
 import type { ClientTable, StoredClient } from '../storage/client-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
+
+export interface RenewedSecret {
+  readonly client_id: string
+  readonly client_secret: string
+}
 
 /** The applications that may ask for tokens. */
 export function administerClients(
@@ -36,6 +42,25 @@ export function administerClients(
       const metadata = await table.find(clientId)
       if (!metadata) throw noSuchClient(clientId)
       return withoutSecret(metadata)
+    },
+
+    /**
+     * Makes a new secret for a client, which is in the answer, and known only from it. The one before
+     * ends: on other nodes within three seconds.
+     *
+     * @throws AdministrationError `not_found`; `invalid_request` for one that has no secret.
+     */
+    async renewSecret(clientId: string): Promise<RenewedSecret> {
+      const { secret, stored } = makeClientSecret()
+      if (!(await table.replaceSecret(clientId, stored))) {
+        if (!(await table.find(clientId))) throw noSuchClient(clientId)
+        throw new AdministrationError(
+          'invalid_request',
+          `${clientId} does not authenticate by a secret.`,
+        )
+      }
+      administered('client.changed', { client: clientId }, { new_secret: true })
+      return { client_id: clientId, client_secret: secret }
     },
 
     async remove(clientId: string): Promise<void> {

@@ -39,6 +39,7 @@ export function clientsCommand(): Command {
     .addCommand(addCommand())
     .addCommand(listCommand())
     .addCommand(showCommand())
+    .addCommand(renewSecretCommand())
     .addCommand(removeCommand())
 }
 
@@ -153,6 +154,21 @@ function showCommand(): Command {
               : JSON.stringify(value),
         ]),
       ),
+  )
+}
+
+function renewSecretCommand(): Command {
+  return printing(
+    command(
+      'renew-secret <client_id>',
+      'Make a new secret for an application, shown once. The one before ends.',
+      'clients renew-secret web-shop',
+    ),
+    (clientId: string) => withAdministration(({ clients }) => clients.renewSecret(clientId)),
+    ({ client_id, client_secret }) =>
+      asFacts(`Made a new secret for ${client_id}.`, [
+        ['Secret', `${styleText('bold', client_secret)}  (shown this once)`],
+      ]),
   )
 }
 

@@ -45,6 +45,18 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
       return rowCount === 1
     },
 
+    /** @returns false when there is no such client, or it does not authenticate by a secret. */
+    async replaceSecret(id: string, stored: string): Promise<boolean> {
+      if (!isStorable(id)) return false
+      const { rowCount } = await database.query({
+        text: `update clients set metadata = metadata || jsonb_build_object('client_secret', $2::text)
+                where id = $1 and metadata->>'token_endpoint_auth_method' = 'client_secret_basic'`,
+        values: [id, stored],
+      })
+      memory.forget(id)
+      return rowCount === 1
+    },
+
     /** @returns false when there is no such client. */
     async remove(id: string): Promise<boolean> {
       if (!isStorable(id)) return false

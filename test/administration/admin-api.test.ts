@@ -164,6 +164,40 @@ test('clients are added, shown without their secret, and removed', async (t) => 
   t.is((await call(admin, 'GET', '/clients/by-api')).status, 404)
 })
 
+test('a client gets a new secret, and the one before ends', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const client = await server.addClient(service)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  const authenticates = async (client: ClientMetadata) =>
+    (await post(server, '/token', asking, { key, headers: basic(client) })).status
+  t.is(await authenticates(client), 200)
+  const { status, body } = await call(admin, 'POST', `/clients/${client.client_id}/secret`)
+  t.is(status, 200)
+  t.deepEqual(Object.keys(body), ['client_id', 'client_secret'])
+  t.is(await authenticates(body), 200)
+  t.is(await authenticates(client), 401)
+  const [row] = (await call(admin, 'GET', `/audit?event=client.changed&client=${body.client_id}`))
+    .body
+  t.like(row, { actor: `client ${admin.client.client_id}`, details: { new_secret: true } })
+  const shown = (await call(admin, 'GET', `/clients/${client.client_id}`)).body
+  t.is(shown.grant_types[0], 'client_credentials')
+})
+
+test('a client that has no secret, or does not exist, gets none', async (t) => {
+  const admin = await administrator('write')
+  const { client_id } = await server.addClient()
+  const refused = await call(admin, 'POST', `/clients/${client_id}/secret`)
+  t.is(refused.status, 400)
+  t.regex(refused.body.error_description, /does not authenticate by a secret/)
+  t.false('client_secret' in ((await server.storage.clients.find(client_id)) ?? {}))
+  t.is((await call(admin, 'POST', '/clients/nobody/secret')).status, 404)
+  t.is((await call(admin, 'POST', '/clients/a%00b/secret')).status, 404)
+  const reader = await administrator('read')
+  const path = `/clients/${admin.client.client_id}/secret`
+  t.is((await call(reader, 'POST', path)).status, 403)
+})
+
 test('accounts are added, disabled and enabled, and get passwords', async (t) => {
   const admin = await administrator('write')
   const added = await call(admin, 'POST', '/accounts', { email: 'bob@example.com' })

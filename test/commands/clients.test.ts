@@ -69,6 +69,19 @@ test.serial('adds a client whose tokens are bound and that has a secret', async 
   })
 })
 
+test.serial('makes a new secret, and stores none', async (t) => {
+  const before = (await stored('shop'))?.client_secret
+  const stdout = done(t, await run('clients', 'renew-secret', 'shop'))
+  const [, secret = ''] =
+    /^Made a new secret for shop\.\n\n {2}Secret {2}(\S{43}) {2}\(shown this once\)\n$/.exec(
+      stdout,
+    ) ?? []
+  const metadata = await stored('shop')
+  t.not(metadata?.client_secret, before)
+  t.true(matchesSecret(secret, metadata?.client_secret))
+  failed(t, await run('clients', 'renew-secret', 'nobody'), /There is no client nobody/)
+})
+
 test.serial('makes a client_id', async (t) => {
   const { client_id } = await add(t, ...redirect)
   t.regex(client_id, /^[0-9a-f-]{36}$/)

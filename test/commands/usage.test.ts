@@ -31,6 +31,7 @@ const commands = [
   'clients add',
   'clients list',
   'clients show',
+  'clients renew-secret',
   'clients remove',
   'registration-tokens',
   'registration-tokens add',
