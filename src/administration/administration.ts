@@ -3,6 +3,7 @@ import type { Events, Facts } from '../observability/events.ts'
 import type { MetadataValidator } from '../provider/client-registration.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
+import { administerAudit } from './audit.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
 import { administerKeys, type KeysOptions } from './keys.ts'
@@ -58,7 +59,7 @@ export function createAdministration({
       table: storage.signingKeys,
       changed: (change, key) => events.keyChanged(facts, change, key),
     }),
-    audit: { list: audit.list },
+    audit: administerAudit(audit, accounts.idOf),
   }
 }
 

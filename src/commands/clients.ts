@@ -243,13 +243,21 @@ function certificateName(text: string): Partial<ClientMetadata> {
 }
 
 async function readJson(file: string): Promise<object> {
-  try {
-    const value: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
-  } catch (error) {
-    throw new CommandError(`${file} cannot be read: ${(error as Error).message}.`)
-  }
+  const text = await readFile(file, 'utf8').catch(({ code }: NodeJS.ErrnoException) => {
+    throw new CommandError(`${file} cannot be read (${code}).`)
+  })
+  const value = parseJson(text)
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
   throw new CommandError(`${file} does not hold a JSON object.`)
+}
+
+/** Undefined for what is none: the parser's own words would quote a file, which may be a key. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function describeNew(metadata: ClientMetadata): string {

@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os'
 import { Command } from 'commander'
+import pg from 'pg'
 import { AccountError } from '../accounts/account-error.ts'
 import { type Administration, createAdministration } from '../administration/administration.ts'
 import { AdministrationError } from '../administration/administration-error.ts'
@@ -14,6 +15,7 @@ import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
 import { createIdentityProvider } from '../server.ts'
+import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
@@ -100,7 +102,14 @@ export async function withAdministration<T>(
 }
 
 /** The person at the terminal, for the audit trail. */
-export const actorOfCommand = () => `command line of ${userInfo().username}`
+export function actorOfCommand(): string {
+  try {
+    return `command line of ${userInfo().username}`
+  } catch {
+    // In a container, for instance, a user may have no name.
+    return `command line of user ${process.getuid?.() ?? 'unknown'}`
+  }
+}
 
 /** A sentence for an error that a person can do something about; undefined for a defect. */
 export function explain(error: unknown): string | undefined {
@@ -111,6 +120,12 @@ export function explain(error: unknown): string | undefined {
       `The configuration has ${error.problems.length} mistakes:`,
       ...error.problems.map((problem) => `  ${problem}`),
     ].join('\n')
+  }
+  if (error instanceof DatabaseUnavailableError) {
+    return `The database does not answer now (${error.reason}). Try again in a moment.`
+  }
+  if (isRefusedToUser(error)) {
+    return `PostgreSQL refuses this to the user in DATABASE_URL: ${error.message}.`
   }
   const known = [
     StorageError,
@@ -127,6 +142,11 @@ export function explain(error: unknown): string | undefined {
   return (error as Error).message.replace(/[^.]$/, '$&.')
 }
 
+/** `insufficient_privilege`. */
+function isRefusedToUser(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && error.code === '42501'
+}
+
 /** Adds `--json` and prints what the command returns in either form. */
 export function printing<Arguments extends unknown[], Result>(
   command: Command,
@@ -135,7 +155,8 @@ export function printing<Arguments extends unknown[], Result>(
 ): Command {
   return command.option('--json', 'print JSON').action(async (...args: unknown[]) => {
     const result = await run(...(args as Arguments))
-    const { json } = command.opts<{ json?: boolean }>()
+    // A command above it may have the same option, and takes it wherever it stands.
+    const { json } = command.optsWithGlobals<{ json?: boolean }>()
     console.log(json ? JSON.stringify(result, null, 2) : asText(result))
   })
 }

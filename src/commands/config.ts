@@ -14,14 +14,19 @@ export function configCommand(): Command {
       (checked) =>
         asFacts(
           'The configuration is right.',
-          Object.entries(checked).map(([name, value]) => [
-            name,
-            typeof value === 'string' ? value : JSON.stringify(value ?? null),
-          ]),
+          Object.entries(checked).flatMap(([name, value]) => facts(name, value)),
         ),
     ),
   )
   return config
+}
+
+/** Each setting on a line of its own. */
+function facts(name: string, value: unknown): [name: string, value: string][] {
+  if (value === undefined || value === null || value === '') return [[name, 'none']]
+  if (Array.isArray(value)) return [[name, value.length === 0 ? 'none' : value.join(' ')]]
+  if (typeof value !== 'object') return [[name, String(value)]]
+  return Object.entries(value).flatMap(([member, of]) => facts(`${name}.${member}`, of))
 }
 
 function withoutSecrets({ databaseUrl, secret, previousSecret, ...config }: Config) {

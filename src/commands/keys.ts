@@ -5,7 +5,7 @@ import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { actorOfCommand, command, printing, UsageError, withStorage } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { asFacts, asMinute, asTable } from './table.ts'
 
 /** `holdfast keys`: what tokens, cookies, nonces and forms are made with. */
 export function keysCommand(): Command {
@@ -33,9 +33,9 @@ function listCommand(): Command {
           key.purpose,
           key.kid,
           key.readable ? key.state : `${key.state}, unreadable`,
-          minute(key.signsFrom),
-          key.signsUntil ? minute(key.signsUntil) : '',
-          key.endsAt ? minute(key.endsAt) : '',
+          asMinute(key.signsFrom),
+          key.signsUntil ? asMinute(key.signsUntil) : '',
+          key.endsAt ? asMinute(key.endsAt) : '',
         ]),
       ),
   )
@@ -54,7 +54,7 @@ function rotateCommand(): Command {
     (list) =>
       asTable(
         ['Purpose', 'Next key', 'Signs from'],
-        list.map(({ purpose, kid, signsFrom }) => [purpose, kid, minute(signsFrom)]),
+        list.map(({ purpose, kid, signsFrom }) => [purpose, kid, asMinute(signsFrom)]),
       ),
   )
 }
@@ -106,8 +106,8 @@ function describeRetired(key: RetiredKey): string {
   }
   return asFacts(`${kid} ends in its time.`, [
     next,
-    ['Signs until', signsUntil ? minute(signsUntil) : ''],
-    ['Ends', endsAt ? minute(endsAt) : ''],
+    ['Signs until', signsUntil ? asMinute(signsUntil) : ''],
+    ['Ends', endsAt ? asMinute(endsAt) : ''],
   ])
 }
 
@@ -127,8 +127,6 @@ function consequences(purpose: string): string {
       return 'Clients are given a new nonce, and repeat their request.'
   }
 }
-
-const minute = (time: Date) => `${time.toISOString().slice(0, 16)}Z`
 
 /** Works on the keys, and writes what was done to the audit trail before the storage is closed. */
 async function withKeys<T>(

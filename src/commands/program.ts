@@ -74,7 +74,7 @@ Exit codes:
 It is configured by environment variables or a file .env; .env.example lists them.`,
     )
   program.hook('preAction', (_program, action) => {
-    const { json = false } = action.opts<{ json?: boolean }>()
+    const { json = false } = action.optsWithGlobals<{ json?: boolean }>()
     drawProgressOn(json && !toFile ? undefined : progress)
   })
   for (const each of withSubcommands(program)) {

@@ -29,3 +29,8 @@ export function asFacts(
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '\ufffd')
 }
+
+/** A time as people read it in a table: UTC, to the minute. */
+export function asMinute(time: Date): string {
+  return `${time.toISOString().slice(0, 16)}Z`
+}

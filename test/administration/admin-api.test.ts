@@ -419,6 +419,18 @@ for (const kid of ['unknown', 'a%00b', '..']) {
   })
 }
 
+test('the audit trail is found by a date, and by the email of an account', async (t) => {
+  const admin = await administrator('read')
+  await createAccounts({ store: server.storage.accounts }).add({
+    email: 'found@example.com',
+    password,
+  })
+  t.deepEqual((await call(admin, 'GET', '/audit?account=found@example.com')).body, [])
+  t.is((await call(admin, 'GET', '/audit?account=nobody@example.com')).status, 404)
+  t.is((await call(admin, 'GET', '/audit?since=0001-01-01&limit=1')).body.length, 1)
+  t.is((await call(admin, 'GET', '/audit?since=9999-12-31T23:59:59.9Z')).body.length, 0)
+})
+
 test('a change is in the audit trail when it is answered, with who made it', async (t) => {
   const admin = await administrator('write')
   await call(admin, 'POST', '/clients', { ...service, client_id: 'audited' })
@@ -443,6 +455,24 @@ for (const [title, method, path, body] of [
   ['a rotation of nothing', 'POST', '/keys/rotate', { purposes: [] }],
   ['a rotation of one member', 'POST', '/keys/rotate', { purpose: 'ES256' }],
   ['a retirement at another time', 'POST', '/keys/x/retire', { now: 'tomorrow' }],
+  ['U+0000 as a client', 'GET', '/grants?client=%00', undefined],
+  ['U+0000 as an account', 'GET', '/sessions?account=%00', undefined],
+  ['U+0000 as an event', 'GET', '/audit?event=%00', undefined],
+  ['U+0000 in the client of events', 'GET', '/audit?client=a%00', undefined],
+  ['a filter that is none', 'GET', '/grants?klient=web-shop', undefined],
+  ['a filter of sessions that is none', 'GET', '/sessions?client=web-shop', undefined],
+  ['two values of one filter', 'GET', '/grants?client=a&client=b', undefined],
+  ['a number as a time', 'GET', '/audit?since=5', undefined],
+  ['a time before time', 'GET', '/audit?since=-271821-04-20T00:00:00Z', undefined],
+  ['an API at U+0000', 'POST', '/resources', { identifier: 'https://a.example/\0', scopes: [] }],
+  ['an API at two lines', 'POST', '/resources', { identifier: 'https://a.example/\n', scopes: [] }],
+  ['an API after a space', 'POST', '/resources', { identifier: ' https://a.example', scopes: [] }],
+  [
+    'an API of a name on two lines',
+    'POST',
+    '/resources',
+    { identifier: 'https://a.example', name: 'a\nb', scopes: [] },
+  ],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
   ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {
