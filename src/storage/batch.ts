@@ -2,9 +2,9 @@
 const limit = 500
 
 /**
- * Runs what many requests ask for at once as few statements: while one is on its way, whoever comes
- * waits and goes together with the others in the next. Alone, an item goes at once. One that waits
- * for a lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
+ * Runs what many requests ask for at once as few statements: what comes in one turn goes together,
+ * and while one statement is on its way, whoever comes waits for the next. One that waits for a
+ * lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it
  *   fails for all of them.
@@ -21,6 +21,7 @@ export function createBatch<Item, Result>(
 
   async function runAll() {
     running = true
+    await undefined
     while (waiting.length > 0) {
       const batch = waiting.splice(0, limit)
       try {

@@ -16,17 +16,29 @@ function createWorld() {
   return { run, sent }
 }
 
-test('alone, an item goes at once', async (t) => {
+test('alone, an item goes at the end of the turn', async (t) => {
   const { run, sent } = createWorld()
   const result = run('a')
+  t.is(sent.length, 0)
+  await undefined
   t.deepEqual(sent[0]?.items, ['a'])
   sent[0]?.answer(['A'])
   t.is(await result, 'A')
 })
 
+test('what comes in one turn goes together', async (t) => {
+  const { run, sent } = createWorld()
+  const both = [run('a'), run('b')]
+  await undefined
+  t.deepEqual(sent[0]?.items, ['a', 'b'])
+  sent[0]?.answer(['A', 'B'])
+  t.deepEqual(await Promise.all(both), ['A', 'B'])
+})
+
 test('whoever comes while one is on its way goes together in the next', async (t) => {
   const { run, sent } = createWorld()
   const first = run('a')
+  await undefined
   const others = [run('b'), run('c')]
   t.is(sent.length, 1)
   sent[0]?.answer(['A'])
@@ -39,6 +51,7 @@ test('whoever comes while one is on its way goes together in the next', async (t
 test('a failure is for those that went together, and the next go on', async (t) => {
   const { run, sent } = createWorld()
   const first = run('a')
+  await undefined
   const next = run('c')
   sent[0]?.fail()
   await t.throwsAsync(first, { message: 'lost' })
@@ -49,6 +62,7 @@ test('a failure is for those that went together, and the next go on', async (t) 
 test('a crowd goes in parts', async (t) => {
   const { run, sent } = createWorld()
   const first = run('first')
+  await undefined
   const crowd = Array.from({ length: 501 }, (_, index) => run(String(index)))
   sent[0]?.answer(['first'])
   await first
