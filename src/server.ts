@@ -63,6 +63,7 @@ import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
+import { withPendingMarks } from './storage/pending-marks.ts'
 
 /** Milliseconds between two removals of expired rows. */
 const cleanupInterval = 60_000
@@ -231,6 +232,8 @@ export async function createIdentityProvider(
     })
     provider.use(registration.routes())
   }
+  // Last before the engine: what fails here is answered by what is above.
+  provider.use((_ctx, next) => withPendingMarks(storage.replays, next))
   observeEngine(provider, events)
   return provider
 }

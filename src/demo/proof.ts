@@ -15,10 +15,18 @@ export async function makeProof(
     accessToken,
     iat,
     nonce,
-  }: { method: string; url: string; accessToken?: string; iat?: number; nonce?: string },
+    jti = randomUUID(),
+  }: {
+    method: string
+    url: string
+    accessToken?: string
+    iat?: number
+    nonce?: string
+    jti?: string
+  },
 ): Promise<string> {
   const ath = accessToken && { ath: hash('sha256', accessToken, 'base64url') }
-  return new SignJWT({ htm: method, htu: url, jti: randomUUID(), ...ath, ...(nonce && { nonce }) })
+  return new SignJWT({ htm: method, htu: url, jti, ...ath, ...(nonce && { nonce }) })
     .setProtectedHeader({ typ: 'dpop+jwt', alg: 'ES256', jwk: await exportJWK(publicKey) })
     .setIssuedAt(iat)
     .sign(privateKey)

@@ -8,19 +8,14 @@ import Provider, {
 } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import { collectMark } from '../storage/pending-marks.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
 import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
-import {
-  AlreadyConsumedError,
-  asUnitOfWork,
-  collectMark,
-  ReplayedError,
-  type UnitTables,
-} from '../storage/unit-of-work.ts'
+import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
-import { proofWindow, validateProofs } from './dpop-proofs.ts'
+import { proofWindow, provenKey, validateProofs } from './dpop-proofs.ts'
 import { engineGrant } from './engine-grants.ts'
 import {
   type KeyRenewal,
@@ -68,7 +63,7 @@ export function createEngine({
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
       repeats?.excuse(this)
-      consumeRequestsOnce(this, { artifacts, replays })
+      consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
       refuseUnauthorizedGrants(this)
       bindSessions(this)
@@ -87,12 +82,9 @@ export function createEngine({
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
-          await withReadAhead(() => asUnitOfWork({ artifacts, replays }, async () => grant(ctx)))
+          await withReadAhead(() => asUnitOfWork(artifacts, async () => grant(ctx)))
           renewal?.announce(ctx)
         } catch (error) {
-          if (error instanceof ReplayedError) {
-            throw new errors.InvalidGrant('DPoP proof JWT Replay detected')
-          }
           if (!(error instanceof AlreadyConsumedError)) throw error
           if (await repeats?.complete(ctx, error.written)) return
           await endAfterLostRace(ctx, artifacts)
@@ -213,7 +205,7 @@ function bindRefreshTokens(
  * response type has a code in it, so that nothing is answered without this. The loser of a race
  * gets the error of a request that was used.
  */
-function consumeRequestsOnce(engine: Provider, tables: UnitTables): void {
+function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
   const consumptions = new WeakMap<KoaContextWithOIDC, () => Promise<void>>()
   override(
     engine,
@@ -235,7 +227,7 @@ function consumeRequestsOnce(engine: Provider, tables: UnitTables): void {
           const consume = Provider.ctx && consumptions.get(Provider.ctx)
           if (!consume) return super.save()
           try {
-            return await asUnitOfWork(tables, async () => {
+            return await asUnitOfWork(artifacts, async () => {
               await consume()
               return super.save()
             })
@@ -251,8 +243,8 @@ function consumeRequestsOnce(engine: Provider, tables: UnitTables): void {
 }
 
 /**
- * One statement instead of find, then save, at the end of the grant where there is one; and a mark
- * that lasts as long as the proof can.
+ * One statement instead of find, then save, and a mark that lasts as long as the proof can. At the
+ * token endpoint it waits for the statement at the end of the grant.
  */
 function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
   override(
@@ -264,8 +256,18 @@ function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
         // engine would forget it after once.
         static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
           const mark = replayMark(issuer, jti, exp + proofWindow)
-          return collectMark(mark) || replays.insert(mark)
+          const ctx = Provider.ctx
+          const collected =
+            ctx?.oidc.route === 'token' && collectMark({ mark, refuse: refusalOf(ctx) })
+          return collected || replays.insert(mark)
         }
       },
   )
+}
+
+/** What the engine says of a value that it is told to have seen: the client's assertion comes first. */
+function refusalOf(ctx: KoaContextWithOIDC): () => Error {
+  return provenKey(ctx) === undefined
+    ? () => new errors.InvalidClientAuth('client assertion tokens must only be used once')
+    : () => new errors.InvalidGrant('DPoP proof JWT Replay detected')
 }

@@ -35,13 +35,16 @@ export interface StoredArtifact {
 
 /** What becomes true together, or not at all. */
 export interface Unit {
-  readonly mark?: ReplayMark | undefined
+  readonly marks?: readonly ReplayMark[]
   readonly consumed: ArtifactKey | undefined
   readonly written: readonly Artifact[]
 }
 
-/** Whether a unit became true; if not, what of it another one had done before. */
-export type UnitOutcome = 'closed' | 'replayed' | 'already consumed'
+/**
+ * Whether a unit became true; if not, what of it another one had done before: which of its marks,
+ * by its place, or the consumption.
+ */
+export type UnitOutcome = 'closed' | { readonly replayed: number } | 'already consumed'
 
 /** That a person has let a client in. */
 export interface StoredGrant {
@@ -118,9 +121,9 @@ export function createArtifactTable(database: Database) {
     },
 
     /**
-     * Marks a one-time value as seen, consumes one artifact and writes new ones. Of any number of
-     * concurrent calls for the same artifact, or with the same mark, one succeeds. The others
-     * consume and write nothing; a mark of their own stays. Calls that come together are one
+     * Marks one-time values as seen, consumes one artifact and writes new ones. Of any number of
+     * concurrent calls for the same artifact, or with a mark in common, one succeeds. The others
+     * consume and write nothing; marks of their own stay. Calls that come together are one
      * statement and one commit.
      */
     close,
@@ -180,16 +183,18 @@ export function createArtifactTable(database: Database) {
 }
 
 async function closeUnits(database: Database, units: readonly Unit[]): Promise<UnitOutcome[]> {
-  // Of units with one mark the first may have it; the statement could not tell them apart.
+  // Of units that share a mark the first may have it; the statement could not tell them apart.
   const seen = new Set<string>()
-  const fresh = units.map(({ mark }) => !mark || (!seen.has(mark.id) && seen.add(mark.id) !== null))
-  const open = units.flatMap((unit, at) => (fresh[at] ? [{ ...unit, at }] : []))
-  const marks = open.flatMap(({ mark }) => mark ?? [])
-  const asked = open.flatMap(({ mark, consumed, at }) =>
-    consumed ? [{ ...consumed, unit: at, mark: mark?.id }] : [],
-  )
-  const written = open.flatMap(({ mark, consumed, written, at }) =>
-    written.map((artifact) => ({ ...artifact, unit: consumed && at, mark: mark?.id })),
+  const repeated = units.map(({ marks = [] }) => {
+    const at = marks.findIndex(({ id }) => seen.has(id))
+    for (const { id } of marks) seen.add(id)
+    return at
+  })
+  const marks = units.flatMap(({ marks = [] }, unit) => marks.map((mark) => ({ ...mark, unit })))
+  const open = units.flatMap((unit, at) => (repeated[at] === -1 ? [{ ...unit, at }] : []))
+  const asked = open.flatMap(({ consumed, at }) => (consumed ? [{ ...consumed, unit: at }] : []))
+  const written = open.flatMap(({ consumed, written, at }) =>
+    written.map((artifact) => ({ ...artifact, unit: at, follows: consumed !== undefined })),
   )
   const { rows } = await database.query<{ unit: number | null; mark: string | null }>({
     name: 'artifact-close',
@@ -204,12 +209,14 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
               order by id
              on conflict on constraint replay_marks_pkey do nothing
              returning encode(id, 'hex') as id
+           ), replayed as (
+             select unit from unnest($1::text[], $3::int[]) as mark (id, unit)
+              where id <> all(array(select id from marked))
            ), locked as (
              select asked.kind, asked.id, asked.unit
                from (select kind, id, unit
-                       from unnest($3::text[], $4::bytea[], $5::int[], $6::text[])
-                         as asked (kind, id, unit, mark)
-                      where mark is null or mark = any(array(select id from marked))
+                       from unnest($4::text[], $5::bytea[], $6::int[]) as asked (kind, id, unit)
+                      where unit <> all(array(select unit from replayed))
                       order by kind, id) asked
               cross join lateral (
                     select from artifacts
@@ -226,12 +233,12 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
                     (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
              select kind, id, grant_id, uid, account_id, session_uid, payload,
                     to_timestamp(expires_at)
-               from unnest($7::int[], $8::text[], $9::text[], $10::bytea[], $11::text[],
+               from unnest($7::int[], $8::boolean[], $9::text[], $10::bytea[], $11::text[],
                            $12::text[], $13::text[], $14::text[], $15::json[], $16::float8[])
-                 as new (unit, mark, kind, id, grant_id, uid, account_id, session_uid, payload,
+                 as new (unit, follows, kind, id, grant_id, uid, account_id, session_uid, payload,
                          expires_at)
-              where (unit is null or unit = any(array(select unit from consumed)))
-                and (mark is null or mark = any(array(select id from marked)))
+              where unit <> all(array(select unit from replayed))
+                and (not follows or unit = any(array(select unit from consumed)))
            )
            select unit, null as mark from consumed
            union all
@@ -239,12 +246,12 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
     values: [
       marks.map(({ id }) => id),
       marks.map(({ expiresAt }) => expiresAt),
+      marks.map(({ unit }) => unit),
       asked.map(({ kind }) => kind),
       asked.map(({ id }) => id),
       asked.map(({ unit }) => unit),
-      asked.map(({ mark }) => mark),
       written.map(({ unit }) => unit),
-      written.map(({ mark }) => mark),
+      written.map(({ follows }) => follows),
       written.map(({ kind }) => kind),
       written.map(({ id }) => id),
       written.map(({ grantId }) => grantId),
@@ -258,7 +265,9 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
   const consumed = new Set(rows.map(({ unit }) => unit))
   const marked = new Set(rows.map(({ mark }) => mark))
   return units.map((unit, at) => {
-    if (unit.mark && !(fresh[at] && marked.has(unit.mark.id))) return 'replayed'
+    const replayed = unit.marks?.findIndex(({ id }) => !marked.has(id)) ?? -1
+    const old = replayed === -1 ? (repeated[at] as number) : replayed
+    if (old !== -1) return { replayed: old }
     return unit.consumed && !consumed.has(at) ? 'already consumed' : 'closed'
   })
 }

@@ -1,10 +1,12 @@
+import { setImmediate } from 'node:timers/promises'
+
 /** Items of one statement: enough for a crowd, and few enough for one plan and one packet. */
 const limit = 500
 
 /**
- * Runs what many requests ask for at once as few statements: while one is on its way, whoever comes
- * waits and goes together with the others in the next. Alone, an item goes at once. One that waits
- * for a lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
+ * Runs what many requests ask for at once as few statements: what comes in one turn goes together,
+ * and while one statement is on its way, whoever comes waits for the next. One that waits for a
+ * lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it
  *   fails for all of them.
@@ -22,6 +24,7 @@ export function createBatch<Item, Result>(
   async function runAll() {
     running = true
     while (waiting.length > 0) {
+      await setImmediate()
       const batch = waiting.splice(0, limit)
       try {
         const results = await run(batch.map(({ item }) => item))

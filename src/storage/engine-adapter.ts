@@ -2,14 +2,10 @@ import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
 import type { CredentialTable } from './credential-table.ts'
+import { markNow } from './pending-marks.ts'
 import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
-import {
-  AlreadyConsumedError,
-  collectConsumption,
-  collectWrite,
-  expectReuse,
-} from './unit-of-work.ts'
+import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
  * The engine's storage. Identifiers are hashed before they reach the database and put back into
@@ -63,7 +59,8 @@ function artifactAdapter(
     },
     async find(id) {
       const stored = takeAhead(kind, id) ?? (await find(key(id)))
-      if (stored?.consumedAt) expectReuse()
+      // What was issued from it will end, and only for a request that was not seen before.
+      if (stored?.consumedAt) await markNow()
       return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {

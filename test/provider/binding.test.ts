@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import test from 'ava'
-import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, exportJWK, SignJWT } from 'jose'
+import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, exportJWK } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
@@ -286,45 +286,4 @@ test('a replay mark outlasts a proof from the edge of the future', async (t) => 
   )
   await database.end()
   t.true((rows[0]?.kept ?? 0) >= iat + 300)
-})
-
-async function assertion(signer: KeyPair, clientId: string, lifetime = 60): Promise<string> {
-  return new SignJWT({ jti: crypto.randomUUID() })
-    .setProtectedHeader({ alg: 'ES256' })
-    .setIssuer(clientId)
-    .setSubject(clientId)
-    .setAudience(server.issuer)
-    .setExpirationTime(`${lifetime}s`)
-    .sign(signer.privateKey)
-}
-
-async function addSigningClient() {
-  const signer = await newKey()
-  const signing = await server.addClient({
-    redirect_uris: [],
-    response_types: [],
-    grant_types: ['client_credentials'],
-    token_endpoint_auth_method: 'private_key_jwt',
-    jwks: { keys: [await exportJWK(signer.publicKey)] },
-  })
-  const parameters = (client_assertion: string) => ({
-    grant_type: 'client_credentials',
-    client_id: signing.client_id,
-    client_assertion,
-    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-  })
-  return { signer, signing, parameters }
-}
-
-test('a client assertion is good once', async (t) => {
-  const { signer, signing, parameters } = await addSigningClient()
-  const once = parameters(await assertion(signer, signing.client_id))
-  t.is((await post(server, '/token', once, { key })).status, 200)
-  t.is((await post(server, '/token', once, { key })).body.error, 'invalid_client')
-})
-
-test('a client assertion that is good for a day is refused', async (t) => {
-  const { signer, signing, parameters } = await addSigningClient()
-  const long = parameters(await assertion(signer, signing.client_id, 86_400))
-  t.is((await post(server, '/token', long, { key })).body.error, 'invalid_client')
 })

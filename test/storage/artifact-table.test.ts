@@ -216,9 +216,13 @@ test('with a mark that is there, a unit consumes and writes nothing', async (t) 
   const used = mark()
   const code = await written()
   const [first, second, third] = [artifact(), artifact(), artifact()]
-  t.is(await table.close({ mark: used, consumed: undefined, written: [first] }), 'closed')
-  t.is(await table.close({ mark: used, consumed: code, written: [second] }), 'replayed')
-  t.is(await table.close({ mark: used, consumed: undefined, written: [third] }), 'replayed')
+  t.is(await table.close({ marks: [used], consumed: undefined, written: [first] }), 'closed')
+  t.deepEqual(await table.close({ marks: [used], consumed: code, written: [second] }), {
+    replayed: 0,
+  })
+  t.deepEqual(await table.close({ marks: [used], consumed: undefined, written: [third] }), {
+    replayed: 0,
+  })
   t.is((await table.find(code))?.consumedAt, null)
   t.truthy(await table.find(first))
   t.is(await table.find(second), undefined)
@@ -228,19 +232,69 @@ test('with a mark that is there, a unit consumes and writes nothing', async (t) 
 test('the mark of a unit that could not consume stays', async (t) => {
   const used = mark()
   const nothing = artifact()
-  const close = () => table.close({ mark: used, consumed: nothing, written: [artifact()] })
+  const close = () => table.close({ marks: [used], consumed: nothing, written: [artifact()] })
   t.is(await close(), 'already consumed')
-  t.is(await close(), 'replayed')
+  t.deepEqual(await close(), { replayed: 0 })
+})
+
+test('a unit needs all of its marks, and says which one was there', async (t) => {
+  const [old, first, second] = [mark(), mark(), mark()] as const
+  await table.close({ marks: [old], consumed: undefined, written: [] })
+  const code = await written()
+  const token = artifact()
+  t.deepEqual(await table.close({ marks: [first, old], consumed: code, written: [token] }), {
+    replayed: 1,
+  })
+  t.is((await table.find(code))?.consumedAt, null)
+  t.is(await table.find(token), undefined)
+  // What the refused request has shown besides is used all the same.
+  t.deepEqual(await table.close({ marks: [second, first], consumed: code, written: [] }), {
+    replayed: 1,
+  })
+})
+
+test('of units that go together and share one of their marks one is done', async (t) => {
+  const [shared, one, another] = [mark(), mark(), mark()] as const
+  const tokens = [artifact(), artifact(), artifact()] as const
+  const outcomes = await Promise.all([
+    table.close({ marks: [shared, one], consumed: undefined, written: [tokens[0]] }),
+    table.close({ marks: [shared, another], consumed: undefined, written: [tokens[1]] }),
+    table.close({ marks: [another], consumed: undefined, written: [tokens[2]] }),
+  ])
+  t.deepEqual(outcomes, ['closed', { replayed: 0 }, { replayed: 0 }])
+  const found = await Promise.all(tokens.map((token) => table.find(token)))
+  t.deepEqual(
+    found.map((token) => token !== undefined),
+    [true, false, false],
+  )
+})
+
+test('units that go together do not share what they consume and write', async (t) => {
+  const used = mark()
+  await table.close({ marks: [used], consumed: undefined, written: [] })
+  const [refused, free] = [await written(), await written()]
+  const tokens = [artifact(), artifact(), artifact()] as const
+  const outcomes = await Promise.all([
+    table.close({ marks: [used], consumed: refused, written: [tokens[0]] }),
+    table.close({ marks: [mark()], consumed: free, written: [tokens[1]] }),
+    table.close({ marks: [mark()], consumed: artifact(), written: [tokens[2]] }),
+  ])
+  t.deepEqual(outcomes, [{ replayed: 0 }, 'closed', 'already consumed'])
+  const found = await Promise.all([refused, free, ...tokens].map((key) => table.find(key)))
+  t.deepEqual(
+    found.map((artifact) => artifact && artifact.consumedAt !== null),
+    [false, true, undefined, false, undefined],
+  )
 })
 
 test('of 16 concurrent units with one mark one consumes its own', async (t) => {
   const used = mark()
   const codes = await Promise.all(Array.from({ length: 16 }, () => written()))
   const outcomes = await Promise.all(
-    codes.map((code) => table.close({ mark: used, consumed: code, written: [] })),
+    codes.map((code) => table.close({ marks: [used], consumed: code, written: [] })),
   )
   t.is(outcomes.filter((outcome) => outcome === 'closed').length, 1)
-  t.is(outcomes.filter((outcome) => outcome === 'replayed').length, 15)
+  t.is(outcomes.filter((outcome) => typeof outcome === 'object').length, 15)
   const found = await Promise.all(codes.map((code) => table.find(code)))
   t.deepEqual(
     found.map((code) => code?.consumedAt !== null),

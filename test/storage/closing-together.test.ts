@@ -8,8 +8,9 @@ import {
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
 import { openDatabase } from '../../src/storage/database.ts'
+import { replayMark } from '../../src/storage/replay-table.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { race } from '../support/lock.ts'
+import { race, raceFor } from '../support/lock.ts'
 
 const database = useTestDatabase(test)
 
@@ -68,7 +69,7 @@ test('of units that consume the same and go together, one is done', async (t) =>
   await pool[Symbol.asyncDispose]()
 })
 
-test('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
+test.serial('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
   // A table of millions of rows is not read from end to end.
   const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
   const nodes = await Promise.all([openNode({ options }), openNode({ options })])
@@ -89,6 +90,34 @@ test('nodes that consume the same in opposite orders do not wait for each other'
   t.deepEqual(
     forth?.map((done, at) => done !== back?.toReversed()[at]),
     shared.map(() => true),
+  )
+  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
+})
+
+test.serial('nodes that show the same marks in opposite orders do not wait for each other', async (t) => {
+  const nodes = await Promise.all([openNode(), openNode()])
+  const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
+    replayMark('client', value, Date.now() / 1000 + 60),
+  )
+  const closeAll =
+    ({ artifacts }: (typeof nodes)[number], order: typeof marks) =>
+    () =>
+      Promise.all(
+        order.map((mark) =>
+          artifacts.close({ marks: [mark], consumed: undefined, written: [artifact('Token')] }),
+        ),
+      )
+  const [forth, back] = await raceFor(
+    database.url,
+    {
+      text: `insert into replay_marks (id, expires_at) values ('\\x${marks[3]?.id}', now())`,
+      andThen: 'rollback',
+    },
+    nodes.map((node, at) => closeAll(node, at ? marks.toReversed() : marks)),
+  )
+  t.deepEqual(
+    forth?.map((outcome, at) => (outcome === 'closed') !== (back?.toReversed()[at] === 'closed')),
+    marks.map(() => true),
   )
   for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
 })

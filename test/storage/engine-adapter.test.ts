@@ -205,7 +205,7 @@ test('a unit of work that fails has consumed nothing and written nothing', async
   const [codes, tokens] = [adapterOf('AuthorizationCode'), adapterOf('RefreshToken')]
   const [code, token] = [randomUUID(), randomUUID()]
   await codes.upsert(code, { ...payload(), jti: code }, soon)
-  const failure = asUnitOfWork(server.storage, async () => {
+  const failure = asUnitOfWork(server.storage.artifacts, async () => {
     await codes.consume(code)
     await tokens.upsert(token, { ...payload(), jti: token }, soon)
     throw new Error('later')
@@ -222,7 +222,7 @@ test('of 16 concurrent units of work one succeeds, and only its tokens are there
   const ids = Array.from({ length: 16 }, () => randomUUID())
   const results = await Promise.allSettled(
     ids.map((id) =>
-      asUnitOfWork(server.storage, async () => {
+      asUnitOfWork(server.storage.artifacts, async () => {
         await codes.consume(code)
         await tokens.upsert(id, { ...payload(), jti: id }, soon)
       }),
