@@ -41,6 +41,7 @@ import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
+import type { Events } from './observability/events.ts'
 import { createKeyObserver } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
@@ -72,6 +73,7 @@ export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
   readonly provider: Provider
   readonly keys: KeyRing
+  readonly events: Events
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
   /** From now on `/readyz` says that no requests should be sent here; all are served still. */
@@ -324,6 +326,7 @@ export async function startServer(
     issuer: config.issuer,
     provider,
     keys,
+    events,
     authorityFile,
     drain() {
       draining = true

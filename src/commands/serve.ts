@@ -33,7 +33,10 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   // Its lines go to the same terminal.
   progress.rest()
   await using server = await startServer(config, storage, log, { onStep: progress.report })
-  console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
+  const firstSteps = await takeFirstSteps(storage, server.provider, (change, about, details) =>
+    server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
+  )
+  console.log(welcome(server, firstSteps))
   await signal()
   server.drain()
   const { drainSeconds } = config.operations

@@ -172,16 +172,17 @@ export function createEvents({
       facts: Facts,
       change: AdministrativeChange,
       details: Record<string, unknown> = {},
+      { first = false }: Beginning = {},
     ) {
-      record('info', change, facts, 'an administrator changed something', details)
+      const level = first ? 'debug' : 'info'
+      record(level, change, facts, 'an administrator changed something', details)
     },
 
-    /** The first keys of an installation are no change that an operator needs to be told of. */
     keyChanged(
       facts: Facts,
       change: KeyEvent,
       key: { kid: string; purpose: string },
-      { first = false }: { first?: boolean | undefined } = {},
+      { first = false }: Beginning = {},
     ) {
       record(first ? 'debug' : 'info', change, facts, 'a key was changed', key)
     },
@@ -235,6 +236,11 @@ export function createEvents({
       }
     },
   }
+}
+
+/** What an empty installation begins with is no change that the log needs to tell of. */
+interface Beginning {
+  readonly first?: boolean | undefined
 }
 
 export type KeyEvent = 'key.made' | 'key.advanced' | 'key.retired' | 'key.resealed' | 'key.removed'
