@@ -8,7 +8,7 @@ import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
 import { CommandError, command, printing, UsageError, withAdministration } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { asFacts, asTable, type Cell, shown } from './table.ts'
 
 const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials']
 
@@ -263,7 +263,7 @@ function parseJson(text: string): unknown {
 function describeNew(metadata: ClientMetadata): string {
   const { client_id, client_secret, token_endpoint_auth_method: method } = metadata
   return asFacts(`Registered ${client_id}.`, [
-    ['Tokens', describeBinding(metadata)],
+    ['Tokens', shown(describeBinding(metadata))],
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', method === 'none' ? 'nothing: it is public' : `${method}`],
     ...(client_secret
@@ -273,7 +273,9 @@ function describeNew(metadata: ClientMetadata): string {
 }
 
 /** The unsafe one stands out wherever it is shown. */
-function describeBinding(metadata: ClientMetadata): string {
+function describeBinding(metadata: ClientMetadata): Cell {
   const method = bindingMethodOf(metadata)
-  return method === 'bearer' ? styleText('red', 'BEARER, bound to nothing') : `bound by ${method}`
+  return method === 'bearer'
+    ? { text: 'BEARER, bound to nothing', style: 'red' }
+    : `bound by ${method}`
 }

@@ -6,6 +6,7 @@ import type { Finding } from '../doctor/finding.ts'
 import { isPath } from '../http/public-path.ts'
 import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
 import { showProgress } from './progress.ts'
+import { printable } from './table.ts'
 
 interface DoctorOptions {
   url?: string
@@ -83,7 +84,7 @@ const marks = {
 function asText(findings: readonly Finding[]): string {
   return findings
     .map(({ check, outcome, advice }) =>
-      [`${marks[outcome]} ${check}`, ...(advice ? [`    ${advice}`] : [])].join('\n'),
+      [`${marks[outcome]} ${check}`, ...(advice ? [`    ${printable(advice)}`] : [])].join('\n'),
     )
     .join('\n')
 }

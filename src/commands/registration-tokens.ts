@@ -9,7 +9,7 @@ import {
 } from '../registration/registration-policy.ts'
 import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
 import { command, printing, withAdministration } from './command.ts'
-import { asFacts, asMinute, asTable } from './table.ts'
+import { asFacts, asMinute, asTable, type Cell, shown } from './table.ts'
 
 interface AddOptions {
   expires: number
@@ -85,7 +85,7 @@ function addCommand(): Command {
       asFacts(`Made a registration token for ${stored.name}.`, [
         ['Token', `${styleText('bold', token)}  (shown this once)`],
         ['Good for', `${stored.uses}, until ${asMinute(stored.expiresAt)}`],
-        ['Key', describeKey(stored)],
+        ['Key', shown(describeKey(stored))],
         ['Grants', stored.policy.grantTypes.join(' ')],
         ['Authenticates by', stored.policy.authMethods.join(' ')],
         ['Tokens', describeBindings(stored)],
@@ -130,8 +130,8 @@ function removeCommand(): Command {
   )
 }
 
-function describeKey({ bearer, jkt }: StoredInitialAccessToken): string {
-  if (bearer) return styleText('yellow', 'none: bearer')
+function describeKey({ bearer, jkt }: StoredInitialAccessToken): Cell {
+  if (bearer) return { text: 'none: bearer', style: 'yellow' }
   return jkt ?? 'any'
 }
 
