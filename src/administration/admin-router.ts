@@ -91,6 +91,10 @@ export function createAdminRouter({
   router.get('/clients/:client_id', read, async (ctx) => {
     ctx.body = await by(ctx).clients.show(parameter(ctx, 'client_id'))
   })
+  router.put('/clients/:client_id', ...changing, async (ctx) => {
+    const requested = (await bodyOf(ctx, metadata)) as RequestedMetadata
+    ctx.body = await by(ctx).clients.change(parameter(ctx, 'client_id'), requested)
+  })
   router.post('/clients/:client_id/secret', ...changing, async (ctx) => {
     ctx.body = await by(ctx).clients.renewSecret(parameter(ctx, 'client_id'))
   })

@@ -1,6 +1,7 @@
 import type { ClientMetadata } from 'oidc-provider'
 import { bindingMethodOf } from '../provider/binding-policy.ts'
 import {
+  changeClient,
   type MetadataValidator,
   type RequestedMetadata,
   registerClient,
@@ -27,6 +28,21 @@ export function administerClients(
       const metadata = await registerClient(requested, { table, validator })
       const binding = bindingMethodOf(metadata)
       administered('client.added', { client: metadata.client_id }, { binding })
+      return metadata
+    },
+
+    /** @throws AdministrationError `not_found`; RegistrationError. */
+    async change(clientId: string, requested: RequestedMetadata): Promise<ClientMetadata> {
+      const metadata = await changeClient(clientId, requested, { table, validator })
+      if (!metadata) throw noSuchClient(clientId)
+      administered(
+        'client.changed',
+        { client: clientId },
+        {
+          binding: bindingMethodOf(metadata),
+          ...(metadata.client_secret !== undefined && { new_secret: true }),
+        },
+      )
       return metadata
     },
 

@@ -39,6 +39,7 @@ export function clientsCommand(): Command {
     .addCommand(addCommand())
     .addCommand(listCommand())
     .addCommand(showCommand())
+    .addCommand(changeCommand())
     .addCommand(renewSecretCommand())
     .addCommand(removeCommand())
 }
@@ -109,7 +110,7 @@ function addCommand(): Command {
       const requested = clientId === undefined ? described : { ...described, client_id: clientId }
       return withAdministration(({ clients }) => clients.add(requested))
     },
-    describeNew,
+    (metadata) => describe(`Registered ${metadata.client_id}.`, metadata),
   )
 }
 
@@ -154,6 +155,22 @@ function showCommand(): Command {
               : JSON.stringify(value),
         ]),
       ),
+  )
+}
+
+function changeCommand(): Command {
+  return printing(
+    command(
+      'change <client_id>',
+      'Replace all metadata of an application by that of a file: what is not in it is no longer there. Its secret stays.',
+      'clients show web-shop --json > web-shop.json',
+      'clients change web-shop --metadata web-shop.json',
+    ).requiredOption('--metadata <file>', 'RFC 7591 client metadata'),
+    async (clientId: string, { metadata }: { metadata: string }) => {
+      const requested = await readJson(metadata)
+      return withAdministration(({ clients }) => clients.change(clientId, requested))
+    },
+    (metadata) => describe(`Changed ${metadata.client_id}.`, metadata),
   )
 }
 
@@ -260,9 +277,9 @@ function parseJson(text: string): unknown {
   }
 }
 
-function describeNew(metadata: ClientMetadata): string {
-  const { client_id, client_secret, token_endpoint_auth_method: method } = metadata
-  return asFacts(`Registered ${client_id}.`, [
+function describe(sentence: string, metadata: ClientMetadata): string {
+  const { client_secret, token_endpoint_auth_method: method } = metadata
+  return asFacts(sentence, [
     ['Tokens', shown(describeBinding(metadata))],
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', method === 'none' ? 'nothing: it is public' : `${method}`],

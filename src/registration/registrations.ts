@@ -43,7 +43,7 @@ export function createRegistrations({
   now = Date.now,
 }: {
   table: RegistrationTable
-  clients: Pick<ClientTable, 'remove'>
+  clients: Pick<ClientTable, 'remove' | 'replace'>
   validator: MetadataValidator
   now?: () => number
 }) {
@@ -123,7 +123,7 @@ export function createRegistrations({
           { client_id, client_id_issued_at: before.client_id_issued_at },
           request.client_secret === null ? undefined : before.client_secret,
         )
-        if (await table.replace(before, prepared.metadata)) return describe(prepared)
+        if (await clients.replace(before, prepared.metadata)) return describe(prepared)
       }
       throw new Error('the client is changed by too many requests at once')
     },

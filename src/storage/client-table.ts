@@ -25,9 +25,6 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
     /** A client that another process removed is found for a few seconds more. */
     find: memory.find,
 
-    /** For whoever changes a client: what this process remembers of it is no longer true. */
-    forget: memory.forget,
-
     async list(): Promise<StoredClient[]> {
       const { rows } = await database.query<StoredClient>({
         text: 'select metadata, created_at as "createdAt" from clients order by created_at, id',
@@ -42,6 +39,21 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
                on conflict on constraint clients_pkey do nothing`,
         values: [metadata.client_id, JSON.stringify(metadata)],
       })
+      return rowCount === 1
+    },
+
+    /**
+     * Replaces the metadata of a client, if it is still what it was when it was read.
+     *
+     * @returns false when somebody has changed or removed the client since.
+     */
+    async replace(before: ClientMetadata, after: ClientMetadata): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'client-replace',
+        text: 'update clients set metadata = $3 where id = $1 and metadata = $2::jsonb',
+        values: [before.client_id, JSON.stringify(before), JSON.stringify(after)],
+      })
+      memory.forget(before.client_id)
       return rowCount === 1
     },
 

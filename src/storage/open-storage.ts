@@ -108,8 +108,7 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const clients = createClientTable(database, { now })
-  const registrations = createRegistrationTable(database, clients)
+  const registrations = createRegistrationTable(database)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -119,7 +118,7 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients,
+    clients: createClientTable(database, { now }),
     registrations,
     credentials: createCredentialTable(database),
     resourceServers: createResourceServerTable(database, { now }),

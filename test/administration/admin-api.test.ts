@@ -164,6 +164,82 @@ test('clients are added, shown without their secret, and removed', async (t) => 
   t.is((await call(admin, 'GET', '/clients/by-api')).status, 404)
 })
 
+test('a client is changed as a whole, and keeps its secret and its client_id', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const added = await server.addClient({
+    ...service,
+    client_name: 'Before',
+    contacts: ['a@b.example'],
+  })
+  const path = `/clients/${added.client_id}`
+  const shown = (await call(admin, 'GET', path)).body
+  const { contacts: _, ...rest } = shown
+  const { status, body } = await call(admin, 'PUT', path, { ...rest, client_name: 'After' })
+  t.is(status, 200)
+  t.deepEqual(body, { ...rest, client_name: 'After' })
+  t.deepEqual((await call(admin, 'GET', path)).body, body)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  t.is((await post(server, '/token', asking, { key, headers: basic(added) })).status, 200)
+  const [row] = (await call(admin, 'GET', `/audit?event=client.changed&client=${added.client_id}`))
+    .body
+  t.like(row, { actor: `client ${admin.client.client_id}`, details: { binding: 'dpop' } })
+})
+
+test('a client that is changed to authenticate by a secret gets one', async (t) => {
+  const admin = await administrator('write')
+  const { client_id } = await server.addClient()
+  const path = `/clients/${client_id}`
+  const { body } = await call(admin, 'PUT', path, {
+    ...(await call(admin, 'GET', path)).body,
+    token_endpoint_auth_method: 'client_secret_basic',
+  })
+  t.regex(body.client_secret, /^[\w-]{43}$/)
+})
+
+test('of changes and new secrets at once, nothing is lost', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const { client_id } = await server.addClient(service)
+  const path = `/clients/${client_id}`
+  const { body: before } = await call(admin, 'GET', path)
+  const changes = Array.from({ length: 8 }, (_, at) =>
+    call(admin, 'PUT', path, { ...before, client_name: `Name ${at}` }),
+  )
+  const renewed = await call(admin, 'POST', `${path}/secret`)
+  for (const { status } of await Promise.all(changes)) t.is(status, 200)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  const headers = basic(renewed.body)
+  t.is((await post(server, '/token', asking, { key, headers })).status, 200)
+  t.regex((await call(admin, 'GET', path)).body.client_name, /^Name \d$/)
+})
+
+for (const [title, changes] of [
+  ['to another client_id', { client_id: 'another' }],
+  ['to one that registered itself', { self_registered: true }],
+  ['to what contradicts itself', { binding_method: 'mtls' }],
+  ['to an unknown binding', { binding_method: 'none' }],
+] as const) {
+  test(`refuses a change of a client ${title}`, async (t) => {
+    const admin = await administrator('write')
+    const { client_id } = await server.addClient(service)
+    const path = `/clients/${client_id}`
+    const { body: before } = await call(admin, 'GET', path)
+    const { status, body } = await call(admin, 'PUT', path, { ...before, ...changes })
+    t.is(status, 400)
+    t.is(body.error, 'invalid_client_metadata')
+    t.deepEqual((await call(admin, 'GET', path)).body, before)
+  })
+}
+
+test('who is not there, or only reads, changes no client', async (t) => {
+  const writer = await administrator('write')
+  t.is((await call(writer, 'PUT', '/clients/nobody', service)).status, 404)
+  const { client_id } = await server.addClient(service)
+  const reader = await administrator('read')
+  t.is((await call(reader, 'PUT', `/clients/${client_id}`, service)).status, 403)
+})
+
 test('a client gets a new secret, and the one before ends', async (t) => {
   const admin = await administrator('write')
   const key = await newKey()

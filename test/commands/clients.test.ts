@@ -82,6 +82,19 @@ test.serial('makes a new secret, and stores none', async (t) => {
   failed(t, await run('clients', 'renew-secret', 'nobody'), /There is no client nobody/)
 })
 
+test.serial('changes a client by a file, as it is shown', async (t) => {
+  const file = path.join(cwd, 'shop.json')
+  const shown = JSON.parse(done(t, await run('clients', 'show', 'shop', '--json')))
+  await writeFile(file, JSON.stringify({ ...shown, contacts: ['shop@example.com'] }))
+  const stdout = done(t, await run('clients', 'change', 'shop', '--metadata', file))
+  t.regex(stdout, /^Changed shop\.\n\n {2}Tokens +bound by dpop\n/)
+  t.false(stdout.includes('Secret'))
+  t.deepEqual((await stored('shop'))?.contacts, ['shop@example.com'])
+  t.regex((await stored('shop'))?.client_secret ?? '', /^sha256:/)
+  const nobody = await run('clients', 'change', 'nobody', '--metadata', file)
+  failed(t, nobody, /There is no client nobody/)
+})
+
 test.serial('makes a client_id', async (t) => {
   const { client_id } = await add(t, ...redirect)
   t.regex(client_id, /^[0-9a-f-]{36}$/)
