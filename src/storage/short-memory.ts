@@ -19,20 +19,24 @@ export function createShortMemory<T>(
   { now = Date.now }: ShortMemoryOptions = {},
 ) {
   const known = new Map<string, { value: T; until: number }>()
+  let forgotten = 0
   return {
     async find(key: string): Promise<T | undefined> {
       const asked = now()
       const remembered = known.get(key)
       if (remembered && asked < remembered.until) return remembered.value
       known.delete(key)
+      const before = forgotten
       const value = await find(key)
-      if (value === undefined) return undefined
+      // What was forgotten meanwhile may have been read before it was changed.
+      if (value === undefined || forgotten !== before) return value
       if (known.size >= limit) known.clear()
       known.set(key, { value, until: asked + lifetime })
       return value
     },
     forget(key: string): void {
       known.delete(key)
+      forgotten += 1
     },
   }
 }
