@@ -4,6 +4,9 @@ import { readConfig } from '../config/env.ts'
 import { command, printing } from './command.ts'
 import { asFacts } from './table.ts'
 
+const hour = 60 * 60 * 1000
+const day = 24 * hour
+
 /** `holdfast config`: what the environment says. */
 export function configCommand(): Command {
   const config = command('config', 'What the environment configures.', 'config check')
@@ -29,10 +32,16 @@ function facts(name: string, value: unknown): [name: string, value: string][] {
   return Object.entries(value).flatMap(([member, of]) => facts(`${name}.${member}`, of))
 }
 
-function withoutSecrets({ databaseUrl, secret, previousSecret, ...config }: Config) {
+function withoutSecrets({ databaseUrl, secret, previousSecret, keys, ...config }: Config) {
   const url = databaseUrl === undefined ? undefined : URL.parse(databaseUrl)
   return {
     ...config,
+    // As the variables say it: 0 is never.
+    keys: {
+      rotationDays: Number.isFinite(keys.rotation) ? keys.rotation / day : 0,
+      publishHours: keys.publish / hour,
+      pollSeconds: keys.poll / 1000,
+    },
     database: url ? `${url.host}${url.pathname}` : 'embedded',
     secret: secret === undefined ? 'in the data folder' : 'set',
     previousSecret: previousSecret === undefined ? 'none' : 'set',

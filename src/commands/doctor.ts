@@ -45,7 +45,10 @@ async function run({ url, code, json }: DoctorOptions): Promise<void> {
   const findings = code ? await examineFromOutside({ url, code }) : await examineHere(url)
   console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
   const wrong = findings.filter(({ outcome }) => outcome === 'wrong').length
-  if (wrong > 0) throw new CommandError(`${wrong} of ${findings.length} things are wrong.`)
+  if (wrong > 0) {
+    const are = wrong === 1 ? 'is' : 'are'
+    throw new CommandError(`${wrong} of ${findings.length} things ${are} wrong.`)
+  }
 }
 
 function isIssuer(url: string): boolean {

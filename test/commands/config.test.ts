@@ -21,6 +21,7 @@ test('shows each setting on a line, and no secret', async (t) => {
   t.is(code, 0)
   t.regex(stdout, /^The configuration is right\.\n\n {2}issuer +https:\/\/id\.example\.com\n/)
   t.regex(stdout, /^ {2}operations\.drainSeconds +0$/m)
+  t.regex(stdout, /^ {2}keys\.rotationDays +90$/m)
   t.regex(stdout, /^ {2}trustedProxies +10\.0\.0\.1 10\.0\.0\.2$/m)
   t.regex(stdout, /^ {2}database +db\.example\.com:5433\/holdfast$/m)
   t.regex(stdout, /^ {2}secret +set$/m)
