@@ -1,5 +1,12 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import test from 'ava'
+import pg from 'pg'
 import { runProgram } from '../../src/commands/program.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { parseConfig } from '../../src/config/config.ts'
@@ -132,4 +139,55 @@ test.serial('opening tells of each step, of keys that are made, and of what foll
     counts,
     [0, 1, 2, 3, 4, 5, 6, 7, 8].map((done) => `Making keys ${done}/8`),
   )
+})
+
+const script = '/usr/bin/script'
+const testInTerminal = existsSync(script) ? test.serial : test.serial.skip
+
+testInTerminal('a real terminal shows it, and no pipe, no file and no JSON', async (t) => {
+  await using database = await openTestDatabase()
+  const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-terminal-'))
+  const lock = new pg.Client({ connectionString: database.url })
+  await lock.connect()
+  // As another process that migrates: every command waits for it.
+  await lock.query('select pg_advisory_lock(4815162342)')
+  const cli = `'${process.execPath}' '${path.resolve('src/cli.ts')}' accounts list`
+  const seen: Record<string, string> = {}
+  const run = async (name: string, command: string) => {
+    const child = spawn(script, ['-qec', command, '/dev/null'], {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        PATH: process.env.PATH,
+        SHELL: '/bin/sh',
+        TERM: 'xterm',
+        HOLDFAST_SECRET: 'a secret of at least 32 characters',
+        DATABASE_URL: database.url,
+      },
+    })
+    seen[name] = ''
+    child.stdout.on('data', (chunk) => {
+      seen[name] += chunk
+    })
+    const [code] = await once(child, 'close')
+    return code
+  }
+  const all = [
+    run('pipe', `${cli} | cat`),
+    run('json', `${cli} --json`),
+    run('terminal', cli),
+    run('file', `${cli} --json > accounts.json`),
+  ]
+  const draws = (name: string) => seen[name]?.includes('Migrating the database') ?? false
+  await until(async () => draws('terminal') && draws('file'))
+  await lock.end()
+  t.deepEqual(await Promise.all(all), [0, 0, 0, 0])
+  t.false(draws('pipe'))
+  t.false(draws('json'))
+  // Nothing of it is left where something is read.
+  t.regex(seen.pipe ?? '', /^There are no accounts\./)
+  t.deepEqual(JSON.parse(seen.json ?? ''), [])
+  t.deepEqual(JSON.parse(await readFile(path.join(folder, 'accounts.json'), 'utf8')), [])
+  t.true(seen.terminal?.split(clearLine).at(-1)?.startsWith('There are no accounts.'))
+  await rm(folder, { recursive: true })
 })
