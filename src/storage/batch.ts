@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises'
+
 /** Items of one statement: enough for a crowd, and few enough for one plan and one packet. */
 const limit = 500
 
@@ -21,8 +23,8 @@ export function createBatch<Item, Result>(
 
   async function runAll() {
     running = true
-    await undefined
     while (waiting.length > 0) {
+      await setImmediate()
       const batch = waiting.splice(0, limit)
       try {
         const results = await run(batch.map(({ item }) => item))

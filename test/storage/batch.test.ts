@@ -1,75 +1,94 @@
+import { setImmediate } from 'node:timers/promises'
 import test from 'ava'
 import { createBatch } from '../../src/storage/batch.ts'
 
+interface Statement {
+  readonly items: readonly string[]
+  readonly answer: (results: readonly string[]) => void
+  readonly fail: () => void
+}
+
 function createWorld() {
-  const sent: {
-    items: readonly string[]
-    answer: (results: string[]) => void
-    fail: () => void
-  }[] = []
+  const all: Statement[] = []
   const run = createBatch(
     (items: readonly string[]) =>
-      new Promise<string[]>((answer, reject) => {
-        sent.push({ items, answer, fail: () => reject(new Error('lost')) })
+      new Promise<readonly string[]>((answer, reject) => {
+        all.push({ items, answer, fail: () => reject(new Error('lost')) })
       }),
   )
-  return { run, sent }
+  /** The statements one after another, when each is sent. */
+  async function* send() {
+    for (let at = 0; ; ) {
+      if (all[at]) yield all[at++] as Statement
+      else await setImmediate()
+    }
+  }
+  const statements = send()
+  return { run, all, sent: async () => (await statements.next()).value as Statement }
 }
 
 test('alone, an item goes at the end of the turn', async (t) => {
-  const { run, sent } = createWorld()
+  const { run, all, sent } = createWorld()
   const result = run('a')
-  t.is(sent.length, 0)
-  await undefined
-  t.deepEqual(sent[0]?.items, ['a'])
-  sent[0]?.answer(['A'])
+  t.is(all.length, 0)
+  const { items, answer } = await sent()
+  t.deepEqual(items, ['a'])
+  answer(['A'])
   t.is(await result, 'A')
 })
 
-test('what comes in one turn goes together', async (t) => {
-  const { run, sent } = createWorld()
-  const both = [run('a'), run('b')]
-  await undefined
-  t.deepEqual(sent[0]?.items, ['a', 'b'])
-  sent[0]?.answer(['A', 'B'])
-  t.deepEqual(await Promise.all(both), ['A', 'B'])
+test('what comes in one turn goes together, and so does what follows from it', async (t) => {
+  const { run, all, sent } = createWorld()
+  const both = ['a', 'b'].map((item) => run(item))
+  const then = both.map(async (result) => run(`after ${await result}`))
+  const first = await sent()
+  t.deepEqual(first.items, ['a', 'b'])
+  first.answer(['A', 'B'])
+  const second = await sent()
+  t.deepEqual(second.items, ['after A', 'after B'])
+  second.answer(['C', 'D'])
+  t.deepEqual(await Promise.all(then), ['C', 'D'])
+  t.is(all.length, 2)
 })
 
 test('whoever comes while one is on its way goes together in the next', async (t) => {
-  const { run, sent } = createWorld()
+  const { run, all, sent } = createWorld()
   const first = run('a')
-  await undefined
-  const others = [run('b'), run('c')]
-  t.is(sent.length, 1)
-  sent[0]?.answer(['A'])
+  const { answer } = await sent()
+  const others = [run('b')]
+  await setImmediate()
+  others.push(run('c'))
+  await setImmediate()
+  t.is(all.length, 1)
+  answer(['A'])
   t.is(await first, 'A')
-  t.deepEqual(sent[1]?.items, ['b', 'c'])
-  sent[1]?.answer(['B', 'C'])
+  const next = await sent()
+  t.deepEqual(next.items, ['b', 'c'])
+  next.answer(['B', 'C'])
   t.deepEqual(await Promise.all(others), ['B', 'C'])
 })
 
 test('a failure is for those that went together, and the next go on', async (t) => {
   const { run, sent } = createWorld()
   const first = run('a')
-  await undefined
+  const { fail } = await sent()
   const next = run('c')
-  sent[0]?.fail()
+  fail()
   await t.throwsAsync(first, { message: 'lost' })
-  sent[1]?.answer(['C'])
+  const { answer } = await sent()
+  answer(['C'])
   t.is(await next, 'C')
 })
 
 test('a crowd goes in parts', async (t) => {
   const { run, sent } = createWorld()
-  const first = run('first')
-  await undefined
   const crowd = Array.from({ length: 501 }, (_, index) => run(String(index)))
-  sent[0]?.answer(['first'])
-  await first
-  t.is(sent[1]?.items.length, 500)
-  sent[1]?.answer(sent[1].items.slice())
+  const most = await sent()
+  t.is(most.items.length, 500)
+  most.answer(most.items)
   t.is(await crowd[499], '499')
-  t.deepEqual(sent[2]?.items, ['500'])
-  sent[2]?.answer(['500'])
+  const rest = await sent()
+  t.deepEqual(rest.items, ['500'])
+  rest.answer(['500'])
   t.is(await crowd[500], '500')
 })

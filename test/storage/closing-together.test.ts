@@ -69,7 +69,7 @@ test('of units that consume the same and go together, one is done', async (t) =>
   await pool[Symbol.asyncDispose]()
 })
 
-test('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
+test.serial('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
   // A table of millions of rows is not read from end to end.
   const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
   const nodes = await Promise.all([openNode({ options }), openNode({ options })])
@@ -94,7 +94,7 @@ test('nodes that consume the same in opposite orders do not wait for each other'
   for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
 })
 
-test('nodes that show the same marks in opposite orders do not wait for each other', async (t) => {
+test.serial('nodes that show the same marks in opposite orders do not wait for each other', async (t) => {
   const nodes = await Promise.all([openNode(), openNode()])
   const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
     replayMark('client', value, Date.now() / 1000 + 60),
