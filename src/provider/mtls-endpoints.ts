@@ -20,6 +20,6 @@ export function mtlsEndpointAliases(base: string): Record<keyof typeof endpoints
 export function serveAliasesOnly(edge: Pick<Edge, 'originOf'>, origin: string): Middleware {
   const paths = Object.values(endpoints)
   return async (ctx, next) => {
-    if (edge.originOf(ctx.req) !== origin || paths.includes(ctx.path)) await next()
+    if (edge.originOf(ctx.req).origin !== origin || paths.includes(ctx.path)) await next()
   }
 }

@@ -82,7 +82,7 @@ for (const method of methods) {
 
 const samples: Record<Peer, Sample[]> = { holdfast: [], knex: [], memory: [] }
 for (let round = 0; round < rounds; round += 1) {
-  progress.report(`round ${round + 1} of ${rounds}`, round, rounds)
+  progress.report(`Round ${round + 1} of ${rounds}`, round, rounds)
   for (const cell of cells) {
     for (const candidate of candidates) {
       const count = requests[cell.concurrency as keyof typeof requests]
