@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { PoolUse } from '../storage/database.ts'
+import { droppedLines } from './log-lines.ts'
 
 export type Metrics = ReturnType<typeof createMetrics>
 
@@ -160,6 +161,15 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       name: 'holdfast_audit_dropped_total',
       help: 'Audit events that were not written: the database was away for too long',
       registers,
+    }),
+    logDropped: new Counter({
+      name: 'holdfast_log_dropped_total',
+      help: 'Lines of the log that nobody read',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(droppedLines())
+      },
     }),
   }
 }
