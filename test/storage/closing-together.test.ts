@@ -69,55 +69,61 @@ test('of units that consume the same and go together, one is done', async (t) =>
   await pool[Symbol.asyncDispose]()
 })
 
-test.serial('nodes that consume the same in opposite orders do not wait for each other', async (t) => {
-  // A table of millions of rows is not read from end to end.
-  const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
-  const nodes = await Promise.all([openNode({ options }), openNode({ options })])
-  const artifacts = nodes[0]?.artifacts as ArtifactTable
-  const shared = await units(artifacts, ['A', 'B', 'Held', 'I', 'J'])
-  const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
-    const before = await units(artifacts, ['Token'])
-    const asked = [...before, ...order].map(({ consumed }) =>
-      consumeAndWrite(table, consumed, [artifact('Successor')]),
-    )
-    return (await Promise.all(asked)).slice(before.length)
-  }
-  const [forth, back] = await race(
-    database.url,
-    'Held',
-    nodes.map((node, at) => consumeAll(node.artifacts, at ? shared.toReversed() : shared)),
-  )
-  t.deepEqual(
-    forth?.map((done, at) => done !== back?.toReversed()[at]),
-    shared.map(() => true),
-  )
-  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
-})
-
-test.serial('nodes that show the same marks in opposite orders do not wait for each other', async (t) => {
-  const nodes = await Promise.all([openNode(), openNode()])
-  const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
-    replayMark('client', value, Date.now() / 1000 + 60),
-  )
-  const closeAll =
-    ({ artifacts }: (typeof nodes)[number], order: typeof marks) =>
-    () =>
-      Promise.all(
-        order.map((mark) =>
-          artifacts.close({ marks: [mark], consumed: undefined, written: [artifact('Token')] }),
-        ),
+test.serial(
+  'nodes that consume the same in opposite orders do not wait for each other',
+  async (t) => {
+    // A table of millions of rows is not read from end to end.
+    const options = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off'
+    const nodes = await Promise.all([openNode({ options }), openNode({ options })])
+    const artifacts = nodes[0]?.artifacts as ArtifactTable
+    const shared = await units(artifacts, ['A', 'B', 'Held', 'I', 'J'])
+    const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
+      const before = await units(artifacts, ['Token'])
+      const asked = [...before, ...order].map(({ consumed }) =>
+        consumeAndWrite(table, consumed, [artifact('Successor')]),
       )
-  const [forth, back] = await raceFor(
-    database.url,
-    {
-      text: `insert into replay_marks (id, expires_at) values ('\\x${marks[3]?.id}', now())`,
-      andThen: 'rollback',
-    },
-    nodes.map((node, at) => closeAll(node, at ? marks.toReversed() : marks)),
-  )
-  t.deepEqual(
-    forth?.map((outcome, at) => (outcome === 'closed') !== (back?.toReversed()[at] === 'closed')),
-    marks.map(() => true),
-  )
-  for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
-})
+      return (await Promise.all(asked)).slice(before.length)
+    }
+    const [forth, back] = await race(
+      database.url,
+      'Held',
+      nodes.map((node, at) => consumeAll(node.artifacts, at ? shared.toReversed() : shared)),
+    )
+    t.deepEqual(
+      forth?.map((done, at) => done !== back?.toReversed()[at]),
+      shared.map(() => true),
+    )
+    for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
+  },
+)
+
+test.serial(
+  'nodes that show the same marks in opposite orders do not wait for each other',
+  async (t) => {
+    const nodes = await Promise.all([openNode(), openNode()])
+    const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
+      replayMark('client', value, Date.now() / 1000 + 60),
+    )
+    const closeAll =
+      ({ artifacts }: (typeof nodes)[number], order: typeof marks) =>
+      () =>
+        Promise.all(
+          order.map((mark) =>
+            artifacts.close({ marks: [mark], consumed: undefined, written: [artifact('Token')] }),
+          ),
+        )
+    const [forth, back] = await raceFor(
+      database.url,
+      {
+        text: `insert into replay_marks (id, expires_at) values ('\\x${marks[3]?.id}', now())`,
+        andThen: 'rollback',
+      },
+      nodes.map((node, at) => closeAll(node, at ? marks.toReversed() : marks)),
+    )
+    t.deepEqual(
+      forth?.map((outcome, at) => (outcome === 'closed') !== (back?.toReversed()[at] === 'closed')),
+      marks.map(() => true),
+    )
+    for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
+  },
+)
