@@ -7,6 +7,7 @@ import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
+import { isFailure } from '../storage/device-code-adapter.ts'
 import { AlreadyConsumedError } from '../storage/unit-of-work.ts'
 import { type BoundCredential, clientBinding, showsKeysOf } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
@@ -72,7 +73,8 @@ export function bindDeviceCodes(
             if (isNew) throw new errors.TemporarilyUnavailable('try again')
             throw new AlreadyUsedError()
           })
-          const step = isNew ? 'issued' : this.accountId ? 'approved' : this.error && 'denied'
+          if (isFailure(this.error)) return value
+          const step = isNew ? 'issued' : this.error ? 'denied' : this.accountId && 'approved'
           if (ctx && step) ctx.app.emit(`device_code.${step}`, ctx, this)
           return value
         }

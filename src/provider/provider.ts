@@ -239,7 +239,11 @@ export function createProvider(options: ProviderOptions): Provider {
       fetch: fetchWhatWasNamed,
       clockTolerance: 5,
 
-      ttl: lifetimes,
+      ttl: {
+        ...lifetimes,
+        // Of somebody who has not signed in there is a form's token to remember.
+        Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
+      },
       rotateRefreshToken: true,
       extraTokenClaims: options.extraTokenClaims,
       expiresWithSession: async (ctx, { scopes }) =>

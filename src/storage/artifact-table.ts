@@ -134,7 +134,7 @@ export function createArtifactTable(database: Database) {
      */
     async advance(
       artifact: Omit<Artifact, 'id' | 'expiresAt'>,
-      { from, to }: { from: string | null; to: string },
+      { from, to }: { from: string | null; to: string | null },
     ): Promise<boolean> {
       if (!isStorable(artifact.uid ?? '')) return false
       const { rowCount } = await database.query({

@@ -24,7 +24,7 @@ export interface UserCodes {
  * The engine saves a code as a whole when it is made, when a person goes on with it, and when that
  * comes to an end. Here each is a step from one state to the next: of two people with one code, and
  * of two answers by one, the first counts. `upsert` throws {@link AlreadyConsumedError} for the
- * others.
+ * others. An answer that failed is none: whoever gave it may type the code again.
  */
 export function createDeviceCodeAdapter(
   artifacts: ArtifactTable,
@@ -38,6 +38,11 @@ export function createDeviceCodeAdapter(
   }
   return {
     async upsert(id, { jti: _, consumed: __, userCode, ...payload }, expiresIn = 0) {
+      if (isFailure(payload.error)) {
+        const artifact = { kind, uid: id, grantId: undefined, payload: undecided(payload) }
+        await artifacts.advance(artifact, { from: 'in flight', to: null })
+        return
+      }
       const { grantId, accountId, sessionUid } = payload
       const artifact = { kind, grantId, accountId, sessionUid, payload }
       const to = stateOf(payload)
@@ -73,6 +78,17 @@ export function createDeviceCodeAdapter(
     destroy: (id) => artifacts.remove(key(id)),
     revokeByGrantId: (grantId) => artifacts.removeByGrantId(kind, grantId),
   }
+}
+
+/** Whether the engine saves an error of ours, and nobody's answer. */
+export function isFailure(error: unknown): boolean {
+  return error === 'server_error' || error === 'temporarily_unavailable'
+}
+
+/** A code as it was before anybody typed it. */
+function undecided(payload: AdapterPayload): Record<string, unknown> {
+  const names = ['iat', 'exp', 'kind', 'clientId', 'params', 'deviceInfo', 'jkt', 'x5t#S256', 'tbh']
+  return Object.fromEntries(Object.entries(payload).filter(([name]) => names.includes(name)))
 }
 
 function stateOf({ error, accountId, inFlight }: AdapterPayload): 'in flight' | 'decided' | null {

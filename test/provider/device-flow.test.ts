@@ -366,6 +366,16 @@ test('the form of another site or of another browser does nothing', async (t) =>
   t.is(await error(redeem(server, client, device_code, { key })), 'authorization_pending')
 })
 
+test('of somebody who has typed nothing little is kept, and not for long', async (t) => {
+  await createPerson(server).browser.visit(`${server.issuer}/device`)
+  const rows = await query(
+    server.databaseUrl,
+    `select from artifacts where kind = 'Session' and payload->>'accountId' is null
+        and expires_at > now() + interval '61 minutes'`,
+  )
+  t.is(rows.length, 0)
+})
+
 test('an account that was disabled meanwhile gets its device nothing', async (t) => {
   const eve = { email: 'eve@example.com', password: 'another horse, another battery' }
   const { id } = await createAccounts({ store: server.storage.accounts }).add(eve)
