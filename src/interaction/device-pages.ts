@@ -42,7 +42,7 @@ export function createDevicePages(
         ctx.body = views.deviceDone({ allowed: false })
         return
       }
-      if (error && out && !(error instanceof ReRenderError)) {
+      if (error && out && !(error instanceof ReRenderError) && !isOldForm(error)) {
         const { requestId } = ctx.state
         ctx.body = views.error({ ...oauthErrorWords(out as never, error), requestId })
         return
@@ -84,7 +84,13 @@ export function createDevicePages(
   }
 }
 
+/** A form that was sent before, or in another browser: the engine has forgotten its token. */
+function isOldForm(error: { error_description?: unknown } & Error): boolean {
+  return /device form details|xsrf token invalid/.test(String(error.error_description))
+}
+
 function problemOf(error: Error): string {
+  if (isOldForm(error)) return 'This page was out of date. Type the code again.'
   if (error instanceof TooManyUserCodesError) {
     const minutes = Math.ceil(error.retryAfter / 60)
     const wait = minutes === 1 ? 'a minute' : `${minutes} minutes`

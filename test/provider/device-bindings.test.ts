@@ -65,6 +65,24 @@ test('without a certificate, or with one that has ended, there is no code', asyn
   }
 })
 
+test('a sign-in on the way to a device offers to bind the session', async (t) => {
+  const { server } = mtls
+  const client = await server.addClient(television)
+  const key = await newKey()
+  const offers: (string | null)[] = []
+  const person = createPerson(server, {
+    async fetch(...request) {
+      const response = await fetch(...request)
+      offers.push(response.headers.get('secure-session-registration'))
+      return response
+    },
+  })
+  const { body } = await askForCode(server, client, { key })
+  await approve(server, person, body.user_code)
+  t.true(offers.filter(Boolean).length > 0)
+  t.is((await redeem(server, client, body.device_code, { key })).status, 200)
+})
+
 test('a code of Token Binding is redeemed by the key of the connection that asked', async (t) => {
   const client = await bound.addClient({ ...television, binding_method: 'token-binding' })
   const [own, referred] = [newId(), newId()]

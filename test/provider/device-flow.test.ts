@@ -249,7 +249,7 @@ test('an expired code is expired_token, and nobody can let it in', async (t) => 
   const confirm = await typeCode(server, person, user_code)
   await query(
     server.databaseUrl,
-    `update artifacts set payload =
+    `update artifacts set expires_at = expires_at - interval '10 minutes', payload =
             regexp_replace(payload::text, '"exp":\\d+', '"exp":1000000000')::json
       where kind = 'DeviceCode' and id = sha256(convert_to($1, 'UTF8'))`,
     [device_code],
@@ -374,6 +374,26 @@ test('of somebody who has typed nothing little is kept, and not for long', async
         and expires_at > now() + interval '61 minutes'`,
   )
   t.is(rows.length, 0)
+})
+
+test('the end of an interaction that is not this browser’s is a page, and changes nothing', async (t) => {
+  const { device_code, user_code } = await ask()
+  const person = createPerson(server)
+  const confirm = await typeCode(server, person, user_code)
+  const page = await person.browser.submit(confirm, 'Continue', { confirm: 'yes' })
+  const uid = /interaction\/([^/"]+)\/login/.exec(page.html)?.[1]
+  const { status, html } = await createPerson(server).browser.visit(
+    `${server.issuer}/device/${uid}`,
+  )
+  t.is(status, 400)
+  t.regex(html, /This page is out of date/)
+  t.is(await error(redeem(server, client, device_code, { key })), 'authorization_pending')
+  // Back to the page before, and sent once more.
+  const back = await person.browser.submit(confirm, 'Continue', { confirm: 'yes' })
+  t.is(back.status, 400)
+  t.regex(back.html, /out of date/)
+  const again = await person.browser.submit(back, 'Continue', { user_code })
+  t.regex(again.html, /used already/)
 })
 
 test('an account that was disabled meanwhile gets its device nothing', async (t) => {
