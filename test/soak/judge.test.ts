@@ -1,14 +1,34 @@
 import test from 'ava'
-import { floorGrowth, judge, type Soaked, slope } from './judge.ts'
+import {
+  fewestRequests,
+  judge,
+  type MemorySample,
+  mostMegabytes,
+  riseOfHeld,
+  riseOfResident,
+  type Soaked,
+} from './judge.ts'
 
-const flat = Array.from({ length: 31 }, (_, at) => ({
-  minute: at / 10,
-  megabytes: 150,
-  resident: 300 + at,
-}))
+/** A sample for each 500 requests of a run. */
+function run(
+  megabytes: (requests: number, at: number) => number,
+  { requests: end = 40_000 } = {},
+): MemorySample[] {
+  return Array.from({ length: end / 500 }, (_, at) => {
+    const requests = (at + 1) * 500
+    return { requests, megabytes: megabytes(requests, at) }
+  })
+}
+
+/** Megabytes of a leak of so many bytes a request. */
+const leak = (requests: number, bytes = 1000) => (requests * bytes) / 1e6
+
+/** What V8 has before it collects, and after. */
+const sawtooth = (at: number) => 30 * ((at % 7) / 7)
 
 const good: Soaked = {
-  memory: [flat, flat],
+  held: run((_, at) => 50 + (at % 3) / 10),
+  resident: [run(() => 200), run(() => 210)],
   tables: [{ table: 'artifacts', rows: 1000, left: 0, megabytes: 2 }],
   violations: [],
   answers: { 200: 5000, 303: 100, 400: 1000 },
@@ -19,53 +39,73 @@ const failures = (changes: Partial<Soaked>) =>
 
 test('a run in which nothing went wrong passes', (t) => t.deepEqual(failures({}), []))
 
+test('what is held may move by a megabyte', (t) => {
+  t.deepEqual(failures({ held: run((requests) => 50 + (requests > 30_000 ? 1 : 0)) }), [])
+})
+
+test('what many requests at once hold for a moment does not count', (t) => {
+  t.deepEqual(failures({ held: run((requests) => 50 + (requests === 38_000 ? 30 : 0)) }), [])
+})
+
 test('memory that is taken while a node warms up does not count', (t) => {
-  const warming = flat.map(({ minute, megabytes, resident }) => ({
-    minute,
-    resident,
-    megabytes: minute < 1 ? megabytes - 50 * (1 - minute) : megabytes,
-  }))
-  t.is(
-    slope(warming, ({ megabytes }) => megabytes),
-    0,
-  )
-  t.true(Math.abs(slope(warming, ({ resident }) => resident) - 10) < 1e-6)
+  const warming = (requests: number) => 50 * Math.min(1, requests / 20_000)
+  const changes = { held: run((requests) => 20 + warming(requests)) }
+  t.is(riseOfHeld(changes.held), 0)
+  const resident = [run((requests) => 150 + warming(requests))]
+  t.is(riseOfResident(resident[0] ?? []), 0)
+  t.deepEqual(failures({ ...changes, resident }), [])
 })
 
-test('one node that takes three megabytes a minute fails, garbage or not', (t) => {
-  for (const garbage of [0, 90]) {
-    const leaking = flat.map(({ minute, ...rest }, at) => ({
-      ...rest,
-      minute,
-      megabytes: 150 + 3 * minute + garbage * ((at % 7) / 7),
-    }))
-    t.true(floorGrowth(leaking) > 2)
-    t.deepEqual(failures({ memory: [flat, leaking] }), ['memory_flat'])
-  }
+test('a kilobyte of each request that stays is seen where garbage is collected', (t) => {
+  t.deepEqual(failures({ held: run((requests) => 50 + leak(requests)) }), ['held_memory_flat'])
 })
 
-test('garbage that is collected late passes', (t) => {
-  const sawtooth = flat.map(({ minute, ...rest }, at) => ({
-    ...rest,
-    minute,
-    megabytes: 150 + 90 * ((at % 7) / 7),
-  }))
-  t.is(floorGrowth(sawtooth), 0)
-  t.deepEqual(failures({ memory: [sawtooth] }), [])
+test('a quarter of it is seen as well', (t) => {
+  t.deepEqual(failures({ held: run((requests) => 50 + leak(requests, 250)) }), ['held_memory_flat'])
+})
+
+test('it is seen in the shortest run that is judged', (t) => {
+  const held = run((requests) => 50 + leak(requests), { requests: 4 * fewestRequests })
+  t.deepEqual(failures({ held }), ['held_memory_flat'])
+})
+
+test('it is seen in one resident set of several', (t) => {
+  const leaking = run((requests) => 200 + leak(requests))
+  t.deepEqual(failures({ resident: [...good.resident, leaking] }), ['resident_set_at_rest'])
+})
+
+test('it is seen in a resident set that sinks now and then', (t) => {
+  const leaking = run((requests, at) => 170 + sawtooth(at) + leak(requests))
+  t.deepEqual(failures({ resident: [leaking] }), ['resident_set_at_rest'])
+})
+
+test('a resident set that moves below its highest mark is at rest', (t) => {
+  t.deepEqual(failures({ resident: [run((_, at) => 170 + sawtooth(at))] }), [])
+  const idle = run((requests) => (requests > 15_000 && requests < 31_000 ? 120 : 200))
+  t.deepEqual(failures({ resident: [idle] }), [])
+})
+
+test('a resident set above its bound fails, at rest or not', (t) => {
+  t.deepEqual(failures({ resident: [run(() => mostMegabytes + 1)] }), ['resident_set_bounded'])
 })
 
 test('memory that is given back passes', (t) => {
-  const shrinking = flat.map(({ minute, ...rest }) => ({
-    ...rest,
-    minute,
-    megabytes: 150 - 3 * minute,
-  }))
-  t.deepEqual(failures({ memory: [shrinking] }), [])
+  const shrinking = (requests: number) => 200 - leak(requests)
+  t.deepEqual(failures({ held: run(shrinking), resident: [run(shrinking)] }), [])
+})
+
+test('a run that is too short fails for that, whatever its memory does', (t) => {
+  const short = run(() => 50, { requests: 4 * fewestRequests - 500 })
+  t.deepEqual(failures({ held: short }), ['requests_enough_to_judge_memory'])
+  t.deepEqual(failures({ resident: [short] }), ['requests_enough_to_judge_memory'])
 })
 
 test('a run that saw nothing proves nothing', (t) => {
-  t.deepEqual(failures({ memory: [flat.slice(0, 1)] }), ['memory_flat'])
-  t.deepEqual(failures({ memory: [] }), ['memory_flat'])
+  const one = [{ requests: 40_000, megabytes: 50 }]
+  for (const held of [[], one]) t.true(failures({ held }).includes('held_memory_flat'))
+  for (const resident of [[], [[]], [one]]) {
+    t.true(failures({ resident }).includes('resident_set_at_rest'))
+  }
   t.deepEqual(failures({ tables: [] }), ['tables_hold_live_rows_only'])
   t.deepEqual(failures({ answers: {} }), ['every_request_answered'])
 })

@@ -1,11 +1,7 @@
-/** What was seen of one node at one moment. */
+/** Memory of one node, after it has answered so many requests. */
 export interface MemorySample {
-  /** Minutes since the beginning. */
-  readonly minute: number
-  /** What objects take: the heap and what hangs on it, right after garbage was collected. */
+  readonly requests: number
   readonly megabytes: number
-  /** The resident set. It grows until V8 has as much room as it likes, and says little of a leak. */
-  readonly resident: number
 }
 
 /** What was seen of one table at the end. */
@@ -18,62 +14,99 @@ export interface TableSample {
 }
 
 export interface Soaked {
-  /** For each node its samples. */
-  readonly memory: readonly (readonly MemorySample[])[]
+  /** What objects take on a node that collects its garbage before each look. */
+  readonly held: readonly MemorySample[]
+  /** The resident set of each node that was left alone. */
+  readonly resident: readonly (readonly MemorySample[])[]
   readonly tables: readonly TableSample[]
   readonly violations: readonly string[]
   readonly answers: Readonly<Record<string, number>>
 }
 
-/** The share of a run in which memory is still being taken: code is compiled, pools are filled. */
-const warmUp = 1 / 3
-
-/** Megabytes that a node may take in a minute after that: what a leak of a few bytes a request is. */
-const steepest = 2
-
-function warm(samples: readonly MemorySample[]): readonly MemorySample[] {
-  const end = samples.at(-1)?.minute ?? 0
-  return samples.filter(({ minute }) => minute >= end * warmUp)
-}
-
-/** How a value moved after the warm-up, in megabytes a minute: the slope of least squares. */
-export function slope(
-  samples: readonly MemorySample[],
-  value: (sample: MemorySample) => number,
-): number {
-  const seen = warm(samples)
-  const mean = (of: (sample: MemorySample) => number) =>
-    seen.reduce((sum, sample) => sum + of(sample), 0) / seen.length
-  const [x, y] = [mean(({ minute }) => minute), mean(value)]
-  const covariance = mean((sample) => (sample.minute - x) * (value(sample) - y))
-  const variance = mean(({ minute }) => (minute - x) ** 2)
-  return variance === 0 ? Number.NaN : covariance / variance
-}
-
-/**
- * How the least memory that a node needs grew after the warm-up, in megabytes a minute. Requests
- * that are under way move the slope up and down; a leak stays.
+/*
+ * The last quarter of a run, by requests, is judged by what was before it. Requests and not minutes:
+ * code is compiled, caches are filled and garbage is made by requests, and a machine that others use
+ * as well takes longer for them.
+ *
+ * Both measures move by themselves. What objects take moves with the requests that are under way and
+ * with code that V8 compiles and drops: a megabyte is free. A resident set moves with the room that
+ * V8 takes before it collects, and sinks when V8 has little to do: its highest mark counts. The C
+ * library takes what it needs in steps of up to four megabytes: six are free. Beyond that so many
+ * bytes a request are free that a leak of a kilobyte a request fails both: of a quarter of 10,000
+ * requests it makes 10 megabytes, where 2 are free of what is held, and 8.5 of the resident set. In
+ * shorter runs the former sees it alone.
  */
-export function floorGrowth(samples: readonly MemorySample[]): number {
-  const seen = warm(samples)
-  const [begin, end] = [seen.at(0)?.minute ?? 0, seen.at(-1)?.minute ?? 0]
-  const half = (end - begin) / 2
-  const least = (part: readonly MemorySample[]) =>
-    Math.min(...part.map(({ megabytes }) => megabytes))
-  const [early, late] = [
-    least(seen.filter(({ minute }) => minute < begin + half)),
-    least(seen.filter(({ minute }) => minute >= begin + half)),
-  ]
-  return half > 0 ? (late - early) / half : Number.NaN
+const free = {
+  held: { megabytes: 1, bytesPerRequest: 100 },
+  resident: { megabytes: 6, bytesPerRequest: 250 },
 }
 
-/** Whether each criterion held. Too short a run proves nothing, and fails. */
-export function judge({ memory, tables, violations, answers }: Soaked): Record<string, boolean> {
+/** Requests of the last quarter below which what is free hides what a run is to show. */
+export const fewestRequests = 3000
+
+/** Megabytes of a node with the limits of docker/compose.yaml, which gives it twice as many. */
+export const mostMegabytes = 256
+
+interface Quarters {
+  readonly before: readonly MemorySample[]
+  readonly third: readonly MemorySample[]
+  readonly last: readonly MemorySample[]
+  /** In the last one. */
+  readonly requests: number
+}
+
+function quartersOf(samples: readonly MemorySample[]): Quarters {
+  const end = samples.at(-1)?.requests ?? 0
+  const from = (share: number) => samples.filter(({ requests }) => requests >= end * share)
+  const last = from(3 / 4)
+  const before = samples.slice(0, -last.length)
+  return { before, third: from(1 / 2).slice(0, -last.length), last, requests: end / 4 }
+}
+
+const megabytes = ({ megabytes }: MemorySample) => megabytes
+const least = (samples: readonly MemorySample[]) => Math.min(...samples.map(megabytes))
+const most = (samples: readonly MemorySample[]) => Math.max(...samples.map(megabytes))
+
+/** Megabytes by which the least that was held rose from the third quarter to the last. */
+export function riseOfHeld(samples: readonly MemorySample[]): number {
+  const { third, last } = quartersOf(samples)
+  return least(last) - least(third)
+}
+
+/** Megabytes by which a resident set was higher in the last quarter than at any time before. */
+export function riseOfResident(samples: readonly MemorySample[]): number {
+  const { before, last } = quartersOf(samples)
+  return most(last) - most(before)
+}
+
+function isFree(rise: number, kind: keyof typeof free, samples: readonly MemorySample[]): boolean {
+  const { megabytes, bytesPerRequest } = free[kind]
+  const most = megabytes + (bytesPerRequest * quartersOf(samples).requests) / 1e6
+  return Number.isFinite(rise) && rise <= most
+}
+
+/** Whether each criterion held. A run that saw nothing, or too little, proves nothing and fails. */
+export function judge({
+  held,
+  resident,
+  tables,
+  violations,
+  answers,
+}: Soaked): Record<string, boolean> {
   const troubles = Object.keys(answers).filter((status) => !/^[234]\d\d$/.test(status))
+  const everyNode = (holds: (samples: readonly MemorySample[]) => boolean) =>
+    resident.length > 0 && resident.every(holds)
   return {
     nothing_used_twice_and_nothing_lost: violations.length === 0,
     every_request_answered: Number(answers['200']) > 0 && troubles.length === 0,
-    memory_flat: memory.length > 0 && memory.every((samples) => floorGrowth(samples) <= steepest),
+    requests_enough_to_judge_memory: [held, ...resident].every(
+      (samples) => quartersOf(samples).requests >= fewestRequests,
+    ),
+    held_memory_flat: isFree(riseOfHeld(held), 'held', held),
+    resident_set_at_rest: everyNode((samples) =>
+      isFree(riseOfResident(samples), 'resident', samples),
+    ),
+    resident_set_bounded: everyNode((samples) => most(samples) <= mostMegabytes),
     tables_hold_live_rows_only: tables.length > 0 && tables.every(({ left }) => left === 0),
   }
 }

@@ -17,8 +17,8 @@ export interface FleetNode {
   start(release?: string): Promise<void>
   signal(signal: NodeJS.Signals): void
   isReady(): Promise<boolean>
-  /** A metric without labels. */
-  measure(name: string): Promise<number>
+  /** Metrics, each summed over its labels. */
+  measure(...names: string[]): Promise<number[]>
 }
 
 /** Several nodes of one identity provider behind HAProxy, by the configuration that ships. */
@@ -116,9 +116,13 @@ function createNode(operators: string, environment: { cwd: string; env: Record<s
       const answer = await fetch(`http://${operators}/readyz`).catch(() => undefined)
       return answer?.ok === true
     },
-    async measure(name: string) {
+    async measure(...names: string[]) {
       const text = await (await fetch(`http://${operators}/metrics`)).text()
-      return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+      return names.map((name) => {
+        const values = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, 'gm'))]
+        if (values.length === 0) throw new Error(`there is no metric ${name}`)
+        return values.reduce((sum, [, value]) => sum + Number(value), 0)
+      })
     },
     async close() {
       if (serving) await end('SIGKILL')

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
+import { drawProgressOn, showProgress } from '../../../src/commands/progress.ts'
 import { freePort } from '../../../src/http/free-port.ts'
 import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
 import { type CandidateProcess, startCandidate } from './candidate-process.ts'
@@ -75,18 +76,21 @@ for (const method of methods) {
 }
 
 const samples: Record<Peer, Sample[]> = { holdfast: [], knex: [], memory: [] }
-for (let round = 0; round < rounds; round += 1) {
-  if (process.stderr.isTTY) process.stderr.write(`\rround ${round + 1} of ${rounds} `)
-  for (const cell of cells) {
-    for (const candidate of candidates) {
-      const count = requests[cell.concurrency as keyof typeof requests]
-      samples[candidate.peer].push(await measure(candidate, bench, cell, count))
+{
+  if (!values.json) drawProgressOn(process.stderr)
+  using progress = showProgress()
+  for (let round = 0; round < rounds; round += 1) {
+    progress.report(`Round ${round + 1} of ${rounds}`, round, rounds)
+    for (const cell of cells) {
+      for (const candidate of candidates) {
+        const count = requests[cell.concurrency as keyof typeof requests]
+        samples[candidate.peer].push(await measure(candidate, bench, cell, count))
+      }
+      // Who goes first pays for what the one before it left behind: they take turns in that, too.
+      candidates.push(candidates.shift() as CandidateProcess)
     }
-    // Who goes first pays for what the one before it left behind: they take turns in that, too.
-    candidates.push(candidates.shift() as CandidateProcess)
   }
 }
-if (process.stderr.isTTY) process.stderr.write('\r')
 
 const measured = { samples, roundTrips, races }
 const result = judge(measured)

@@ -12,13 +12,20 @@ export function withRedis(test: TestFn): TestFn | TestFn['skip'] {
   return test.skip
 }
 
-/** A real server on a free loopback port, gone when its scope ends. */
-export async function startRedis() {
+/**
+ * A real server on a free loopback port, gone when its scope ends. It keeps everything in memory,
+ * unless `settings` say otherwise.
+ */
+export async function startRedis({ settings = [] }: { settings?: readonly string[] } = {}) {
   await using stack = new AsyncDisposableStack()
   const { path } = stack.use(await temporaryFolder())
   const port = await freePort()
   const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', path]
-  const server = spawn('redis-server', [...options, '--save', '', '--appendonly', 'no'])
+  const server = spawn('redis-server', [
+    ...options,
+    ...['--save', '', '--appendonly', 'no'],
+    ...settings,
+  ])
   stack.defer(async () => {
     const exited = new Promise((resolve) => server.once('exit', resolve))
     server.kill()
