@@ -121,6 +121,16 @@ test('a code stays bound when its client is registered for bearer tokens meanwhi
   }
 })
 
+test('a code that is bound to nothing is worth nothing when its client has to be bound', async (t) => {
+  const client = await bound.addClient({ ...television, binding_method: 'bearer' })
+  const { body } = await askForCode(bound, client)
+  await approve(bound, createPerson(bound), body.user_code)
+  await bound.storage.clients.remove(client.client_id)
+  await bound.addClient({ ...television, client_id: client.client_id })
+  const { body: refused } = await redeem(bound, client, body.device_code, { key: await newKey() })
+  t.is(refused.error, 'invalid_grant')
+})
+
 test('a client of bound ID tokens has no device flow', async (t) => {
   const asked = { ...television, id_token_token_binding_cnf: 'tbh' }
   await t.throwsAsync(bound.addClient(asked), { message: /not for the device flow/ })

@@ -45,13 +45,18 @@ async function askAndApprove(parameters: Record<string, string> = {}) {
   return { ...asked, person, page }
 }
 
-/** Lets time pass for a device that waits. */
-const wait = (deviceCode: string) =>
+const setDue = (deviceCode: string, interval: string) =>
   query(
     server.databaseUrl,
-    `update device_polls set due = now() where id = sha256(convert_to($1, 'UTF8'))`,
-    [deviceCode],
+    `update device_polls set due = now() + $2::interval where id = sha256(convert_to($1, 'UTF8'))`,
+    [deviceCode, interval],
   )
+
+/** Lets time pass for a device that waits. */
+const wait = (deviceCode: string) => setDue(deviceCode, '0 seconds')
+
+/** Has a device ask too early, however slow this machine is. */
+const hurry = (deviceCode: string) => setDue(deviceCode, '1 hour')
 
 test('from a code to tokens that are bound to the key that asked for it', async (t) => {
   const answer = await askForCode(server, client, { key }, { resource: api, scope: 'read' })
@@ -191,11 +196,13 @@ test('sooner than the interval is slow_down, and five seconds more from then on'
   const { device_code } = await ask()
   const poll = () => error(redeem(server, client, device_code, { key }))
   t.is(await poll(), 'authorization_pending')
+  await hurry(device_code)
   t.is(await poll(), 'slow_down')
+  await hurry(device_code)
   t.is(await poll(), 'slow_down')
   const [row] = await query(
     server.databaseUrl,
-    `select pause, due > now() + interval '10 seconds' as later from device_polls
+    `select pause, due > now() as later from device_polls
       where id = sha256(convert_to($1, 'UTF8'))`,
     [device_code],
   )

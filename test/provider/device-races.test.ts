@@ -131,15 +131,17 @@ test.serial('one says yes and another no: what came first, and never both', asyn
   t.is(body.error, goesOn ? 'authorization_pending' : 'access_denied')
 })
 
-test.serial('of questions at once, at two nodes, one waited long enough', async (t) => {
+test.serial('questions at once, at two nodes, are too many', async (t) => {
   const { device_code } = await ask()
   const answers = await Promise.all(
     Array.from({ length: 8 }, (_, at) =>
       redeem(server, client, device_code, { key, ...nodes()[at % 2] }),
     ),
   )
-  const errors = answers.map(({ body }) => body.error).sort()
-  t.deepEqual(errors, ['authorization_pending', ...Array(7).fill('slow_down')])
+  const count = (name: string) => answers.filter(({ body }) => body.error === name).length
+  t.true(count('authorization_pending') >= 1)
+  t.true(count('slow_down') >= 4)
+  t.is(count('authorization_pending') + count('slow_down'), 8)
 })
 
 test.serial('what one node has issued is decided and redeemed at another', async (t) => {
