@@ -31,7 +31,7 @@ export interface Edge {
   /** The proofs of a request that has passed {@link Edge.middleware}. */
   proofsOf(request: IncomingMessage): Proofs
   /** The public origin that a request came to: one of those in the configuration. */
-  originOf(request: IncomingMessage): string
+  originOf(request: IncomingMessage): URL
   /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
   inspect(request: IncomingMessage): Inspection
   /** Refuses requests with proofs that are forged, ambiguous or broken. */
@@ -45,8 +45,8 @@ type EdgeConfig = Pick<Config, 'issuer' | 'trustedProxies' | 'tokenBinding'> & {
 export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeConfig): Edge {
   const isTrusted = trustedPeers(trustedProxies)
   const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
-  const { origin: publicOrigin } = new URL(issuer)
-  const mtlsHost = mtls.origin && new URL(mtls.origin).host
+  const publicOrigin = new URL(new URL(issuer).origin)
+  const mtlsOrigin = mtls.origin ? new URL(mtls.origin) : undefined
   const proofs = new WeakMap<IncomingMessage, Proofs>()
 
   /**
@@ -97,11 +97,11 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     },
 
     originOf({ socket, headers }) {
-      if (!mtls.origin) return publicOrigin
+      if (!mtlsOrigin) return publicOrigin
       const atMtls = isTrusted(socket.remoteAddress)
-        ? headers.host === mtlsHost
+        ? headers.host === mtlsOrigin.host
         : mtls.port !== undefined && socket.localPort === mtls.port
-      return atMtls ? mtls.origin : publicOrigin
+      return atMtls ? mtlsOrigin : publicOrigin
     },
 
     middleware: (ctx, next) => {

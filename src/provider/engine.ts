@@ -137,7 +137,7 @@ async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTabl
  * `X-Forwarded-*`, or from a request line with an absolute URL.
  */
 function trustOnlyConfiguredOrigins(engine: Provider, edge: Pick<Edge, 'originOf'>): void {
-  const originOf = ({ req }: { req: IncomingMessage }) => new URL(edge.originOf(req))
+  const originOf = ({ req }: { req: IncomingMessage }) => edge.originOf(req)
   type Request = { req: IncomingMessage; originalUrl: string }
   Object.defineProperties(engine.request, {
     protocol: {

@@ -26,6 +26,6 @@ export function mtlsEndpointAliases(
 export function serveAliasesOnly(edge: Pick<Edge, 'originOf'>, origin: string): Middleware {
   const paths = Object.values(endpoints)
   return async (ctx, next) => {
-    if (edge.originOf(ctx.req) !== origin || paths.includes(ctx.path)) await next()
+    if (edge.originOf(ctx.req).origin !== origin || paths.includes(ctx.path)) await next()
   }
 }

@@ -70,7 +70,8 @@ test('without a format no header is believed, whoever sends it', (t) => {
 })
 
 test('of two configured origins the proxy says which one it was', (t) => {
-  const at = (address: string, host: string) => edge.originOf(from(address, { headers: { host } }))
+  const at = (address: string, host: string) =>
+    edge.originOf(from(address, { headers: { host } })).origin
   t.is(at('10.1.2.3', 'mtls.id.example'), 'https://mtls.id.example')
   t.is(at('10.1.2.3', 'id.example'), 'https://id.example')
   t.is(at('10.1.2.3', 'evil.example'), 'https://id.example')
