@@ -38,13 +38,14 @@ import { createProviderPages } from './interaction/provider-pages.ts'
 import { createViews } from './interaction/views.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
-import { openKeys } from './keys/open-keys.ts'
+import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
 import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
+import type { Events } from './observability/events.ts'
 import { createKeyObserver } from './observability/key-metrics.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
@@ -77,6 +78,7 @@ export interface RunningServer extends AsyncDisposable {
   readonly issuer: string
   readonly provider: Provider
   readonly keys: KeyRing
+  readonly events: Events
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
   /** From now on `/readyz` says that no requests should be sent here; all are served still. */
@@ -90,10 +92,7 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
-  {
-    keys,
-    authorities,
-  }: { keys: Pick<KeyRing, 'view'>; authorities: ClientAuthorities | undefined },
+  { keys, authorities }: { keys: KeyRing; authorities: ClientAuthorities | undefined },
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
@@ -230,7 +229,13 @@ export async function createIdentityProvider(
     const admin = createAdminRouter({
       guard: createAdminGuard({ issuer, keys, replays: storage.replays }),
       administrationFor: (facts) =>
-        createAdministration({ storage, validator: provider, events, facts }),
+        createAdministration({
+          storage,
+          keys: { ring: keys, publish: config.keys.publish },
+          validator: provider,
+          events,
+          facts,
+        }),
       flushAudit: flush,
     })
     provider.use(admin.routes())
@@ -292,11 +297,14 @@ function asDate(time: number | undefined): Date | undefined {
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and whoever opened it closes it.
+ *
+ * @param onStep told of keys that are made, which takes a while.
  */
 export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
+  { onStep }: Pick<OpenKeysOptions, 'onStep'> = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   if (config.operations.tracing) opened.use(await startTracing())
@@ -304,7 +312,7 @@ export async function startServer(
   const { events, metrics, flush } = observability
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
-  const keys = await openKeys({ config, storage, events, actor: 'server' })
+  const keys = await openKeys({ config, storage, events, actor: 'server', onStep })
   opened.use(keepKeysCurrent(keys, config, observability))
   let draining = false
   const ping = async () => {
@@ -341,6 +349,7 @@ export async function startServer(
     issuer: config.issuer,
     provider,
     keys,
+    events,
     authorityFile,
     drain() {
       draining = true

@@ -2,13 +2,15 @@ import Router from '@koa/router'
 import type { Context, Next } from 'koa'
 import { z } from 'zod'
 import { type JsonRequest, readJson } from '../http/json-body.ts'
-import { signingAlgorithms } from '../keys/key-purpose.ts'
+import { keyPurposes, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { Facts } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
+import { isStorable } from '../storage/text.ts'
 import { answerAdminErrors } from './admin-errors.ts'
 import type { AdminGuard } from './admin-guard.ts'
 import type { Administration } from './administration.ts'
+import { readTime } from './audit.ts'
 import type { NewRegistrationToken } from './registration-tokens.ts'
 
 const newAccount = z.strictObject({
@@ -25,13 +27,24 @@ const newResource = z.strictObject({
   scopes: z.array(z.string()),
   signingAlg: z.enum(signingAlgorithms).default('ES256'),
 })
+const rotation = z.strictObject({ purposes: z.array(z.enum(keyPurposes)).min(1).optional() })
+/** Whether what the key signed is refused from now on, or the key ends in its time. */
+const retirement = z.strictObject({ now: z.boolean().default(false) })
 const metadata = z.record(z.string(), z.unknown())
+const word = z.string().refine(isStorable, 'has a character that no text may have')
+/** Whoever mistypes a filter is not to be shown everything. */
+const sessionQuery = z.strictObject({ account: word.optional() })
+const grantQuery = z.strictObject({ account: word.optional(), client: word.optional() })
 const auditQuery = z.strictObject({
   after: z.coerce.number().int().min(0).optional(),
-  since: z.coerce.date().optional(),
-  event: z.string().optional(),
-  account: z.string().optional(),
-  client: z.string().optional(),
+  since: z
+    .string()
+    .transform(readTime)
+    .refine((time) => time !== undefined, 'must be a time such as 2026-01-31T12:00:00Z')
+    .optional(),
+  event: word.optional(),
+  account: word.optional(),
+  client: word.optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 })
 
@@ -77,6 +90,13 @@ export function createAdminRouter({
   })
   router.get('/clients/:client_id', read, async (ctx) => {
     ctx.body = await by(ctx).clients.show(parameter(ctx, 'client_id'))
+  })
+  router.put('/clients/:client_id', ...changing, async (ctx) => {
+    const requested = (await bodyOf(ctx, metadata)) as RequestedMetadata
+    ctx.body = await by(ctx).clients.change(parameter(ctx, 'client_id'), requested)
+  })
+  router.post('/clients/:client_id/secret', ...changing, async (ctx) => {
+    ctx.body = await by(ctx).clients.renewSecret(parameter(ctx, 'client_id'))
   })
   router.delete('/clients/:client_id', ...changing, async (ctx) => {
     await by(ctx).clients.remove(parameter(ctx, 'client_id'))
@@ -132,7 +152,8 @@ export function createAdminRouter({
   })
 
   router.get('/sessions', read, async (ctx) => {
-    ctx.body = await by(ctx).sessions.list({ email: query(ctx, 'account') })
+    const { account: email } = sessionQuery.parse(ctx.query)
+    ctx.body = await by(ctx).sessions.list({ email })
   })
   router.delete('/sessions/:id', ...changing, async (ctx) => {
     await by(ctx).sessions.end(parameter(ctx, 'id'))
@@ -140,12 +161,24 @@ export function createAdminRouter({
   })
 
   router.get('/grants', read, async (ctx) => {
-    const filter = { email: query(ctx, 'account'), client: query(ctx, 'client') }
-    ctx.body = await by(ctx).grants.list(filter)
+    const { account: email, client } = grantQuery.parse(ctx.query)
+    ctx.body = await by(ctx).grants.list({ email, client })
   })
   router.delete('/grants/:id', ...changing, async (ctx) => {
     await by(ctx).grants.revoke(parameter(ctx, 'id'))
     ctx.status = 204
+  })
+
+  router.get('/keys', read, async (ctx) => {
+    ctx.body = await by(ctx).keys.list()
+  })
+  router.post('/keys/rotate', ...changing, async (ctx) => {
+    const { purposes = keyPurposes } = await bodyOf(ctx, rotation)
+    ctx.body = await by(ctx).keys.rotate(purposes)
+  })
+  router.post('/keys/:kid/retire', ...changing, async (ctx) => {
+    const { now } = await bodyOf(ctx, retirement)
+    ctx.body = await by(ctx).keys.retire(parameter(ctx, 'kid'), { now })
   })
 
   router.get('/audit', read, async (ctx) => {
@@ -164,10 +197,4 @@ async function bodyOf<Schema extends z.ZodType>(
 
 function parameter({ params }: { params: Record<string, string> }, name: string): string {
   return params[name] ?? ''
-}
-
-type Query = Record<string, string | string[] | undefined>
-
-function query({ query }: { query: Query }, name: string): string | undefined {
-  return [query[name]].flat()[0]
 }

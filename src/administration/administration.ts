@@ -3,8 +3,10 @@ import type { Events, Facts } from '../observability/events.ts'
 import type { MetadataValidator } from '../provider/client-registration.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
+import { administerAudit } from './audit.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
+import { administerKeys, type KeysOptions } from './keys.ts'
 import { administerRegistrationTokens } from './registration-tokens.ts'
 import { administerResources } from './resources.ts'
 import { administerSessions } from './sessions.ts'
@@ -14,16 +16,29 @@ export type Administration = ReturnType<typeof createAdministration>
 export interface AdministrationOptions {
   readonly storage: Pick<
     Storage,
-    'accounts' | 'audit' | 'clients' | 'issued' | 'registrations' | 'resourceServers'
+    | 'accounts'
+    | 'audit'
+    | 'clients'
+    | 'issued'
+    | 'registrations'
+    | 'resourceServers'
+    | 'signingKeys'
   >
+  readonly keys: Pick<KeysOptions, 'ring' | 'publish'>
   readonly validator: MetadataValidator
-  readonly events: Pick<Events, 'administered'>
+  readonly events: Pick<Events, 'administered' | 'keyChanged'>
   /** Who does it, from where: for the audit trail. */
   readonly facts: Facts
 }
 
 /** What administrators can do: one implementation for the command line and the HTTP API. */
-export function createAdministration({ storage, validator, events, facts }: AdministrationOptions) {
+export function createAdministration({
+  storage,
+  keys,
+  validator,
+  events,
+  facts,
+}: AdministrationOptions) {
   const { audit, issued } = storage
   const administered: Administered = (change, about, details) =>
     events.administered({ ...facts, ...about }, change, details)
@@ -39,7 +54,12 @@ export function createAdministration({ storage, validator, events, facts }: Admi
     resources: administerResources(storage.resourceServers, administered),
     sessions: administerSessions(issued, accounts.idOf, administered),
     grants: administerGrants(issued, accounts.idOf, administered),
-    audit: { list: audit.list },
+    keys: administerKeys({
+      ...keys,
+      table: storage.signingKeys,
+      changed: (change, key) => events.keyChanged(facts, change, key),
+    }),
+    audit: administerAudit(audit, accounts.idOf),
   }
 }
 

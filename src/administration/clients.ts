@@ -1,13 +1,20 @@
 import type { ClientMetadata } from 'oidc-provider'
 import { bindingMethodOf } from '../provider/binding-policy.ts'
 import {
+  changeClient,
   type MetadataValidator,
   type RequestedMetadata,
   registerClient,
 } from '../provider/client-registration.ts'
+import { makeClientSecret } from '../provider/client-secret.ts'
 import type { ClientTable, StoredClient } from '../storage/client-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
+
+export interface RenewedSecret {
+  readonly client_id: string
+  readonly client_secret: string
+}
 
 /** The applications that may ask for tokens. */
 export function administerClients(
@@ -24,6 +31,21 @@ export function administerClients(
       return metadata
     },
 
+    /** @throws AdministrationError `not_found`; RegistrationError. */
+    async change(clientId: string, requested: RequestedMetadata): Promise<ClientMetadata> {
+      const metadata = await changeClient(clientId, requested, { table, validator })
+      if (!metadata) throw noSuchClient(clientId)
+      administered(
+        'client.changed',
+        { client: clientId },
+        {
+          binding: bindingMethodOf(metadata),
+          ...(metadata.client_secret !== undefined && { new_secret: true }),
+        },
+      )
+      return metadata
+    },
+
     async list(): Promise<StoredClient[]> {
       const list = await table.list()
       return list.map(({ metadata, createdAt }) => ({
@@ -36,6 +58,25 @@ export function administerClients(
       const metadata = await table.find(clientId)
       if (!metadata) throw noSuchClient(clientId)
       return withoutSecret(metadata)
+    },
+
+    /**
+     * Makes a new secret for a client, which is in the answer, and known only from it. The one before
+     * ends: on other nodes within three seconds.
+     *
+     * @throws AdministrationError `not_found`; `invalid_request` for one that has no secret.
+     */
+    async renewSecret(clientId: string): Promise<RenewedSecret> {
+      const { secret, stored } = makeClientSecret()
+      if (!(await table.replaceSecret(clientId, stored))) {
+        if (!(await table.find(clientId))) throw noSuchClient(clientId)
+        throw new AdministrationError(
+          'invalid_request',
+          `${clientId} does not authenticate by a secret.`,
+        )
+      }
+      administered('client.changed', { client: clientId }, { new_secret: true })
+      return { client_id: clientId, client_secret: secret }
     },
 
     async remove(clientId: string): Promise<void> {

@@ -1,4 +1,4 @@
-import type { KeyPurpose } from '../keys/key-purpose.ts'
+import { type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
 import type { KeyName, KeyRing, KeySchedule } from '../keys/key-ring.ts'
 import type { KeyState } from '../keys/key-schedule.ts'
 import type { KeyEvent } from '../observability/events.ts'
@@ -51,6 +51,8 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
 
   const found = (kid: string) => ring.scheduled().find(({ key }) => key.kid === kid)
 
+  const live = () => ring.scheduled().filter(({ state }) => state !== 'retired')
+
   const published = (purpose: string) =>
     ring.scheduled().find(({ key, state }) => key.purpose === purpose && state === 'published')
 
@@ -80,7 +82,8 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
      * The next key of each purpose: the one that is published already, or one that is made now. Any
      * number of calls at once come to the same keys.
      */
-    async rotate(purposes: readonly KeyPurpose[]): Promise<KeyFacts[]> {
+    async rotate(named: readonly KeyPurpose[]): Promise<KeyFacts[]> {
+      const purposes = [...new Set(named)]
       await ring.refresh()
       await make(
         purposes.filter((purpose) => !published(purpose)),
@@ -120,6 +123,27 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
         others.find((each) => each.state === 'published') ??
         others.find((each) => each.state === 'signing')
       return { ...facts(found(kid) ?? before), successor: successor?.key.kid ?? null }
+    },
+
+    /**
+     * Retires all keys now, and has new ones sign: for when the secret is lost, so that none of them
+     * can be opened. What a node makes meanwhile under another secret is retired as well.
+     */
+    async reset(): Promise<KeyFacts[]> {
+      await ring.refresh()
+      const before = new Set(live().map(({ key }) => key.kid))
+      const isOld = ({ key: { kid } }: KeySchedule) =>
+        before.has(kid) || ring.unreadable().includes(kid)
+      const signing = () => live().filter((each) => each.state === 'signing' && !isOld(each))
+      for (;;) {
+        const purposes = new Set(signing().map(({ key }) => key.purpose))
+        const missing = keyPurposes.filter((purpose) => !purposes.has(purpose))
+        const old = live().filter(isOld)
+        if (missing.length + old.length === 0) return signing().map(facts)
+        await make(missing, 0)
+        for (const { key } of old) await end(key)
+        await ring.refresh()
+      }
     },
   }
 }

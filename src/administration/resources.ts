@@ -13,7 +13,7 @@ export function administerResources(table: ResourceServerTable, administered: Ad
     list: () => table.list(),
 
     async add({ identifier, name, scopes: given, signingAlg = 'ES256' }: NewResourceServer) {
-      checkResource({ identifier, scopes: given, signingAlg })
+      checkResource({ identifier, name, scopes: given, signingAlg })
       const scopes = [...new Set(given)]
       const resource: StoredResourceServer = { identifier, name, scopes, signingAlg }
       if (!(await table.insert(resource))) {
@@ -35,10 +35,12 @@ export function administerResources(table: ResourceServerTable, administered: Ad
 /** @throws AdministrationError `invalid_request` */
 export function checkResource({
   identifier,
+  name,
   scopes,
   signingAlg = 'ES256',
-}: Pick<NewResourceServer, 'identifier' | 'scopes'> & { signingAlg?: string }): void {
+}: Pick<NewResourceServer, 'identifier' | 'name' | 'scopes'> & { signingAlg?: string }): void {
   checkIdentifier(identifier)
+  checkName(name)
   checkScopes(scopes)
   if (!isSigningAlgorithm(signingAlg)) {
     throw new AdministrationError(
@@ -48,12 +50,22 @@ export function checkResource({
   }
 }
 
-/** RFC 8707 section 2: an absolute URI without a fragment. */
+/** RFC 8707 section 2: an absolute URI without a fragment. RFC 3986 has no others than these. */
 function checkIdentifier(identifier: string): void {
-  if (!URL.canParse(identifier) || identifier.includes('#')) {
+  if (!URL.canParse(identifier) || !/^[!$-;=?-Z[\]_a-z~]{1,2000}$/.test(identifier)) {
     throw new AdministrationError(
       'invalid_request',
       `${identifier} is not an absolute URI without a fragment (RFC 8707).`,
+    )
+  }
+}
+
+/** People read it where they are asked for their consent. */
+function checkName(name: string | null): void {
+  if (name !== null && !/^\P{Cc}{1,100}$/u.test(name)) {
+    throw new AdministrationError(
+      'invalid_request',
+      'The name of an API must be 1 to 100 characters on one line.',
     )
   }
 }

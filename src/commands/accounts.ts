@@ -24,11 +24,12 @@ export function accountsCommand(): Command {
       )
         .option('--name <name>', 'the name that applications are told')
         .option('--password-stdin', 'read the password from standard input'),
-      (email: string, options: { name?: string; passwordStdin?: true }) =>
-        withAdministration(async (administration) => {
-          const password = await givenPassword(options)
-          return administration.accounts.add({ email, name: options.name, password })
-        }),
+      async (email: string, options: { name?: string; passwordStdin?: true }) => {
+        const password = await givenPassword(options)
+        return withAdministration(({ accounts }) =>
+          accounts.add({ email, name: options.name, password }),
+        )
+      },
       ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
     ),
   )
@@ -109,11 +110,13 @@ export function accountsCommand(): Command {
         'accounts set-password ada@example.com',
         'accounts set-password ada@example.com --password-stdin < password.txt',
       ).option('--password-stdin', 'read the password from standard input'),
-      (email: string, options: { passwordStdin?: true }) =>
-        withAdministration(async (administration) => {
-          const given = await givenPassword(options)
-          return { email, ...(await administration.accounts.setPassword(email, given)) }
-        }),
+      async (email: string, options: { passwordStdin?: true }) => {
+        const given = await givenPassword(options)
+        return withAdministration(async ({ accounts }) => ({
+          email,
+          ...(await accounts.setPassword(email, given)),
+        }))
+      },
       ({ email, password }) => asFacts(`Set the password of ${email}.`, shownOnce(password)),
     ),
   )

@@ -1,9 +1,11 @@
-import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
+import { createAccounts } from '../accounts/accounts.ts'
+import { accountOf, readTime } from '../administration/audit.ts'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import { command, UsageError, withStorage } from './command.ts'
-import { showProgress } from './progress.ts'
+import type { Progress } from './progress.ts'
+import { printable } from './table.ts'
 
 interface AuditOptions {
   since?: string
@@ -13,6 +15,10 @@ interface AuditOptions {
   follow?: true
   json?: true
 }
+
+type Filter = Omit<AuditOptions, 'since' | 'account'> &
+  Record<'since', Date | undefined> &
+  Record<'account', string | undefined>
 
 /** Rows read by one statement. */
 const batch = 500
@@ -29,31 +35,49 @@ export function auditCommand(): Command {
   )
     .option('--since <time>', 'from a time on, such as 2026-01-31 or 2026-01-31T12:00:00Z')
     .option('--event <event>', 'one kind of event, such as login.failed')
-    .option('--account <id>', 'of one account')
+    .option('--account <email>', 'of one account, by its email or its id')
     .option('--client <client_id>', 'of one application')
     .option('--follow', 'go on with what happens, until Ctrl-C')
     .option('--json', 'print one JSON object a line')
-    .action((options: AuditOptions) =>
-      withStorage(async ({ audit }) => {
-        const print = options.json ? JSON.stringify : asLine
-        for await (const row of rows(audit, options)) console.log(print(row))
-      }),
-    )
+    .action(async ({ since: text, ...options }: AuditOptions) => {
+      // What is wrong with what was typed is said before a database is looked for.
+      const since = text === undefined ? undefined : asTime(text)
+      const print = options.json ? JSON.stringify : asLine
+      await withStorage(async ({ accounts, audit }, _config, progress) => {
+        const { find } = createAccounts({ store: accounts })
+        const account = await accountOf(options.account, async (email) => (await find(email)).id)
+        const filter = { ...options, since, account }
+        // What is followed has no end, and what is printed on a terminal is seen to go on.
+        const isSeen = options.follow || process.stdout.isTTY
+        if (isSeen) progress.rest()
+        for await (const row of rows(audit, filter, isSeen ? undefined : progress)) {
+          console.log(print(row))
+        }
+      })
+    })
 }
 
-async function* rows(table: AuditTable, options: AuditOptions): AsyncGenerator<StoredAuditRow> {
-  const { event, account, client, follow } = options
-  const since = options.since === undefined ? undefined : asTime(options.since)
-  // What is followed has no end, and what is printed on a terminal is seen to go on.
-  using progress = follow || process.stdout.isTTY ? undefined : showProgress()
-  const total = progress && (await table.count({ since, event, account, client }))
+async function* rows(
+  table: AuditTable,
+  { follow, ...filter }: Filter,
+  progress: Progress | undefined,
+): AsyncGenerator<StoredAuditRow> {
+  const total = progress && (await table.count(filter))
   const stopped = new AbortController()
-  if (follow) void once(process, 'SIGINT').then(() => stopped.abort())
+  if (follow) {
+    process.once('SIGINT', () => stopped.abort())
+    process.once('SIGTERM', () => stopped.abort())
+  }
+  // Whoever reads has seen enough, as `head` does.
+  process.stdout.once('close', () => stopped.abort())
   let read = 0
   for (let after = 0; !stopped.signal.aborted; ) {
     progress?.report(`${read} of ${total} events`, read, total ?? 0)
-    const found = await table.list({ after, since, event, account, client, limit: batch })
-    yield* found
+    const found = await table.list({ ...filter, after, limit: batch })
+    for (const row of found) {
+      if (stopped.signal.aborted) return
+      yield row
+    }
     read += found.length
     after = found.at(-1)?.id ?? after
     if (found.length === batch) continue
@@ -63,8 +87,10 @@ async function* rows(table: AuditTable, options: AuditOptions): AsyncGenerator<S
 }
 
 function asTime(text: string): Date {
-  const time = new Date(text)
-  if (Number.isNaN(time.getTime())) throw new UsageError(`"${text}" is no time.`)
+  const time = readTime(text)
+  if (!time) {
+    throw new UsageError(`--since ${text} is no time such as 2026-01-31 or 2026-01-31T12:00:00Z.`)
+  }
   return time
 }
 
@@ -73,5 +99,7 @@ function asLine({ at, event, actor, account, client, address, details }: StoredA
   const facts = Object.entries(named).flatMap(([name, value]) =>
     value === null ? [] : [`${name}=${value}`],
   )
-  return [at.toISOString(), event.padEnd(20), ...facts, JSON.stringify(details)].join('  ')
+  return printable(
+    [at.toISOString(), event.padEnd(20), ...facts, JSON.stringify(details)].join('  '),
+  )
 }

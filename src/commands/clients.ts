@@ -9,7 +9,7 @@ import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
 import { deviceGrant } from '../provider/device-grant.ts'
 import { CommandError, command, printing, UsageError, withAdministration } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { asFacts, asTable, type Cell, shown } from './table.ts'
 
 const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
 
@@ -40,6 +40,8 @@ export function clientsCommand(): Command {
     .addCommand(addCommand())
     .addCommand(listCommand())
     .addCommand(showCommand())
+    .addCommand(changeCommand())
+    .addCommand(renewSecretCommand())
     .addCommand(removeCommand())
 }
 
@@ -109,7 +111,7 @@ function addCommand(): Command {
       const requested = clientId === undefined ? described : { ...described, client_id: clientId }
       return withAdministration(({ clients }) => clients.add(requested))
     },
-    describeNew,
+    (metadata) => describe(`Registered ${metadata.client_id}.`, metadata),
   )
 }
 
@@ -154,6 +156,37 @@ function showCommand(): Command {
               : JSON.stringify(value),
         ]),
       ),
+  )
+}
+
+function changeCommand(): Command {
+  return printing(
+    command(
+      'change <client_id>',
+      'Replace all metadata of an application by that of a file: what is not in it is no longer there. Its secret stays.',
+      'clients show web-shop --json > web-shop.json',
+      'clients change web-shop --metadata web-shop.json',
+    ).requiredOption('--metadata <file>', 'RFC 7591 client metadata'),
+    async (clientId: string, { metadata }: { metadata: string }) => {
+      const requested = await readJson(metadata)
+      return withAdministration(({ clients }) => clients.change(clientId, requested))
+    },
+    (metadata) => describe(`Changed ${metadata.client_id}.`, metadata),
+  )
+}
+
+function renewSecretCommand(): Command {
+  return printing(
+    command(
+      'renew-secret <client_id>',
+      'Make a new secret for an application, shown once. The one before ends.',
+      'clients renew-secret web-shop',
+    ),
+    (clientId: string) => withAdministration(({ clients }) => clients.renewSecret(clientId)),
+    ({ client_id, client_secret }) =>
+      asFacts(`Made a new secret for ${client_id}.`, [
+        ['Secret', `${styleText('bold', client_secret)}  (shown this once)`],
+      ]),
   )
 }
 
@@ -228,19 +261,27 @@ function certificateName(text: string): Partial<ClientMetadata> {
 }
 
 async function readJson(file: string): Promise<object> {
-  try {
-    const value: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
-  } catch (error) {
-    throw new CommandError(`${file} cannot be read: ${(error as Error).message}.`)
-  }
+  const text = await readFile(file, 'utf8').catch(({ code }: NodeJS.ErrnoException) => {
+    throw new CommandError(`${file} cannot be read (${code}).`)
+  })
+  const value = parseJson(text)
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
   throw new CommandError(`${file} does not hold a JSON object.`)
 }
 
-function describeNew(metadata: ClientMetadata): string {
-  const { client_id, client_secret, token_endpoint_auth_method: method } = metadata
-  return asFacts(`Registered ${client_id}.`, [
-    ['Tokens', describeBinding(metadata)],
+/** Undefined for what is none: the parser's own words would quote a file, which may be a key. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function describe(sentence: string, metadata: ClientMetadata): string {
+  const { client_secret, token_endpoint_auth_method: method } = metadata
+  return asFacts(sentence, [
+    ['Tokens', shown(describeBinding(metadata))],
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', method === 'none' ? 'nothing: it is public' : `${method}`],
     ...(client_secret
@@ -250,7 +291,9 @@ function describeNew(metadata: ClientMetadata): string {
 }
 
 /** The unsafe one stands out wherever it is shown. */
-function describeBinding(metadata: ClientMetadata): string {
+function describeBinding(metadata: ClientMetadata): Cell {
   const method = bindingMethodOf(metadata)
-  return method === 'bearer' ? styleText('red', 'BEARER, bound to nothing') : `bound by ${method}`
+  return method === 'bearer'
+    ? { text: 'BEARER, bound to nothing', style: 'red' }
+    : `bound by ${method}`
 }

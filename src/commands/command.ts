@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os'
 import { Command } from 'commander'
+import pg from 'pg'
 import { AccountError } from '../accounts/account-error.ts'
 import { type Administration, createAdministration } from '../administration/administration.ts'
 import { AdministrationError } from '../administration/administration-error.ts'
@@ -14,10 +15,11 @@ import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { RegistrationError } from '../provider/client-registration.ts'
 import { createIdentityProvider } from '../server.ts'
+import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
 import { TokenBindingTlsError } from '../token-binding-tls/index.ts'
-import { showProgress } from './progress.ts'
+import { type Progress, showProgress } from './progress.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
 export class UsageError extends Error {
@@ -45,27 +47,25 @@ export function command(usage: string, description: string, ...examples: string[
   return made
 }
 
-/** Runs work on the storage that the environment configures, and closes it. */
+/**
+ * Runs work on the storage that the environment configures, and closes it. What takes long is told
+ * to the progress; before the work prints anything itself, it lets it rest.
+ */
 export async function withStorage<T>(
-  work: (storage: Storage, config: Config) => Promise<T>,
+  work: (storage: Storage, config: Config, progress: Progress) => Promise<T>,
   onError: (error: Error, config: Config) => void = printError,
 ): Promise<T> {
   const config = readConfig()
-  await using storage = await openWithProgress(config, onError)
-  return await work(storage, config)
-}
-
-async function openWithProgress(
-  config: Config,
-  onError: (error: Error, config: Config) => void,
-): Promise<Storage> {
   using progress = showProgress()
-  return await openStorage({
+  await using storage = await openStorage({
     ...config,
     tracing: config.operations.tracing,
     onError: (error) => onError(error, config),
     onStep: progress.report,
   })
+  // What a command does is one statement or a few: how far one is, PostgreSQL does not say.
+  progress.report('Waiting for the database', 0, 0)
+  return await work(storage, config, progress)
 }
 
 function printError({ message }: Error): void {
@@ -76,25 +76,40 @@ function printError({ message }: Error): void {
 export async function withAdministration<T>(
   work: (administration: Administration) => Promise<T>,
 ): Promise<T> {
-  return withStorage(async (storage, config) => {
+  return withStorage(async (storage, config, { report }) => {
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const keys = await openKeys({ config, storage, events, actor })
+    const keys = await openKeys({ config, storage, events, actor, onStep: report })
+    report('Waiting for the database', 0, 0)
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
     const validator = await createIdentityProvider(config, storage, observability, {
       keys,
       authorities,
     })
-    const facts = { actor }
-    return await work(createAdministration({ storage, validator, events, facts }))
+    return await work(
+      createAdministration({
+        storage,
+        keys: { ring: keys, publish: config.keys.publish },
+        validator,
+        events,
+        facts: { actor },
+      }),
+    )
   })
 }
 
 /** The person at the terminal, for the audit trail. */
-export const actorOfCommand = () => `command line of ${userInfo().username}`
+export function actorOfCommand(): string {
+  try {
+    return `command line of ${userInfo().username}`
+  } catch {
+    // In a container, for instance, a user may have no name.
+    return `command line of user ${process.getuid?.() ?? 'unknown'}`
+  }
+}
 
 /** A sentence for an error that a person can do something about; undefined for a defect. */
 export function explain(error: unknown): string | undefined {
@@ -105,6 +120,12 @@ export function explain(error: unknown): string | undefined {
       `The configuration has ${error.problems.length} mistakes:`,
       ...error.problems.map((problem) => `  ${problem}`),
     ].join('\n')
+  }
+  if (error instanceof DatabaseUnavailableError) {
+    return `The database does not answer now (${error.reason}). Try again in a moment.`
+  }
+  if (isRefusedToUser(error)) {
+    return `PostgreSQL refuses this to the user in DATABASE_URL: ${error.message}.`
   }
   const known = [
     StorageError,
@@ -121,6 +142,11 @@ export function explain(error: unknown): string | undefined {
   return (error as Error).message.replace(/[^.]$/, '$&.')
 }
 
+/** `insufficient_privilege`. */
+function isRefusedToUser(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && error.code === '42501'
+}
+
 /** Adds `--json` and prints what the command returns in either form. */
 export function printing<Arguments extends unknown[], Result>(
   command: Command,
@@ -129,7 +155,8 @@ export function printing<Arguments extends unknown[], Result>(
 ): Command {
   return command.option('--json', 'print JSON').action(async (...args: unknown[]) => {
     const result = await run(...(args as Arguments))
-    const { json } = command.opts<{ json?: boolean }>()
+    // A command above it may have the same option, and takes it wherever it stands.
+    const { json } = command.optsWithGlobals<{ json?: boolean }>()
     console.log(json ? JSON.stringify(result, null, 2) : asText(result))
   })
 }

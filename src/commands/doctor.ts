@@ -5,6 +5,8 @@ import { endExamination, examine } from '../doctor/examination.ts'
 import type { Finding } from '../doctor/finding.ts'
 import { isPath } from '../http/public-path.ts'
 import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
+import { showProgress } from './progress.ts'
+import { printable } from './table.ts'
 
 interface DoctorOptions {
   url?: string
@@ -40,14 +42,13 @@ async function run({ url, code, json }: DoctorOptions): Promise<void> {
   if (!url || !isIssuer(url)) {
     throw new UsageError('--url must be the https issuer, such as https://id.example.com')
   }
-  const findings = code
-    ? await examineOnce({ url, code })
-    : await withStorage(async ({ artifacts }) =>
-        examineOnce({ url, code: await createDoctorCodes(artifacts).issue() }),
-      )
+  const findings = code ? await examineFromOutside({ url, code }) : await examineHere(url)
   console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
   const wrong = findings.filter(({ outcome }) => outcome === 'wrong').length
-  if (wrong > 0) throw new CommandError(`${wrong} of ${findings.length} things are wrong.`)
+  if (wrong > 0) {
+    const are = wrong === 1 ? 'is' : 'are'
+    throw new CommandError(`${wrong} of ${findings.length} things ${are} wrong.`)
+  }
 }
 
 function isIssuer(url: string): boolean {
@@ -56,11 +57,24 @@ function isIssuer(url: string): boolean {
   return protocol === 'https:' && url.startsWith(origin) && (path === '' || isPath(path))
 }
 
-async function examineOnce(at: { url: string; code: string }): Promise<Finding[]> {
+async function examineHere(url: string): Promise<Finding[]> {
+  return withStorage(async ({ artifacts }, _config, { report: onStep }) => {
+    const codes = createDoctorCodes(artifacts)
+    const code = await codes.issue()
+    try {
+      return await examine({ url, code }, { onStep })
+    } finally {
+      await codes.end(code)
+    }
+  })
+}
+
+async function examineFromOutside(target: { url: string; code: string }): Promise<Finding[]> {
+  using progress = showProgress()
   try {
-    return await examine(at)
+    return await examine(target, { onStep: progress.report })
   } finally {
-    await endExamination(at)
+    await endExamination(target)
   }
 }
 
@@ -73,7 +87,7 @@ const marks = {
 function asText(findings: readonly Finding[]): string {
   return findings
     .map(({ check, outcome, advice }) =>
-      [`${marks[outcome]} ${check}`, ...(advice ? [`    ${advice}`] : [])].join('\n'),
+      [`${marks[outcome]} ${check}`, ...(advice ? [`    ${printable(advice)}`] : [])].join('\n'),
     )
     .join('\n')
 }

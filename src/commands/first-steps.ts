@@ -1,6 +1,8 @@
 import { AccountError } from '../accounts/account-error.ts'
 import { createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
+import type { Administered } from '../administration/administration.ts'
+import { bindingMethodOf } from '../provider/binding-policy.ts'
 import {
   type MetadataValidator,
   RegistrationError,
@@ -25,17 +27,19 @@ export interface FirstSteps {
 export async function takeFirstSteps(
   storage: Storage,
   validator: MetadataValidator,
+  administered: Administered,
 ): Promise<FirstSteps> {
   const [accounts, clients] = await Promise.all([storage.accounts.list(), storage.clients.list()])
-  const account = accounts.length === 0 ? await addFirstAccount(storage) : undefined
-  if (clients.length === 0) await addFirstClient(storage, validator)
+  const account = accounts.length === 0 ? await addFirstAccount(storage, administered) : undefined
+  if (clients.length === 0) await addFirstClient(storage, validator, administered)
   return { account, clientId: (await storage.clients.find(clientId))?.client_id }
 }
 
-async function addFirstAccount(storage: Storage) {
+async function addFirstAccount(storage: Storage, administered: Administered) {
   const password = generatePassword()
   try {
-    await createAccounts({ store: storage.accounts }).add({ email, password })
+    const { id } = await createAccounts({ store: storage.accounts }).add({ email, password })
+    administered('account.added', { account: id })
     return { email, password }
   } catch (error) {
     // Another server that starts now has made it, and prints the password.
@@ -44,9 +48,13 @@ async function addFirstAccount(storage: Storage) {
   }
 }
 
-async function addFirstClient(storage: Storage, validator: MetadataValidator): Promise<void> {
+async function addFirstClient(
+  storage: Storage,
+  validator: MetadataValidator,
+  administered: Administered,
+): Promise<void> {
   try {
-    await registerClient(
+    const metadata = await registerClient(
       {
         client_id: clientId,
         client_name: 'First app',
@@ -58,6 +66,7 @@ async function addFirstClient(storage: Storage, validator: MetadataValidator): P
       },
       { table: storage.clients, validator },
     )
+    administered('client.added', { client: clientId }, { binding: bindingMethodOf(metadata) })
   } catch (error) {
     if (error instanceof RegistrationError && error.code === 'client_id_taken') return
     throw error

@@ -4,8 +4,8 @@ import { isSigningAlgorithm, type KeyPurpose, keyPurposes } from '../keys/key-pu
 import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
-import { actorOfCommand, command, printing, withStorage } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { actorOfCommand, command, printing, UsageError, withStorage } from './command.ts'
+import { asFacts, asMinute, asTable } from './table.ts'
 
 /** `holdfast keys`: what tokens, cookies, nonces and forms are made with. */
 export function keysCommand(): Command {
@@ -19,6 +19,7 @@ export function keysCommand(): Command {
     .addCommand(listCommand())
     .addCommand(rotateCommand())
     .addCommand(retireCommand())
+    .addCommand(resetCommand())
 }
 
 function listCommand(): Command {
@@ -32,9 +33,9 @@ function listCommand(): Command {
           key.purpose,
           key.kid,
           key.readable ? key.state : `${key.state}, unreadable`,
-          minute(key.signsFrom),
-          key.signsUntil ? minute(key.signsUntil) : '',
-          key.endsAt ? minute(key.endsAt) : '',
+          asMinute(key.signsFrom),
+          key.signsUntil ? asMinute(key.signsUntil) : '',
+          key.endsAt ? asMinute(key.endsAt) : '',
         ]),
       ),
   )
@@ -53,7 +54,7 @@ function rotateCommand(): Command {
     (list) =>
       asTable(
         ['Purpose', 'Next key', 'Signs from'],
-        list.map(({ purpose, kid, signsFrom }) => [purpose, kid, minute(signsFrom)]),
+        list.map(({ purpose, kid, signsFrom }) => [purpose, kid, asMinute(signsFrom)]),
       ),
   )
 }
@@ -72,6 +73,31 @@ function retireCommand(): Command {
   )
 }
 
+function resetCommand(): Command {
+  return printing(
+    command(
+      'reset',
+      'Retire all keys now and make new ones: for when HOLDFAST_SECRET is lost, so that none can be opened. Stop all servers first, and start them with the new secret.',
+      'keys reset --yes',
+    ).option('--yes', 'do it'),
+    async ({ yes }: { yes?: true }) => {
+      if (!yes) {
+        throw new UsageError(`${afterReset} If that is meant: holdfast keys reset --yes`)
+      }
+      return withKeys((keys) => keys.reset(), 'all')
+    },
+    (list) =>
+      asFacts(`All keys are new. ${afterReset}`, [
+        ...list.map(({ purpose, kid }) => [purpose, kid] as const),
+      ]),
+  )
+}
+
+/** Refresh tokens are no keys' work: who has one has its key as well, and gets new tokens. */
+const afterReset =
+  'Every access token that is a JWT and every ID token of before is refused, and everybody signs ' +
+  'in again; refresh tokens go on.'
+
 function describeRetired(key: RetiredKey): string {
   const { kid, purpose, state, signsUntil, endsAt, successor } = key
   const next: [string, string] = ['Next key', successor ?? '']
@@ -80,8 +106,8 @@ function describeRetired(key: RetiredKey): string {
   }
   return asFacts(`${kid} ends in its time.`, [
     next,
-    ['Signs until', signsUntil ? minute(signsUntil) : ''],
-    ['Ends', endsAt ? minute(endsAt) : ''],
+    ['Signs until', signsUntil ? asMinute(signsUntil) : ''],
+    ['Ends', endsAt ? asMinute(endsAt) : ''],
   ])
 }
 
@@ -102,17 +128,16 @@ function consequences(purpose: string): string {
   }
 }
 
-const minute = (time: Date) => `${time.toISOString().slice(0, 16)}Z`
-
 /** Works on the keys, and writes what was done to the audit trail before the storage is closed. */
 async function withKeys<T>(
   work: (keys: ReturnType<typeof administerKeys>) => Promise<T>,
+  tolerate: 'some' | 'all' = 'some',
 ): Promise<T> {
-  return withStorage(async (storage, config) => {
+  return withStorage(async (storage, config, { report: onStep }) => {
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const ring = await openKeys({ config, storage, events, actor, tolerant: true })
+    const ring = await openKeys({ config, storage, events, actor, tolerate, onStep })
     return await work(
       administerKeys({
         ring,

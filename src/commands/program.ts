@@ -19,8 +19,10 @@ import { tokensCommand } from './tokens.ts'
 export interface Terminal {
   write(text: string): void
   writeError(text: string): void
-  /** Where progress is drawn, if it is a terminal and nobody has asked for JSON. */
-  readonly progress?: NodeJS.WriteStream
+  /** Where progress is drawn, if it is a terminal. */
+  readonly progress?: NodeJS.WriteStream | undefined
+  /** Whether the output goes to a file: only then is progress drawn beside JSON. */
+  readonly toFile?: boolean
 }
 
 /** Runs `holdfast` with arguments, and returns its exit code. */
@@ -41,7 +43,7 @@ function isWrongUsage(error: unknown): boolean {
   return error instanceof UsageError
 }
 
-function createProgram({ write, writeError, progress }: Terminal): Command {
+function createProgram({ write, writeError, progress, toFile = false }: Terminal): Command {
   const program = command(
     'holdfast',
     'An OpenID Connect provider whose every token is held fast to a key.',
@@ -71,9 +73,10 @@ Exit codes:
 
 It is configured by environment variables or a file .env; .env.example lists them.`,
     )
-  program.hook('preAction', (_program, action) =>
-    drawProgressOn(action.opts<{ json?: boolean }>().json ? undefined : progress),
-  )
+  program.hook('preAction', (_program, action) => {
+    const { json = false } = action.optsWithGlobals<{ json?: boolean }>()
+    drawProgressOn(json && !toFile ? undefined : progress)
+  })
   for (const each of withSubcommands(program)) {
     each
       .exitOverride()

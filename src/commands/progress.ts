@@ -1,10 +1,15 @@
 import { SingleBar } from 'cli-progress'
 
-/** Tells of a step that begins: what it is, and how many of how many are done before it. */
+/**
+ * Tells of a step that begins: what it is, and how many of how many are done before it. Of 0 when
+ * nobody knows how many there are. When all are done, nothing is under way.
+ */
 export type ReportStep = (what: string, done: number, total: number) => void
 
 export interface Progress extends Disposable {
   readonly report: ReportStep
+  /** Nothing is under way until the next report: something else may be printed. */
+  rest(): void
 }
 
 let terminal: NodeJS.WriteStream | undefined
@@ -14,6 +19,8 @@ export function drawProgressOn(stream: NodeJS.WriteStream | undefined): void {
   terminal = stream?.isTTY ? stream : undefined
 }
 
+const width = 24
+
 /**
  * A bar for what takes longer than a second, gone when it is done.
  *
@@ -21,36 +28,52 @@ export function drawProgressOn(stream: NodeJS.WriteStream | undefined): void {
  */
 export function showProgress({ patience = 1000 }: { patience?: number } = {}): Progress {
   const stream = terminal
-  if (stream === undefined) return { report() {}, [Symbol.dispose]() {} }
+  if (stream === undefined) return { report() {}, rest() {}, [Symbol.dispose]() {} }
   const bar = new SingleBar({
     stream,
-    format: '{bar} {what}',
-    barsize: 24,
-    barCompleteChar: '━',
-    barIncompleteChar: '─',
+    format(_options, { value, total }, { what }: { what: string }) {
+      const done = Math.round((width * value) / total)
+      const seconds = Math.floor((Date.now() - began) / 1000)
+      const line =
+        total > 0
+          ? `${'━'.repeat(done)}${'─'.repeat(width - done)} ${what}`
+          : `${what} …${seconds > 0 ? ` ${seconds} s` : ''}`
+      // Of a line that is wrapped, only the last part would be cleared.
+      return line.slice(0, (stream.columns || 80) - 1)
+    },
     clearOnComplete: true,
     // The terminal is left as it is: a signal may end the process at any time.
     hideCursor: false,
     linewrap: true,
     gracefulExit: false,
   })
-  let last: readonly [what: string, done: number, total: number] = ['', 0, 1]
-  const timer = setTimeout(() => {
+  let last: readonly [what: string, done: number, total: number] = ['', 0, 0]
+  let began = Date.now()
+  let timer: NodeJS.Timeout | undefined
+
+  function start(): void {
     const [what, done, total] = last
     bar.start(total, done, { what })
-  }, patience)
-  timer.unref()
+  }
+
+  function rest(): void {
+    clearTimeout(timer)
+    timer = undefined
+    if (bar.isActive) bar.stop()
+  }
+
   return {
     report(...step) {
-      last = step
-      if (!bar.isActive) return
       const [what, done, total] = step
+      if (what !== last[0]) began = Date.now()
+      last = step
+      if (total > 0 && done >= total) return rest()
+      timer ??= setTimeout(start, patience).unref()
+      if (!bar.isActive) return
       bar.setTotal(total)
       bar.update(done, { what })
     },
-    [Symbol.dispose]() {
-      clearTimeout(timer)
-      if (bar.isActive) bar.stop()
-    },
+    rest,
+    [Symbol.dispose]: rest,
   }
 }

@@ -9,7 +9,7 @@ import {
 } from '../registration/registration-policy.ts'
 import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
 import { command, printing, withAdministration } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { asFacts, asMinute, asTable, type Cell, shown } from './table.ts'
 
 interface AddOptions {
   expires: number
@@ -84,8 +84,8 @@ function addCommand(): Command {
     ({ token, ...stored }) =>
       asFacts(`Made a registration token for ${stored.name}.`, [
         ['Token', `${styleText('bold', token)}  (shown this once)`],
-        ['Good for', `${stored.uses}, until ${stored.expiresAt.toISOString()}`],
-        ['Key', describeKey(stored)],
+        ['Good for', `${stored.uses}, until ${asMinute(stored.expiresAt)}`],
+        ['Key', shown(describeKey(stored))],
         ['Grants', stored.policy.grantTypes.join(' ')],
         ['Authenticates by', stored.policy.authMethods.join(' ')],
         ['Tokens', describeBindings(stored)],
@@ -108,7 +108,7 @@ function listCommand(): Command {
               token.id,
               token.name,
               `${token.usesLeft} of ${token.uses}`,
-              token.expiresAt.toISOString().replace(/:\d\d\..*/, 'Z'),
+              asMinute(token.expiresAt),
               describeKey(token),
             ]),
           ),
@@ -120,6 +120,7 @@ function removeCommand(): Command {
     command(
       'remove <id>',
       'Remove a token, by its id in the list. Applications that came by it stay.',
+      'registration-tokens remove ID',
     ),
     (id: string) =>
       withAdministration(({ registrationTokens }) =>
@@ -129,8 +130,8 @@ function removeCommand(): Command {
   )
 }
 
-function describeKey({ bearer, jkt }: StoredInitialAccessToken): string {
-  if (bearer) return styleText('yellow', 'none: bearer')
+function describeKey({ bearer, jkt }: StoredInitialAccessToken): Cell {
+  if (bearer) return { text: 'none: bearer', style: 'yellow' }
   return jkt ?? 'any'
 }
 

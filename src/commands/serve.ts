@@ -8,6 +8,7 @@ import { type RunningServer, startServer } from '../server.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
+import type { Progress } from './progress.ts'
 import { asFacts } from './table.ts'
 
 /** `holdfast serve`: the identity provider until a signal ends it. */
@@ -27,16 +28,22 @@ export function serveCommand(): Command {
   )
 }
 
-async function serve(storage: Storage, config: Config): Promise<void> {
+async function serve(storage: Storage, config: Config, progress: Progress): Promise<void> {
   const log = createLog(config.logLevel)
-  await using server = await startServer(config, storage, log)
-  console.log(welcome(server, await takeFirstSteps(storage, server.provider)))
+  // Its lines go to the same terminal.
+  progress.rest()
+  await using server = await startServer(config, storage, log, { onStep: progress.report })
+  const firstSteps = await takeFirstSteps(storage, server.provider, (change, about, details) =>
+    server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
+  )
+  console.log(welcome(server, firstSteps))
   await signal()
   server.drain()
   const { drainSeconds } = config.operations
   if (drainSeconds > 0) {
     console.log(`\nServing for ${drainSeconds} seconds more.`)
-    await Promise.race([signal(), setTimeout(drainSeconds * 1000)])
+    // The server keeps the process until then; after a second signal nothing does.
+    await Promise.race([signal(), setTimeout(drainSeconds * 1000, undefined, { ref: false })])
   }
   console.log('\nFinishing requests.')
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { command, printing, withAdministration } from './command.ts'
-import { asTable } from './table.ts'
+import { asMinute, asTable } from './table.ts'
 
 /** `holdfast sessions`: where people are signed in. */
 export function sessionsCommand(): Command {
@@ -20,14 +20,14 @@ export function sessionsCommand(): Command {
           ? 'There are no sessions.'
           : asTable(
               ['Session', 'Account', 'Since', 'Until', 'Bound by', 'Address', 'Clients'],
-              list.map(({ id, account, signedInAt, expiresAt, binding, address, clients }) => [
+              list.map(({ id, email, account, signedInAt, expiresAt, ...session }) => [
                 id,
-                account,
-                signedInAt.toISOString(),
-                expiresAt.toISOString(),
-                binding ?? '',
-                address,
-                clients.join(' '),
+                email ?? account,
+                asMinute(signedInAt),
+                asMinute(expiresAt),
+                session.binding ?? '',
+                session.address,
+                session.clients.join(' '),
               ]),
             ),
     ),
@@ -35,7 +35,13 @@ export function sessionsCommand(): Command {
 
   sessions.addCommand(
     printing(
-      command('end <session>', 'End a session, and the refresh tokens that end with it.'),
+      command(
+        'end <session>',
+        'End a session, by its id in the list, and the refresh tokens that end with it.',
+        'sessions end SESSION',
+      )
+        // One in 64 ids begins as an option does.
+        .allowUnknownOption(),
       (id: string) =>
         withAdministration((administration) =>
           administration.sessions.end(id).then(() => ({ id })),

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { StoredGrant } from '../storage/issued-table.ts'
 import { command, printing, withAdministration } from './command.ts'
-import { asTable } from './table.ts'
+import { asMinute, asTable } from './table.ts'
 
 /** `holdfast tokens`: what people have granted to applications, and the tokens that follow from it. */
 export function tokensCommand(): Command {
@@ -28,9 +28,9 @@ export function tokensCommand(): Command {
               ['Grant', 'Account', 'Client', 'Since', 'Scopes'],
               list.map((grant) => [
                 grant.id,
-                grant.account,
+                grant.email ?? grant.account,
                 grant.client,
-                grant.grantedAt.toISOString(),
+                asMinute(grant.grantedAt),
                 describeScopes(grant),
               ]),
             ),
@@ -41,7 +41,8 @@ export function tokensCommand(): Command {
     printing(
       command(
         'revoke <grant>',
-        'End the tokens of a grant. JWT access tokens end when they expire.',
+        'End the tokens of a grant, by its id in the list. JWT access tokens end when they expire.',
+        'tokens revoke GRANT',
       ),
       (id: string) =>
         withAdministration((administration) =>

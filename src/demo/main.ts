@@ -1,6 +1,6 @@
-import { styleText } from 'node:util'
 import { Command, Option } from 'commander'
 import { CommandError, explain } from '../commands/command.ts'
+import { drawProgressOn, showProgress } from '../commands/progress.ts'
 import { CHROMIUM } from './chromium.ts'
 import { setUpDbsc } from './dbsc-stage.ts'
 import { playDbscStory, residualWindow } from './dbsc-story.ts'
@@ -30,23 +30,22 @@ const { json, binding } = command.opts<{
   binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
 }>()
 
-const terminal = process.stderr.isTTY && !json
-const status = (text: string) => {
-  if (terminal) process.stderr.write(`\r\x1b[K${styleText('dim', text)}`)
-}
-
-const tell = (part: string) => status(`Starting: ${part} …`)
-const player = createPlayer((row) => status(`${row.who}: ${row.case}`))
+drawProgressOn(json ? undefined : process.stderr)
+const progress = showProgress()
+// How many rows a story has is known when it is told.
+const tell = (part: string) => progress.report(`Starting: ${part}`, 0, 0)
+const player = createPlayer((row) => progress.report(`${row.who}: ${row.case}`, 0, 0))
 try {
   await play()
 } catch (error) {
+  progress.rest()
   const sentence = explain(error)
   if (sentence === undefined) throw error
   console.error(`demo: ${sentence}`)
   process.exit(1)
 }
+progress.rest()
 const { rows } = player
-status('')
 console.log(json ? asJson(rows) : asText(rows))
 if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1

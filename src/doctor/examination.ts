@@ -6,77 +6,94 @@ import { makeProof } from '../demo/proof.ts'
 import { isAvailable } from '../token-binding-tls/index.ts'
 import { type Finding, finding } from './finding.ts'
 import { claimingFields, doctorPath, type Observation } from './observation.ts'
-import { type Sent, send } from './request.ts'
+import { defaultPatience, type Sent, send, type Target } from './request.ts'
 import { examineTokenBinding } from './token-binding.ts'
+
+export interface ExaminationOptions {
+  readonly tokenBindingAvailable?: boolean
+  /** Told of each check that begins: how many of how many are done before it. */
+  readonly onStep?: (check: string, done: number, total: number) => void
+}
+
+/** Without those of Token Binding, and with those of certificates. */
+const checks = 11
+const tokenBindingChecks = 2
 
 /**
  * Sends real requests through a deployment and compares what was sent with what arrived.
  *
- * @param url the issuer, as clients write it.
+ * @param target the issuer, as clients write it.
  */
 export async function examine(
-  { url, code }: { url: string; code: string },
-  { tokenBindingAvailable = isAvailable() }: { tokenBindingAvailable?: boolean } = {},
+  target: Target,
+  { tokenBindingAvailable: available = isAvailable(), onStep = () => {} }: ExaminationOptions = {},
 ): Promise<Finding[]> {
+  const { url } = target
   const findings: Finding[] = []
-  const found = (check: string, advice?: string) => findings.push(finding(check, advice))
-
-  const arrival = await send(url, code)
-  if (typeof arrival === 'string') {
-    found('the deployment is reached', arrival)
-    return findings
+  let total = checks
+  const begin = (check: string) => onStep(check, findings.length, total)
+  /** What a check comes to: what is without advice is well. */
+  async function look(check: string, advise: () => Promise<string | undefined>): Promise<void> {
+    begin(check)
+    findings.push(finding(check, await advise()))
   }
-  found('the deployment is reached')
-  found('the public address is the configured one', addressAdvice(url, arrival))
+
+  begin('the deployment is reached')
+  const arrival = await send(target)
+  if (typeof arrival === 'string') return [finding('the deployment is reached', arrival)]
+  const { mode } = arrival.tokenBinding
+  if (mode !== 'off') total += tokenBindingChecks
+  findings.push(finding('the deployment is reached', undefined))
+  await look('the public address is the configured one', async () => addressAdvice(url, arrival))
 
   const key = await generateKeyPair('ES256', { extractable: true })
   const proof = await makeProof(key, { method: 'GET', url: url + doctorPath })
-  found('a DPoP proof arrives as it was sent', proofAdvice(await send(url, code, ['DPoP', proof])))
-  const twice = await send(url, code, ['DPoP', proof, 'DPoP', proof])
-  found('two DPoP headers arrive as two', repeatedAdvice(twice))
+  await look('a DPoP proof arrives as it was sent', async () =>
+    proofAdvice(await send(target, ['DPoP', proof])),
+  )
+  await look('two DPoP headers arrive as two', async () =>
+    repeatedAdvice(await send(target, ['DPoP', proof, 'DPoP', proof])),
+  )
 
   const { base64, cert } = await makeClientCertificate('spoofed')
   const spoofed = claimingFields.flatMap((name) => [name, claim(name, base64, cert)])
-  found('claims of a client are removed', spoofAdvice(await send(url, code, spoofed)))
+  await look('claims of a client are removed', async () => spoofAdvice(await send(target, spoofed)))
 
-  const { mode } = arrival.tokenBinding
   if (mode !== 'off') {
-    const available = tokenBindingAvailable
-    findings.push(...(await examineTokenBinding({ url, code, mode, available })))
+    begin('a Token Binding arrives')
+    findings.push(...(await examineTokenBinding(target, { mode, available })))
   }
 
-  const metadata = await readMetadata(`${url}/.well-known/openid-configuration`)
-  found(
-    'metadata is where clients look for it',
-    metadataAdvice(url, metadata, await readMetadata(rfc8414(url))),
+  const metadata = await readMetadata(`${url}/.well-known/openid-configuration`, target)
+  await look('metadata is where clients look for it', async () =>
+    metadataAdvice(url, metadata, await readMetadata(rfc8414(url), target)),
   )
 
   const mtlsUrl = metadata?.mtls_endpoint_aliases?.token_endpoint?.replace(/\/token$/, '')
-  if (mtlsUrl === undefined) {
-    found('certificates are announced', noAliases)
-    return findings
-  }
-  found('certificates are announced')
+  await look('certificates are announced', async () => (mtlsUrl ? undefined : noAliases))
+  if (mtlsUrl === undefined) return findings
+  const mtls = { ...target, url: mtlsUrl }
   const mine = await makeClientCertificate('doctor')
   const thumbprint = hash('sha256', new X509Certificate(mine.cert).raw, 'base64url')
   const agent = new Agent({ cert: mine.cert, key: mine.key })
-  const shown = await send(mtlsUrl, code, [], agent)
-  found('a certificate arrives', certificateAdvice(shown, thumbprint, mtlsUrl))
-  found(
-    'claims of a client are removed where certificates are asked for',
-    spoofAdvice(await send(mtlsUrl, code, spoofed)),
+  await look('a certificate arrives', async () =>
+    certificateAdvice(await send(mtls, [], agent), thumbprint, mtlsUrl),
   )
-  found(
-    'a certificate does not stand beside a claim',
-    besideAdvice(await send(mtlsUrl, code, spoofed, agent), thumbprint),
+  await look('claims of a client are removed where certificates are asked for', async () =>
+    spoofAdvice(await send(mtls, spoofed)),
   )
-  found('browsers are not asked for one', promptAdvice(await send(url, code, [], agent), url))
+  await look('a certificate does not stand beside a claim', async () =>
+    besideAdvice(await send(mtls, spoofed, agent), thumbprint),
+  )
+  await look('browsers are not asked for one', async () =>
+    promptAdvice(await send(target, [], agent), url),
+  )
   return findings
 }
 
 /** Makes the endpoint go away again. */
-export async function endExamination({ url, code }: { url: string; code: string }): Promise<void> {
-  await send(url, code, [], undefined, 'DELETE')
+export async function endExamination(target: Target): Promise<void> {
+  await send(target, [], undefined, 'DELETE')
 }
 
 interface Metadata {
@@ -84,9 +101,13 @@ interface Metadata {
   readonly mtls_endpoint_aliases?: { readonly token_endpoint?: string }
 }
 
-async function readMetadata(address: string): Promise<Metadata | undefined> {
+async function readMetadata(
+  address: string,
+  { patience = defaultPatience }: Target,
+): Promise<Metadata | undefined> {
   try {
-    return (await (await fetch(address)).json()) as Metadata
+    const signal = AbortSignal.timeout(patience)
+    return Object(await (await fetch(address, { signal })).json()) as Metadata
   } catch {
     // Somebody else's page, perhaps.
     return undefined

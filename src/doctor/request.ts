@@ -1,35 +1,68 @@
 import { Agent, request } from 'node:https'
 import { doctorHeader, doctorPath, type Observation } from './observation.ts'
 
+/** Milliseconds. */
+export const defaultPatience = 10_000
+
+/** A deployment, by the public address of it or of a part of it. */
+export interface Target {
+  readonly url: string
+  readonly code: string
+  /** Milliseconds after which an answer is no longer waited for. */
+  readonly patience?: number
+}
+
 export type Sent = Observation | string
 
 /** What the server saw, or a sentence for when nothing can be said about it. */
-export function send(
-  url: string,
-  code: string,
+export async function send(
+  { url, code, patience = defaultPatience }: Target,
   headers: readonly string[] = [],
   agent = new Agent(),
   method = 'GET',
 ): Promise<Sent> {
   const target = new URL(url + doctorPath)
-  return new Promise((resolve) => {
-    const sent = request(target, {
+  const signal = AbortSignal.timeout(patience)
+  try {
+    const { status, text } = await exchange(target, {
       method,
       agent,
+      signal,
       headers: ['Host', target.host, doctorHeader, code, ...headers],
     })
-    sent.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(`${url} cannot be reached (${error.code ?? error.message}).`),
+    if (status === 200) return observed(text) ?? `${target.href} is a page of somebody else.`
+    return (
+      `${target.href} answered ${status}: the code is not one of this server or has expired, or ` +
+      'the proxy refuses the request or sends it elsewhere.'
     )
-    sent.on('response', async (response) => {
-      const text = (await response.toArray()).join('')
-      resolve(
-        response.statusCode === 200
-          ? (JSON.parse(text) as Observation)
-          : `${target.href} answered ${response.statusCode}: the code is not one of this ` +
-              'server or has expired, or the proxy refuses the request or sends it elsewhere.',
-      )
+  } catch (error) {
+    if (signal.aborted) return `${url} does not answer within ${patience / 1000} seconds.`
+    const { code, message } = error as NodeJS.ErrnoException
+    return `${url} cannot be reached (${code ?? message}).`
+  }
+}
+
+function exchange(
+  target: URL,
+  options: Parameters<typeof request>[1] & object,
+): Promise<{ status: number | undefined; text: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request(target, options)
+    sent.on('error', reject)
+    sent.on('response', (response) => {
+      const { statusCode: status } = response
+      response.toArray().then((parts) => resolve({ status, text: parts.join('') }), reject)
     })
     sent.end()
   })
+}
+
+/** Undefined for an answer that is not the server's: a proxy's own page, perhaps. */
+function observed(text: string): Observation | undefined {
+  try {
+    const found = JSON.parse(text) as Partial<Observation> | null
+    return found?.dpop && found.tokenBinding ? (found as Observation) : undefined
+  } catch {
+    return undefined
+  }
 }

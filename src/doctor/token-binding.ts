@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import type { TokenBindingMode } from '../config/token-binding-config.ts'
 import { createMemoryKeys, TokenBindingAgent } from '../token-binding-tls/index.ts'
 import { type Finding, finding } from './finding.ts'
-import { type Sent, send } from './request.ts'
+import { type Sent, send, type Target } from './request.ts'
 
 const arrives = 'a Token Binding arrives'
 
@@ -11,18 +11,17 @@ const notAvailable =
   '("npm run build:native") and examine again.'
 
 /** Negotiates Token Binding (RFC 8472) with whoever terminates TLS, and proves a key on it. */
-export async function examineTokenBinding({
-  url,
-  code,
-  mode,
-  available,
-}: {
-  url: string
-  code: string
-  mode: Exclude<TokenBindingMode, 'off'>
-  /** Whether the native part is built here. */
-  available: boolean
-}): Promise<Finding[]> {
+export async function examineTokenBinding(
+  target: Target,
+  {
+    mode,
+    available,
+  }: {
+    mode: Exclude<TokenBindingMode, 'off'>
+    /** Whether the native part is built here. */
+    available: boolean
+  },
+): Promise<Finding[]> {
   if (!available) return [{ check: arrives, outcome: 'not_examined', advice: notAvailable }]
   const shown = new Set<string>()
   const memory = createMemoryKeys()
@@ -35,12 +34,12 @@ export async function examineTokenBinding({
   }
   const agent = new TokenBindingAgent({ keys, tls13Draft: mode === 'tls13-draft' })
   try {
-    const seen = await send(url, code, [], agent)
+    const seen = await send(target, [], agent)
     const [mine] = shown
     const advice = bindingAdvice(seen, mode, mine)
     if (advice) return [finding(arrives, advice)]
     const forged = ['Sec-Provided-Token-Binding-ID', 'AgBBQ']
-    const beside = besideAdvice(await send(url, code, forged, agent), mine)
+    const beside = besideAdvice(await send(target, forged, agent), mine)
     return [
       finding(arrives, undefined),
       finding('a Token Binding does not stand beside a claim', beside),

@@ -39,6 +39,8 @@ export interface KeyName {
 /** What a node did to a key by itself. */
 export interface KeyChange extends KeyName {
   readonly change: 'made' | 'resealed' | 'removed'
+  /** Whether it is one of those that an installation without any begins with. */
+  readonly first?: boolean
 }
 
 export interface KeyRing {
@@ -68,8 +70,10 @@ export interface KeyRingOptions {
   readonly secrets: readonly string[]
   readonly policy: KeyPolicy
   readonly onChange: (change: KeyChange) => void
-  /** Opens a ring of which some keys cannot be read, so that they can be retired. */
-  readonly tolerant?: boolean
+  /** Opens a ring of which some keys, or all, cannot be read: so that they can be retired. */
+  readonly tolerate?: 'some' | 'all' | undefined
+  /** Told of each key that is to be made: how many of how many are made before it. */
+  readonly onStep?: ((what: string, done: number, total: number) => void) | undefined
   /** Milliseconds. */
   readonly now?: () => number
 }
@@ -85,23 +89,32 @@ export async function openKeyRing({
   secrets,
   policy,
   onChange,
-  tolerant = false,
+  tolerate,
+  onStep = () => {},
   now = Date.now,
 }: KeyRingOptions): Promise<KeyRing> {
   const encryptionKeys = secrets.map(encryptionKeyOf)
   const opened = new Map<string, { key: KeyMaterial; by: number; jwe: string }>()
   let rows: readonly StoredSigningKey[] = []
+  let readings = 0
+  let reading = 0
   // Nodes go by the clock of the database: theirs may differ.
   let clockOffset = 0
   let view: { keys: KeyView; names: string; until: number } | undefined
   const databaseNow = () => now() + clockOffset
 
   async function refresh(): Promise<void> {
+    readings += 1
+    const mine = readings
     const asked = now()
     const found = await table.list()
-    clockOffset = found.now - (asked + now()) / 2
+    const offset = found.now - (asked + now()) / 2
     const retired = new Set(found.keys.filter(({ retiredAt = Infinity }) => retiredAt <= found.now))
     await Promise.all(found.keys.filter((row) => !retired.has(row)).map(open))
+    // Somebody has asked later and is back already: what was read here may be of before a change.
+    if (mine < reading) return
+    reading = mine
+    clockOffset = offset
     rows = found.keys
     const present = new Set(rows.map(({ kid }) => kid))
     for (const kid of opened.keys()) if (!present.has(kid)) opened.delete(kid)
@@ -152,9 +165,14 @@ export async function openKeyRing({
     wanted: readonly { purpose: KeyPurpose; signsIn: number }[],
   ): Promise<readonly KeyName[]> {
     if (wanted.length === 0) return []
+    let done = 0
+    const step = () => onStep('Making keys', done, wanted.length)
+    step()
     const keys = await Promise.all(
       wanted.map(async ({ purpose, signsIn }): Promise<NewSigningKey> => {
         const key = formerSecret(purpose) ?? (await makeKey(purpose))
+        done += 1
+        step()
         const generation = Math.max(0, ...rowsOf(purpose).map((row) => row.generation)) + 1
         const jwe = await sealKey(key, { kid: key.kid, purpose }, encryptionKeys[0] as Uint8Array)
         return { kid: key.kid, purpose, generation, jwe, signsIn }
@@ -166,7 +184,8 @@ export async function openKeyRing({
   }
 
   async function makeAndTell(wanted: readonly { purpose: KeyPurpose; signsIn: number }[]) {
-    for (const made of await make(wanted)) onChange({ change: 'made', ...made })
+    const first = rows.length === 0
+    for (const made of await make(wanted)) onChange({ change: 'made', ...made, first })
   }
 
   /**
@@ -219,7 +238,7 @@ export async function openKeyRing({
   }
 
   await refresh()
-  refuseUnreadable(inUse().length, unreadable(), tolerant)
+  if (tolerate !== 'all') refuseUnreadable(inUse().length, unreadable(), tolerate === 'some')
   await makeAndTell(due().filter(({ signsIn }) => signsIn === 0))
   return {
     view: () => (view && databaseNow() < view.until ? view : look()).keys,
@@ -241,7 +260,8 @@ function refuseUnreadable(count: number, unreadable: readonly string[], tolerant
     throw new StorageError(
       'secret_mismatch',
       'The keys in this database were encrypted under another secret. Set HOLDFAST_SECRET or ' +
-        'HOLDFAST_SECRET_PREVIOUS to it, or restore the file "secret" of the data folder.',
+        'HOLDFAST_SECRET_PREVIOUS to it, or restore the file "secret" of the data folder. If it is ' +
+        'lost: holdfast keys reset',
     )
   }
   if (tolerant) return

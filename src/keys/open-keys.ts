@@ -3,17 +3,15 @@ import { installationSecrets } from '../config/secret.ts'
 import type { Events } from '../observability/events.ts'
 import { lifetimes } from '../provider/lifetimes.ts'
 import type { Storage } from '../storage/open-storage.ts'
-import { type KeyRing, openKeyRing } from './key-ring.ts'
+import { type KeyRing, type KeyRingOptions, openKeyRing } from './key-ring.ts'
 import type { KeyPolicy } from './key-schedule.ts'
 
-export interface OpenKeysOptions {
+export interface OpenKeysOptions extends Pick<KeyRingOptions, 'tolerate' | 'onStep'> {
   readonly config: Config
   readonly storage: Pick<Storage, 'signingKeys'>
   readonly events: Pick<Events, 'keyChanged'>
   /** Who makes what is missing, for the audit trail. */
   readonly actor: string
-  /** Opens keys of which some cannot be read, so that they can be retired. */
-  readonly tolerant?: boolean
 }
 
 /**
@@ -26,14 +24,15 @@ export async function openKeys({
   storage,
   events,
   actor,
-  tolerant = false,
+  ...options
 }: OpenKeysOptions): Promise<KeyRing> {
   return openKeyRing({
     table: storage.signingKeys,
     secrets: await installationSecrets(config),
     policy: keyPolicy(config),
-    tolerant,
-    onChange: ({ change, ...key }) => events.keyChanged({ actor }, `key.${change}`, key),
+    ...options,
+    onChange: ({ change, first, ...key }) =>
+      events.keyChanged({ actor }, `key.${change}`, key, { first }),
   })
 }
 

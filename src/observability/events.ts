@@ -64,7 +64,7 @@ export function createEvents({
   audit: Pick<AuditTrail, 'record'>
 }) {
   function record(
-    level: 'info' | 'warn',
+    level: 'debug' | 'info' | 'warn',
     event: string,
     facts: Facts,
     sentence: string,
@@ -206,12 +206,19 @@ export function createEvents({
       facts: Facts,
       change: AdministrativeChange,
       details: Record<string, unknown> = {},
+      { first = false }: Beginning = {},
     ) {
-      record('info', change, facts, 'an administrator changed something', details)
+      const level = first ? 'debug' : 'info'
+      record(level, change, facts, 'an administrator changed something', details)
     },
 
-    keyChanged(facts: Facts, change: KeyEvent, key: { kid: string; purpose: string }) {
-      record('info', change, facts, 'a key was changed', key)
+    keyChanged(
+      facts: Facts,
+      change: KeyEvent,
+      key: { kid: string; purpose: string },
+      { first = false }: Beginning = {},
+    ) {
+      record(first ? 'debug' : 'info', change, facts, 'a key was changed', key)
     },
 
     /** On this node, by the time alone: nobody has done anything. */
@@ -263,6 +270,11 @@ export function createEvents({
       }
     },
   }
+}
+
+/** What an empty installation begins with is no change that the log needs to tell of. */
+interface Beginning {
+  readonly first?: boolean | undefined
 }
 
 export type KeyEvent = 'key.made' | 'key.advanced' | 'key.retired' | 'key.resealed' | 'key.removed'

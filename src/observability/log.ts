@@ -4,12 +4,21 @@ import { redact } from './redact.ts'
 
 export type Log = Logger
 
+/** Of each file one, which all logs of this process write to: their lines keep their order. */
+const destinations = new Map<number, DestinationStream>()
+
 /**
  * Writes the lines of one turn of the event loop at once: a write is dearer than what it says, and
  * under load many requests end in one turn. A process that is killed loses the lines of that turn;
  * one that ends, for whatever reason of its own, loses none.
  */
 export function linesTo(fd: number): DestinationStream {
+  const destination = destinations.get(fd) ?? openLines(fd)
+  destinations.set(fd, destination)
+  return destination
+}
+
+function openLines(fd: number): DestinationStream {
   const file = pino.destination({ dest: fd, sync: true, minLength: 8 * 1024 })
   let waiting = false
   const flush = () => {

@@ -93,6 +93,50 @@ export async function registerClient(
   return { ...metadata, ...(secret !== undefined && { client_secret: secret }) }
 }
 
+/** How often a change is tried again that met another one, which has succeeded each time. */
+const attempts = 50
+
+/**
+ * Replaces the metadata of a client for an administrator, as a whole: what is left out is no longer
+ * there. Its secret stays while it authenticates by one, and is in the answer only if it is new.
+ *
+ * @returns undefined when there is no such client.
+ * @throws {@link RegistrationError}
+ */
+export async function changeClient(
+  clientId: string,
+  requested: RequestedMetadata,
+  { table, validator }: { table: ClientTable; validator: MetadataValidator },
+): Promise<ClientMetadata | undefined> {
+  for (let attempt = 0; attempt < attempts; attempt += 1) {
+    const before = await table.find(clientId)
+    if (!before) return undefined
+    const kept = keptBy(before)
+    const changed = kept.find(
+      ([name, value]) => requested[name] !== undefined && requested[name] !== value,
+    )
+    if (changed) {
+      throw new RegistrationError(
+        'invalid_client_metadata',
+        `The client cannot be changed: ${changed[0]} must stay as it is, or be left out.`,
+      )
+    }
+    const asked = { ...requested, ...Object.fromEntries(kept.filter(([, value]) => value)) }
+    const { metadata, secret } = prepareClient(asked, validator, before.client_secret)
+    const { client_secret: _, ...shown } = metadata
+    if (await table.replace(before, metadata)) {
+      return { ...shown, ...(secret !== undefined && { client_secret: secret }) }
+    }
+  }
+  throw new Error('the client is changed by too many requests at once')
+}
+
+/** By what others know a client, and what says where it came from. */
+const keptNames = ['client_id', 'client_id_issued_at', 'self_registered'] as const
+
+const keptBy = (metadata: ClientMetadata) =>
+  keptNames.map((name) => [name, metadata[name]] as const)
+
 function validate(metadata: ClientMetadata, validator: MetadataValidator): ClientMetadata {
   if (!isStorableJson(metadata)) {
     throw new RegistrationError(

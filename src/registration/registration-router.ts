@@ -147,11 +147,12 @@ export function createRegistrationRouter({
     information: ClientInformation,
     details: Record<string, unknown> = {},
   ): void {
-    const { client_id, binding_method: binding } = information
+    const { client_id, client_secret, binding_method: binding } = information
+    const isRenewed = change === 'client.changed' && client_secret !== undefined
     events.administered(
       { ...requestFacts(ctx), client: String(client_id), actor: 'dynamic registration' },
       change,
-      { binding, ...details },
+      { binding, ...(isRenewed && { new_secret: true }), ...details },
     )
   }
 

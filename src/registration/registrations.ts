@@ -43,7 +43,7 @@ export function createRegistrations({
   now = Date.now,
 }: {
   table: RegistrationTable
-  clients: Pick<ClientTable, 'remove'>
+  clients: Pick<ClientTable, 'remove' | 'replace'>
   validator: MetadataValidator
   now?: () => number
 }) {
@@ -102,7 +102,8 @@ export function createRegistrations({
 
     /**
      * Replaces the metadata of a client as a whole: what is left out is no longer there. The secret
-     * stays, unless the client authenticates in another way from now on.
+     * stays, unless the client authenticates in another way from now on, or gives it up by null: then
+     * another one is made, and is in the answer.
      *
      * @returns undefined when the client was removed meanwhile.
      * @throws {@link RegistrationError}
@@ -120,9 +121,9 @@ export function createRegistrations({
         const prepared = prepare(
           applyPolicy(policy, request),
           { client_id, client_id_issued_at: before.client_id_issued_at },
-          before.client_secret,
+          request.client_secret === null ? undefined : before.client_secret,
         )
-        if (await table.replace(before, prepared.metadata)) return describe(prepared)
+        if (await clients.replace(before, prepared.metadata)) return describe(prepared)
       }
       throw new Error('the client is changed by too many requests at once')
     },
@@ -139,10 +140,12 @@ function checkIdentity(request: RegistrationRequest, { client_id, client_secret 
   if (sent) throw invalid(`a change must not have ${sent}`)
   if (request.client_id !== client_id) throw invalid('client_id must be that of the client')
   const { client_secret: secret } = request
-  if (secret === undefined) return
+  // Null stands for what is to be there no more. It does not take a client's word for who it is: the
+  // key of its registration access token was proven.
+  if (secret === undefined || secret === null) return
   // A secret is made here, and never chosen by the client.
   if (typeof secret !== 'string' || !matchesSecret(secret, client_secret)) {
-    throw invalid('client_secret must be that of the client, or left out')
+    throw invalid('client_secret must be that of the client, null for a new one, or left out')
   }
 }
 

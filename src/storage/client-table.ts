@@ -1,6 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import type { Database } from './database.ts'
-import { createShortMemory } from './short-memory.ts'
+import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'
 
 export interface StoredClient {
@@ -11,7 +11,7 @@ export interface StoredClient {
 export type ClientTable = ReturnType<typeof createClientTable>
 
 /** The table `clients`. */
-export function createClientTable(database: Database) {
+export function createClientTable(database: Database, clock: ShortMemoryOptions = {}) {
   const memory = createShortMemory(async (id) => {
     if (!isStorable(id)) return undefined
     const { rows } = await database.query<{ metadata: ClientMetadata }>({
@@ -20,13 +20,10 @@ export function createClientTable(database: Database) {
       values: [id],
     })
     return rows[0]?.metadata
-  })
+  }, clock)
   return {
     /** A client that another process removed is found for a few seconds more. */
     find: memory.find,
-
-    /** For whoever changes a client: what this process remembers of it is no longer true. */
-    forget: memory.forget,
 
     async list(): Promise<StoredClient[]> {
       const { rows } = await database.query<StoredClient>({
@@ -42,6 +39,33 @@ export function createClientTable(database: Database) {
                on conflict on constraint clients_pkey do nothing`,
         values: [metadata.client_id, JSON.stringify(metadata)],
       })
+      return rowCount === 1
+    },
+
+    /**
+     * Replaces the metadata of a client, if it is still what it was when it was read.
+     *
+     * @returns false when somebody has changed or removed the client since.
+     */
+    async replace(before: ClientMetadata, after: ClientMetadata): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'client-replace',
+        text: 'update clients set metadata = $3 where id = $1 and metadata = $2::jsonb',
+        values: [before.client_id, JSON.stringify(before), JSON.stringify(after)],
+      })
+      memory.forget(before.client_id)
+      return rowCount === 1
+    },
+
+    /** @returns false when there is no such client, or it does not authenticate by a secret. */
+    async replaceSecret(id: string, stored: string): Promise<boolean> {
+      if (!isStorable(id)) return false
+      const { rowCount } = await database.query({
+        text: `update clients set metadata = metadata || jsonb_build_object('client_secret', $2::text)
+                where id = $1 and metadata->>'token_endpoint_auth_method' = 'client_secret_basic'`,
+        values: [id, stored],
+      })
+      memory.forget(id)
       return rowCount === 1
     },
 

@@ -14,10 +14,13 @@ export class DatabaseUnavailableError extends Error {
   readonly error = 'temporarily_unavailable'
   readonly error_description = 'the server cannot reach its database; try again in a moment'
   readonly error_detail: string
+  /** What the driver said, for people. */
+  readonly reason: string
 
   constructor(cause: Error) {
     super('temporarily_unavailable', { cause })
-    this.error_detail = `database: ${cause.message || (cause as NodeJS.ErrnoException).code}`
+    this.reason = cause.message || String((cause as NodeJS.ErrnoException).code)
+    this.error_detail = `database: ${this.reason}`
   }
 }
 

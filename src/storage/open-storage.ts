@@ -9,7 +9,7 @@ import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
-import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
@@ -50,6 +50,7 @@ const words = {
   start: 'Starting the database',
   connect: 'Connecting to the database',
   migrate: 'Migrating the database',
+  stop: 'Stopping the database',
 }
 
 type Step = keyof typeof words
@@ -70,6 +71,7 @@ export async function openStorage({
   tracing = false,
   onStep = () => {},
   open: openPool = openDatabase,
+  now = Date.now,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
@@ -77,19 +79,27 @@ export async function openStorage({
   onError: (error: Error) => void
   /** Makes a span of each statement. */
   tracing?: boolean
-  /** Told of a step that begins: how much of how much was done before it. */
+  /** Told of a step that begins: how much of how much was done before it; of 0 if nobody knows. */
   onStep?: (what: string, done: number, total: number) => void
   open?: typeof openDatabase
+  /** The clock of what is remembered of the database: milliseconds. */
+  now?: () => number
 }): Promise<Storage> {
   await using opened = new AsyncDisposableStack()
   const steps = databaseUrl ? connecting : [...starting, ...connecting]
-  const begin = (step: Step) => onStep(words[step], steps.indexOf(step), steps.length)
+  // Stopping is a step of its own, of which there is no end to be seen.
+  const begin = (step: Step) =>
+    step === 'stop'
+      ? onStep(words.stop, 0, 0)
+      : onStep(words[step], steps.indexOf(step), steps.length)
   const connectionString =
     databaseUrl ?? opened.use(await openEmbedded(dataFolder, begin)).connectionString
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError }))
   const database = tracing ? traceQueries(pool) : pool
+  // Another process may be at it: it is waited for.
+  begin('migrate')
   const onMigration = (name: string, applied: number, pending: number) =>
     onStep(`Migrating: ${name}`, steps.indexOf('migrate') + applied / pending, steps.length)
   const migrated = await migrate(connectionString, { onMigration }).catch((error: unknown) => {
@@ -100,8 +110,7 @@ export async function openStorage({
   const rateLimits = createRateLimitTable(database)
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
-  const clients = createClientTable(database)
-  const registrations = createRegistrationTable(database, clients)
+  const registrations = createRegistrationTable(database)
   const devicePolls = createDevicePollTable(database)
   const open = opened.move()
   return {
@@ -112,11 +121,11 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients,
+    clients: createClientTable(database, { now }),
     registrations,
     credentials: createCredentialTable(database),
     devicePolls,
-    resourceServers: createResourceServerTable(database),
+    resourceServers: createResourceServerTable(database, { now }),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
     expiring: [
@@ -139,7 +148,7 @@ export async function openStorage({
   }
 }
 
-async function openEmbedded(dataFolder: string, onStep: (step: 'make' | 'start') => void) {
+async function openEmbedded(dataFolder: string, onStep: (step: EmbeddedStep) => void) {
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',

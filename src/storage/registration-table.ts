@@ -1,7 +1,6 @@
 import { hash } from 'node:crypto'
 import type { ClientMetadata } from 'oidc-provider'
 import type { RegistrationPolicy } from '../registration/registration-policy.ts'
-import type { ClientTable } from './client-table.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'
@@ -46,7 +45,7 @@ const columns = `encode(id, 'hex') as id, name, policy, bearer, jkt, uses, uses_
   created_at as "createdAt", expires_at as "expiresAt"`
 
 /** The tables `initial_access_tokens` and `client_registrations`. */
-export function createRegistrationTable(database: Database, clients: Pick<ClientTable, 'forget'>) {
+export function createRegistrationTable(database: Database) {
   return {
     async insertInitialToken(
       token: string,
@@ -138,21 +137,6 @@ export function createRegistrationTable(database: Database, clients: Pick<Client
         values: [clientId, digest(token)],
       })
       return rows[0]
-    },
-
-    /**
-     * Replaces the metadata of a client, if it is still what it was when it was read.
-     *
-     * @returns false when somebody has changed or removed the client since.
-     */
-    async replace(before: ClientMetadata, after: ClientMetadata): Promise<boolean> {
-      const { rowCount } = await database.query({
-        name: 'client-replace',
-        text: 'update clients set metadata = $3 where id = $1 and metadata = $2::jsonb',
-        values: [before.client_id, JSON.stringify(before), JSON.stringify(after)],
-      })
-      clients.forget(before.client_id)
-      return rowCount === 1
     },
 
     ...expiringRows(database, {

@@ -1,6 +1,6 @@
 import type { SigningAlgorithm } from '../keys/key-purpose.ts'
 import type { Database } from './database.ts'
-import { createShortMemory } from './short-memory.ts'
+import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'
 
 /** An API that access tokens can be made for (RFC 8707). */
@@ -22,7 +22,7 @@ export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
 const columns = 'identifier, name, scopes, signing_alg as "signingAlg"'
 
 /** The table `resource_servers`. */
-export function createResourceServerTable(database: Database) {
+export function createResourceServerTable(database: Database, clock: ShortMemoryOptions = {}) {
   const memory = createShortMemory(async (identifier) => {
     if (!isStorable(identifier)) return undefined
     const { rows } = await database.query<StoredResourceServer>({
@@ -31,7 +31,7 @@ export function createResourceServerTable(database: Database) {
       values: [identifier],
     })
     return rows[0]
-  })
+  }, clock)
   return {
     /** A resource server that another process removed is found for a few seconds more. */
     find: memory.find,

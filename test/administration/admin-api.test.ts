@@ -164,6 +164,116 @@ test('clients are added, shown without their secret, and removed', async (t) => 
   t.is((await call(admin, 'GET', '/clients/by-api')).status, 404)
 })
 
+test('a client is changed as a whole, and keeps its secret and its client_id', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const added = await server.addClient({
+    ...service,
+    client_name: 'Before',
+    contacts: ['a@b.example'],
+  })
+  const path = `/clients/${added.client_id}`
+  const shown = (await call(admin, 'GET', path)).body
+  const { contacts: _, ...rest } = shown
+  const { status, body } = await call(admin, 'PUT', path, { ...rest, client_name: 'After' })
+  t.is(status, 200)
+  t.deepEqual(body, { ...rest, client_name: 'After' })
+  t.deepEqual((await call(admin, 'GET', path)).body, body)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  t.is((await post(server, '/token', asking, { key, headers: basic(added) })).status, 200)
+  const [row] = (await call(admin, 'GET', `/audit?event=client.changed&client=${added.client_id}`))
+    .body
+  t.like(row, { actor: `client ${admin.client.client_id}`, details: { binding: 'dpop' } })
+})
+
+test('a client that is changed to authenticate by a secret gets one', async (t) => {
+  const admin = await administrator('write')
+  const { client_id } = await server.addClient()
+  const path = `/clients/${client_id}`
+  const { body } = await call(admin, 'PUT', path, {
+    ...(await call(admin, 'GET', path)).body,
+    token_endpoint_auth_method: 'client_secret_basic',
+  })
+  t.regex(body.client_secret, /^[\w-]{43}$/)
+})
+
+test('of changes and new secrets at once, nothing is lost', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const { client_id } = await server.addClient(service)
+  const path = `/clients/${client_id}`
+  const { body: before } = await call(admin, 'GET', path)
+  const changes = Array.from({ length: 8 }, (_, at) =>
+    call(admin, 'PUT', path, { ...before, client_name: `Name ${at}` }),
+  )
+  const renewed = await call(admin, 'POST', `${path}/secret`)
+  for (const { status } of await Promise.all(changes)) t.is(status, 200)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  const headers = basic(renewed.body)
+  t.is((await post(server, '/token', asking, { key, headers })).status, 200)
+  t.regex((await call(admin, 'GET', path)).body.client_name, /^Name \d$/)
+})
+
+for (const [title, changes] of [
+  ['to another client_id', { client_id: 'another' }],
+  ['to one that registered itself', { self_registered: true }],
+  ['to what contradicts itself', { binding_method: 'mtls' }],
+  ['to an unknown binding', { binding_method: 'none' }],
+] as const) {
+  test(`refuses a change of a client ${title}`, async (t) => {
+    const admin = await administrator('write')
+    const { client_id } = await server.addClient(service)
+    const path = `/clients/${client_id}`
+    const { body: before } = await call(admin, 'GET', path)
+    const { status, body } = await call(admin, 'PUT', path, { ...before, ...changes })
+    t.is(status, 400)
+    t.is(body.error, 'invalid_client_metadata')
+    t.deepEqual((await call(admin, 'GET', path)).body, before)
+  })
+}
+
+test('who is not there, or only reads, changes no client', async (t) => {
+  const writer = await administrator('write')
+  t.is((await call(writer, 'PUT', '/clients/nobody', service)).status, 404)
+  const { client_id } = await server.addClient(service)
+  const reader = await administrator('read')
+  t.is((await call(reader, 'PUT', `/clients/${client_id}`, service)).status, 403)
+})
+
+test('a client gets a new secret, and the one before ends', async (t) => {
+  const admin = await administrator('write')
+  const key = await newKey()
+  const client = await server.addClient(service)
+  const asking = { grant_type: 'client_credentials', resource: api }
+  const authenticates = async (client: ClientMetadata) =>
+    (await post(server, '/token', asking, { key, headers: basic(client) })).status
+  t.is(await authenticates(client), 200)
+  const { status, body } = await call(admin, 'POST', `/clients/${client.client_id}/secret`)
+  t.is(status, 200)
+  t.deepEqual(Object.keys(body), ['client_id', 'client_secret'])
+  t.is(await authenticates(body), 200)
+  t.is(await authenticates(client), 401)
+  const [row] = (await call(admin, 'GET', `/audit?event=client.changed&client=${body.client_id}`))
+    .body
+  t.like(row, { actor: `client ${admin.client.client_id}`, details: { new_secret: true } })
+  const shown = (await call(admin, 'GET', `/clients/${client.client_id}`)).body
+  t.is(shown.grant_types[0], 'client_credentials')
+})
+
+test('a client that has no secret, or does not exist, gets none', async (t) => {
+  const admin = await administrator('write')
+  const { client_id } = await server.addClient()
+  const refused = await call(admin, 'POST', `/clients/${client_id}/secret`)
+  t.is(refused.status, 400)
+  t.regex(refused.body.error_description, /does not authenticate by a secret/)
+  t.false('client_secret' in ((await server.storage.clients.find(client_id)) ?? {}))
+  t.is((await call(admin, 'POST', '/clients/nobody/secret')).status, 404)
+  t.is((await call(admin, 'POST', '/clients/a%00b/secret')).status, 404)
+  const reader = await administrator('read')
+  const path = `/clients/${admin.client.client_id}/secret`
+  t.is((await call(reader, 'POST', path)).status, 403)
+})
+
 test('accounts are added, disabled and enabled, and get passwords', async (t) => {
   const admin = await administrator('write')
   const added = await call(admin, 'POST', '/accounts', { email: 'bob@example.com' })
@@ -284,6 +394,119 @@ test('APIs are added and removed', async (t) => {
   t.is((await call(admin, 'DELETE', path)).status, 404)
 })
 
+interface Key {
+  readonly kid: string
+  readonly purpose: string
+  readonly state: string
+}
+
+const keysOf = async (admin: Administrator, purpose: string): Promise<Key[]> =>
+  (await call(admin, 'GET', '/keys')).body.filter((key: Key) => key.purpose === purpose)
+
+const publicKids = async () =>
+  ((await (await fetch(`${server.issuer}/jwks`)).json()) as { keys: Key[] }).keys.map(
+    ({ kid }) => kid,
+  )
+
+const auditOf = async (admin: Administrator, event: string, kid: string) =>
+  (await call(admin, 'GET', `/audit?event=${event}&limit=1000`)).body.filter(
+    (row: { details: { kid: string } }) => row.details.kid === kid,
+  )
+
+test('keys are listed to whoever reads, and none of them is shown', async (t) => {
+  const { status, body } = await call(await administrator('read'), 'GET', '/keys')
+  t.is(status, 200)
+  t.is(new Set(body.map(({ purpose }: Key) => purpose)).size, 8)
+  const members = 'createdAt endsAt kid purpose readable signsFrom signsUntil state'
+  for (const key of body) t.is(Object.keys(key).sort().join(' '), members)
+})
+
+for (const [path, body] of [
+  ['/keys/rotate', {}],
+  ['/keys/any/retire', { now: true }],
+] as const) {
+  test(`whoever reads cannot change keys: ${path}`, async (t) => {
+    const answer = await call(await administrator('read'), 'POST', path, body)
+    t.is(answer.status, 403)
+    t.is(answer.body.error, 'insufficient_scope')
+  })
+}
+
+test('a next key is published at once, told with who made it, and is the next one again', async (t) => {
+  const admin = await administrator('write')
+  const rotate = () => call(admin, 'POST', '/keys/rotate', { purposes: ['PS256', 'cookie'] })
+  const { status, body } = await rotate()
+  t.is(status, 200)
+  t.like(body, [
+    { purpose: 'PS256', state: 'published' },
+    { purpose: 'cookie', state: 'published' },
+  ])
+  const [{ kid }] = body as [Key]
+  t.true((await publicKids()).includes(kid))
+  t.deepEqual((await rotate()).body, body)
+  const actor = `client ${admin.client.client_id}`
+  t.like(await auditOf(admin, 'key.made', kid), [{ actor, details: { purpose: 'PS256' } }])
+})
+
+test('eight administrators who rotate at once get the same next keys', async (t) => {
+  const admins = await Promise.all(Array.from({ length: 8 }, () => administrator('write')))
+  const purposes = ['dpop-nonce', 'form-token', 'dpop-nonce']
+  const answers = await Promise.all(
+    admins.map((admin) => call(admin, 'POST', '/keys/rotate', { purposes })),
+  )
+  const [admin] = admins as [Administrator]
+  const [first] = answers as [Awaited<ReturnType<typeof call>>]
+  for (const { status, body } of answers) {
+    t.is(status, 200)
+    t.deepEqual(body, first.body)
+  }
+  for (const { purpose, kid } of first.body as Key[]) {
+    t.like(await keysOf(admin, purpose), [{ state: 'signing' }, { state: 'published', kid }])
+    t.is((await auditOf(admin, 'key.made', kid)).length, 1)
+  }
+})
+
+test('a key ends in its time, or now, and another one signs', async (t) => {
+  const admin = await administrator('write')
+  const [{ kid }] = (await keysOf(admin, 'EdDSA')) as [Key]
+  const inTime = await call(admin, 'POST', `/keys/${kid}/retire`, {})
+  t.is(inTime.status, 200)
+  t.like(inTime.body, { kid, state: 'signing' })
+  t.truthy(inTime.body.endsAt)
+  const { successor } = inTime.body
+  t.true((await publicKids()).includes(kid))
+  const now = await call(admin, 'POST', `/keys/${kid}/retire`, { now: true })
+  t.like(now.body, { kid, state: 'retired', successor })
+  const kids = await publicKids()
+  t.false(kids.includes(kid))
+  t.true(kids.includes(successor))
+  t.like(await auditOf(admin, 'key.retired', kid), [
+    { actor: `client ${admin.client.client_id}`, details: { purpose: 'EdDSA' } },
+  ])
+  const again = await call(admin, 'POST', `/keys/${kid}/retire`, { now: true })
+  t.like(again.body, { kid, state: 'retired' })
+})
+
+for (const kid of ['unknown', 'a%00b', '..']) {
+  test(`there is no key ${kid} to retire`, async (t) => {
+    const path = `/keys/${kid}/retire`
+    const { status } = await call(await administrator('write'), 'POST', path, { now: true })
+    t.is(status, 404)
+  })
+}
+
+test('the audit trail is found by a date, and by the email of an account', async (t) => {
+  const admin = await administrator('read')
+  await createAccounts({ store: server.storage.accounts }).add({
+    email: 'found@example.com',
+    password,
+  })
+  t.deepEqual((await call(admin, 'GET', '/audit?account=found@example.com')).body, [])
+  t.is((await call(admin, 'GET', '/audit?account=nobody@example.com')).status, 404)
+  t.is((await call(admin, 'GET', '/audit?since=0001-01-01&limit=1')).body.length, 1)
+  t.is((await call(admin, 'GET', '/audit?since=9999-12-31T23:59:59.9Z')).body.length, 0)
+})
+
 test('a change is in the audit trail when it is answered, with who made it', async (t) => {
   const admin = await administrator('write')
   await call(admin, 'POST', '/clients', { ...service, client_id: 'audited' })
@@ -304,6 +527,28 @@ for (const [title, method, path, body] of [
   ['one of a grant that is none', 'POST', '/registration-tokens', { name: 'x', grantTypes: ['x'] }],
   ['a client that registered itself', 'POST', '/clients', { self_registered: true }],
   ['a sign-out of more', 'POST', '/accounts/x@y.example/sign-out', { everybody: true }],
+  ['a rotation of what has no keys', 'POST', '/keys/rotate', { purposes: ['HS256'] }],
+  ['a rotation of nothing', 'POST', '/keys/rotate', { purposes: [] }],
+  ['a rotation of one member', 'POST', '/keys/rotate', { purpose: 'ES256' }],
+  ['a retirement at another time', 'POST', '/keys/x/retire', { now: 'tomorrow' }],
+  ['U+0000 as a client', 'GET', '/grants?client=%00', undefined],
+  ['U+0000 as an account', 'GET', '/sessions?account=%00', undefined],
+  ['U+0000 as an event', 'GET', '/audit?event=%00', undefined],
+  ['U+0000 in the client of events', 'GET', '/audit?client=a%00', undefined],
+  ['a filter that is none', 'GET', '/grants?klient=web-shop', undefined],
+  ['a filter of sessions that is none', 'GET', '/sessions?client=web-shop', undefined],
+  ['two values of one filter', 'GET', '/grants?client=a&client=b', undefined],
+  ['a number as a time', 'GET', '/audit?since=5', undefined],
+  ['a time before time', 'GET', '/audit?since=-271821-04-20T00:00:00Z', undefined],
+  ['an API at U+0000', 'POST', '/resources', { identifier: 'https://a.example/\0', scopes: [] }],
+  ['an API at two lines', 'POST', '/resources', { identifier: 'https://a.example/\n', scopes: [] }],
+  ['an API after a space', 'POST', '/resources', { identifier: ' https://a.example', scopes: [] }],
+  [
+    'an API of a name on two lines',
+    'POST',
+    '/resources',
+    { identifier: 'https://a.example', name: 'a\nb', scopes: [] },
+  ],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
   ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {

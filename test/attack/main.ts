@@ -1,5 +1,6 @@
 /** `npm run attack [-- --json]`: the attack table against every adapter, then against other validators. */
 
+import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { openTestCluster } from '../support/cluster.ts'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
@@ -8,12 +9,22 @@ import { runCertificates } from './run-certificates.ts'
 import { runIdentityProvider } from './run-identity-provider.ts'
 import { passed, type Result, runTable } from './run-table.ts'
 
+const json = process.argv.includes('--json')
+drawProgressOn(json ? undefined : process.stderr)
+using progress = showProgress()
+const parts = [...Object.keys(adapters), 'ID tokens', 'certificates', 'identity provider']
+const begin = (part: string) => progress.report(part, parts.indexOf(part), parts.length)
+
 const rows: Result[] = []
 for (const [name, adapter] of Object.entries(adapters)) {
+  begin(name)
   rows.push(...(await runTable(name, adapter)))
 }
+begin('ID tokens')
 rows.push(...(await runIdTokenRows()))
+begin('certificates')
 const certificates = await runCertificates()
+begin('identity provider')
 // One PostgreSQL for all of them.
 await using cluster = await openTestCluster()
 process.env.HOLDFAST_TEST_CLUSTER = cluster.connectionString
@@ -23,7 +34,8 @@ const wrong = [
   ...certificates.filter(({ expected, got }) => expected !== got),
 ]
 
-if (process.argv.includes('--json')) {
+progress.rest()
+if (json) {
   console.log(JSON.stringify({ rows: [...rows, ...certificates], failed: wrong.length }))
 } else {
   for (const name of new Set(rows.map(({ adapter }) => adapter))) {
@@ -40,7 +52,10 @@ if (process.argv.includes('--json')) {
     console.log(`WRONG  ${adapter}: ${title}: expected ${expected}, got ${got}`)
   }
   console.log('\nFor comparison, the rows these can express, each set up with all checks it has:')
-  for (const { peer, version, total, mistakes } of await comparePeers()) {
+  progress.report('other validators', 0, 0)
+  const peers = await comparePeers()
+  progress.rest()
+  for (const { peer, version, total, mistakes } of peers) {
     console.log(`${peer} ${version}: ${total - mistakes.length} of ${total} rows right`)
     for (const mistake of mistakes) console.log(`  ${mistake}`)
   }

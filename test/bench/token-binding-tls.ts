@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { equip } from '../../src/token-binding-tls/index.ts'
 import { waitingConnections } from '../../src/token-binding-tls/native.ts'
 import { runMixedConnections } from '../token-binding-tls/mixed-connections.ts'
@@ -34,7 +35,10 @@ const { port } = server.address() as AddressInfo
 
 const steps = 10
 const rows = []
+drawProgressOn(values.json ? undefined : process.stderr)
+const progress = showProgress()
 for (let step = 1; step <= steps; step += 1) {
+  progress.report(`${rows.length} of ${steps} parts of the connections`, rows.length, steps)
   const count = Number(values.connections) / steps
   const before = process.cpuUsage()
   const result = await runMixedConnections(port, count, { ca: certificate.cert, tls13Draft })
@@ -48,6 +52,7 @@ for (let step = 1; step <= steps; step += 1) {
     cpuMillisecondsEach: Number(((user + system) / 1000 / count).toFixed(2)),
   })
 }
+progress.rest()
 server.close()
 
 if (values.json) console.log(JSON.stringify({ rows }))

@@ -1,5 +1,7 @@
 import { generateKeyPairSync, randomBytes, sign, verify } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { createTokenBindingVerifier } from '../../src/verify/token-binding.ts'
 import { binding, makeEcKey, message } from '../support/token-binding-messages.ts'
 
@@ -97,8 +99,12 @@ function fail(): never {
 }
 
 const warmUp = 12
-function measure(group: Record<string, Candidate>, samples: Map<string, number[]>): void {
+async function measure(group: Record<string, Candidate>, samples: Map<string, number[]>) {
   for (let round = -warmUp; round < rounds; round += 1) {
+    const names = Object.keys(group).join(', ')
+    progress.report(names, round + warmUp, rounds + warmUp)
+    // The rounds themselves let nothing else happen.
+    await setImmediate()
     for (const [name, { repeat, prepare, run }] of Object.entries(group)) {
       prepare?.()
       const before = process.cpuUsage()
@@ -112,8 +118,11 @@ function measure(group: Record<string, Candidate>, samples: Map<string, number[]
 }
 
 const samples = new Map<string, number[]>()
-measure(candidates, samples)
-measure(newKey, samples)
+drawProgressOn(values.json ? undefined : process.stderr)
+const progress = showProgress()
+await measure(candidates, samples)
+await measure(newKey, samples)
+progress.rest()
 
 function median(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b)

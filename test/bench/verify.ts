@@ -6,6 +6,7 @@
  * turn in each round, and the median over the rounds counts. Tokens and proofs are made before the
  * clock starts, and no proof is used twice.
  */
+import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { createMemoryReplayStore } from '../../src/verify/replay.ts'
 import { version } from '../support/verify/installed.ts'
 import { ours, peers } from './verify/core.ts'
@@ -28,9 +29,16 @@ const targets: Readonly<Record<string, readonly [floor: number, goal: number]>> 
   replay_bytes_per_entry: [20, 17],
 }
 
+const json = process.argv.includes('--json')
+drawProgressOn(json ? undefined : process.stderr)
+using progress = showProgress()
+const rounds = (of: string) => (done: number, total: number) =>
+  progress.report(`Round ${done + 1} of ${total} ${of}`, done, total)
+
 using auth0 = await startAuth0(jwks as never)
-const core = await measure([...ours, ...peers(auth0.middleware)], 21, 5)
-const http = await measureHttp(15, 8)
+const core = await measure([...ours, ...peers(auth0.middleware)], 21, 5, rounds('in process'))
+const http = await measureHttp(15, 8, rounds('over HTTP'))
+progress.rest()
 
 /** A peer at the concurrency it likes best. */
 function atBest(peer: string): string {
@@ -74,7 +82,7 @@ const report = {
   node: process.version,
 }
 
-if (process.argv.includes('--json')) {
+if (json) {
   console.log(JSON.stringify(report))
 } else {
   console.log(

@@ -71,6 +71,32 @@ test.serial('adds a client whose tokens are bound and that has a secret', async 
   })
 })
 
+test.serial('makes a new secret, and stores none', async (t) => {
+  const before = (await stored('shop'))?.client_secret
+  const stdout = done(t, await run('clients', 'renew-secret', 'shop'))
+  const [, secret = ''] =
+    /^Made a new secret for shop\.\n\n {2}Secret {2}(\S{43}) {2}\(shown this once\)\n$/.exec(
+      stdout,
+    ) ?? []
+  const metadata = await stored('shop')
+  t.not(metadata?.client_secret, before)
+  t.true(matchesSecret(secret, metadata?.client_secret))
+  failed(t, await run('clients', 'renew-secret', 'nobody'), /There is no client nobody/)
+})
+
+test.serial('changes a client by a file, as it is shown', async (t) => {
+  const file = path.join(cwd, 'shop.json')
+  const shown = JSON.parse(done(t, await run('clients', 'show', 'shop', '--json')))
+  await writeFile(file, JSON.stringify({ ...shown, contacts: ['shop@example.com'] }))
+  const stdout = done(t, await run('clients', 'change', 'shop', '--metadata', file))
+  t.regex(stdout, /^Changed shop\.\n\n {2}Tokens +bound by dpop\n/)
+  t.false(stdout.includes('Secret'))
+  t.deepEqual((await stored('shop'))?.contacts, ['shop@example.com'])
+  t.regex((await stored('shop'))?.client_secret ?? '', /^sha256:/)
+  const nobody = await run('clients', 'change', 'nobody', '--metadata', file)
+  failed(t, nobody, /There is no client nobody/)
+})
+
 test.serial('makes a client_id', async (t) => {
   const { client_id } = await add(t, ...redirect)
   t.regex(client_id, /^[0-9a-f-]{36}$/)
@@ -194,8 +220,10 @@ test.serial('says what is wrong with a file', async (t) => {
   const list = path.join(cwd, 'list.json')
   await writeFile(list, '[]')
   failed(t, await run('clients', 'add', '--metadata', list), /does not hold a JSON object/)
-  await writeFile(list, '{')
-  failed(t, await run('clients', 'add', '--jwks', list), /list\.json cannot be read/)
+  await writeFile(list, 'a private key, perhaps')
+  const result = await run('clients', 'add', '--jwks', list)
+  failed(t, result, /list\.json does not hold a JSON object/)
+  t.false(result.stderr.includes('private'))
 })
 
 test.serial('adds, lists and removes an API', async (t) => {

@@ -66,6 +66,16 @@ test('a code from the machine with the database does on one without, once', asyn
   t.regex(again.stdout, /answered 404: the code is not one of this server or has expired/)
 })
 
+for (const args of [
+  ['code', '--json'],
+  ['--json', 'code'],
+]) {
+  test(`a code is JSON when it is asked for: doctor ${args.join(' ')}`, async (t) => {
+    const { stdout } = await holdfast(shell(), ['doctor', ...args])
+    t.regex(JSON.parse(stdout).code, /^[\w-]{43}$/)
+  })
+}
+
 function wrong(
   t: ExecutionContext,
   { code, stdout, stderr }: Awaited<ReturnType<typeof holdfast>>,

@@ -1,11 +1,23 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import test from 'ava'
+import pg from 'pg'
 import { runProgram } from '../../src/commands/program.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { openKeys } from '../../src/keys/open-keys.ts'
+import { openStorage } from '../../src/storage/open-storage.ts'
+import { openTestDatabase } from '../support/database.ts'
+import { recordingEvents } from '../support/events.ts'
 import { until } from '../support/until.ts'
 
-function createTerminal({ isTTY = true } = {}) {
-  const stream = Object.assign(new PassThrough(), { isTTY, columns: 80 })
+function createTerminal({ isTTY = true, columns = 80 } = {}) {
+  const stream = Object.assign(new PassThrough(), { isTTY, columns })
   let written = ''
   stream.on('data', (chunk) => {
     written += chunk
@@ -46,11 +58,42 @@ test.serial('draws nothing where there is no terminal', (t) => {
   t.is(written(), '')
 })
 
+test.serial('says for how long something takes of which nobody knows the end', async (t) => {
+  const { stream, written } = createTerminal()
+  drawProgressOn(stream)
+  using progress = showProgress({ patience: 0 })
+  progress.report('Waiting for the database', 0, 0)
+  await until(async () => /Waiting for the database … \d+ s/.test(written()))
+  t.notRegex(written(), /[━─]/)
+})
+
+test.serial('a line is never longer than the terminal is wide', async (t) => {
+  const { stream, written } = createTerminal({ columns: 40 })
+  drawProgressOn(stream)
+  using progress = showProgress({ patience: 0 })
+  progress.report('x'.repeat(100), 1, 2)
+  await until(async () => written().includes('━'))
+  t.regex(written(), /[^x]x{14}[^x]/)
+})
+
+test.serial('is gone when all is done, or when it rests, and comes again', async (t) => {
+  const { stream, written } = createTerminal()
+  drawProgressOn(stream)
+  using progress = showProgress({ patience: 0 })
+  for (const [at, end] of [() => progress.report('Done', 2, 2), progress.rest].entries()) {
+    progress.report(`Step ${at}`, 1, 2)
+    await until(async () => written().includes(`Step ${at}`))
+    end()
+    await until(async () => written().endsWith(clearLine))
+  }
+  t.notRegex(written(), /Done/)
+})
+
 /** Whether a command with these arguments lets its progress be drawn. */
-async function draws(...args: string[]): Promise<boolean> {
+async function draws(args: readonly string[], { toFile = false } = {}): Promise<boolean> {
   const { stream, written } = createTerminal()
   const ignore = () => {}
-  await runProgram(args, { write: ignore, writeError: ignore, progress: stream })
+  await runProgram(args, { write: ignore, writeError: ignore, progress: stream, toFile })
   const fallback = createTerminal()
   // Whatever was set, something is drawn somewhere at once.
   using progress = showProgress({ patience: 0 })
@@ -62,7 +105,89 @@ async function draws(...args: string[]): Promise<boolean> {
   return written().includes('Working')
 }
 
-test.serial('a command draws on its terminal, and never with --json', async (t) => {
-  t.true(await draws('doctor', '--url', 'x'))
-  t.false(await draws('doctor', '--url', 'x', '--json'))
+test.serial(
+  'a command draws on its terminal, and beside JSON only if that goes to a file',
+  async (t) => {
+    const wrong = ['doctor', '--url', 'x']
+    t.true(await draws(wrong))
+    t.false(await draws([...wrong, '--json']))
+    t.true(await draws([...wrong, '--json'], { toFile: true }))
+  },
+)
+
+test.serial('opening tells of each step, of keys that are made, and of what follows', async (t) => {
+  await using database = await openTestDatabase({ migrated: false })
+  const steps: string[] = []
+  const onStep = (what: string, done: number, total: number) =>
+    steps.push(what.replace(/: .*/, ''), ...(done > total ? ['beyond the end'] : []))
+  const config = parseConfig({
+    DATABASE_URL: database.url,
+    HOLDFAST_SECRET: 'a secret of at least 32 characters',
+    HOLDFAST_TLS: 'off',
+  })
+  await using storage = await openStorage({ ...config, onError: () => {}, onStep })
+  const { events } = recordingEvents()
+  const counts: string[] = []
+  const onKey = (what: string, done: number, total: number) =>
+    counts.push(`${what} ${done}/${total}`)
+  await openKeys({ config, storage, events, actor: 'test', onStep: onKey })
+  t.deepEqual(
+    [...new Set(steps)],
+    ['Connecting to the database', 'Migrating the database', 'Migrating'],
+  )
+  t.deepEqual(
+    counts,
+    [0, 1, 2, 3, 4, 5, 6, 7, 8].map((done) => `Making keys ${done}/8`),
+  )
+})
+
+const script = '/usr/bin/script'
+const testInTerminal = existsSync(script) ? test.serial : test.serial.skip
+
+testInTerminal('a real terminal shows it, and no pipe, no file and no JSON', async (t) => {
+  await using database = await openTestDatabase()
+  const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-terminal-'))
+  const lock = new pg.Client({ connectionString: database.url })
+  await lock.connect()
+  // As another process that migrates: every command waits for it.
+  await lock.query('select pg_advisory_lock(4815162342)')
+  const cli = `'${process.execPath}' '${path.resolve('src/cli.ts')}' accounts list`
+  const seen: Record<string, string> = {}
+  const run = async (name: string, command: string) => {
+    const child = spawn(script, ['-qec', command, '/dev/null'], {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        PATH: process.env.PATH,
+        SHELL: '/bin/sh',
+        TERM: 'xterm',
+        HOLDFAST_SECRET: 'a secret of at least 32 characters',
+        DATABASE_URL: database.url,
+      },
+    })
+    seen[name] = ''
+    child.stdout.on('data', (chunk) => {
+      seen[name] += chunk
+    })
+    const [code] = await once(child, 'close')
+    return code
+  }
+  const all = [
+    run('pipe', `${cli} | cat`),
+    run('json', `${cli} --json`),
+    run('terminal', cli),
+    run('file', `${cli} --json > accounts.json`),
+  ]
+  const draws = (name: string) => seen[name]?.includes('Migrating the database') ?? false
+  await until(async () => draws('terminal') && draws('file'))
+  await lock.end()
+  t.deepEqual(await Promise.all(all), [0, 0, 0, 0])
+  t.false(draws('pipe'))
+  t.false(draws('json'))
+  // Nothing of it is left where something is read.
+  t.regex(seen.pipe ?? '', /^There are no accounts\./)
+  t.deepEqual(JSON.parse(seen.json ?? ''), [])
+  t.deepEqual(JSON.parse(await readFile(path.join(folder, 'accounts.json'), 'utf8')), [])
+  t.true(seen.terminal?.split(clearLine).at(-1)?.startsWith('There are no accounts.'))
+  await rm(folder, { recursive: true })
 })

@@ -52,6 +52,15 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
   const authorityFile = first.told('Trust')?.replace('NODE_EXTRA_CA_CERTS=', '') ?? ''
   t.is((await metadata(issuer, authorityFile)).issuer, issuer)
 
+  await until(async () => {
+    const { stdout } = await holdfast(env, ['audit', '--json'])
+    const told = stdout
+      .trim()
+      .split('\n')
+      .filter((line) => JSON.parse(line).actor === 'server')
+    const events = new Set(told.map((line) => JSON.parse(line).event))
+    return ['key.made', 'account.added', 'client.added'].every((event) => events.has(event))
+  })
   const list = await holdfast(env, ['accounts', 'list'])
   t.is(list.stderr, '')
   t.regex(list.stdout, /^admin@localhost /m)
@@ -83,6 +92,8 @@ test('serves from a database, prints a password that signs in, and ends by signa
     DATABASE_URL: database.url,
     HOLDFAST_DATA: path.join(cwd, 'data'),
     HOLDFAST_DRAIN_SECONDS: '60',
+    // A first start says nothing but its welcome.
+    HOLDFAST_LOG_LEVEL: 'info',
     HOLDFAST_TLS: 'off',
   })
   const migrated = await holdfast(env, ['migrate', '--json'])
@@ -106,6 +117,7 @@ test('serves from a database, prints a password that signs in, and ends by signa
   await until(async () => (await status('/readyz')) === 503)
   t.is(await status('/jwks'), 200)
   // Whoever does not want to wait says so again.
+  t.timeout(45_000, 'it drains on')
   const { code, stdout, stderr } = await serving.end('SIGINT')
   t.is(code, 0)
   t.is(stderr, '')

@@ -1,8 +1,13 @@
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import type { RequestListener } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
 import test, { type ExecutionContext, type TestFn } from 'ava'
+import { ExtendedKeyUsage } from '../../src/certificates/x509.ts'
 import { createTerminator } from '../../src/demo/token-binding-terminator.ts'
 import { createDoctorCodes } from '../../src/doctor/codes.ts'
 import { endExamination, examine } from '../../src/doctor/examination.ts'
@@ -54,6 +59,60 @@ test('without a code there is no endpoint, and none after the examination', asyn
 test('says when nobody answers', async (t) => {
   const [finding] = await examine({ url: `https://localhost:${await freePort()}`, code: 'x' })
   t.regex(finding?.advice ?? '', /ECONNREFUSED/)
+})
+
+/** Somebody at this machine whose certificate is trusted, and who answers like this. */
+async function serveAnybody(t: ExecutionContext, listener: RequestListener): Promise<string> {
+  const { serverAuth } = ExtendedKeyUsage
+  const names: [{ type: 'dns'; value: string }] = [{ type: 'dns', value: 'localhost' }]
+  tls.setDefaultCACertificates([...tls.getCACertificates('default'), authority.cert])
+  const server = createServer(await authority.issue({ names, usage: [serverAuth] }), listener)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return `https://localhost:${(server.address() as AddressInfo).port}`
+}
+
+for (const [title, listener, words] of [
+  ['a page of a proxy', (_, response) => response.end('<h1>Welcome</h1>'), /a page of somebody/],
+  ['JSON of somebody else', (_, response) => response.end('{"url":"x"}'), /a page of somebody/],
+  ['no JSON object', (_, response) => response.end('null'), /a page of somebody/],
+  ['a connection that breaks', (request) => request.socket.destroy(), /cannot be reached \(/],
+  [
+    'an answer that breaks off',
+    (request, response) => {
+      response.writeHead(200, { 'content-length': 100 }).write('{')
+      setImmediate(() => request.socket.destroy())
+    },
+    /cannot be reached \(/,
+  ],
+  ['silence', () => {}, /does not answer within 0\.2 seconds\.$/],
+] as [string, RequestListener, RegExp][]) {
+  test(`says that it meets ${title}`, async (t) => {
+    const url = await serveAnybody(t, listener)
+    const target = { url, code: 'x', patience: title === 'silence' ? 200 : 60_000 }
+    const findings = await examine(target)
+    t.is(findings.length, 1)
+    t.regex(findings[0]?.advice ?? '', words)
+    await endExamination(target)
+  })
+}
+
+test('tells of each check before it is made, and of how many there are', async (t) => {
+  const { server } = direct
+  const code = await createDoctorCodes(server.storage.artifacts).issue()
+  const steps: [string, number, number][] = []
+  const findings = await examine(
+    { url: server.issuer, code },
+    { onStep: (...step) => steps.push(step) },
+  )
+  t.deepEqual(
+    steps,
+    findings.map(({ check }, at) => [check, at, findings.length]),
+  )
 })
 
 interface Deployment {

@@ -33,3 +33,11 @@ test('a line is written before the next turn, whatever comes after', (t) => {
   const { events } = run("setImmediate(() => process.kill(process.pid, 'SIGKILL'))")
   t.deepEqual(events, ['one', 'two', 'three'])
 })
+
+test('any number of logs leave one listener for the end of the process', (t) => {
+  const { events } = run(`
+    const before = process.listenerCount('exit')
+    for (let count = 0; count < 20; count += 1) createLog('info').info({ event: 'other' }, 'said')
+    log.info({ event: String(process.listenerCount('exit') - before) }, 'said')`)
+  t.deepEqual(events, ['one', 'two', 'three', ...Array(20).fill('other'), '0'])
+})

@@ -374,6 +374,45 @@ test.serial('a stolen key that signs is replaced at once', async (t) => {
   }
 })
 
+test.serial(
+  'a key that the admin API retires is refused here at once, and soon elsewhere',
+  async (t) => {
+    const writer = await server.addClient({
+      grant_types: ['client_credentials'],
+      response_types: [],
+      redirect_uris: [],
+      token_endpoint_auth_method: 'client_secret_basic',
+      administration: 'write',
+    })
+    const parameters = {
+      grant_type: 'client_credentials',
+      resource: `${server.issuer}/admin`,
+      scope: 'admin:read admin:write',
+    }
+    const askFor = async () =>
+      (await post(server, '/token', parameters, { key, headers: basic(writer) })).body.access_token
+    const send = async (node: Pick<Node, 'fetch'>, token: string, path: string, body?: object) => {
+      const url = `${server.issuer}/admin${path}`
+      const method = body ? 'POST' : 'GET'
+      const dpop = await makeProof(key, { method, url, accessToken: token })
+      const headers = { authorization: `DPoP ${token}`, dpop, 'content-type': 'application/json' }
+      return node.fetch(url, { method, headers, ...(body && { body: JSON.stringify(body) }) })
+    }
+    const [here, elsewhere] = nodes
+    const token = await askFor()
+    const kid = kidOf(token)
+    t.is((await send(elsewhere, token, '/keys')).status, 200)
+    const retired = await send(here, token, `/keys/${kid}/retire`, { now: true })
+    t.is(retired.status, 200)
+    t.is((await send(here, token, '/keys')).status, 401)
+    const next = await askFor()
+    t.is(kidOf(next), ((await retired.json()) as { successor: string }).successor)
+    t.is((await send(here, next, '/keys')).status, 200)
+    await until(async () => (await send(elsewhere, token, '/keys')).status === 401)
+    await until(async () => (await send(elsewhere, next, '/keys')).status === 200)
+  },
+)
+
 test.serial('metrics tell how old keys are, and that none is unreadable', async (t) => {
   const text = await (await fetch(`http://${server.operators}/metrics`)).text()
   t.regex(text, /holdfast_signing_key_age_seconds\{purpose="ES256"\} \d/)

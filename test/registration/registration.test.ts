@@ -378,6 +378,60 @@ test('a client that begins to authenticate by a secret gets one, once', async (t
   t.true(matchesSecret(shown[0], (await stored(client))?.client_secret))
 })
 
+const machine = { grant_types: ['client_credentials'], redirect_uris: [] }
+
+test('a client that gives its secret up gets another one, and the one before ends', async (t) => {
+  const policy = { grantTypes: ['client_credentials' as const] }
+  const { client, token, key, body: first } = await registered(machine, policy)
+  const authenticates = async (client_secret: string) => {
+    const asking = { grant_type: 'client_credentials', resource: api }
+    const headers = basic({ client_id: client, client_secret })
+    return (await post(server, '/token', asking, { key, headers })).status
+  }
+  t.is(await authenticates(first.client_secret), 200)
+  const body = { ...machine, client_id: client, client_secret: null }
+  const renewed = await register(server, { method: 'PUT', client, token, key, body })
+  t.is(renewed.status, 200)
+  t.is(renewed.body.client_secret_expires_at, 0)
+  t.not(renewed.body.client_secret, first.client_secret)
+  t.is(await authenticates(renewed.body.client_secret), 200)
+  t.is(await authenticates(first.client_secret), 401)
+  await server.flushAudit()
+  t.like(await server.storage.audit.list({ event: 'client.changed', client, limit: 9 }), [
+    { actor: 'dynamic registration', details: { new_secret: true } },
+  ])
+})
+
+test('of eight that give a secret up at once, one has the one that is good', async (t) => {
+  const { client, token, key } = await registered()
+  const body = { ...webClient, client_id: client, client_secret: null }
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, () => register(server, { method: 'PUT', client, token, key, body })),
+  )
+  const secrets = answers.map(({ body }) => body.client_secret)
+  t.is(new Set(secrets).size, 8)
+  const metadata = await stored(client)
+  t.is(secrets.filter((secret) => matchesSecret(secret, metadata?.client_secret)).length, 1)
+})
+
+test('whoever has no key of the registration renews no secret', async (t) => {
+  const { client, token } = await registered()
+  const before = await stored(client)
+  const body = { ...webClient, client_id: client, client_secret: null }
+  const thief = { method: 'PUT', client, token, key: await newKey(), body }
+  t.is((await register(server, thief)).status, 401)
+  t.deepEqual(await stored(client), before)
+})
+
+test('a client without a secret gives none up', async (t) => {
+  const metadata = { ...webClient, token_endpoint_auth_method: 'none' }
+  const { client, token, key } = await registered(metadata)
+  const body = { ...metadata, client_id: client, client_secret: null }
+  const answer = await register(server, { method: 'PUT', client, token, key, body })
+  t.is(answer.status, 200)
+  t.false('client_secret' in answer.body)
+})
+
 test('a client that no longer authenticates by a secret has none', async (t) => {
   const { client, token, key } = await registered()
   const body = { ...webClient, client_id: client, token_endpoint_auth_method: 'none' }
@@ -390,6 +444,7 @@ for (const [title, changes] of [
   ['to another client_id', { client_id: 'first-app' }],
   ['to no client_id', { client_id: undefined }],
   ['to a secret of its own', { client_secret: 'a secret of my own choosing' }],
+  ['to no secret', { client_secret: '' }],
   ['to administration', { administration: 'write' }],
   ['of the rules of sessions', { session_policy: { federation: true } }],
   ['of where it came from', { self_registered: false }],

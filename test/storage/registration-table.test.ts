@@ -17,7 +17,7 @@ let table: RegistrationTable
 test.serial.before(async () => {
   database = await openDatabase(url.url, { onError: () => {}, poolSize: 16 })
   clients = createClientTable(database)
-  table = createRegistrationTable(database, clients)
+  table = createRegistrationTable(database)
 })
 test.after.always('closes the pool', () => database?.[Symbol.asyncDispose]())
 
@@ -76,8 +76,8 @@ test('a registration is found by its own token, and has the policy it came with'
 test('a change is made once, and only to what was read', async (t) => {
   const { metadata } = await register((await initialToken()).token)
   const changed = { ...metadata, client_name: 'New' }
-  t.true(await table.replace(metadata, changed))
-  t.false(await table.replace(metadata, { ...metadata, client_name: 'Late' }))
+  t.true(await clients.replace(metadata, changed))
+  t.false(await clients.replace(metadata, { ...metadata, client_name: 'Late' }))
   t.deepEqual(await clients.find(metadata.client_id), changed)
 })
 
@@ -85,7 +85,7 @@ test('a removed client takes its registration with it', async (t) => {
   const { metadata, registrationToken } = await register((await initialToken()).token)
   t.true(await clients.remove(metadata.client_id))
   t.is(await table.find(metadata.client_id, registrationToken), undefined)
-  t.false(await table.replace(metadata, metadata))
+  t.false(await clients.replace(metadata, metadata))
 })
 
 test.serial('removes tokens that expired a month ago, and no others', async (t) => {

@@ -49,6 +49,17 @@ test('what this process changes is forgotten at once', async (t) => {
   t.is(await memory.find('a'), undefined)
 })
 
+test('what is changed while it is read is not remembered as it was', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<string>()
+  const answers = [promise, Promise.resolve('second')]
+  const memory = createShortMemory(async () => answers.shift())
+  const reading = memory.find('a')
+  memory.forget('a')
+  resolve('first')
+  t.is(await reading, 'first')
+  t.is(await memory.find('a'), 'second')
+})
+
 test('more than a thousand entries are forgotten, and found again', async (t) => {
   const { asked, memory, table } = createWorld()
   for (let index = 0; index < 1000; index += 1) table.set(`${index}`, 'x')

@@ -46,16 +46,19 @@ export const publicClient: RequestedMetadata = {
  * Gives a test file a real server with a database of its own, one account, and the API {@link api}
  * with the scopes `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
  * The result is filled in when the tests begin; hooks that use it are declared after it.
+ *
+ * @param now the clock of what the server remembers of its database.
  */
 export function useTestServer(
   test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
-  wrap: WrapDatabase = (database) => database,
+  wrap?: WrapDatabase,
+  now?: () => number,
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
   test.serial.before(async () => {
-    Object.assign(server, opened.use(await startTestServer(environment, wrap)))
+    Object.assign(server, opened.use(await startTestServer(environment, wrap, now)))
   })
   test.after.always('closes the server', () => opened.disposeAsync())
   return server as TestServer
@@ -65,6 +68,7 @@ export function useTestServer(
 export async function startTestServer(
   environment: Record<string, string> = {},
   wrap: WrapDatabase = (database) => database,
+  now: () => number = Date.now,
 ): Promise<TestServer> {
   await using opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase())
@@ -89,6 +93,7 @@ export async function startTestServer(
       tracing: config.operations.tracing,
       onError: () => {},
       open: async (...parameters) => wrap(await openDatabase(...parameters)),
+      now,
     }),
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })

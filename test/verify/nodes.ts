@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
 import { installAlone, packVerify, run } from '../support/verify/package.ts'
 import { packedProgram } from '../support/verify/packed-program.ts'
@@ -26,6 +27,9 @@ async function installNode(version: string): Promise<string> {
   return binary
 }
 
+drawProgressOn(process.stderr)
+using progress = showProgress()
+progress.report('Packing and installing the library', 0, versions.length)
 await using folder = await temporaryFolder()
 await installAlone(await packVerify(folder.path), folder.path)
 await writeFile(join(folder.path, 'program.js'), packedProgram)
@@ -34,7 +38,8 @@ await run('npx', ['tsc', '-p', 'test/attack/tsconfig.nodes.json', '--outDir', co
 await writeFile(join(compiled, 'package.json'), '{"type":"module"}')
 
 let passed = 0
-for (const version of versions) {
+for (const [at, version] of versions.entries()) {
+  progress.report(`Node ${version}`, at, versions.length)
   const node = await installNode(version)
   const program = await run(node, ['program.js'], { cwd: folder.path })
   const { node: ran, methods, again } = JSON.parse(program.stdout)
@@ -43,6 +48,7 @@ for (const version of versions) {
   const right =
     ran === `v${version}` && methods.join() === 'dpop' && again === 'dpop_replayed' && rows > 100
   if (right && wrong.length === 0) passed++
+  progress.rest()
   process.stdout.write(`Node ${ran}: ${rows - wrong.length} of ${rows} rows of the attack table\n`)
 }
 process.exitCode = passed === versions.length ? 0 : 1

@@ -41,6 +41,10 @@ const rounds = values.quick ? 3 : 9
 /** Requests of one round, by concurrency. */
 const requests = values.quick ? { 1: 60, 16: 240 } : { 1: 120, 16: 480 }
 
+drawProgressOn(values.json ? undefined : process.stderr)
+using progress = showProgress()
+progress.report('Starting the candidates', 0, 0)
+
 await using opened = new AsyncDisposableStack()
 const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
 opened.defer(() => rm(folder, { recursive: true, force: true }))
@@ -63,6 +67,7 @@ const bench: Bench = { key, postgres: opened.use(await openPostgresMeter(connect
 
 const races: Record<string, number> = {}
 const roundTrips: Record<string, number> = {}
+progress.report('Warming up', 0, 0)
 for (const cell of cells) {
   for (const candidate of candidates) await measure(candidate, bench, cell, 10 * cell.concurrency)
 }
@@ -76,22 +81,18 @@ for (const method of methods) {
 }
 
 const samples: Record<Peer, Sample[]> = { holdfast: [], knex: [], memory: [] }
-{
-  if (!values.json) drawProgressOn(process.stderr)
-  using progress = showProgress()
-  for (let round = 0; round < rounds; round += 1) {
-    progress.report(`Round ${round + 1} of ${rounds}`, round, rounds)
-    for (const cell of cells) {
-      for (const candidate of candidates) {
-        const count = requests[cell.concurrency as keyof typeof requests]
-        samples[candidate.peer].push(await measure(candidate, bench, cell, count))
-      }
-      // Who goes first pays for what the one before it left behind: they take turns in that, too.
-      candidates.push(candidates.shift() as CandidateProcess)
+for (let round = 0; round < rounds; round += 1) {
+  progress.report(`Round ${round + 1} of ${rounds}`, round, rounds)
+  for (const cell of cells) {
+    for (const candidate of candidates) {
+      const count = requests[cell.concurrency as keyof typeof requests]
+      samples[candidate.peer].push(await measure(candidate, bench, cell, count))
     }
+    // Who goes first pays for what the one before it left behind: they take turns in that, too.
+    candidates.push(candidates.shift() as CandidateProcess)
   }
 }
-
+progress.rest()
 const measured = { samples, roundTrips, races }
 const result = judge(measured)
 console.log(values.json ? JSON.stringify(result) : report(measured, result))

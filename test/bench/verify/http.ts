@@ -2,13 +2,17 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { Agent, request } from 'node:http'
-import type { Measurements } from './measure.ts'
+import type { Measurements, OnRound } from './measure.ts'
 import { freshProof, freshToken, jwks } from './requests.ts'
 
 const operations = 320
 const concurrency = 16
 
-export async function measureHttp(rounds: number, warmUp: number): Promise<Measurements> {
+export async function measureHttp(
+  rounds: number,
+  warmUp: number,
+  onRound: OnRound = () => {},
+): Promise<Measurements> {
   const names = ['ours', 'jose', 'auth0']
   const measured = new Map<string, number[]>(names.map((name) => [name, []]))
   await using stack = new AsyncDisposableStack()
@@ -16,6 +20,7 @@ export async function measureHttp(rounds: number, warmUp: number): Promise<Measu
   for (const name of names) servers.push([name, stack.use(await startServer(name))])
   const token = freshToken()
   for (let round = -warmUp; round < rounds; round++) {
+    onRound(round + warmUp, rounds + warmUp)
     for (const [name, server] of servers) {
       const cost = await server.serve(token)
       if (round >= 0) measured.get(name)?.push(cost)

@@ -14,13 +14,18 @@ export type Contestant = Readonly<{
 /** CPU microseconds per operation of each contestant, one figure a round. */
 export type Measurements = ReadonlyMap<string, readonly number[]>
 
+/** Told of a round that begins: how many of how many are over. */
+export type OnRound = (done: number, total: number) => void
+
 export async function measure(
   contestants: readonly Contestant[],
   rounds: number,
   warmUp: number,
+  onRound: OnRound = () => {},
 ): Promise<Measurements> {
   const measured = new Map<string, number[]>(contestants.map(({ name }) => [name, []]))
   for (let round = -warmUp; round < rounds; round++) {
+    onRound(round + warmUp, rounds + warmUp)
     for (const contestant of contestants) {
       const cost = await takeTurn(contestant)
       if (round >= 0) measured.get(contestant.name)?.push(cost)

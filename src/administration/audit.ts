@@ -1,0 +1,25 @@
+import type { AuditQuery, AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
+
+/** What happened, for whoever knows an account by its email or by its id. */
+export function administerAudit(table: AuditTable, idOf: (email: string) => Promise<string>) {
+  return {
+    async list({ account, ...query }: AuditQuery): Promise<StoredAuditRow[]> {
+      return table.list({ ...query, account: await accountOf(account, idOf) })
+    },
+  }
+}
+
+/** The id of an account that was named by either. */
+export async function accountOf(
+  named: string | undefined,
+  idOf: (email: string) => Promise<string>,
+): Promise<string | undefined> {
+  return named?.includes('@') ? idOf(named) : named
+}
+
+/** A date, or a date and a time with its zone (RFC 3339), as administrators write it. */
+export function readTime(text: string): Date | undefined {
+  const isTime = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/i.test(text)
+  const time = new Date(text)
+  return isTime && !Number.isNaN(time.getTime()) ? time : undefined
+}
