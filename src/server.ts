@@ -30,6 +30,8 @@ import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
+import { deviceForms, devicePath } from './interaction/device-forms.ts'
+import { createDevicePages } from './interaction/device-pages.ts'
 import { createFormTokens } from './interaction/form-token.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
@@ -37,8 +39,10 @@ import { createViews } from './interaction/views.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
+import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
+import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { observeEngine } from './observability/engine-events.ts'
 import type { Events } from './observability/events.ts'
@@ -48,6 +52,7 @@ import { createObservability, type Observability } from './observability/observa
 import { requestFacts } from './observability/request-facts.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
+import { completeDeviceAnswers } from './provider/device-answers.ts'
 import { secretsOf } from './provider/engine-keys.ts'
 import { engineNonces } from './provider/engine-nonces.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
@@ -130,6 +135,13 @@ export async function createIdentityProvider(
     edge,
     mtls,
     tokenBinding: config.tokenBinding !== 'off',
+    deviceFlow: config.operations.deviceFlow
+      ? {
+          polls: storage.devicePolls,
+          limits: createUserCodeLimits(makeLimiter, { wrong: config.operations.userCodeLimit }),
+          pages: createDevicePages(views),
+        }
+      : undefined,
     tables: storage,
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
@@ -171,6 +183,17 @@ export async function createIdentityProvider(
       onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
     }),
   )
+  if (config.operations.deviceFlow) {
+    provider.use(
+      limitDeviceCodes({
+        make: makeLimiter,
+        perMinute: config.operations.deviceLimit,
+        onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'device_codes'),
+      }),
+    )
+    provider.use(deviceForms({ publicOrigin }))
+    provider.use(completeDeviceAnswers({ verificationUri: issuer + devicePath }))
+  }
   provider.use(allowProviderForms())
   provider.use(postAsGet(['/authorize', '/session/end'], { base }))
   provider.use(assets.middleware)

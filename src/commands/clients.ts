@@ -7,10 +7,11 @@ import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts
 import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
+import { deviceGrant } from '../provider/device-grant.ts'
 import { CommandError, command, printing, UsageError, withAdministration } from './command.ts'
 import { asFacts, asTable, type Cell, shown } from './table.ts'
 
-const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials']
+const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
 
 interface AddOptions {
   name?: string
@@ -61,7 +62,7 @@ function addCommand(): Command {
     .option(
       '--grant <type>',
       `a grant it may use (repeatable): ${grantTypes.join(', ')}; by default the first two ` +
-        'with a redirect URI, else the last',
+        'with a redirect URI, else the third; the last is for devices without a browser',
       eachGrant,
     )
     .addOption(

@@ -7,6 +7,12 @@ export interface OperationsConfig {
   readonly adminApi: boolean
   /** Whether clients may register themselves, with an initial access token. */
   readonly registration: boolean
+  /** Whether devices without a browser may ask for tokens (RFC 8628). */
+  readonly deviceFlow: boolean
+  /** Device codes that one network may ask for in a minute. */
+  readonly deviceLimit: number
+  /** Wrong user codes that one network may type in 15 minutes. */
+  readonly userCodeLimit: number
   /** Seconds for which a server that was told to stop serves on, and says that it is not ready. */
   readonly drainSeconds: number
   /** Traces, by the standard variables of OpenTelemetry. */
@@ -40,6 +46,9 @@ export const operationsVariables = {
     .default(0),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_REGISTRATION: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_DEVICE_FLOW: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_DEVICE_LIMIT: limit(60),
+  HOLDFAST_USER_CODE_LIMIT: limit(20),
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
 }
@@ -53,6 +62,9 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     drainSeconds: values.HOLDFAST_DRAIN_SECONDS,
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
     registration: values.HOLDFAST_REGISTRATION === 'on',
+    deviceFlow: values.HOLDFAST_DEVICE_FLOW === 'on',
+    deviceLimit: values.HOLDFAST_DEVICE_LIMIT,
+    userCodeLimit: values.HOLDFAST_USER_CODE_LIMIT,
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,

@@ -45,17 +45,17 @@ export function createInteractionPages({
     reader,
 
     async signIn(ctx, interaction, attempt) {
-      const { redirect_uri, login_hint } = interaction.params
+      const { login_hint } = interaction.params
       const client = clientView(await clientOf(interaction))
       const email = attempt?.email ?? (typeof login_hint === 'string' ? login_hint : '')
       const problem = attempt ? { problem: attempt.problem } : {}
-      allowFormsTo(ctx, String(redirect_uri))
+      allowFormsTo(ctx, redirectUriOf(interaction))
       ctx.type = 'html'
       ctx.body = views.signIn({ form: formOf(interaction), client, email, ...problem })
     },
 
     async consent(ctx, interaction) {
-      const redirectUri = String(interaction.params.redirect_uri)
+      const redirectUri = redirectUriOf(interaction)
       const client = await clientOf(interaction)
       const { id, email } = await reader(interaction)
       const grant = await existingGrant(provider, interaction, id)
@@ -67,13 +67,18 @@ export function createInteractionPages({
         selfRegistered: client.self_registered === true,
         asked: await describeConsent(missingConsent(interaction), resourceWords),
         allowed: await describeConsent(grantedConsent(grant), resourceWords),
-        redirect: redirectWords(redirectUri),
+        redirect: redirectUri && redirectWords(redirectUri),
       })
       allowFormsTo(ctx, redirectUri)
       ctx.type = 'html'
       ctx.body = body
     },
   }
+}
+
+/** Undefined where the interaction ends on a page of ours, and another device goes on. */
+function redirectUriOf({ params, deviceCode }: Interaction): string | undefined {
+  return deviceCode === undefined ? String(params.redirect_uri) : undefined
 }
 
 interface ClientMetadata {

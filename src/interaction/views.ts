@@ -30,7 +30,32 @@ export interface ConsentPage {
   selfRegistered: boolean
   asked: ConsentSection[]
   allowed: ConsentSection[]
-  redirect: string
+  /** Where the person is sent next; undefined where another device of theirs goes on. */
+  redirect: string | undefined
+}
+
+export interface DeviceCodePage {
+  token: string
+  userCode: string
+  problem?: string
+}
+
+export interface DeviceConfirmPage {
+  token: string
+  userCode: string
+  client: ClientView
+  binding: BindingWords
+  selfRegistered: boolean
+  /** What has asked for the code, and from where. */
+  program: string
+  address: string
+  /** Whether that is another network than the reader's. */
+  isElsewhere: boolean
+}
+
+export interface DeviceDonePage {
+  allowed: boolean
+  clientName?: string
 }
 
 export interface ErrorPage extends ErrorWords {
@@ -53,6 +78,9 @@ export interface SignedOutPage {
 export interface Views {
   signIn(page: SignInPage): string
   consent(page: ConsentPage): string
+  deviceCode(page: DeviceCodePage): string
+  deviceConfirm(page: DeviceConfirmPage): string
+  deviceDone(page: DeviceDonePage): string
   error(page: ErrorPage): string
   signOut(page: SignOutPage): string
   signedOut(page: SignedOutPage): string
@@ -71,6 +99,9 @@ export function createViews({ assets, base = '' }: { assets: AssetUrls; base?: s
   return {
     signIn: view<SignInPage>('sign-in'),
     consent: view<ConsentPage>('consent'),
+    deviceCode: view<DeviceCodePage>('device-code'),
+    deviceConfirm: view<DeviceConfirmPage>('device-confirm'),
+    deviceDone: view<DeviceDonePage>('device-done'),
     error: view<ErrorPage>('error'),
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),

@@ -3,7 +3,7 @@ import type { Limiter, MakeLimiter } from './limiter.ts'
 import { networkOf } from './network.ts'
 
 /** Endpoints whose requests carry credentials that could be guessed. */
-const endpoints = new Set(['/token', '/par', '/introspect', '/revoke'])
+const endpoints = new Set(['/token', '/par', '/introspect', '/revoke', '/device_authorization'])
 
 function isGuarded({ method, path }: { method: string; path: string }): boolean {
   // The tokens of registration come with every method.
@@ -57,7 +57,13 @@ export function limitRefusals({
   }
 }
 
-/** Asking for a nonce (RFC 9449 section 8) is how every client begins. */
+/**
+ * Asking for a nonce (RFC 9449 section 8) is how every client begins, and being told to wait (RFC
+ * 8628 section 3.5) is all that most requests of a device bring. One that asks too often is refused.
+ */
+const notRefusals: ReadonlySet<unknown> = new Set(['use_dpop_nonce', 'authorization_pending'])
+
 function isRefused(status: number, body: unknown): boolean {
-  return status >= 400 && status < 500 && (body as { error?: unknown })?.error !== 'use_dpop_nonce'
+  const { error } = (body ?? {}) as { error?: unknown }
+  return status >= 400 && status < 500 && !notRefusals.has(error)
 }

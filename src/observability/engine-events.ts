@@ -1,6 +1,7 @@
 import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
+import type { UserCodeRefusal } from '../limits/user-code-limits.ts'
 import { clientBinding } from '../provider/binding-policy.ts'
 import type { KeyChange } from '../provider/key-renewal.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
@@ -13,6 +14,9 @@ type ProtocolError = errors.OIDCProviderError
 
 const refusingEndpoints = [
   'authorization',
+  'code_verification',
+  'device_authorization',
+  'device_resume',
   'end_session',
   'grant',
   'introspection',
@@ -59,6 +63,30 @@ export function observeEngine(
     })
   })
   engine.on('pushed_authorization_request.success', skew)
+  type DeviceCode = InstanceType<Provider['DeviceCode']>
+  const askedFrom = ({ deviceInfo }: DeviceCode) => String(deviceInfo?.address ?? '')
+  const deviceFacts = (ctx: KoaContextWithOIDC, { clientId }: DeviceCode) => ({
+    ...requestFacts(ctx),
+    client: clientId,
+  })
+  app.on('device_code.issued', (ctx: KoaContextWithOIDC, code: DeviceCode) => {
+    skew(ctx)
+    events.deviceCodeIssued(deviceFacts(ctx, code), { binding: bindingOf(ctx) })
+  })
+  app.on('device_code.approved', (ctx: KoaContextWithOIDC, code: DeviceCode) => {
+    const details = { binding: bindingOf(ctx), askedFrom: askedFrom(code) }
+    events.deviceCodeApproved(deviceFacts(ctx, code), details)
+  })
+  app.on('device_code.denied', (ctx: KoaContextWithOIDC, code: DeviceCode) => {
+    const details = { error: code.error ?? '', askedFrom: askedFrom(code) }
+    events.deviceCodeDenied(deviceFacts(ctx, code), details)
+  })
+  app.on('user_code.unknown', (ctx: KoaContextWithOIDC) => {
+    events.userCodeUnknown(requestFacts(ctx))
+  })
+  app.on('user_code.limited', (ctx: KoaContextWithOIDC, { limit }: UserCodeRefusal) => {
+    events.rateLimited(requestFacts(ctx), limit)
+  })
   engine.on('grant.revoked', (ctx: KoaContextWithOIDC, grant: string) => {
     events.familyEnded(requestFacts(ctx), { grant })
   })

@@ -27,12 +27,23 @@ export interface Refusal {
 
 export type BindingLabel = BindingMethod | 'unknown'
 
-export type LimitName = 'login' | 'login_address' | 'login_account' | 'refusals'
+export type LimitName =
+  | 'device_codes'
+  | 'login'
+  | 'login_address'
+  | 'login_account'
+  | 'refusals'
+  | 'user_codes'
+  | 'user_codes_session'
+
+/** What well-behaved clients are told all the time. */
+const everyday: ReadonlySet<RefusalReason> = new Set(['dpop_nonce', 'authorization_pending'])
 
 const replayed: Partial<Record<RefusalReason, string>> = {
   dpop_replayed: 'dpop_proof',
   assertion_replayed: 'client_assertion',
   code_replayed: 'authorization_code',
+  device_code_replayed: 'device_code',
   refresh_token_replayed: 'refresh_token',
   request_replayed: 'request_uri',
 }
@@ -75,8 +86,8 @@ export function createEvents({
       if (reason === 'dpop_htu_mismatch') metrics.htuMismatches.inc()
       const kind = replayed[reason]
       if (kind) metrics.replays.inc({ kind })
-      // Every client begins with a proof that has no nonce yet: that is no event.
-      if (reason === 'dpop_nonce') log.debug({ event: 'nonce.asked', ...facts }, 'nonce asked for')
+      // Every client begins with a proof that has no nonce yet, and every device waits: no events.
+      if (everyday.has(reason)) log.debug({ event: 'request.refused', ...facts, reason }, 'refused')
       else record('warn', 'request.refused', facts, 'refused', { ...refusal })
     },
 
@@ -148,6 +159,29 @@ export function createEvents({
     signInFailed(facts: Facts) {
       metrics.logins.inc({ outcome: 'failure' })
       record('warn', 'login.failed', facts, 'sign-in failed')
+    },
+
+    /** A device has asked for a code. */
+    deviceCodeIssued(facts: Facts, details: { binding: BindingLabel }) {
+      metrics.deviceCodes.inc({ outcome: 'issued' })
+      record('info', 'device_code.issued', facts, 'device code issued', details)
+    },
+
+    /** A person has let a device in, and by now it may receive tokens. */
+    deviceCodeApproved(facts: Facts, details: { binding: BindingLabel; askedFrom: string }) {
+      metrics.deviceCodes.inc({ outcome: 'approved' })
+      record('info', 'device_code.approved', facts, 'device let in', details)
+    },
+
+    deviceCodeDenied(facts: Facts, details: { error: string; askedFrom: string }) {
+      metrics.deviceCodes.inc({ outcome: 'denied' })
+      record('info', 'device_code.denied', facts, 'device not let in', details)
+    },
+
+    /** Somebody has typed a code that there is not: by mistake, or to find one. */
+    userCodeUnknown(facts: Facts) {
+      metrics.deviceCodes.inc({ outcome: 'unknown_user_code' })
+      record('warn', 'user_code.unknown', facts, 'no device shows this code')
     },
 
     signedOut(facts: Facts) {

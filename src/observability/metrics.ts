@@ -48,6 +48,12 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       labelNames: ['endpoint', 'error', 'reason', 'binding'] as const,
       registers,
     }),
+    deviceCodes: new Counter({
+      name: 'holdfast_device_codes_total',
+      help: 'Device codes that were issued, approved or denied, and user codes that there are not',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     replays: new Counter({
       name: 'holdfast_replays_total',
       help: 'One-time values that came a second time',

@@ -72,6 +72,25 @@ export function requireProof(ctx: KoaContextWithOIDC, proofs: Proofs): void {
   if (binding && !binding.hasProof(ctx, proofs)) throw invalidGrant(binding.missing)
 }
 
+/** The keys that a credential is bound to. */
+export type BoundCredential = { [Confirmation in Binding['confirmation']]?: string | undefined }
+
+/**
+ * Whether a request shows every key that a credential is bound to, whatever the client is registered
+ * for by now. That its proofs are good is verified elsewhere.
+ */
+export async function showsKeysOf(
+  credential: BoundCredential,
+  ctx: KoaContextWithOIDC,
+  proofs: Proofs,
+): Promise<boolean> {
+  for (const { confirmation, presented } of bindings) {
+    const key = credential[confirmation]
+    if (key !== undefined && key !== (await presented(ctx, proofs))) return false
+  }
+  return true
+}
+
 /** How the tokens of the client that makes this request are bound; undefined for bearer tokens. */
 export function clientBinding(ctx: KoaContextWithOIDC): Binding | undefined {
   // The engine leaves the names of metadata that it does not know as they were registered.

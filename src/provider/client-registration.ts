@@ -4,6 +4,7 @@ import type { ClientTable } from '../storage/client-table.ts'
 import { isStorable } from '../storage/text.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { makeClientSecret } from './client-secret.ts'
+import { deviceGrant } from './device-grant.ts'
 
 export type RegistrationErrorCode =
   | 'client_id_taken'
@@ -155,10 +156,18 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
     if (!(cause instanceof errors.OIDCProviderError)) throw cause
     throw new RegistrationError(
       'invalid_client_metadata',
-      `The client cannot be registered: ${cause.error_description ?? cause.message}.`,
+      `The client cannot be registered: ${describe(cause, metadata)}.`,
       { cause },
     )
   }
+}
+
+function describe(cause: errors.OIDCProviderError, { grant_types }: ClientMetadata): string {
+  const words = cause.error_description ?? cause.message
+  const isUnknownGrant = words.startsWith('grant_types can only contain')
+  return isUnknownGrant && !words.includes(deviceGrant) && grant_types?.includes(deviceGrant)
+    ? `the grant ${deviceGrant} needs HOLDFAST_DEVICE_FLOW=on`
+    : words
 }
 
 function isStorableJson(value: unknown): boolean {

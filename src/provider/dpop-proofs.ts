@@ -10,13 +10,18 @@ export const proofWindow = 300
 
 const proven = new WeakMap<KoaContextWithOIDC, DPoPValidationResult>()
 
-/** The key that a token request has proven by {@link validateProofs}. */
+/** The proof of a request that {@link validateProofs} has accepted. */
+export function provenProof(ctx: KoaContextWithOIDC): DPoPValidationResult | undefined {
+  return proven.get(ctx)
+}
+
+/** The key that a request has proven by {@link validateProofs}. */
 export function provenKey(ctx: KoaContextWithOIDC): string | undefined {
   return proven.get(ctx)?.thumbprint
 }
 
 /**
- * The check of the DPoP proof of a token request (RFC 9449 section 4.3), as resource servers make
+ * The check of the DPoP proof of a request for tokens (RFC 9449 section 4.3), as resource servers make
  * it: in this thread, with the keys of known clients at hand. Of the engine's own check, which
  * stays in place at the other endpoints, it keeps the window and the nonces.
  *

@@ -14,8 +14,26 @@ declare module 'oidc-provider/lib/actions/grants/index.js' {
     ) => Promise<void>
   }
   export const authorization_code: Grant
+  export const device_code: Grant
   export const client_credentials: Grant
   export const refresh_token: Grant
+}
+
+declare module 'oidc-provider/lib/helpers/re_render_errors.js' {
+  /** Shows the form for user codes again. */
+  export class ReRenderError extends Error {
+    status: number
+    statusCode: number
+    userCode?: string
+    constructor(message: string, userCode?: string)
+  }
+  export class NoCodeError extends ReRenderError {}
+  export class NotFoundError extends ReRenderError {}
+  export class ExpiredError extends ReRenderError {}
+  export class AlreadyUsedError extends ReRenderError {
+    constructor(userCode?: string)
+  }
+  export class AbortedError extends ReRenderError {}
 }
 
 declare module 'oidc-provider/lib/helpers/weak_cache.js' {

@@ -7,7 +7,9 @@ import Provider, {
   type UnknownObject,
 } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
+import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { collectMark } from '../storage/pending-marks.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
 import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
@@ -15,6 +17,9 @@ import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { matchesSecret } from './client-secret.ts'
+import { bindDeviceCodes } from './device-codes.ts'
+import { deviceGrant } from './device-grant.ts'
+import { withSlowDown } from './device-polls.ts'
 import { proofWindow, provenKey, validateProofs } from './dpop-proofs.ts'
 import { engineGrant } from './engine-grants.ts'
 import {
@@ -40,6 +45,7 @@ export function createEngine({
   refreshReuseSeconds,
   edge,
   renewal,
+  devices,
   bindSessions,
 }: {
   issuer: string
@@ -50,6 +56,8 @@ export function createEngine({
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
   /** Undefined where a client that changes its key has to sign in again. */
   renewal: KeyRenewal | undefined
+  /** Undefined where the device flow is off. */
+  devices: { polls: DevicePollTable; limits: UserCodeLimits } | undefined
   bindSessions: (engine: Provider) => void
 }): Provider {
   const proofs = validateProofs()
@@ -62,6 +70,7 @@ export function createEngine({
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
       bindRefreshTokens(this, edge, renewal)
+      if (devices) bindDeviceCodes(this, { edge, proofs, limits: devices.limits })
       repeats?.excuse(this)
       consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
@@ -78,7 +87,9 @@ export function createEngine({
       handler: (ctx: TokenEndpointGrantContext<Params>) => void | Promise<void>,
       ...[parameters, ...rest]: GrantParameters
     ): void {
-      const grant = engineGrant(this, name, proofs) ?? handler
+      const own = engineGrant(this, name, proofs) ?? handler
+      const grant =
+        devices && name === deviceGrant ? withSlowDown(this, devices.polls, own as never) : own
       const boundHandler = async (ctx: TokenEndpointGrantContext<Params>) => {
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
@@ -105,12 +116,18 @@ type GrantParameters =
  * What becomes of a grant when one of its credentials was used twice at the same moment. A code is
  * used twice only by a thief or a broken client, so everything issued from it ends (RFC 6749
  * section 4.1.2). Two refreshes at once, both with a proof by the right key, are two tabs of one
- * client: the loser is refused and the winner keeps its tokens. A refresh token that comes back
+ * client: the loser is refused and the winner keeps its tokens. So are two requests of one device
+ * by the key that its code is bound to. A refresh token that comes back
  * later is reuse, which the engine answers by ending the family.
  */
 async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTable): Promise<void> {
-  const { AuthorizationCode: code, RotatedRefreshToken: refreshToken } = ctx.oidc.entities
-  const used = code ?? refreshToken
+  const {
+    AuthorizationCode: code,
+    DeviceCode,
+    RotatedRefreshToken: refreshToken,
+  } = ctx.oidc.entities
+  const deviceCode = clientBinding(ctx) ? undefined : DeviceCode
+  const used = code ?? deviceCode ?? refreshToken
   if (!used?.grantId || refreshToken?.isSenderConstrained()) return
   await artifacts.removeGrant(artifactKey('Grant', used.grantId), used.grantId)
 }

@@ -4,6 +4,8 @@ export const lifetimes = {
   AccessToken: 10 * 60,
   ClientCredentials: 10 * 60,
   AuthorizationCode: 60,
+  // Time to find the other device, and to sign in there.
+  DeviceCode: 10 * 60,
   IdToken: 10 * 60,
   Interaction: 60 * 60,
   Session: 14 * 24 * 60 * 60,

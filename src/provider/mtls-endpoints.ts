@@ -8,11 +8,17 @@ const endpoints = {
   introspection_endpoint: '/introspect',
   revocation_endpoint: '/revoke',
   userinfo_endpoint: '/userinfo',
+  device_authorization_endpoint: '/device_authorization',
 }
 
 /** The metadata that tells clients where to show a certificate. */
-export function mtlsEndpointAliases(base: string): Record<keyof typeof endpoints, string> {
-  const aliases = Object.entries(endpoints).map(([name, path]) => [name, base + path])
+export function mtlsEndpointAliases(
+  base: string,
+  { deviceFlow }: { deviceFlow: boolean },
+): Record<string, string> {
+  const { device_authorization_endpoint, ...others } = endpoints
+  const offered = deviceFlow ? endpoints : others
+  const aliases = Object.entries(offered).map(([name, path]) => [name, base + path])
   return Object.fromEntries(aliases)
 }
 

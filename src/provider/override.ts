@@ -5,6 +5,7 @@ type ModelName =
   | 'AccessToken'
   | 'AuthorizationCode'
   | 'ClientCredentials'
+  | 'DeviceCode'
   | 'IdToken'
   | 'Interaction'
   | 'PushedAuthorizationRequest'

@@ -3,9 +3,12 @@ import type { Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provid
 import { errors } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
+import { devicePath } from '../interaction/device-forms.ts'
+import type { DevicePages } from '../interaction/device-pages.ts'
 import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
+import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
@@ -13,6 +16,7 @@ import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { CredentialTable } from '../storage/credential-table.ts'
+import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -28,8 +32,9 @@ import {
   checkCertificateMetadata,
   mtlsFeature,
 } from './client-certificates.ts'
+import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
 import { createEngine } from './engine.ts'
-import { initialKeys, useKeyRing } from './engine-keys.ts'
+import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
 import { createKeyRenewal } from './key-renewal.ts'
 import { lifetimes } from './lifetimes.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
@@ -60,6 +65,14 @@ export interface ProviderOptions {
   readonly mtls: MtlsOptions | undefined
   /** Whether Token Binding can reach this server. */
   readonly tokenBinding: boolean
+  /** Undefined where the device flow (RFC 8628) is off. */
+  readonly deviceFlow:
+    | {
+        readonly polls: DevicePollTable
+        readonly limits: UserCodeLimits
+        readonly pages: DevicePages
+      }
+    | undefined
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -85,9 +98,10 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, tables, pages, edge, mtls, tokenBinding } = options
+  const { issuer, tables, pages, edge, mtls, tokenBinding, deviceFlow } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const base = pathOfIssuer(issuer)
+  const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const engine = createEngine({
     issuer,
     artifacts: tables.artifacts,
@@ -97,9 +111,14 @@ export function createProvider(options: ProviderOptions): Provider {
     renewal: options.keyOverlapHours
       ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
       : undefined,
+    devices: deviceFlow,
     bindSessions: options.bindSessions,
     configuration: {
-      adapter: createEngineAdapter(tables),
+      adapter: createEngineAdapter(
+        deviceFlow
+          ? { ...tables, userCodes }
+          : { ...tables, clients: withoutDeviceGrant(tables.clients) },
+      ),
       jwks,
       findAccount: options.findAccount,
       clients: [securityClient(issuer)],
@@ -115,6 +134,8 @@ export function createProvider(options: ProviderOptions): Provider {
         revocation: '/revoke',
         jwks: '/jwks',
         end_session: '/session/end',
+        device_authorization: '/device_authorization',
+        code_verification: devicePath,
       },
       acrValues: [boundSessionAcr],
       features: {
@@ -134,6 +155,7 @@ export function createProvider(options: ProviderOptions): Provider {
         },
         // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
         requestObjects: { enabled: true },
+        ...(deviceFlow && { deviceFlow: { enabled: true, ...deviceFlow.pages } }),
         ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
         resourceIndicators: {
           enabled: true,
@@ -171,7 +193,11 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
       ],
       discovery: {
-        ...(mtls?.origin && { mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base) }),
+        ...(mtls?.origin && {
+          mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base, {
+            deviceFlow: deviceFlow !== undefined,
+          }),
+        }),
         ...(tokenBinding && tokenBindingMetadata),
         registration_endpoint: options.registrationEndpoint,
       },
@@ -213,7 +239,11 @@ export function createProvider(options: ProviderOptions): Provider {
       fetch: fetchWhatWasNamed,
       clockTolerance: 5,
 
-      ttl: lifetimes,
+      ttl: {
+        ...lifetimes,
+        // Of somebody who has not signed in there is a form's token to remember.
+        Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
+      },
       rotateRefreshToken: true,
       extraTokenClaims: options.extraTokenClaims,
       expiresWithSession: async (ctx, { scopes }) =>

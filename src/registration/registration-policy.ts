@@ -1,6 +1,7 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { type BindingMethod, bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import { RegistrationError, type RequestedMetadata } from '../provider/client-registration.ts'
+import { deviceGrant } from '../provider/device-grant.ts'
 
 /** What a client that registers itself may be. */
 export interface RegistrationPolicy {
@@ -18,6 +19,7 @@ export const registrableGrantTypes = [
   'refresh_token',
   'client_credentials',
   'implicit',
+  deviceGrant,
 ] as const
 
 export const registrableAuthMethods = [

@@ -64,7 +64,8 @@ function offerOnce(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSession
   const { oidc } = ctx
   // Browsers bind nothing over plain http.
   if (!oidc?.issuer.startsWith('https:')) return
-  if (oidc.route !== 'resume' || !oidc.result?.login || !oidc.session?.accountId) return
+  if (!/^(device_)?resume$/.test(oidc.route) || !oidc.result?.login || !oidc.session?.accountId)
+    return
   // The first key stays, whoever knows the password.
   if (browserSessionOf(oidc.session)?.binding) return
   ctx.set('Secure-Session-Registration', dbsc.offer(oidc.session.uid))

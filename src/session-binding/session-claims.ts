@@ -44,15 +44,16 @@ export function createSessionClaims(sessions: Pick<BrowserSessionTable, 'find'>)
           class extends Base {
             override async issue(context: Parameters<typeof Base.prototype.issue>[0]) {
               const { entities } = this.ctx?.oidc ?? {}
-              const { sessionUid } = (entities?.AuthorizationCode ??
-                entities?.RefreshToken ??
-                {}) as {
+              const { AuthorizationCode, DeviceCode, RefreshToken } = entities ?? {}
+              const { sessionUid } = (AuthorizationCode ?? DeviceCode ?? RefreshToken ?? {}) as {
                 sessionUid?: string
               }
+              // The session is one of another device, and its key is not where this token goes.
+              const isElsewhere = DeviceCode ?? RefreshToken?.gty?.startsWith('device_code')
               if (context.use === 'idtoken' && sessionUid) {
                 const session = await find(this.ctx, sessionUid)
                 this.set('session_binding', bindingClaim(session))
-                if (session?.binding) {
+                if (session?.binding && !isElsewhere) {
                   const { jkt } = session.binding
                   this.set('cnf', { ...(this.extra.cnf as object | undefined), jkt })
                   this.set('dbsc_session', session.uid)

@@ -109,6 +109,54 @@ export function createArtifactTable(database: Database) {
       })
     },
 
+    /** Writes an artifact, unless one of its kind and uid is alive: then false. */
+    async add(artifact: Artifact): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'artifact-add',
+        text: `insert into artifacts (kind, id, uid, payload, expires_at)
+               select $1::text, $2::bytea, $3::text, $4::json, to_timestamp($5)
+                where not exists (select from artifacts
+                                   where kind = $1 and uid = $3 and expires_at > now())`,
+        values: [
+          artifact.kind,
+          artifact.id,
+          artifact.uid,
+          JSON.stringify(artifact.payload),
+          artifact.expiresAt,
+        ],
+      })
+      return rowCount === 1
+    },
+
+    /**
+     * Takes the artifact of a uid from one state to another: true for exactly one of any number of
+     * concurrent calls that leave the same state. Its end does not change.
+     */
+    async advance(
+      artifact: Omit<Artifact, 'id' | 'expiresAt'>,
+      { from, to }: { from: string | null; to: string | null },
+    ): Promise<boolean> {
+      if (!isStorable(artifact.uid ?? '')) return false
+      const { rowCount } = await database.query({
+        name: 'artifact-advance',
+        text: `update artifacts
+                  set state = $4, grant_id = $5, account_id = $6, session_uid = $7, payload = $8
+                where kind = $1 and uid = $2 and state is not distinct from $3::text
+                  and consumed_at is null and expires_at > now()`,
+        values: [
+          artifact.kind,
+          artifact.uid,
+          from,
+          to,
+          artifact.grantId,
+          artifact.accountId,
+          artifact.sessionUid,
+          JSON.stringify(artifact.payload),
+        ],
+      })
+      return rowCount === 1
+    },
+
     /** Consumes one artifact: true for exactly one of any number of concurrent calls. */
     async consume({ kind, id }: ArtifactKey): Promise<boolean> {
       const { rowCount } = await database.query({

@@ -2,6 +2,7 @@ import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
 import type { CredentialTable } from './credential-table.ts'
+import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.ts'
 import { markNow } from './pending-marks.ts'
 import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
@@ -16,13 +17,20 @@ export function createEngineAdapter({
   artifacts,
   clients,
   credentials,
+  userCodes,
 }: {
   artifacts: ArtifactTable
-  clients: ClientTable
+  clients: Pick<ClientTable, 'find'>
   credentials: CredentialTable
+  /** Undefined where the device flow is off. */
+  userCodes?: UserCodes | undefined
 }) {
-  return (kind: string): Adapter =>
-    kind === 'Client' ? clientAdapter(clients) : artifactAdapter(kind, artifacts, credentials)
+  return (kind: string): Adapter => {
+    if (kind === 'Client') return clientAdapter(clients)
+    return kind === 'DeviceCode' && userCodes
+      ? createDeviceCodeAdapter(artifacts, credentials, userCodes)
+      : artifactAdapter(kind, artifacts, credentials)
+  }
 }
 
 // What a grant begins with: found together with what the engine asks for next.
@@ -98,7 +106,7 @@ function asPayload({ payload, consumedAt }: StoredArtifact): AdapterPayload {
   return consumedAt === null ? payload : { ...payload, consumed: Math.floor(consumedAt) }
 }
 
-function clientAdapter(clients: ClientTable): Adapter {
+function clientAdapter(clients: Pick<ClientTable, 'find'>): Adapter {
   const refuse = () => Promise.reject(new Error('clients are managed by the command line'))
   return {
     find: (id) => clients.find(id),

@@ -8,6 +8,7 @@ import { type BrowserSessionTable, createBrowserSessionTable } from './browser-s
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
+import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
@@ -27,6 +28,7 @@ export interface Storage extends AsyncDisposable {
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
   readonly credentials: CredentialTable
+  readonly devicePolls: DevicePollTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
@@ -109,6 +111,7 @@ export async function openStorage({
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
   const registrations = createRegistrationTable(database)
+  const devicePolls = createDevicePollTable(database)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -121,10 +124,19 @@ export async function openStorage({
     clients: createClientTable(database, { now }),
     registrations,
     credentials: createCredentialTable(database),
+    devicePolls,
     resourceServers: createResourceServerTable(database, { now }),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
-    expiring: [artifacts, replays, rateLimits, browserSessions, securityEvents, registrations],
+    expiring: [
+      artifacts,
+      replays,
+      rateLimits,
+      devicePolls,
+      browserSessions,
+      securityEvents,
+      registrations,
+    ],
     migrated,
     async ping() {
       // It touches nothing, and a server that takes no writes refuses it. Its connection is closed

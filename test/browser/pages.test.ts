@@ -4,6 +4,7 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { PASSWORD } from '../support/accounts.ts'
 import { CHROMIUM, launchChromium } from '../support/chromium.ts'
+import { askForCode, deviceGrant } from '../support/device-flow.ts'
 import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
 import { authorizationUrl, CLIENT } from '../support/journey.ts'
 import { LOOKS } from '../support/looks.ts'
@@ -35,6 +36,14 @@ test.before(async (t) => {
     clients: [
       { ...CLIENT, redirect_uris: [...CLIENT.redirect_uris, 'https://rp.example/posted'] },
       { ...CLIENT, client_id: 'reports', client_name: 'Legacy Reports', binding_method: 'bearer' },
+      {
+        client_id: 'television',
+        client_name: 'Living room television',
+        binding_method: 'dpop',
+        redirect_uris: [],
+        response_types: [],
+        grant_types: [deviceGrant],
+      },
     ],
     resourceWords: async () => ({
       name: 'Orders',
@@ -107,6 +116,50 @@ async function visitAll(page: Page, origin: string, look: (state: string) => Pro
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.waitForSelector('text=You are signed out')
   await look('signed-out')
+  await visitDevicePages(page, origin, look)
+}
+
+async function visitDevicePages(
+  page: Page,
+  origin: string,
+  look: (state: string) => Promise<void>,
+) {
+  const television = { client_id: 'television' }
+  const ask = async (headers: Record<string, string> = {}) => {
+    const asked = { scope: 'openid email' }
+    return (await askForCode({ issuer: origin }, television, { headers }, asked)).body
+  }
+  await page.goto(`${origin}/device`)
+  await look('device-code')
+  await page.getByLabel('Code').fill('bcdf-ghjk')
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.waitForSelector('[role=alert]')
+  await look('device-code-error')
+  const elsewhere = {
+    'x-forwarded-for': '2001:db8:4711::2',
+    'user-agent': 'Mozilla/5.0 (X11; Linux aarch64) AppleWebKit/537.36 Chrome/120.0.0.0 TV',
+  }
+  await page.goto((await ask(elsewhere)).verification_uri_complete)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.waitForSelector('text=Not where you are')
+  await look('device-confirm-elsewhere')
+  await page.goto((await ask()).verification_uri_complete)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.waitForSelector('text=Your device must show this code')
+  await look('device-confirm')
+  await page.getByRole('button', { name: 'This was not me' }).click()
+  await page.waitForSelector('text=is not connected')
+  await look('device-denied')
+  await page.goto((await ask()).verification_uri_complete)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.getByRole('checkbox').check()
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await signIn(page)
+  await page.waitForSelector('text=your other device')
+  await look('device-consent')
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForSelector('text=Your device is connected')
+  await look('device-done')
 }
 
 interface AxeResults {
@@ -139,7 +192,7 @@ for (const [name, options] of Object.entries(LOOKS)) {
           state,
         )
       })
-      t.is(titles.size, 7)
+      t.is(titles.size, 13)
     },
   )
 }

@@ -2,11 +2,17 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import * as oidc from 'openid-client'
+import { makeProof } from '../../src/demo/proof.ts'
+import { approve, deviceEnvironment, television } from '../support/device-flow.ts'
 import { createPerson } from '../support/flow.ts'
 import { api, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 
-const server = useTestServer(test, { HOLDFAST_TLS: 'on', HOLDFAST_DPOP_NONCES: 'required' })
+const server = useTestServer(test, {
+  HOLDFAST_TLS: 'on',
+  HOLDFAST_DPOP_NONCES: 'required',
+  ...deviceEnvironment,
+})
 const redirect_uri = 'https://app.example/callback'
 let client: ClientMetadata
 
@@ -114,4 +120,27 @@ test('is refused another key for its refresh token', async (t) => {
     oidc.refreshTokenGrant(config, tokens.refresh_token ?? '', undefined, { DPoP }),
     { message: /server responded with an error/, code: 'OAUTH_RESPONSE_BODY_ERROR' },
   )
+})
+
+test('lets a device in, whose proof its own fetch adds to the first request', async (t) => {
+  const { client_id } = await server.addClient(television)
+  const config = await oidc.discovery(new URL(server.issuer), client_id, undefined, oidc.None())
+  const key = await oidc.randomDPoPKeyPair('ES256')
+  const DPoP = oidc.getDPoPHandle(config, key)
+  config[oidc.customFetch] = async (url, options) => {
+    const send = async (nonce?: string) => {
+      const proof = await makeProof(key, { method: 'POST', url, ...(nonce && { nonce }) })
+      return fetch(url, { ...options, headers: { ...options.headers, dpop: proof } } as RequestInit)
+    }
+    if (!url.endsWith('/device_authorization')) return fetch(url, options as RequestInit)
+    const answer = await send()
+    return answer.ok ? answer : send(answer.headers.get('dpop-nonce') ?? undefined)
+  }
+  const asked = await oidc.initiateDeviceAuthorization(config, { scope: 'openid' })
+  t.is(asked.interval, 5)
+  await approve(server, createPerson(server), asked.user_code)
+  const response = { ...asked, interval: 0 }
+  const tokens = await oidc.pollDeviceAuthorizationGrant(config, response, undefined, { DPoP })
+  t.is(tokens.token_type, 'dpop')
+  t.is(tokens.claims()?.iss, server.issuer)
 })

@@ -13,17 +13,19 @@ const cwd = useFolder(test)
 const database = useTestDatabase(test)
 const redirect = ['--redirect-uri', 'https://app.example.com/callback']
 
-const run = (...args: string[]) =>
+const runWith = (env: Record<string, string>, ...args: string[]) =>
   holdfast(
     {
       cwd,
       env: {
         DATABASE_URL: database.url,
         HOLDFAST_SECRET: 'a secret of at least 32 characters',
+        ...env,
       },
     },
     args,
   )
+const run = (...args: string[]) => runWith({}, ...args)
 
 function done(t: ExecutionContext, { code, stdout, stderr }: Finished): string {
   t.is(stderr, '')
@@ -139,6 +141,14 @@ test.serial('binds nothing to certificates on a server that none can reach', asy
   const { code, stderr } = await run('clients', 'add', 'x', '--binding', 'mtls', ...redirect)
   t.is(code, 1)
   t.regex(stderr, /HOLDFAST_MTLS_PORT/)
+})
+
+test.serial('adds a device where the device flow is on, and says so where it is off', async (t) => {
+  const grant = ['--auth', 'none', '--grant', 'urn:ietf:params:oauth:grant-type:device_code']
+  failed(t, await run('clients', 'add', 'tv', ...grant), /needs HOLDFAST_DEVICE_FLOW=on/)
+  const { code } = await runWith({ HOLDFAST_DEVICE_FLOW: 'on' }, 'clients', 'add', 'tv', ...grant)
+  t.is(code, 0)
+  t.deepEqual((await stored('tv'))?.response_types, [])
 })
 
 test.serial('wants to know what kind of name a certificate has', async (t) => {

@@ -78,10 +78,18 @@ test('successes count for nothing', async (t) => {
   t.is(state.taken, 0)
 })
 
-test('asking for a nonce counts for nothing', async (t) => {
-  const { post, state } = await start(t, () => ({ status: 400, body: { error: 'use_dpop_nonce' } }))
+for (const error of ['use_dpop_nonce', 'authorization_pending']) {
+  test(`${error} counts for nothing`, async (t) => {
+    const { post, state } = await start(t, () => ({ status: 400, body: { error } }))
+    await post()
+    t.is(state.taken, 0)
+  })
+}
+
+test('a device that asks too often is refused', async (t) => {
+  const { post, state } = await start(t, () => ({ status: 400, body: { error: 'slow_down' } }))
   await post()
-  t.is(state.taken, 0)
+  t.is(state.taken, 1)
 })
 
 test('our own failures count for nothing', async (t) => {
@@ -90,7 +98,7 @@ test('our own failures count for nothing', async (t) => {
   t.is(state.taken, 0)
 })
 
-for (const path of ['/par', '/introspect', '/revoke', '/register']) {
+for (const path of ['/par', '/introspect', '/revoke', '/register', '/device_authorization']) {
   test(`${path} is limited as well`, async (t) => {
     const { post, state } = await start(t, refused)
     await post(path)

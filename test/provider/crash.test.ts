@@ -5,6 +5,15 @@ import pg from 'pg'
 import type { KeyPair } from '../../src/demo/proof.ts'
 import { createCrash, type Moment } from '../support/crash.ts'
 import {
+  approve,
+  askForCode,
+  deviceEnvironment,
+  deviceGrant,
+  letIn,
+  redeem,
+  typeCode,
+} from '../support/device-flow.ts'
+import {
   type Answer,
   basic,
   createPerson,
@@ -16,7 +25,7 @@ import {
 import { email, password, useTestServer } from '../support/server.ts'
 
 const crash = createCrash(() => server.databaseUrl)
-const server = useTestServer(test, {}, crash.wrap)
+const server = useTestServer(test, deviceEnvironment, crash.wrap)
 const redirect_uri = 'https://app.example/callback'
 const scope = 'openid offline_access'
 
@@ -28,7 +37,7 @@ test.before(async () => {
   client = await server.addClient({
     application_type: 'web',
     redirect_uris: [redirect_uri],
-    grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
+    grant_types: ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant],
     token_endpoint_auth_method: 'client_secret_basic',
   })
 })
@@ -137,6 +146,57 @@ for (const moment of ['before', 'after'] as const) {
         },
       }
     })
+  })
+
+  test.serial(`a device code survives one that ends ${moment} any statement`, async (t) => {
+    await crashEach(t, moment, async () => {
+      const options = { key, headers: basic(client) }
+      const { body } = await askForCode(server, client, options, { scope, prompt: 'consent' })
+      await approve(server, createPerson(server), body.user_code)
+      const request = () => redeem(server, client, body.device_code, options)
+      return {
+        request,
+        async check() {
+          const seen = await look('DeviceCode', body.device_code, 'RefreshToken')
+          t.is(seen?.consumed, seen?.followed)
+          if (!seen?.consumed) t.is((await request()).status, 200)
+        },
+      }
+    })
+  })
+
+  test.serial(`what a person decides survives one that ends ${moment} any statement`, async (t) => {
+    const options = { key, headers: basic(client) }
+    const person = createPerson(server)
+    // Signed in, and consented: their yes is one request.
+    const first = await askForCode(server, client, options)
+    await approve(server, person, first.body.user_code)
+    let statement = 0
+    let retried = 0
+    for (let came = true; came; ) {
+      statement += 1
+      const { body } = await askForCode(server, client, options)
+      const confirm = await typeCode(server, person, body.user_code)
+      crash.arm(statement, moment)
+      const page = await letIn(person, confirm)
+      came = crash.disarm()
+      const { status, body: answer } = await redeem(server, client, body.device_code, options)
+      if (!came) t.is(status, 200)
+      // Decided in full, or not at all; then they can mostly type the code again.
+      else if (status === 200) t.truthy(answer.id_token)
+      else {
+        t.true(page.status >= 400)
+        t.is(answer.error, 'authorization_pending')
+        const again = await typeCode(server, person, body.user_code)
+        if (again.status === 200) {
+          retried += 1
+          await letIn(person, again)
+          t.is((await redeem(server, client, body.device_code, options)).status, 200)
+        } else t.regex(again.html, /used already/)
+      }
+    }
+    t.true(statement > 4, 'there are statements to break')
+    t.true(retried > 2, 'the code was typed again')
   })
 
   test.serial(`a service asks again after one that ends ${moment} any statement`, async (t) => {

@@ -355,3 +355,36 @@ test('removes a grant with everything that was issued from it', async (t) => {
   for (const gone of [grant, ...issued]) t.is(await table.find(gone), undefined)
   t.truthy(await table.find(kept))
 })
+
+test('adds nothing beside a living one of the same kind and uid', async (t) => {
+  const uid = randomUUID()
+  t.true(await table.add(artifact({ uid, expiresAt: now() - 1 })))
+  t.true(await table.add(artifact({ uid })))
+  t.false(await table.add(artifact({ uid })))
+  t.true(await table.add(artifact({ uid, ...artifactKey('Interaction', uid) })))
+})
+
+test('of sixteen that leave one state, one arrives', async (t) => {
+  const made = artifact({ uid: randomUUID() })
+  await table.add(made)
+  const go = (at: number) =>
+    table.advance({ ...made, payload: { at } }, { from: null, to: 'in flight' })
+  const arrived = await Promise.all(Array.from({ length: 16 }, (_, at) => go(at)))
+  t.is(arrived.filter(Boolean).length, 1)
+  t.deepEqual((await table.find(made))?.payload, { at: arrived.indexOf(true) })
+  t.true(await table.advance(made, { from: 'in flight', to: null }))
+})
+
+test('advances nothing that was consumed, has ended, or has another uid', async (t) => {
+  const step = { from: null, to: 'decided' }
+  const consumed = artifact({ uid: randomUUID() })
+  await table.add(consumed)
+  await table.consume(consumed)
+  t.false(await table.advance(consumed, step))
+  const ended = artifact({ uid: randomUUID(), expiresAt: now() - 1 })
+  await table.add(ended)
+  t.false(await table.advance(ended, step))
+  for (const uid of [randomUUID(), 'a\0b']) {
+    t.false(await table.advance(artifact({ uid }), step))
+  }
+})

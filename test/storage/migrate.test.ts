@@ -45,6 +45,7 @@ test('brings an empty database up to this release', async (t) => {
       'browser_sessions',
       'client_registrations',
       'clients',
+      'device_polls',
       'initial_access_tokens',
       'knex_migrations',
       'knex_migrations_lock',

@@ -8,10 +8,14 @@ import type { Account } from '../../src/accounts/account-store.ts'
 import { type Accounts, createAccounts } from '../../src/accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from '../../src/accounts/claims.ts'
 import { loadAssets } from '../../src/http/assets.ts'
+import { noteClientAddress } from '../../src/http/client-address.ts'
 import { errorPages } from '../../src/http/error-pages.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
+import { trustedPeers } from '../../src/http/trusted-peers.ts'
+import { deviceForms, devicePath } from '../../src/interaction/device-forms.ts'
+import { createDevicePages } from '../../src/interaction/device-pages.ts'
 import { createFormTokens } from '../../src/interaction/form-token.ts'
 import { createInteractionPolicy } from '../../src/interaction/interaction-policy.ts'
 import {
@@ -71,6 +75,7 @@ export async function startIdentityProvider({
         }),
       },
       rpInitiatedLogout: { enabled: true, ...pages },
+      deviceFlow: { enabled: true, ...createDevicePages(views) },
     },
     findAccount: createFindAccount(accounts),
     interactions: {
@@ -78,7 +83,11 @@ export async function startIdentityProvider({
       url: (_ctx, { uid }) => `/interaction/${uid}`,
     },
     renderError: pages.renderError,
-    routes: { authorization: '/authorize' },
+    routes: {
+      authorization: '/authorize',
+      device_authorization: '/device_authorization',
+      code_verification: devicePath,
+    },
     scopes: ['openid', 'offline_access'],
     ttl: {
       Interaction: 600,
@@ -86,6 +95,7 @@ export async function startIdentityProvider({
       Grant: 600,
       AccessToken: 60,
       AuthorizationCode: 60,
+      DeviceCode: 60,
       IdToken: 60,
     },
     ...configuration,
@@ -105,8 +115,10 @@ export async function startIdentityProvider({
     ...(resourceWords ? { resourceWords } : {}),
   })
   provider.use(requestId())
+  provider.use(noteClientAddress(trustedPeers(['127.0.0.0/8'])))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(deviceForms({ publicOrigin: origin }))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   provider.use(router.routes())

@@ -1,6 +1,7 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { decodeBase64url } from '../../verify/lib/base64url.ts'
 import type { TokenBindingProof } from '../../verify/token-binding.ts'
+import { deviceGrant } from '../device-grant.ts'
 import type { Binding } from './binding.ts'
 
 declare module 'oidc-provider' {
@@ -71,6 +72,10 @@ export function checkTokenBindingMetadata(metadata: ClientMetadata, isConfigured
   const { id_token_token_binding_cnf: confirmation, binding_method: method } = metadata
   if (confirmation !== undefined && confirmation !== 'tbh') {
     throw new errors.InvalidClientMetadata('id_token_token_binding_cnf must be tbh')
+  }
+  // The browser has no connection to a device.
+  if (confirmation !== undefined && metadata.grant_types?.includes(deviceGrant)) {
+    throw new errors.InvalidClientMetadata('id_token_token_binding_cnf is not for the device flow')
   }
   if (!isConfigured && (confirmation !== undefined || method === 'token-binding')) {
     const wanted = confirmation ? 'id_token_token_binding_cnf' : 'binding_method token-binding'
