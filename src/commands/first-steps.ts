@@ -2,6 +2,7 @@ import { AccountError } from '../accounts/account-error.ts'
 import { createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import type { Administered } from '../administration/administration.ts'
+import { isLoopback } from '../config/loopback.ts'
 import { bindingMethodOf } from '../provider/binding-policy.ts'
 import {
   type MetadataValidator,
@@ -14,6 +15,8 @@ const email = 'admin@localhost'
 const clientId = 'first-app'
 
 export interface FirstSteps {
+  /** Whether anybody can sign in. */
+  readonly hasAccounts: boolean
   /** The account made now: its password is known only here. */
   readonly account: { readonly email: string; readonly password: string } | undefined
   /** The client that is there from the first start until somebody removes it. */
@@ -22,17 +25,25 @@ export interface FirstSteps {
 
 /**
  * Gives an empty installation one account and one client, so that a newcomer can sign in at once.
- * An installation that has accounts or clients is left as it is.
+ * An installation that has accounts or clients is left as it is, and so is one that others can
+ * reach: there nobody wants an account of a known name, and its password in the log of a container.
  */
 export async function takeFirstSteps(
+  { issuer }: { issuer: string },
   storage: Storage,
   validator: MetadataValidator,
   administered: Administered,
 ): Promise<FirstSteps> {
   const [accounts, clients] = await Promise.all([storage.accounts.list(), storage.clients.list()])
-  const account = accounts.length === 0 ? await addFirstAccount(storage, administered) : undefined
-  if (clients.length === 0) await addFirstClient(storage, validator, administered)
-  return { account, clientId: (await storage.clients.find(clientId))?.client_id }
+  const isMine = isLoopback(new URL(issuer))
+  const account =
+    isMine && accounts.length === 0 ? await addFirstAccount(storage, administered) : undefined
+  if (isMine && clients.length === 0) await addFirstClient(storage, validator, administered)
+  return {
+    account,
+    hasAccounts: account !== undefined || accounts.length > 0,
+    clientId: (await storage.clients.find(clientId))?.client_id,
+  }
 }
 
 async function addFirstAccount(storage: Storage, administered: Administered) {

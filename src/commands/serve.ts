@@ -33,8 +33,12 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   // Its lines go to the same terminal.
   progress.rest()
   await using server = await startServer(config, storage, log, { onStep: progress.report })
-  const firstSteps = await takeFirstSteps(storage, server.provider, (change, about, details) =>
-    server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
+  const firstSteps = await takeFirstSteps(
+    config,
+    storage,
+    server.provider,
+    (change, about, details) =>
+      server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
   )
   console.log(welcome(server, firstSteps))
   await signal()
@@ -52,7 +56,10 @@ function signal(): Promise<unknown> {
   return Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
 }
 
-function welcome({ issuer, authorityFile }: RunningServer, { account, clientId }: FirstSteps) {
+function welcome(
+  { issuer, authorityFile }: RunningServer,
+  { account, hasAccounts, clientId }: FirstSteps,
+) {
   const facts: [string, string][] = [
     ['Issuer', styleText('bold', issuer)],
     ['Metadata', `${issuer}/.well-known/openid-configuration`],
@@ -62,6 +69,7 @@ function welcome({ issuer, authorityFile }: RunningServer, { account, clientId }
     facts.push(['Account', account.email])
     facts.push(['Password', `${styleText('bold', account.password)}  (shown this once)`])
   }
+  if (!hasAccounts) facts.push(['Accounts', 'none: "holdfast accounts add EMAIL" adds one'])
   if (clientId) {
     facts.push(['Client', `${clientId}  (public, DPoP, redirects to http://127.0.0.1:*/callback)`])
   }

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { isPath, pathOfIssuer } from '../http/public-path.ts'
 import { asksForTraces } from '../observability/tracing.ts'
 import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
+import { isLoopback } from './loopback.ts'
 import {
   defaultPort,
   type MtlsConfig,
@@ -283,8 +284,7 @@ function issuerProblems(issuer: string, tlsOff: boolean): string[] {
         `without query or final slash: ${url.origin}${isPath(plain) ? plain : ''}.`,
     ]
   }
-  const loopback = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
-  if (url.protocol === 'http:' && !loopback) {
+  if (url.protocol === 'http:' && !isLoopback(url)) {
     return ['HOLDFAST_ISSUER must be https (RFC 8414 section 2); http is for loopback only.']
   }
   if (url.protocol === 'http:' && !tlsOff) {

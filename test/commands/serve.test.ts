@@ -86,6 +86,24 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
   t.false(await isRunning(data))
 })
 
+test('an installation that others can reach begins without accounts and clients', async (t) => {
+  await using database = await openTestDatabase()
+  const env = await environment({
+    DATABASE_URL: database.url,
+    HOLDFAST_DATA: path.join(cwd, 'public'),
+    HOLDFAST_ISSUER: 'https://id.example.com',
+    HOLDFAST_TLS: 'off',
+  })
+  const serving = await serve(env)
+  t.is(serving.told('Accounts'), 'none:')
+  for (const name of ['Account', 'Password', 'Client']) t.is(serving.told(name), undefined)
+  t.is((await serving.end('SIGTERM')).code, 0)
+  for (const command of ['accounts', 'clients']) {
+    const { stdout } = await holdfast(env, [command, 'list', '--json'])
+    t.deepEqual(JSON.parse(stdout), [])
+  }
+})
+
 test('serves from a database, prints a password that signs in, and ends by signals', async (t) => {
   await using database = await openTestDatabase({ migrated: false })
   const env = await environment({
