@@ -102,9 +102,9 @@ export async function withAdministration<T>(
 }
 
 /** The person at the terminal, for the audit trail. */
-export function actorOfCommand(): string {
+export function actorOfCommand(user: () => { username: string } = userInfo): string {
   try {
-    return `command line of ${userInfo().username}`
+    return `command line of ${user().username}`
   } catch {
     // In a container, for instance, a user may have no name.
     return `command line of user ${process.getuid?.() ?? 'unknown'}`

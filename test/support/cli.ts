@@ -19,8 +19,6 @@ export interface Environment {
   /** The current folder: one without a file .env. */
   readonly cwd: string
   readonly env: Record<string, string>
-  /** Another user than the one who tests, who must be root then. */
-  readonly uid?: number
   /** The root of another release. */
   readonly release?: string | undefined
 }
@@ -84,13 +82,12 @@ export async function serve(environment: Environment): Promise<Serving> {
 }
 
 export function start(
-  { cwd, env, uid, release = root }: Environment,
+  { cwd, env, release = root }: Environment,
   args: readonly string[],
 ): ChildProcess {
   const { PATH = '', HOME = '' } = process.env
   return spawn(process.execPath, [path.join(release, 'src/cli.ts'), ...args], {
     cwd,
-    ...(uid !== undefined && { uid }),
     env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env },
   })
 }
