@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs'
 import type { DestinationStream } from 'pino'
 
-/** Characters that wait for a reader who has stopped reading. What comes on top is dropped. */
+/** Characters that wait for what cannot be written now. What comes on top is dropped. */
 const mostWaiting = 1024 * 1024
 
 /** Milliseconds between two tries. */
@@ -15,7 +15,7 @@ const destinations = new Map<number, DestinationStream>()
 
 let dropped = 0
 
-/** Lines that this process has dropped because nobody read them. */
+/** Lines that this process has dropped because they could not be written. */
 export function droppedLines(): number {
   return dropped
 }
@@ -25,10 +25,10 @@ export function droppedLines(): number {
  * under load many requests end in one turn. A process that is killed loses the lines of that turn;
  * one that ends, for whatever reason of its own, loses none.
  *
- * A reader who stops stops nobody: lines wait for it, up to a limit, and after it has gone they are
- * dropped. That is so for what Node has opened as non-blocking, such as the pipe of a supervisor; of
- * a blocking one the system itself makes every writer wait. pino's own destination waits in either
- * case, and for ever for a reader who has gone.
+ * A reader who stops or leaves stops nobody, and neither does a disk that is full: lines wait, up to
+ * a limit. That is so for what Node has opened as non-blocking, such as the pipe of a supervisor; of
+ * a blocking one the system itself makes every writer wait. pino's own destination stops the process
+ * in all of these cases, until they end.
  */
 export function linesTo(fd: number): DestinationStream {
   const destination = destinations.get(fd) ?? openLines(fd)
@@ -42,7 +42,6 @@ function openLines(fd: number): DestinationStream {
   let lines: string[] = []
   let waiting = 0
   let scheduled = false
-  let hasReader = true
 
   /** Whether all is written. */
   function write(): boolean {
@@ -50,11 +49,10 @@ function openLines(fd: number): DestinationStream {
     let written = 0
     try {
       while (written < bytes.length) written += writeSync(fd, bytes, written)
-    } catch (error) {
-      hasReader = (error as NodeJS.ErrnoException).code === 'EAGAIN'
-      if (!hasReader) dropped += lines.length
+    } catch {
+      // It is full, nobody reads it now, or there is no room on the disk: all of that may end.
     }
-    begun = hasReader ? bytes.subarray(written) : new Uint8Array()
+    begun = bytes.subarray(written)
     lines = []
     waiting = begun.length
     return waiting === 0
@@ -74,7 +72,7 @@ function openLines(fd: number): DestinationStream {
 
   return {
     write(line) {
-      if (!hasReader || waiting + line.length > mostWaiting) {
+      if (waiting + line.length > mostWaiting) {
         dropped += 1
         return
       }

@@ -21,8 +21,8 @@ export function provenKey(ctx: KoaContextWithOIDC): string | undefined {
 }
 
 /**
- * The check of the DPoP proof of a request for tokens (RFC 9449 section 4.3), as resource servers make
- * it: in this thread, with the keys of known clients at hand. Of the engine's own check, which
+ * The check of the DPoP proof of a request for tokens (RFC 9449 section 4.3), as resource servers
+ * make it: in this thread, with the keys of known clients at hand. Of the engine's own check, which
  * stays in place at the other endpoints, it keeps the window and the nonces.
  *
  * It does NOT detect replays: the engine asks for that by `ReplayDetection`, once it knows more.

@@ -117,8 +117,8 @@ type GrantParameters =
  * used twice only by a thief or a broken client, so everything issued from it ends (RFC 6749
  * section 4.1.2). Two refreshes at once, both with a proof by the right key, are two tabs of one
  * client: the loser is refused and the winner keeps its tokens. So are two requests of one device
- * by the key that its code is bound to. A refresh token that comes back
- * later is reuse, which the engine answers by ending the family.
+ * by the key that its code is bound to. A refresh token that comes back later is reuse, which the
+ * engine answers by ending the family.
  */
 async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTable): Promise<void> {
   const {

@@ -1,16 +1,19 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { open } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import test from 'ava'
 
 const source = new URL('../../src/observability/log-lines.ts', import.meta.url).href
+
+type Writing = ChildProcessByStdio<Writable, Readable, Readable>
 
 /**
  * A process that writes lines to standard error in many turns, says how many it has dropped, and
  * ends when its standard input does.
  */
-function writing(lines: number) {
+function writing(lines: number, stderr: 'pipe' | number = 'pipe') {
   const program = `
     import { setImmediate } from 'node:timers/promises'
     const { droppedLines, linesTo } = await import(${JSON.stringify(source)})
@@ -24,7 +27,7 @@ function writing(lines: number) {
     console.log(droppedLines())
     process.stdin.resume()`
   const options = ['--no-warnings', '--input-type=module', '--eval', program]
-  return spawn(process.execPath, options, { stdio: ['pipe', 'pipe', 'pipe'] })
+  return spawn(process.execPath, options, { stdio: ['pipe', 'pipe', stderr] }) as Writing
 }
 
 const numberFrom = async (stream: Readable) => Number(String((await once(stream, 'data'))[0]))
@@ -40,10 +43,10 @@ async function read(stream: Readable, lines: number): Promise<number[]> {
 }
 
 test('a reader who has gone stops nobody', async (t) => {
-  const child = writing(100)
+  const child = writing(5000)
   child.stderr.destroy()
   const ended = once(child, 'exit')
-  t.true((await numberFrom(child.stdout)) > 0)
+  t.true((await numberFrom(child.stdout)) > 1000)
   child.stdin.end()
   t.deepEqual(await ended, [0, null])
 })
@@ -63,4 +66,14 @@ test('a reader who keeps up is given every line', async (t) => {
   t.is(dropped, 0)
   t.is(numbers.length, 500)
   child.stdin.end()
+})
+
+test('a disk that is full stops nobody', async (t) => {
+  const full = await open('/dev/full', 'w')
+  const child = writing(5000, full.fd)
+  t.true((await numberFrom(child.stdout)) > 1000)
+  const ended = once(child, 'exit')
+  child.stdin.end()
+  t.deepEqual(await ended, [0, null])
+  await full.close()
 })
