@@ -355,6 +355,52 @@ for (const [what, changes, error] of [
   })
 }
 
+const twice = '{"id_token":{"acr":null,"acr":{"essential":true}}}'
+const deep = (depth: number) => `{"id_token":${'{"acr":'.repeat(depth)}null${'}'.repeat(depth)}}`
+const part = (text: string) => Buffer.from(text).toString('base64url')
+const jwtOf = (claims: string, header = '{"alg":"ES256"}') => `${part(header)}.${part(claims)}.AA`
+
+for (const [what, claims] of [
+  ['a repeated member', twice],
+  ['deep nesting', deep(32)],
+] as const) {
+  test(`rejects ${what} in the claims parameter and in request objects`, async (t) => {
+    redirected(t, await request({ target: authorize({ claims }) }), 'invalid_request')
+    for (const jwt of [
+      jwtOf(`{"claims":${claims}}`),
+      jwtOf(claims, claims),
+      jwtOf(`{"claims":${'['.repeat(3000)}${']'.repeat(3000)}}`),
+    ]) {
+      const target = authorize({ request: jwt })
+      redirected(t, await request({ target }), 'invalid_request_object')
+    }
+    const asText = jwtOf(JSON.stringify({ claims }))
+    redirected(t, await request({ target: authorize({ request: asText }) }), 'invalid_request')
+  })
+
+  test(`rejects ${what} in a pushed request and in a client assertion`, async (t) => {
+    const headers = [`Authorization: ${authorization}`]
+    const body = (parameters: object) => new URLSearchParams({ ...parameters }).toString()
+    const pushed = body({ response_type: 'code', redirect_uri: callback, claims })
+    const par = await request({ method: 'POST', target: '/par', headers, body: pushed })
+    isRefused(t, par, 400, 'invalid_request')
+    t.regex(par.json.error_description, /claims must be a JSON object/)
+    const assertion = body({
+      grant_type: 'client_credentials',
+      client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+      client_assertion: jwtOf(claims.replaceAll('acr', 'iss')),
+    })
+    const token = await request({ method: 'POST', target: '/token', body: assertion })
+    isRefused(t, token, 401, 'invalid_client')
+  })
+}
+
+test('accepts claims that are nested as deep as the specification needs', async (t) => {
+  const claims = '{"id_token":{"name":{"values":["a","b"],"essential":true}},"userinfo":{}}'
+  const answer = await request({ target: authorize({ claims }) })
+  t.regex(answer.headers.get('location') ?? '', /\/interaction\//)
+})
+
 for (const name of ['scope', 'state', 'nonce', 'response_type', 'code_challenge', 'prompt']) {
   test(`an authorization request that repeats ${name} goes back as invalid_request`, async (t) => {
     redirected(

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import getRawBody from 'raw-body'
+import { maxJsonDepth, parseJson } from '../verify/lib/json.ts'
 
 /** Structural, so that any koa context fits. */
 export interface JsonRequest {
@@ -15,15 +16,24 @@ export class JsonBodyError extends Error {
 const limit = 64 * 1024
 
 /**
- * The JSON body of a request.
+ * The JSON body of a request. As in tokens, an object that names a member twice is refused: a proxy
+ * that filters by the first one and a server that reads the last one disagree.
  *
  * @throws {@link JsonBodyError}
  */
 export async function readJson(request: JsonRequest): Promise<unknown> {
   if (!request.is('application/json')) throw new JsonBodyError('Expected application/json.')
+  let bytes: Buffer
   try {
-    return JSON.parse(await getRawBody(request.req, { limit, encoding: 'utf-8' }))
+    bytes = await getRawBody(request.req, { limit })
   } catch (cause) {
     throw new JsonBodyError(`Expected JSON of at most ${limit} bytes.`, { cause })
   }
+  const value = parseJson(bytes, limit)
+  if (value === undefined) {
+    throw new JsonBodyError(
+      `Expected JSON that names each member once, at most ${maxJsonDepth} levels deep.`,
+    )
+  }
+  return value
 }

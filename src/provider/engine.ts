@@ -22,6 +22,7 @@ import { deviceGrant } from './device-grant.ts'
 import { withSlowDown } from './device-polls.ts'
 import { proofWindow, provenKey, validateProofs } from './dpop-proofs.ts'
 import { engineGrant } from './engine-grants.ts'
+import { checkJsonParameters } from './json-parameters.ts'
 import {
   type KeyRenewal,
   type RenewableToken,
@@ -29,6 +30,7 @@ import {
   successorParameter,
 } from './key-renewal.ts'
 import { override } from './override.ts'
+import { interceptParameters } from './parameters.ts'
 import { createRepeatedRefresh } from './repeated-refresh.ts'
 import { refuseUnauthorizedGrants } from './unauthorized-grants.ts'
 
@@ -69,6 +71,7 @@ export function createEngine({
     constructor() {
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
+      interceptParameters(this, checkJsonParameters)
       bindRefreshTokens(this, edge, renewal)
       if (devices) bindDeviceCodes(this, { edge, proofs, limits: devices.limits })
       repeats?.excuse(this)

@@ -4,6 +4,7 @@ import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { parseTokenBindingId } from '../verify/token-binding.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
 import { override } from './override.ts'
+import { interceptParameters } from './parameters.ts'
 
 /*
  * draft-ietf-oauth-token-binding-08 section 5: codes bound by Token Binding, in the parameters of
@@ -56,25 +57,11 @@ export function acceptTokenBindingChallenges(
   engine: Provider,
   tokenBindingOf: TokenBindingOf,
 ): void {
-  translateParameters(engine)
+  interceptParameters(engine, (params) => ('code_challenge' in params ? translate(params) : params))
   redeemTokenBoundCodes(engine, tokenBindingOf)
   engine.use(async (ctx, next) => {
     await next()
     if (ctx.oidc?.route === 'discovery') ctx.body.code_challenge_methods_supported.push(...methods)
-  })
-}
-
-/** Wherever the engine assembles parameters, and whichever of them it replaces afterwards. */
-function translateParameters(engine: Provider): void {
-  const assembled = new WeakMap<object, object>()
-  Object.defineProperty(engine.OIDCContext.prototype, 'params', {
-    configurable: true,
-    get(this: object) {
-      return assembled.get(this)
-    },
-    set(this: object, params: Record<string, unknown>) {
-      assembled.set(this, 'code_challenge' in params ? translate(params) : params)
-    },
   })
 }
 

@@ -1,6 +1,6 @@
 /** Access tokens of all configured issuers, and the cache of those found genuine. */
 import { type BindingMethod, type Confirmation, parseConfirmation } from './confirmation.ts'
-import type { Decrypter } from './decryption.ts'
+import { type Decrypter, maxTokenLength } from './decryption.ts'
 import { VerifyError } from './errors.ts'
 import type { Introspector } from './introspection.ts'
 import type { Jwks } from './jwks.ts'
@@ -86,9 +86,6 @@ export type Finding = Readonly<{
   policy: IssuerPolicy
   cacheSeconds: number
 }>
-
-/** A token of 16 KiB would not fit the header of most servers. */
-const maxTokenLength = 16_384
 
 /** Makes an {@link AccessTokenVerifier}. */
 export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTokenVerifier {

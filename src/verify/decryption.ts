@@ -2,6 +2,7 @@
 import { type CompactJWEHeaderParameters, compactDecrypt, type JWK } from 'jose'
 import { VerifyError } from './errors.ts'
 import { isObject } from './lib/json.ts'
+import { decodeJson } from './lib/jwt.ts'
 
 /** Options for encrypted tokens. */
 export type DecryptionOptions = Readonly<{
@@ -13,6 +14,9 @@ export type DecryptionOptions = Readonly<{
 
 /** Gives the signed JWT inside an encrypted token. */
 export type Decrypter = (token: string) => Promise<string>
+
+/** The longest access token, encrypted or not: 16 KiB would not fit the header of most servers. */
+export const maxTokenLength = 16_384
 
 const contentEncryptionDefault = ['A256GCM', 'A128GCM', 'A256CBC-HS512', 'A128CBC-HS256']
 
@@ -35,10 +39,15 @@ export function createDecrypter(options: DecryptionOptions): Decrypter {
   const allowed = {
     keyManagementAlgorithms: [...new Set(keys.map(({ alg }) => alg as string))],
     contentEncryptionAlgorithms: [...(options.contentEncryption ?? contentEncryptionDefault)],
+    // Anybody may encrypt to this key, and what is inside is read before its signature is.
+    maxDecompressedLength: maxTokenLength,
   }
 
   return async (token) => {
     try {
+      if (decodeJson(token.slice(0, token.indexOf('.'))) === undefined) {
+        throw new Error('the header is not a JSON object that names each member once')
+      }
       const { plaintext } = await compactDecrypt(
         token,
         ({ alg, kid }: CompactJWEHeaderParameters) => {

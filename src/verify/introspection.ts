@@ -4,7 +4,7 @@ import type { AuthenticationParts } from './client-authentication.ts'
 import { VerifyError } from './errors.ts'
 import type { Jwks } from './jwks.ts'
 import { checkOptionalClaims, namesAudience } from './jwt-access-token.ts'
-import { type Fetch, fetchText } from './lib/fetch-json.ts'
+import { type Fetch, fetchBytes } from './lib/fetch-json.ts'
 import { isObject, parseJsonObject } from './lib/json.ts'
 import { parseJwt } from './lib/jwt.ts'
 import { RecentMap } from './lib/recent-map.ts'
@@ -102,7 +102,7 @@ async function fetchAnswer(
   const { endpoint, authenticate, signed, fetch } = options
   try {
     const { headers, parameters } = authenticate()
-    const { status, contentType, text } = await fetchText(fetch, await endpoint(), {
+    const { status, contentType, bytes } = await fetchBytes(fetch, await endpoint(), {
       method: 'POST',
       headers: {
         ...headers,
@@ -119,9 +119,9 @@ async function fetchAnswer(
     const type = contentType.split(';', 1)[0]?.trim().toLowerCase()
     if (signed) {
       if (type !== 'application/token-introspection+jwt') throw new Error('answer is not signed')
-      return await openSigned(text, options)
+      return await openSigned(bytes.toString('latin1'), options)
     }
-    const answer = parseJsonObject(Buffer.from(text))
+    const answer = parseJsonObject(bytes)
     if (answer === undefined) throw new Error('answer is not a JSON object')
     return answer
   } catch (cause) {

@@ -64,7 +64,7 @@ async function call(
       dpop: proof,
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
     },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   })
   const text = await response.text()
   return {
@@ -84,6 +84,19 @@ test('nobody gets in without a token, or with one that is not bound', async (t) 
     headers: { authorization: `Bearer ${token}` },
   })
   t.is(asBearer.status, 401)
+})
+
+test('rejects a body that repeats a member or is nested too deep', async (t) => {
+  const admin = await administrator('write')
+  for (const body of [
+    '{"name":"a","name":"b"}',
+    `{"name":${'['.repeat(6000)}${']'.repeat(6000)}}`,
+  ]) {
+    const answer = await call(admin, 'POST', '/registration-tokens', body)
+    t.is(answer.status, 400)
+    t.is(answer.body.error, 'invalid_request')
+    t.regex(answer.body.message ?? answer.body.error_description, /names each member once/)
+  }
 })
 
 test('a stolen token is refused without its key', async (t) => {

@@ -52,6 +52,18 @@ async function metadataOf({ issuer }: TestServer) {
   return (await response.json()) as Record<string, unknown>
 }
 
+test('rejects a body that repeats a member or is nested too deep', async (t) => {
+  const [key, token] = [await newKey(), await initialToken(server)]
+  const nested = `${'['.repeat(40)}${']'.repeat(40)}`
+  for (const more of ['"client_name":"Other"', `"contacts":${nested}`]) {
+    const body = `${JSON.stringify(webClient).slice(0, -1)},${more}}`
+    const answer = await register(server, { token, key, body })
+    t.is(answer.status, 400)
+    t.is(answer.body.error, 'invalid_client_metadata')
+    t.regex(answer.body.error_description, /names each member once/)
+  }
+})
+
 const stored = (id: string) => server.storage.clients.find(id)
 
 test('without the setting there is no endpoint, and the metadata names none', async (t) => {

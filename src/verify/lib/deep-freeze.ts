@@ -1,8 +1,11 @@
 /** Freezes a JSON value all the way down: cached claims are shared between requests. */
 export function deepFreeze<T>(value: T): T {
-  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
-    Object.freeze(value)
-    for (const member of Object.values(value)) deepFreeze(member)
+  const rest: unknown[] = [value]
+  while (rest.length > 0) {
+    const each = rest.pop()
+    if (typeof each !== 'object' || each === null || Object.isFrozen(each)) continue
+    Object.freeze(each)
+    for (const member of Object.values(each)) rest.push(member)
   }
   return value
 }

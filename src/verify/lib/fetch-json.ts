@@ -1,3 +1,5 @@
+import { parseJson } from './json.ts'
+
 /** The part of `fetch` this library uses. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 
@@ -6,18 +8,18 @@ const maxBytes = 1_048_576
 const timeoutMilliseconds = 5000
 
 /** A response that was read to its end, within the bounds. */
-export type FetchedText = Readonly<{ status: number; contentType: string; text: string }>
+export type Fetched = Readonly<{ status: number; contentType: string; bytes: Buffer }>
 
 /**
- * Fetches a text from an issuer: no redirects, five seconds, one mebibyte.
+ * Fetches a document from an issuer: no redirects, five seconds, one mebibyte.
  *
  * A redirect could lead a request with credentials, or the trust in an issuer's host, elsewhere.
  */
-export async function fetchText(
+export async function fetchBytes(
   fetch: Fetch,
   url: string,
   init: RequestInit = {},
-): Promise<FetchedText> {
+): Promise<Fetched> {
   const signal = AbortSignal.timeout(timeoutMilliseconds)
   const response = await fetch(url, { ...init, redirect: 'error', signal })
   const chunks: Uint8Array[] = []
@@ -36,13 +38,17 @@ export async function fetchText(
   return {
     status: response.status,
     contentType: response.headers.get('content-type') ?? '',
-    text: Buffer.concat(chunks).toString('utf8'),
+    bytes: Buffer.concat(chunks),
   }
 }
 
 /** Fetches a JSON value; any status but 200 is an error. */
 export async function fetchJson(fetch: Fetch, url: string): Promise<unknown> {
-  const { status, text } = await fetchText(fetch, url, { headers: { accept: 'application/json' } })
+  const { status, bytes } = await fetchBytes(fetch, url, {
+    headers: { accept: 'application/json' },
+  })
   if (status !== 200) throw new Error(`status ${status}`)
-  return JSON.parse(text)
+  const value = parseJson(bytes)
+  if (value === undefined) throw new Error('response is not JSON, too deep, or has a member twice')
+  return value
 }
