@@ -79,9 +79,8 @@ export function readCredential(request: CredentialRequest): Credential {
   const fromHeader = value === undefined ? undefined : parseAuthorization(value)
   const others = credentialsElsewhere(request)
   const count = others.length + (fromHeader === undefined ? 0 : 1)
-  // RFC 6750 section 3.1: "uses more than one method for including an access token". No token has a
-  // comma: there, something on the way has joined two header fields.
-  if (fields.length > 1 || count > 1 || fromHeader?.token.includes(',')) {
+  // RFC 6750 section 3.1: "uses more than one method for including an access token".
+  if (fields.length > 1 || count > 1 || (value !== undefined && isJoined(value, fromHeader))) {
     throw new VerifyError('credentials_multiple', 'Request has more than one access token')
   }
   const credential = fromHeader ?? others[0]
@@ -92,6 +91,15 @@ export function readCredential(request: CredentialRequest): Credential {
     throw new VerifyError('credentials_malformed', 'Access token is malformed')
   }
   return credential
+}
+
+/**
+ * Whether something on the way, such as a fetch `Headers`, has joined two `Authorization` fields.
+ * No token has a comma; the parameters of other schemes may have some, but no second scheme.
+ */
+function isJoined(value: string, credential: Credential | undefined): boolean {
+  if (!value.includes(',')) return false
+  return credential !== undefined || /,[ \t]*(?:bearer|dpop)(?:[ \t,]|$)/i.test(value)
 }
 
 const nowhere: readonly Credential[] = []

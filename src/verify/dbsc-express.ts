@@ -39,12 +39,15 @@ export function expressDbsc<Request extends DbscExpressRequest>(
   ): void => {
     const { method, path } = request
     const header = (name: string) => request.get(name)
-    dbsc.handle({ method, path, header, session: () => session(request) }).then((answer) => {
-      if (answer === undefined) return next()
-      response.statusCode = answer.status
-      for (const [name, value] of Object.entries(answer.headers)) response.setHeader(name, value)
-      response.setHeader('Content-Type', 'application/json')
-      response.end(JSON.stringify(answer.body ?? {}))
-    }, next)
+    dbsc
+      .handle({ method, path, header, session: () => session(request) })
+      .then((answer) => {
+        if (answer === undefined) return next()
+        response.statusCode = answer.status
+        for (const [name, value] of Object.entries(answer.headers)) response.setHeader(name, value)
+        response.setHeader('Content-Type', 'application/json')
+        response.end(JSON.stringify(answer.body ?? {}))
+      })
+      .catch(next)
   }
 }

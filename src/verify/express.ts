@@ -30,16 +30,21 @@ type Middleware = (request: ExpressRequest, response: NodeResponse, next: Next) 
  * ```
  */
 export function expressVerify(verifier: Verifier, options: AdapterOptions<ExpressRequest> = {}) {
-  /** express 4 does not look at promises: whatever is no refusal goes to `next`. */
+  /**
+   * express 4 does not look at promises, and an unhandled rejection ends the process: what is no
+   * refusal goes to `next`, what writing the answer throws included.
+   */
   const middleware =
     (attempt: (request: ExpressRequest) => Promise<Admission>): Middleware =>
     (request, response, next) => {
-      attempt(request).then((admission) => {
-        if (admission.answer !== undefined) return writeAnswer(response, admission.answer)
-        request.auth = admission.auth
-        writeHeaders(response, admission.auth)
-        next()
-      }, next)
+      attempt(request)
+        .then((admission) => {
+          if (admission.answer !== undefined) return writeAnswer(response, admission.answer)
+          request.auth = admission.auth
+          writeHeaders(response, admission.auth)
+          next()
+        })
+        .catch(next)
     }
 
   const demand = (requirements: Requirements) =>

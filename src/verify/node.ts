@@ -21,7 +21,21 @@ export type NodeResponse = {
   statusCode: number
   setHeader(name: string, value: string | readonly string[]): unknown
   end(body: string): unknown
+  readonly headersSent?: boolean
+  readonly writableEnded?: boolean
+  /** Of HTTP/2. */
+  readonly stream?: { destroy(): unknown }
+  getHeaderNames?(): string[]
+  removeHeader?(name: string): unknown
+  destroy?(): unknown
 }
+
+/** Options of `nodeVerify`. */
+export type NodeVerifyOptions<R> = AdapterOptions<R> &
+  Readonly<{
+    /** Told of each error that is answered with 500, such as one that a handler has thrown. */
+    onError?: (error: unknown) => void
+  }>
 
 /** Options of the adapters for requests of type `R`. */
 export type AdapterOptions<R> = Readonly<{
@@ -54,6 +68,28 @@ export function writeAnswer(response: NodeResponse, { status, headers, body }: A
   response.end(body)
 }
 
+/**
+ * Answers for an error that is no refusal: 500, of which nothing is told. Where the response has
+ * begun, its connection ends, for a client must not take the part that it has for the whole.
+ */
+function writeFailure(response: NodeResponse): void {
+  if (response.writableEnded) return
+  if (!response.headersSent) {
+    try {
+      for (const name of response.getHeaderNames?.() ?? []) response.removeHeader?.(name)
+      const headers = { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }
+      writeAnswer(response, { status: 500, headers, body: '{"error":"server_error"}' })
+      return
+    } catch {}
+  }
+  cutOff(response)
+}
+
+function cutOff(response: NodeResponse): void {
+  if (response.stream !== undefined) response.stream.destroy()
+  else response.destroy?.()
+}
+
 /** Adds the header fields an admitted request's response should have. */
 export function writeHeaders(response: NodeResponse, auth: Verified | undefined): void {
   if (auth === undefined) return
@@ -63,6 +99,9 @@ export function writeHeaders(response: NodeResponse, auth: Verified | undefined)
 /**
  * Makes a wrapper for request listeners that lets only verified requests through.
  *
+ * Nobody waits for the promise of a listener, and an unhandled rejection ends the process: so none
+ * rejects. Whatever else goes wrong, in `facts` or in the handler, is answered with 500.
+ *
  * @example
  * ```ts
  * const protect = nodeVerify(createVerifier({ issuer, audience }))
@@ -71,13 +110,13 @@ export function writeHeaders(response: NodeResponse, auth: Verified | undefined)
  */
 export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
   verifier: Verifier,
-  options: AdapterOptions<Req> = {},
+  options: NodeVerifyOptions<Req> = {},
 ) {
   return (
     handler: (request: Req, response: Res, auth: Verified) => unknown,
     requirements: Requirements = {},
   ) => {
-    return async (request: Req, response: Res): Promise<void> => {
+    async function listen(request: Req, response: Res): Promise<void> {
       const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(request))
       const further = admission.answer
         ? admission
@@ -85,6 +124,17 @@ export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
       if (further.answer !== undefined) return writeAnswer(response, further.answer)
       writeHeaders(response, further.auth)
       await handler(request, response, further.auth as Verified)
+    }
+
+    return async (request: Req, response: Res): Promise<void> => {
+      try {
+        await listen(request, response)
+      } catch (error) {
+        writeFailure(response)
+        try {
+          options.onError?.(error)
+        } catch {}
+      }
     }
   }
 }

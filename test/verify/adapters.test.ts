@@ -22,6 +22,10 @@ function request(target = url, token = accessToken(), claims: Record<string, unk
   return { method: 'GET', target, headers }
 }
 
+const part = (text: string) => Buffer.from(text).toString('base64url')
+/** Deep enough to overflow the stack of code that recurses. */
+const nested = `{"iss":${'['.repeat(5900)}${']'.repeat(5900)}}`
+
 const overHttp = Object.entries(adapters).filter(([name]) => name !== 'core')
 
 for (const [name, adapter] of Object.entries(adapters)) {
@@ -39,6 +43,40 @@ for (const [name, adapter] of Object.entries(adapters)) {
     t.is(JSON.parse(refused.body).error, 'insufficient_scope')
     const token = accessToken({ scope: 'notes:read admin' })
     t.is((await target.send(request('/admin', token))).status, 200)
+  })
+
+  test(`${name} rejects an unsigned token of nested arrays`, async (t) => {
+    await using target = await adapter(verifierWith())
+    for (const token of [`${part('{}')}.${part(nested)}.AA`, `${part(nested)}.${part('{}')}.AA`]) {
+      const { status, body } = await target.send(request(url, token))
+      t.is(status, 401)
+      t.is(JSON.parse(body).error, 'invalid_token')
+    }
+  })
+
+  test(`${name} rejects two Authorization header fields`, async (t) => {
+    const everywhere = { tokenLocations: ['header', 'query'], allowBearer: true } as const
+    await using target = await adapter(
+      verifierWith({ ...everywhere, allowUnboundTokenInQuery: true }),
+    )
+    const bearer = accessToken({ cnf: undefined })
+    const basic = ['Authorization', 'Basic YTpi'] as const
+    const token = ['Authorization', `Bearer ${bearer}`] as const
+    for (const fields of [
+      [token, token],
+      [token, basic],
+      [basic, token],
+    ]) {
+      // The client of HTTP/2 sends no field twice; something on the way may have joined the two.
+      const joined = fields.map(([, value]) => value).join(', ')
+      const headers = name.endsWith('h2') ? [['Authorization', joined] as const] : fields
+      for (const target_ of ['/', `/?access_token=${bearer}`]) {
+        const { status, body } = await target.send({ method: 'GET', target: target_, headers })
+        t.is(status, 400, `${headers}`)
+        t.is(JSON.parse(body).error, 'invalid_request')
+      }
+    }
+    t.is((await target.send({ method: 'GET', target: '/', headers: [token] })).status, 200)
   })
 }
 
