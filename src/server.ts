@@ -44,6 +44,7 @@ import { createLoginLimits } from './limits/login-limits.ts'
 import { limitRefusals } from './limits/refusal-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
+import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import { observeEngine } from './observability/engine-events.ts'
 import type { Events } from './observability/events.ts'
 import { createKeyObserver } from './observability/key-metrics.ts'
@@ -92,7 +93,15 @@ export async function createIdentityProvider(
   config: Config,
   storage: Storage,
   { events, metrics, flush, log }: Observability,
-  { keys, authorities }: { keys: KeyRing; authorities: ClientAuthorities | undefined },
+  {
+    keys,
+    authorities,
+    guardedFetch = createGuardedFetch(),
+  }: {
+    keys: KeyRing
+    authorities: ClientAuthorities | undefined
+    guardedFetch?: GuardedFetch | undefined
+  },
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
@@ -147,6 +156,7 @@ export async function createIdentityProvider(
     claims: claimsByScope,
     pages: createProviderPages(views),
     extraTokenClaims: claims.ofAccessToken,
+    guardedFetch,
     bindSessions(engine) {
       // First: a session that has no key on this connection is not even named.
       bindSessionsByTokenBinding(
@@ -299,12 +309,13 @@ function asDate(time: number | undefined): Date | undefined {
  * that were begun; the storage stays open, and whoever opened it closes it.
  *
  * @param onStep told of keys that are made, which takes a while.
+ * @param guardedFetch fetches what clients name by URL; a test may give one with an exception.
  */
 export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
-  { onStep }: Pick<OpenKeysOptions, 'onStep'> = {},
+  { onStep, guardedFetch }: Pick<OpenKeysOptions, 'onStep'> & { guardedFetch?: GuardedFetch } = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   if (config.operations.tracing) opened.use(await startTracing())
@@ -330,6 +341,7 @@ export async function startServer(
   const provider = await createIdentityProvider(config, { ...storage, ping }, observability, {
     keys,
     authorities,
+    guardedFetch,
   })
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations

@@ -1,6 +1,9 @@
-import type Provider from 'oidc-provider'
-import type { Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
-import { errors } from 'oidc-provider'
+import Provider, {
+  type Configuration,
+  errors,
+  type FindAccount,
+  type KoaContextWithOIDC,
+} from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
 import { devicePath } from '../interaction/device-forms.ts'
@@ -10,6 +13,7 @@ import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
+import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
@@ -47,9 +51,6 @@ const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
 /** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
 const assertionLifetime = 10 * 60
 
-/** A client's JWK Set is a few keys; a server that sends more is not read to the end. */
-const jwksByteLimit = 64 * 1024
-
 export interface ProviderOptions {
   readonly issuer: string
   readonly keys: Pick<KeyRing, 'view'>
@@ -84,6 +85,8 @@ export interface ProviderOptions {
   readonly claims: Record<string, string[]>
   readonly bindSessions: (engine: Provider) => void
   readonly extraTokenClaims: NonNullable<Configuration['extraTokenClaims']>
+  /** Fetches what a client names by URL: its keys. */
+  readonly guardedFetch: GuardedFetch
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -235,8 +238,7 @@ export function createProvider(options: ProviderOptions): Provider {
         },
       },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
-      fetchResponseBodyLimits: { jwks_uri: jwksByteLimit },
-      fetch: fetchWhatWasNamed,
+      fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
       clockTolerance: 5,
 
       ttl: {
@@ -289,12 +291,17 @@ async function mayIntrospect(
   return client.clientAuthMethod !== 'none' && !client.self_registered
 }
 
-/**
- * Fetches a client's `jwks_uri`. The engine closes connections to addresses of private networks; a
- * redirect could lead from https to http.
- */
-function fetchWhatWasNamed(url: string | URL | Request, options?: RequestInit): Promise<Response> {
-  return fetch(url, { ...options, redirect: 'error' })
+/** The engine fetches nothing but a client's `jwks_uri`, most often to authenticate that client. */
+async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<Response> {
+  const { status, headers, body } = await guardedFetch(url, {
+    requester: Provider.ctx?.oidc.client?.clientId,
+    headers: { accept: 'application/json' },
+  })
+  const kept = ['cache-control', 'expires'].flatMap((name) => {
+    const value = headers.get(name)
+    return value === undefined ? [] : [[name, value] as [string, string]]
+  })
+  return new Response(body, { status, headers: kept })
 }
 
 /** A client may end its own tokens; of others it is told what it is told of unknown ones. */

@@ -9,7 +9,13 @@ import {
 import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { useMtlsServer } from '../support/mtls.ts'
 
-const mtls = useMtlsServer(test)
+const published = new Map<string, TestCertificate>()
+const mtls = useMtlsServer(test, {}, async (url) => {
+  const keys = [...published].flatMap(([at, certificate]) =>
+    at === url ? [asJwk(certificate)] : [],
+  )
+  return { status: 200, headers: new Map(), body: Buffer.from(JSON.stringify({ keys })) }
+})
 const service = {
   application_type: 'web',
   redirect_uris: [],
@@ -173,17 +179,7 @@ test('a key cannot be registered with the certificate of another', async (t) => 
 
 test('authenticates by the certificate that its jwks_uri publishes', async (t) => {
   const [first, second] = [await selfSigned(), await selfSigned()]
-  const published = new Map([
-    ['https://keys.example/1', first],
-    ['https://keys.example/2', second],
-  ])
-  // The server asks no address of this machine or its network for keys.
-  const { fetch } = globalThis
-  globalThis.fetch = async (url, init) => {
-    const certificate = published.get(String(url))
-    return certificate ? Response.json({ keys: [asJwk(certificate)] }) : fetch(url, init)
-  }
-  t.teardown(() => Object.assign(globalThis, { fetch }))
+  published.set('https://keys.example/1', first).set('https://keys.example/2', second)
   const client = await addSelfSigned({ jwks_uri: 'https://keys.example/1' })
   await authenticated(t, client, first)
   await refused(t, client, second)

@@ -1,18 +1,25 @@
 // What a client may make this server fetch: anybody with a registration token chooses a jwks_uri.
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import test from 'ava'
-import { exportJWK, SignJWT } from 'jose'
+import { type AddressInfo, createServer } from 'node:net'
+import test, { type ExecutionContext } from 'ava'
+import { SignJWT } from 'jose'
+import { createGuardedFetch } from '../../src/net/guarded-fetch.ts'
 import { newKey, post } from '../support/flow.ts'
 import { api, useTestServer } from '../support/server.ts'
 
-const server = useTestServer(test)
+const resolved: string[] = []
+const guardedFetch = createGuardedFetch({
+  resolve: async (name) => {
+    resolved.push(name)
+    return name === 'failing.example' ? [] : ['127.0.0.1']
+  },
+})
+const server = useTestServer(test, {}, undefined, undefined, guardedFetch)
 
 /** Authenticates as a client whose keys are at an address. */
-async function authenticate(jwks_uri: string) {
-  const client_id = `keys at ${jwks_uri}`
+async function authenticate(jwks_uri: string, client_id = `keys at ${jwks_uri}`) {
   // By the side of every check of registration.
+  await server.storage.clients.remove(client_id)
   await server.storage.clients.insert({
     client_id,
     jwks_uri,
@@ -30,7 +37,7 @@ async function authenticate(jwks_uri: string) {
     .setIssuedAt()
     .setExpirationTime('1m')
     .sign(key.privateKey)
-  const answer = await post(
+  return post(
     server,
     '/token',
     {
@@ -42,44 +49,49 @@ async function authenticate(jwks_uri: string) {
     },
     { key },
   )
-  return { ...answer, jwk: await exportJWK(key.publicKey) }
 }
 
-/** A server of the inner network that counts whoever asks it for something. */
+/** A server of the inner network that counts whoever connects to it. */
 async function innerServer() {
-  const asked: string[] = []
-  const inner = createServer((request, response) => {
-    asked.push(request.url ?? '')
-    response.end('{"keys":[]}')
+  const connected: string[] = []
+  const inner = createServer((socket) => {
+    connected.push(String(socket.remoteAddress))
+    socket.destroy()
   })
-  inner.listen(0, '127.0.0.1')
+  inner.listen(0, '::')
   await once(inner, 'listening')
   const { port } = inner.address() as AddressInfo
-  return { asked, port, [Symbol.dispose]: () => inner.close() }
+  return { connected, port, [Symbol.dispose]: () => inner.close() }
 }
 
-for (const host of ['127.0.0.1', 'localhost', '[::ffff:127.0.0.1]', '2130706433']) {
-  test.serial(`asks ${host} for no keys`, async (t) => {
+async function asksNothing(t: ExecutionContext, host: string) {
+  for (const scheme of ['https', 'http']) {
     using inner = await innerServer()
-    const { status } = await authenticate(`http://${host}:${inner.port}/keys`)
-    t.true(status >= 400)
-    t.deepEqual(inner.asked, [])
-  })
+    const { status } = await authenticate(`${scheme}://${host}:${inner.port}/keys`)
+    t.is(status, 401)
+    t.deepEqual(inner.connected, [])
+  }
 }
 
-test.serial('follows no redirect', async (t) => {
-  const { fetch } = globalThis
-  const seen: RequestInit[] = []
-  globalThis.fetch = async (url, init) => {
-    if (!String(url).startsWith('https://keys.example/')) return fetch(url, init)
-    seen.push(init ?? {})
-    return Response.json({ keys: [] })
+test.serial('never connects to a host name that resolves to a private address', async (t) => {
+  await asksNothing(t, 'keys.evil.example')
+  await asksNothing(t, 'localhost')
+  t.true(resolved.includes('keys.evil.example'))
+})
+
+test.serial('never connects to a private address, however it is written', async (t) => {
+  const hosts = ['127.0.0.1', '[::1]', '[::ffff:127.0.0.1]', '0.0.0.0', '2130706433', '0x7f000001']
+  for (const host of hosts) await asksNothing(t, host)
+})
+
+test.serial('asks for the keys of one client ten times a minute', async (t) => {
+  const answers = []
+  for (const path of Array.from({ length: 12 }, (_, at) => `/${at}`)) {
+    answers.push(await authenticate(`https://failing.example${path}`, 'one'))
   }
-  t.teardown(() => Object.assign(globalThis, { fetch }))
-  const { status } = await authenticate('https://keys.example/1')
-  t.true(status >= 400)
   t.deepEqual(
-    seen.map(({ redirect }) => redirect),
-    ['error'],
+    answers.map(({ status }) => status),
+    Array(12).fill(401),
   )
+  t.is(resolved.filter((name) => name === 'failing.example').length, 10)
 })

@@ -5,6 +5,7 @@ import tls from 'node:tls'
 import type { TestFn } from 'ava'
 import { certificateFetch } from '../../src/demo/certificate-fetch.ts'
 import { freePort } from '../../src/http/free-port.ts'
+import type { GuardedFetch } from '../../src/net/guarded-fetch.ts'
 import { createAuthority, type TestAuthority, type TestCertificate } from './certificates.ts'
 import { startTestServer, type TestServer } from './server.ts'
 
@@ -25,6 +26,7 @@ export interface MtlsServer {
 export function useMtlsServer(
   test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
+  guardedFetch?: GuardedFetch,
 ): MtlsServer {
   const started = {}
   const opened = new AsyncDisposableStack()
@@ -38,13 +40,18 @@ export function useMtlsServer(
     await writeFile(files.crl, await root.crl([revoked]))
     const port = await freePort()
     const server = opened.use(
-      await startTestServer({
-        HOLDFAST_TLS: 'on',
-        HOLDFAST_MTLS_PORT: String(port),
-        HOLDFAST_CLIENT_CA_FILE: files.ca,
-        HOLDFAST_CLIENT_CRL_FILE: files.crl,
-        ...environment,
-      }),
+      await startTestServer(
+        {
+          HOLDFAST_TLS: 'on',
+          HOLDFAST_MTLS_PORT: String(port),
+          HOLDFAST_CLIENT_CA_FILE: files.ca,
+          HOLDFAST_CLIENT_CRL_FILE: files.crl,
+          ...environment,
+        },
+        undefined,
+        undefined,
+        guardedFetch,
+      ),
     )
     const ca = await readFile(server.authorityFile ?? '', 'utf8')
     tls.setDefaultCACertificates([...tls.getCACertificates('default'), ca])

@@ -6,6 +6,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { freePort } from '../../src/http/free-port.ts'
+import type { GuardedFetch } from '../../src/net/guarded-fetch.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { type RequestedMetadata, registerClient } from '../../src/provider/client-registration.ts'
 import { type RunningServer, startServer } from '../../src/server.ts'
@@ -48,17 +49,19 @@ export const publicClient: RequestedMetadata = {
  * The result is filled in when the tests begin; hooks that use it are declared after it.
  *
  * @param now the clock of what the server remembers of its database.
+ * @param guardedFetch fetches what clients name by URL.
  */
 export function useTestServer(
   test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
   wrap?: WrapDatabase,
   now?: () => number,
+  guardedFetch?: GuardedFetch,
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
   test.serial.before(async () => {
-    Object.assign(server, opened.use(await startTestServer(environment, wrap, now)))
+    Object.assign(server, opened.use(await startTestServer(environment, wrap, now, guardedFetch)))
   })
   test.after.always('closes the server', () => opened.disposeAsync())
   return server as TestServer
@@ -69,6 +72,7 @@ export async function startTestServer(
   environment: Record<string, string> = {},
   wrap: WrapDatabase = (database) => database,
   now: () => number = Date.now,
+  guardedFetch?: GuardedFetch,
 ): Promise<TestServer> {
   await using opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase())
@@ -97,7 +101,9 @@ export async function startTestServer(
     }),
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
-  const server = opened.use(await startServer(config, storage, log))
+  const server = opened.use(
+    await startServer(config, storage, log, { ...(guardedFetch && { guardedFetch }) }),
+  )
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
   await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read', 'write'] })
   const open = opened.move()
