@@ -214,7 +214,10 @@ export async function createIdentityProvider(
     accounts,
     views,
     events,
-    limits: createLoginLimits(makeLimiter, { attempts: config.operations.loginLimit }),
+    limits: createLoginLimits(makeLimiter, {
+      attempts: config.operations.loginLimit,
+      perNetwork: config.operations.loginNetworkLimit,
+    }),
     publicOrigin,
     forms,
     resourceWords: async (identifier) => {

@@ -1,7 +1,7 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
 import { AccountError } from './account-error.ts'
 import type { Account, AccountStore } from './account-store.ts'
-import { normalizeEmail } from './email.ts'
+import { type CanonicalEmail, normalizeEmail } from './email.ts'
 import {
   checkNewPassword,
   decoyHash,
@@ -22,8 +22,11 @@ export interface NewAccount {
 }
 
 export interface Accounts {
-  /** The account, or undefined for an unknown email, a disabled account and a wrong password alike. */
-  authenticate(email: string, password: string): Promise<Account | undefined>
+  /**
+   * Checks a password. What the person is told is the same for an unknown email, a disabled account
+   * and a wrong password; `of` is for the audit trail and for the owner of the account.
+   */
+  authenticate(email: CanonicalEmail | undefined, password: string): Promise<Authentication>
   /** Undefined for a disabled account too. */
   findActive(id: string): Promise<Account | undefined>
   /** @throws {@link AccountError} `account_not_found` */
@@ -36,6 +39,14 @@ export interface Accounts {
   /** Ends every sign-in of a person; how many there were. */
   signOut(email: string): Promise<number>
 }
+
+export type Authentication =
+  | { readonly account: Account }
+  | {
+      readonly account: undefined
+      /** The id of the account that has this email, if there is one. */
+      readonly of: string | undefined
+    }
 
 export interface AccountsOptions {
   store: AccountStore
@@ -54,15 +65,6 @@ export function createAccounts({
 }: AccountsOptions): Accounts {
   const decoy = decoyHash(cost)
 
-  async function findByTypedEmail(email: string) {
-    try {
-      return await store.findByEmail(normalizeEmail(email))
-    } catch (error) {
-      if (error instanceof AccountError) return undefined
-      throw error
-    }
-  }
-
   async function existing(email: string): Promise<Account> {
     const found = await store.findByEmail(normalizeEmail(email))
     if (!found) throw notFound(email)
@@ -76,16 +78,17 @@ export function createAccounts({
 
   return {
     async authenticate(email, password) {
-      if (isOverlong(password)) return undefined
-      const found = await findByTypedEmail(email)
+      const found = email === undefined ? undefined : await store.findByEmail(email)
+      const refused = { account: undefined, of: found?.account.id }
+      if (isOverlong(password)) return refused
       // The work is the same whoever is asked for: the time taken does not tell which emails exist.
       const correct = await verify(found?.passwordHash ?? decoy, password)
-      if (!found || !correct || found.account.disabled) return undefined
+      if (!found || !correct || found.account.disabled) return refused
       if (needsRehash(found.passwordHash, cost)) {
         const rehashed = await hashPassword(password, cost)
         await store.replacePasswordHash(found.account.id, found.passwordHash, rehashed)
       }
-      return found.account
+      return { account: found.account }
     },
 
     async findActive(id) {

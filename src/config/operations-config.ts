@@ -19,6 +19,8 @@ export interface OperationsConfig {
   readonly tracing: boolean
   /** Attempts to sign in to one account from one network in 15 minutes. */
   readonly loginLimit: number
+  /** Failed attempts to sign in of one network in an hour, for all accounts that do not know it. */
+  readonly loginNetworkLimit: number
   /** Refused requests of one network to the token endpoint and its like in a minute. */
   readonly refusalLimit: number
 }
@@ -50,6 +52,7 @@ export const operationsVariables = {
   HOLDFAST_DEVICE_LIMIT: limit(60),
   HOLDFAST_USER_CODE_LIMIT: limit(20),
   HOLDFAST_LOGIN_LIMIT: limit(10),
+  HOLDFAST_LOGIN_NETWORK_LIMIT: limit(100),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
 }
 
@@ -67,6 +70,7 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     userCodeLimit: values.HOLDFAST_USER_CODE_LIMIT,
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
+    loginNetworkLimit: values.HOLDFAST_LOGIN_NETWORK_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
   }
 }

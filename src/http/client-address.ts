@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import { isIP } from 'node:net'
 import type { Middleware } from 'koa'
+import { canonicalAddress } from '../net/address.ts'
 import type { PeerTest } from './trusted-peers.ts'
 
 interface Peer {
@@ -25,13 +25,17 @@ export function clientAddress(
 ): string {
   const forwarded = isTrusted(socket.remoteAddress) ? headers['x-forwarded-for'] : undefined
   const hops = [forwarded ?? []].flat().join(',').split(',')
-  const path = [...hops.map((hop) => hop.trim()), socket.remoteAddress ?? '']
-  const address = path.findLast((hop) => !isTrusted(hop))
-  // Only proxies, or something that is no address: then the nearest one has to answer for it.
-  return plain(address && isIP(address) ? address : (socket.remoteAddress ?? ''))
+  const peer = asAddress(socket.remoteAddress ?? '')
+  // From the end: a client may write thousands of addresses before those of the proxies.
+  for (let hop = hops.pop(); hop !== undefined; hop = hops.pop()) {
+    const address = asAddress(hop)
+    // Of something that is no address the nearest proxy has to answer for it.
+    if (!isTrusted(address)) return address || peer
+  }
+  return peer
 }
 
-/** One spelling for an IPv4 address, whichever way the system writes it. */
-function plain(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/i, '')
+/** Empty for what is no address. */
+function asAddress(text: string): string {
+  return canonicalAddress(text) ?? ''
 }

@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net'
+import { canonicalAddress } from '../net/address.ts'
 
 /** Whether the address of a TCP peer is one of those that the operator named. */
 export type PeerTest = (address: string | undefined) => boolean
@@ -13,9 +14,9 @@ export type PeerTest = (address: string | undefined) => boolean
 export function trustedPeers(networks: readonly string[]): PeerTest {
   const list = new BlockList()
   for (const network of networks) addNetwork(list, network)
-  return (address) => {
-    const version = isIP(address ?? '')
-    return address !== undefined && version !== 0 && list.check(address, family(version))
+  return (text) => {
+    const address = canonicalAddress(text ?? '')
+    return address !== undefined && list.check(address, family(isIP(address)))
   }
 }
 

@@ -1,6 +1,7 @@
 import Router, { type RouterContext } from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
+import { readEmail } from '../accounts/email.ts'
 import { sameOrigin } from '../http/same-origin.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
@@ -68,7 +69,8 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       return
     }
     const facts = factsOf(ctx, interaction)
-    const attempt = { email, address: facts.address ?? '' }
+    const canonical = readEmail(email)
+    const attempt = { email: canonical, address: facts.address ?? '' }
     const refusal = await limits.admit(attempt)
     if (refusal) {
       const { limit, retryAfter } = refusal
@@ -79,9 +81,11 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       await pages.signIn(ctx, interaction, { email, problem })
       return
     }
-    const account = await accounts.authenticate(email, password)
+    const authentication = await accounts.authenticate(canonical, password)
+    const { account } = authentication
     if (!account) {
-      events.signInFailed(facts)
+      const { of } = authentication
+      events.signInFailed({ ...facts, account: of })
       ctx.status = 401
       const problem = 'No account has this email and password. Check both and try again.'
       await pages.signIn(ctx, interaction, { email, problem })

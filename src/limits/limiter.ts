@@ -2,6 +2,11 @@
 export interface Limiter {
   /** Takes a point. When there was none left: the seconds until there are new ones. */
   take(key: string): Promise<number | undefined>
+  /**
+   * Seconds until there are new points, where this node knows already that there are none: it asks
+   * nobody. Undefined where there may be some.
+   */
+  blocked(key: string): number | undefined
   /** Gives one point back. */
   giveBack(key: string): Promise<void>
   /** Whether a point was taken in this duration. */

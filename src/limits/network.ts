@@ -1,16 +1,33 @@
 import { isIPv6 } from 'node:net'
+import { canonicalAddress } from '../net/address.ts'
 
-/** What one subscriber holds: an IPv4 address, or the 64 bits that a provider gives out in IPv6. */
+/**
+ * What one subscriber holds: an IPv4 address, or the 64 bits that a provider gives out in IPv6. A
+ * text that is no address is a network of its own.
+ */
 export function networkOf(address: string): string {
-  if (!isIPv6(address)) return address
-  const [head = '', tail = ''] = address.split('%')[0]?.split('::') ?? []
-  const groups = head.split(':').filter(Boolean)
-  const missing = 8 - groups.length - tail.split(':').filter(Boolean).length
-  const whole = address.includes('::')
-    ? [...groups, ...Array<string>(missing).fill('0'), ...tail.split(':').filter(Boolean)]
-    : groups
-  return `${whole
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`
+  return prefixOf(address, 64)
+}
+
+/**
+ * The networks that an address counts for: its own, and for IPv6 the /48 around it, of which one
+ * subscriber may hold 65,536 of the smaller ones.
+ */
+export function networksOf(address: string): { near: string; wide: string | undefined } {
+  const canonical = canonicalAddress(address) ?? address
+  const wide = isIPv6(canonical) ? prefixOf(canonical, 48) : undefined
+  return { near: networkOf(canonical), wide }
+}
+
+function prefixOf(address: string, bits: 48 | 64): string {
+  const canonical = canonicalAddress(address) ?? address
+  if (!isIPv6(canonical)) return canonical
+  const [head = '', tail = ''] = canonical.split('::')
+  const [first, last] = [head, tail].map((part) => part.split(':').filter(Boolean)) as [
+    string[],
+    string[],
+  ]
+  const zeros = Array<string>(8 - first.length - last.length).fill('0')
+  const groups = [...first, ...zeros, ...last].slice(0, bits / 16)
+  return `${groups.join(':')}::/${bits}`
 }

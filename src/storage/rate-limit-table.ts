@@ -40,6 +40,7 @@ function createLimiter(
     duration,
     inMemoryBlockOnConsumed: points + 1,
   })
+  const inMemory = counter as typeof counter & InMemoryBlocks
   return {
     async take(key) {
       try {
@@ -49,6 +50,10 @@ function createLimiter(
         if (!(refused instanceof RateLimiterRes)) throw refused
         return Math.max(1, Math.ceil(refused.msBeforeNext / 1000))
       }
+    },
+    blocked(key) {
+      const ms = inMemory.getInMemoryBlockMsBeforeExpire(counter.getKey(digest(key)))
+      return ms > 0 ? Math.max(1, Math.ceil(ms / 1000)) : undefined
     },
     async giveBack(key) {
       await counter.reward(digest(key))
@@ -60,6 +65,11 @@ function createLimiter(
       await counter.delete(digest(key))
     },
   }
+}
+
+/** A method of rate-limiter-flexible that its type declarations leave out. */
+interface InMemoryBlocks {
+  getInMemoryBlockMsBeforeExpire(key: string): number
 }
 
 function digest(key: string): string {

@@ -1,7 +1,8 @@
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { readEmail } from '../../src/accounts/email.ts'
 import { verifyPassword } from '../../src/accounts/password.ts'
-import { CHEAP, PASSWORD } from '../support/accounts.ts'
+import { authenticated, CHEAP, PASSWORD } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
 
 async function withAda(options = {}) {
@@ -25,31 +26,38 @@ test('adds an account from plain data', async (t) => {
 
 test('authenticates by email and password', async (t) => {
   const { accounts, ada } = await withAda()
-  t.deepEqual(await accounts.authenticate(' ADA@example.com', PASSWORD), ada)
+  t.deepEqual(await authenticated(accounts, ' ADA@example.com', PASSWORD), ada)
 })
 
 test('refuses a wrong password', async (t) => {
   const { accounts } = await withAda()
-  t.is(await accounts.authenticate('ada@example.com', 'another password'), undefined)
+  t.is(await authenticated(accounts, 'ada@example.com', 'another password'), undefined)
 })
 
 test('refuses an unknown email', async (t) => {
   const { accounts } = await withAda()
-  t.is(await accounts.authenticate('eve@example.com', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'eve@example.com', PASSWORD), undefined)
 })
 
 test('refuses what is no email at all', async (t) => {
   const { accounts } = await withAda()
-  t.is(await accounts.authenticate('ada', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'ada', PASSWORD), undefined)
+})
+
+test('names the account of a failed sign-in where there is one', async (t) => {
+  const { accounts, ada } = await withAda()
+  const attempt = (typed: string) => accounts.authenticate(readEmail(typed), 'another password')
+  t.deepEqual(await attempt('ADA@example.com'), { account: undefined, of: ada.id })
+  t.deepEqual(await attempt('eve@example.com'), { account: undefined, of: undefined })
 })
 
 test('refuses a disabled account, and takes it back when enabled', async (t) => {
   const { accounts, ada } = await withAda()
   await accounts.disable('ada@example.com')
-  t.is(await accounts.authenticate('ada@example.com', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
   t.is(await accounts.findActive(ada.id), undefined)
   await accounts.enable('ada@example.com')
-  t.deepEqual(await accounts.authenticate('ada@example.com', PASSWORD), ada)
+  t.deepEqual(await authenticated(accounts, 'ada@example.com', PASSWORD), ada)
 })
 
 test('verifies one hash of the same cost for a wrong password, an unknown and a disabled account', async (t) => {
@@ -60,23 +68,23 @@ test('verifies one hash of the same cost for a wrong password, an unknown and a 
       return verifyPassword(hash, password)
     },
   })
-  await accounts.authenticate('ada@example.com', 'another password')
-  await accounts.authenticate('eve@example.com', PASSWORD)
-  await accounts.authenticate('no email', PASSWORD)
+  await authenticated(accounts, 'ada@example.com', 'another password')
+  await authenticated(accounts, 'eve@example.com', PASSWORD)
+  await authenticated(accounts, 'no email', PASSWORD)
   await accounts.disable('ada@example.com')
-  await accounts.authenticate('ada@example.com', PASSWORD)
+  await authenticated(accounts, 'ada@example.com', PASSWORD)
   t.deepEqual(verified, Array(4).fill('$argon2id$v=19$m=8,t=1,p=1'))
 })
 
 test('hashes nothing longer than a password may be', async (t) => {
   const { accounts } = await withAda({ verify: () => t.fail('verified') })
-  t.is(await accounts.authenticate('ada@example.com', 'a'.repeat(1025)), undefined)
+  t.is(await authenticated(accounts, 'ada@example.com', 'a'.repeat(1025)), undefined)
 })
 
 test('a failing store is an error, not a refusal', async (t) => {
   const { accounts, store } = await withAda()
   store.findByEmail = () => Promise.reject(new Error('connection lost'))
-  await t.throwsAsync(accounts.authenticate('ada@example.com', PASSWORD), {
+  await t.throwsAsync(authenticated(accounts, 'ada@example.com', PASSWORD), {
     message: 'connection lost',
   })
 })
@@ -84,15 +92,15 @@ test('a failing store is an error, not a refusal', async (t) => {
 test('rehashes on sign-in when the cost grew', async (t) => {
   const { store } = await withAda()
   const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
-  t.truthy(await grown.authenticate('ada@example.com', PASSWORD))
+  t.truthy(await authenticated(grown, 'ada@example.com', PASSWORD))
   t.regex((await store.findByEmail('ada@example.com'))?.passwordHash ?? '', /t=2/)
-  t.truthy(await grown.authenticate('ada@example.com', PASSWORD))
+  t.truthy(await authenticated(grown, 'ada@example.com', PASSWORD))
 })
 
 test('a wrong password rehashes nothing', async (t) => {
   const { store } = await withAda()
   const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
-  await grown.authenticate('ada@example.com', 'another password')
+  await authenticated(grown, 'ada@example.com', 'another password')
   t.regex((await store.findByEmail('ada@example.com'))?.passwordHash ?? '', /t=1/)
 })
 
@@ -104,16 +112,16 @@ test('a rehash does not undo a password set meanwhile', async (t) => {
     await replace(...swap)
   }
   const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
-  await grown.authenticate('ada@example.com', PASSWORD)
-  t.is(await accounts.authenticate('ada@example.com', PASSWORD), undefined)
-  t.truthy(await accounts.authenticate('ada@example.com', 'set while signing in'))
+  await authenticated(grown, 'ada@example.com', PASSWORD)
+  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
+  t.truthy(await authenticated(accounts, 'ada@example.com', 'set while signing in'))
 })
 
 test('sets a password', async (t) => {
   const { accounts } = await withAda()
   await accounts.setPassword('Ada@example.com', 'a quite different one')
-  t.is(await accounts.authenticate('ada@example.com', PASSWORD), undefined)
-  t.truthy(await accounts.authenticate('ada@example.com', 'a quite different one'))
+  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
+  t.truthy(await authenticated(accounts, 'ada@example.com', 'a quite different one'))
 })
 
 test('rejects a second account for one email, however it is written', async (t) => {
@@ -166,5 +174,5 @@ test('keeps the old password when the new one is too short', async (t) => {
   t.like(await t.throwsAsync(accounts.setPassword('ada@example.com', 'short')), {
     code: 'password_too_short',
   })
-  t.truthy(await accounts.authenticate('ada@example.com', PASSWORD))
+  t.truthy(await authenticated(accounts, 'ada@example.com', PASSWORD))
 })

@@ -2,6 +2,7 @@ import test, { type ExecutionContext } from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createAccountTable } from '../../src/storage/account-table.ts'
 import { openDatabase } from '../../src/storage/database.ts'
+import { authenticated } from '../support/accounts.ts'
 import { type Finished, holdfast } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
@@ -28,7 +29,7 @@ function failed(t: ExecutionContext, { code, stdout, stderr }: Finished, sentenc
 async function signsIn(email: string, password: string): Promise<boolean> {
   await using open = await openDatabase(database.url, { onError: () => {} })
   const accounts = createAccounts({ store: createAccountTable(open) })
-  return (await accounts.authenticate(email, password)) !== undefined
+  return (await authenticated(accounts, email, password)) !== undefined
 }
 
 const printedPassword = (stdout: string) =>

@@ -9,6 +9,7 @@ import { createAccounts } from '../../src/accounts/accounts.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import { createAccountTable } from '../../src/storage/account-table.ts'
 import { openDatabase } from '../../src/storage/database.ts'
+import { authenticated } from '../support/accounts.ts'
 import { holdfast, serve } from '../support/cli.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
@@ -126,7 +127,7 @@ test('serves from a database, prints a password that signs in, and ends by signa
     await using open = await openDatabase(database.url, { onError: () => {} })
     const accounts = createAccounts({ store: createAccountTable(open) })
     const [email, password] = [serving.told('Account'), serving.told('Password')]
-    t.truthy(await accounts.authenticate(email ?? '', password ?? ''))
+    t.truthy(await authenticated(accounts, email ?? '', password ?? ''))
   }
 
   const status = async (path: string) => (await fetch(`${serving.told('Issuer')}${path}`)).status

@@ -33,6 +33,7 @@ const complete = {
   HOLDFAST_REGISTRATION: 'on',
   HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
+  HOLDFAST_LOGIN_NETWORK_LIMIT: '500',
   HOLDFAST_REFUSAL_LIMIT: '1000',
   HOLDFAST_METRICS: '[::1]:9464',
 }
@@ -89,6 +90,7 @@ test('needs no variable at all', (t) => {
       drainSeconds: 0,
       tracing: false,
       loginLimit: 10,
+      loginNetworkLimit: 100,
       refusalLimit: 120,
       registration: false,
     },
@@ -128,6 +130,7 @@ test('takes every variable', (t) => {
       drainSeconds: 4,
       tracing: false,
       loginLimit: 5,
+      loginNetworkLimit: 500,
       refusalLimit: 1000,
     },
   })

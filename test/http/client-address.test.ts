@@ -28,6 +28,28 @@ test('is the proxy when it names nobody, or nothing that is an address', (t) => 
   t.is(from('10.0.0.1', '10.0.0.2'), '10.0.0.1')
 })
 
+for (const [written, address] of [
+  ['198.51.100.1:4711', '198.51.100.1'],
+  ['[2001:db8::1]:4711', '2001:db8::1'],
+  ['[2001:db8::1]', '2001:db8::1'],
+  ['2001:0DB8:0::0:1', '2001:db8::1'],
+  ['::ffff:198.51.100.1', '198.51.100.1'],
+  ['[::ffff:c633:6401]:80', '198.51.100.1'],
+  ['fe80::1%eth0', 'fe80::1'],
+] as const) {
+  test(`reads ${written} as ${address}`, (t) => t.is(from('10.0.0.1', written), address))
+}
+
+test('passes over proxies that are written with their ports', (t) => {
+  t.is(from('10.0.0.1', '198.51.100.1:99, 10.0.0.2:443, [::1]:443'), '198.51.100.1')
+})
+
+test('believes nothing that only looks like an address', (t) => {
+  for (const text of ['[10.9.9.9]:80', '198.51.100.1:', '1.2.3.4:5:6', '2001:db8::1]:80', '_x']) {
+    t.is(from('10.0.0.1', text), '10.0.0.1', text)
+  }
+})
+
 test('an IPv4 address is spelt one way', (t) => {
   t.is(from('::ffff:192.0.2.7'), '192.0.2.7')
 })

@@ -17,6 +17,7 @@ async function start(t: ExecutionContext, answer: () => Answer) {
       state.taken += 1
       return state.taken > 3 ? 60 : undefined
     },
+    blocked: () => undefined,
     giveBack: async () => {},
     has: async () => false,
     forget: async () => {},

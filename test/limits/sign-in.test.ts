@@ -22,7 +22,7 @@ test('a sign-in beyond the limit is not tried, and the page says when to come ba
   t.is(page.status, 429)
   t.is(page.headers.get('retry-after'), '125')
   t.true(page.text.includes('Too many attempts. Try again in 3 minutes.'))
-  t.is(admitted[0]?.email, 'ada@example.com')
+  t.is<string | undefined, string>(admitted[0]?.email, 'ada@example.com')
   t.deepEqual(succeeded, [])
 })
 

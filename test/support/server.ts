@@ -86,6 +86,7 @@ export async function startTestServer(
     HOLDFAST_METRICS: operators,
     // All tests are one network, and most of them are refused something.
     HOLDFAST_LOGIN_LIMIT: '100000',
+    HOLDFAST_LOGIN_NETWORK_LIMIT: '100000',
     HOLDFAST_REFUSAL_LIMIT: '100000',
     DATABASE_URL: database.url,
     ...environment,
