@@ -22,15 +22,17 @@ import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
-import { pathOfIssuer, publicPath } from './http/public-path.ts'
+import { pathOfIssuer } from './http/public-path.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
+import { formRoutes, onRoutes, refuseUnrouted, routing } from './http/routing.ts'
+import { sameOrigin } from './http/same-origin.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
-import { deviceForms, devicePath } from './interaction/device-forms.ts'
+import { devicePath, suggestedCodes } from './interaction/device-forms.ts'
 import { createDevicePages } from './interaction/device-pages.ts'
 import { createFormTokens } from './interaction/form-token.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
@@ -41,7 +43,7 @@ import { startKeyRotation } from './keys/key-rotation.ts'
 import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
 import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
-import { limitRefusals } from './limits/refusal-limit.ts'
+import { guardedRoutes, limitRefusals } from './limits/refusal-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
@@ -169,43 +171,48 @@ export async function createIdentityProvider(
     },
   })
 
+  provider.use(routing({ issuer, arrivalPath, features: config.operations }))
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
-  const health = healthChecks({ ping: storage.ping })
-  // For whoever asks this node itself; and below the path of the issuer.
-  provider.use(health)
+  provider.use(healthChecks({ ping: storage.ping }))
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
+  provider.use(refuseUnrouted())
   provider.use(singleHeaders())
-  provider.use(publicPath({ issuer, arrivalPath }))
-  provider.use(health)
   const codes = createDoctorCodes(storage.artifacts)
-  provider.use(doctorEndpoint({ ...config, edge, codes }))
+  provider.use(onRoutes(['doctor'], doctorEndpoint({ ...config, edge, codes })))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
+  provider.use(onRoutes(formRoutes, sameOrigin({ publicOrigin })))
   provider.use(
-    limitRefusals({
-      make: makeLimiter,
-      perMinute: config.operations.refusalLimit,
-      onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
-    }),
+    onRoutes(
+      guardedRoutes,
+      limitRefusals({
+        make: makeLimiter,
+        perMinute: config.operations.refusalLimit,
+        onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
+      }),
+    ),
   )
   if (config.operations.deviceFlow) {
     provider.use(
-      limitDeviceCodes({
-        make: makeLimiter,
-        perMinute: config.operations.deviceLimit,
-        onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'device_codes'),
-      }),
+      onRoutes(
+        ['device_authorization'],
+        limitDeviceCodes({
+          make: makeLimiter,
+          perMinute: config.operations.deviceLimit,
+          onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'device_codes'),
+        }),
+      ),
     )
-    provider.use(deviceForms({ publicOrigin }))
+    provider.use(onRoutes(['device'], suggestedCodes()))
     provider.use(completeDeviceAnswers({ verificationUri: issuer + devicePath }))
   }
   provider.use(allowProviderForms())
-  provider.use(postAsGet(['/authorize', '/session/end'], { base }))
+  provider.use(onRoutes(['authorize', 'end_session'], postAsGet({ base })))
   provider.use(assets.middleware)
   provider.use(dbscMiddleware({ provider, dbsc, events: securityEvents, hop: views.hop }))
   const forms = createFormTokens(() => secretsOf(keys.view(), 'form-token'))
@@ -218,7 +225,6 @@ export async function createIdentityProvider(
       attempts: config.operations.loginLimit,
       perNetwork: config.operations.loginNetworkLimit,
     }),
-    publicOrigin,
     forms,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
@@ -251,7 +257,7 @@ export async function createIdentityProvider(
         }),
       flushAudit: flush,
     })
-    provider.use(admin.routes())
+    provider.use(admin)
   }
   if (config.operations.registration) {
     const registration = createRegistrationRouter({
@@ -349,7 +355,10 @@ export async function startServer(
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations
   if (address) {
-    const middleware = healthChecks({ ping })
+    const middleware = [
+      routing({ issuer: config.issuer, arrivalPath: '', features: config.operations }),
+      healthChecks({ ping }),
+    ]
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }
   const handler = provider.callback()

@@ -1,7 +1,7 @@
-import { connect } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { makeProof } from '../src/demo/proof.ts'
 import { basic, createPerson, newKey, obtainCode, post } from './support/flow.ts'
+import { type Answer, type RawRequest, sendBytes, sendRequest } from './support/raw-request.ts'
 import { api, useTestServer } from './support/server.ts'
 
 const server = useTestServer(test)
@@ -27,69 +27,8 @@ test.after('none of it was a mistake of ours', (t) => {
   t.deepEqual(failures, [])
 })
 
-interface Answer {
-  readonly status: number
-  readonly headers: Headers
-  readonly text: string
-  // biome-ignore lint/suspicious/noExplicitAny: JSON of any shape, which the tests take apart
-  readonly json: any
-}
-
-/** Sends bytes as they are, and reads what comes until the connection is closed. */
-async function send(bytes: string | Buffer, { cutOff = false } = {}): Promise<Answer> {
-  const { port } = new URL(server.issuer)
-  const socket = connect(Number(port), '127.0.0.1')
-  const { promise: closed, resolve } = Promise.withResolvers<void>()
-  socket.on('close', () => resolve())
-  // A server that refuses what it has not read to the end may reset the connection.
-  socket.on('error', () => {})
-  const chunks: Buffer[] = []
-  socket.on('data', (chunk) => chunks.push(chunk))
-  socket.write(bytes)
-  if (cutOff) socket.end()
-  await closed
-  const [head = '', ...body] = Buffer.concat(chunks).toString().split('\r\n\r\n')
-  const [line = '', ...lines] = head.split('\r\n')
-  const headers = new Headers(
-    lines.map((text) => [
-      text.slice(0, text.indexOf(':')),
-      text.slice(text.indexOf(':') + 1).trim(),
-    ]),
-  )
-  const whole = body.join('\r\n\r\n')
-  const text = headers.get('transfer-encoding')
-    ? whole.replace(/^[0-9a-f]+\r\n|\r\n0\r\n\r\n$/g, '')
-    : whole
-  return { status: Number(line.split(' ')[1]), headers, text, json: parse(text) }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
-interface Request {
-  readonly method?: string
-  readonly target: string
-  readonly headers?: readonly string[]
-  readonly host?: string
-  readonly type?: string | undefined
-  readonly body?: string | Buffer
-}
-
-function request({ method = 'GET', target, headers = [], host, type = form, body }: Request) {
-  const { host: own } = new URL(server.issuer)
-  const lines = [`${method} ${target} HTTP/1.1`, `Host: ${host ?? own}`, 'Connection: close']
-  if (body !== undefined) {
-    lines.push(`Content-Length: ${Buffer.byteLength(body)}`)
-    if (type) lines.push(`Content-Type: ${type}`)
-  }
-  const head = Buffer.from(`${[...lines, ...headers].join('\r\n')}\r\n\r\n`, 'latin1')
-  return send(Buffer.concat([head, Buffer.from(body ?? '')]))
-}
+const send = (bytes: string | Buffer, options = {}) => sendBytes(server.issuer, bytes, options)
+const request = (raw: RawRequest) => sendRequest(server.issuer, raw)
 
 /** The mistake is the client's, and nothing is told of how the server is made. */
 function isRefused(t: ExecutionContext, answer: Answer, status: number, error?: string) {
@@ -563,7 +502,7 @@ for (const target of wellKnown) {
 
 test('a proof is for the configured issuer, whatever the request says', async (t) => {
   const key = await newKey()
-  const ask = async (htu: string, changes: Partial<Request> = {}) =>
+  const ask = async (htu: string, changes: Partial<RawRequest> = {}) =>
     request({
       method: 'POST',
       target: '/token',

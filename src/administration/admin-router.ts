@@ -1,7 +1,8 @@
-import Router from '@koa/router'
-import type { Context, Next } from 'koa'
+import type { Context, Middleware } from 'koa'
 import { z } from 'zod'
 import { type JsonRequest, readJson } from '../http/json-body.ts'
+import { type AdminRouteName, adminRoutes, type RouteName } from '../http/routes.ts'
+import { matchedRoute } from '../http/routing.ts'
 import { keyPurposes, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { Facts } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -55,137 +56,154 @@ export interface AdminRouterOptions {
   readonly flushAudit: () => Promise<void>
 }
 
-/** The admin API. `openapi.json` beside this file describes it, and a test compares the two. */
+type Handler = (administration: Administration, ctx: AdminContext) => Promise<void>
+
+/** What a handler may see of a request. */
+interface AdminContext extends JsonRequest {
+  status: number
+  body: unknown
+  readonly query: unknown
+  readonly state: Context['state']
+}
+
+/** One for each admin route of the table, where its scope is. */
+const handlers: Readonly<Record<AdminRouteName, Handler>> = {
+  async listClients({ clients }, ctx) {
+    ctx.body = (await clients.list()).map((client) => client.metadata)
+  },
+  async addClient({ clients }, ctx) {
+    ctx.body = await clients.add((await bodyOf(ctx, metadata)) as RequestedMetadata)
+    ctx.status = 201
+  },
+  async showClient({ clients }, ctx) {
+    ctx.body = await clients.show(parameter(ctx, 'client_id'))
+  },
+  async changeClient({ clients }, ctx) {
+    const requested = (await bodyOf(ctx, metadata)) as RequestedMetadata
+    ctx.body = await clients.change(parameter(ctx, 'client_id'), requested)
+  },
+  async renewClientSecret({ clients }, ctx) {
+    ctx.body = await clients.renewSecret(parameter(ctx, 'client_id'))
+  },
+  async removeClient({ clients }, ctx) {
+    await clients.remove(parameter(ctx, 'client_id'))
+    ctx.status = 204
+  },
+
+  async listAccounts({ accounts }, ctx) {
+    ctx.body = await accounts.list()
+  },
+  async addAccount({ accounts }, ctx) {
+    ctx.body = await accounts.add(await bodyOf(ctx, newAccount))
+    ctx.status = 201
+  },
+  async disableAccount({ accounts }, ctx) {
+    await accounts.disable(parameter(ctx, 'email'))
+    ctx.status = 204
+  },
+  async enableAccount({ accounts }, ctx) {
+    await accounts.enable(parameter(ctx, 'email'))
+    ctx.status = 204
+  },
+  async signAccountOut({ accounts }, ctx) {
+    const { tokens } = await bodyOf(ctx, signOut)
+    ctx.body = await accounts.signOut(parameter(ctx, 'email'), { tokens })
+  },
+  async setPassword({ accounts }, ctx) {
+    const { password } = await bodyOf(ctx, newPassword)
+    ctx.body = await accounts.setPassword(parameter(ctx, 'email'), password)
+  },
+
+  async listRegistrationTokens({ registrationTokens }, ctx) {
+    ctx.body = await registrationTokens.list()
+  },
+  async addRegistrationToken({ registrationTokens }, ctx) {
+    ctx.body = await registrationTokens.add((await readJson(ctx)) as NewRegistrationToken)
+    ctx.status = 201
+  },
+  async removeRegistrationToken({ registrationTokens }, ctx) {
+    await registrationTokens.remove(parameter(ctx, 'id'))
+    ctx.status = 204
+  },
+
+  async listResources({ resources }, ctx) {
+    ctx.body = await resources.list()
+  },
+  async addResource({ resources }, ctx) {
+    ctx.body = await resources.add(await bodyOf(ctx, newResource))
+    ctx.status = 201
+  },
+  async removeResource({ resources }, ctx) {
+    await resources.remove(parameter(ctx, 'identifier'))
+    ctx.status = 204
+  },
+
+  async listSessions({ sessions }, ctx) {
+    const { account: email } = sessionQuery.parse(ctx.query)
+    ctx.body = await sessions.list({ email })
+  },
+  async endSession({ sessions }, ctx) {
+    await sessions.end(parameter(ctx, 'id'))
+    ctx.status = 204
+  },
+
+  async listGrants({ grants }, ctx) {
+    const { account: email, client } = grantQuery.parse(ctx.query)
+    ctx.body = await grants.list({ email, client })
+  },
+  async revokeGrant({ grants }, ctx) {
+    await grants.revoke(parameter(ctx, 'id'))
+    ctx.status = 204
+  },
+
+  async listKeys({ keys }, ctx) {
+    ctx.body = await keys.list()
+  },
+  async rotateKeys({ keys }, ctx) {
+    const { purposes = keyPurposes } = await bodyOf(ctx, rotation)
+    ctx.body = await keys.rotate(purposes)
+  },
+  async retireKey({ keys }, ctx) {
+    const { now } = await bodyOf(ctx, retirement)
+    ctx.body = await keys.retire(parameter(ctx, 'kid'), { now })
+  },
+
+  async listAudit({ audit }, ctx) {
+    ctx.body = await audit.list(auditQuery.parse(ctx.query))
+  },
+}
+
+/**
+ * The admin API: every route of the table `adminRoutes`, behind the guard and its scope. There is no
+ * other way to add one. `openapi.json` beside this file describes them, and a test compares the two.
+ */
 export function createAdminRouter({
   guard,
   administrationFor,
   flushAudit,
-}: AdminRouterOptions): Router {
-  const router = new Router({ prefix: '/admin' })
-  const read = guard.requiredScopes('admin:read')
-  const write = guard.requiredScopes('admin:write')
-
-  const by = (ctx: Context) =>
-    administrationFor({
-      ...requestFacts(ctx),
-      actor: `client ${ctx.state.auth.claims.client_id}`,
-    })
-
-  async function audited(_ctx: Context, next: Next) {
-    await next()
-    await flushAudit()
+}: AdminRouterOptions): Middleware {
+  const errors = answerAdminErrors()
+  const scopes = {
+    'admin:read': guard.requiredScopes('admin:read'),
+    'admin:write': guard.requiredScopes('admin:write'),
   }
 
-  const changing = [write, audited] as const
+  return (ctx, next) => {
+    const name = matchedRoute(ctx)?.name
+    if (name === undefined || !isAdminRoute(name)) return next()
+    const { scope } = adminRoutes[name]
+    const handle = async () => {
+      const actor = `client ${ctx.state.auth.claims.client_id}`
+      await handlers[name](administrationFor({ ...requestFacts(ctx), actor }), ctx)
+      // A change is answered when the audit trail has it.
+      if (scope === 'admin:write') await flushAudit()
+    }
+    return errors(ctx, () => guard(ctx, () => scopes[scope](ctx, handle)))
+  }
+}
 
-  router.use(answerAdminErrors(), guard)
-
-  router.get('/clients', read, async (ctx) => {
-    ctx.body = (await by(ctx).clients.list()).map((client) => client.metadata)
-  })
-  router.post('/clients', ...changing, async (ctx) => {
-    const requested = await bodyOf(ctx, metadata)
-    ctx.body = await by(ctx).clients.add(requested as RequestedMetadata)
-    ctx.status = 201
-  })
-  router.get('/clients/:client_id', read, async (ctx) => {
-    ctx.body = await by(ctx).clients.show(parameter(ctx, 'client_id'))
-  })
-  router.put('/clients/:client_id', ...changing, async (ctx) => {
-    const requested = (await bodyOf(ctx, metadata)) as RequestedMetadata
-    ctx.body = await by(ctx).clients.change(parameter(ctx, 'client_id'), requested)
-  })
-  router.post('/clients/:client_id/secret', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).clients.renewSecret(parameter(ctx, 'client_id'))
-  })
-  router.delete('/clients/:client_id', ...changing, async (ctx) => {
-    await by(ctx).clients.remove(parameter(ctx, 'client_id'))
-    ctx.status = 204
-  })
-
-  router.get('/accounts', read, async (ctx) => {
-    ctx.body = await by(ctx).accounts.list()
-  })
-  router.post('/accounts', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).accounts.add(await bodyOf(ctx, newAccount))
-    ctx.status = 201
-  })
-  router.post('/accounts/:email/disable', ...changing, async (ctx) => {
-    await by(ctx).accounts.disable(parameter(ctx, 'email'))
-    ctx.status = 204
-  })
-  router.post('/accounts/:email/enable', ...changing, async (ctx) => {
-    await by(ctx).accounts.enable(parameter(ctx, 'email'))
-    ctx.status = 204
-  })
-  router.post('/accounts/:email/sign-out', ...changing, async (ctx) => {
-    const { tokens } = await bodyOf(ctx, signOut)
-    ctx.body = await by(ctx).accounts.signOut(parameter(ctx, 'email'), { tokens })
-  })
-  router.put('/accounts/:email/password', ...changing, async (ctx) => {
-    const { password } = await bodyOf(ctx, newPassword)
-    ctx.body = await by(ctx).accounts.setPassword(parameter(ctx, 'email'), password)
-  })
-
-  router.get('/registration-tokens', read, async (ctx) => {
-    ctx.body = await by(ctx).registrationTokens.list()
-  })
-  router.post('/registration-tokens', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).registrationTokens.add((await readJson(ctx)) as NewRegistrationToken)
-    ctx.status = 201
-  })
-  router.delete('/registration-tokens/:id', ...changing, async (ctx) => {
-    await by(ctx).registrationTokens.remove(parameter(ctx, 'id'))
-    ctx.status = 204
-  })
-
-  router.get('/resources', read, async (ctx) => {
-    ctx.body = await by(ctx).resources.list()
-  })
-  router.post('/resources', ...changing, async (ctx) => {
-    ctx.body = await by(ctx).resources.add(await bodyOf(ctx, newResource))
-    ctx.status = 201
-  })
-  router.delete('/resources/:identifier', ...changing, async (ctx) => {
-    await by(ctx).resources.remove(parameter(ctx, 'identifier'))
-    ctx.status = 204
-  })
-
-  router.get('/sessions', read, async (ctx) => {
-    const { account: email } = sessionQuery.parse(ctx.query)
-    ctx.body = await by(ctx).sessions.list({ email })
-  })
-  router.delete('/sessions/:id', ...changing, async (ctx) => {
-    await by(ctx).sessions.end(parameter(ctx, 'id'))
-    ctx.status = 204
-  })
-
-  router.get('/grants', read, async (ctx) => {
-    const { account: email, client } = grantQuery.parse(ctx.query)
-    ctx.body = await by(ctx).grants.list({ email, client })
-  })
-  router.delete('/grants/:id', ...changing, async (ctx) => {
-    await by(ctx).grants.revoke(parameter(ctx, 'id'))
-    ctx.status = 204
-  })
-
-  router.get('/keys', read, async (ctx) => {
-    ctx.body = await by(ctx).keys.list()
-  })
-  router.post('/keys/rotate', ...changing, async (ctx) => {
-    const { purposes = keyPurposes } = await bodyOf(ctx, rotation)
-    ctx.body = await by(ctx).keys.rotate(purposes)
-  })
-  router.post('/keys/:kid/retire', ...changing, async (ctx) => {
-    const { now } = await bodyOf(ctx, retirement)
-    ctx.body = await by(ctx).keys.retire(parameter(ctx, 'kid'), { now })
-  })
-
-  router.get('/audit', read, async (ctx) => {
-    ctx.body = await by(ctx).audit.list(auditQuery.parse(ctx.query))
-  })
-
-  return router
+function isAdminRoute(name: RouteName): name is AdminRouteName {
+  return Object.hasOwn(adminRoutes, name)
 }
 
 async function bodyOf<Schema extends z.ZodType>(
@@ -195,6 +213,6 @@ async function bodyOf<Schema extends z.ZodType>(
   return schema.parse(await readJson(request))
 }
 
-function parameter({ params }: { params: Record<string, string> }, name: string): string {
-  return params[name] ?? ''
+function parameter(ctx: AdminContext, name: string): string {
+  return matchedRoute(ctx)?.params[name] ?? ''
 }

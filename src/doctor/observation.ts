@@ -2,6 +2,7 @@ import type { Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import type { TokenBindingMode } from '../config/token-binding-config.ts'
 import type { Edge } from '../http/edge.ts'
+import { publicRoutes } from '../http/routes.ts'
 import {
   ClientCertificateError,
   type ClientCertificateErrorCode,
@@ -10,7 +11,7 @@ import { VerifyError, verifyDPoPProof } from '../verify/index.ts'
 import { TokenBindingError, type TokenBindingErrorCode } from '../verify/token-binding.ts'
 import type { DoctorCodes } from './codes.ts'
 
-export const doctorPath = '/doctor'
+export const doctorPath = publicRoutes.doctor.path
 export const doctorHeader = 'Holdfast-Doctor'
 
 /** Everything by which a request can claim a key; none of it may come from a client through a proxy. */
@@ -67,7 +68,7 @@ export function doctorEndpoint({
   )
   return async (ctx, next) => {
     const code = ctx.get(doctorHeader)
-    if (ctx.path !== doctorPath || !code || !(await codes.isCurrent(code))) return next()
+    if (!code || !(await codes.isCurrent(code))) return next()
     ctx.set('cache-control', 'no-store')
     if (ctx.method === 'DELETE') {
       await codes.end(code)

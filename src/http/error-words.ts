@@ -59,6 +59,16 @@ const PAGES: Record<PageErrorCode, ErrorWords> = {
     'This connection could not be checked',
     'What the request says of its Token Binding is broken, or is for proxies only to say.',
   ),
+  malformed_target: words(
+    'invalid_request',
+    'This address is not valid',
+    'The request names no path of this server. Check the address.',
+  ),
+  origin_too_long: words(
+    'invalid_request',
+    'The request is not valid',
+    'Its Origin header is longer than any origin.',
+  ),
   unsupported_prompt: words(
     'unsupported_prompt',
     'This request is not supported',

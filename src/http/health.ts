@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Middleware } from 'koa'
+import { matchedRoute } from './routing.ts'
 
 export interface HealthOptions {
   /** Resolves when the database can be used. */
@@ -25,8 +26,9 @@ export function healthChecks({ ping, deadline = 2_000 }: HealthOptions): Middlew
   }
 
   return async (ctx, next) => {
-    if (ctx.path !== '/livez' && ctx.path !== '/readyz') return next()
-    const ok = ctx.path === '/livez' || (await isReady())
+    const name = matchedRoute(ctx)?.name
+    if (name !== 'livez' && name !== 'readyz') return next()
+    const ok = name === 'livez' || (await isReady())
     ctx.set('cache-control', 'no-store')
     ctx.status = ok ? 200 : 503
     ctx.body = { status: ok ? 'ok' : 'unavailable' }

@@ -9,6 +9,7 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import path from 'node:path'
+import type { Duplex } from 'node:stream'
 import type { TlsOptions } from 'node:tls'
 import type { Config } from '../config/config.ts'
 import { equip, TokenBindingTlsError } from '../token-binding-tls/index.ts'
@@ -41,6 +42,7 @@ export async function listen(
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
   const { server, authorityFile } = await makeServer(handler, config, request)
   const { host, port } = config.listen
+  server.on('connect', refuseTunnel)
   const close = closing(server)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
@@ -50,6 +52,12 @@ export async function listen(
     authorityFile,
     [Symbol.asyncDispose]: close,
   }
+}
+
+/** This is no proxy. Of itself Node would hang up without an answer. */
+function refuseTunnel(_request: unknown, socket: Duplex): void {
+  socket.on('error', () => {})
+  socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', () => socket.destroy())
 }
 
 /** Milliseconds that requests get to finish: a client that sends a byte a minute gets no more. */

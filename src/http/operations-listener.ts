@@ -16,10 +16,10 @@ export async function listenForOperators({
   address: { host: string; port: number }
   registry: Registry
   /** What else is answered here. */
-  middleware: Koa.Middleware
+  middleware: readonly Koa.Middleware[]
 }): Promise<AsyncDisposable> {
   const app = new Koa()
-  app.use(middleware)
+  for (const each of middleware) app.use(each)
   app.use(async (ctx) => {
     if (ctx.path !== '/metrics') return
     ctx.type = registry.contentType

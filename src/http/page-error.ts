@@ -8,6 +8,8 @@ export type PageErrorCode =
   | 'invalid_request'
   | 'sign_in_first'
   | 'invalid_token_binding'
+  | 'malformed_target'
+  | 'origin_too_long'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -21,6 +23,8 @@ const STATUS: Record<PageErrorCode, number> = {
   invalid_request: 400,
   sign_in_first: 401,
   invalid_token_binding: 400,
+  malformed_target: 400,
+  origin_too_long: 400,
   unsupported_prompt: 501,
 }
 

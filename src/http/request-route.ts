@@ -1,5 +1,6 @@
 import type { Context } from 'koa'
 import type { KoaContextWithOIDC } from 'oidc-provider'
+import { matchedRoute } from './routing.ts'
 
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
@@ -9,9 +10,6 @@ export function methodOf({ method }: Context): string {
 }
 
 /** The name of what answered a request, out of a closed set: never its path. */
-export function routeOf(
-  ctx: Context & Partial<KoaContextWithOIDC> & { _matchedRoute?: unknown },
-): string {
-  const matched = ctx._matchedRoute
-  return ctx.oidc?.route ?? (typeof matched === 'string' ? matched : 'other')
+export function routeOf(ctx: Context & Partial<KoaContextWithOIDC>): string {
+  return ctx.oidc?.route ?? matchedRoute(ctx)?.path ?? 'other'
 }

@@ -1,19 +1,16 @@
 import type { Middleware } from 'koa'
-import { sameOrigin } from '../http/same-origin.ts'
+import { publicRoutes } from '../http/routes.ts'
 import { suggestUserCode } from './device-pages.ts'
 
 /** The form for user codes, below the path of this server. */
-export const devicePath = '/device'
+export const devicePath = publicRoutes.device.path
 
 /**
  * In front of the engine's form for user codes. A code in the address fills the form in and does not
  * send it: the engine would, by a script, and whoever followed a link would have typed nothing.
  */
-export function deviceForms({ publicOrigin }: { publicOrigin: string }): Middleware {
-  const ownForm = sameOrigin({ publicOrigin })
+export function suggestedCodes(): Middleware {
   return (ctx, next) => {
-    if (ctx.path !== devicePath) return next()
-    if (ctx.method === 'POST') return ownForm(ctx, next)
     const { user_code: userCode, ...rest } = ctx.query
     if (typeof userCode === 'string') suggestUserCode(ctx, userCode.slice(0, longestCode))
     ctx.query = rest

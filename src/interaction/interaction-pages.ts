@@ -26,7 +26,7 @@ export function createInteractionPages({
   views,
   forms,
   resourceWords = async () => undefined,
-}: Omit<InteractionDependencies, 'publicOrigin'>): InteractionPages {
+}: InteractionDependencies): InteractionPages {
   async function clientOf({ params }: Interaction) {
     const client = await provider.Client.find(String(params.client_id))
     if (!client) throw expiredInteraction()

@@ -2,7 +2,7 @@ import Router, { type RouterContext } from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { readEmail } from '../accounts/email.ts'
-import { sameOrigin } from '../http/same-origin.ts'
+import { publicRoutes } from '../http/routes.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -20,8 +20,6 @@ export interface InteractionDependencies {
   views: Pick<Views, 'signIn' | 'consent'>
   events: Pick<Events, 'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited'>
   limits: LoginLimits
-  /** Scheme, host and port as browsers send them in Origin. */
-  publicOrigin: string
   forms: FormTokens
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceWords?: FindResourceWords
@@ -29,10 +27,9 @@ export interface InteractionDependencies {
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, accounts, events, limits, publicOrigin, forms } = dependencies
+  const { provider, accounts, events, limits, forms } = dependencies
   const pages = createInteractionPages(dependencies)
-  const router = new Router({ prefix: '/interaction/:uid' })
-  const ownForm = sameOrigin({ publicOrigin })
+  const router = new Router({ sensitive: true, strict: true })
 
   async function finish(
     ctx: RouterContext,
@@ -45,17 +42,17 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     )
   }
 
-  router.get('/', async (ctx) => {
+  router.get(publicRoutes.interaction.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     await (interaction.prompt.name === 'login' ? pages.signIn : pages.consent)(ctx, interaction)
   })
 
   // Also reached from the consent page, to use another account.
-  router.get('/login', async (ctx) => {
+  router.get(publicRoutes.sign_in.path, async (ctx) => {
     await pages.signIn(ctx, await currentInteraction(provider, ctx))
   })
 
-  router.post('/login', ownForm, async (ctx) => {
+  router.post(publicRoutes.sign_in_submit.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     const form = await submittedForm(ctx, interaction, forms)
     const email = form.get('email') ?? ''
@@ -97,7 +94,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     await finish(ctx, { login: { accountId: account.id, amr: ['pwd'] } }, false)
   })
 
-  router.post('/confirm', ownForm, async (ctx) => {
+  router.post(publicRoutes.consent_submit.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, forms)
     const { id } = await pages.reader(interaction)
@@ -110,7 +107,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     await finish(ctx, { consent: { grantId } }, true)
   })
 
-  router.post('/abort', ownForm, async (ctx) => {
+  router.post(publicRoutes.interaction_abort.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, forms)
     events.consentDenied({

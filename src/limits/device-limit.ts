@@ -17,7 +17,6 @@ export function limitDeviceCodes({
 }): Middleware {
   const asked = make({ name: 'device-codes', points: perMinute, duration: 60 })
   return async (ctx, next) => {
-    if (ctx.method !== 'POST' || ctx.path !== '/device_authorization') return next()
     const seconds = await asked.take(networkOf(ctx.state.address))
     if (seconds === undefined) return next()
     onLimited(ctx)

@@ -1,15 +1,20 @@
 import type { Middleware } from 'koa'
+import type { RouteName } from '../http/routes.ts'
 import type { Limiter, MakeLimiter } from './limiter.ts'
 import { networkOf } from './network.ts'
 
-/** Endpoints whose requests carry credentials that could be guessed. */
-const endpoints = new Set(['/token', '/par', '/introspect', '/revoke', '/device_authorization'])
-
-function isGuarded({ method, path }: { method: string; path: string }): boolean {
-  // The tokens of registration come with every method.
-  if (path === '/register' || path.startsWith('/register/')) return true
-  return method === 'POST' && endpoints.has(path)
-}
+/** Routes whose requests carry credentials that could be guessed. */
+export const guardedRoutes = [
+  'token',
+  'par',
+  'introspect',
+  'revoke',
+  'device_authorization',
+  'register',
+  'registration_read',
+  'registration_update',
+  'registration_remove',
+] as const satisfies readonly RouteName[]
 
 /**
  * Slows down a network that has many requests refused. Only refusals are counted, and each node
@@ -37,7 +42,6 @@ export function limitRefusals({
   }
 
   return async (ctx, next) => {
-    if (!isGuarded(ctx)) return next()
     const network = networkOf(ctx.state.address)
     const left = (blocked.get(network) ?? 0) - now()
     if (left > 0) {

@@ -3,7 +3,7 @@ import type { Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { readForm } from '../http/form-body.ts'
 import { PageError } from '../http/page-error.ts'
-import { sameOrigin } from '../http/same-origin.ts'
+import { publicRoutes } from '../http/routes.ts'
 import type { FormTokens } from '../interaction/form-token.ts'
 import type { Views } from '../interaction/views.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
@@ -45,9 +45,8 @@ export function createSecurityRouter({
   base,
   forms,
 }: SecurityRouterOptions): Router {
-  const router = new Router({ prefix: '/security' })
-  const ownForm = sameOrigin({ publicOrigin })
-  const page = `${base}/security`
+  const router = new Router({ sensitive: true, strict: true })
+  const page = base + publicRoutes.security.path
 
   /** Who reads, in which session: one whose key was proven, as on every page. */
   async function reader(ctx: RouterContext) {
@@ -71,7 +70,7 @@ export function createSecurityRouter({
     ctx.redirect(page)
   }
 
-  router.get('/', async (ctx) => {
+  router.get(publicRoutes.security.path, async (ctx) => {
     const who = await reader(ctx)
     // With the answer of /authorize, whether they have signed in or not.
     const isBack = ctx.query.iss !== undefined
@@ -103,7 +102,7 @@ export function createSecurityRouter({
     })
   })
 
-  router.post('/sessions/end', ownForm, async (ctx) => {
+  router.post(publicRoutes.security_end_session.path, async (ctx) => {
     const { about, account, value: sessionUid } = await submitted(ctx, 'session')
     const session = await browserSessions.find(sessionUid)
     // Whoever knows the name of somebody else's session must not end it.
@@ -113,14 +112,14 @@ export function createSecurityRouter({
     done(ctx)
   })
 
-  router.post('/sessions/end-others', ownForm, async (ctx) => {
+  router.post(publicRoutes.security_end_others.path, async (ctx) => {
     const { about, account, uid } = await submitted(ctx, '')
     await browserSessions.endAllOf(account.id, { but: uid })
     await events.record('other_sessions_ended', { ...about, sessionUid: uid })
     done(ctx)
   })
 
-  router.post('/applications/end', ownForm, async (ctx) => {
+  router.post(publicRoutes.security_end_application.path, async (ctx) => {
     const { about, account, uid, value: clientId } = await submitted(ctx, 'client_id')
     await artifacts.removeGrantsOf(account.id, clientId)
     await events.record('access_ended', { ...about, sessionUid: uid })

@@ -1,5 +1,6 @@
 import Router, { type RouterContext } from '@koa/router'
 import { JsonBodyError, readJson } from '../http/json-body.ts'
+import { publicRoutes } from '../http/routes.ts'
 import type { Events } from '../observability/events.ts'
 import { refusalReason } from '../observability/refusal-reason.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -10,7 +11,7 @@ import { VerifyError } from '../verify/errors.ts'
 import type { PresentedCredential, RegistrationCredentials } from './registration-credential.ts'
 import type { ClientInformation, RegistrationRequest, Registrations } from './registrations.ts'
 
-export const registrationPath = '/register'
+export const registrationPath = publicRoutes.register.path
 
 export interface RegistrationRouterOptions {
   readonly issuer: string
@@ -32,7 +33,7 @@ export function createRegistrationRouter({
   table,
   events,
 }: RegistrationRouterOptions): Router {
-  const router = new Router({ prefix: registrationPath })
+  const router = new Router({ sensitive: true, strict: true })
 
   /** Everything that is refused goes to the operator, and to the client in the form it expects. */
   async function refusing(
@@ -95,7 +96,7 @@ export function createRegistrationRouter({
     }
   }
 
-  router.post('/', (ctx) =>
+  router.post(publicRoutes.register.path, (ctx) =>
     refusing(ctx, async (presented) => {
       const initial = await table.findInitialToken(presented.token)
       if (!initial) throw unknownToken()
@@ -114,14 +115,14 @@ export function createRegistrationRouter({
     }),
   )
 
-  router.get('/:client_id', (ctx) =>
+  router.get(publicRoutes.registration_read.path, (ctx) =>
     refusing(ctx, async (presented) => {
       const registration = await registrationOf(ctx, presented)
       respond(ctx, registrations.read(registration), presented.token)
     }),
   )
 
-  router.put('/:client_id', (ctx) =>
+  router.put(publicRoutes.registration_update.path, (ctx) =>
     refusing(ctx, async (presented) => {
       const registration = await registrationOf(ctx, presented)
       const request = await readRequest(ctx)
@@ -132,7 +133,7 @@ export function createRegistrationRouter({
     }),
   )
 
-  router.delete('/:client_id', (ctx) =>
+  router.delete(publicRoutes.registration_remove.path, (ctx) =>
     refusing(ctx, async (presented) => {
       const registration = await registrationOf(ctx, presented)
       await registrations.remove(registration)

@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import Router from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
+import { publicRoutes } from '../http/routes.ts'
 import {
   currentInteraction,
   expiredInteraction,
@@ -39,9 +40,9 @@ export function createProofRouter({
   sessions: Pick<BrowserSessionTable, 'find'>
   hop: (to: string) => string
 }): Router {
-  const router = new Router()
+  const router = new Router({ sensitive: true, strict: true })
 
-  router.get('/interaction/:uid/proof', async (ctx) => {
+  router.get(publicRoutes.session_proof.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     const is = await namedSession(provider, ctx)
     const hops = Number(ctx.query.again) || 0

@@ -1,10 +1,11 @@
 import test from 'ava'
 import Koa from 'koa'
 import { healthChecks } from '../../src/http/health.ts'
+import { routed } from '../support/routed.ts'
 import { serve } from '../support/serve.ts'
 
 function startWith(t: Parameters<typeof serve>[0], ping: () => Promise<void>) {
-  return serve(t, new Koa().use(healthChecks({ ping, deadline: 50 })))
+  return serve(t, new Koa().use(routed()).use(healthChecks({ ping, deadline: 50 })))
 }
 
 test('is live whatever the database does, and never asks it', async (t) => {
@@ -39,7 +40,7 @@ test('asks the database once for all that ask at the same time', async (t) => {
   let asked = 0
   let arrived = 0
   const { promise, resolve } = Promise.withResolvers<void>()
-  const app = new Koa()
+  const app = new Koa().use(routed())
   app.use((_ctx, next) => {
     const answered = next()
     arrived += 1

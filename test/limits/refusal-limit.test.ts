@@ -1,7 +1,9 @@
 import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
+import { onRoutes } from '../../src/http/routing.ts'
 import type { Limiter } from '../../src/limits/limiter.ts'
-import { limitRefusals } from '../../src/limits/refusal-limit.ts'
+import { guardedRoutes, limitRefusals } from '../../src/limits/refusal-limit.ts'
+import { routed } from '../support/routed.ts'
 import { serve } from '../support/serve.ts'
 
 interface Answer {
@@ -27,15 +29,15 @@ async function start(t: ExecutionContext, answer: () => Answer) {
     ctx.state.address = ctx.get('x-from') || '192.0.2.7'
     return next()
   })
-  app.use(
-    limitRefusals({
-      make: () => limiter,
-      onLimited: () => {
-        state.limited += 1
-      },
-      now: () => state.now,
-    }),
-  )
+  const limit = limitRefusals({
+    make: () => limiter,
+    onLimited: () => {
+      state.limited += 1
+    },
+    now: () => state.now,
+  })
+  app.use(routed())
+  app.use(onRoutes(guardedRoutes, limit))
   app.use((ctx) => {
     const { status, body = {} } = answer()
     ctx.status = status
@@ -44,7 +46,8 @@ async function start(t: ExecutionContext, answer: () => Answer) {
   const origin = await serve(t, app)
   return {
     state,
-    post: (path = '/token', headers = {}) => fetch(origin + path, { method: 'POST', headers }),
+    post: (path = '/token', headers = {}, method = 'POST') =>
+      fetch(origin + path, { method, headers }),
   }
 }
 
@@ -99,13 +102,27 @@ test('our own failures count for nothing', async (t) => {
   t.is(state.taken, 0)
 })
 
-for (const path of ['/par', '/introspect', '/revoke', '/register', '/device_authorization']) {
-  test(`${path} is limited as well`, async (t) => {
+for (const [method, path] of [
+  ['POST', '/par'],
+  ['POST', '/introspect'],
+  ['POST', '/revoke'],
+  ['POST', '/register'],
+  ['PUT', '/register/x'],
+  ['POST', '/device_authorization'],
+] as const) {
+  test(`${method} ${path} is limited as well`, async (t) => {
     const { post, state } = await start(t, refused)
-    await post(path)
+    await post(path, {}, method)
     t.is(state.taken, 1)
   })
 }
+
+test('neither a preflight nor another spelling of a route is counted', async (t) => {
+  const { post, state } = await start(t, refused)
+  await post('/token', {}, 'OPTIONS')
+  await post('/TOKEN')
+  t.is(state.taken, 0)
+})
 
 test('what people and relying parties read is not limited', async (t) => {
   const { post, state } = await start(t, refused)

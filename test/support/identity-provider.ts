@@ -12,9 +12,11 @@ import { noteClientAddress } from '../../src/http/client-address.ts'
 import { errorPages } from '../../src/http/error-pages.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
+import { formRoutes, onRoutes, routing } from '../../src/http/routing.ts'
+import { sameOrigin } from '../../src/http/same-origin.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
 import { trustedPeers } from '../../src/http/trusted-peers.ts'
-import { deviceForms, devicePath } from '../../src/interaction/device-forms.ts'
+import { devicePath, suggestedCodes } from '../../src/interaction/device-forms.ts'
 import { createDevicePages } from '../../src/interaction/device-pages.ts'
 import { createFormTokens } from '../../src/interaction/form-token.ts'
 import { createInteractionPolicy } from '../../src/interaction/interaction-policy.ts'
@@ -28,6 +30,7 @@ import type { LoginLimits } from '../../src/limits/login-limits.ts'
 import { CHEAP, PASSWORD } from './accounts.ts'
 import { recordingEvents } from './events.ts'
 import { createMemoryAccountStore } from './memory-account-store.ts'
+import { everyFeature } from './routed.ts'
 
 export const API = 'https://api.example/orders'
 
@@ -110,15 +113,16 @@ export async function startIdentityProvider({
     views,
     events: recordingEvents().events,
     limits,
-    publicOrigin: origin,
     forms: createFormTokens(() => [formKey]),
     ...(resourceWords ? { resourceWords } : {}),
   })
+  provider.use(routing({ issuer: origin, arrivalPath: '', features: everyFeature }))
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(['127.0.0.0/8'])))
   provider.use(securityHeaders())
   provider.use(errorPages({ render: views.error }))
-  provider.use(deviceForms({ publicOrigin: origin }))
+  provider.use(onRoutes(formRoutes, sameOrigin({ publicOrigin: origin })))
+  provider.use(onRoutes(['device'], suggestedCodes()))
   provider.use(allowProviderForms())
   provider.use(assets.middleware)
   provider.use(router.routes())

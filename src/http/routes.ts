@@ -1,0 +1,147 @@
+/**
+ * Every route of this server: its name, its methods and its path below the issuer. A request is
+ * matched against this table once, exactly (see `routing.ts`); limits, same-origin rules and guards
+ * hang on the names. A path that is not here does not exist, whatever a router behind would make
+ * of it.
+ */
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+
+/** A part of the server that can be switched off, by its name in the configuration. */
+export type RouteFeature = 'adminApi' | 'deviceFlow' | 'registration'
+
+export interface Route {
+  /** `GET` stands for HEAD as well. */
+  readonly methods: readonly Method[]
+  /** A segment that begins with a colon is a parameter. */
+  readonly path: string
+  /** Scripts of other origins may call it, so that their browsers ask first (OPTIONS). */
+  readonly cors?: boolean
+  /** A form of our own pages: another site must not send it. */
+  readonly form?: boolean
+  readonly feature?: RouteFeature
+}
+
+type Options = Omit<Route, 'methods' | 'path'>
+
+/** Routes of the admin API are declared in the other table, where they need a scope. */
+type OutsideAdmin<Path extends string> = Lowercase<Path> extends `/admin${string}` ? never : Path
+
+/** Declares a route that needs no administrator. */
+export function route<const Path extends string>(
+  methods: readonly Method[],
+  path: OutsideAdmin<Path>,
+  options: Options = {},
+): Route {
+  return { methods, path, ...options }
+}
+
+const cors = { cors: true }
+const form = { form: true }
+const device = { feature: 'deviceFlow' } as const
+const registration = { feature: 'registration' } as const
+
+export const publicRoutes = {
+  livez: route(['GET'], '/livez'),
+  readyz: route(['GET'], '/readyz'),
+  assets: route(['GET'], '/assets/:file'),
+  doctor: route(['GET', 'DELETE'], '/doctor'),
+
+  openid_metadata: route(['GET'], '/.well-known/openid-configuration', cors),
+  oauth_metadata: route(['GET'], '/.well-known/oauth-authorization-server', cors),
+  jwks: route(['GET'], '/jwks', cors),
+
+  authorize: route(['GET', 'POST'], '/authorize'),
+  authorize_resume: route(['GET'], '/authorize/:uid'),
+  par: route(['POST'], '/par', cors),
+  token: route(['POST'], '/token', cors),
+  introspect: route(['POST'], '/introspect', cors),
+  revoke: route(['POST'], '/revoke', cors),
+  userinfo: route(['GET', 'POST'], '/userinfo', cors),
+
+  device_authorization: route(['POST'], '/device_authorization', { ...cors, ...device }),
+  device: route(['GET'], '/device', device),
+  device_submit: route(['POST'], '/device', { ...form, ...device }),
+  device_resume: route(['GET'], '/device/:uid', device),
+
+  end_session: route(['GET', 'POST'], '/session/end'),
+  end_session_confirm: route(['POST'], '/session/end/confirm', form),
+  end_session_success: route(['GET'], '/session/end/success'),
+
+  interaction: route(['GET'], '/interaction/:uid'),
+  sign_in: route(['GET'], '/interaction/:uid/login'),
+  sign_in_submit: route(['POST'], '/interaction/:uid/login', form),
+  consent_submit: route(['POST'], '/interaction/:uid/confirm', form),
+  interaction_abort: route(['POST'], '/interaction/:uid/abort', form),
+  session_proof: route(['GET'], '/interaction/:uid/proof'),
+
+  dbsc_metadata: route(['GET'], '/.well-known/device-bound-sessions'),
+  dbsc_registration: route(['POST'], '/dbsc/registration'),
+  dbsc_refresh: route(['POST'], '/dbsc/refresh'),
+
+  security: route(['GET'], '/security'),
+  security_end_session: route(['POST'], '/security/sessions/end', form),
+  security_end_others: route(['POST'], '/security/sessions/end-others', form),
+  security_end_application: route(['POST'], '/security/applications/end', form),
+
+  register: route(['POST'], '/register', registration),
+  registration_read: route(['GET'], '/register/:client_id', registration),
+  registration_update: route(['PUT'], '/register/:client_id', registration),
+  registration_remove: route(['DELETE'], '/register/:client_id', registration),
+} satisfies Record<string, Route>
+
+export interface AdminRoute extends Route {
+  readonly path: `/admin/${string}`
+  /** What the access token of a request must allow. */
+  readonly scope: 'admin:read' | 'admin:write'
+  readonly feature: 'adminApi'
+}
+
+const feature = 'adminApi'
+const reads = (path: AdminRoute['path']): AdminRoute => ({
+  methods: ['GET'],
+  path,
+  scope: 'admin:read',
+  feature,
+})
+const writes = (method: Exclude<Method, 'GET'>, path: AdminRoute['path']): AdminRoute => ({
+  methods: [method],
+  path,
+  scope: 'admin:write',
+  feature,
+})
+
+/** The names are the operation ids of `administration/openapi.json`. */
+export const adminRoutes = {
+  listClients: reads('/admin/clients'),
+  addClient: writes('POST', '/admin/clients'),
+  showClient: reads('/admin/clients/:client_id'),
+  changeClient: writes('PUT', '/admin/clients/:client_id'),
+  removeClient: writes('DELETE', '/admin/clients/:client_id'),
+  renewClientSecret: writes('POST', '/admin/clients/:client_id/secret'),
+  listAccounts: reads('/admin/accounts'),
+  addAccount: writes('POST', '/admin/accounts'),
+  disableAccount: writes('POST', '/admin/accounts/:email/disable'),
+  enableAccount: writes('POST', '/admin/accounts/:email/enable'),
+  signAccountOut: writes('POST', '/admin/accounts/:email/sign-out'),
+  setPassword: writes('PUT', '/admin/accounts/:email/password'),
+  listRegistrationTokens: reads('/admin/registration-tokens'),
+  addRegistrationToken: writes('POST', '/admin/registration-tokens'),
+  removeRegistrationToken: writes('DELETE', '/admin/registration-tokens/:id'),
+  listResources: reads('/admin/resources'),
+  addResource: writes('POST', '/admin/resources'),
+  removeResource: writes('DELETE', '/admin/resources/:identifier'),
+  listSessions: reads('/admin/sessions'),
+  endSession: writes('DELETE', '/admin/sessions/:id'),
+  listGrants: reads('/admin/grants'),
+  revokeGrant: writes('DELETE', '/admin/grants/:id'),
+  listKeys: reads('/admin/keys'),
+  rotateKeys: writes('POST', '/admin/keys/rotate'),
+  retireKey: writes('POST', '/admin/keys/:kid/retire'),
+  listAudit: reads('/admin/audit'),
+} satisfies Record<string, AdminRoute>
+
+export type AdminRouteName = keyof typeof adminRoutes
+export type RouteName = keyof typeof publicRoutes | AdminRouteName
+
+export const allRoutes: Readonly<Record<RouteName, Route>> = { ...publicRoutes, ...adminRoutes }
