@@ -43,6 +43,7 @@ import { startKeyRotation } from './keys/key-rotation.ts'
 import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
 import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
+import { networkOf } from './limits/network.ts'
 import { guardedRoutes, limitRefusals } from './limits/refusal-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
@@ -66,7 +67,7 @@ import { createRegistrations } from './registration/registrations.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
-import { relyingOrigins } from './session-binding/relying-origins.ts'
+import { createRelyingOrigins } from './session-binding/relying-origins.ts'
 import { createSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
@@ -130,10 +131,11 @@ export async function createIdentityProvider(
     sessions,
     replays: storage.replays,
     events: securityEvents,
-    relyingOrigins: () => relyingOrigins(storage.clients),
+    relyingOrigins: createRelyingOrigins(storage.clients),
   })
 
   const claims = createSessionClaims(sessions)
+  const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
 
   const provider = createProvider({
     issuer,
@@ -159,6 +161,8 @@ export async function createIdentityProvider(
     pages: createProviderPages(views),
     extraTokenClaims: claims.ofAccessToken,
     guardedFetch,
+    admitLargeRequest: async ({ state }) =>
+      (await largeRequests.take(networkOf(state.address))) === undefined,
     bindSessions(engine) {
       // First: a session that has no key on this connection is not even named.
       bindSessionsByTokenBinding(

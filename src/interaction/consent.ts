@@ -87,12 +87,16 @@ export async function describeConsent(
   return [...(lines.length ? [{ lines }] : []), ...(await Promise.all(described))]
 }
 
-/** The grant that this account gave this client before, if the interaction knows of one. */
+/**
+ * The grant that this account gave this client before, if the interaction knows of one: by the
+ * session, or because the answer to this very consent was lost.
+ */
 export async function existingGrant(
   provider: Provider,
-  { grantId, params }: Interaction,
+  { grantId: known, params, result }: Interaction,
   accountId: string,
 ): Promise<Grant | undefined> {
+  const grantId = known ?? result?.consent?.grantId
   const grant = grantId === undefined ? undefined : await provider.Grant.find(grantId)
   return grant?.accountId === accountId && grant.clientId === params.client_id ? grant : undefined
 }

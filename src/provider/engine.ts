@@ -16,6 +16,7 @@ import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
 import { AlreadyConsumedError, asUnitOfWork } from '../storage/unit-of-work.ts'
 import { clientBinding, requireProof } from './binding-policy.ts'
 import { invalidGrant } from './bindings/invalid-grant.ts'
+import { type BrowserStateOptions, keepStateInBrowsers } from './browser-state.ts'
 import { matchesSecret } from './client-secret.ts'
 import { bindDeviceCodes } from './device-codes.ts'
 import { deviceGrant } from './device-grant.ts'
@@ -48,6 +49,7 @@ export function createEngine({
   edge,
   renewal,
   devices,
+  browserState,
   bindSessions,
 }: {
   issuer: string
@@ -60,6 +62,7 @@ export function createEngine({
   renewal: KeyRenewal | undefined
   /** Undefined where the device flow is off. */
   devices: { polls: DevicePollTable; limits: UserCodeLimits } | undefined
+  browserState: BrowserStateOptions
   bindSessions: (engine: Provider) => void
 }): Provider {
   const proofs = validateProofs()
@@ -78,6 +81,7 @@ export function createEngine({
       consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
       refuseUnauthorizedGrants(this)
+      keepStateInBrowsers(this, browserState)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
         return matchesSecret(actual, this.clientSecret)

@@ -1,3 +1,4 @@
+import type { Context } from 'koa'
 import Provider, {
   type Configuration,
   errors,
@@ -42,6 +43,8 @@ import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
 import { createKeyRenewal } from './key-renewal.ts'
 import { lifetimes } from './lifetimes.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
+import { redirectNoStrangers } from './open-redirects.ts'
+import { boundParameters } from './request-bounds.ts'
 import { addTokenBinding } from './token-binding.ts'
 import { confirmTokenBinding } from './token-bound-tokens.ts'
 
@@ -84,6 +87,8 @@ export interface ProviderOptions {
   readonly findAccount: FindAccount
   readonly claims: Record<string, string[]>
   readonly bindSessions: (engine: Provider) => void
+  /** Whether the network of a request may have a row for a request that no cookie can hold. */
+  readonly admitLargeRequest: (ctx: Context) => Promise<boolean>
   readonly extraTokenClaims: NonNullable<Configuration['extraTokenClaims']>
   /** Fetches what a client names by URL: its keys. */
   readonly guardedFetch: GuardedFetch
@@ -104,6 +109,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, tokenBinding, deviceFlow } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const base = pathOfIssuer(issuer)
+  const interactionPath = (uid: string) => `${base}/interaction/${uid}`
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const engine = createEngine({
     issuer,
@@ -115,6 +121,12 @@ export function createProvider(options: ProviderOptions): Provider {
       ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
       : undefined,
     devices: deviceFlow,
+    browserState: {
+      keys: () => secretsOf(options.keys.view(), 'form-token'),
+      sessionPath: base || '/',
+      interactionPath,
+      admitRow: options.admitLargeRequest,
+    },
     bindSessions: options.bindSessions,
     configuration: {
       adapter: createEngineAdapter(
@@ -178,7 +190,7 @@ export function createProvider(options: ProviderOptions): Provider {
       interactions: {
         policy: withSessionPolicy(createInteractionPolicy()),
         url: (_ctx, { uid, prompt }) =>
-          `${base}/interaction/${uid}${prompt.name === 'proof' ? '/proof' : ''}`,
+          `${interactionPath(uid)}${prompt.name === 'proof' ? '/proof' : ''}`,
       },
       // What else lives at the origin is not shown the session, and may be another Holdfast.
       cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
@@ -237,6 +249,8 @@ export function createProvider(options: ProviderOptions): Provider {
           }
         },
       },
+      // One that is known already: a validator of it is called with every request.
+      extraParams: { state: boundParameters },
       assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
       fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
       clockTolerance: 5,
@@ -254,6 +268,7 @@ export function createProvider(options: ProviderOptions): Provider {
     },
   })
   useKeyRing(engine, options.keys)
+  redirectNoStrangers(engine)
   addTokenBinding(engine, edge, { acceptChallenges: tokenBinding })
   return engine
 }

@@ -1,10 +1,30 @@
 import type { ClientTable } from '../storage/client-table.ts'
+import { createShortMemory, type ShortMemoryOptions } from '../storage/short-memory.ts'
 
-/** Where the clients live that may have sessions of their own on the keys of ours. */
-export async function relyingOrigins(clients: Pick<ClientTable, 'list'>): Promise<string[]> {
-  const origins = (await clients.list())
-    .filter(({ metadata }) => metadata.session_policy?.federation)
-    .flatMap(({ metadata }) => metadata.redirect_uris ?? [])
-    .flatMap((uri) => (uri.startsWith('https:') ? [new URL(uri).origin] : []))
-  return [...new Set(origins)]
+/** Redirect URIs that the document is made from: a browser reads no more of it. */
+const limit = 1000
+
+/**
+ * Where the clients live that may have sessions of their own on the keys of ours. Anybody may ask:
+ * the table is read once in a few seconds, and by one request at a time.
+ */
+export function createRelyingOrigins(
+  clients: Pick<ClientTable, 'listFederatedRedirectUris'>,
+  clock: ShortMemoryOptions = {},
+): () => Promise<readonly string[]> {
+  const memory = createShortMemory(async () => {
+    const uris = await clients.listFederatedRedirectUris(limit)
+    const origins = uris.flatMap((uri) => (uri.startsWith('https:') ? [new URL(uri).origin] : []))
+    return [...new Set(origins)]
+  }, clock)
+  let reading: Promise<readonly string[]> | undefined
+  return () => {
+    reading ??= memory
+      .find('origins')
+      .then((origins) => origins ?? [])
+      .finally(() => {
+        reading = undefined
+      })
+    return reading
+  }
 }

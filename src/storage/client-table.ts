@@ -32,6 +32,20 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
       return rows
     },
 
+    /** Redirect URIs of the clients that may have sessions of their own on the keys of ours. */
+    async listFederatedRedirectUris(limit: number): Promise<string[]> {
+      const { rows } = await database.query<{ uri: string }>({
+        name: 'client-federated-redirect-uris',
+        text: `select distinct uri
+                 from clients
+                cross join lateral jsonb_array_elements_text(metadata->'redirect_uris') as uri
+                where metadata->'session_policy'->>'federation' = 'true'
+                order by uri limit $1`,
+        values: [limit],
+      })
+      return rows.map(({ uri }) => uri)
+    },
+
     /** @returns false when the client_id is taken. */
     async insert(metadata: ClientMetadata): Promise<boolean> {
       const { rowCount } = await database.query({

@@ -1,0 +1,21 @@
+import type Provider from 'oidc-provider'
+import type { KoaContextWithOIDC } from 'oidc-provider'
+
+/**
+ * Shows a page for errors of clients that have registered themselves, where nobody has done anything
+ * for them in this browser: no sign-in, and no consent at any time. Otherwise anybody could register
+ * an address and have this server lead there, by `prompt=none` or a scope that does not exist (RFC
+ * 9700 section 4.11.2). The engine tells of an error before it answers it, and looks at
+ * `allow_redirect` then.
+ */
+export function redirectNoStrangers(engine: Provider): void {
+  const keepHere = (ctx: KoaContextWithOIDC, error: Error) => {
+    const { client, session, route } = ctx.oidc
+    if (route !== 'authorization' || !client?.self_registered) return
+    if (session?.accountId && session.grantIdFor(client.clientId)) return
+    Object.assign(error, { allow_redirect: false })
+    if (ctx.status < 400) ctx.status = 400
+  }
+  engine.on('authorization.error', keepHere)
+  engine.on('server_error', keepHere)
+}

@@ -1,0 +1,250 @@
+import { hash, randomBytes } from 'node:crypto'
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { createStatementCounter } from '../support/counting.ts'
+import { allow, signInAt } from '../support/device.ts'
+import { newKey, post } from '../support/flow.ts'
+import {
+  authorizationUrl,
+  begin,
+  type Interacting,
+  interact,
+  signIn as submitSignIn,
+} from '../support/journey.ts'
+import { query } from '../support/query.ts'
+import { startSecondNode } from '../support/second-node.ts'
+import { password, useTestServer } from '../support/server.ts'
+import { createUserAgent, type Page } from '../support/user-agent.ts'
+
+const counter = createStatementCounter()
+const environment = {
+  HOLDFAST_DEVICE_FLOW: 'on',
+  HOLDFAST_SECRET: randomBytes(32).toString('base64url'),
+}
+const server = useTestServer(test, environment, counter.wrap)
+const callback = 'https://rp.example/callback'
+const verifier = randomBytes(32).toString('base64url')
+
+const addClient = (changes = {}) =>
+  server.addClient({ application_type: 'web', redirect_uris: [callback], ...changes })
+const request = ({ client_id }: ClientMetadata, parameters: Record<string, string> = {}) => ({
+  client_id,
+  redirect_uri: callback,
+  scope: 'openid',
+  code_challenge: hash('sha256', verifier, 'base64url'),
+  ...parameters,
+})
+const beginAt = (client: ClientMetadata, parameters: Record<string, string> = {}) =>
+  begin({ origin: server.issuer }, request(client, parameters))
+const signIn = (login: Interacting, fields = {}) => submitSignIn(login, { password, ...fields })
+const parameter = (location: string | undefined, name: string) =>
+  new URL(location ?? 'about:blank').searchParams.get(name)
+const rowsOf = (kind: string) =>
+  query(server.databaseUrl, 'select from artifacts where kind = $1', [kind])
+
+async function redeem({ client_id }: ClientMetadata, location: string | undefined) {
+  const parameters = {
+    grant_type: 'authorization_code',
+    client_id,
+    code: parameter(location, 'code') ?? '',
+    code_verifier: verifier,
+    redirect_uri: callback,
+  }
+  return post(server, '/token', parameters, { key: await newKey() })
+}
+
+/** Up to the answer that leads back to the app. */
+async function consentAt(
+  client: ClientMetadata,
+  { agent }: Pick<Interacting, 'agent'>,
+  page: Page,
+) {
+  const location = (await allow(await interact(agent, page))).href
+  return (await redeem(client, location)).status
+}
+
+test.serial('writes no row before somebody has signed in', async (t) => {
+  const client = await addClient()
+  counter.names.length = 0
+  const login = await beginAt(client)
+  await login.agent.get(`${server.issuer}/session/end`)
+  await login.agent.get(`${server.issuer}/device`)
+  const failed = await signIn(login, { password: 'wrong' })
+  t.is(failed.status, 401)
+  t.deepEqual(
+    counter.names.filter((name) => name.startsWith('artifact')),
+    [],
+  )
+  t.is((await rowsOf('Interaction')).length, 0)
+  t.is((await rowsOf('Session')).length, 0)
+  const offer = await login.agent.get((await signIn(login)).location ?? '')
+  t.is(await consentAt(client, login, offer), 200)
+})
+
+test.serial('signs in from several tabs that were opened first', async (t) => {
+  const clients = await Promise.all([addClient(), addClient(), addClient()])
+  const agent = createUserAgent(server.issuer)
+  const tabs = []
+  for (const client of clients) {
+    tabs.push(await begin({ origin: server.issuer }, request(client), agent))
+  }
+  for (const [at, tab] of tabs.entries()) {
+    const client = clients[at] as ClientMetadata
+    t.is(await consentAt(client, tab, await agent.get((await signIn(tab)).location ?? '')), 200)
+  }
+})
+
+test.serial('sends the state of one interaction only with the requests of that one', async (t) => {
+  const client = await addClient()
+  const agent = createUserAgent(server.issuer)
+  let last = ''
+  for (let tab = 0; tab < 30; tab++) {
+    last = (await agent.get(authorizationUrl(server.issuer, request(client)))).location ?? ''
+  }
+  t.true((await agent.jar.getCookieString(last)).length < 4096)
+  t.true((await agent.jar.getCookieString(server.issuer)).length < 200)
+})
+
+const stateCookie = '_interaction_state'
+
+for (const [title, tamper] of [
+  ['a changed', (value: string) => `${value.slice(0, -2)}${value.endsWith('AA') ? 'BB' : 'AA'}`],
+  ['an empty', () => ''],
+  ['a cut', (value: string) => value.slice(0, 40)],
+] as const) {
+  test.serial(`rejects ${title} state cookie`, async (t) => {
+    const { agent, url, token } = await beginAt(await addClient())
+    const cookie = (await agent.jar.getCookies(url)).find(({ key }) => key === stateCookie)
+    await agent.jar.setCookie(
+      `${stateCookie}=${tamper(cookie?.value ?? '')}; path=${cookie?.path}`,
+      url,
+    )
+    t.is((await agent.get(url)).status, 400)
+    t.is(
+      (await agent.post(`${url}/login`, { token, email: 'ada@example.com', password })).status,
+      400,
+    )
+  })
+}
+
+test.serial('rejects the state cookie of another interaction', async (t) => {
+  const client = await addClient()
+  const [one, other] = [await beginAt(client), await beginAt(client)]
+  const cookie = (await one.agent.jar.getCookies(one.url)).find(({ key }) => key === stateCookie)
+  const path = new URL(other.url).pathname
+  await other.agent.jar.setCookie(`${stateCookie}=${cookie?.value}; path=${path}`, other.url)
+  t.is((await other.agent.get(other.url)).status, 400)
+})
+
+test.serial('serves a sign-in that began at another node', async (t) => {
+  await using node = await startSecondNode(server, environment)
+  const client = await addClient()
+  const { agent, url, token } = await beginAt(client)
+  const answer = await node.fetch(`${url}/login`, {
+    method: 'POST',
+    redirect: 'manual',
+    headers: { cookie: await agent.jar.getCookieString(url) },
+    body: new URLSearchParams({ token, email: 'ada@example.com', password }),
+  })
+  t.is(answer.status, 303)
+  const offer = await agent.get(answer.headers.get('location') ?? '')
+  t.is(await consentAt(client, { agent }, offer), 200)
+})
+
+test.serial('signs nobody in by what a resumed interaction has left behind', async (t) => {
+  const login = await beginAt(await addClient())
+  const posted = await signIn(login)
+  const thief = login.agent.copy()
+  await login.agent.get(posted.location ?? '')
+  const replayed = await thief.get(posted.location ?? '')
+  t.regex(replayed.location ?? '', /\/interaction\//)
+  t.regex((await thief.get(replayed.location ?? '')).text, />Sign in</)
+})
+
+test.serial('returns access_denied to the app when nobody signs in', async (t) => {
+  const { agent, url, token } = await beginAt(await addClient())
+  const { location } = await agent.follow(await agent.post(`${url}/abort`, { token }))
+  t.is(parameter(location, 'error'), 'access_denied')
+  t.is(parameter(location, 'state'), 'the state')
+  t.is((await agent.get(url)).status, 400)
+})
+
+test.serial('neither of two tabs loses a consent that is given at the same moment', async (t) => {
+  const clients = await Promise.all([addClient(), addClient()])
+  const [first, second] = clients as [ClientMetadata, ClientMetadata]
+  for (let round = 0; round < 6; round++) {
+    const parameters = { prompt: 'login consent' }
+    const { device, consent } = await signInAt(server, request(first, parameters), {
+      as: { password },
+    })
+    const { agent } = device
+    const other = await begin(
+      { origin: server.issuer },
+      request(second, { prompt: 'consent' }),
+      agent,
+    )
+    const landed = await Promise.all([allow(consent), allow(other)])
+    const answers = [await redeem(first, landed[0].href), await redeem(second, landed[1].href)]
+    t.deepEqual(
+      answers.map(({ status }) => status),
+      [200, 200],
+    )
+  }
+})
+
+test.serial('keeps the consent of a tab whose neighbour has finished meanwhile', async (t) => {
+  const [first, second] = [await addClient(), await addClient()]
+  const { device, consent } = await signInAt(server, request(first), { as: { password } })
+  const other = await begin({ origin: server.issuer }, request(second), device.agent)
+  // Sent before the answers of the other tab have arrived.
+  const earlier = { ...other, agent: device.agent.copy() }
+  t.is((await redeem(first, (await allow(consent)).href)).status, 200)
+  t.is((await redeem(second, (await allow(earlier)).href)).status, 200)
+})
+
+test.serial('answers a consent again whose answer was lost', async (t) => {
+  const client = await addClient()
+  const { consent } = await signInAt(server, request(client), { as: { password } })
+  const confirm = `${consent.url}/confirm`
+  await consent.agent.copy().post(confirm, { token: consent.token })
+  const posted = await consent.agent.post(confirm, { token: consent.token })
+  const grants = await rowsOf('Grant')
+  // The answer to the resume never arrives, and the browser asks again.
+  await consent.agent.copy().get(posted.location ?? '')
+  const { location } = await consent.agent.get(posted.location ?? '')
+  t.is((await redeem(client, location)).status, 200)
+  t.is((await rowsOf('Grant')).length, grants.length)
+})
+
+test.serial('answers the consent to a pushed request again whose answer was lost', async (t) => {
+  const client = await addClient()
+  const pushed = await post(server, '/par', {
+    ...request(client),
+    response_type: 'code',
+    code_challenge_method: 'S256',
+  })
+  t.is(pushed.status, 201)
+  const { request_uri } = pushed.body
+  const { consent } = await signInAt(
+    server,
+    { client_id: client.client_id, request_uri },
+    {
+      as: { password },
+    },
+  )
+  const posted = await consent.agent.post(`${consent.url}/confirm`, { token: consent.token })
+  await consent.agent.copy().get(posted.location ?? '')
+  const { location } = await consent.agent.get(posted.location ?? '')
+  t.is((await redeem(client, location)).status, 200)
+})
+
+test.serial('asks to sign in again where the answer to the resume was lost', async (t) => {
+  const client = await addClient()
+  const login = await beginAt(client)
+  const posted = await signIn(login)
+  await login.agent.copy().get(posted.location ?? '')
+  const again = await interact(login.agent, await login.agent.get(posted.location ?? ''))
+  t.regex(again.page.text, />Sign in</)
+  const offer = await again.agent.get((await signIn(again)).location ?? '')
+  t.is(await consentAt(client, again, offer), 200)
+})
