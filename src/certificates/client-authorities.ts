@@ -3,12 +3,14 @@ import { readFile } from 'node:fs/promises'
 import type { ClientCertificate } from '../verify/client-certificate.ts'
 import { CertificateFileError } from './certificate-file-error.ts'
 import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
+import { isStrongKey, isStronglySigned } from './strength.ts'
 import * as x509 from './x509.ts'
 
 /** Why a certificate does not authenticate anybody. */
 export type UntrustedReason =
   | 'outside_validity'
   | 'not_for_clients'
+  | 'weak_algorithm'
   | 'no_path_to_authority'
   | 'revoked'
   | 'revocation_unknown'
@@ -39,7 +41,8 @@ const mostIntermediates = 32
 /**
  * The certificate authorities whose clients are known, from PEM files. A path is checked by the
  * rules of RFC 5280 section 6.1 less what private authorities have no use for: certificates with
- * name or policy constraints, or any other critical extension not known here, lead nowhere.
+ * name or policy constraints, or any other critical extension not known here, lead nowhere. Nor do
+ * signatures by MD5 or SHA-1 and RSA keys under 2048 bits, whichever certificate has one.
  *
  * @param known is added to, and outlives what is loaded here.
  * @throws {@link CertificateFileError}
@@ -58,6 +61,7 @@ export async function loadClientAuthorities(
     check({ certificate, chain }, now = Date.now()) {
       if (!isCurrent(certificate, now)) return 'outside_validity'
       if (!mayBeClient(certificate)) return 'not_for_clients'
+      if (!isStrong(certificate)) return 'weak_algorithm'
       return checkPath(certificate, { authorities, chain, known, revocations, now })
     },
   }
@@ -94,8 +98,14 @@ function checkPath(
         // By name first: most are of somebody else, and the other questions take longer.
         if (!isCurrent(issuer, now) || !isIssuedBy(subject, issuer)) continue
         if (!mayIssue(issuer, below)) continue
+        const isAuthority = authorities.includes(issuer)
+        // How an authority has signed itself is nobody's concern; its key signs for others.
+        if (isAuthority ? !isStrongKey(issuer.publicKey) : !isStrong(issuer)) {
+          reason = 'weak_algorithm'
+          continue
+        }
         const status = revocations?.statusOf(subject, issuer, now) ?? 'good'
-        if (status === 'good' && authorities.includes(issuer)) {
+        if (status === 'good' && isAuthority) {
           remember(known, subject, issued)
           return undefined
         }
@@ -131,6 +141,11 @@ function remember(
 /** Names, key identifiers and key usage by OpenSSL's rules; then the signature. */
 function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
   return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
+}
+
+function isStrong(certificate: X509Certificate): boolean {
+  const parsed = new x509.X509Certificate(certificate.raw)
+  return isStronglySigned(parsed) && isStrongKey(certificate.publicKey)
 }
 
 function isCurrent({ validFromDate, validToDate }: X509Certificate, now: number): boolean {

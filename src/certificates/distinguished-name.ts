@@ -38,7 +38,7 @@ const abbreviations: Readonly<Record<string, string>> = {
 }
 
 const attributePattern =
-  /\s*([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)\s*=\s*((?:[^\\"+,;<>]|\\[ "#+,;<=>\\]|\\[0-9A-Fa-f]{2})*)([+,]|$)/y
+  /\s*([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)\s*=((?:[^\\"+,;<>]|\\[ "#+,;<=>\\]|\\[0-9A-Fa-f]{2})*)([+,]|$)/y
 
 /**
  * Reads a name in the string form of RFC 4514, most specific part first: `CN=app,O=Example,C=SE`.
@@ -89,8 +89,8 @@ function oidOf(type: string, names: Readonly<Record<string, string>>): string | 
 
 /** RFC 4514 section 2.4: `\,` is the character, `\C4\8D` are the bytes of UTF-8. */
 function readValue(raw: string): string | undefined {
-  if (raw.startsWith('#')) return undefined
-  const trimmed = raw.replace(/(?<!\\) +$/, '')
+  const trimmed = trimSpaces(raw)
+  if (trimmed.startsWith('#')) return undefined
   const bytes: Buffer[] = []
   for (const [part] of trimmed.matchAll(/\\[0-9A-Fa-f]{2}|\\.|[^\\]+/gsu)) {
     if (/^\\[0-9A-Fa-f]{2}$/.test(part)) bytes.push(Buffer.from(part.slice(1), 'hex'))
@@ -101,6 +101,13 @@ function readValue(raw: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Without the spaces around a value, less one that is escaped. A loop, for it is linear. */
+function trimSpaces(raw: string): string {
+  let end = raw.length
+  while (raw[end - 1] === ' ' && raw[end - 2] !== '\\') end -= 1
+  return raw.slice(0, end).trimStart()
 }
 
 /** RFC 5280 section 7.1, by RFC 4518: case and the number of spaces make no difference. */

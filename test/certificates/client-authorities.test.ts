@@ -1,3 +1,4 @@
+import { sign, X509Certificate } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -223,6 +224,71 @@ test('what no authority has issued is never known', async (t) => {
   t.is(authorities.check(presented(client, strange)), undefined)
   t.is(known.size, 0)
 })
+
+const rsa = (modulusLength: number, exponent = [1, 0, 1], hash = 'SHA-256') => ({
+  name: 'RSASSA-PKCS1-v1_5',
+  modulusLength,
+  publicExponent: Uint8Array.from(exponent),
+  hash,
+})
+
+test('accepts RSA keys of 2048 bits in a chain', async (t) => {
+  const authority = await createAuthority('CN=RSA', rsa(2048))
+  const intermediate = await authority.intermediate({ keys: rsa(2048) })
+  const client = await intermediate.issue({ keys: rsa(2048) })
+  t.is((await load(authority.cert)).check(presented(client, intermediate)), undefined)
+})
+
+for (const [what, weak] of [
+  ['a signature by SHA-1', { hash: 'SHA-1' }],
+  ['an RSA key of 1024 bits', { keys: rsa(1024) }],
+  ['an RSA key with exponent 3', { keys: rsa(2048, [3]) }],
+] as const) {
+  test(`rejects ${what} of a client`, async (t) => {
+    t.is((await load()).check(presented(await root.issue(weak))), 'weak_algorithm')
+  })
+
+  test(`rejects ${what} of an intermediate, and does not remember it`, async (t) => {
+    const intermediate = await root.intermediate(weak)
+    const client = await intermediate.issue()
+    const authorities = await load()
+    t.is(authorities.check(presented(client, intermediate)), 'weak_algorithm')
+    t.is(authorities.check(presented(client)), 'no_path_to_authority')
+  })
+
+  test(`rejects ${what} of an intermediate that is not the last`, async (t) => {
+    const upper = await root.intermediate({ ...weak, subject: 'CN=Upper' })
+    const lower = await upper.intermediate({ subject: 'CN=Lower' })
+    const client = await lower.issue()
+    t.is((await load()).check(presented(client, lower, upper)), 'weak_algorithm')
+  })
+}
+
+test('rejects a signature by MD5', async (t) => {
+  const authority = await createAuthority('CN=RSA', rsa(2048, [1, 0, 1], 'SHA-1'))
+  const { der } = await authority.issue()
+  const md5 = withMd5(der, authority.key)
+  t.true(md5.verify(authority.certificate.publicKey))
+  const client = { certificate: md5, thumbprint: '', chain: [] }
+  t.is((await load(authority.cert)).check(client), 'weak_algorithm')
+})
+
+test('rejects what an authority of 1024 bits has issued', async (t) => {
+  const authority = await createAuthority('CN=RSA', rsa(1024))
+  const client = await authority.issue()
+  t.is((await load(authority.cert)).check(presented(client)), 'weak_algorithm')
+})
+
+/** A certificate signed by RSA with SHA-1, signed again with MD5: the names differ in one byte. */
+function withMd5(der: Buffer, key: string): X509Certificate {
+  const sha1 = Buffer.from('2a864886f70d010105', 'hex')
+  const bytes = Buffer.from(der)
+  for (let at = bytes.indexOf(sha1); at !== -1; at = bytes.indexOf(sha1, at)) bytes[at + 8] = 4
+  // Both lengths take two bytes; the signature is the last 256.
+  const signed = bytes.subarray(4, 8 + bytes.readUInt16BE(6))
+  sign('md5', signed, key).copy(bytes, bytes.length - 256)
+  return new X509Certificate(bytes)
+}
 
 test('of many intermediates the oldest are forgotten', async (t) => {
   const known = new Map()

@@ -39,6 +39,17 @@ for (const [title, text] of [
   })
 }
 
+for (const [what, text] of [
+  ['spaces before a bad character', `CN=${' '.repeat(1_000_000)}"`],
+  ['spaces inside a value', `CN=a${' '.repeat(1_000_000)}b`],
+  ['spaces before the type', `${' '.repeat(1_000_000)}`],
+] as const) {
+  test(`reads ${what} in linear time`, (t) => {
+    const name = parseDistinguishedName(text)
+    t.deepEqual(name?.[0]?.[0]?.value, what === 'spaces inside a value' ? 'a b' : undefined)
+  })
+}
+
 test('the members of a set have no order', (t) => {
   const set = asDistinguishedName([{ CN: ['a'], OU: ['b'] }])
   t.true(sameName(parseDistinguishedName('OU=b+CN=a') ?? [], set))

@@ -20,6 +20,10 @@ export interface CertificateRequest {
   readonly notAfter?: Date
   readonly usage?: string[]
   readonly extensions?: x509.Extension[]
+  /** Of the certificate's own key; default P-256. */
+  readonly keys?: webcrypto.RsaHashedKeyGenParams
+  /** Of the signature; an RSA authority has the one of its key. Default SHA-256. */
+  readonly hash?: 'SHA-1' | 'SHA-256'
 }
 
 export interface TestAuthority extends TestCertificate {
@@ -36,15 +40,18 @@ export interface TestAuthority extends TestCertificate {
 
 export const daysFromNow = (days: number) => new Date(Date.now() + days * day)
 
-export async function createAuthority(subject = 'CN=Test authority'): Promise<TestAuthority> {
-  const keys = await newKeys()
+export async function createAuthority(
+  subject = 'CN=Test authority',
+  keyAlgorithm?: webcrypto.RsaHashedKeyGenParams,
+): Promise<TestAuthority> {
+  const keys = await newKeys(keyAlgorithm)
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: subject,
     notBefore: daysFromNow(-1),
     notAfter: daysFromNow(365),
     keys,
-    signingAlgorithm: algorithm,
+    signingAlgorithm: signingAlgorithm(keys),
     extensions: await authorityExtensions(keys.publicKey),
   })
   return asAuthority(certificate, keys)
@@ -69,7 +76,7 @@ async function asAuthority(
   keys: webcrypto.CryptoKeyPair,
 ): Promise<TestAuthority> {
   const sign = async (request: CertificateRequest, extensions: x509.Extension[]) => {
-    const subjectKeys = await newKeys()
+    const subjectKeys = await newKeys(request.keys)
     const signed = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
       subject: request.subject ?? 'CN=client',
@@ -78,7 +85,7 @@ async function asAuthority(
       notAfter: request.notAfter ?? daysFromNow(30),
       publicKey: subjectKeys.publicKey,
       signingKey: keys.privateKey,
-      signingAlgorithm: algorithm,
+      signingAlgorithm: signingAlgorithm(keys, request.hash),
       extensions: [
         ...extensions,
         ...(request.names ? [new x509.SubjectAlternativeNameExtension(request.names)] : []),
@@ -149,8 +156,14 @@ async function asCertificate(
   }
 }
 
-function newKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+function newKeys(
+  of: webcrypto.EcKeyGenParams | webcrypto.RsaHashedKeyGenParams = algorithm,
+): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(of, true, ['sign', 'verify'])
+}
+
+function signingAlgorithm({ privateKey }: webcrypto.CryptoKeyPair, hash = 'SHA-256') {
+  return { hash, ...privateKey.algorithm }
 }
 
 function serialNumber(): string {
