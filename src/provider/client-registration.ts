@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isStorable } from '../storage/text.ts'
+import { isObject } from '../verify/lib/json.ts'
+import { isSafeExponent } from '../verify/lib/rsa-exponent.ts'
 import { withBindingMethod } from './binding-policy.ts'
 import { makeClientSecret } from './client-secret.ts'
 import { deviceGrant } from './device-grant.ts'
@@ -147,6 +149,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   try {
     const named = withBindingMethod(metadata)
     refusePlainHttp(metadata)
+    refuseWeakKeys(metadata)
     refuseSectorIdentifier(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
     // those of the release that serves.
@@ -188,6 +191,21 @@ function refusePlainHttp({ redirect_uris, jwks_uri }: ClientMetadata): void {
     if (url?.protocol === 'http:' && !loopback.includes(url.hostname)) {
       throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')
     }
+  }
+}
+
+/** As in proofs: with a small exponent others may sign in the name of the client. */
+function refuseWeakKeys({ jwks }: ClientMetadata): void {
+  const keys: readonly unknown[] = Array.isArray(jwks?.keys) ? jwks.keys : []
+  const isWeak = (key: unknown) =>
+    isObject(key) &&
+    key.kty === 'RSA' &&
+    typeof key.e === 'string' &&
+    !isSafeExponent(Buffer.from(key.e, 'base64url'))
+  if (keys.some(isWeak)) {
+    throw new errors.InvalidClientMetadata(
+      'jwks: the exponent of an RSA key must be odd and at least 65537',
+    )
   }
 }
 

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
 import { createBrowser } from '../../src/demo/browser.ts'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
@@ -61,6 +62,26 @@ test('rejects a body that repeats a member or is nested too deep', async (t) => 
     t.is(answer.status, 400)
     t.is(answer.body.error, 'invalid_client_metadata')
     t.regex(answer.body.error_description, /names each member once/)
+  }
+})
+
+test('rejects a client key of RSA whose exponent is weak', async (t) => {
+  const { n } = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({
+    format: 'jwk',
+  })
+  for (const [e, status] of [
+    ['AQ', 400],
+    ['Aw', 400],
+    ['AQAB', 201],
+  ] as const) {
+    const [key, token] = [await newKey(), await initialToken(server)]
+    const metadata = {
+      ...webClient,
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [{ kty: 'RSA', n, e }] },
+    }
+    const answer = await register(server, { token, key, body: metadata })
+    t.is(answer.status, status, JSON.stringify(answer.body))
   }
 })
 

@@ -7,7 +7,7 @@ import {
   verifyDbscRegistration,
 } from '../../src/verify/dbsc.ts'
 import { deviceKey, refreshProof, registrationProof } from '../support/verify/dbsc.ts'
-import { makeKey } from '../support/verify/keys.ts'
+import { encode, makeKey, weakExponents } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 
 const outstanding = ['older challenge', 'challenge']
@@ -54,6 +54,16 @@ test('accepts RS256', (t) => {
   const rsa = makeKey('RS256')
   const { alg, jwk } = verifyDbscRegistration(registrationProof({}, {}, rsa), expected)
   t.notThrows(() => verifyDbscRefresh(refreshProof({}, {}, rsa), { alg, jwk }, expected))
+})
+
+test('rejects an RSA key whose exponent is weak', async (t) => {
+  const rsa = makeKey('RS256')
+  for (const e of weakExponents) {
+    const jwk = { ...rsa.publicJwk, e: encode(e) }
+    await refused(t, 'dbsc_key', () =>
+      verifyDbscRegistration(registrationProof({}, { jwk }, rsa), expected),
+    )
+  }
 })
 
 test('accepts the endpoint as aud', (t) => {

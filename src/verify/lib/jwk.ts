@@ -1,5 +1,6 @@
 import { createPublicKey, hash, type KeyObject } from 'node:crypto'
 import { decodeBase64url } from './base64url.ts'
+import { isSafeExponent } from './rsa-exponent.ts'
 
 /** A public key and its RFC 7638 SHA-256 thumbprint. */
 export type PublicKey = Readonly<{ key: KeyObject; thumbprint: string }>
@@ -7,11 +8,11 @@ export type PublicKey = Readonly<{ key: KeyObject; thumbprint: string }>
 /** Members that only a private or a symmetric key has (RFC 7518 section 6). */
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'] as const
 
-const coordinateBytes: Readonly<Record<string, number>> = Object.freeze({
-  'P-256': 32,
-  'P-384': 48,
-  'P-521': 66,
-})
+const coordinateBytes: ReadonlyMap<string, number> = new Map([
+  ['P-256', 32],
+  ['P-384', 48],
+  ['P-521', 66],
+])
 
 /** Whether a JWK carries any private or symmetric key material. */
 export function hasPrivateMembers(jwk: Record<string, unknown>): boolean {
@@ -23,13 +24,13 @@ export function hasPrivateMembers(jwk: Record<string, unknown>): boolean {
  *
  * One key must have one thumbprint, so every number has to be in its one canonical spelling:
  * strict base64url, full-width coordinates (RFC 7518 section 6.2.1.2), RSA integers without
- * leading zeros (section 6.3.1.1). RSA keys are taken from 2048 to 4096 bits with an exponent of
- * at most four bytes: less is weak, and more is a way to make each verification expensive.
+ * leading zeros (section 6.3.1.1). RSA keys are taken from 2048 to 4096 bits with an exponent from
+ * 65537 to four bytes: less is weak, and more is a way to make each verification expensive.
  */
 export function importPublicJwk(jwk: Record<string, unknown>): PublicKey | undefined {
   const { kty, crv, x, y, n, e } = jwk
   if (kty === 'EC' && isText(crv) && isText(x) && isText(y)) {
-    const bytes = coordinateBytes[crv]
+    const bytes = coordinateBytes.get(crv)
     if (bytes === undefined || !isBytes(x, bytes) || !isBytes(y, bytes)) return undefined
     // RFC 7638 section 3.2: the required members in lexicographic order. Their characters are
     // known by now to need no escape, so that the canonical JSON can be put together by hand.
@@ -47,6 +48,7 @@ export function importPublicJwk(jwk: Record<string, unknown>): PublicKey | undef
     // 256 bytes with a clear top bit would be 2047 bits.
     if (modulus.length === 256 && (modulus[0] as number) < 0x80) return undefined
     if (exponent === undefined || exponent.length > 4) return undefined
+    if (!isSafeExponent(exponent)) return undefined
     return importKey({ kty, n, e }, `{"e":"${e}","kty":"RSA","n":"${n}"}`)
   }
   return undefined

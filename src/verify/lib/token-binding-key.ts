@@ -1,5 +1,6 @@
 import { createPublicKey, hash, type JsonWebKey, type KeyObject } from 'node:crypto'
 import { RecentMap } from './recent-map.ts'
+import { isSafeExponent } from './rsa-exponent.ts'
 import { verifySignature } from './signature.ts'
 import { TokenBindingError } from './token-binding-error.ts'
 import type { TokenBindingStruct } from './token-binding-message.ts'
@@ -147,11 +148,9 @@ function rsaKey(idBytes: Buffer): { modulus: Buffer; exponent: Buffer } {
   // The top bit makes it 2048 bits, and rules out a second, longer encoding of a shorter modulus.
   if (modulus.readUInt8(0) < 0x80) throw malformedKey('a modulus of 2048 bits')
   if (exponent[0] === 0) throw malformedKey('an exponent without leading zeros')
-  // With exponent 1 everybody can "sign"; an even one has no private key. 2^256 is the bound of
-  // FIPS 186-5: a longer one only makes the server work.
-  const isOne = exponent.length === 1 && exponent[0] === 1
-  if (isOne || exponent.readUInt8(exponent.length - 1) % 2 === 0 || exponent.length > 32) {
-    throw malformedKey('an odd exponent between 3 and 2^256')
+  // 2^256 is the bound of FIPS 186-5: a longer one only makes the server work.
+  if (!isSafeExponent(exponent) || exponent.length > 32) {
+    throw malformedKey('an odd exponent between 65537 and 2^256')
   }
   return { modulus, exponent }
 }

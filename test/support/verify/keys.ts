@@ -53,3 +53,14 @@ export function signRaw(key: TestKey, input: string): Buffer {
 export function encode(text: string | Buffer): string {
   return Buffer.from(text).toString('base64url')
 }
+
+/** Exponents of RSA keys by which anybody, or nobody, can sign, or that forgive no mistake. */
+export const weakExponents = [
+  Buffer.of(1),
+  Buffer.of(3),
+  Buffer.of(17),
+  Buffer.of(0xff, 0xff),
+  Buffer.of(1, 0, 0),
+  Buffer.of(1, 0, 2),
+  Buffer.of(0, 1, 0, 1),
+]
