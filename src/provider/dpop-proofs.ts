@@ -31,7 +31,7 @@ export function provenKey(ctx: KoaContextWithOIDC): string | undefined {
  */
 export function validateProofs(now: () => number = () => Date.now() / 1000) {
   const keys = new ProofKeys()
-  return (ctx: KoaContextWithOIDC): DPoPValidationResult | undefined => {
+  const validate = (ctx: KoaContextWithOIDC): DPoPValidationResult | undefined => {
     const known = proven.get(ctx)
     if (known) return known
     const proof = ctx.get('DPoP')
@@ -60,6 +60,12 @@ export function validateProofs(now: () => number = () => Date.now() / 1000) {
     proven.set(ctx, key)
     return key
   }
+  return Object.assign(validate, {
+    /** Keeps the key of a request that was granted: strangers make keys as fast as they can send. */
+    remember(ctx: KoaContextWithOIDC): void {
+      if (proven.has(ctx)) keys.remember(ctx.get('DPoP'))
+    },
+  })
 }
 
 function verify(

@@ -101,6 +101,7 @@ export function createEngine({
         requireProof(ctx, edge.proofsOf(ctx.req))
         try {
           await withReadAhead(() => asUnitOfWork(artifacts, async () => grant(ctx)))
+          proofs.remember(ctx)
           renewal?.announce(ctx)
         } catch (error) {
           if (!(error instanceof AlreadyConsumedError)) throw error

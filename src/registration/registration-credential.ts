@@ -5,7 +5,6 @@ import {
   type DPoPProof,
   defaultClockTolerance,
   defaultMaxAge,
-  ProofKeys,
   replayKey,
   verifyDPoPProof,
 } from '../verify/dpop.ts'
@@ -54,8 +53,6 @@ export function createRegistrationCredentials({
   /** Seconds since the epoch. */
   now?: () => number
 }) {
-  const keys = new ProofKeys(1000)
-
   function verifyProof(token: string, { method, uri, rawHeaders }: CredentialRequest): DPoPProof {
     const [proof, ...more] = headerValues(rawHeaders, 'dpop')
     if (proof === undefined) throw new VerifyError('dpop_missing', 'a DPoP proof is required')
@@ -69,7 +66,6 @@ export function createRegistrationCredentials({
       uri,
       now: seconds,
       ath: hash('sha256', token, 'base64url'),
-      keys,
       ...(nonces && { acceptNonce: (nonce) => nonces.accepts(nonce, seconds) }),
     })
   }

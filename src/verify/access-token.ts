@@ -6,7 +6,7 @@ import type { Introspector } from './introspection.ts'
 import type { Jwks } from './jwks.ts'
 import { verifyJwtAccessToken } from './jwt-access-token.ts'
 import { deepFreeze } from './lib/deep-freeze.ts'
-import { parseJwt } from './lib/jwt.ts'
+import { KnownHeaders, parseJwt } from './lib/jwt.ts'
 import { RecentMap } from './lib/recent-map.ts'
 
 /**
@@ -85,14 +85,22 @@ export type Finding = Readonly<{
   format: AccessToken['format']
   policy: IssuerPolicy
   cacheSeconds: number
+  /** What the claims take in memory, roughly: the length of their text. */
+  bytes: number
 }>
+
+type Remembered = Trusted & Readonly<{ until: number; bytes: number }>
+
+/** The cache has room for as many tokens as it is asked to hold while they are no longer than this. */
+const averageBytes = 2048
+const bytesOf = (_hash: string, { bytes }: Remembered) => bytes
 
 /** Makes an {@link AccessTokenVerifier}. */
 export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTokenVerifier {
   const { issuers, decrypter, now, clockTolerance, cacheSeconds, cacheSize } = options
   // Keyed by hash: a heap dump of the cache holds no token.
-  const cache = new RecentMap<Trusted & { until: number }>(cacheSize)
-  const headers = new RecentMap<Record<string, unknown>>(100)
+  const cache = new RecentMap<Remembered>(cacheSize, cacheSize * averageBytes, bytesOf)
+  const headers = new KnownHeaders()
   const introspecting = issuers.find(({ introspector }) => introspector !== undefined)
 
   async function check(sent: string, hash: string): Promise<Finding> {
@@ -105,16 +113,17 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
     // The issuer is not verified yet: it only selects whose rules, and whose keys, are to be used.
     const policy = jwt ? issuers.find(({ issuer }) => issuer === jwt.claims.iss) : introspecting
     if (policy?.introspector !== undefined) {
-      const { claims, cacheSeconds } = await policy.introspector(sent, hash)
-      return { claims, format: 'introspection', policy, cacheSeconds }
+      return { ...(await policy.introspector(sent, hash)), format: 'introspection', policy }
     }
     if (jwt === undefined) throw new VerifyError('token_malformed', 'Access token is not a JWT')
     const claims = await verifyJwtAccessToken(jwt, policy, encrypted)
-    return { claims, format: 'jwt', policy: policy as IssuerPolicy, cacheSeconds }
+    headers.remember(jwt)
+    const bytes = token.length
+    return { claims, format: 'jwt', policy: policy as IssuerPolicy, cacheSeconds, bytes }
   }
 
   async function checkAndRemember(sent: string, hash: string): Promise<Trusted> {
-    const { claims, format, policy, cacheSeconds } = await check(sent, hash)
+    const { claims, format, policy, cacheSeconds, bytes } = await check(sent, hash)
     checkTimes(claims, now(), clockTolerance)
     const confirmations = parseConfirmation(claims.cnf, policy.harmlessMembers)
     const token: AccessToken = Object.freeze({
@@ -124,7 +133,7 @@ export function createAccessTokenVerifier(options: AccessTokenOptions): AccessTo
       confirmations,
       methods: Object.freeze(confirmations.map(({ method }) => method)),
     })
-    const trusted = Object.freeze({ token, policy, until: now() + cacheSeconds })
+    const trusted = Object.freeze({ token, policy, until: now() + cacheSeconds, bytes })
     cache.set(hash, trusted)
     return trusted
   }

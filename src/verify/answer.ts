@@ -1,5 +1,6 @@
 /** What every adapter does with a request: admit it, or know the whole answer. */
 import { VerifyError } from './errors.ts'
+import { checkNames, optionalFunction, optionalMethods } from './lib/check.ts'
 import { ClientCertificateError } from './lib/client-certificate-error.ts'
 import { pathOf } from './lib/public-uri.ts'
 import { TokenBindingError } from './lib/token-binding-error.ts'
@@ -21,6 +22,23 @@ export type Answer = Readonly<{
 export type Admission =
   | Readonly<{ answer: Answer }>
   | Readonly<{ answer?: undefined; auth: Verified | undefined }>
+
+/**
+ * What an adapter is made with.
+ *
+ * @throws TypeError for options in the place of the verifier, and for unknown ones.
+ */
+export function checkAdapter(
+  verifier: unknown,
+  options: object,
+  more: readonly string[] = [],
+): void {
+  const methods = ['verify', 'checkRequirements', 'refuse']
+  if (verifier === undefined) throw new TypeError('a verifier is needed')
+  optionalMethods('verifier', verifier, methods)
+  checkNames('options', options, new Set(['facts', ...more]))
+  for (const [name, value] of Object.entries(options)) optionalFunction(name, value)
+}
 
 /** Facts about a request that only the application knows; they go before what an adapter found. */
 export type Facts = Partial<Pick<VerifyRequest, 'certificate' | 'tokenBinding' | 'body' | 'url'>>

@@ -1,5 +1,6 @@
 /** How this resource shows an issuer who it is, when it asks about a token (RFC 7662 section 2.1). */
 import { createPrivateKey, type KeyObject, randomUUID, sign } from 'node:crypto'
+import { checkNames, textList } from './lib/check.ts'
 
 /** One of the methods of the OAuth registry. Certificates are up to the injected `fetch`. */
 export type ClientAuthentication =
@@ -11,6 +12,8 @@ export type ClientAuthentication =
   | Readonly<{ method: 'tls_client_auth' | 'self_signed_tls_client_auth'; clientId: string }>
   /** An assertion signed with ES256 (RFC 7523); a private P-256 JWK, with `kid` if the issuer wants it. */
   | Readonly<{ method: 'private_key_jwt'; clientId: string; privateKey: object }>
+
+const authenticationNames = new Set(['method', 'clientId', 'clientSecret', 'privateKey'])
 
 /** What to add to a request. */
 export type AuthenticationParts = Readonly<{
@@ -24,7 +27,13 @@ export function createClientAuthentication(
   issuer: string,
   now: () => number,
 ): () => AuthenticationParts {
+  const name = 'introspection.authentication'
+  checkNames(name, authentication, authenticationNames)
   const { clientId } = authentication
+  textList(`${name}: clientId`, [clientId])
+  if ('clientSecret' in authentication) {
+    textList(`${name}: clientSecret`, [authentication.clientSecret])
+  }
   switch (authentication.method) {
     case 'client_secret_basic': {
       const pair = `${formEncode(clientId)}:${formEncode(authentication.clientSecret)}`

@@ -9,6 +9,7 @@ import {
   decodeEscapedPem,
   decodeXfcc,
 } from './lib/certificate-formats.ts'
+import { checkNames, checkUntrusted, flag, namesOf } from './lib/check.ts'
 import { ClientCertificateError } from './lib/client-certificate-error.ts'
 
 export {
@@ -66,6 +67,13 @@ export type ForwardedCertificateOptions = Readonly<{
   header?: string | undefined
 }>
 
+const forwardedOptions = namesOf<ForwardedCertificateOptions>({
+  trusted: true,
+  untrusted: true,
+  format: true,
+  header: true,
+})
+
 /**
  * Reads the client certificate that a proxy has forwarded; nothing where it forwarded none.
  *
@@ -84,8 +92,13 @@ export type ForwardedCertificateOptions = Readonly<{
  */
 export function readClientCertificateHeader(
   headers: RequestHeaders,
-  { trusted, untrusted = 'refuse', format, header }: ForwardedCertificateOptions,
+  options: ForwardedCertificateOptions,
 ): ClientCertificate | undefined {
+  checkNames('options', options, forwardedOptions)
+  const { untrusted = 'refuse', format, header } = options
+  const trusted = flag('trusted', options.trusted)
+  checkUntrusted(untrusted)
+  if (!Object.hasOwn(formats, format)) throw new TypeError('format is not known')
   const { field, decode, chainField } = formats[format]
   const name = header?.toLowerCase() ?? field
   // A proxy that always sets the header leaves it empty where there was no certificate.
@@ -102,19 +115,19 @@ export function readClientCertificateHeader(
     )
   }
 
-  // Section 2.2: not a list, and not repeated. No format has a comma outside of quotes.
   const [value] = values
+  const chainValue = chainValues.join(',')
+  const longest = decode === decodeByteSequence ? longestCertificate : longestChain
+  if (values.some(({ length }) => length > longest) || chainValue.length > longestChain) {
+    throw new ClientCertificateError('header_too_large', `${name} is too large`)
+  }
+
+  // Section 2.2: not a list, and not repeated. No format has a comma outside of quotes.
   if (values.length > 1 || (value !== undefined && isList(value))) {
     throw new ClientCertificateError('repeated_header', `a request holds at most one ${name}`)
   }
   // Section 2.3: a chain belongs to a certificate.
   if (value === undefined) throw malformed(`${name} beside ${chainField}`)
-
-  const chainValue = chainValues.join(',')
-  const longest = decode === decodeByteSequence ? longestCertificate : longestChain
-  if (value.length > longest || chainValue.length > longestChain) {
-    throw new ClientCertificateError('header_too_large', `${name} is too large`)
-  }
 
   const decoded = decode(value)
   const chain = chainValue === '' ? [] : decodeByteSequenceList(chainValue)
@@ -172,8 +185,16 @@ function parseCertificate(der: Buffer): X509Certificate {
   return certificate
 }
 
+/** Whether a comma stands outside of quotes; of a quote without an end, the rest counts as well. */
 function isList(value: string): boolean {
-  return value.replace(/"(?:[^"\\]|\\.)*"/g, '').includes(',')
+  let opened = -1
+  for (let at = 0; at < value.length; at++) {
+    const character = value[at]
+    if (character === '"') opened = opened === -1 ? at : -1
+    else if (character === '\\' && opened !== -1) at++
+    else if (character === ',' && opened === -1) return true
+  }
+  return opened !== -1 && value.includes(',', opened)
 }
 
 function malformed(expected: string, options?: ErrorOptions): ClientCertificateError {

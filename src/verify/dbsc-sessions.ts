@@ -15,6 +15,7 @@ import {
 } from './dbsc.ts'
 import { VerifyError, type VerifyErrorCode } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
+import { checkNames, namesOf, optionalFunction, optionalMethods, positive } from './lib/check.ts'
 import { makeTicket, readTicket } from './lib/ticket.ts'
 import type { ReplayStore } from './replay.ts'
 
@@ -70,6 +71,23 @@ export type DbscOptions = Readonly<{
   /** Milliseconds since the epoch. */
   now?: () => number
 }>
+
+const dbscOptions = namesOf<DbscOptions>({
+  origin: true,
+  secret: true,
+  bindings: true,
+  replays: true,
+  lifetime: true,
+  cookieName: true,
+  basePath: true,
+  registrationPath: true,
+  refreshPath: true,
+  excludedPaths: true,
+  allowedRefreshInitiators: true,
+  wellKnown: true,
+  onEvent: true,
+  now: true,
+})
 
 /** The part of a request that matters. */
 export type DbscRequest = Readonly<{
@@ -133,6 +151,11 @@ const wellKnownPath = '/.well-known/device-bound-sessions'
  * ```
  */
 export function createDbscSessions(options: DbscOptions): DbscSessions {
+  checkNames('options', options, dbscOptions)
+  optionalMethods('bindings', options.bindings ?? {}, ['insert', 'find'])
+  optionalMethods('replays', options.replays ?? {}, ['consume'])
+  positive('lifetime', options.lifetime, 600)
+  for (const name of ['wellKnown', 'onEvent', 'now'] as const) optionalFunction(name, options[name])
   const {
     origin,
     secret,
@@ -178,10 +201,10 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     const seconds = Math.floor(now() / 1000)
     const until = seconds + lifetime + challengeGrace
     const outcome = await replays.consume(`dbsc.${used}`, until, seconds)
-    if (outcome === 'replayed') {
+    if (outcome === 'full') throw new VerifyError('replay_store_full', 'replay store is full')
+    if (outcome !== 'fresh') {
       throw new VerifyError('dbsc_replayed', 'DBSC challenge was used before')
     }
-    if (outcome === 'full') throw new VerifyError('replay_store_full', 'replay store is full')
   }
 
   /** The instructions of section 9.6, the next companion and the next challenge. */
@@ -240,7 +263,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       if (!isOffered) {
         throw new VerifyError('dbsc_authorization', 'DBSC authorization is not what was offered')
       }
-      if (await bindings.insert(session, registration)) {
+      if ((await bindings.insert(session, registration)) === true) {
         await onEvent({ type: 'bound', session, jkt })
         // A browser that never saw our answer asks again; nobody else has its key.
       } else if ((await bindings.find(session))?.jkt !== jkt) {

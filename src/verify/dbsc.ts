@@ -189,7 +189,7 @@ function checkClaims(
   { jti, aud }: Record<string, unknown>,
   { acceptChallenge, audience }: DbscExpectation,
 ): string {
-  if (typeof jti !== 'string' || !acceptChallenge(jti)) {
+  if (typeof jti !== 'string' || acceptChallenge(jti) !== true) {
     throw new VerifyError('dbsc_challenge', 'DBSC proof jti is not an outstanding challenge')
   }
   // Browsers send it only behind a switch, so far; a proof for elsewhere is none for here.
@@ -206,7 +206,7 @@ function checkAuthorization(
   { acceptAuthorization = (offered) => offered === undefined }: DbscRegistrationExpectation,
 ): string | undefined {
   const given = typeof authorization === 'string' ? authorization : undefined
-  if (given !== authorization || !acceptAuthorization(given)) {
+  if (given !== authorization || acceptAuthorization(given) !== true) {
     throw new VerifyError('dbsc_authorization', 'DBSC proof authorization is not what was offered')
   }
   return given

@@ -1,6 +1,7 @@
 /** Encrypted access tokens: a signed JWT inside a JWE (RFC 9068 section 4, RFC 7516). */
 import { type CompactJWEHeaderParameters, compactDecrypt, type JWK } from 'jose'
 import { VerifyError } from './errors.ts'
+import { checkNames, namesOf } from './lib/check.ts'
 import { isObject } from './lib/json.ts'
 import { decodeJson } from './lib/jwt.ts'
 
@@ -11,6 +12,8 @@ export type DecryptionOptions = Readonly<{
   /** JWE `enc` values accepted. Default `A256GCM`, `A128GCM`, `A256CBC-HS512`, `A128CBC-HS256`. */
   contentEncryption?: readonly string[]
 }>
+
+const decryptionOptions = namesOf<DecryptionOptions>({ keys: true, contentEncryption: true })
 
 /** Gives the signed JWT inside an encrypted token. */
 export type Decrypter = (token: string) => Promise<string>
@@ -28,6 +31,8 @@ const keyManagement = /^(?:RSA-OAEP(?:-256|-384|-512)?|ECDH-ES(?:\+A(?:128|192|2
 
 /** @throws TypeError when a key cannot be used. */
 export function createDecrypter(options: DecryptionOptions): Decrypter {
+  checkNames('decryption', options, decryptionOptions)
+  if (!Array.isArray(options.keys)) throw new TypeError('decryption.keys must be an array')
   const keys = options.keys.map((key): JWK => {
     const { alg } = key as JWK
     if (!isObject(key) || typeof alg !== 'string' || !keyManagement.test(alg)) {

@@ -3,6 +3,7 @@
  * all nodes share. Any node knows the nonces of any other one, and nobody can know tomorrow's.
  */
 import { createHmac } from 'node:crypto'
+import { checkNames, namesOf } from './lib/check.ts'
 import { constantTimeEqual } from './lib/equal.ts'
 
 /** Options of {@link createDPoPNonces}. */
@@ -16,6 +17,8 @@ export type DPoPNonceOptions = Readonly<{
   /** Seconds for which a nonce is current; it is accepted for as long again. Default 150. */
   lifetime?: number
 }>
+
+const nonceOptions = namesOf<DPoPNonceOptions>({ secrets: true, lifetime: true })
 
 /** Makes and recognises nonces. All times are seconds since the epoch. */
 export type DPoPNonces = Readonly<{
@@ -40,6 +43,7 @@ export type DPoPNonces = Readonly<{
  * @throws TypeError for a missing or short secret.
  */
 export function createDPoPNonces(options: DPoPNonceOptions): DPoPNonces {
+  checkNames('options', options, nonceOptions)
   const { secrets: given, lifetime = 150 } = options
   const secretsNow = typeof given === 'function' ? given : () => given
   checkSecrets(secretsNow())

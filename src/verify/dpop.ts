@@ -7,6 +7,7 @@
 import type { KeyObject } from 'node:crypto'
 import { VerifyError } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
+import { checkNames, namesOf } from './lib/check.ts'
 import { constantTimeEqual } from './lib/equal.ts'
 import { isObject } from './lib/json.ts'
 import { hasPrivateMembers, importPublicJwk } from './lib/jwk.ts'
@@ -54,23 +55,42 @@ export type DPoPExpectation = Readonly<{
   jkt?: string
   /** Says whether the proof's nonce, if any, is acceptable. Left out: nonces are not looked at. */
   acceptNonce?: (nonce: string | undefined) => boolean
-  /** Where imported keys are remembered. */
+  /**
+   * Where imported keys are remembered. The key of a proof for a `jkt`, which an access token
+   * vouches for, enters by itself; any other one by {@link ProofKeys.remember}.
+   */
   keys?: ProofKeys
 }>
 
 type ProofHeader = Readonly<{ alg: string; key: KeyObject; jkt: string }>
 
+/** The header of an RSA key of 3072 bits has 800 characters. Longer ones are imported each time. */
+const maxRememberedHeader = 1024
+
 /**
  * Remembers imported keys by the encoded header they came in: a client sends the same header with
- * each proof, and importing a key costs half a signature verification. Only the header of a proof
- * that passed every check is kept, so that strangers cannot push out the keys of real clients.
+ * each proof, and importing a key costs half a signature verification. Anybody can make a key and a
+ * proof, so that a key enters only after it was good for something: as the key that an access token
+ * is bound to, or by {@link ProofKeys.remember}. Strangers cannot push out the keys of real clients.
  */
 export class ProofKeys {
   readonly #headers: RecentMap<ProofHeader>
 
   /** @param limit - how many keys are kept for certain; up to twice as many may be. */
   constructor(limit = 5000) {
-    this.#headers = new RecentMap(limit)
+    this.#headers = new RecentMap(limit, limit * maxRememberedHeader)
+  }
+
+  /**
+   * Keeps the key of a proof: for an authorization server, once the request that came with it has
+   * been granted. It does NOT verify the proof; {@link verifyDPoPProof} has to have done that.
+   */
+  remember(proof: string): void {
+    const jws = splitCompactJws(proof)
+    if (jws === undefined || jws.header.length > maxRememberedHeader) return
+    if (this.#headers.get(jws.header) !== undefined) return
+    const header = decodeJson(jws.header)
+    if (header !== undefined) this.set(jws.header, importHeader(header))
   }
 
   /** @internal */
@@ -80,7 +100,8 @@ export class ProofKeys {
 
   /** @internal */
   set(encodedHeader: string, header: ProofHeader): void {
-    this.#headers.set(encodedHeader, header)
+    if (encodedHeader.length > maxRememberedHeader) return
+    this.#headers.set(encodedHeader, Object.freeze(header))
   }
 }
 
@@ -103,6 +124,8 @@ export class ProofKeys {
  * @throws {@link VerifyError} with a `dpop_…` code.
  */
 export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPProof {
+  checkExpectation(expected)
+  if (typeof proof !== 'string') throw new VerifyError('dpop_malformed', 'DPoP proof is not a JWT')
   if (proof.length > maxProofLength) {
     throw new VerifyError(
       'dpop_too_large',
@@ -163,7 +186,7 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   }
 
   // Step 10: the server's nonce.
-  if (expected.acceptNonce !== undefined && !expected.acceptNonce(nonce)) {
+  if (expected.acceptNonce !== undefined && expected.acceptNonce(nonce) !== true) {
     const message =
       nonce === undefined ? 'DPoP proof needs a nonce' : 'DPoP proof nonce is not current'
     throw new VerifyError('dpop_nonce', message)
@@ -188,8 +211,37 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
     throw new VerifyError('dpop_key_mismatch', 'Access token is bound to another key')
   }
 
-  if (known === undefined) expected.keys?.set(jws.header, Object.freeze({ alg, key, jkt }))
+  if (known === undefined && expected.jkt !== undefined) {
+    expected.keys?.set(jws.header, { alg, key, jkt })
+  }
   return Object.freeze({ jkt, jti, htm, htu, iat, nonce })
+}
+
+const expectationNames = namesOf<DPoPExpectation>({
+  method: true,
+  uri: true,
+  now: true,
+  algorithms: true,
+  maxAge: true,
+  clockTolerance: true,
+  ath: true,
+  jkt: true,
+  acceptNonce: true,
+  keys: true,
+})
+
+/** What cannot be compared would never be refused. */
+function checkExpectation(expected: DPoPExpectation): void {
+  checkNames('expected', expected, expectationNames)
+  for (const name of ['now', 'maxAge', 'clockTolerance'] as const) {
+    const value = name === 'now' ? expected.now : (expected[name] ?? 0)
+    if (typeof value !== 'number' || Number.isNaN(value)) {
+      throw new TypeError(`expected: ${name} must be a number of seconds`)
+    }
+  }
+  if (expected.algorithms !== undefined && !Array.isArray(expected.algorithms)) {
+    throw new TypeError('expected: algorithms must be an array')
+  }
 }
 
 /** Seconds; the defaults of {@link DPoPExpectation}. */

@@ -1,5 +1,5 @@
 /** Middleware for express 5 and 4, and for whatever else speaks connect. */
-import { type Admission, admit, admitFurther } from './answer.ts'
+import { type Admission, admit, admitFurther, checkAdapter } from './answer.ts'
 import {
   type AdapterOptions,
   type NodeRequest,
@@ -8,7 +8,7 @@ import {
   writeAnswer,
   writeHeaders,
 } from './node.ts'
-import type { Requirements } from './requirements.ts'
+import { checkDemand, checkStepUp, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
 /** What is needed of an express request; `auth` is where the result goes. */
@@ -30,6 +30,7 @@ type Middleware = (request: ExpressRequest, response: NodeResponse, next: Next) 
  * ```
  */
 export function expressVerify(verifier: Verifier, options: AdapterOptions<ExpressRequest> = {}) {
+  checkAdapter(verifier, options)
   /**
    * express 4 does not look at promises, and an unhandled rejection ends the process: what is no
    * refusal goes to `next`, what writing the answer throws included.
@@ -54,9 +55,10 @@ export function expressVerify(verifier: Verifier, options: AdapterOptions<Expres
     middleware((request) => admit(verifier, nodeRequest(request), () => options.facts?.(request))),
     {
       /** Middleware for routes that need all these scopes. */
-      requiredScopes: (...scopes: string[]) => demand({ scopes }),
+      requiredScopes: (...scopes: string[]) => demand(checkDemand('requiredScopes', { scopes })),
       /** Middleware for routes that need a recent or stronger authentication (RFC 9470). */
-      stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) => demand(requirements),
+      stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) =>
+        demand(checkStepUp(requirements)),
     },
   )
 }

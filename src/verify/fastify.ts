@@ -1,7 +1,7 @@
 /** Hooks for fastify. */
-import { type Admission, admit, admitFurther } from './answer.ts'
+import { type Admission, admit, admitFurther, checkAdapter } from './answer.ts'
 import { type AdapterOptions, type NodeRequest, nodeRequest } from './node.ts'
-import type { Requirements } from './requirements.ts'
+import { checkDemand, checkStepUp, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
 /** What is needed of a fastify request; `auth` is where the result goes. */
@@ -33,6 +33,7 @@ export type FastifyReply = {
  * ```
  */
 export function fastifyVerify(verifier: Verifier, options: AdapterOptions<FastifyRequest> = {}) {
+  checkAdapter(verifier, options)
   const hook =
     (attempt: (request: FastifyRequest) => Promise<Admission>) =>
     async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
@@ -59,9 +60,10 @@ export function fastifyVerify(verifier: Verifier, options: AdapterOptions<Fastif
     }),
     {
       /** Hook for routes that need all these scopes. */
-      requiredScopes: (...scopes: string[]) => demand({ scopes }),
+      requiredScopes: (...scopes: string[]) => demand(checkDemand('requiredScopes', { scopes })),
       /** Hook for routes that need a recent or stronger authentication (RFC 9470). */
-      stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) => demand(requirements),
+      stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) =>
+        demand(checkStepUp(requirements)),
     },
   )
 }

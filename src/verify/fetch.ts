@@ -1,7 +1,7 @@
 /** Servers that turn a fetch `Request` into a `Response`: Hono, edge runtimes with Node's crypto. */
-import { type Answer, admit, admitFurther } from './answer.ts'
+import { type Answer, admit, admitFurther, checkAdapter } from './answer.ts'
 import type { AdapterOptions } from './node.ts'
-import type { Requirements } from './requirements.ts'
+import { checkRequirements, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
 /**
@@ -30,7 +30,9 @@ export type FetchAdmission = Readonly<{
  * ```
  */
 export function fetchVerify(verifier: Verifier, options: AdapterOptions<Request> = {}) {
+  checkAdapter(verifier, options)
   return async (request: Request, requirements: Requirements = {}): Promise<FetchAdmission> => {
+    checkRequirements(requirements)
     const { method, url, headers } = request
     const plain = { method, url, headers }
     const admission = await admit(verifier, plain, () => options.facts?.(request))

@@ -13,7 +13,15 @@ import { defaultClockTolerance } from './dpop.ts'
 import { VerifyError } from './errors.ts'
 import { createIssuerJwks, type IssuerKeyOptions } from './issuer-keys.ts'
 import { namesAudience } from './jwt-access-token.ts'
-import { checkAlgorithms, duration, textList } from './lib/check.ts'
+import {
+  checkAlgorithms,
+  checkNames,
+  duration,
+  flag,
+  namesOf,
+  optionalFunction,
+  textList,
+} from './lib/check.ts'
 import { deepFreeze } from './lib/deep-freeze.ts'
 import { constantTimeEqual } from './lib/equal.ts'
 import { type ParsedJwt, parseJwt } from './lib/jwt.ts'
@@ -30,6 +38,29 @@ export type IdTokenOptions = IssuerKeyOptions &
     /** Default 10. */
     clockTolerance?: number
   }>
+
+const idTokenOptions = namesOf<IdTokenOptions>({
+  issuer: true,
+  jwksUri: true,
+  jwks: true,
+  jwksMaxAge: true,
+  jwksMaxStale: true,
+  jwksCooldown: true,
+  fetch: true,
+  now: true,
+  clientId: true,
+  algorithms: true,
+  allowUnbound: true,
+  clockTolerance: true,
+})
+
+const expectationNames = namesOf<IdTokenExpectation>({
+  nonce: true,
+  maxAge: true,
+  jkt: true,
+  tokenBinding: true,
+  certificate: true,
+})
 
 /** What one ID token has to match: the request it answers, and the browser that brings it. */
 export type IdTokenExpectation = Readonly<{
@@ -84,6 +115,10 @@ const maxLength = 16_384
  * @throws TypeError when an option is missing or malformed.
  */
 export function createIdTokenVerifier(options: IdTokenOptions): IdTokenVerifier {
+  checkNames('options', options, idTokenOptions)
+  optionalFunction('now', options.now)
+  optionalFunction('fetch', options.fetch)
+  const allowUnbound = flag('allowUnbound', options.allowUnbound)
   const milliseconds = options.now ?? Date.now
   const now = () => milliseconds() / 1000
   const jwks = createIssuerJwks(options, now)
@@ -107,6 +142,10 @@ export function createIdTokenVerifier(options: IdTokenOptions): IdTokenVerifier 
 
   return Object.freeze({
     async verifyIdToken(idToken: string, expected: IdTokenExpectation): Promise<VerifiedIdToken> {
+      checkExpectation(expected)
+      if (typeof idToken !== 'string') {
+        throw new VerifyError('token_malformed', 'ID token is not a JWT')
+      }
       if (idToken.length > maxLength) {
         throw new VerifyError('token_too_large', 'ID token is too long')
       }
@@ -135,7 +174,7 @@ export function createIdTokenVerifier(options: IdTokenOptions): IdTokenVerifier 
       }
       await checkSignature(jwt)
       const { sub, exp, iat } = claims
-      if (typeof sub !== 'string' || typeof exp !== 'number' || typeof iat !== 'number') {
+      if (typeof sub !== 'string' || !isTime(exp) || !isTime(iat)) {
         throw new VerifyError('token_claims', 'ID token needs sub, exp and iat')
       }
       if (now() >= exp + tolerance) throw new VerifyError('token_expired', 'ID token has expired')
@@ -155,7 +194,7 @@ export function createIdTokenVerifier(options: IdTokenOptions): IdTokenVerifier 
       }
 
       const confirmations = parseConfirmation(claims.cnf, harmlessMembers)
-      if (confirmations.length === 0 && options.allowUnbound !== true) {
+      if (confirmations.length === 0 && !allowUnbound) {
         throw new VerifyError('bearer_refused', 'ID token must be bound to a key of the browser')
       }
       for (const confirmation of confirmations) confirm(confirmation, expected)
@@ -165,6 +204,20 @@ export function createIdTokenVerifier(options: IdTokenOptions): IdTokenVerifier 
       })
     },
   })
+}
+
+/** What is left out is not checked: so it is left out knowingly, and of the right type. */
+function checkExpectation(expected: IdTokenExpectation): void {
+  checkNames('expected', expected, expectationNames)
+  if (expected.nonce !== null && (typeof expected.nonce !== 'string' || expected.nonce === '')) {
+    throw new TypeError('expected: nonce must be that of the request, or null')
+  }
+  if (expected.maxAge !== undefined) duration('expected: maxAge', expected.maxAge, 0)
+}
+
+/** 1e999 is Infinity to JSON.parse: a token that never expires. */
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value)
 }
 
 function confirm(confirmation: Confirmation, expected: IdTokenExpectation): void {

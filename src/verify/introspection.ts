@@ -31,10 +31,18 @@ export type IntrospectorOptions = Readonly<{
 }>
 
 /** An issuer's word that a token is active. */
-export type Introspection = Readonly<{ claims: AccessTokenClaims; cacheSeconds: number }>
+export type Introspection = Readonly<{
+  claims: AccessTokenClaims
+  cacheSeconds: number
+  /** Length of the answer. */
+  bytes: number
+}>
 
 /** Asks the issuer about one token; `hash` identifies it in caches. */
 export type Introspector = (token: string, hash: string) => Promise<Introspection>
+
+/** Questions that wait for an answer: strangers can make up tokens as fast as they can send. */
+const maxAsking = 1000
 
 /** Makes an {@link Introspector}. Concurrent questions about one token are one request. */
 export function createIntrospector(options: IntrospectorOptions): Introspector {
@@ -43,13 +51,13 @@ export function createIntrospector(options: IntrospectorOptions): Introspector {
   const inactiveUntil = new RecentMap<number>(cacheSize)
 
   async function ask(token: string, hash: string): Promise<Introspection> {
-    const answer = await fetchAnswer(token, options)
+    const { answer, bytes } = await fetchAnswer(token, options)
     // RFC 7662 section 2.2: the one member that has to be there.
     if (answer.active !== true) {
       inactiveUntil.set(hash, now() + negativeCacheSeconds)
       throw inactive()
     }
-    return { claims: checkAnswer(answer, options), cacheSeconds }
+    return { claims: checkAnswer(answer, options), cacheSeconds, bytes }
   }
 
   return async (token, hash) => {
@@ -60,6 +68,10 @@ export function createIntrospector(options: IntrospectorOptions): Introspector {
     if (now() < (inactiveUntil.get(hash) ?? 0)) throw inactive()
     const running = asking.get(hash)
     if (running !== undefined) return running
+    if (asking.size >= maxAsking) {
+      const message = 'The issuer is asked about too many access tokens at once'
+      throw new VerifyError('issuer_unavailable', message)
+    }
     const question = ask(token, hash).finally(() => asking.delete(hash))
     asking.set(hash, question)
     return question
@@ -98,7 +110,7 @@ function checkAnswer(
 async function fetchAnswer(
   token: string,
   options: IntrospectorOptions,
-): Promise<Record<string, unknown>> {
+): Promise<{ answer: Record<string, unknown>; bytes: number }> {
   const { endpoint, authenticate, signed, fetch } = options
   try {
     const { headers, parameters } = authenticate()
@@ -119,11 +131,12 @@ async function fetchAnswer(
     const type = contentType.split(';', 1)[0]?.trim().toLowerCase()
     if (signed) {
       if (type !== 'application/token-introspection+jwt') throw new Error('answer is not signed')
-      return await openSigned(bytes.toString('latin1'), options)
+      const answer = await openSigned(bytes.toString('latin1'), options)
+      return { answer, bytes: bytes.length }
     }
     const answer = parseJsonObject(bytes)
     if (answer === undefined) throw new Error('answer is not a JSON object')
-    return answer
+    return { answer, bytes: bytes.length }
   } catch (cause) {
     throw new VerifyError('issuer_unavailable', 'The issuer gave no usable answer', { cause })
   }

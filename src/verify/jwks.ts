@@ -114,9 +114,13 @@ function unavailable(cause: unknown): VerifyError {
   })
 }
 
+/** Each is imported, and looked at for each token. */
+const maxKeys = 1000
+
 /** Keys that cannot be used here (encryption, unknown types, too short) are left out. */
 function importKeySet(set: unknown): readonly SigningKey[] {
   if (!isObject(set) || !Array.isArray(set.keys)) throw new TypeError('not a JWK Set')
+  if (set.keys.length > maxKeys) throw new TypeError(`more than ${maxKeys} keys`)
   return set.keys.filter(isObject).flatMap((jwk) => {
     const { kid, alg, kty, crv, use, key_ops: operations } = jwk
     if (use !== undefined && use !== 'sig') return []

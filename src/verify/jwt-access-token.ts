@@ -58,7 +58,7 @@ export async function verifyJwtAccessToken(
     }
   }
   for (const name of ['exp', 'iat'] as const) {
-    if (typeof claims[name] !== 'number') {
+    if (!Number.isFinite(claims[name])) {
       throw new VerifyError('token_claims', `Access token ${name} must be a number`)
     }
   }
@@ -75,7 +75,8 @@ export function namesAudience(aud: unknown, audience: readonly string[]): boolea
 /** What is there must be of its type: a time that cannot be compared would never have passed. */
 export function checkOptionalClaims(claims: Record<string, unknown>): void {
   for (const name of ['exp', 'iat', 'nbf'] as const) {
-    if (claims[name] !== undefined && typeof claims[name] !== 'number') {
+    // 1e999 is Infinity to JSON.parse: a token that never expires.
+    if (claims[name] !== undefined && !Number.isFinite(claims[name])) {
       throw new VerifyError('token_claims', `Access token ${name} must be a number`)
     }
   }

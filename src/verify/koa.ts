@@ -1,7 +1,7 @@
 /** Middleware for Koa. */
-import { type Admission, admit, admitFurther } from './answer.ts'
+import { type Admission, admit, admitFurther, checkAdapter } from './answer.ts'
 import { type AdapterOptions, type NodeRequest, nodeRequest } from './node.ts'
-import type { Requirements } from './requirements.ts'
+import { checkDemand, checkStepUp, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
 /** What is needed of a Koa context. */
@@ -31,6 +31,7 @@ type Next = () => Promise<unknown>
  * ```
  */
 export function koaVerify(verifier: Verifier, options: AdapterOptions<KoaContext> = {}) {
+  checkAdapter(verifier, options)
   async function proceed(context: KoaContext, next: Next, admission: Admission): Promise<void> {
     if (admission.answer !== undefined) {
       context.status = admission.answer.status
@@ -56,8 +57,9 @@ export function koaVerify(verifier: Verifier, options: AdapterOptions<KoaContext
 
   return Object.assign(verify, {
     /** Middleware for routes that need all these scopes. */
-    requiredScopes: (...scopes: string[]) => demand({ scopes }),
+    requiredScopes: (...scopes: string[]) => demand(checkDemand('requiredScopes', { scopes })),
     /** Middleware for routes that need a recent or stronger authentication (RFC 9470). */
-    stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) => demand(requirements),
+    stepUp: (requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) =>
+      demand(checkStepUp(requirements)),
   })
 }

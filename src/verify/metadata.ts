@@ -1,6 +1,7 @@
 /** Protected resource metadata (RFC 9728). */
 import type { BindingMethod } from './confirmation.ts'
 import type { TokenLocation } from './credentials.ts'
+import { checkNames, namesOf } from './lib/check.ts'
 
 /** What a resource may say about itself beyond what its verifier knows (RFC 9728 section 2). */
 export type MetadataOptions = Readonly<{
@@ -10,6 +11,19 @@ export type MetadataOptions = Readonly<{
   resource_policy_uri?: string
   resource_tos_uri?: string
 }>
+
+const metadataOptions = namesOf<MetadataOptions>({
+  scopes_supported: true,
+  resource_name: true,
+  resource_documentation: true,
+  resource_policy_uri: true,
+  resource_tos_uri: true,
+})
+
+/** Nothing that the verifier itself says can be said differently. */
+export function checkMetadataOptions(options: MetadataOptions): void {
+  checkNames('metadata', options, metadataOptions)
+}
 
 /** The document, ready for `JSON.stringify`. */
 export type ProtectedResourceMetadata = Readonly<Record<string, unknown>>

@@ -1,8 +1,8 @@
 /** Plain `node:http`, `node:https` and the compatibility API of `node:http2`. */
-import { type Answer, admit, admitFurther, type Facts } from './answer.ts'
+import { type Answer, admit, admitFurther, checkAdapter, type Facts } from './answer.ts'
 import { socketCertificate } from './client-certificate.ts'
 import type { RequestBody } from './credentials.ts'
-import type { Requirements } from './requirements.ts'
+import { checkRequirements, type Requirements } from './requirements.ts'
 import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
 
 /** What is needed of an `IncomingMessage`, and of the requests frameworks make of it. */
@@ -112,10 +112,13 @@ export function nodeVerify<Req extends NodeRequest, Res extends NodeResponse>(
   verifier: Verifier,
   options: NodeVerifyOptions<Req> = {},
 ) {
+  checkAdapter(verifier, options, ['onError'])
   return (
     handler: (request: Req, response: Res, auth: Verified) => unknown,
     requirements: Requirements = {},
   ) => {
+    if (typeof handler !== 'function') throw new TypeError('handler must be a function')
+    checkRequirements(requirements)
     async function listen(request: Req, response: Res): Promise<void> {
       const admission = await admit(verifier, nodeRequest(request), () => options.facts?.(request))
       const further = admission.answer

@@ -9,9 +9,20 @@ import type { DPoPNonces } from './dpop-nonce.ts'
 import type { EventListener } from './events.ts'
 import { createIntrospector } from './introspection.ts'
 import { createIssuerJwks, fetchOf, type IssuerKeyOptions, locate } from './issuer-keys.ts'
-import { checkAlgorithms, checkUrl, duration, positive, textList } from './lib/check.ts'
+import {
+  checkAlgorithms,
+  checkNames,
+  checkUrl,
+  duration,
+  flag,
+  namesOf,
+  optionalFunction,
+  optionalMethods,
+  positive,
+  textList,
+} from './lib/check.ts'
 import { createPublicUri } from './lib/public-uri.ts'
-import type { MetadataOptions } from './metadata.ts'
+import { checkMetadataOptions, type MetadataOptions } from './metadata.ts'
 import { createMemoryReplayStore, type ReplayStore } from './replay.ts'
 
 /** Ask the issuer about each token instead of verifying it here. Times in seconds. */
@@ -137,18 +148,75 @@ export type Settings = Readonly<{
   now: () => number
 }>
 
+const policyNames = {
+  audience: true,
+  algorithms: true,
+  methods: true,
+  allowBearer: true,
+  requireEncryption: true,
+  harmlessConfirmationMembers: true,
+  issuer: true,
+  jwksUri: true,
+  jwks: true,
+  jwksMaxAge: true,
+  jwksMaxStale: true,
+  jwksCooldown: true,
+  fetch: true,
+  introspection: true,
+} as const
+
+const issuerOptions = namesOf<IssuerOptions>(policyNames)
+
+const verifierOptions = namesOf<VerifierOptions>({
+  ...policyNames,
+  issuers: true,
+  resource: true,
+  publicOrigin: true,
+  publicPaths: true,
+  tokenLocations: true,
+  allowUnboundTokenInQuery: true,
+  dpop: true,
+  decryption: true,
+  replay: true,
+  replicas: true,
+  isRevoked: true,
+  mode: true,
+  onEvent: true,
+  metadata: true,
+  clockTolerance: true,
+  tokenCacheSeconds: true,
+  tokenCacheSize: true,
+  realm: true,
+  now: true,
+})
+
+const introspectionOptions = namesOf<IntrospectionOptions>({
+  endpoint: true,
+  authentication: true,
+  signed: true,
+  cacheSeconds: true,
+  negativeCacheSeconds: true,
+})
+
+const dpopOptions = namesOf<DPoPOptions>({ algorithms: true, maxAge: true, nonces: true })
+
 const bindingMethods: readonly BindingMethod[] = ['dpop', 'mtls', 'token-binding']
 const tokenLocations: readonly TokenLocation[] = ['header', 'body', 'query']
 
 /** @throws TypeError that names the option. */
 export function checkOptions(options: VerifierOptions): Settings {
+  checkShape(options)
   const milliseconds = options.now ?? Date.now
   const now = () => milliseconds() / 1000
   const emit = quietly(options.onEvent)
   const resource = checkResource(options)
   const issuers = checkIssuers(options, now, emit)
   const locations = oneOf('tokenLocations', options.tokenLocations, tokenLocations)
-  if (options.allowUnboundTokenInQuery === true) {
+  const allowUnboundTokenInQuery = flag(
+    'allowUnboundTokenInQuery',
+    options.allowUnboundTokenInQuery,
+  )
+  if (allowUnboundTokenInQuery) {
     if (!locations.includes('query')) {
       throw new TypeError('allowUnboundTokenInQuery needs query in tokenLocations')
     }
@@ -174,7 +242,7 @@ export function checkOptions(options: VerifierOptions): Settings {
       checkPaths(options.publicPaths ?? {}),
     ),
     locations,
-    allowUnboundTokenInQuery: options.allowUnboundTokenInQuery === true,
+    allowUnboundTokenInQuery,
     dpop: Object.freeze({
       algorithms: checkAlgorithms('dpop.algorithms', options.dpop?.algorithms),
       maxAge: positive('dpop.maxAge', options.dpop?.maxAge, defaultMaxAge),
@@ -193,6 +261,21 @@ export function checkOptions(options: VerifierOptions): Settings {
   })
 }
 
+/** What a type would have refused, for those who write JavaScript. */
+function checkShape(options: VerifierOptions): void {
+  checkNames('options', options, verifierOptions)
+  for (const name of ['now', 'onEvent', 'isRevoked', 'fetch'] as const) {
+    optionalFunction(name, options[name])
+  }
+  if (options.dpop !== undefined) {
+    checkNames('dpop', options.dpop, dpopOptions)
+    optionalMethods('dpop.nonces', options.dpop.nonces, ['current', 'accepts'])
+  }
+  optionalMethods('replay', options.replay, ['consume'])
+  if (options.metadata !== undefined) checkMetadataOptions(options.metadata)
+  if (options.realm !== undefined) textList('realm', options.realm)
+}
+
 function checkIssuers(
   options: VerifierOptions,
   now: () => number,
@@ -202,7 +285,10 @@ function checkIssuers(
     throw new TypeError('give either issuer or issuers')
   }
   const list = options.issuers ?? [options as IssuerOptions]
-  if (list.length === 0) throw new TypeError('issuers must not be empty')
+  if (!Array.isArray(list) || list.length === 0) {
+    throw new TypeError('issuers must be an array that is not empty')
+  }
+  for (const each of options.issuers ?? []) checkNames('issuers', each, issuerOptions)
   if (new Set(list.map(({ issuer }) => issuer)).size !== list.length) {
     throw new TypeError('issuers: the same issuer is there twice')
   }
@@ -220,7 +306,8 @@ function checkIssuer(
   now: () => number,
   emit: Settings['emit'],
 ): IssuerPolicy {
-  const { issuer, introspection, allowBearer = false } = options
+  const { issuer, introspection } = options
+  const allowBearer = flag('allowBearer', options.allowBearer)
   const audience = textList('audience', options.audience)
   const methods = oneOf('methods', options.methods, bindingMethods, bindingMethods)
   if (methods.length === 0 && !allowBearer) {
@@ -236,13 +323,14 @@ function checkIssuer(
     algorithms,
     methods,
     allowBearer,
-    requireEncryption: options.requireEncryption === true,
-    harmlessMembers: options.harmlessConfirmationMembers ?? harmlessMembers,
+    requireEncryption: flag('requireEncryption', options.requireEncryption),
+    harmlessMembers: checkHarmless(options.harmlessConfirmationMembers),
     jwks,
     introspector: introspection && makeIntrospector(introspection),
   })
 
   function makeIntrospector(asking: IntrospectionOptions) {
+    checkNames('introspection', asking, introspectionOptions)
     if (asking.endpoint !== undefined) checkUrl('introspection.endpoint', asking.endpoint)
     return createIntrospector({
       issuer,
@@ -250,7 +338,7 @@ function checkIssuer(
       clientId: asking.authentication.clientId,
       endpoint: remember(() => locate(options, 'introspection_endpoint', asking.endpoint)),
       authenticate: createClientAuthentication(asking.authentication, issuer, now),
-      signed: asking.signed === true,
+      signed: flag('introspection.signed', asking.signed),
       algorithms,
       jwks,
       cacheSeconds: duration('introspection.cacheSeconds', asking.cacheSeconds, 15),
@@ -264,6 +352,13 @@ function checkIssuer(
       now,
     })
   }
+}
+
+/** An empty list is none: then any member beside the known ones refuses a token. */
+function checkHarmless(members: readonly string[] | undefined): readonly string[] {
+  if (members === undefined) return harmlessMembers
+  if (!Array.isArray(members)) throw new TypeError('harmlessConfirmationMembers must be an array')
+  return members.length === 0 ? [] : textList('harmlessConfirmationMembers', members)
 }
 
 /** Keeps the first success. */
@@ -336,6 +431,7 @@ function oneOf<T extends string>(
   fallback: readonly T[] = known.slice(0, 1),
 ): readonly T[] {
   const list = values ?? fallback
+  if (!Array.isArray(list)) throw new TypeError(`${name} must be an array`)
   for (const value of list) {
     if (!known.includes(value)) {
       throw new TypeError(`${name}: ${JSON.stringify(value)} is not one of ${known.join(', ')}`)

@@ -1,5 +1,6 @@
 /** Used proofs in PostgreSQL, for several replicas. */
 import { hash } from 'node:crypto'
+import { checkNames, duration, namesOf, optionalMethods } from './lib/check.ts'
 import type { ReplayOutcome, ReplayStore } from './replay.ts'
 
 /** What is needed of a `pg` pool or client. */
@@ -17,6 +18,8 @@ export type PostgresReplayOptions = Readonly<{
   /** Seconds by which the clocks of the replicas may differ. Default 5. */
   clockDifference?: number
 }>
+
+const postgresOptions = namesOf<PostgresReplayOptions>({ client: true, clockDifference: true })
 
 /** A replay store that has to be swept now and then. */
 export interface PostgresReplayStore extends ReplayStore {
@@ -56,6 +59,9 @@ const sweep = 'delete from dpop_replay where expires_at < to_timestamp($1)'
  * ```
  */
 export function createPostgresReplayStore(options: PostgresReplayOptions): PostgresReplayStore {
+  checkNames('options', options, postgresOptions)
+  optionalMethods('client', options.client ?? {}, ['query'])
+  duration('clockDifference', options.clockDifference, 5)
   const { client, clockDifference = 5 } = options
   return Object.freeze({
     shared: true,

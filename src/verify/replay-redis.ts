@@ -1,5 +1,6 @@
 /** Used proofs in Redis or Valkey, for several replicas. */
 import { hash } from 'node:crypto'
+import { checkNames, duration, namesOf } from './lib/check.ts'
 import type { ReplayOutcome, ReplayStore } from './replay.ts'
 
 /** Options of {@link createRedisReplayStore}. */
@@ -14,6 +15,12 @@ export type RedisReplayOptions = Readonly<{
   /** Seconds by which the clocks of the replicas may differ. Default 5. */
   clockDifference?: number
 }>
+
+const redisOptions = namesOf<RedisReplayOptions>({
+  send: true,
+  prefix: true,
+  clockDifference: true,
+})
 
 /**
  * Makes a replay store of one `SET … NX PX` a proof.
@@ -30,6 +37,9 @@ export type RedisReplayOptions = Readonly<{
  * ```
  */
 export function createRedisReplayStore(options: RedisReplayOptions): ReplayStore {
+  checkNames('options', options, redisOptions)
+  if (typeof options.send !== 'function') throw new TypeError('send must be a function')
+  duration('clockDifference', options.clockDifference, 5)
   const { send, prefix = 'holdfast:replay:', clockDifference = 5 } = options
   return Object.freeze({
     shared: true,

@@ -1,5 +1,6 @@
 /** One-time use of what may be seen once, and the store that keeps it in memory. */
 import { hash, randomBytes } from 'node:crypto'
+import { checkNames, namesOf } from './lib/check.ts'
 
 /**
  * What became of a mark: it is new, it was there before, or there is no room to remember it.
@@ -31,6 +32,8 @@ export type MemoryReplayOptions = Readonly<{
   /** Source of the key that hides from clients where their marks lie. */
   randomBytes?: (size: number) => Uint8Array
 }>
+
+const replayOptions = namesOf<MemoryReplayOptions>({ capacity: true, randomBytes: true })
 
 /** A store in the memory of one process: fast, of fixed size, and gone with the process. */
 export interface MemoryReplayStore extends ReplayStore {
@@ -69,6 +72,7 @@ const load = 0.73
  * ```
  */
 export function createMemoryReplayStore(options: MemoryReplayOptions = {}): MemoryReplayStore {
+  checkNames('options', options, replayOptions)
   const { capacity = 250_000, randomBytes: random = randomBytes } = options
   if (!Number.isInteger(capacity) || capacity < 1 || capacity > 100_000_000) {
     throw new TypeError('capacity must be an integer from 1 to 100,000,000')

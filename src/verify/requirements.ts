@@ -2,6 +2,8 @@
 import type { AccessTokenClaims } from './access-token.ts'
 import type { ChallengeParameters } from './challenge.ts'
 import { VerifyError } from './errors.ts'
+import { checkNames, duration, namesOf } from './lib/check.ts'
+import { isObject } from './lib/json.ts'
 
 /** Requirements of one route; all that are named must hold. */
 export type Requirements = Readonly<{
@@ -12,6 +14,47 @@ export type Requirements = Readonly<{
   /** Seconds since the user's last active authentication (`auth_time`), at most. */
   maxAge?: number
 }>
+
+const requirementNames = namesOf<Requirements>({ scopes: true, acrValues: true, maxAge: true })
+
+/**
+ * Requirements that mean something: a misspelt or empty one would let every token through.
+ *
+ * @throws TypeError that names the requirement.
+ */
+export function checkRequirements(requirements: Requirements): Requirements {
+  checkNames('requirements', requirements, requirementNames)
+  const { scopes, acrValues, maxAge } = requirements
+  for (const [name, list] of Object.entries({ scopes, acrValues })) {
+    if (list === undefined || (Array.isArray(list) && list.length === 0)) continue
+    if (!Array.isArray(list) || !list.every((each) => typeof each === 'string' && isOne(each))) {
+      throw new TypeError(`${name} must be an array of strings without spaces`)
+    }
+  }
+  if (maxAge !== undefined) duration('maxAge', maxAge, 0)
+  return requirements
+}
+
+/** For a route that asks for something: at least one requirement. */
+export function checkDemand(name: string, requirements: Requirements): Requirements {
+  const { scopes = [], acrValues = [], maxAge } = checkRequirements(requirements)
+  if (scopes.length + acrValues.length === 0 && maxAge === undefined) {
+    throw new TypeError(`${name} needs at least one requirement`)
+  }
+  return requirements
+}
+
+/** The options of `stepUp`; a scope is not among them. */
+export function checkStepUp(requirements: Pick<Requirements, 'acrValues' | 'maxAge'>) {
+  if (isObject(requirements) && 'scopes' in requirements) {
+    throw new TypeError('stepUp: "scopes" is not known')
+  }
+  return checkDemand('stepUp', requirements)
+}
+
+function isOne(text: string): boolean {
+  return text !== '' && !/\s/.test(text)
+}
 
 /** A refusal, and what would have been enough. */
 export type UnmetRequirement = Readonly<{ error: VerifyError; parameters: ChallengeParameters }>

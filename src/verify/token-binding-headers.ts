@@ -1,4 +1,5 @@
 import { decodeBase64url } from './lib/base64url.ts'
+import { checkNames, checkUntrusted, flag, namesOf } from './lib/check.ts'
 import { TokenBindingError } from './lib/token-binding-error.ts'
 import {
   fieldValues,
@@ -29,6 +30,8 @@ export interface ForwardedTokenBindingOptions {
   readonly untrusted?: 'refuse' | 'ignore'
 }
 
+const forwardedOptions = namesOf<ForwardedTokenBindingOptions>({ trusted: true, untrusted: true })
+
 /**
  * Reads what a proxy has proven about the client of this request; nothing where it sent none.
  *
@@ -45,8 +48,12 @@ export interface ForwardedTokenBindingOptions {
  */
 export function readTokenBindingHeaders(
   rawHeaders: readonly string[],
-  { trusted, untrusted = 'refuse' }: ForwardedTokenBindingOptions,
+  options: ForwardedTokenBindingOptions,
 ): TokenBindingProof | undefined {
+  checkNames('options', options, forwardedOptions)
+  const { untrusted = 'refuse' } = options
+  const trusted = flag('trusted', options.trusted)
+  checkUntrusted(untrusted)
   const provided = fieldValues(rawHeaders, providedField)
   const referred = fieldValues(rawHeaders, referredField)
   const other = fieldValues(rawHeaders, otherField)

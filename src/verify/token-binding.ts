@@ -133,6 +133,9 @@ function evaluate(binding: TokenBindingStruct, ekm: Uint8Array): TokenBindingId 
   return verifyTokenBindingSignature(binding, keyParameters, ekm)
 }
 
+/** Longer than any with two RSA keys. A server has many connections, and each keeps a message. */
+const maxRemembered = 4096
+
 /** Checks the `Sec-Token-Binding` fields of one request; nothing where there are none. */
 export type TokenBindingVerifier = (
   values: readonly string[] | undefined,
@@ -167,9 +170,11 @@ export function createTokenBindingVerifier(
       )
     }
     if (message === verified) return proof
-    proof = verifyTokenBinding(message, connection)
+    const found = verifyTokenBinding(message, connection)
+    if (message.length > maxRemembered) return found
     verified = message
-    return proof
+    proof = found
+    return found
   }
 }
 

@@ -32,7 +32,7 @@ import {
 } from './metadata.ts'
 import { checkOptions, type VerifierOptions } from './options.ts'
 import type { ReplayOutcome } from './replay.ts'
-import { findUnmetRequirement, type Requirements } from './requirements.ts'
+import { checkRequirements, findUnmetRequirement, type Requirements } from './requirements.ts'
 
 /** A request, as plain data. */
 export type VerifyRequest = Readonly<{
@@ -314,6 +314,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
 
     checkRequirements(verified: Verified, requirements: Requirements): void {
       const { claims, token } = verified
+      checkRequirements(requirements)
       const unmet = findUnmetRequirement(claims, requirements, now(), clockTolerance)
       if (unmet !== undefined) throw refusal(unmet.error, verified, token, unmet.parameters)
     },

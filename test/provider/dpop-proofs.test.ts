@@ -114,6 +114,19 @@ for (const [when, seconds] of [
   })
 }
 
+for (const [what, claims] of [
+  ['an iat that no date can be', { iat: 1e300 }],
+  ['an iat before all dates', { iat: -1e300 }],
+  ['U+0000 and half a character in its jti', { jti: `\0\ud800${randomUUID()}` }],
+] as const) {
+  test(`answers a proof with ${what} without failing`, async (t) => {
+    const { headers } = await ask({ claims: { nonce: 'made-up' } })
+    const nonce = headers.get('dpop-nonce')
+    const { status, body } = await ask({ claims: { ...claims, nonce } })
+    t.true(status === 200 || body.error === 'invalid_dpop_proof', `${status} ${body.error}`)
+  })
+}
+
 for (const nonce of ['', 'made-up']) {
   test(`the nonce "${nonce}" is refused, and a good one given`, async (t) => {
     const { status, body, headers } = await ask({ claims: { nonce } })

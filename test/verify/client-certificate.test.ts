@@ -8,6 +8,7 @@ import {
   readClientCertificateHeader,
   socketCertificate,
 } from '../../src/verify/client-certificate.ts'
+import { decodeXfcc } from '../../src/verify/lib/certificate-formats.ts'
 import {
   createAuthority,
   selfSigned,
@@ -226,6 +227,19 @@ test('envoy: refuses two certificates', (t) => {
     envoy(`Cert="${escaped}";cert="${encodeURIComponent(other.cert)}"`),
   )
 })
+
+/** A quadratic reader would need hours for these, and run into the limit of the test. */
+for (const [what, text] of [
+  ['letters', 'a'.repeat(4_000_000)],
+  ['keys without values', 'a='.repeat(1_000_000)],
+  ['an open quote', `a="${'\\"'.repeat(2_000_000)}`],
+  ['quotes', 'a="b"'.repeat(500_000)],
+] as const) {
+  test(`envoy: reads ${what} in linear time`, (t) => {
+    t.is(decodeXfcc(text), undefined)
+    refused(t, 'header_too_large', () => envoy(text))
+  })
+}
 
 test('envoy: a certificate inside the quotes of another value is text', (t) => {
   const spoofed = `Subject="CN=a\\";Cert=\\"${encodeURIComponent(other.cert)}\\"";Cert="${escaped}"`

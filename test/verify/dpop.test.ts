@@ -5,7 +5,7 @@ import {
   replayKey,
   verifyDPoPProof,
 } from '../../src/verify/dpop.ts'
-import { encode, makeKey, signJws, signRaw } from '../support/verify/keys.ts'
+import { encode, makeKey, signJws, signRaw, weakExponents } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import { accessToken, ath, clientKey, dpopProof, htu, jkt, start } from '../support/verify/world.ts'
 
@@ -173,11 +173,32 @@ test('verifies each signature although the key is known', async (t) => {
   await refused(t, 'dpop_signature', () => verifyDPoPProof(forged, { ...expected, keys }))
 })
 
+const headerOf = (proof: string) => proof.split('.')[0] as string
+
+test('remembers a key that no token vouches for only when the caller says so', (t) => {
+  const keys = new ProofKeys()
+  const { jkt: _jkt, ...alone } = expected
+  const proof = dpopProof(token)
+  verifyDPoPProof(proof, { ...alone, keys })
+  t.is(keys.get(headerOf(proof)), undefined)
+  keys.remember(proof)
+  t.is(keys.get(headerOf(proof))?.jkt, jkt)
+  t.notThrows(() => verifyDPoPProof(dpopProof(token), { ...expected, keys }))
+})
+
+test('remembers no key of a header over 1 KB', (t) => {
+  const keys = new ProofKeys()
+  const proof = dpopProof(token, {}, { junk: 'x'.repeat(800) })
+  t.notThrows(() => verifyDPoPProof(proof, { ...expected, keys }))
+  keys.remember(proof)
+  t.is(keys.get(headerOf(proof)), undefined)
+})
+
 test('remembers no key of a proof that failed', async (t) => {
   const keys = new ProofKeys()
   const proof = dpopProof(token, {}, {}, makeKey())
   await refused(t, 'dpop_key_mismatch', () => verifyDPoPProof(proof, { ...expected, keys }))
-  t.is(keys.get(proof.split('.')[0] as string), undefined)
+  t.is(keys.get(headerOf(proof)), undefined)
 })
 
 test('refuses RSA keys that are weak or expensive', async (t) => {
@@ -188,6 +209,7 @@ test('refuses RSA keys that are weak or expensive', async (t) => {
     { ...rsa.publicJwk, n: encode(Buffer.concat([n, n, n])) },
     { ...rsa.publicJwk, n: leadingZero(rsa.publicJwk.n) },
     { ...rsa.publicJwk, e: encode(Buffer.alloc(5, 1)) },
+    ...weakExponents.map((e) => ({ ...rsa.publicJwk, e: encode(e) })),
   ]) {
     const proof = dpopProof(token, {}, { jwk }, rsa)
     await refused(t, 'dpop_key', () => verifyDPoPProof(proof, expected))

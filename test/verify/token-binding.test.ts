@@ -20,6 +20,7 @@ import {
   type TestKey,
   tokenBindingId,
 } from '../support/token-binding-messages.ts'
+import { weakExponents } from '../support/verify/keys.ts'
 
 const ec = makeEcKey()
 const otherEc = makeEcKey()
@@ -258,10 +259,16 @@ test('refuses RSA keys in a second encoding', (t) => {
 
 test('refuses an RSA exponent with which everybody, or nobody, could sign', (t) => {
   const modulus = pkcs1.encoded.subarray(2, 258)
-  for (const exponent of [Buffer.of(1), Buffer.of(2), Buffer.alloc(33, 1)]) {
+  for (const exponent of [...weakExponents, Buffer.of(2), Buffer.alloc(33, 1)]) {
     const text = message(binding(pkcs1, { encoded: encodeRsa(modulus, exponent) }))
     t.is(decide(text, { negotiated: 'rsa2048_pkcs1.5' }), 'malformed_key')
   }
+})
+
+test('rejects more than eight Token Bindings in a message', (t) => {
+  const others = (count: number) => Array.from({ length: count }, () => binding(ec, { type: 7 }))
+  t.is(decide(message(binding(ec), ...others(7))), 'accepted')
+  t.is(decide(message(binding(ec), ...others(8))), 'malformed_message')
 })
 
 test('refuses a PSS salt of another length than 32', (t) => {

@@ -38,11 +38,13 @@ export function decodeEscapedPem(text: string): readonly Buffer[] | undefined {
  * client's certificate and those that came with it; `Cert` holds the client's alone.
  */
 export function decodeXfcc(text: string): readonly Buffer[] | undefined {
-  const pairs = text.match(xfccPair) ?? []
-  if (pairs.join('') !== text) return undefined
   const values = new Map<string, string>()
-  for (const pair of pairs) {
-    const [, key = '', quoted, plain = ''] = xfccParts.exec(pair) ?? []
+  // Sticky: a pair begins where the last one has ended, or nowhere.
+  const pair = new RegExp(xfccPair, 'y')
+  while (pair.lastIndex < text.length) {
+    const found = pair.exec(text)
+    if (found === null) return undefined
+    const [, key = '', quoted, plain = ''] = found
     const name = key.toLowerCase()
     if (values.has(name) && certificateKeys.includes(name)) return undefined
     values.set(name, quoted?.replaceAll('\\"', '"') ?? plain)
@@ -58,8 +60,7 @@ export function decodeXfcc(text: string): readonly Buffer[] | undefined {
 }
 
 const certificateKeys = ['cert', 'chain']
-const xfccPair = /[A-Za-z]+=(?:"(?:[^"\\]|\\.)*"|[^",;]*)(?:;|$)/g
-const xfccParts = /^([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*));?$/
+const xfccPair = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))(?:;|$)/
 
 const pemCertificate =
   /-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)\r?\n-----END CERTIFICATE-----(?:\r?\n|$)/g

@@ -27,6 +27,9 @@ export function decodeTokenBindingMessage(text: string): Buffer {
   return bytes
 }
 
+/** One provided, one referred, and room for other types: each is a signature to verify. */
+const maxBindings = 8
+
 export function parseTokenBindingMessage(bytes: Buffer): TokenBindingStruct[] {
   const message = new Reader(bytes)
   const length = message.uint16('tokenbindings length')
@@ -36,7 +39,10 @@ export function parseTokenBindingMessage(bytes: Buffer): TokenBindingStruct[] {
   }
 
   const bindings: TokenBindingStruct[] = []
-  while (message.remaining > 0) bindings.push(readTokenBinding(message))
+  while (message.remaining > 0) {
+    if (bindings.length === maxBindings) throw malformed(`at most ${maxBindings} Token Bindings`)
+    bindings.push(readTokenBinding(message))
+  }
   return bindings
 }
 

@@ -17,6 +17,27 @@ test('keeps what is used', (t) => {
   }
 })
 
+test('keeps no more bytes than allowed, and no value that is larger alone', (t) => {
+  const map = new RecentMap<string>(1000, 100, (_key, value) => value.length)
+  for (let i = 0; i < 50; i++) map.set(`${i}`, 'x'.repeat(30))
+  const kept = Array.from({ length: 50 }, (_, i) => map.get(`${i}`) !== undefined).filter(Boolean)
+  t.true(kept.length >= 3 && kept.length <= 6, `${kept.length}`)
+  map.set('large', 'x'.repeat(101))
+  t.is(map.get('large'), undefined)
+  t.is(map.get('49'), 'x'.repeat(30))
+})
+
+test('counts the bytes of what was replaced or deleted no longer', (t) => {
+  const map = new RecentMap<string>(1000, 100, (_key, value) => value.length)
+  map.set('kept', 'x'.repeat(30))
+  for (let i = 0; i < 50; i++) {
+    map.set('replaced', 'x'.repeat(60))
+    map.set('deleted', 'x')
+    map.delete('deleted')
+  }
+  t.is(map.get('kept'), 'x'.repeat(30))
+})
+
 test('replaces an entry without making room for it', (t) => {
   const map = new RecentMap<number>(2)
   map.set('a', 1)
