@@ -2,6 +2,7 @@ import test from 'ava'
 import fc from 'fast-check'
 import { VerifyError } from '../../src/verify/errors.ts'
 import type { VerifyRequest } from '../../src/verify/verifier.ts'
+import { fuzz, targets } from '../fuzz/verify.ts'
 import { signJws } from '../support/verify/keys.ts'
 import {
   accessToken,
@@ -68,6 +69,18 @@ test('no request makes the verifier throw anything but a VerifyError', async (t)
     }),
     { numRuns: 1500 },
   )
+})
+
+test('every public function rejects mutated inputs with its own errors only', async (t) => {
+  const report = await fuzz(10_000, 1)
+  t.is(Object.keys(report).length, targets.length)
+  for (const [name, { accepted, refused }] of Object.entries(report)) {
+    t.true(accepted + refused > 500, name)
+  }
+  // The inputs are near enough to valid ones to reach the last check.
+  for (const name of ['verifyDPoPProof', 'verifyDbscRefresh', 'verifyIdToken']) {
+    t.true((report[name]?.accepted ?? 0) > 0 && (report[name]?.refused ?? 0) > 0, name)
+  }
 })
 
 test('no signed content makes the verifier throw anything but a VerifyError', async (t) => {
