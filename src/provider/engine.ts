@@ -8,7 +8,7 @@ import Provider, {
 } from 'oidc-provider'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
-import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { collectMark } from '../storage/pending-marks.ts'
 import { withReadAhead } from '../storage/read-ahead.ts'
@@ -33,6 +33,7 @@ import {
 import { override } from './override.ts'
 import { interceptParameters } from './parameters.ts'
 import { createRepeatedRefresh } from './repeated-refresh.ts'
+import { endPresentedFamily, keepFamilies } from './token-families.ts'
 import { refuseUnauthorizedGrants } from './unauthorized-grants.ts'
 
 /**
@@ -77,6 +78,7 @@ export function createEngine({
       interceptParameters(this, checkJsonParameters)
       bindRefreshTokens(this, edge, renewal)
       if (devices) bindDeviceCodes(this, { edge, proofs, limits: devices.limits })
+      keepFamilies(this, artifacts)
       repeats?.excuse(this)
       consumeRequestsOnce(this, artifacts)
       markReplaysOnce(this, replays)
@@ -137,7 +139,7 @@ async function endAfterLostRace(ctx: KoaContextWithOIDC, artifacts: ArtifactTabl
   const deviceCode = clientBinding(ctx) ? undefined : DeviceCode
   const used = code ?? deviceCode ?? refreshToken
   if (!used?.grantId || refreshToken?.isSenderConstrained()) return
-  await artifacts.removeGrant(artifactKey('Grant', used.grantId), used.grantId)
+  await endPresentedFamily(ctx, used.grantId, artifacts)
 }
 
 /**
@@ -237,6 +239,18 @@ function consumeRequestsOnce(engine: Provider, artifacts: ArtifactTable): void {
     'PushedAuthorizationRequest',
     (Base) =>
       class extends Base {
+        /** So that it ends with its client. */
+        declare clientId?: string | undefined
+
+        static override get IN_PAYLOAD(): string[] {
+          return [...super.IN_PAYLOAD, 'clientId']
+        }
+
+        override async save(ttl: number): Promise<string> {
+          this.clientId ??= Provider.ctx?.oidc.client?.clientId
+          return super.save(ttl)
+        }
+
         override async consume(): Promise<void> {
           if (!Provider.ctx) return super.consume()
           consumptions.set(Provider.ctx, () => super.consume())

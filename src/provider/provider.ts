@@ -13,7 +13,11 @@ import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
-import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
+import {
+  loadExistingGrant,
+  securityClient,
+  securityClientId,
+} from '../my-security/security-client.ts'
 import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
@@ -47,6 +51,7 @@ import { redirectNoStrangers } from './open-redirects.ts'
 import { boundParameters } from './request-bounds.ts'
 import { addTokenBinding } from './token-binding.ts'
 import { confirmTokenBinding } from './token-bound-tokens.ts'
+import { endsGrant } from './token-families.ts'
 
 /** Signatures that proofs and client assertions may carry: asymmetric ones only. */
 const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
@@ -110,6 +115,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const base = pathOfIssuer(issuer)
   const interactionPath = (uid: string) => `${base}/interaction/${uid}`
+  const ownClients = [securityClientId]
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const engine = createEngine({
     issuer,
@@ -131,8 +137,8 @@ export function createProvider(options: ProviderOptions): Provider {
     configuration: {
       adapter: createEngineAdapter(
         deviceFlow
-          ? { ...tables, userCodes }
-          : { ...tables, clients: withoutDeviceGrant(tables.clients) },
+          ? { ...tables, ownClients, userCodes }
+          : { ...tables, ownClients, clients: withoutDeviceGrant(tables.clients) },
       ),
       jwks,
       findAccount: options.findAccount,
@@ -261,6 +267,7 @@ export function createProvider(options: ProviderOptions): Provider {
         Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
       },
       rotateRefreshToken: true,
+      revokeGrantPolicy: endsGrant,
       extraTokenClaims: options.extraTokenClaims,
       expiresWithSession: async (ctx, { scopes }) =>
         !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,

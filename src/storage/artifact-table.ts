@@ -22,9 +22,26 @@ export interface Artifact extends ArtifactKey {
   readonly accountId?: string | undefined
   /** The uid of the session that the artifact comes from. */
   readonly sessionUid?: string | undefined
+  /** The chain of one authorization that the artifact belongs to, and ends with. */
+  readonly familyId?: string | undefined
+  /** The registered client that the artifact ends with. */
+  readonly clientId?: string | undefined
   readonly payload: Record<string, unknown>
   /** Unix time in seconds. */
   readonly expiresAt: number
+}
+
+/**
+ * The condition that the client of a row of `artifacts` is still there, and its chain has not ended:
+ * what a request writes while another one removes the client, or ends the chain, counts for nothing.
+ */
+export function isLive(row: string): string {
+  return `(${row}.client_id is null or exists (
+             select from clients where clients.id = ${row}.client_id
+                and clients.incarnation = ${row}.client_incarnation))
+      and (${row}.family_id is null or not exists (
+             select from artifacts ended where ended.kind = 'EndedFamily'
+                and ended.id = sha256(convert_to(${row}.family_id, 'UTF8'))))`
 }
 
 export interface StoredArtifact {
@@ -63,7 +80,7 @@ export function createArtifactTable(database: Database) {
         name: 'artifact-find',
         text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"
                  from artifacts
-                where kind = $1 and id = $2 and expires_at > now()`,
+                where kind = $1 and id = $2 and expires_at > now() and ${isLive('artifacts')}`,
         values: [kind, id],
       })
       return rows[0]
@@ -75,7 +92,7 @@ export function createArtifactTable(database: Database) {
         name: 'artifact-find-by-uid',
         text: `select payload, extract(epoch from consumed_at)::float8 as "consumedAt"
                  from artifacts
-                where kind = $1 and uid = $2 and expires_at > now()
+                where kind = $1 and uid = $2 and expires_at > now() and ${isLive('artifacts')}
                 order by expires_at desc limit 1`,
         values: [kind, uid],
       })
@@ -90,12 +107,16 @@ export function createArtifactTable(database: Database) {
       await database.query({
         name: 'artifact-write',
         text: `insert into artifacts
-                      (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
-               values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8))
+                      (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at,
+                       family_id, client_id, client_incarnation)
+               values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8), $9, $10,
+                       (select incarnation from clients where id = $10))
                on conflict on constraint artifacts_pkey do update
                   set grant_id = excluded.grant_id, uid = excluded.uid,
                       account_id = excluded.account_id, session_uid = excluded.session_uid,
-                      payload = excluded.payload, expires_at = excluded.expires_at`,
+                      payload = excluded.payload, expires_at = excluded.expires_at,
+                      family_id = excluded.family_id, client_id = excluded.client_id,
+                      client_incarnation = excluded.client_incarnation`,
         values: [
           artifact.kind,
           artifact.id,
@@ -105,6 +126,8 @@ export function createArtifactTable(database: Database) {
           artifact.sessionUid,
           JSON.stringify(artifact.payload),
           artifact.expiresAt,
+          artifact.familyId,
+          artifact.clientId,
         ],
       })
     },
@@ -113,8 +136,10 @@ export function createArtifactTable(database: Database) {
     async add(artifact: Artifact): Promise<boolean> {
       const { rowCount } = await database.query({
         name: 'artifact-add',
-        text: `insert into artifacts (kind, id, uid, payload, expires_at)
-               select $1::text, $2::bytea, $3::text, $4::json, to_timestamp($5)
+        text: `insert into artifacts (kind, id, uid, payload, expires_at,
+                                      client_id, client_incarnation)
+               select $1::text, $2::bytea, $3::text, $4::json, to_timestamp($5), $6::text,
+                      (select incarnation from clients where id = $6)
                 where not exists (select from artifacts
                                    where kind = $1 and uid = $3 and expires_at > now())`,
         values: [
@@ -123,6 +148,7 @@ export function createArtifactTable(database: Database) {
           artifact.uid,
           JSON.stringify(artifact.payload),
           artifact.expiresAt,
+          artifact.clientId,
         ],
       })
       return rowCount === 1
@@ -198,6 +224,36 @@ export function createArtifactTable(database: Database) {
         name: 'artifact-remove-grant',
         text: 'delete from artifacts where (kind = $1 and id = $2) or grant_id = $3',
         values: [grant.kind, grant.id, grantId],
+      })
+    },
+
+    /**
+     * Ends the chain of one authorization, and what a concurrent request still issues in it. The
+     * grant stays, for the other chains that come from it. Tokens of the same grant whose chain is
+     * not known were issued by the previous release, and end as well.
+     */
+    async endFamily({
+      grantId,
+      familyId,
+      rememberSeconds,
+    }: {
+      grantId: string
+      familyId: string
+      /** Longer than anything issued until now can live. */
+      rememberSeconds: number
+    }): Promise<void> {
+      await database.query({
+        name: 'artifact-end-family',
+        text: `with ended as (
+                 insert into artifacts (kind, id, payload, expires_at)
+                 values ('EndedFamily', sha256(convert_to($2, 'UTF8')), '{}',
+                         now() + make_interval(secs => $3))
+                 on conflict on constraint artifacts_pkey do nothing
+               )
+               delete from artifacts
+                where grant_id = $1 and kind in ('AccessToken', 'RefreshToken')
+                  and (family_id = $2 or family_id is null)`,
+        values: [grantId, familyId, rememberSeconds],
       })
     },
 
@@ -278,13 +334,16 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
              returning locked.unit
            ), written as (
              insert into artifacts
-                    (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at)
+                    (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at,
+                     family_id, client_id, client_incarnation)
              select kind, id, grant_id, uid, account_id, session_uid, payload,
-                    to_timestamp(expires_at)
+                    to_timestamp(expires_at), family_id, client_id,
+                    (select incarnation from clients where clients.id = new.client_id)
                from unnest($7::int[], $8::boolean[], $9::text[], $10::bytea[], $11::text[],
-                           $12::text[], $13::text[], $14::text[], $15::json[], $16::float8[])
+                           $12::text[], $13::text[], $14::text[], $15::json[], $16::float8[],
+                           $17::text[], $18::text[])
                  as new (unit, follows, kind, id, grant_id, uid, account_id, session_uid, payload,
-                         expires_at)
+                         expires_at, family_id, client_id)
               where unit <> all(array(select unit from replayed))
                 and (not follows or unit = any(array(select unit from consumed)))
            )
@@ -308,6 +367,8 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
       written.map(({ sessionUid }) => sessionUid),
       written.map(({ payload }) => JSON.stringify(payload)),
       written.map(({ expiresAt }) => expiresAt),
+      written.map(({ familyId }) => familyId),
+      written.map(({ clientId }) => clientId),
     ],
   })
   const consumed = new Set(rows.map(({ unit }) => unit))

@@ -83,11 +83,37 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
       return rowCount === 1
     },
 
-    /** @returns false when there is no such client. */
+    /**
+     * Removes a client with everything that was issued to it and granted to it. What a concurrent
+     * request still writes is of a client that is no longer there (see `isLive`), also when the
+     * client_id is given to another client later.
+     *
+     * @returns false when there is no such client.
+     */
     async remove(id: string): Promise<boolean> {
       if (!isStorable(id)) return false
       const { rowCount } = await database.query({
-        text: 'delete from clients where id = $1',
+        name: 'client-remove',
+        // Locks are taken in the order in which token requests take them. Grants without a client_id
+        // are of the previous release; the tokens of such a grant end with it.
+        text: `with removed as (
+                 delete from clients where id = $1 returning id
+               ), locked as (
+                 select kind, artifacts.id from artifacts, removed
+                  where client_id = removed.id
+                  order by kind, artifacts.id for update of artifacts
+               ), ended as (
+                 delete from artifacts using locked
+                  where artifacts.kind = locked.kind and artifacts.id = locked.id
+               ), grants as (
+                 delete from artifacts using removed
+                  where kind = 'Grant' and client_id is null
+                    and payload->>'clientId' = removed.id
+               ), sessions as (
+                 update browser_sessions set authorizations = authorizations - removed.id
+                   from removed where authorizations ? removed.id
+               )
+               select from removed`,
         values: [id],
       })
       memory.forget(id)

@@ -1,5 +1,5 @@
 import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
-import type { ArtifactKey, StoredArtifact } from './artifact-table.ts'
+import { type ArtifactKey, isLive, type StoredArtifact } from './artifact-table.ts'
 import { createBatch } from './batch.ts'
 import {
   asBrowserSession,
@@ -65,11 +65,12 @@ async function findRows(
             cross join lateral (
                   select payload, consumed_at, grant_id, session_uid, account_id from artifacts
                    where kind = asked.kind and id = asked.id and expires_at > now()
+                     and ${isLive('artifacts')}
                    limit 1) credential
              left join lateral (
                   select payload from artifacts
                    where kind = 'Grant' and id = sha256(convert_to(credential.grant_id, 'UTF8'))
-                     and expires_at > now()
+                     and expires_at > now() and ${isLive('artifacts')}
                    limit 1) "grant" on true
              left join lateral (
                   select payload from artifacts

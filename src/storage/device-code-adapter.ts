@@ -44,7 +44,7 @@ export function createDeviceCodeAdapter(
         return
       }
       const { grantId, accountId, sessionUid } = payload
-      const artifact = { kind, grantId, accountId, sessionUid, payload }
+      const artifact = { kind, grantId, accountId, sessionUid, clientId: payload.clientId, payload }
       const to = stateOf(payload)
       if (to === null) {
         const uid = userCodes.digest(String(userCode))

@@ -6,6 +6,7 @@ import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.t
 import { markNow } from './pending-marks.ts'
 import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
+import { isStorable } from './text.ts'
 import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
@@ -18,10 +19,13 @@ export function createEngineAdapter({
   clients,
   credentials,
   userCodes,
+  ownClients = [],
 }: {
   artifacts: ArtifactTable
   clients: Pick<ClientTable, 'find'>
   credentials: CredentialTable
+  /** Clients that are part of the server, and in no table. */
+  ownClients?: readonly string[]
   /** Undefined where the device flow is off. */
   userCodes?: UserCodes | undefined
 }) {
@@ -29,7 +33,7 @@ export function createEngineAdapter({
     if (kind === 'Client') return clientAdapter(clients)
     return kind === 'DeviceCode' && userCodes
       ? createDeviceCodeAdapter(artifacts, credentials, userCodes)
-      : artifactAdapter(kind, artifacts, credentials)
+      : artifactAdapter(kind, { table: artifacts, credentials, ownClients })
   }
 }
 
@@ -46,8 +50,11 @@ const successors = new Set([
 
 function artifactAdapter(
   kind: string,
-  table: ArtifactTable,
-  credentials: CredentialTable,
+  {
+    table,
+    credentials,
+    ownClients,
+  }: { table: ArtifactTable; credentials: CredentialTable; ownClients: readonly string[] },
 ): Adapter {
   const { find } = credentialKinds.has(kind) ? credentials : table
   const key = (id: string) => artifactKey(kind, id)
@@ -59,6 +66,8 @@ function artifactAdapter(
         uid: payload.uid,
         accountId: payload.accountId,
         sessionUid: payload.sessionUid,
+        familyId: typeof payload.family === 'string' ? payload.family : undefined,
+        clientId: registeredClientOf(payload, ownClients),
         payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
@@ -83,6 +92,15 @@ function artifactAdapter(
     destroy: (id) => table.remove(key(id)),
     revokeByGrantId: (grantId) => table.removeByGrantId(kind, grantId),
   }
+}
+
+/** An interaction names its client in the parameters of its request. */
+function registeredClientOf(
+  { clientId, params }: AdapterPayload,
+  ownClients: readonly string[],
+): string | undefined {
+  const id = clientId ?? params?.client_id
+  return typeof id === 'string' && isStorable(id) && !ownClients.includes(id) ? id : undefined
 }
 
 /**

@@ -1,8 +1,17 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
-import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import {
+  basic,
+  createPerson,
+  newKey,
+  obtainCode,
+  type PostOptions,
+  post,
+  refreshing,
+} from '../support/flow.ts'
 import { race } from '../support/lock.ts'
+import { query } from '../support/query.ts'
 import { type Node, startSecondNode } from '../support/second-node.ts'
 import { useTestServer } from '../support/server.ts'
 
@@ -87,6 +96,76 @@ test.serial('a refresh token that comes back later ends its family', async (t) =
   const { body: second } = await refresh(first.refresh_token)
   t.is((await refresh(first.refresh_token)).body.error, 'invalid_grant')
   t.is((await refresh(second.refresh_token)).body.error, 'invalid_grant')
+})
+
+/** Two authorizations of one client in one browser session. */
+async function twoChains(of = client, options: PostOptions = { key }) {
+  const person = createPerson(server)
+  const redeem = async () => {
+    const { exchange } = await obtainCode(person, of)
+    return { exchange, ...(await post(server, '/token', exchange, options)).body }
+  }
+  return [await redeem(), await redeem()] as const
+}
+
+async function isActive(token: string): Promise<boolean> {
+  const asked = { client_id: client.client_id, token }
+  return (await post(server, '/introspect', asked)).body.active
+}
+
+test.serial('a reused refresh token ends its own chain only', async (t) => {
+  const [one, two] = await twoChains()
+  const refresh = (token: string) => post(server, '/token', refreshing(client, token), { key })
+  const { body: next } = await refresh(one.refresh_token)
+  t.true(await isActive(next.access_token))
+  t.is((await refresh(one.refresh_token)).body.error, 'invalid_grant')
+  t.is((await refresh(next.refresh_token)).body.error, 'invalid_grant')
+  t.false(await isActive(one.access_token))
+  t.false(await isActive(next.access_token))
+  t.true(await isActive(two.access_token))
+  t.is((await refresh(two.refresh_token)).status, 200)
+})
+
+test.serial('a reused code ends its own chain only', async (t) => {
+  const [one, two] = await twoChains()
+  t.is((await post(server, '/token', one.exchange, { key })).body.error, 'invalid_grant')
+  const refresh = (token: string) => post(server, '/token', refreshing(client, token), { key })
+  t.is((await refresh(one.refresh_token)).body.error, 'invalid_grant')
+  t.false(await isActive(one.access_token))
+  t.is((await refresh(two.refresh_token)).status, 200)
+})
+
+test.serial('a bearer refresh token that was raced for ends its own chain only', async (t) => {
+  const bearer = await server.addClient({ binding_method: 'bearer' })
+  const [one, two] = await twoChains(bearer, {})
+  const refresh = (token: string, by = {}) => post(server, '/token', refreshing(bearer, token), by)
+  const answers = await race(
+    server.databaseUrl,
+    'RefreshToken',
+    atBothNodes((by) => refresh(one.refresh_token, by)),
+  )
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
+  const winner = answers.find(({ status }) => status === 200)
+  t.is((await refresh(winner?.body.refresh_token)).body.error, 'invalid_grant')
+  t.is((await refresh(two.refresh_token)).status, 200)
+})
+
+test.serial('what is written of a chain after it has ended is dead', async (t) => {
+  const [one] = await twoChains()
+  const refresh = (token: string) => post(server, '/token', refreshing(client, token), { key })
+  const { body: next } = await refresh(one.refresh_token)
+  await query(server.databaseUrl, 'create table kept as select * from artifacts')
+  await refresh(one.refresh_token)
+  // A statement that began before the chain ended cannot see that it did.
+  const { length } = await query(
+    server.databaseUrl,
+    `insert into artifacts select * from kept where kind in ('AccessToken', 'RefreshToken')
+     on conflict do nothing returning id`,
+  )
+  await query(server.databaseUrl, 'drop table kept')
+  t.true(length > 0)
+  t.is((await refresh(next.refresh_token)).body.error, 'invalid_grant')
+  t.false(await isActive(next.access_token))
 })
 
 test('sixteen concurrent uses of one DPoP proof: one success', async (t) => {
