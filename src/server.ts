@@ -18,6 +18,7 @@ import { noteClientAddress } from './http/client-address.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { healthChecks } from './http/health.ts'
+import { hostCookies } from './http/host-cookies.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
@@ -182,7 +183,8 @@ export async function createIdentityProvider(
   provider.use(healthChecks({ ping: storage.ping }))
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
-  provider.use(securityHeaders())
+  provider.use(hostCookies({ issuer }))
+  provider.use(securityHeaders({ issuer }))
   provider.use(errorPages({ render: views.error }))
   provider.use(refuseUnrouted())
   provider.use(singleHeaders())

@@ -1,4 +1,5 @@
 import type { Middleware } from 'koa'
+import { isLoopback } from '../config/loopback.ts'
 import { formAction } from './form-action.ts'
 
 const CONTENT_SECURITY_POLICY = [
@@ -13,8 +14,16 @@ const CONTENT_SECURITY_POLICY = [
   "base-uri 'none'",
 ].join('; ')
 
-export function securityHeaders(): Middleware {
+/** Seconds for which a browser that was here once asks over https only: a year. */
+const httpsOnly = 'max-age=31536000'
+
+/** @param issuer - one of another machine over https is remembered as such by browsers. */
+export function securityHeaders({ issuer }: { issuer: string }): Middleware {
+  const url = new URL(issuer)
+  // Browsers count a host with all its ports, and a loopback has many servers.
+  const isRemembered = url.protocol === 'https:' && !isLoopback(url)
   return async (ctx, next) => {
+    if (isRemembered) ctx.set('strict-transport-security', httpsOnly)
     ctx.set({
       'content-security-policy': CONTENT_SECURITY_POLICY,
       'x-content-type-options': 'nosniff',

@@ -121,8 +121,11 @@ function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
   return /^(ECONNRESET|ECONNABORTED|EPIPE|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test(code)
 }
 
+/** Characters of a description that are kept: a client's own words may be a part of it. */
+const longestDetail = 1000
+
 function detailOf({ error_detail, error_description, message }: ProtocolError): string {
-  return error_detail ?? error_description ?? message
+  return (error_detail ?? error_description ?? message).slice(0, longestDetail)
 }
 
 function bindingOf(ctx: KoaContextWithOIDC): BindingLabel {

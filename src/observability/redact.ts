@@ -37,10 +37,16 @@ export const redactedNames: ReadonlySet<string> = new Set([
   'qi',
 ])
 
-/** Compact JWS and JWE: three or five parts, the first of which is a JSON object. */
-const jwt = /\beyJ[\w-]{8,}(?:\.[\w-]*){2,4}/g
-/** user:password@ of a URL. */
-const urlCredentials = /(\b[a-z][a-z\d+.-]*:\/\/)[^\s/@]*@/gi
+/**
+ * A run of the characters of compact JWS and JWE. Runs are taken whole, one after the other, so that
+ * every character is looked at once; what a run is, is asked afterwards.
+ */
+const jwtCharacters = /[\w.-]+/g
+/** The authority of a URL, as a run as well. */
+const urlAuthority = /:\/\/[^\s/]*/g
+
+/** Characters of a text that are looked at and kept; a stack trace is shorter. */
+const longestText = 8192
 
 const mark = '[redacted]'
 
@@ -72,6 +78,25 @@ function redactError(error: Error, depth: number): unknown {
   }
 }
 
-function redactText(text: string): string {
-  return text.replace(jwt, mark).replace(urlCredentials, `$1${mark}@`)
+function redactText(whole: string): string {
+  const text =
+    whole.length > longestText ? `${whole.slice(0, longestText)}… (${whole.length})` : whole
+  return text
+    .replace(jwtCharacters, (run) => (hasJwt(run) ? mark : run))
+    .replace(urlAuthority, (run) => {
+      const at = run.lastIndexOf('@')
+      return at < 0 ? run : `://${mark}${run.slice(at)}`
+    })
 }
+
+/** Whether a run has three parts in a row, the first of which ends in a JSON object. */
+function hasJwt(run: string): boolean {
+  const parts = run.split('.')
+  return parts.slice(0, -2).some((part) => {
+    const at = part.startsWith('eyJ') ? 0 : part.indexOf('-eyJ') + 1
+    return part.startsWith('eyJ', at) && part.length - at > shortestHeader
+  })
+}
+
+/** Characters of `{"alg` in base64url, and some more. */
+const shortestHeader = 10

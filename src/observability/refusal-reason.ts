@@ -37,6 +37,11 @@ const fallbacks: Readonly<Record<string, RefusalReason>> = {
   invalid_dpop_proof: 'dpop_invalid',
 }
 
+/** Characters of a detail that are looked at: what a client has sent may be a part of it. */
+const longestDetail = 300
+
+/** The reason behind an OAuth error, by the sentence that came with it. */
 export function refusalReason(error: string, detail: string): RefusalReason {
-  return reasons.find(([, words]) => words.test(detail))?.[0] ?? fallbacks[error] ?? 'other'
+  const start = detail.slice(0, longestDetail)
+  return reasons.find(([, words]) => words.test(start))?.[0] ?? fallbacks[error] ?? 'other'
 }

@@ -335,14 +335,22 @@ async function mayRevoke(
   return token.clientId === client.clientId
 }
 
-/** Scripts may call from where a public client's redirects go: that is where such an app lives. */
-function mayCallFrom(
-  _ctx: KoaContextWithOIDC,
+/**
+ * Scripts may call from where a public client's redirects go: that is where such an app lives. Only
+ * http and https have origins of their own; all others are `null`, as is every sandboxed frame.
+ */
+export function mayCallFrom(
+  _ctx: unknown,
   origin: string,
   client: { clientAuthMethod?: string | undefined; redirectUris?: readonly string[] | undefined },
 ): boolean {
   if (client.clientAuthMethod !== 'none') return false
-  return (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin)
+  return (client.redirectUris ?? []).some((uri) => webOrigin(uri) === origin)
+}
+
+function webOrigin(uri: string): string | undefined {
+  const url = URL.parse(uri)
+  return url && /^https?:$/.test(url.protocol) ? url.origin : undefined
 }
 
 async function refuseLongAssertion(claims: { exp?: number }): Promise<void> {

@@ -46,13 +46,13 @@ browserTest('signs in, has its session bound below the path alone, and signs out
   const cookies = await context.cookies(`${issuer}/security`)
   t.deepEqual(cookies.map(({ name, path }) => `${name} ${path}`).sort(), [
     '__Secure-holdfast_bound /auth',
-    '_session /auth',
-    '_session.sig /auth',
+    '__Secure-holdfast_session /auth',
+    '__Secure-holdfast_session.sig /auth',
   ])
   t.deepEqual(await context.cookies(new URL('/other', issuer).href), [])
 
   const companions = async () =>
-    (await context.cookies(issuer)).filter(({ name }) => name.startsWith('__Secure-'))
+    (await context.cookies(issuer)).filter(({ name }) => name === '__Secure-holdfast_bound')
   await until(async () => (await companions()).length === 0)
   await page.goto(`${issuer}/security`)
   await saw(({ refreshEventDetails: refresh }) => refresh?.refreshResult === 'Refreshed')

@@ -27,6 +27,25 @@ test('a JWT is left out wherever it stands', (t) => {
   t.false(logged({ note: `got ${jwt} from it`, list: [jwt] }).includes('eyJ'))
 })
 
+for (const [what, unit] of [
+  ['beginnings of JWTs', '-eyJ'],
+  ['beginnings of JWTs with dots', 'eyJ.'],
+  ['schemes', 'a://'],
+  ['letters of a scheme', 'a+.-'],
+] as const) {
+  test(`keeps the beginning of a long text of ${what}, and its length`, (t) => {
+    const { note } = JSON.parse(logged({ note: unit.repeat(100_000) }))
+    t.true(note.startsWith(unit))
+    t.true(note.endsWith('… (400000)'))
+    t.true(note.length < 9_000)
+  })
+}
+
+test('leaves out a JWT behind a dash, a dot or an equals sign', (t) => {
+  for (const before of ['x-', 'x.', 'x=', ''])
+    t.false(logged({ note: before + jwt }).includes('eyJ'))
+})
+
 test('an error loses its credentials and keeps its code and cause', (t) => {
   const cause = new Error(`cannot reach postgresql://user:${secret}@db.example/holdfast`)
   const err = Object.assign(new Error(`bad token ${jwt}`, { cause }), { code: 'ECONNREFUSED' })

@@ -163,7 +163,7 @@ for (const [name, upstreamPath] of [
       // Nothing of the browser's is shown to what else lives at the origin.
       t.is(await jar.getCookieString(`${origin}/other`), '')
       t.is(await jar.getCookieString(`${origin}${publicPath}else`), '')
-      t.regex(await jar.getCookieString(`${issuer}/authorize`), /_session=/)
+      t.regex(await jar.getCookieString(`${issuer}/authorize`), /__Secure-holdfast_session=/)
 
       const security = await person.browser.visit(`${issuer}/security`)
       t.true(security.html.includes(email))

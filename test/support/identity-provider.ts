@@ -119,7 +119,7 @@ export async function startIdentityProvider({
   provider.use(routing({ issuer: origin, arrivalPath: '', features: everyFeature }))
   provider.use(requestId())
   provider.use(noteClientAddress(trustedPeers(['127.0.0.0/8'])))
-  provider.use(securityHeaders())
+  provider.use(securityHeaders({ issuer: origin }))
   provider.use(errorPages({ render: views.error }))
   provider.use(onRoutes(formRoutes, sameOrigin({ publicOrigin: origin })))
   provider.use(onRoutes(['device'], suggestedCodes()))
