@@ -37,7 +37,12 @@ const word = z.string().refine(isStorable, 'has a character that no text may hav
 const sessionQuery = z.strictObject({ account: word.optional() })
 const grantQuery = z.strictObject({ account: word.optional(), client: word.optional() })
 const auditQuery = z.strictObject({
-  after: z.coerce.number().int().min(0).optional(),
+  after: z
+    .string()
+    .regex(/^\d+$/, 'must be the id of an audit event')
+    .transform(Number)
+    .refine(Number.isSafeInteger, `must be at most ${Number.MAX_SAFE_INTEGER}`)
+    .optional(),
   since: z
     .string()
     .transform(readTime)

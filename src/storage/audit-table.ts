@@ -1,4 +1,5 @@
 import type { Database } from './database.ts'
+import { StorageError } from './storage-error.ts'
 
 export interface AuditRow {
   readonly at: Date
@@ -39,10 +40,19 @@ export type AuditTable = ReturnType<typeof createAuditTable>
 // Any number will do, as long as every release uses the same one.
 const appendLock = 4_815_162_343
 
+/** Bytes of `details` as JSON: requests decide what is in it, and rows stay for 90 days. */
+export const detailsLimitBytes = 4096
+
+/** Characters of a string in details that exceed their limit. */
+const longestString = 256
+
+/** Characters of a name or id: the longest that a client may have is shorter. */
+const longestName = 256
+
 /** The table `audit_events`. */
 export function createAuditTable(database: Database) {
   return {
-    /** Appends rows in their order. */
+    /** Appends rows in their order. Long names and details are cut. */
     async append(rows: readonly AuditRow[]): Promise<void> {
       await database.query({
         name: 'audit-append',
@@ -57,12 +67,12 @@ export function createAuditTable(database: Database) {
           appendLock,
           rows.map(({ at }) => at),
           rows.map(({ event }) => event),
-          rows.map(({ actor }) => actor),
-          rows.map(({ account }) => account),
-          rows.map(({ client }) => client),
-          rows.map(({ address }) => address),
-          rows.map(({ requestId }) => requestId),
-          rows.map(({ details }) => JSON.stringify(details)),
+          rows.map(({ actor }) => asName(actor)),
+          rows.map(({ account }) => asName(account)),
+          rows.map(({ client }) => asName(client)),
+          rows.map(({ address }) => asName(address)),
+          rows.map(({ requestId }) => asName(requestId)),
+          rows.map(({ details }) => asBoundedJson(details)),
         ],
       })
     },
@@ -80,13 +90,17 @@ export function createAuditTable(database: Database) {
       return rows[0]?.count ?? 0
     },
 
-    /** Rows in the order they were written. */
-    async list({ after, since, event, account, client, limit }: AuditQuery) {
-      const { rows } = await database.query<StoredAuditRow>({
-        text: `select id::float8 as id, at, event, actor, account, client, address,
+    /**
+     * Rows in the order they were written.
+     *
+     * @throws {@link StorageError} `audit_id_unsafe`
+     */
+    async list({ after = 0, since, event, account, client, limit }: AuditQuery) {
+      const { rows } = await database.query<Omit<StoredAuditRow, 'id'> & { id: string }>({
+        text: `select id, at, event, actor, account, client, address,
                       request_id as "requestId", details
                  from audit_events
-                where id > coalesce($1, 0)
+                where id > $1::bigint
                   and ($2::timestamptz is null or at >= $2)
                   and ($3::text is null or event = $3)
                   and ($4::text is null or account = $4)
@@ -94,7 +108,7 @@ export function createAuditTable(database: Database) {
                 order by id limit $6`,
         values: [after, since, event, account, client, limit],
       })
-      return rows
+      return rows.map((row): StoredAuditRow => ({ ...row, id: asSafeInteger(row.id) }))
     },
 
     /** Removes rows from before a time, as far as the table lets them go. */
@@ -106,4 +120,33 @@ export function createAuditTable(database: Database) {
       return rowCount
     },
   }
+}
+
+/** A bigint as the driver returns it. A rounded id would make a reader repeat or miss rows. */
+function asSafeInteger(id: string): number {
+  const number = Number(id)
+  if (Number.isSafeInteger(number)) return number
+  throw new StorageError(
+    'audit_id_unsafe',
+    `The audit event ${id} has an id above ${Number.MAX_SAFE_INTEGER}, which JSON readers would ` +
+      'round. Restart the sequence of audit_events.id at a lower, unused value.',
+  )
+}
+
+/** One row that PostgreSQL refuses would hold back all that come after it. */
+function asName(text: string | undefined): string | undefined {
+  return text?.slice(0, longestName).toWellFormed().replaceAll('\0', '\ufffd')
+}
+
+function asBoundedJson(details: AuditRow['details']): string {
+  const whole = JSON.stringify(details)
+  if (Buffer.byteLength(whole) <= detailsLimitBytes) return whole
+  const shortened = JSON.stringify(details, (_name, value: unknown) =>
+    typeof value === 'string' && value.length > longestString
+      ? `${value.slice(0, longestString).toWellFormed()}…`
+      : value,
+  )
+  if (Buffer.byteLength(shortened) <= detailsLimitBytes) return shortened
+  // A character of JSON text takes at most three bytes when it is a string of JSON again.
+  return JSON.stringify({ cut: whole.slice(0, detailsLimitBytes / 4).toWellFormed() })
 }

@@ -1,4 +1,5 @@
 export type StorageErrorCode =
+  | 'audit_id_unsafe'
   | 'database_unreachable'
   | 'database_unusable'
   | 'data_folder_unusable'

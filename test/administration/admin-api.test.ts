@@ -518,6 +518,14 @@ test('the audit trail is found by a date, and by the email of an account', async
   t.is((await call(admin, 'GET', '/audit?since=9999-12-31T23:59:59.9Z')).body.length, 0)
 })
 
+test('reads the audit trail after an id beyond 2^31', async (t) => {
+  const admin = await administrator('read')
+  for (const after of [2 ** 31, Number.MAX_SAFE_INTEGER]) {
+    const { status, body } = await call(admin, 'GET', `/audit?after=${after}`)
+    t.deepEqual([status, body], [200, []])
+  }
+})
+
 test('a change is in the audit trail when it is answered, with who made it', async (t) => {
   const admin = await administrator('write')
   await call(admin, 'POST', '/clients', { ...service, client_id: 'audited' })
@@ -560,6 +568,10 @@ for (const [title, method, path, body] of [
     '/resources',
     { identifier: 'https://a.example', name: 'a\nb', scopes: [] },
   ],
+  ['an event id above 2^53', 'GET', '/audit?after=9007199254740992', undefined],
+  ['an event id of many digits', 'GET', `/audit?after=${'9'.repeat(400)}`, undefined],
+  ['an event id that is no integer', 'GET', '/audit?after=1.5', undefined],
+  ['an empty event id', 'GET', '/audit?after=', undefined],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
   ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {

@@ -123,6 +123,17 @@ test.serial('nothing in the audit trail moves the cursor of who reads it', async
   t.notRegex(text.trimEnd(), /\p{Cc}/u)
 })
 
+test.serial('audit names an event whose id is beyond 2^53', async (t) => {
+  await query(
+    server.databaseUrl,
+    `insert into audit_events (id, at, event, details) overriding system value
+     values (9007199254740993, now(), 'rounded', '{}')`,
+  )
+  const { code, stderr } = await run('audit', '--event', 'rounded')
+  t.is(code, 1)
+  t.regex(stderr, /^holdfast: The audit event 9007199254740993 has an id above /)
+})
+
 test.serial('ends when nobody reads it any more', async (t) => {
   const details = { padding: 'x'.repeat(1000) }
   const rows = Array.from({ length: 500 }, () => ({ at: new Date(), event: 'many', details }))

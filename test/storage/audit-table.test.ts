@@ -1,7 +1,8 @@
 import test from 'ava'
 import pg from 'pg'
-import { createAuditTable } from '../../src/storage/audit-table.ts'
+import { createAuditTable, detailsLimitBytes } from '../../src/storage/audit-table.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
+import { StorageError } from '../../src/storage/storage-error.ts'
 import { useTestDatabase } from '../support/database.ts'
 
 const settings = useTestDatabase(test)
@@ -75,6 +76,57 @@ test('what is older than 90 days can be removed', async (t) => {
   await table.removeBefore(age(90))
   t.deepEqual(await table.list({ event: 'old', limit: 10 }), [])
   t.is((await table.list({ event: 'young', limit: 10 })).length, 1)
+})
+
+test.serial('continues after an id beyond 2^31', async (t) => {
+  const table = createAuditTable(database)
+  await database.query({ text: 'alter table audit_events alter id restart with 2147483646' })
+  await table.append(Array.from({ length: 4 }, () => row('far')))
+  let after = 0
+  for (let count = 0; count < 4; count += 1) {
+    const [next] = await table.list({ event: 'far', after, limit: 1 })
+    after = next?.id ?? 0
+  }
+  t.is(after, 2 ** 31 + 1)
+})
+
+test.serial('rejects an id that JavaScript would round', async (t) => {
+  const table = createAuditTable(database)
+  await database.query({
+    text: `insert into audit_events (id, at, event, details) overriding system value
+           values (9007199254740993, now(), 'rounded', '{}')`,
+  })
+  const error = await t.throwsAsync(table.list({ event: 'rounded', limit: 1 }), {
+    instanceOf: StorageError,
+  })
+  t.is(error?.code, 'audit_id_unsafe')
+  t.regex(error?.message ?? '', /9007199254740993/)
+})
+
+for (const [title, details, kept] of [
+  ['one long string', { reason: 'mismatch', detail: 'x'.repeat(1e5) }, 'reason detail'],
+  ['many members', Object.fromEntries([...Array(1e4).keys()].map((n) => [`n${n}`, n])), 'cut'],
+  ['strings that JSON escapes', { list: Array(500).fill('\u0001'.repeat(200)) }, 'cut'],
+  ['strings of four bytes a character', { a: '😀'.repeat(1e4) }, 'a'],
+] as const) {
+  test(`cuts details with ${title}`, async (t) => {
+    const event = `cut: ${title}`
+    await createAuditTable(database).append([row(event, { details })])
+    const { rows } = await database.query<{ bytes: number; details: object }>({
+      text: 'select octet_length(details::text) as bytes, details from audit_events where event = $1',
+      values: [event],
+    })
+    t.true((rows[0]?.bytes ?? Infinity) <= detailsLimitBytes)
+    t.is(Object.keys(rows[0]?.details ?? {}).join(' '), kept)
+  })
+}
+
+test('cuts names and replaces what no text column can hold', async (t) => {
+  const table = createAuditTable(database)
+  await table.append([row('names', { client: `a\0${'x'.repeat(1e5)}`, account: '\ud800' })])
+  const [stored] = await table.list({ event: 'names', limit: 1 })
+  t.is(stored?.client, `a\ufffd${'x'.repeat(254)}`)
+  t.is(stored?.account, '\ufffd')
 })
 
 test('no row becomes visible after one with a greater id', async (t) => {
