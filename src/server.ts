@@ -1,6 +1,7 @@
 import type { Provider } from 'oidc-provider'
 import { createAccounts } from './accounts/accounts.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
@@ -17,6 +18,7 @@ import { loadAssets } from './http/assets.ts'
 import { noteClientAddress } from './http/client-address.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
+import { OVERLOADED } from './http/error-words.ts'
 import { healthChecks } from './http/health.ts'
 import { hostCookies } from './http/host-cookies.ts'
 import { listen } from './http/listen.ts'
@@ -30,6 +32,7 @@ import { retryAfter } from './http/retry-after.ts'
 import { formRoutes, onRoutes, refuseUnrouted, routing } from './http/routing.ts'
 import { sameOrigin } from './http/same-origin.ts'
 import { securityHeaders } from './http/security-headers.ts'
+import { shedLoad } from './http/shed-load.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
 import { trustedPeers } from './http/trusted-peers.ts'
@@ -42,6 +45,7 @@ import { createViews } from './interaction/views.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
+import { createBoundedQueue } from './limits/bounded-queue.ts'
 import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { networkOf } from './limits/network.ts'
@@ -101,16 +105,20 @@ export async function createIdentityProvider(
     keys,
     authorities,
     guardedFetch = createGuardedFetch(),
+    opened,
   }: {
     keys: KeyRing
     authorities: ClientAuthorities | undefined
     guardedFetch?: GuardedFetch | undefined
+    /** Takes what runs beside the requests; undefined where none are served. */
+    opened?: AsyncDisposableStack
   },
 ): Promise<Provider> {
   const { issuer, arrivalPath } = config
   const { origin: publicOrigin } = new URL(issuer)
   const base = pathOfIssuer(issuer)
-  const accounts = createAccounts({ store: storage.accounts })
+  const queue = createBoundedQueue({ atOnce: config.operations.passwordHashes, ...passwordQueue })
+  const accounts = createAccounts({ store: storage.accounts, queue })
   const assets = loadAssets({ base })
   const views = createViews({ assets: assets.urls, base })
 
@@ -182,6 +190,16 @@ export async function createIdentityProvider(
   provider.use(retryAfter())
   provider.use(healthChecks({ ping: storage.ping }))
   provider.use(requestId())
+  if (opened) {
+    const shedding = shedLoad({
+      arrivalPath,
+      longestWaitMs: config.operations.longestWaitMs,
+      poolWaitMs: () => storage.poolUse().waitMs,
+      onShed: events.shed,
+      page: (requestId) => views.error({ ...OVERLOADED, requestId }),
+    })
+    provider.use(opened.use(shedding).middleware)
+  }
   provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
   provider.use(hostCookies({ issuer }))
   provider.use(securityHeaders({ issuer }))
@@ -357,6 +375,7 @@ export async function startServer(
     keys,
     authorities,
     guardedFetch,
+    opened,
   })
   events.bearerClientsFound(await storage.clients.list())
   const { metrics: address } = config.operations

@@ -1,4 +1,5 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
+import type { BoundedQueue } from '../limits/bounded-queue.ts'
 import { AccountError } from './account-error.ts'
 import type { Account, AccountStore } from './account-store.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
@@ -25,8 +26,12 @@ export interface Accounts {
   /**
    * Checks a password. What the person is told is the same for an unknown email, a disabled account
    * and a wrong password; `of` is for the audit trail and for the owner of the account.
+   *
+   * @throws {@link QueueFullError} when too many passwords are being checked.
    */
   authenticate(email: CanonicalEmail | undefined, password: string): Promise<Authentication>
+  /** Whether {@link authenticate} would refuse at once to check a password. */
+  isBusy(): boolean
   /** Undefined for a disabled account too. */
   findActive(id: string): Promise<Account | undefined>
   /** @throws {@link AccountError} `account_not_found` */
@@ -52,6 +57,8 @@ export interface AccountsOptions {
   store: AccountStore
   cost?: PasswordCost
   verify?: typeof verifyPassword
+  /** Waits for a turn to check a password; by default there is always one. */
+  queue?: BoundedQueue
   randomUUID?: () => string
   now?: () => number
 }
@@ -60,6 +67,7 @@ export function createAccounts({
   store,
   cost = PASSWORD_COST,
   verify = verifyPassword,
+  queue = { run: (work) => work(), isFull: () => false },
   randomUUID = nodeRandomUUID,
   now = Date.now,
 }: AccountsOptions): Accounts {
@@ -81,15 +89,19 @@ export function createAccounts({
       const found = email === undefined ? undefined : await store.findByEmail(email)
       const refused = { account: undefined, of: found?.account.id }
       if (isOverlong(password)) return refused
-      // The work is the same whoever is asked for: the time taken does not tell which emails exist.
-      const correct = await verify(found?.passwordHash ?? decoy, password)
-      if (!found || !correct || found.account.disabled) return refused
-      if (needsRehash(found.passwordHash, cost)) {
-        const rehashed = await hashPassword(password, cost)
-        await store.replacePasswordHash(found.account.id, found.passwordHash, rehashed)
-      }
-      return { account: found.account }
+      return queue.run(async () => {
+        // The work is the same whoever is asked for: the time taken does not tell which emails exist.
+        const correct = await verify(found?.passwordHash ?? decoy, password)
+        if (!found || !correct || found.account.disabled) return refused
+        if (needsRehash(found.passwordHash, cost)) {
+          const rehashed = await hashPassword(password, cost)
+          await store.replacePasswordHash(found.account.id, found.passwordHash, rehashed)
+        }
+        return { account: found.account }
+      })
     },
+
+    isBusy: () => queue.isFull(),
 
     async findActive(id) {
       const account = await store.findById(id)

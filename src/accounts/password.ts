@@ -21,6 +21,12 @@ export const MIN_PASSWORD_CHARACTERS = 15
 // Longer input buys no strength and makes every attempt cost us more than it costs the sender.
 export const MAX_PASSWORD_BYTES = 1024
 
+/**
+ * Passwords that may wait to be checked, and for how long: what comes on top is refused at once, so
+ * that a flood of sign-ins does not make everybody wait. A hash takes tens of milliseconds.
+ */
+export const passwordQueue = Object.freeze({ waiting: 32, patienceMs: 2_000 })
+
 const SALT_BYTES = 16
 const HASH_BYTES = 32
 

@@ -16,6 +16,7 @@ import {
 import {
   type OperationsConfig,
   operationsConfig,
+  operationsContradictions,
   operationsVariables,
 } from './operations-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
@@ -187,6 +188,7 @@ export function parseConfig(
     ...keysContradictions(given),
     ...mtlsContradictions(given),
     ...tokenBindingContradictions(given),
+    ...operationsContradictions(given, env.UV_THREADPOOL_SIZE),
   )
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
 

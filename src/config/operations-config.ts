@@ -21,6 +21,10 @@ export interface OperationsConfig {
   readonly loginLimit: number
   /** Failed attempts to sign in of one network in an hour, for all accounts that do not know it. */
   readonly loginNetworkLimit: number
+  /** Passwords that are hashed at the same time. */
+  readonly passwordHashes: number
+  /** Milliseconds that a token request may have to wait before it is refused. */
+  readonly longestWaitMs: number
   /** Refused requests of one network to the token endpoint and its like in a minute. */
   readonly refusalLimit: number
 }
@@ -54,6 +58,16 @@ export const operationsVariables = {
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_LOGIN_NETWORK_LIMIT: limit(100),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
+  HOLDFAST_PASSWORD_HASHES: z
+    .string()
+    .regex(/^[1-9]\d{0,2}$/, 'must be a number from 1 to 999')
+    .transform(Number)
+    .default(2),
+  HOLDFAST_LONGEST_WAIT_MS: z
+    .string()
+    .regex(/^[1-9]\d{1,4}$/, 'must be a number of milliseconds from 10 to 99999')
+    .transform(Number)
+    .default(400),
 }
 
 type Values = z.output<z.ZodObject<typeof operationsVariables>>
@@ -72,7 +86,24 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     loginNetworkLimit: values.HOLDFAST_LOGIN_NETWORK_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
+    passwordHashes: values.HOLDFAST_PASSWORD_HASHES,
+    longestWaitMs: values.HOLDFAST_LONGEST_WAIT_MS,
   }
+}
+
+/**
+ * libuv hashes passwords on the threads that also resolve names, read files and check signatures:
+ * one thread has to be left for them.
+ */
+export function operationsContradictions(
+  given: Readonly<Record<string, string | undefined>>,
+  threads: string | undefined,
+): string[] {
+  const hashes = Number(given.HOLDFAST_PASSWORD_HASHES ?? 2)
+  const pool = Number(threads || 4)
+  return hashes < pool
+    ? []
+    : [`HOLDFAST_PASSWORD_HASHES must be less than UV_THREADPOOL_SIZE, which is ${pool}.`]
 }
 
 function parseAddress(text: string): { host: string; port: number } | undefined {

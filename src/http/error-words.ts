@@ -94,6 +94,12 @@ export const UNAVAILABLE = words(
   'The server cannot reach its database. Nothing was granted, and nothing was lost.',
 )
 
+export const OVERLOADED = words(
+  'temporarily_unavailable',
+  'Please try again in a moment',
+  'The server is too busy. Nothing was granted, and nothing was lost.',
+)
+
 export function pageErrorWords(code: PageErrorCode): ErrorWords {
   return PAGES[code]
 }

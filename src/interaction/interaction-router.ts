@@ -3,6 +3,7 @@ import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { readEmail } from '../accounts/email.ts'
 import { publicRoutes } from '../http/routes.ts'
+import { QueueFullError } from '../limits/bounded-queue.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -16,9 +17,12 @@ import type { Views } from './views.ts'
 
 export interface InteractionDependencies {
   provider: Provider
-  accounts: Pick<Accounts, 'authenticate' | 'findActive'>
+  accounts: Pick<Accounts, 'authenticate' | 'findActive' | 'isBusy'>
   views: Pick<Views, 'signIn' | 'consent'>
-  events: Pick<Events, 'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited'>
+  events: Pick<
+    Events,
+    'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited' | 'shed'
+  >
   limits: LoginLimits
   forms: FormTokens
   /** What a registered resource server and its scopes are called on the consent page. */
@@ -65,6 +69,14 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       })
       return
     }
+    async function tryLater() {
+      events.shed('passwords')
+      ctx.status = 503
+      const problem = 'Too many people are signing in. Try again in a few seconds.'
+      await pages.signIn(ctx, interaction, { email, problem })
+    }
+    // Before the attempt is counted: people must not be locked out by a flood of others.
+    if (accounts.isBusy()) return tryLater()
     const facts = factsOf(ctx, interaction)
     const canonical = readEmail(email)
     const attempt = { email: canonical, address: facts.address ?? '' }
@@ -78,7 +90,13 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       await pages.signIn(ctx, interaction, { email, problem })
       return
     }
-    const authentication = await accounts.authenticate(canonical, password)
+    const authentication = await accounts
+      .authenticate(canonical, password)
+      .catch((error: unknown) => {
+        if (!(error instanceof QueueFullError)) throw error
+        return 'busy' as const
+      })
+    if (authentication === 'busy') return tryLater()
     const { account } = authentication
     if (!account) {
       const { of } = authentication

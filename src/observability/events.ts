@@ -36,6 +36,9 @@ export type LimitName =
   | 'user_codes'
   | 'user_codes_session'
 
+/** What a busy node has refused: requests of clients or of people, or to check a password. */
+export type ShedKind = 'tokens' | 'sign-ins' | 'passwords'
+
 /** What well-behaved clients are told all the time. */
 const everyday: ReadonlySet<RefusalReason> = new Set(['dpop_nonce', 'authorization_pending'])
 
@@ -199,6 +202,11 @@ export function createEvents({
     rateLimited(facts: Facts, limit: LimitName) {
       metrics.rateLimited.inc({ limit })
       record('warn', 'rate.limited', facts, 'a rate limit refused a request', { limit })
+    },
+
+    /** Counted only: a line for each would add to the load. */
+    shed(kind: ShedKind) {
+      metrics.shed.inc({ kind })
     },
 
     /** `change` is one of a closed set of past participles of what a thing can undergo. */

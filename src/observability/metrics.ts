@@ -27,6 +27,15 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     },
   })
 
+  new Gauge({
+    name: 'holdfast_database_pool_wait_seconds',
+    help: 'For how long a statement waits for a connection of the database pool',
+    registers,
+    collect() {
+      this.set(poolUse().waitMs / 1000)
+    },
+  })
+
   return {
     registry,
     requests: new Histogram({
@@ -87,6 +96,12 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       name: 'holdfast_rate_limited_total',
       help: 'Requests that a rate limit refused',
       labelNames: ['limit'] as const,
+      registers,
+    }),
+    shed: new Counter({
+      name: 'holdfast_shed_total',
+      help: 'Requests that were answered 503 because this node was too busy',
+      labelNames: ['kind'] as const,
       registers,
     }),
     unavailable: new Counter({

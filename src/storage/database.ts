@@ -14,6 +14,8 @@ export interface PoolUse {
   readonly idle: number
   /** Statements that wait for a connection. */
   readonly waiting: number
+  /** For how long the one that waits longest has waited, as far as that was seen. */
+  readonly waitMs: number
 }
 
 /** What serves requests: named statements over a pool. */
@@ -63,6 +65,7 @@ export async function openDatabase(
     // Whoever stops the server right after may be faster than the farewell of a connection.
     if (!closing) onError(error)
   })
+  const waitOf = measureWait(pool)
   try {
     const { rows } = await pool.query<{ version: number }>(
       "select current_setting('server_version_num')::int as version",
@@ -91,11 +94,35 @@ export async function openDatabase(
       open: pool.totalCount,
       idle: pool.idleCount,
       waiting: pool.waitingCount,
+      waitMs: waitOf(),
     }),
     async [Symbol.asyncDispose]() {
       closing = true
       await pool.end()
     },
+  }
+}
+
+/**
+ * How long statements wait for a connection. While some do, one more waits with them, for nothing
+ * but to see how long that takes: the pool does not tell.
+ */
+function measureWait(pool: pg.Pool): () => number {
+  let began: number | undefined
+  let lastMs = 0
+  async function wait() {
+    const start = performance.now()
+    began = start
+    const client = await pool.connect().catch(() => undefined)
+    client?.release()
+    lastMs = performance.now() - start
+    began = undefined
+  }
+  return () => {
+    const isWaiting = pool.waitingCount > 0
+    if (isWaiting && began === undefined) void wait()
+    const thisMs = began === undefined ? 0 : performance.now() - began
+    return isWaiting ? Math.max(thisMs, lastMs) : 0
   }
 }
 

@@ -2,8 +2,10 @@ import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { readEmail } from '../../src/accounts/email.ts'
 import { verifyPassword } from '../../src/accounts/password.ts'
+import { createBoundedQueue, QueueFullError } from '../../src/limits/bounded-queue.ts'
 import { authenticated, CHEAP, PASSWORD } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
+import { until } from '../support/until.ts'
 
 async function withAda(options = {}) {
   const store = createMemoryAccountStore()
@@ -27,6 +29,19 @@ test('adds an account from plain data', async (t) => {
 test('authenticates by email and password', async (t) => {
   const { accounts, ada } = await withAda()
   t.deepEqual(await authenticated(accounts, ' ADA@example.com', PASSWORD), ada)
+})
+
+test('checks passwords in turn, and refuses those that are too many', async (t) => {
+  const queue = createBoundedQueue({ atOnce: 1, waiting: 1, patienceMs: 60_000 })
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const { accounts, ada } = await withAda({ queue, verify: () => promise })
+  const signIn = () => authenticated(accounts, 'ada@example.com', PASSWORD)
+  const accepted = [signIn(), signIn()]
+  await until(async () => accounts.isBusy())
+  await t.throwsAsync(signIn(), { instanceOf: QueueFullError })
+  resolve(true)
+  t.deepEqual(await Promise.all(accepted), [ada, ada])
+  t.false(accounts.isBusy())
 })
 
 test('refuses a wrong password', async (t) => {

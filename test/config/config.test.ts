@@ -35,6 +35,8 @@ const complete = {
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_LOGIN_NETWORK_LIMIT: '500',
   HOLDFAST_REFUSAL_LIMIT: '1000',
+  HOLDFAST_PASSWORD_HASHES: '3',
+  HOLDFAST_LONGEST_WAIT_MS: '250',
   HOLDFAST_METRICS: '[::1]:9464',
 }
 
@@ -92,6 +94,8 @@ test('needs no variable at all', (t) => {
       loginLimit: 10,
       loginNetworkLimit: 100,
       refusalLimit: 120,
+      passwordHashes: 2,
+      longestWaitMs: 400,
       registration: false,
     },
   })
@@ -132,6 +136,8 @@ test('takes every variable', (t) => {
       loginLimit: 5,
       loginNetworkLimit: 500,
       refusalLimit: 1000,
+      passwordHashes: 3,
+      longestWaitMs: 250,
     },
   })
 })

@@ -15,7 +15,7 @@ export interface Recorded {
 export function recordingEvents(): Recorded {
   const audited: Omit<AuditRow, 'at'>[] = []
   const logged: Record<string, unknown>[] = []
-  const metrics = createMetrics({ poolUse: () => ({ open: 3, idle: 2, waiting: 1 }) })
+  const metrics = createMetrics({ poolUse: () => ({ open: 3, idle: 2, waiting: 1, waitMs: 250 }) })
   const log = createLog('debug', { write: (line) => logged.push(JSON.parse(line)) })
   const audit = { record: (event: Omit<AuditRow, 'at'>) => audited.push(event) }
   return { events: createEvents({ log, metrics, audit }), metrics, audited, logged }

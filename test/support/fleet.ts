@@ -57,6 +57,7 @@ export async function startFleet({
     HOLDFAST_LOG_LEVEL: 'error',
     // The load is one network.
     HOLDFAST_LOGIN_LIMIT: '100000',
+    HOLDFAST_LONGEST_WAIT_MS: '60000',
     HOLDFAST_REFRESH_REUSE_SECONDS: '60',
     HOLDFAST_REFUSAL_LIMIT: '100000',
     HOLDFAST_SECRET: 'the secret of this fleet, and of nothing else',

@@ -28,6 +28,7 @@ export async function startSecondNode(
     HOLDFAST_TLS: 'off',
     HOLDFAST_REFUSAL_LIMIT: '100000',
     HOLDFAST_LOGIN_LIMIT: '100000',
+    HOLDFAST_LONGEST_WAIT_MS: '60000',
     ...environment,
     HOLDFAST_ISSUER: issuer,
     HOLDFAST_PORT: String(port),

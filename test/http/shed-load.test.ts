@@ -1,0 +1,100 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import test, { type ExecutionContext } from 'ava'
+import Koa from 'koa'
+import { type ShedLoadOptions, shedLoad } from '../../src/http/shed-load.ts'
+import { serve } from '../support/serve.ts'
+import { until } from '../support/until.ts'
+
+/** A node whose requests end when they are told to. */
+async function start(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}) {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  const shed: string[] = []
+  let begun = 0
+  const shedding = shedLoad({
+    arrivalPath: '/auth',
+    longestWaitMs: 400,
+    poolWaitMs: () => 0,
+    onShed: (kind) => shed.push(kind),
+    page: () => '<p>a page</p>',
+    ...options,
+  })
+  t.teardown(() => shedding[Symbol.dispose]())
+  const app = Object.assign(new Koa(), { silent: true })
+    .use(shedding.middleware)
+    .use(async (ctx) => {
+      begun += 1
+      for await (const _ of ctx.req);
+      if (ctx.query.hold !== undefined) await released
+      ctx.body = 'done'
+    })
+  const origin = await serve(t, app)
+  const ask = (path: string, init?: RequestInit) => fetch(`${origin}${path}`, init)
+  async function hold(path: string, count: number) {
+    const before = begun
+    const held = Array.from({ length: count }, () => ask(`${path}?hold`, { method: 'POST' }))
+    await until(async () => begun === before + count)
+    return held
+  }
+  return { origin, ask, hold, release, shed, begun: () => begun }
+}
+
+const busy = { poolWaitMs: () => 1000 }
+const statusOf = async (answer: Promise<Response>) => (await answer).status
+
+test('refuses what a busy node could not serve in time, and serves again at once', async (t) => {
+  const { ask, hold, release, shed } = await start(t, busy)
+  const held = await hold('/auth/token', 16)
+  await until(async () => (await statusOf(ask('/auth/token'))) === 503)
+  t.true(shed.every((kind) => kind === 'tokens'))
+  release()
+  t.deepEqual(await Promise.all(held.map(statusOf)), Array(16).fill(200))
+  t.is(await statusOf(ask('/auth/token')), 200)
+})
+
+test('refuses sign-ins while it serves tokens, and health always', async (t) => {
+  const { ask, hold, release } = await start(t, busy)
+  const held = await hold('/auth/authorize', 8)
+  await until(async () => (await statusOf(ask('/auth/authorize'))) === 503)
+  t.is(await statusOf(ask('/auth/token')), 200)
+  t.is(await statusOf(ask('/auth/TOKEN')), 503)
+  t.is(await statusOf(ask('/auth/readyz')), 200)
+  release()
+  await Promise.all(held)
+})
+
+test('answers people with a page, and clients with JSON', async (t) => {
+  const { ask, hold, release } = await start(t, busy)
+  const held = await hold('/auth/authorize', 8)
+  await until(async () => (await statusOf(ask('/auth/authorize'))) === 503)
+  const page = await ask('/auth/authorize', { headers: { accept: 'text/html' } })
+  t.is(await page.text(), '<p>a page</p>')
+  t.regex(page.headers.get('content-security-policy') ?? '', /default-src 'none'/)
+  const answer = await ask('/auth/authorize', { headers: { accept: '*/*' } })
+  t.is(((await answer.json()) as { error: string }).error, 'temporarily_unavailable')
+  release()
+  await Promise.all(held)
+})
+
+test('passwords in their queue keep nothing else out', async (t) => {
+  const { ask, hold, release } = await start(t, busy)
+  const held = await hold('/auth/interaction/x/login', 100)
+  t.is(await statusOf(ask('/auth/authorize')), 200)
+  release()
+  await Promise.all(held)
+})
+
+test('requests whose bodies never come keep nothing out', async (t) => {
+  const { origin, ask, begun } = await start(t, { poolWaitMs: () => 1000 })
+  const { hostname, port } = new URL(origin)
+  const sockets = Array.from({ length: 40 }, () => {
+    const socket = connect(Number(port), hostname)
+    socket.write('POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n')
+    return socket
+  })
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+  await until(async () => begun() >= 16)
+  await until(async () => (await statusOf(ask('/auth/token'))) === 200)
+  for (const socket of sockets) socket.destroy()
+  t.pass()
+})
