@@ -192,7 +192,7 @@ export async function createIdentityProvider(
   provider.use(requestId())
   if (opened) {
     const shedding = shedLoad({
-      arrivalPath,
+      issuer,
       longestWaitMs: config.operations.longestWaitMs,
       poolWaitMs: () => storage.poolUse().waitMs,
       onShed: events.shed,

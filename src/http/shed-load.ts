@@ -10,24 +10,29 @@ import {
   workAtRest,
 } from '../limits/overload.ts'
 import { OVERLOADED } from './error-words.ts'
+import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
+import { matchedRoute } from './routing.ts'
 import { securityHeaders } from './security-headers.ts'
 
-/** Where clients come for tokens: everything else but administration is for people. */
-const tokenPaths = [
-  '/token',
-  '/introspect',
-  '/revoke',
-  '/jwks',
-  '/par',
-  '/device_authorization',
-  '/userinfo',
-  '/.well-known/openid-configuration',
-  '/.well-known/oauth-authorization-server',
-]
+/** Where clients come for tokens, and administration; everything else is for people. */
+const clientRoutes: ReadonlySet<string> = new Set<RouteName>([
+  'token',
+  'introspect',
+  'revoke',
+  'jwks',
+  'par',
+  'device_authorization',
+  'userinfo',
+  'openid_metadata',
+  'oauth_metadata',
+  ...(Object.keys(adminRoutes) as AdminRouteName[]),
+])
+
+/** Never refused: a busy node that seems dead would be restarted, or its load sent to the others. */
+const healthRoutes: ReadonlySet<string> = new Set<RouteName>(['livez', 'readyz'])
 
 export interface ShedLoadOptions {
-  /** The path below which requests arrive. */
-  readonly arrivalPath: string
+  readonly issuer: string
   readonly longestWaitMs: number
   /** For how long a statement waits for a connection now. */
   readonly poolWaitMs: () => number
@@ -39,19 +44,17 @@ export interface ShedLoadOptions {
 }
 
 /**
- * Refuses with 503, before anything else is done, what a busy node could not serve in time. It
- * looks at the path as it arrived: another spelling of one is never served sooner.
+ * Refuses with 503, before anything but routing is done, what a busy node could not serve in
+ * time. A path without a route is served no sooner than one for people.
  */
 export function shedLoad({
-  arrivalPath,
+  issuer,
   longestWaitMs,
   poolWaitMs,
   onShed,
   page,
   now = () => performance.now(),
 }: ShedLoadOptions): { readonly middleware: Middleware } & Disposable {
-  const kindOf = classify(arrivalPath)
-  const health = new Set(['/livez', '/readyz'].map((path) => arrivalPath + path))
   const lanes = { tokens: openLane('tokens'), 'sign-ins': openLane('sign-ins') }
   let delays: Delays = { loopDelayMs: 0, poolWaitMs: 0 }
   let sampledAt = now()
@@ -67,32 +70,21 @@ export function shedLoad({
   }, samplePeriodMs)
   timer.unref()
 
-  const headers = securityHeaders()
+  const headers = securityHeaders({ issuer })
   return {
     middleware(ctx, next) {
-      if (health.has(ctx.path)) return next()
-      const kind = kindOf(ctx.path)
+      const name = matchedRoute(ctx)?.name ?? ''
+      if (healthRoutes.has(name)) return next()
+      const kind = clientRoutes.has(name) ? 'tokens' : 'sign-ins'
       if (accepts(kind, lanes[kind].work(), delays, longestWaitMs)) {
         // A password waits in a queue of its own, which is no reason to refuse anything else.
-        return isPassword(ctx, arrivalPath) ? next() : lanes[kind].enter(ctx.req, next)
+        return name === 'sign_in_submit' ? next() : lanes[kind].enter(ctx.req, next)
       }
       onShed(kind)
       return headers(ctx, async () => refuse(ctx, page))
     },
     [Symbol.dispose]: () => clearInterval(timer),
   }
-}
-
-function classify(arrivalPath: string): (path: string) => WorkKind {
-  const paths = new Set(tokenPaths.map((path) => arrivalPath + path))
-  const administration = `${arrivalPath}/admin/`
-  return (path) => (paths.has(path) || path.startsWith(administration) ? 'tokens' : 'sign-ins')
-}
-
-function isPassword({ method, path }: Context, arrivalPath: string): boolean {
-  return (
-    method === 'POST' && path.startsWith(`${arrivalPath}/interaction/`) && /\/login$/.test(path)
-  )
 }
 
 /** The requests of one kind that are in work. */

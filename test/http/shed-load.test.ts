@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
 import { type ShedLoadOptions, shedLoad } from '../../src/http/shed-load.ts'
+import { routed } from '../support/routed.ts'
 import { serve } from '../support/serve.ts'
 import { until } from '../support/until.ts'
 
@@ -12,7 +13,7 @@ async function start(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}
   const shed: string[] = []
   let begun = 0
   const shedding = shedLoad({
-    arrivalPath: '/auth',
+    issuer: 'https://id.example',
     longestWaitMs: 400,
     poolWaitMs: () => 0,
     onShed: (kind) => shed.push(kind),
@@ -21,6 +22,7 @@ async function start(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}
   })
   t.teardown(() => shedding[Symbol.dispose]())
   const app = Object.assign(new Koa(), { silent: true })
+    .use(routed())
     .use(shedding.middleware)
     .use(async (ctx) => {
       begun += 1
@@ -29,10 +31,11 @@ async function start(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}
       ctx.body = 'done'
     })
   const origin = await serve(t, app)
-  const ask = (path: string, init?: RequestInit) => fetch(`${origin}${path}`, init)
+  const ask = (path: string, init?: RequestInit) =>
+    fetch(`${origin}${path}`, { method: 'POST', ...init })
   async function hold(path: string, count: number) {
     const before = begun
-    const held = Array.from({ length: count }, () => ask(`${path}?hold`, { method: 'POST' }))
+    const held = Array.from({ length: count }, () => ask(`${path}?hold`))
     await until(async () => begun === before + count)
     return held
   }
@@ -44,33 +47,33 @@ const statusOf = async (answer: Promise<Response>) => (await answer).status
 
 test('refuses what a busy node could not serve in time, and serves again at once', async (t) => {
   const { ask, hold, release, shed } = await start(t, busy)
-  const held = await hold('/auth/token', 16)
-  await until(async () => (await statusOf(ask('/auth/token'))) === 503)
+  const held = await hold('/token', 16)
+  await until(async () => (await statusOf(ask('/token'))) === 503)
   t.true(shed.every((kind) => kind === 'tokens'))
   release()
   t.deepEqual(await Promise.all(held.map(statusOf)), Array(16).fill(200))
-  t.is(await statusOf(ask('/auth/token')), 200)
+  t.is(await statusOf(ask('/token')), 200)
 })
 
 test('refuses sign-ins while it serves tokens, and health always', async (t) => {
   const { ask, hold, release } = await start(t, busy)
-  const held = await hold('/auth/authorize', 8)
-  await until(async () => (await statusOf(ask('/auth/authorize'))) === 503)
-  t.is(await statusOf(ask('/auth/token')), 200)
-  t.is(await statusOf(ask('/auth/TOKEN')), 503)
-  t.is(await statusOf(ask('/auth/readyz')), 200)
+  const held = await hold('/authorize', 8)
+  await until(async () => (await statusOf(ask('/authorize'))) === 503)
+  t.is(await statusOf(ask('/token')), 200)
+  t.is(await statusOf(ask('/token/')), 503)
+  t.is(await statusOf(ask('/readyz', { method: 'GET' })), 200)
   release()
   await Promise.all(held)
 })
 
 test('answers people with a page, and clients with JSON', async (t) => {
   const { ask, hold, release } = await start(t, busy)
-  const held = await hold('/auth/authorize', 8)
-  await until(async () => (await statusOf(ask('/auth/authorize'))) === 503)
-  const page = await ask('/auth/authorize', { headers: { accept: 'text/html' } })
+  const held = await hold('/authorize', 8)
+  await until(async () => (await statusOf(ask('/authorize'))) === 503)
+  const page = await ask('/authorize', { headers: { accept: 'text/html' } })
   t.is(await page.text(), '<p>a page</p>')
   t.regex(page.headers.get('content-security-policy') ?? '', /default-src 'none'/)
-  const answer = await ask('/auth/authorize', { headers: { accept: '*/*' } })
+  const answer = await ask('/authorize', { headers: { accept: '*/*' } })
   t.is(((await answer.json()) as { error: string }).error, 'temporarily_unavailable')
   release()
   await Promise.all(held)
@@ -78,8 +81,8 @@ test('answers people with a page, and clients with JSON', async (t) => {
 
 test('passwords in their queue keep nothing else out', async (t) => {
   const { ask, hold, release } = await start(t, busy)
-  const held = await hold('/auth/interaction/x/login', 100)
-  t.is(await statusOf(ask('/auth/authorize')), 200)
+  const held = await hold('/interaction/x/login', 100)
+  t.is(await statusOf(ask('/authorize')), 200)
   release()
   await Promise.all(held)
 })
@@ -89,12 +92,12 @@ test('requests whose bodies never come keep nothing out', async (t) => {
   const { hostname, port } = new URL(origin)
   const sockets = Array.from({ length: 40 }, () => {
     const socket = connect(Number(port), hostname)
-    socket.write('POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n')
+    socket.write('POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n')
     return socket
   })
   await Promise.all(sockets.map((socket) => once(socket, 'connect')))
   await until(async () => begun() >= 16)
-  await until(async () => (await statusOf(ask('/auth/token'))) === 200)
+  await until(async () => (await statusOf(ask('/token'))) === 200)
   for (const socket of sockets) socket.destroy()
   t.pass()
 })
