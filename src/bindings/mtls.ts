@@ -1,34 +1,32 @@
 import type { X509Certificate } from 'node:crypto'
-import { errors } from 'oidc-provider'
-import type { Proofs } from '../../http/edge.ts'
-import { decodeBase64url } from '../../verify/lib/base64url.ts'
-import type { Binding } from './binding.ts'
+import { decodeBase64url } from '../verify/lib/base64url.ts'
+import type { Binding, ConnectionProofs } from './binding.ts'
 
 /** RFC 8705: the certificate of the client's TLS connection. */
 export const mtlsBinding: Binding = {
   method: 'mtls',
   flags: ['tls_client_certificate_bound_access_tokens'],
   confirmation: 'x5t#S256',
-  hasProof: (_ctx, proofs) => currentCertificate(proofs) !== undefined,
+  hasProof: ({ connection, now }) => currentCertificate(connection, now * 1000) !== undefined,
   missing:
     'the tokens of this client are bound by mutual TLS: a client certificate that has not ' +
     'expired is required, at an endpoint of mtls_endpoint_aliases',
-  presented: async (_ctx, { certificate }) => certificate?.thumbprint,
+  presented: ({ certificate }) => certificate?.thumbprint,
   // The present certificate vouches for the next; naming one without its key helps nobody.
-  readSuccessor(thumbprint) {
-    if (decodeBase64url(thumbprint)?.length !== 32) {
-      throw new errors.InvalidRequest('successor must be the x5t#S256 of a certificate')
-    }
-    return thumbprint
-  },
+  readSuccessor: (thumbprint) =>
+    decodeBase64url(thumbprint)?.length === 32
+      ? { key: thumbprint }
+      : { problem: 'successor must be the x5t#S256 of a certificate' },
 }
 
 /**
  * The client's certificate, unless its time has not come or is over: nobody else looks at the
  * validity of a self-signed one.
+ *
+ * @param now milliseconds since the epoch.
  */
 export function currentCertificate(
-  { certificate: proven }: Proofs,
+  { certificate: proven }: ConnectionProofs,
   now = Date.now(),
 ): X509Certificate | undefined {
   if (!proven) return undefined

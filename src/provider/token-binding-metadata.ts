@@ -1,8 +1,6 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
-import { decodeBase64url } from '../../verify/lib/base64url.ts'
-import type { TokenBindingProof } from '../../verify/token-binding.ts'
-import { deviceGrant } from '../device-grant.ts'
-import type { Binding } from './binding.ts'
+import { tokenBindingBinding } from '../bindings/token-binding.ts'
+import { deviceGrant } from './device-grant.ts'
 
 declare module 'oidc-provider' {
   interface ClientMetadata {
@@ -10,40 +8,6 @@ declare module 'oidc-provider' {
     client_refresh_token_token_binding_supported?: boolean | undefined
     id_token_token_binding_cnf?: string | undefined
   }
-}
-
-/** draft-ietf-oauth-token-binding-08: the keys of the client's TLS connections. */
-export const tokenBindingBinding: Binding = {
-  method: 'token-binding',
-  flags: [
-    'client_access_token_token_binding_supported',
-    'client_refresh_token_token_binding_supported',
-  ],
-  confirmation: 'tbh',
-  hasProof({ oidc }, { tokenBinding }) {
-    const isForOthers = oidc.params?.resource !== undefined
-    return (isForOthers ? referredTbh(tokenBinding) : tokenBinding) !== undefined
-  },
-  missing:
-    'the tokens of this client are bound by Token Binding, which is required: a provided Token ' +
-    'Binding, and for another resource a referred one',
-  // Section 2: the refresh token is for this server. Access tokens are for others.
-  presented: async (_ctx, { tokenBinding }) => tokenBinding?.provided.tbh,
-  // The present key vouches for the next, as with certificates.
-  readSuccessor(tbh) {
-    if (decodeBase64url(tbh)?.length !== 32) {
-      throw new errors.InvalidRequest('successor must be the tbh of a Token Binding ID')
-    }
-    return tbh
-  },
-}
-
-/**
- * What an access token for another server is bound to (section 3.2). Nothing for a kind of key that
- * cannot be checked: then no bound token may be issued (RFC 8473 section 5.4).
- */
-export function referredTbh(proof: TokenBindingProof | undefined): string | undefined {
-  return proof?.referred === 'unsupported' ? undefined : proof?.referred?.tbh
 }
 
 /**
