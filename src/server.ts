@@ -23,6 +23,7 @@ import { OVERLOADED } from './http/error-words.ts'
 import { healthChecks } from './http/health.ts'
 import { hostCookies } from './http/host-cookies.ts'
 import { listen } from './http/listen.ts'
+import { answerInJson, machineRoutes } from './http/machine-routes.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
@@ -193,6 +194,7 @@ export async function createIdentityProvider(
   const nonces = engineNonces(provider)
 
   provider.use(routing({ issuer, arrivalPath, features: config.operations }))
+  provider.use(onRoutes(machineRoutes, answerInJson()))
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())

@@ -73,7 +73,7 @@ export const refusals = {
     'invalid_request',
     'client_assertion_type must have value urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
   ),
-  assertion_malformed: told('invalid_request', 'invalid client_assertion format'),
+  assertion_malformed: client('invalid client_assertion format'),
   client_unknown: client('client not found'),
   client_method: client(
     'the provided authentication mechanism does not match the registered client authentication method',
