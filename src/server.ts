@@ -148,7 +148,7 @@ export async function createIdentityProvider(
   })
 
   const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
-  const checkProof = createProofCheck({
+  const proofs = createProofCheck({
     // Those of the engine, whose own check looks at the proofs of pushed requests.
     nonces: {
       current: () => nonces.current(0),
@@ -177,7 +177,7 @@ export async function createIdentityProvider(
     claims: claimsByScope,
     pages: createProviderPages(views),
     guardedFetch,
-    checkProof,
+    proofs,
     admitLargeRequest: async ({ state }) =>
       (await largeRequests.take(networkOf(state.address))) === undefined,
     bindSessions(engine) {
@@ -249,7 +249,7 @@ export async function createIdentityProvider(
     issuer,
     engine: provider,
     keys,
-    checkProof,
+    proofs,
     tables: storage,
     polls: config.operations.deviceFlow ? storage.devicePolls : undefined,
     authorities,

@@ -53,10 +53,14 @@ export type DPoPOutcome =
     }
 
 /** Checks the proofs of requests to this server. */
-export type CheckProof = (
-  proof: string,
-  request: { readonly method: string; readonly uri: string; readonly now: number },
-) => DPoPOutcome
+export interface ProofCheck {
+  check(
+    proof: string,
+    request: { readonly method: string; readonly uri: string; readonly now: number },
+  ): DPoPOutcome
+  /** Keeps the imported key of a proof that was good for something. */
+  remember(proof: string): void
+}
 
 /**
  * The check of the DPoP proof of a request to this server (RFC 9449 section 4.3), in this thread and
@@ -73,9 +77,9 @@ export function createProofCheck({
   /** Whether a proof needs a nonce. */
   required: boolean
   algorithms: readonly string[]
-}): CheckProof {
+}): ProofCheck {
   const keys = new ProofKeys()
-  return (text, { method, uri, now }) => {
+  const check: ProofCheck['check'] = (text, { method, uri, now }) => {
     const proof = verify(text, { method, uri, algorithms, keys })
     if ('problem' in proof) return { ...proof, nonce: undefined }
     const next = nonces.current()
@@ -91,6 +95,7 @@ export function createProofCheck({
     }
     return { proof, nonce: proof.nonce === next ? undefined : next }
   }
+  return { check, remember: (proof) => keys.remember(proof) }
 }
 
 const problems: Partial<Record<VerifyErrorCode, DPoPProblem>> = {

@@ -6,7 +6,7 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
 import type { Confirmation } from '../bindings/binding.ts'
-import { type CheckProof, proofWindow } from '../bindings/dpop.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
@@ -28,14 +28,14 @@ export class TooManyUserCodesError extends ReRenderError {
 
 export interface DeviceCodesOptions {
   readonly edge: Pick<Edge, 'proofsOf'>
-  readonly checkProof: CheckProof
+  readonly proofs: ProofCheck
   readonly limits: UserCodeLimits
 }
 
 /** Replaces the engine's DeviceCode. */
 export function bindDeviceCodes(
   engine: Provider,
-  { edge, checkProof, limits }: DeviceCodesOptions,
+  { edge, proofs, limits }: DeviceCodesOptions,
 ): void {
   override(
     engine,
@@ -53,7 +53,7 @@ export function bindDeviceCodes(
         override async save(): Promise<string> {
           const ctx = Provider.ctx
           const isNew = ctx?.oidc.route === 'device_authorization'
-          if (isNew) Object.assign(this, await shownKey(ctx, { edge, checkProof }))
+          if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs }))
           const value = await super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             // Two codes alike, of 25 billion: the device asks again.
@@ -103,13 +103,13 @@ export function bindDeviceCodes(
  */
 async function shownKey(
   ctx: KoaContextWithOIDC,
-  { edge, checkProof }: Pick<DeviceCodesOptions, 'edge' | 'checkProof'>,
+  { edge, proofs }: Pick<DeviceCodesOptions, 'edge' | 'proofs'>,
 ): Promise<{ [Name in Confirmation]?: string | undefined }> {
   const connection = edge.proofsOf(ctx.req)
   const now = Math.floor(Date.now() / 1000)
   const binding = clientBinding(ctx)
   const text = ctx.get('DPoP')
-  const dpop = text ? await useProof(ctx, text, checkProof, now) : undefined
+  const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
   const namesResource = ctx.oidc.params?.resource !== undefined
   if (binding && !binding.hasProof({ connection, hasDPoP: text !== '', namesResource, now })) {
     throw new errors.InvalidRequest(binding.missing)
@@ -118,14 +118,9 @@ async function shownKey(
   return dpop ? { jkt: dpop.jkt } : {}
 }
 
-async function useProof(
-  ctx: KoaContextWithOIDC,
-  text: string,
-  checkProof: CheckProof,
-  now: number,
-) {
+async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofCheck, now: number) {
   const uri = ctx.oidc.urlFor(ctx.oidc.route)
-  const checked = checkProof(text, { method: ctx.method, uri, now })
+  const checked = proofs.check(text, { method: ctx.method, uri, now })
   if (checked.nonce !== undefined) ctx.set('DPoP-Nonce', checked.nonce)
   if ('problem' in checked) {
     const { problem, detail } = checked

@@ -5,7 +5,7 @@ import Provider, {
   type TokenEndpointGrantContext,
   type UnknownObject,
 } from 'oidc-provider'
-import { type CheckProof, proofWindow } from '../bindings/dpop.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
@@ -36,7 +36,7 @@ export function createEngine({
   replays: ReplayTable
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
   /** Undefined where the device flow is off. */
-  devices: { limits: UserCodeLimits; checkProof: CheckProof } | undefined
+  devices: { limits: UserCodeLimits; proofs: ProofCheck } | undefined
   browserState: BrowserStateOptions
   bindSessions: (engine: Provider) => void
 }): Provider {

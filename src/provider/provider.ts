@@ -5,7 +5,7 @@ import Provider, {
   type FindAccount,
   type KoaContextWithOIDC,
 } from 'oidc-provider'
-import type { CheckProof } from '../bindings/dpop.ts'
+import type { ProofCheck } from '../bindings/dpop.ts'
 import type { Edge } from '../http/edge.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
 import { devicePath } from '../interaction/device-forms.ts'
@@ -86,7 +86,7 @@ export interface ProviderOptions {
   /** Fetches what a client names by URL: its keys. */
   readonly guardedFetch: GuardedFetch
   /** Of proofs at the endpoints that are ours or made by ours. */
-  readonly checkProof: CheckProof
+  readonly proofs: ProofCheck
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -111,7 +111,7 @@ export function createProvider(options: ProviderOptions): Provider {
     issuer,
     replays: tables.replays,
     edge,
-    devices: deviceFlow && { limits: deviceFlow.limits, checkProof: options.checkProof },
+    devices: deviceFlow && { limits: deviceFlow.limits, proofs: options.proofs },
     browserState: {
       keys: () => secretsOf(options.keys.view(), 'form-token'),
       sessionPath: base || '/',

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import type { BoundCredential } from '../bindings/binding.ts'
 import { decodeChallenge, verifiesChallenge } from '../bindings/token-binding-challenge.ts'
 import { constantTimeEqual } from '../verify/lib/equal.ts'
+import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,
   firstRefreshToken,
@@ -16,7 +17,7 @@ import {
 } from './grant.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import { findResource, grantedResource } from './resources.ts'
-import type { StoredCode } from './stored.ts'
+import type { Found, StoredCode } from './stored.ts'
 import type { TokenRequest } from './token-request.ts'
 
 const gty = 'authorization_code'
@@ -52,7 +53,7 @@ export function authorizationCodeGrant(
       // RFC 6749 section 4.1.3: the same as in the authorization request.
       if (source.redirectUri !== params.redirect_uri) return refuse('redirect_uri_mismatch')
       // Section 4.1.2: a second use ends what came of the first.
-      if (found.consumedAt !== null) return replayed(source)
+      if (found.consumedAt !== null) return replayed(found)
       const person = personOf(found, grant)
       if (isRefusal(person)) return person
       // RFC 9449 section 10: the key that the authorization request has named.
@@ -61,28 +62,27 @@ export function authorizationCodeGrant(
         return refuse('key_mismatch', { detail })
       }
       if (resource && isRefusal(resource)) return resource
+      const family = familyOfCode(found.value)
       const issue = {
         gty,
+        family,
         scopes: scopesOf(source),
         resource,
         certified: isCertified(client),
         isElsewhere: false,
         refreshToken: (bound: BoundCredential) =>
-          firstRefreshToken(request, source, { gty, bound, isRepeatable }),
+          firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
       }
       return issueTo(request, person, issue, options)
     },
 
     // A code is used twice only by a thief or a broken client.
-    lose: (_request, { credential }) => replayed(credential?.source),
+    lose: (_request, { credential }) => replayed(credential),
   }
 }
 
-function replayed(source: StoredCode | undefined): Refusal {
-  const grantId = source?.grantId
-  return refuse('code_replayed', {
-    consequence: grantId === undefined ? undefined : { kind: 'end-grant', grantId },
-  })
+function replayed(found: Found<StoredCode> | undefined): Refusal {
+  return refuseReuse('code_replayed', found?.source.grantId, found && familyOfCode(found.value))
 }
 
 /** RFC 7636 section 4.6, and draft-ietf-oauth-token-binding-08 section 5. */

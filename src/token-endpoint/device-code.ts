@@ -1,5 +1,6 @@
 import { type BoundCredential, isBound, missingKey } from '../bindings/binding.ts'
 import { bindings } from '../bindings/bindings.ts'
+import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,
   firstRefreshToken,
@@ -65,7 +66,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
           consequence: { kind: 'poll', id: found.key.id, now },
         })
       }
-      if (found.consumedAt !== null) return replayed(source)
+      if (found.consumedAt !== null) return replayed(found)
       if (source.error !== undefined) {
         const { error, errorDescription: description } = source
         return refuse('device_denied', { error, description })
@@ -75,14 +76,16 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
       const person = personOf(found, grant)
       if (isRefusal(person)) return person
       if (resource && isRefusal(resource)) return resource
+      const family = familyOfCode(found.value)
       const issue = {
         gty,
+        family,
         scopes: scopesOf(source),
         resource,
         certified: isCertified(client),
         isElsewhere: true,
         refreshToken: (bound: BoundCredential) =>
-          firstRefreshToken(request, source, { gty, bound, isRepeatable }),
+          firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
       }
       return issueTo(request, person, issue, options)
     },
@@ -91,7 +94,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
     lose: (_request, { credential }) =>
       credential && isBound(credential.source)
         ? refuse('device_code_replayed')
-        : replayed(credential?.source),
+        : replayed(credential),
   }
 }
 
@@ -103,9 +106,7 @@ function isSignedIn({ source, session, browserSession }: Found<StoredDeviceCode>
   return session?.accountId === source.accountId && browserSession?.accountId === source.accountId
 }
 
-function replayed(source: StoredDeviceCode | undefined): Refusal {
-  const grantId = source?.grantId
-  return refuse('device_code_replayed', {
-    consequence: grantId === undefined ? undefined : { kind: 'end-grant', grantId },
-  })
+function replayed(found: Found<StoredDeviceCode> | undefined): Refusal {
+  const family = found && familyOfCode(found.value)
+  return refuseReuse('device_code_replayed', found?.source.grantId, family)
 }

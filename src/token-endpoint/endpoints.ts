@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type Provider from 'oidc-provider'
 import { accountClaims } from '../accounts/claims.ts'
-import type { CheckProof } from '../bindings/dpop.ts'
+import type { ProofCheck } from '../bindings/dpop.ts'
 import type { ClientAuthorities } from '../certificates/client-authorities.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { adminResource, adminScopesOf } from '../provider/admin-resource.ts'
@@ -37,7 +37,7 @@ export interface EndpointsOptions {
   /** Whose clients are served: the metadata that it fills in is that of its release. */
   readonly engine: Provider
   readonly keys: Pick<KeyRing, 'view'>
-  readonly checkProof: CheckProof
+  readonly proofs: ProofCheck
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
@@ -60,7 +60,7 @@ export interface EndpointsOptions {
 export function createEndpoints(
   options: EndpointsOptions,
 ): Record<'token' | 'introspection' | 'revocation', Endpoint> {
-  const { issuer, engine, keys, checkProof, tables, polls } = options
+  const { issuer, engine, keys, proofs, tables, polls } = options
   const { artifacts, credentials, replays } = tables
   const policy = { issuer, lifetimes, claimsByScope: options.claimsByScope }
   const findClient = createClientFinder(engine, tables.clients)
@@ -75,7 +75,7 @@ export function createEndpoints(
   return {
     token: createTokenEndpoint({
       authentication,
-      checkProof,
+      proofs,
       grants: grantsOf(options, policy),
       finders: findersOf(options),
       maker: { policy, sign, newName: () => randomBytes(32).toString('base64url') },

@@ -138,10 +138,12 @@ export function firstRefreshToken(
   source: StoredSource,
   {
     gty,
+    family,
     bound,
     isRepeatable,
   }: {
     gty: string
+    family: string
     bound: BoundCredential
     isRepeatable: boolean
   },
@@ -155,6 +157,7 @@ export function firstRefreshToken(
     payload: {
       ...handedDown(source),
       clientId: client.clientId,
+      family,
       gty,
       rotations: 0,
       ...(client.authenticatesBy === 'none' && { jkt, 'x5t#S256': x5t }),
@@ -175,6 +178,8 @@ export interface PersonGrantOptions {
 /** What a person's grant decides beyond what all of them have in common. */
 export interface PersonIssue {
   readonly gty: string
+  /** The chain that the tokens belong to; undefined where it is not known. */
+  readonly family: string | undefined
   /** The scopes that the access token is for, as far as they were granted. */
   readonly scopes: ReadonlySet<string>
   readonly resource: FoundResource | undefined
@@ -190,7 +195,7 @@ export interface PersonIssue {
 export function issueTo(
   request: TokenRequest,
   found: Found<StoredSource> & { readonly grant: StoredGrant; readonly account: Account },
-  { gty, scopes, resource, certified, isElsewhere, refreshToken, keyChanges = [] }: PersonIssue,
+  { gty, family, scopes, resource, certified, isElsewhere, ...issue }: PersonIssue,
   { policy, claimsOf }: PersonGrantOptions,
 ): Issue | Refusal {
   const bound = accessTokenKeys(request, {
@@ -199,7 +204,7 @@ export function issueTo(
     certified,
   })
   if (isRefusal(bound)) return bound
-  const accessToken = accessTokenOf(request, found, { gty, bound, resource, scopes })
+  const accessToken = accessTokenOf(request, found, { gty, family, bound, resource, scopes })
   const idToken = idTokenOf(request, found, {
     scopes,
     hasAudience: resource !== undefined,
@@ -211,11 +216,11 @@ export function issueTo(
   return {
     consumes: found.key,
     accessToken,
-    refreshToken: refreshToken(bound),
+    refreshToken: issue.refreshToken(bound),
     idToken,
     scope: found.source.scope ? accessToken.scope : accessToken.scope || undefined,
     account: found.source.accountId,
-    keyChanges,
+    keyChanges: issue.keyChanges ?? [],
   }
 }
 

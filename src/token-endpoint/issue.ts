@@ -117,11 +117,13 @@ export function accessTokenOf(
   },
   {
     gty,
+    family,
     bound,
     resource,
     scopes,
   }: {
     gty: string
+    family: string | undefined
     bound: BoundCredential
     resource: FoundResource | undefined
     scopes: ReadonlySet<string>
@@ -144,6 +146,7 @@ export function accessTokenOf(
         : { session_binding: sessionBindingClaim(browserSession) },
     stored: {
       gty,
+      family,
       grantId,
       sessionUid,
       expiresWithSession,
@@ -331,6 +334,8 @@ function rowOf(
     uid: undefined,
     accountId: payload.accountId as string | undefined,
     sessionUid: payload.sessionUid as string | undefined,
+    familyId: payload.family as string | undefined,
+    clientId: payload.clientId as string | undefined,
     payload,
     expiresAt: payload.exp,
   }

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { type Binding, confirmations, isBound } from '../bindings/binding.ts'
+import { refuseReuse } from './family.ts'
 import {
   type FoundSource,
   type Grant,
@@ -86,6 +87,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
       const name = source.gty?.endsWith(gty) ? source.gty : `${source.gty ?? ''} ${gty}`.trim()
       const issue = {
         gty: name,
+        family: source.family,
         scopes: scopesFor(request, source),
         resource,
         certified: isCertified(client) || source['x5t#S256'] !== undefined,
@@ -135,6 +137,7 @@ function nextRefreshToken(
       // Inherited, whatever the client's metadata says by now.
       ...keys.bound,
       clientId: client.clientId,
+      family: source.family,
       gty,
       rotations: (source.rotations ?? 0) + 1,
       iiat: source.iiat ?? source.iat,
@@ -150,10 +153,7 @@ function scopesFor(request: TokenRequest, source: StoredRefreshToken): ReadonlyS
 }
 
 function replayed(source: StoredRefreshToken | undefined): Refusal {
-  const grantId = source?.grantId
-  return refuse('refresh_token_replayed', {
-    consequence: grantId === undefined ? undefined : { kind: 'end-grant', grantId },
-  })
+  return refuseReuse('refresh_token_replayed', source?.grantId, source?.family)
 }
 
 /** Whatever a token is bound to must be shown, whatever the client is registered for by now. */

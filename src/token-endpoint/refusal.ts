@@ -179,8 +179,13 @@ export interface Refusal {
 
 /** What a refused request leads to. */
 export type Consequence =
-  /** A credential was used a second time: everything that was issued from its grant ends. */
-  | { readonly kind: 'end-grant'; readonly grantId: string }
+  /** A credential was used a second time: everything that was issued from it ends. */
+  | {
+      readonly kind: 'end-family'
+      readonly grantId: string
+      /** Undefined where it is not known: then everything of the grant ends. */
+      readonly family: string | undefined
+    }
   /** A device asks whether its person has decided. */
   | { readonly kind: 'poll'; readonly id: Buffer; readonly now: number }
 
@@ -204,12 +209,15 @@ export function refusalBody({ refused, error, description, scope }: Refusal) {
   }
 }
 
+/** Characters of a description that are kept: a client's own words may be a part of it. */
+const longestDetail = 1000
+
 /** What the operator is told of it. */
 export function refusalForOperators(refusal: Refusal) {
   const row: Row = refusals[refusal.refused]
   return {
     error: refusal.error ?? row.error,
     reason: (row.label ?? refusal.refused) as RefusalReason,
-    detail: refusal.detail ?? refusal.description ?? row.detail,
+    detail: (refusal.detail ?? refusal.description ?? row.detail).slice(0, longestDetail),
   }
 }

@@ -4,6 +4,7 @@ import { subjectProperties } from '../certificates/subject.ts'
 import type { SigningAlgorithm } from '../keys/key-purpose.ts'
 import { bindingOf } from '../provider/binding-policy.ts'
 import { matchesSecret } from '../provider/client-secret.ts'
+import { mayCallFrom } from '../provider/provider.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { importPublicJwk } from '../verify/lib/jwk.ts'
 import type {
@@ -61,8 +62,7 @@ export function createClientFinder(engine: Provider, table: Pick<ClientTable, 'f
 function asTokenClient(client: EngineClient): TokenClient {
   const metadata = client.metadata()
   const property = subjectProperties.find((name) => metadata[name])
-  const origins = new Set((client.redirectUris ?? []).map((uri) => URL.parse(uri)?.origin))
-  const isPublic = client.tokenEndpointAuthMethod === 'none'
+  const { tokenEndpointAuthMethod: clientAuthMethod, redirectUris } = client
   return Object.freeze({
     clientId: client.clientId,
     authenticatesBy: client.tokenEndpointAuthMethod as ClientAuthenticationMethod,
@@ -79,8 +79,8 @@ function asTokenClient(client: EngineClient): TokenClient {
     bindsIdTokens: client.id_token_token_binding_cnf !== undefined,
     selfRegistered: client.self_registered === true,
     administration: metadata.administration,
-    // Scripts may call from where a public client's redirects go: that is where such an app lives.
-    mayBeCalledFrom: (origin: string) => isPublic && origins.has(origin),
+    mayBeCalledFrom: (origin: string) =>
+      mayCallFrom(undefined, origin, { clientAuthMethod, redirectUris }),
   })
 }
 

@@ -17,7 +17,7 @@ import { isRefusal } from './refusal.ts'
 export interface RevocationOptions {
   readonly authentication: ClientAuthenticationOptions
   readonly findToken: FindToken
-  readonly artifacts: Pick<ArtifactTable, 'remove' | 'removeGrant' | 'write'>
+  readonly artifacts: Pick<ArtifactTable, 'remove' | 'removeGrant' | 'removeIssued' | 'write'>
   readonly replays: Pick<ReplayTable, 'insert'>
 }
 
@@ -58,6 +58,8 @@ async function revoke(
     await artifacts.remove(key)
     return []
   }
-  await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
+  // What the person has allowed stays where a client gives an access token back.
+  if (token.kind === 'AccessToken') await artifacts.removeIssued(grantId)
+  else await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
   return [{ event: 'grant ended', grantId }]
 }

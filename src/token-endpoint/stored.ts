@@ -60,6 +60,8 @@ export interface StoredDeviceCode extends StoredSource, BoundCredential {
 
 export interface StoredRefreshToken extends StoredSource, BoundCredential {
   readonly gty?: string
+  /** The chain of one authorization that it belongs to. */
+  readonly family?: string
   readonly rotations?: number
   readonly iat?: number
   readonly iiat?: number

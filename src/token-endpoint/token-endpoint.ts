@@ -4,12 +4,13 @@
  * is written is one statement.
  */
 import type { ConnectionProofs, Proofs } from '../bindings/binding.ts'
-import { type CheckProof, proofWindow } from '../bindings/dpop.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import { type ArtifactTable, artifactKey, type UnitOutcome } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { familyMemoryS } from './family.ts'
 import { type Form, missingParameters, takeParameters } from './form.ts'
 import type { Finders, Grant } from './grant.ts'
 import { type Issue, type Issued, type Maker, makeTokens } from './issue.ts'
@@ -33,11 +34,11 @@ export interface PollPolicy {
 
 export interface TokenEndpointOptions {
   readonly authentication: ClientAuthenticationOptions
-  readonly checkProof: CheckProof
+  readonly proofs: ProofCheck
   readonly grants: ReadonlyMap<string, Grant<unknown>>
   readonly finders: Finders
   readonly maker: Maker
-  readonly artifacts: Pick<ArtifactTable, 'close' | 'removeGrant'>
+  readonly artifacts: Pick<ArtifactTable, 'close' | 'endFamily' | 'removeGrant'>
   readonly replays: Pick<ReplayTable, 'insert'>
   /** Undefined where the device flow is off. */
   readonly polls: PollPolicy | undefined
@@ -58,7 +59,7 @@ export function createTokenEndpoint(options: TokenEndpointOptions) {
     const { client } = caller
     const grant = chooseGrant(incoming.form, client, options.grants)
     if (isRefusal(grant)) return end(client, grant, caller.marks, options)
-    const read = readRequest(incoming, caller, grant, options.checkProof)
+    const read = readRequest(incoming, caller, grant, options.proofs)
     if ('refusal' in read) {
       return { ...(await end(client, read.refusal, caller.marks, options)), nonce: read.nonce }
     }
@@ -68,6 +69,8 @@ export function createTokenEndpoint(options: TokenEndpointOptions) {
     const outcome = isRefusal(decision)
       ? await end(client, decision, marks, options)
       : await issue({ request, grant, found, decision, marks }, options)
+    // Strangers make keys as fast as they can send: only those of granted requests are kept.
+    if (incoming.dpop && !isRefusal(outcome.result)) options.proofs.remember(incoming.dpop)
     return { client, nonce, ...outcome }
   }
 }
@@ -102,7 +105,7 @@ function readRequest(
   { form, dpop, connection, uri, now }: MachineRequest,
   { client, marks }: Caller,
   grant: Grant<unknown>,
-  checkProof: CheckProof,
+  checkProofs: ProofCheck,
 ): ReadRequest | { readonly refusal: Refusal; readonly nonce?: string | undefined } {
   const parameters = takeParameters(form, [...grant.required, ...grant.optional])
   if (isRefusal(parameters)) return { refusal: parameters }
@@ -121,7 +124,7 @@ function readRequest(
   const base = { client, params, resources, uri, now }
   if (!dpop)
     return { request: { ...base, proofs: withoutDPoP(connection, now) }, marks, nonce: undefined }
-  const checked = checkProof(dpop, { method: 'POST', uri, now })
+  const checked = checkProofs.check(dpop, { method: 'POST', uri, now })
   const { nonce } = checked
   if ('problem' in checked) {
     const { problem, detail: description } = checked
@@ -220,9 +223,13 @@ async function follow(
   { artifacts, polls }: TokenEndpointOptions,
 ): Promise<Outcome> {
   switch (consequence.kind) {
-    case 'end-grant': {
-      const { grantId } = consequence
-      await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
+    case 'end-family': {
+      const { grantId, family: familyId } = consequence
+      if (familyId === undefined) {
+        await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
+      } else {
+        await artifacts.endFamily({ grantId, familyId, rememberSeconds: familyMemoryS })
+      }
       return { result: refusal, told: [{ event: 'grant ended', grantId }] }
     }
     case 'poll': {

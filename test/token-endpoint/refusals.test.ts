@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { Readable } from 'node:stream'
 import test from 'ava'
 import { isBound } from '../../src/bindings/binding.ts'
+import { familyOfCode } from '../../src/token-endpoint/family.ts'
 import { readForm } from '../../src/token-endpoint/form.ts'
 import {
   isRefusal,
@@ -409,7 +410,10 @@ for (const [reason, given] of Object.entries(cases)) {
       t.true(status === 400 || status === 401)
       // Nothing was written, unless the database was to decide.
       if (world?.outcome === undefined) t.deepEqual(units, [])
-      t.deepEqual(ended, ending.has(name) ? ['grant'] : [])
+      t.deepEqual(
+        ended,
+        ending.has(name) ? [reason.startsWith('refresh') ? 'family' : familyOfCode('value')] : [],
+      )
     })
   }
 }

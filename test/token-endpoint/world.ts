@@ -83,7 +83,13 @@ const sources = {
     codeChallengeMethod: 'S256',
     redirectUri: 'https://app.example/callback',
   },
-  RefreshToken: { jkt: key.jkt, gty: 'authorization_code', rotations: 0, iat: now - 60 },
+  RefreshToken: {
+    jkt: key.jkt,
+    family: 'family',
+    gty: 'authorization_code',
+    rotations: 0,
+    iat: now - 60,
+  },
   DeviceCode: { jkt: key.jkt },
 }
 
@@ -214,7 +220,7 @@ function createEndpoint(
       assertionAlgorithms: ['ES256'],
       authorities: world.authorities as never,
     },
-    checkProof: createProofCheck({
+    proofs: createProofCheck({
       nonces: { current: () => 'next', accepts: (nonce) => nonce === 'good' },
       required: world.nonces === 'required',
       algorithms: ['ES256'],
@@ -245,6 +251,9 @@ function createEndpoint(
       },
       removeGrant: async (_key, grantId) => {
         ended.push(grantId)
+      },
+      endFamily: async ({ familyId }) => {
+        ended.push(familyId)
       },
     },
     replays: {
