@@ -55,11 +55,22 @@ export function report({ checkout, phases, normal, hostile, ended }: Result): st
     `Without an answer at the end: ${hostile.unanswered}. Unread connections that the server ended: ${hostile.closed}.`,
     title('Server'),
     asTable(
-      ['phase', 's', 'CPU, s', 'RSS before, MB', 'after', 'most', 'log, kB', 'WAL, MB'],
+      [
+        'phase',
+        's',
+        'CPU, s',
+        'waited for a core, s',
+        'RSS before, MB',
+        'after',
+        'most',
+        'log, kB',
+        'WAL, MB',
+      ],
       phases.map(({ phase, seconds: length, before, after, mostRssBytes }) => [
         phase,
         seconds(length),
         seconds(after.cpuSeconds - before.cpuSeconds),
+        seconds(after.cpuWaitSeconds - before.cpuWaitSeconds),
         megabytes(before.rssBytes),
         megabytes(after.rssBytes),
         megabytes(mostRssBytes),

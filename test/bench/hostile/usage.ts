@@ -12,6 +12,8 @@ export interface Usage {
   readonly walBytes: number
   readonly logBytes: number
   readonly cpuSeconds: number
+  /** For which its main thread was ready to run, and others had the cores. */
+  readonly cpuWaitSeconds: number
   readonly rssBytes: number
 }
 
@@ -35,6 +37,7 @@ export async function openMeter({ databaseUrl, pid, logFile }: Measured) {
         walBytes: rows[0].bytes,
         logBytes: (await stat(logFile)).size,
         cpuSeconds: await cpuSeconds(pid),
+        cpuWaitSeconds: await cpuWaitSeconds(pid),
         rssBytes: await residentBytes(pid),
       }
     },
@@ -67,4 +70,10 @@ async function cpuSeconds(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11] ?? Number.NaN) + Number(fields[12] ?? Number.NaN)) / 100
+}
+
+/** The second field of schedstat, in nanoseconds. */
+async function cpuWaitSeconds(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => '')
+  return Number(text.split(' ')[1] ?? Number.NaN) / 1e9
 }
