@@ -75,21 +75,23 @@ async function signIn(key: Key): Promise<string> {
 interface Chain {
   readonly key: Key
   readonly address: string
-  /** Of the refresh before: no chain refreshes twice at once. */
-  token: Promise<string>
+  /** Of the refresh before: no chain refreshes twice at once. Undefined when the chain has ended. */
+  token: Promise<string | undefined>
 }
 
 const chains: Chain[] = []
 
-/** A chain that a failure ended begins anew, outside of what is measured. */
+/** A client that cannot be served tries its token again; one whose token is refused signs in. */
 async function refresh(): Promise<void> {
   const chain = chains[requests % chains.length] as Chain
   const before = chain.token
-  const refreshed = before
-    .then((token) => askToken(chain.key, chain.address, refreshing(app, token)))
-    .then(({ refresh_token = '' }) => refresh_token)
-  chain.token = refreshed.catch(() => signIn(chain.key))
-  chain.token.catch(() => {})
+  const refreshed = before.then(async (token) => {
+    const used = refreshing(app, token ?? (await signIn(chain.key)))
+    return (await askToken(chain.key, chain.address, used)).refresh_token
+  })
+  chain.token = refreshed.catch((error: unknown) =>
+    failureOf(error) === '400' ? undefined : before,
+  )
   await refreshed
 }
 

@@ -93,7 +93,7 @@ function headersOf(raw: readonly string[]): Headers {
 /** How a request ended that has no answer. */
 export function failureOf(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException
-  return code ?? message.slice(0, 60)
+  return code ?? message.split(':')[0] ?? ''
 }
 
 /** A form as its body and what says so. */
