@@ -1,5 +1,6 @@
 import type { Provider } from 'oidc-provider'
 import { PageError } from '../http/page-error.ts'
+import { rememberShown } from '../provider/shown-client.ts'
 import { expiredInteraction, type Interaction } from './current-interaction.ts'
 import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from './scope-words.ts'
 
@@ -29,6 +30,7 @@ const REASONS = new Set([
   'op_scopes_missing',
   'op_claims_missing',
   'rs_scopes_missing',
+  'client_changed',
 ])
 
 /** What the client asks for and has not been granted, as oidc-provider's consent prompt found it. */
@@ -114,5 +116,7 @@ export async function grantConsent(
   if (scopes.length) grant.addOIDCScope(scopes.join(' '))
   if (claims.length) grant.addOIDCClaims([...claims])
   for (const { indicator, scopes } of resources) grant.addResourceScope(indicator, scopes.join(' '))
+  const { shown } = interaction.prompt.details as { shown?: string }
+  if (shown !== undefined) rememberShown(grant, shown)
   return grant.save()
 }

@@ -1,6 +1,7 @@
 import type { RouterContext } from '@koa/router'
 import type { Account } from '../accounts/account-store.ts'
 import { allowFormsTo } from '../http/form-action.ts'
+import { shownDigest } from '../provider/shown-client.ts'
 import { bindingWords } from './binding-words.ts'
 import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import { expiredInteraction, type Interaction } from './current-interaction.ts'
@@ -57,6 +58,11 @@ export function createInteractionPages({
     async consent(ctx, interaction) {
       const redirectUri = redirectUriOf(interaction)
       const client = await clientOf(interaction)
+      // Another node may know the client as it was a moment ago: then it starts again.
+      const { shown } = interaction.prompt.details as { shown?: string }
+      if (shown !== undefined && shown !== shownDigest(client, redirectUri)) {
+        throw expiredInteraction()
+      }
       const { id, email } = await reader(interaction)
       const grant = await existingGrant(provider, interaction, id)
       const body = views.consent({
@@ -65,6 +71,7 @@ export function createInteractionPages({
         email,
         binding: bindingWords(client.binding_method),
         selfRegistered: client.self_registered === true,
+        changed: interaction.prompt.reasons.includes('client_changed'),
         asked: await describeConsent(missingConsent(interaction), resourceWords),
         allowed: await describeConsent(grantedConsent(grant), resourceWords),
         redirect: redirectUri && redirectWords(redirectUri),

@@ -28,6 +28,8 @@ export interface ConsentPage {
   binding: BindingWords
   /** Nobody here has looked at what the client says of itself. */
   selfRegistered: boolean
+  /** Whether the client has changed since the person allowed it. */
+  changed: boolean
   asked: ConsentSection[]
   allowed: ConsentSection[]
   /** Where the person is sent next; undefined where another device of theirs goes on. */

@@ -6,6 +6,7 @@ type ModelName =
   | 'AuthorizationCode'
   | 'ClientCredentials'
   | 'DeviceCode'
+  | 'Grant'
   | 'IdToken'
   | 'Interaction'
   | 'PushedAuthorizationRequest'

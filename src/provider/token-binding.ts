@@ -3,7 +3,8 @@ import type { Edge } from '../http/edge.ts'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { keepReferredTokenBinding } from './referred-token-binding.ts'
 import { acceptTokenBindingChallenges } from './token-binding-pkce.ts'
-import { checkTokenBindingAtUserinfo } from './token-bound-userinfo.ts'
+import { showTokenBindingInIntrospection } from './token-bound-introspection.ts'
+import { bindTokensByTokenBinding } from './token-bound-tokens.ts'
 
 /**
  * Everything that Token Binding adds to the engine. What was bound stays bound where Token Binding
@@ -15,7 +16,8 @@ export function addTokenBinding(
   { acceptChallenges }: { acceptChallenges: boolean },
 ): void {
   const tokenBindingOf: TokenBindingOf = (request) => edge.proofsOf(request).tokenBinding
-  checkTokenBindingAtUserinfo(engine, tokenBindingOf)
+  bindTokensByTokenBinding(engine, tokenBindingOf)
+  showTokenBindingInIntrospection(engine)
   keepReferredTokenBinding(engine, tokenBindingOf)
-  if (acceptChallenges) acceptTokenBindingChallenges(engine)
+  if (acceptChallenges) acceptTokenBindingChallenges(engine, tokenBindingOf)
 }

@@ -27,6 +27,7 @@ import {
 import { createProviderPages } from '../../src/interaction/provider-pages.ts'
 import { createViews } from '../../src/interaction/views.ts'
 import type { LoginLimits } from '../../src/limits/login-limits.ts'
+import { keepShown } from '../../src/provider/shown-client.ts'
 import { CHEAP, PASSWORD } from './accounts.ts'
 import { recordingEvents } from './events.ts'
 import { createMemoryAccountStore } from './memory-account-store.ts'
@@ -103,6 +104,7 @@ export async function startIdentityProvider({
     },
     ...configuration,
   })
+  keepShown(provider)
   const thrown: unknown[] = []
   const formKey = randomBytes(32)
   const app: Koa = provider

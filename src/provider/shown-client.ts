@@ -1,0 +1,72 @@
+import { hash } from 'node:crypto'
+import type Provider from 'oidc-provider'
+import { isOfThisMachine } from '../net/this-machine.ts'
+import { override } from './override.ts'
+
+/*
+ * Consent is for what was shown: the client's name, whether it registered itself, how its tokens are
+ * bound, and where the person is sent. A grant keeps digests of that; a client that changes any of
+ * it, or sends people to another of its hosts, is asked for again.
+ */
+
+/** What the page shows of a client; a client of the engine is one. */
+export interface ShownClient {
+  readonly clientId: string
+  readonly clientName?: string | undefined
+  readonly redirectUris?: readonly string[] | undefined
+  readonly binding_method?: unknown
+  readonly self_registered?: unknown
+}
+
+/** The most digests of a grant: of more, the oldest is asked for again. */
+const digestsLimit = 20
+
+/** A digest of what people are shown of a client. */
+export function shownDigest(client: ShownClient, redirectUri: string | undefined): string {
+  const places = new Set((client.redirectUris ?? []).map(redirectPlace))
+  const shown = [
+    client.clientName ?? client.clientId,
+    client.binding_method ?? null,
+    client.self_registered === true,
+    [...places].sort(),
+    redirectUri === undefined ? null : redirectPlace(redirectUri),
+  ]
+  return hash('sha256', JSON.stringify(shown), 'base64url')
+}
+
+type Grant = InstanceType<Provider['Grant']> & { shown?: readonly string[] | undefined }
+
+/** Whether a grant was given for what is shown now. */
+export function wasShown(grant: object, digest: string): boolean {
+  const { shown } = grant as { shown?: unknown }
+  return Array.isArray(shown) && shown.includes(digest)
+}
+
+/** Notes what was shown when a grant was given. */
+export function rememberShown(grant: Grant, digest: string): void {
+  const others = (grant.shown ?? []).filter((each) => each !== digest)
+  grant.shown = [...others, digest].slice(-digestsLimit)
+}
+
+/** Lets the engine's grants keep what was shown. */
+export function keepShown(engine: Provider): void {
+  override(
+    engine,
+    'Grant',
+    (Base) =>
+      class extends Base {
+        static override get IN_PAYLOAD(): string[] {
+          return [...super.IN_PAYLOAD, 'shown']
+        }
+      },
+  )
+}
+
+/** Where a redirect leads, without the port that an app on this device changes each time. */
+function redirectPlace(redirectUri: string): string {
+  const url = URL.parse(redirectUri)
+  if (!url) return redirectUri
+  const { protocol, hostname, host } = url
+  if (protocol !== 'https:' && protocol !== 'http:') return protocol
+  return isOfThisMachine(hostname) ? hostname : host
+}
