@@ -5,6 +5,7 @@ import { passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
+import { createProofCheck } from './bindings/dpop.ts'
 import type { AuthorityFiles, ClientAuthorities } from './certificates/client-authorities.ts'
 import {
   type WatchedAuthorities,
@@ -22,6 +23,7 @@ import { OVERLOADED } from './http/error-words.ts'
 import { healthChecks } from './http/health.ts'
 import { hostCookies } from './http/host-cookies.ts'
 import { listen } from './http/listen.ts'
+import { answerInJson, machineRoutes } from './http/machine-routes.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
@@ -65,6 +67,7 @@ import { completeDeviceAnswers } from './provider/device-answers.ts'
 import { secretsOf } from './provider/engine-keys.ts'
 import { engineNonces } from './provider/engine-nonces.ts'
 import { serveAliasesOnly } from './provider/mtls-endpoints.ts'
+import { proofAlgorithms } from './provider/proof-algorithms.ts'
 import { createProvider, type MtlsOptions } from './provider/provider.ts'
 import { createRegistrationCredentials } from './registration/registration-credential.ts'
 import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
@@ -73,12 +76,13 @@ import { createDbsc } from './session-binding/dbsc.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
 import { createRelyingOrigins } from './session-binding/relying-origins.ts'
-import { createSessionClaims } from './session-binding/session-claims.ts'
+import { addSessionClaims } from './session-binding/session-claims.ts'
 import { bindSessions } from './session-binding/session-model.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
-import { withPendingMarks } from './storage/pending-marks.ts'
+import { createEndpoints } from './token-endpoint/endpoints.ts'
+import { createTokenRoutes } from './token-endpoint/token-route.ts'
 
 /** Milliseconds between two removals of expired rows. */
 const cleanupInterval = 60_000
@@ -143,23 +147,27 @@ export async function createIdentityProvider(
     relyingOrigins: createRelyingOrigins(storage.clients),
   })
 
-  const claims = createSessionClaims(sessions)
   const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
-
+  const proofs = createProofCheck({
+    // Those of the engine, whose own check looks at the proofs of pushed requests.
+    nonces: {
+      current: () => nonces.current(0),
+      accepts: (nonce) => nonces.accepts(nonce, 0),
+    },
+    required: config.dpopNonces === 'required',
+    algorithms: proofAlgorithms,
+  })
   const provider = createProvider({
     issuer,
     keys,
     adminApi: config.operations.adminApi,
     registrationEndpoint: config.operations.registration ? issuer + registrationPath : undefined,
     dpopNonces: config.dpopNonces,
-    refreshReuseSeconds: config.refreshReuseSeconds,
-    keyOverlapHours: config.keyOverlapHours,
     edge,
     mtls,
     tokenBinding: config.tokenBinding !== 'off',
     deviceFlow: config.operations.deviceFlow
       ? {
-          polls: storage.devicePolls,
           limits: createUserCodeLimits(makeLimiter, { wrong: config.operations.userCodeLimit }),
           pages: createDevicePages(views),
         }
@@ -168,8 +176,8 @@ export async function createIdentityProvider(
     findAccount: createFindAccount(accounts),
     claims: claimsByScope,
     pages: createProviderPages(views),
-    extraTokenClaims: claims.ofAccessToken,
     guardedFetch,
+    proofs,
     admitLargeRequest: async ({ state }) =>
       (await largeRequests.take(networkOf(state.address))) === undefined,
     bindSessions(engine) {
@@ -180,11 +188,13 @@ export async function createIdentityProvider(
         securityEvents,
       )
       bindSessions(engine, { sessions, events: securityEvents, provenAt: dbsc.provenAt })
-      claims.addToIdTokens(engine)
+      addSessionClaims(engine, sessions)
     },
   })
+  const nonces = engineNonces(provider)
 
   provider.use(routing({ issuer, arrivalPath, features: config.operations }))
+  provider.use(onRoutes(machineRoutes, answerInJson()))
   if (config.operations.tracing) provider.use(traceRequests())
   provider.use(requestMetrics(metrics))
   provider.use(retryAfter())
@@ -235,6 +245,23 @@ export async function createIdentityProvider(
     provider.use(onRoutes(['device'], suggestedCodes()))
     provider.use(completeDeviceAnswers({ verificationUri: issuer + devicePath }))
   }
+  const endpoints = createEndpoints({
+    issuer,
+    engine: provider,
+    keys,
+    proofs,
+    tables: storage,
+    polls: config.operations.deviceFlow ? storage.devicePolls : undefined,
+    authorities,
+    claimsByScope,
+    adminApi: config.operations.adminApi,
+    refreshReuseSeconds: config.refreshReuseSeconds,
+    keyOverlapHours: config.keyOverlapHours,
+  })
+  const routes = createTokenRoutes({ issuer, base, endpoints, edge, events })
+  provider.use(onRoutes(['token'], routes.token))
+  provider.use(onRoutes(['introspect'], routes.introspection))
+  provider.use(onRoutes(['revoke'], routes.revocation))
   provider.use(allowProviderForms())
   provider.use(onRoutes(['authorize', 'end_session'], postAsGet({ base })))
   provider.use(assets.middleware)
@@ -287,7 +314,7 @@ export async function createIdentityProvider(
     const registration = createRegistrationRouter({
       issuer,
       credentials: createRegistrationCredentials({
-        nonces: config.dpopNonces === 'required' ? engineNonces(provider) : undefined,
+        nonces: config.dpopNonces === 'required' ? nonces : undefined,
         markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
       }),
       registrations: createRegistrations({
@@ -300,8 +327,6 @@ export async function createIdentityProvider(
     })
     provider.use(registration.routes())
   }
-  // Last before the engine: what fails here is answered by what is above.
-  provider.use((_ctx, next) => withPendingMarks(storage.replays, next))
   observeEngine(provider, events)
   return provider
 }

@@ -70,6 +70,7 @@ function addCommand(): Command {
         .choices([
           'none',
           'client_secret_basic',
+          'client_secret_post',
           'private_key_jwt',
           'tls_client_auth',
           'self_signed_tls_client_auth',

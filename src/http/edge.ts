@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Context, Middleware } from 'koa'
+import type { ConnectionProofs } from '../bindings/binding.ts'
 import type { Config } from '../config/config.ts'
 import {
   type ClientCertificate,
@@ -7,18 +8,12 @@ import {
   readClientCertificateHeader,
   socketCertificate,
 } from '../verify/client-certificate.ts'
-import { TokenBindingError, type TokenBindingProof } from '../verify/token-binding.ts'
+import { TokenBindingError } from '../verify/token-binding.ts'
 import { PageError, type PageErrorCode } from './page-error.ts'
 import { createTokenBindingReader } from './token-binding-reader.ts'
 import { trustedPeers } from './trusted-peers.ts'
 
-/** What a request shows of the keys of its client, whichever way it came. */
-export interface Proofs {
-  readonly certificate: ClientCertificate | undefined
-  readonly tokenBinding: TokenBindingProof | undefined
-}
-
-export interface Inspection extends Proofs {
+export interface Inspection extends ConnectionProofs {
   readonly fromProxy: boolean
   readonly refused: ClientCertificateError | TokenBindingError | undefined
 }
@@ -29,7 +24,7 @@ export interface Inspection extends Proofs {
  */
 export interface Edge {
   /** The proofs of a request that has passed {@link Edge.middleware}. */
-  proofsOf(request: IncomingMessage): Proofs
+  proofsOf(request: IncomingMessage): ConnectionProofs
   /** The public origin that a request came to: one of those in the configuration. */
   originOf(request: IncomingMessage): URL
   /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
@@ -47,7 +42,7 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
   const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
   const publicOrigin = new URL(new URL(issuer).origin)
   const mtlsOrigin = mtls.origin ? new URL(mtls.origin) : undefined
-  const proofs = new WeakMap<IncomingMessage, Proofs>()
+  const proofs = new WeakMap<IncomingMessage, ConnectionProofs>()
 
   /**
    * A proxy that connects by TLS may have a certificate of its own: of a trusted peer only the
@@ -80,7 +75,7 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     }
   }
 
-  function collect(ctx: Context): Proofs {
+  function collect(ctx: Context): ConnectionProofs {
     const { certificate, tokenBinding, refused } = inspect(ctx.req)
     if (!refused) return Object.freeze({ certificate, tokenBinding })
     ctx.app.emit('edge.refused', ctx, refused.code)

@@ -9,7 +9,15 @@ export function methodOf({ method }: Context): string {
   return methods.has(method) ? method : 'other'
 }
 
+/** Those that dashboards know by other names than their paths. */
+const names: Readonly<Record<string, string>> = {
+  token: 'token',
+  introspect: 'introspection',
+  revoke: 'revocation',
+}
+
 /** The name of what answered a request, out of a closed set: never its path. */
 export function routeOf(ctx: Context & Partial<KoaContextWithOIDC>): string {
-  return ctx.oidc?.route ?? matchedRoute(ctx)?.path ?? 'other'
+  const matched = matchedRoute(ctx)
+  return ctx.oidc?.route ?? names[matched?.name ?? ''] ?? matched?.path ?? 'other'
 }

@@ -3,7 +3,6 @@ import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
 import type { UserCodeRefusal } from '../limits/user-code-limits.ts'
 import { clientBinding } from '../provider/binding-policy.ts'
-import type { KeyChange } from '../provider/key-renewal.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { clockSkewOf } from './clock-skew.ts'
 import type { BindingLabel, Events } from './events.ts'
@@ -18,10 +17,7 @@ const refusingEndpoints = [
   'device_authorization',
   'device_resume',
   'end_session',
-  'grant',
-  'introspection',
   'pushed_authorization_request',
-  'revocation',
   'userinfo',
 ] as const
 
@@ -54,14 +50,6 @@ export function observeEngine(
     })
   }
 
-  engine.on('grant.success', (ctx: KoaContextWithOIDC) => {
-    skew(ctx)
-    events.tokensIssued(requestFacts(ctx), {
-      // One that the engine has a handler for: it has issued tokens by it.
-      grantType: String(ctx.oidc.params?.grant_type),
-      binding: bindingOf(ctx),
-    })
-  })
   engine.on('pushed_authorization_request.success', skew)
   type DeviceCode = InstanceType<Provider['DeviceCode']>
   const askedFrom = ({ deviceInfo }: DeviceCode) => String(deviceInfo?.address ?? '')
@@ -87,9 +75,6 @@ export function observeEngine(
   app.on('user_code.limited', (ctx: KoaContextWithOIDC, { limit }: UserCodeRefusal) => {
     events.rateLimited(requestFacts(ctx), limit)
   })
-  engine.on('grant.revoked', (ctx: KoaContextWithOIDC, grant: string) => {
-    events.familyEnded(requestFacts(ctx), { grant })
-  })
   engine.on('end_session.success', (ctx: KoaContextWithOIDC) => {
     events.signedOut(requestFacts(ctx))
   })
@@ -101,12 +86,6 @@ export function observeEngine(
   })
   app.on('client_certificate.untrusted', (ctx: KoaContextWithOIDC, reason: string) => {
     events.clientCertificateUntrusted(requestFacts(ctx), reason)
-  })
-  app.on('refresh_token.successor_named', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
-    events.successorNamed(requestFacts(ctx), keys)
-  })
-  app.on('refresh_token.rebound', (ctx: KoaContextWithOIDC, keys: KeyChange) => {
-    events.rebound(requestFacts(ctx), keys)
   })
   app.on('error', (error: NodeJS.ErrnoException, ctx?: Koa.Context) => {
     const facts = ctx ? requestFacts(ctx) : {}

@@ -1,11 +1,15 @@
 import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
-import type { KeyChange } from '../provider/key-renewal.ts'
 import type { Cleaned } from '../storage/cleanup.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import type { RefusalReason } from './refusal-reason.ts'
+
+/** A key that took the place of another, or will: confirmations. */
+export interface KeyChange {
+  readonly from: string | undefined
+  readonly to: string | undefined
+}
 
 /** Whom and what an event is about. Names and ids go to the record, and never to a metric. */
 export interface Facts {
@@ -20,7 +24,8 @@ export interface Facts {
 export interface Refusal {
   readonly endpoint: string
   readonly error: string
-  readonly reason: RefusalReason
+  /** A label of metrics: of the closed set of those who refuse. */
+  readonly reason: string
   readonly binding: BindingLabel
   readonly detail: string
 }
@@ -40,9 +45,9 @@ export type LimitName =
 export type ShedKind = 'tokens' | 'sign-ins' | 'passwords'
 
 /** What well-behaved clients are told all the time. */
-const everyday: ReadonlySet<RefusalReason> = new Set(['dpop_nonce', 'authorization_pending'])
+const everyday: ReadonlySet<string> = new Set(['dpop_nonce', 'authorization_pending'])
 
-const replayed: Partial<Record<RefusalReason, string>> = {
+const replayed: Readonly<Partial<Record<string, string>>> = {
   dpop_replayed: 'dpop_proof',
   assertion_replayed: 'client_assertion',
   code_replayed: 'authorization_code',

@@ -1,9 +1,9 @@
 /** Why a request was refused, finer than its OAuth error: a label of metrics, so the set is closed. */
 export type RefusalReason = (typeof reasons)[number][0] | (typeof ofErrors)[number]
 
-const ofErrors = ['authorization_pending', 'client_authentication', 'other', 'slow_down'] as const
+const ofErrors = ['client_authentication', 'other'] as const
 
-/** By the words of the engine and of this server. */
+/** By the words of the engine. What the token endpoint refuses has its reasons in a table. */
 const reasons = [
   ['dpop_missing', /a DPoP proof is required|`DPoP` header not provided/],
   ['dpop_replayed', /DPoP proof JWT Replay detected/],
@@ -16,23 +16,14 @@ const reasons = [
     /nonce (?:is required )?in (?:the )?DPoP proof|DPoP proof (?:needs a nonce|nonce is not current)/,
   ],
   ['dpop_invalid', /invalid DPoP key binding|DPoP proof must|DPoP proof nonce/],
-  [
-    'key_mismatch',
-    /the device code is bound to another key|failed (?:jkt|x5t#S256|tbh) verification|thumbprint does not match dpop_jkt/,
-  ],
-  ['code_replayed', /(?:authorization code|AuthorizationCode).* already (?:consumed|used)/],
-  ['device_code_replayed', /(?:device code|DeviceCode).* already (?:consumed|used)/],
-  ['refresh_token_replayed', /(?:refresh token|RefreshToken).* already (?:consumed|used)/],
+  ['key_mismatch', /failed (?:jkt|x5t#S256|tbh) verification|thumbprint does not match dpop_jkt/],
   ['request_replayed', /request_uri is invalid, expired, or was already used/],
   ['assertion_replayed', /client assertion tokens must only be used once/],
-  ['token_unknown', /(?:code|token) not found/],
-  ['pkce_mismatch', /code_verifier/],
+  ['token_unknown', /token not found/],
 ] as const satisfies readonly (readonly [string, RegExp])[]
 
 /** For errors that say enough by themselves. */
 const fallbacks: Readonly<Record<string, RefusalReason>> = {
-  authorization_pending: 'authorization_pending',
-  slow_down: 'slow_down',
   invalid_client: 'client_authentication',
   invalid_dpop_proof: 'dpop_invalid',
 }

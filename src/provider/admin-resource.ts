@@ -21,13 +21,9 @@ export function adminResource(issuer: string): string {
   return `${issuer}/admin`
 }
 
-/** The scopes that a client may have there. Administrators are clients, and not people. */
-export function adminScopesOf(client: unknown): string {
-  const { administration } = client as { administration?: string }
-  const scopes = administration === undefined ? undefined : scopesOf[administration]
-  // What the engine says of a resource that is not there.
-  if (!scopes) throw new errors.InvalidTarget('unknown resource')
-  return scopes.join(' ')
+/** The scopes that a client may have there; undefined for one that does not administer. */
+export function adminScopesOf(administration: string | undefined): readonly string[] | undefined {
+  return administration === undefined ? undefined : scopesOf[administration]
 }
 
 interface AdministrationMetadata {

@@ -1,12 +1,6 @@
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
-import type { Proofs } from '../http/edge.ts'
-import type { Binding, BindingFlag } from './bindings/binding.ts'
-import { dpopBinding } from './bindings/dpop.ts'
-import { invalidGrant } from './bindings/invalid-grant.ts'
-import { mtlsBinding } from './bindings/mtls.ts'
-import { tokenBindingBinding } from './bindings/token-binding.ts'
-
-const bindings: readonly Binding[] = [dpopBinding, mtlsBinding, tokenBindingBinding]
+import type { Binding, BindingFlag } from '../bindings/binding.ts'
+import { bindings } from '../bindings/bindings.ts'
 
 /**
  * How the tokens of a client are bound to its key. `bearer` means not at all, and exists only for
@@ -60,41 +54,14 @@ export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
   return { ...metadata, binding_method: method, ...Object.fromEntries(flags) }
 }
 
-/**
- * Refuses a token request that lacks the proof its client's binding method asks for, before a code
- * or refresh token is looked up, let alone consumed. What the proof says is checked by the engine
- * after this, and before it looks anything up.
- *
- * @throws the engine's `invalid_grant`.
- */
-export function requireProof(ctx: KoaContextWithOIDC, proofs: Proofs): void {
-  const binding = clientBinding(ctx)
-  if (binding && !binding.hasProof(ctx, proofs)) throw invalidGrant(binding.missing)
-}
-
-/** The keys that a credential is bound to. */
-export type BoundCredential = { [Confirmation in Binding['confirmation']]?: string | undefined }
-
-/**
- * Whether a request shows every key that a credential is bound to, whatever the client is registered
- * for by now. That its proofs are good is verified elsewhere.
- */
-export async function showsKeysOf(
-  credential: BoundCredential,
-  ctx: KoaContextWithOIDC,
-  proofs: Proofs,
-): Promise<boolean> {
-  for (const { confirmation, presented } of bindings) {
-    const key = credential[confirmation]
-    if (key !== undefined && key !== (await presented(ctx, proofs))) return false
-  }
-  return true
-}
-
 /** How the tokens of the client that makes this request are bound; undefined for bearer tokens. */
 export function clientBinding(ctx: KoaContextWithOIDC): Binding | undefined {
   // The engine leaves the names of metadata that it does not know as they were registered.
-  const { binding_method } = ctx.oidc.client as unknown as { binding_method: string }
+  return bindingOf(ctx.oidc.client as unknown as { binding_method: string })
+}
+
+/** The binding of a registered client; undefined for bearer tokens. */
+export function bindingOf({ binding_method }: { binding_method: string }): Binding | undefined {
   const named = bindingMethodOf({ binding_method })
   return bindings.find(({ method }) => method === named)
 }

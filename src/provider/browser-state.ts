@@ -10,7 +10,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context } from 'koa'
 import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } from 'oidc-provider'
-import { AlreadyConsumedError } from '../storage/unit-of-work.ts'
+import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { lifetimes } from './lifetimes.ts'
 import { override } from './override.ts'
 import { createSealedState, type SealedState } from './sealed-state.ts'

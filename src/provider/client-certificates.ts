@@ -1,5 +1,6 @@
 import { createPublicKey, type JsonWebKey, X509Certificate } from 'node:crypto'
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import {
   isSubjectValue,
@@ -8,7 +9,6 @@ import {
   subjectProperties,
 } from '../certificates/subject.ts'
 import type { Edge } from '../http/edge.ts'
-import { currentCertificate } from './bindings/mtls.ts'
 
 export interface ClientCertificatesOptions {
   readonly edge: Pick<Edge, 'proofsOf'>

@@ -37,6 +37,9 @@ export interface MetadataValidator {
   readonly Client: new (metadata: ClientMetadata) => { metadata(): ClientMetadata }
 }
 
+/** How clients authenticate by a secret that they send. */
+export const secretMethods: readonly string[] = ['client_secret_basic', 'client_secret_post']
+
 /** RFC 7591 metadata; a client_id is made for a client that names none. */
 export type RequestedMetadata = Partial<ClientMetadata>
 
@@ -58,7 +61,7 @@ export function prepareClient(
   storedSecret?: string,
 ): PreparedClient {
   const method = requested.token_endpoint_auth_method ?? 'client_secret_basic'
-  const hasSecret = method === 'client_secret_basic'
+  const hasSecret = secretMethods.includes(method)
   const generated = hasSecret && storedSecret === undefined ? makeClientSecret() : undefined
   const { client_secret: _, ...rest } = requested
   const metadata = validate(

@@ -5,13 +5,13 @@
  */
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
+import type { Confirmation } from '../bindings/binding.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
+import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { isFailure } from '../storage/device-code-adapter.ts'
-import { AlreadyConsumedError } from '../storage/unit-of-work.ts'
-import { type BoundCredential, clientBinding, showsKeysOf } from './binding-policy.ts'
-import { invalidGrant } from './bindings/invalid-grant.ts'
-import { proofWindow, provenProof, type validateProofs } from './dpop-proofs.ts'
+import { clientBinding } from './binding-policy.ts'
 import { override } from './override.ts'
 
 /** Too many codes were typed that there are not: the person is told when to try again. */
@@ -28,7 +28,7 @@ export class TooManyUserCodesError extends ReRenderError {
 
 export interface DeviceCodesOptions {
   readonly edge: Pick<Edge, 'proofsOf'>
-  readonly proofs: ReturnType<typeof validateProofs>
+  readonly proofs: ProofCheck
   readonly limits: UserCodeLimits
 }
 
@@ -37,24 +37,11 @@ export function bindDeviceCodes(
   engine: Provider,
   { edge, proofs, limits }: DeviceCodesOptions,
 ): void {
-  /** Binds a new code to the key of the request, whose proof is used up by that. */
-  async function bind(code: BoundCredential, ctx: KoaContextWithOIDC): Promise<void> {
-    const shown = edge.proofsOf(ctx.req)
-    const binding = clientBinding(ctx)
-    const proof = proofs(ctx)
-    if (binding && !binding.hasProof(ctx, shown)) throw new errors.InvalidRequest(binding.missing)
-    if (proof && !(await markProof(engine, ctx))) {
-      throw new errors.InvalidRequest('DPoP proof JWT Replay detected')
-    }
-    if (binding) code[binding.confirmation] = await binding.presented(ctx, shown)
-    else if (proof) code.jkt = proof.thumbprint
-  }
-
   override(
     engine,
     'DeviceCode',
     (Base) =>
-      class extends Base implements BoundCredential {
+      class extends Base {
         declare jkt?: string | undefined
         declare 'x5t#S256'?: string | undefined
         declare tbh?: string | undefined
@@ -66,7 +53,7 @@ export function bindDeviceCodes(
         override async save(): Promise<string> {
           const ctx = Provider.ctx
           const isNew = ctx?.oidc.route === 'device_authorization'
-          if (isNew) await bind(this, ctx)
+          if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs }))
           const value = await super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             // Two codes alike, of 25 billion: the device asks again.
@@ -79,32 +66,10 @@ export function bindDeviceCodes(
           return value
         }
 
-        /**
-         * At the token endpoint, a code that this request may redeem; a wrong key finds out nothing,
-         * and consumes nothing. Elsewhere, the code that an interaction is about.
-         */
-        static override async find<T>(
-          value: string,
-          options?: { ignoreExpiration?: boolean },
-        ): Promise<T | undefined> {
-          const ctx = Provider.ctx
-          if (ctx?.oidc.route !== 'token') {
-            const stored = await this.adapter.findByUid(value)
-            return stored ? (new this(stored as never) as T) : undefined
-          }
-          const code = await super.find<InstanceType<typeof Base> & BoundCredential>(value, options)
-          if (!code || code.clientId !== ctx.oidc.client?.clientId) return code as T | undefined
-          const binding = clientBinding(ctx)
-          if (binding && !code[binding.confirmation]) {
-            throw invalidGrant('the device code is not bound to a key')
-          }
-          if (!(await showsKeysOf(code, ctx, edge.proofsOf(ctx.req)))) {
-            throw invalidGrant('the device code is bound to another key')
-          }
-          if (code.accountId && !(await isSignedIn(engine, code))) {
-            throw invalidGrant('the session in which the device was let in has ended')
-          }
-          return code as T
+        // The code that an interaction is about. What a device presents is looked up elsewhere.
+        static override async find<T>(value: string): Promise<T | undefined> {
+          const stored = await this.adapter.findByUid(value)
+          return stored ? (new this(stored as never) as T) : undefined
         }
 
         // The one place where a user code can be guessed.
@@ -132,23 +97,40 @@ export function bindDeviceCodes(
 }
 
 /**
- * Whether the session in which a person said yes goes on. They may have ended it because of this
- * very device; what outlives sessions is a refresh token that somebody has received.
+ * The key that a request for a code shows, whose proof is used up by that.
+ *
+ * @throws an error of the engine.
  */
-async function isSignedIn(
-  engine: Provider,
-  { accountId, sessionUid, expiresWithSession }: InstanceType<Provider['DeviceCode']>,
-): Promise<boolean> {
-  // Then the engine has looked.
-  if (expiresWithSession) return true
-  const session = await engine.Session.findByUid(sessionUid ?? '')
-  return session?.accountId === accountId
+async function shownKey(
+  ctx: KoaContextWithOIDC,
+  { edge, proofs }: Pick<DeviceCodesOptions, 'edge' | 'proofs'>,
+): Promise<{ [Name in Confirmation]?: string | undefined }> {
+  const connection = edge.proofsOf(ctx.req)
+  const now = Math.floor(Date.now() / 1000)
+  const binding = clientBinding(ctx)
+  const text = ctx.get('DPoP')
+  const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
+  const namesResource = ctx.oidc.params?.resource !== undefined
+  if (binding && !binding.hasProof({ connection, hasDPoP: text !== '', namesResource, now })) {
+    throw new errors.InvalidRequest(binding.missing)
+  }
+  if (binding) return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
+  return dpop ? { jkt: dpop.jkt } : {}
 }
 
-/** Marks the proof of a request as used: false for one that was used before. */
-export async function markProof(engine: Provider, ctx: KoaContextWithOIDC): Promise<boolean> {
-  const proof = provenProof(ctx)
-  if (!proof) return true
-  const until = Math.floor(Date.now() / 1000) + proofWindow
-  return engine.ReplayDetection.unique(String(ctx.oidc.client?.clientId), proof.jti, until)
+async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofCheck, now: number) {
+  const uri = ctx.oidc.urlFor(ctx.oidc.route)
+  const checked = proofs.check(text, { method: ctx.method, uri, now })
+  if (checked.nonce !== undefined) ctx.set('DPoP-Nonce', checked.nonce)
+  if ('problem' in checked) {
+    const { problem, detail } = checked
+    const asksForNonce = problem === 'dpop_nonce' || problem === 'dpop_not_recent'
+    throw asksForNonce ? new errors.UseDpopNonce(detail) : new errors.InvalidDpopProof(detail)
+  }
+  const { ReplayDetection } = ctx.oidc.provider
+  const { jti } = checked.proof
+  if (!(await ReplayDetection.unique(String(ctx.oidc.client?.clientId), jti, now + proofWindow))) {
+    throw new errors.InvalidRequest('DPoP proof JWT Replay detected')
+  }
+  return checked.proof
 }

@@ -1,24 +1,6 @@
 // Modules of oidc-provider that are not its interface, as far as they are used here. The version is
 // pinned, and test/provider/ is the gate for each new one.
 
-declare module 'oidc-provider/lib/actions/grants/index.js' {
-  import type Provider from 'oidc-provider'
-  import type { TokenEndpointGrantContext } from 'oidc-provider'
-
-  interface Grant {
-    readonly grantType: string
-    readonly handler: (
-      provider: Provider,
-      helpers: Readonly<Record<string, unknown>>,
-      ctx: TokenEndpointGrantContext,
-    ) => Promise<void>
-  }
-  export const authorization_code: Grant
-  export const device_code: Grant
-  export const client_credentials: Grant
-  export const refresh_token: Grant
-}
-
 declare module 'oidc-provider/lib/helpers/re_render_errors.js' {
   /** Shows the form for user codes again. */
   export class ReRenderError extends Error {

@@ -76,9 +76,12 @@ export function secretsOf(
 
 const localKeyOf = perKey((key) => new LocalSigningKey(key as JWK))
 
-function signingKeysOf(view: KeyView): LocalSigningKey[] {
-  return signingAlgorithms.flatMap((alg) => view[alg].map(localKeyOf))
+/** The keys of tokens of every algorithm, the one to sign with first. */
+export function signingKeysOf(view: KeyView): LocalSigningKey[] {
+  return keysPerView(view)
 }
+
+const keysPerView = perView((view) => signingAlgorithms.flatMap((alg) => view[alg].map(localKeyOf)))
 
 const cookieKeysOf = (view: KeyView) => view.cookie.map(({ k }) => k as string)
 

@@ -5,6 +5,7 @@ import Provider, {
   type FindAccount,
   type KoaContextWithOIDC,
 } from 'oidc-provider'
+import type { ProofCheck } from '../bindings/dpop.ts'
 import type { Edge } from '../http/edge.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
 import { devicePath } from '../interaction/device-forms.ts'
@@ -24,18 +25,11 @@ import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-p
 import { withSessionPolicy } from '../session-binding/session-policy.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
-import type { CredentialTable } from '../storage/credential-table.ts'
-import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { bindingMethodOf, withBindingMethod } from './binding-policy.ts'
-import {
-  checkTokenBindingMetadata,
-  tokenBindingClientMetadata,
-  tokenBindingMetadata,
-} from './bindings/token-binding.ts'
 import {
   type ClientCertificatesOptions,
   checkCertificateMetadata,
@@ -44,17 +38,17 @@ import {
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
 import { createEngine } from './engine.ts'
 import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
-import { createKeyRenewal } from './key-renewal.ts'
 import { lifetimes } from './lifetimes.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { redirectNoStrangers } from './open-redirects.ts'
+import { proofAlgorithms } from './proof-algorithms.ts'
 import { boundParameters } from './request-bounds.ts'
 import { addTokenBinding } from './token-binding.ts'
-import { confirmTokenBinding } from './token-bound-tokens.ts'
-import { endsGrant } from './token-families.ts'
-
-/** Signatures that proofs and client assertions may carry: asymmetric ones only. */
-const proofAlgorithms = ['ES256', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const
+import {
+  checkTokenBindingMetadata,
+  tokenBindingClientMetadata,
+  tokenBindingMetadata,
+} from './token-binding-metadata.ts'
 
 /** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
 const assertionLifetime = 10 * 60
@@ -66,10 +60,7 @@ export interface ProviderOptions {
   readonly adminApi: boolean
   /** Where clients register themselves; undefined where they do not. */
   readonly registrationEndpoint: string | undefined
-  readonly refreshReuseSeconds: number
   readonly edge: Edge
-  /** Hours for which a refresh token knows two keys; undefined for never. */
-  readonly keyOverlapHours: number | undefined
   /** Undefined when no certificate can reach this server. */
   readonly mtls: MtlsOptions | undefined
   /** Whether Token Binding can reach this server. */
@@ -77,7 +68,6 @@ export interface ProviderOptions {
   /** Undefined where the device flow (RFC 8628) is off. */
   readonly deviceFlow:
     | {
-        readonly polls: DevicePollTable
         readonly limits: UserCodeLimits
         readonly pages: DevicePages
       }
@@ -85,7 +75,6 @@ export interface ProviderOptions {
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
-    readonly credentials: CredentialTable
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable
   }
@@ -94,9 +83,10 @@ export interface ProviderOptions {
   readonly bindSessions: (engine: Provider) => void
   /** Whether the network of a request may have a row for a request that no cookie can hold. */
   readonly admitLargeRequest: (ctx: Context) => Promise<boolean>
-  readonly extraTokenClaims: NonNullable<Configuration['extraTokenClaims']>
   /** Fetches what a client names by URL: its keys. */
   readonly guardedFetch: GuardedFetch
+  /** Of proofs at the endpoints that are ours or made by ours. */
+  readonly proofs: ProofCheck
   readonly pages: {
     readonly renderError: NonNullable<Configuration['renderError']>
     readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
@@ -119,14 +109,9 @@ export function createProvider(options: ProviderOptions): Provider {
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const engine = createEngine({
     issuer,
-    artifacts: tables.artifacts,
     replays: tables.replays,
-    refreshReuseSeconds: options.refreshReuseSeconds,
     edge,
-    renewal: options.keyOverlapHours
-      ? createKeyRenewal({ edge, overlap: options.keyOverlapHours * 60 * 60 })
-      : undefined,
-    devices: deviceFlow,
+    devices: deviceFlow && { limits: deviceFlow.limits, proofs: options.proofs },
     browserState: {
       keys: () => secretsOf(options.keys.view(), 'form-token'),
       sessionPath: base || '/',
@@ -166,9 +151,10 @@ export function createProvider(options: ProviderOptions): Provider {
         // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
         externalSigningSupport: { enabled: true, ack: 'experimental-01' },
         clientCredentials: { enabled: true },
-        introspection: { enabled: true, allowedPolicy: mayIntrospect },
+        // Named by it in the metadata, and served by src/token-endpoint: its own are good for nobody.
+        introspection: { enabled: true, allowedPolicy: nobody },
         jwtIntrospection: { enabled: true },
-        revocation: { enabled: true, allowedPolicy: mayRevoke },
+        revocation: { enabled: true, allowedPolicy: nobody },
         dPoP: {
           enabled: true,
           nonceSecret,
@@ -182,7 +168,7 @@ export function createProvider(options: ProviderOptions): Provider {
           enabled: true,
           getResourceServerInfo: (_ctx, identifier, client) =>
             options.adminApi && identifier === adminResource(issuer)
-              ? jwtFor(identifier, adminScopesOf(client))
+              ? adminResourceInfo(identifier, client)
               : resourceServerInfo(tables.resourceServers, identifier),
         },
         rpInitiatedLogout: {
@@ -209,6 +195,7 @@ export function createProvider(options: ProviderOptions): Provider {
       clientAuthMethods: [
         'none',
         'client_secret_basic',
+        'client_secret_post',
         'private_key_jwt',
         ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
         ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
@@ -222,7 +209,6 @@ export function createProvider(options: ProviderOptions): Provider {
         ...(tokenBinding && tokenBindingMetadata),
         registration_endpoint: options.registrationEndpoint,
       },
-      formats: { customizers: { jwt: confirmTokenBinding } },
       clientDefaults: {
         id_token_signed_response_alg: 'ES256',
         introspection_signed_response_alg: 'ES256',
@@ -266,12 +252,8 @@ export function createProvider(options: ProviderOptions): Provider {
         // Of somebody who has not signed in there is a form's token to remember.
         Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
       },
-      rotateRefreshToken: true,
-      revokeGrantPolicy: endsGrant,
-      extraTokenClaims: options.extraTokenClaims,
       expiresWithSession: async (ctx, { scopes }) =>
         !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
-      issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     },
   })
   useKeyRing(engine, options.keys)
@@ -296,22 +278,13 @@ function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256'
   }
 }
 
-/**
- * A client may ask about its own tokens. One that authenticates may ask about all of them, for it
- * may be an API, unless it has registered itself.
- */
-async function mayIntrospect(
-  _ctx: KoaContextWithOIDC,
-  client: {
-    clientAuthMethod?: string | undefined
-    clientId: string
-    self_registered?: unknown
-  },
-  token: { clientId?: string | undefined },
-): Promise<boolean> {
-  if (token.clientId === client.clientId) return true
-  return client.clientAuthMethod !== 'none' && !client.self_registered
+function adminResourceInfo(identifier: string, client: unknown) {
+  const scopes = adminScopesOf((client as { administration?: string }).administration)
+  if (!scopes) throw new errors.InvalidTarget('unknown resource')
+  return jwtFor(identifier, scopes.join(' '))
 }
+
+const nobody = async () => false
 
 /** The engine fetches nothing but a client's `jwks_uri`, most often to authenticate that client. */
 async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<Response> {
@@ -324,15 +297,6 @@ async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<
     return value === undefined ? [] : [[name, value] as [string, string]]
   })
   return new Response(body, { status, headers: kept })
-}
-
-/** A client may end its own tokens; of others it is told what it is told of unknown ones. */
-async function mayRevoke(
-  _ctx: KoaContextWithOIDC,
-  client: { clientId: string },
-  token: { clientId?: string | undefined },
-): Promise<boolean> {
-  return token.clientId === client.clientId
 }
 
 /**

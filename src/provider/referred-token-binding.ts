@@ -1,17 +1,13 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { isReferredChallenge } from '../bindings/token-binding-challenge.ts'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
-import { invalidGrant } from './bindings/invalid-grant.ts'
 import { override } from './override.ts'
-import { isReferredChallenge } from './token-binding-pkce.ts'
 
 declare module 'oidc-provider' {
   interface Interaction {
     referredTbh?: string | undefined
   }
   interface AuthorizationCode {
-    referredTbh?: string | undefined
-  }
-  interface RefreshToken {
     referredTbh?: string | undefined
   }
 }
@@ -82,32 +78,14 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
 
   override(
     engine,
-    'RefreshToken',
-    (Base) =>
-      class extends Base {
-        static override get IN_PAYLOAD() {
-          return [...super.IN_PAYLOAD, 'referredTbh']
-        }
-
-        override async save(): Promise<string> {
-          const { RotatedRefreshToken, AuthorizationCode } = Provider.ctx?.oidc.entities ?? {}
-          this.referredTbh = (RotatedRefreshToken ?? AuthorizationCode)?.referredTbh
-          return super.save()
-        }
-      },
-  )
-
-  override(
-    engine,
     'IdToken',
     (Base) =>
       class extends Base {
         override async issue(purpose: Parameters<typeof Base.prototype.issue>[0]): Promise<string> {
           if (purpose.use === 'idtoken' && wantsBoundIdTokens(this.ctx)) {
-            const { AuthorizationCode, RefreshToken } = this.ctx.oidc.entities
-            const tbh = (AuthorizationCode ?? RefreshToken)?.referredTbh
-            // The client asked for bound ID tokens after this sign-in.
-            if (tbh === undefined) throw invalidGrant('the sign-in was not bound to a browser')
+            // By the front channel, beside the code; others are made by the token endpoint.
+            const tbh = this.ctx.oidc.entities.AuthorizationCode?.referredTbh
+            if (tbh === undefined) throw new errors.InvalidRequest('no referred Token Binding')
             this.set('cnf', { tbh })
           }
           return super.issue(purpose)

@@ -3,8 +3,7 @@ import type { Edge } from '../http/edge.ts'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { keepReferredTokenBinding } from './referred-token-binding.ts'
 import { acceptTokenBindingChallenges } from './token-binding-pkce.ts'
-import { showTokenBindingInIntrospection } from './token-bound-introspection.ts'
-import { bindTokensByTokenBinding } from './token-bound-tokens.ts'
+import { checkTokenBindingAtUserinfo } from './token-bound-userinfo.ts'
 
 /**
  * Everything that Token Binding adds to the engine. What was bound stays bound where Token Binding
@@ -16,8 +15,7 @@ export function addTokenBinding(
   { acceptChallenges }: { acceptChallenges: boolean },
 ): void {
   const tokenBindingOf: TokenBindingOf = (request) => edge.proofsOf(request).tokenBinding
-  bindTokensByTokenBinding(engine, tokenBindingOf)
-  showTokenBindingInIntrospection(engine)
+  checkTokenBindingAtUserinfo(engine, tokenBindingOf)
   keepReferredTokenBinding(engine, tokenBindingOf)
-  if (acceptChallenges) acceptTokenBindingChallenges(engine, tokenBindingOf)
+  if (acceptChallenges) acceptTokenBindingChallenges(engine)
 }

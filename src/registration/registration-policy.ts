@@ -25,6 +25,7 @@ export const registrableGrantTypes = [
 export const registrableAuthMethods = [
   'none',
   'client_secret_basic',
+  'client_secret_post',
   'private_key_jwt',
   'tls_client_auth',
   'self_signed_tls_client_auth',

@@ -1,6 +1,5 @@
 import type { Account, AccountRecord, AccountStore } from '../accounts/account-store.ts'
 import type { Database } from './database.ts'
-import { takeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
 export interface AccountRow {
@@ -23,8 +22,6 @@ const endSessionsOfChanged = `
 export function createAccountTable(database: Database): AccountStore {
   return {
     async findById(id) {
-      const ahead = takeAhead('Account', id)
-      if (ahead) return ahead
       if (!isStorable(id)) return undefined
       const { rows } = await database.query<AccountRow>({
         name: 'account-find',

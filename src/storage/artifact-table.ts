@@ -218,6 +218,15 @@ export function createArtifactTable(database: Database) {
       })
     },
 
+    /** Removes everything that was issued from a grant, and leaves the grant. */
+    async removeIssued(grantId: string): Promise<void> {
+      await database.query({
+        name: 'artifact-remove-issued',
+        text: 'delete from artifacts where grant_id = $1',
+        values: [grantId],
+      })
+    },
+
     /** Removes a grant and everything that was issued from it. */
     async removeGrant(grant: ArtifactKey, grantId: string): Promise<void> {
       await database.query({

@@ -1,7 +1,6 @@
 import type { DbscRegistration } from '../verify/dbsc.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
-import { seeAhead } from './read-ahead.ts'
 import { isStorable } from './text.ts'
 
 /** What the engine keeps in a session for one client. */
@@ -70,8 +69,6 @@ export function createBrowserSessionTable(database: Database) {
   return {
     /** A session that is alive; `undefined` for one that is unknown or has ended. */
     async find(uid: string): Promise<BrowserSession | undefined> {
-      const ahead = seeAhead('BrowserSession', uid)
-      if (ahead) return ahead
       if (!isStorable(uid)) return undefined
       const { rows } = await database.query<BrowserSessionRow>({
         name: 'browser-session-find',

@@ -76,7 +76,8 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
       if (!isStorable(id)) return false
       const { rowCount } = await database.query({
         text: `update clients set metadata = metadata || jsonb_build_object('client_secret', $2::text)
-                where id = $1 and metadata->>'token_endpoint_auth_method' = 'client_secret_basic'`,
+                where id = $1 and metadata->>'token_endpoint_auth_method'
+                  in ('client_secret_basic', 'client_secret_post')`,
         values: [id, stored],
       })
       memory.forget(id)

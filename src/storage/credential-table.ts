@@ -1,18 +1,32 @@
+import type { Account } from '../accounts/account-store.ts'
 import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
-import { type ArtifactKey, isLive, type StoredArtifact } from './artifact-table.ts'
+import { type ArtifactKey, isLive } from './artifact-table.ts'
 import { createBatch } from './batch.ts'
 import {
   asBrowserSession,
+  type BrowserSession,
   type BrowserSessionRow,
   browserSessionRow,
 } from './browser-session-table.ts'
 import type { Database } from './database.ts'
-import { keepAhead } from './read-ahead.ts'
 
-interface Row extends StoredArtifact {
-  readonly grantId: string | null
+/** A credential with what it depends on, all of one moment. */
+export interface FoundCredential<Source, Grant, Session> {
+  readonly source: Source
+  /** Seconds since the epoch, or null. */
+  readonly consumedAt: number | null
+  readonly grant: Grant | undefined
+  /** The engine's copy of the session that it comes from. */
+  readonly session: Session | undefined
+  /** The row of that session, if it is alive. */
+  readonly browserSession: BrowserSession | undefined
+  readonly account: Account | undefined
+}
+
+interface Row {
+  readonly payload: Record<string, unknown>
+  readonly consumedAt: number | null
   readonly grant: Record<string, unknown> | null
-  readonly sessionUid: string | null
   readonly session: Record<string, unknown> | null
   readonly browserSession: BrowserSessionRow | null
   readonly account: AccountRow | null
@@ -20,29 +34,46 @@ interface Row extends StoredArtifact {
 
 export type CredentialTable = ReturnType<typeof createCredentialTable>
 
-/** Codes and refresh tokens, with what they depend on. */
+/** Codes and tokens, with what they depend on. */
 export function createCredentialTable(database: Database) {
   const findRow = createBatch((asked: readonly ArtifactKey[]) => findRows(database, asked))
   return {
     /**
-     * Finds a code or refresh token, and reads ahead its grant, the session that it comes from, and
-     * its account. All are of one moment: a grant that ended or an account that was disabled before
-     * this request is seen by it. What is missing is not read ahead, and asked for by itself.
+     * Finds a code or token, its grant, the session that it comes from, and its account: a grant
+     * that ended or an account that was disabled before this request is seen by it. Calls that come
+     * together are one statement. What is stored is of the shapes that the caller names.
      */
-    async find(key: ArtifactKey): Promise<StoredArtifact | undefined> {
+    async find<Source, Grant = never, Session = never>(
+      key: ArtifactKey,
+    ): Promise<FoundCredential<Source, Grant, Session> | undefined> {
       const row = await findRow(key)
       if (!row) return undefined
-      const { payload, consumedAt, grantId, grant, sessionUid, session, browserSession, account } =
-        row
-      if (grantId && grant) keepAhead('Grant', grantId, { payload: grant, consumedAt: null })
-      if (sessionUid && session) {
-        keepAhead('Session', sessionUid, { payload: session, consumedAt: null })
+      const { payload, consumedAt, grant, session, browserSession, account } = row
+      return {
+        source: payload as Source,
+        consumedAt,
+        grant: (grant ?? undefined) as Grant | undefined,
+        session: (session ?? undefined) as Session | undefined,
+        browserSession: browserSession ? asBrowserSession(browserSession) : undefined,
+        account: account ? asAccount(account) : undefined,
       }
-      if (sessionUid && browserSession) {
-        keepAhead('BrowserSession', sessionUid, asBrowserSession(browserSession))
-      }
-      if (account) keepAhead('Account', account.id, asAccount(account))
-      return { payload, consumedAt }
+    },
+
+    /** Whether a token that is not stored was revoked, or its account is not there any more. */
+    async stateOf(
+      revocation: ArtifactKey,
+      accountId: string | undefined,
+    ): Promise<'active' | 'revoked' | 'account gone'> {
+      const { rows } = await database.query<{ revoked: boolean; gone: boolean }>({
+        name: 'credential-state',
+        text: `select exists (select from artifacts
+                               where kind = $1 and id = $2 and expires_at > now()) as revoked,
+                      $3::text is not null and not exists (
+                        select from accounts where id = $3 and disabled_at is null) as gone`,
+        values: [revocation.kind, revocation.id, accountId ?? null],
+      })
+      if (rows[0]?.revoked !== false) return 'revoked'
+      return rows[0].gone ? 'account gone' : 'active'
     },
   }
 }
@@ -57,8 +88,7 @@ async function findRows(
     // A limit of one in each: whatever the planner believes of the table, it goes by the keys.
     text: `select asked.position::int, credential.payload,
                   extract(epoch from credential.consumed_at)::float8 as "consumedAt",
-                  credential.grant_id as "grantId", "grant".payload as "grant",
-                  credential.session_uid as "sessionUid", session.payload as session,
+                  "grant".payload as "grant", session.payload as session,
                   to_json(browser) as "browserSession",
                   to_json(account) as account
              from unnest($1::text[], $2::bytea[]) with ordinality as asked (kind, id, position)

@@ -1,8 +1,6 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
+import { AlreadyConsumedError } from './already-consumed.ts'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
-import type { CredentialTable } from './credential-table.ts'
-import { markNow } from './pending-marks.ts'
-import { AlreadyConsumedError, collectConsumption } from './unit-of-work.ts'
 
 const kind = 'DeviceCode'
 
@@ -26,11 +24,7 @@ export interface UserCodes {
  * of two answers by one, the first counts. `upsert` throws {@link AlreadyConsumedError} for the
  * others. An answer that failed is none: whoever gave it may type the code again.
  */
-export function createDeviceCodeAdapter(
-  artifacts: ArtifactTable,
-  credentials: CredentialTable,
-  userCodes: UserCodes,
-): Adapter {
+export function createDeviceCodeAdapter(artifacts: ArtifactTable, userCodes: UserCodes): Adapter {
   const key = (id: string) => artifactKey(kind, id)
   const byUid = async (uid: string) => {
     const stored = await artifacts.findByUid(kind, uid)
@@ -59,8 +53,7 @@ export function createDeviceCodeAdapter(
       if (!hasMoved) throw new AlreadyConsumedError(kind)
     },
     async find(id) {
-      const stored = await credentials.find(key(id))
-      if (stored?.consumedAt) await markNow()
+      const stored = await artifacts.find(key(id))
       return stored && { ...asPayload(stored), jti: id }
     },
     findByUid: byUid,
@@ -72,7 +65,6 @@ export function createDeviceCodeAdapter(
       return undefined
     },
     async consume(id) {
-      if (collectConsumption(key(id))) return
       if (!(await artifacts.consume(key(id)))) throw new AlreadyConsumedError(kind)
     },
     destroy: (id) => artifacts.remove(key(id)),

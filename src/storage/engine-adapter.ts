@@ -1,13 +1,10 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
+import { AlreadyConsumedError } from './already-consumed.ts'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
-import type { CredentialTable } from './credential-table.ts'
 import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.ts'
-import { markNow } from './pending-marks.ts'
-import { takeAhead } from './read-ahead.ts'
 import { seal, unseal } from './sealed.ts'
 import { isStorable } from './text.ts'
-import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-of-work.ts'
 
 /**
  * The engine's storage. Identifiers are hashed before they reach the database and put back into
@@ -17,13 +14,11 @@ import { AlreadyConsumedError, collectConsumption, collectWrite } from './unit-o
 export function createEngineAdapter({
   artifacts,
   clients,
-  credentials,
   userCodes,
   ownClients = [],
 }: {
   artifacts: ArtifactTable
   clients: Pick<ClientTable, 'find'>
-  credentials: CredentialTable
   /** Clients that are part of the server, and in no table. */
   ownClients?: readonly string[]
   /** Undefined where the device flow is off. */
@@ -32,34 +27,18 @@ export function createEngineAdapter({
   return (kind: string): Adapter => {
     if (kind === 'Client') return clientAdapter(clients)
     return kind === 'DeviceCode' && userCodes
-      ? createDeviceCodeAdapter(artifacts, credentials, userCodes)
-      : artifactAdapter(kind, { table: artifacts, credentials, ownClients })
+      ? createDeviceCodeAdapter(artifacts, userCodes)
+      : artifactAdapter(kind, { table: artifacts, ownClients })
   }
 }
 
-// What a grant begins with: found together with what the engine asks for next.
-const credentialKinds = new Set(['AuthorizationCode', 'RefreshToken'])
-
-// What takes the place of what was consumed: these wait for the end of the unit of work.
-const successors = new Set([
-  'AccessToken',
-  'AuthorizationCode',
-  'ClientCredentials',
-  'RefreshToken',
-])
-
 function artifactAdapter(
   kind: string,
-  {
-    table,
-    credentials,
-    ownClients,
-  }: { table: ArtifactTable; credentials: CredentialTable; ownClients: readonly string[] },
+  { table, ownClients }: { table: ArtifactTable; ownClients: readonly string[] },
 ): Adapter {
-  const { find } = credentialKinds.has(kind) ? credentials : table
   const key = (id: string) => artifactKey(kind, id)
   return {
-    async upsert(id, payload, expiresIn = 0) {
+    async upsert(id, { consumes, ...payload }, expiresIn = 0) {
       const artifact = {
         ...key(id),
         grantId: payload.grantId,
@@ -71,22 +50,23 @@ function artifactAdapter(
         payload: withoutCredentials(id, payload),
         expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
       }
-      if (successors.has(kind) && collectWrite(artifact)) return
-      await table.write(artifact)
+      if (consumes === undefined) return table.write(artifact)
+      // A code takes the place of the pushed request that it was made from, in one statement.
+      const consumed = artifactKey('PushedAuthorizationRequest', String(consumes))
+      if ((await table.close({ consumed, written: [artifact] })) !== 'closed') {
+        throw new AlreadyConsumedError(consumed.kind)
+      }
     },
     async find(id) {
-      const stored = takeAhead(kind, id) ?? (await find(key(id)))
-      // What was issued from it will end, and only for a request that was not seen before.
-      if (stored?.consumedAt) await markNow()
+      const stored = await table.find(key(id))
       return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
     },
     async findByUid(uid) {
-      const stored = takeAhead(kind, uid) ?? (await table.findByUid(kind, uid))
+      const stored = await table.findByUid(kind, uid)
       return stored && asPayload(stored)
     },
     findByUserCode: () => Promise.reject(new Error('the device flow is off')),
     async consume(id) {
-      if (collectConsumption(key(id))) return
       if (!(await table.consume(key(id)))) throw new AlreadyConsumedError(kind)
     },
     destroy: (id) => table.remove(key(id)),

@@ -4,8 +4,9 @@ import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, exportJWK } f
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { changeClient } from '../../src/provider/client-registration.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { api, useTestServer } from '../support/server.ts'
+import { api, publicClient, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test)
 const web = {
@@ -96,8 +97,8 @@ test('a refresh token of bearer days is refused once the client is bound', async
   const { exchange } = await obtainCode(createPerson(server), changing)
   const { body } = await post(server, '/token', exchange)
   t.is(body.token_type, 'Bearer')
-  await server.storage.clients.remove(changing.client_id)
-  await server.addClient({ client_id: changing.client_id })
+  const registered = { table: server.storage.clients, validator: server.provider }
+  await changeClient(changing.client_id, { ...publicClient }, registered)
   const refused = await post(server, '/token', refreshing(changing, body.refresh_token), { key })
   t.is(refused.body.error, 'invalid_grant')
 })

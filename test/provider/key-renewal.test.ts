@@ -1,10 +1,8 @@
 import { hash } from 'node:crypto'
 import test from 'ava'
 import { calculateJwkThumbprint, exportJWK } from 'jose'
-import type { ClientMetadata, KoaContextWithOIDC } from 'oidc-provider'
+import type { ClientMetadata } from 'oidc-provider'
 import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
-import { mtlsBinding } from '../../src/provider/bindings/mtls.ts'
-import { createKeyRenewal } from '../../src/provider/key-renewal.ts'
 import { selfSigned, type TestCertificate } from '../support/certificates.ts'
 import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { useMtlsServer } from '../support/mtls.ts'
@@ -138,37 +136,6 @@ test('where the operator has not allowed it, no key takes over', async (t) => {
   t.is((await refresh(token, next)).body.error, 'invalid_grant')
   const { body } = await refresh(token, old, { successor: next.thumbprint })
   t.is((await refresh(body.refresh_token, next)).body.error, 'invalid_grant')
-})
-
-const renewal = createKeyRenewal({
-  edge: {
-    proofsOf: () => ({ certificate: { thumbprint: 'next' } as never, tokenBinding: undefined }),
-  },
-  overlap: 3600,
-  now: () => 1000,
-})
-const ctx = {
-  req: {},
-  oidc: { client: { clientId: 'app', clientAuthMethod: 'none' }, params: {} },
-} as unknown as KoaContextWithOIDC
-const bound = (until: number, clientId = 'app') => ({
-  clientId,
-  'x5t#S256': 'old',
-  successor: { confirmation: 'next', until },
-})
-
-test('the overlap ends', async (t) => {
-  const [early, late] = [bound(1001), bound(1000)]
-  await renewal.prepare(ctx, mtlsBinding, early)
-  t.is(early['x5t#S256'], 'next')
-  await renewal.prepare(ctx, mtlsBinding, late)
-  t.is(late['x5t#S256'], 'old')
-})
-
-test('the refresh token of another client is left alone', async (t) => {
-  const token = bound(1001, 'other')
-  await renewal.prepare(ctx, mtlsBinding, token)
-  t.is(token['x5t#S256'], 'old')
 })
 
 /** A refresh with a proof by one key, and perhaps one by the next. */

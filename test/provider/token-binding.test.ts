@@ -1,9 +1,10 @@
 import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
+import { changeClient } from '../../src/provider/client-registration.ts'
 import type { TokenBindingId } from '../../src/verify/token-binding.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { api, useTestServer } from '../support/server.ts'
+import { api, publicClient, useTestServer } from '../support/server.ts'
 import { behindProxy, forwarded, newId, unknownKind } from '../support/token-binding.ts'
 
 const server = useTestServer(test, behindProxy)
@@ -191,12 +192,18 @@ test('a refresh binds the new tokens, each to its own ID', async (t) => {
   t.deepEqual((await introspect(body.refresh_token)).cnf, { tbh: provided.tbh })
 })
 
+const change = ({ client_id }: ClientMetadata, binding_method: string) =>
+  changeClient(
+    client_id,
+    { ...publicClient, binding_method },
+    { table: server.storage.clients, validator: server.provider },
+  )
+
 test('a refresh token stays bound when its client changes to another method', async (t) => {
   const changing = await server.addClient({ binding_method: 'token-binding' })
   const { exchange } = await obtainCode(createPerson(server), changing)
   const { body: first } = await post(server, '/token', exchange, both)
-  await server.storage.clients.remove(changing.client_id)
-  await server.addClient({ client_id: changing.client_id, binding_method: 'bearer' })
+  await change(changing, 'bearer')
   const refresh = (token: string, options: typeof both) =>
     post(server, '/token', refreshing(changing, token), options)
   const { body: second } = await refresh(first.refresh_token, onlyProvided)
@@ -209,8 +216,7 @@ test('a refresh token of bearer days is refused once the client is bound', async
   const changing = await server.addClient({ binding_method: 'bearer' })
   const { exchange } = await obtainCode(createPerson(server), changing)
   const { body } = await post(server, '/token', exchange)
-  await server.storage.clients.remove(changing.client_id)
-  await server.addClient({ client_id: changing.client_id, binding_method: 'token-binding' })
+  await change(changing, 'token-binding')
   const refused = await post(server, '/token', refreshing(changing, body.refresh_token), both)
   t.is(refused.body.error, 'invalid_grant')
 })

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import test, { type ExecutionContext } from 'ava'
 import type { Adapter } from 'oidc-provider'
 import pg from 'pg'
+import { AlreadyConsumedError } from '../../src/storage/already-consumed.ts'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
-import { AlreadyConsumedError, asUnitOfWork } from '../../src/storage/unit-of-work.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
@@ -201,39 +201,24 @@ test('of 16 concurrent uses one consumes, and the others are told', async (t) =>
   t.true(refused.every(({ reason }) => reason instanceof AlreadyConsumedError))
 })
 
-test('a unit of work that fails has consumed nothing and written nothing', async (t) => {
-  const [codes, tokens] = [adapterOf('AuthorizationCode'), adapterOf('RefreshToken')]
-  const [code, token] = [randomUUID(), randomUUID()]
-  await codes.upsert(code, { ...payload(), jti: code }, soon)
-  const failure = asUnitOfWork(server.storage.artifacts, async () => {
-    await codes.consume(code)
-    await tokens.upsert(token, { ...payload(), jti: token }, soon)
-    throw new Error('later')
-  })
-  await t.throwsAsync(failure, { message: 'later' })
-  t.is((await codes.find(code))?.consumed, undefined)
-  t.is(await tokens.find(token), undefined)
-})
-
-test('of 16 concurrent units of work one succeeds, and only its tokens are there', async (t) => {
-  const [codes, tokens] = [adapterOf('AuthorizationCode'), adapterOf('RefreshToken')]
-  const code = randomUUID()
-  await codes.upsert(code, { ...payload(), jti: code }, soon)
+test('of 16 codes for one pushed request one is written, and it alone', async (t) => {
+  const [codes, requests] = [
+    adapterOf('AuthorizationCode'),
+    adapterOf('PushedAuthorizationRequest'),
+  ]
+  const consumes = randomUUID()
+  await requests.upsert(consumes, { kind: 'PushedAuthorizationRequest', jti: consumes }, soon)
   const ids = Array.from({ length: 16 }, () => randomUUID())
   const results = await Promise.allSettled(
-    ids.map((id) =>
-      asUnitOfWork(server.storage.artifacts, async () => {
-        await codes.consume(code)
-        await tokens.upsert(id, { ...payload(), jti: id }, soon)
-      }),
-    ),
+    ids.map((id) => codes.upsert(id, { ...payload(), jti: id, consumes }, soon)),
   )
-  const found = await Promise.all(ids.map((id) => tokens.find(id)))
+  const found = await Promise.all(ids.map((id) => codes.find(id)))
   t.is(found.filter(Boolean).length, 1)
   t.deepEqual(
     results.map(({ status }) => status === 'fulfilled'),
-    found.map((token) => token !== undefined),
+    found.map((code) => code !== undefined),
   )
+  t.truthy((await requests.find(consumes))?.consumed)
 })
 
 test('finds a session by its uid', async (t) => {

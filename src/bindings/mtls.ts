@@ -1,0 +1,37 @@
+import type { X509Certificate } from 'node:crypto'
+import { decodeBase64url } from '../verify/lib/base64url.ts'
+import type { Binding, ConnectionProofs } from './binding.ts'
+
+/** RFC 8705: the certificate of the client's TLS connection. */
+export const mtlsBinding: Binding = {
+  method: 'mtls',
+  flags: ['tls_client_certificate_bound_access_tokens'],
+  confirmation: 'x5t#S256',
+  hasProof: ({ connection, now }) => currentCertificate(connection, now * 1000) !== undefined,
+  missing:
+    'the tokens of this client are bound by mutual TLS: a client certificate that has not ' +
+    'expired is required, at an endpoint of mtls_endpoint_aliases',
+  presented: ({ certificate }) => certificate?.thumbprint,
+  // The present certificate vouches for the next; naming one without its key helps nobody.
+  readSuccessor: (thumbprint) =>
+    decodeBase64url(thumbprint)?.length === 32
+      ? { key: thumbprint }
+      : { problem: 'successor must be the x5t#S256 of a certificate' },
+}
+
+/**
+ * The client's certificate, unless its time has not come or is over: nobody else looks at the
+ * validity of a self-signed one.
+ *
+ * @param now milliseconds since the epoch.
+ */
+export function currentCertificate(
+  { certificate: proven }: ConnectionProofs,
+  now = Date.now(),
+): X509Certificate | undefined {
+  if (!proven) return undefined
+  const { validFromDate, validToDate } = proven.certificate
+  return validFromDate.getTime() <= now && now <= validToDate.getTime()
+    ? proven.certificate
+    : undefined
+}

@@ -1,0 +1,26 @@
+import type { Middleware } from 'koa'
+import type { RouteName } from './routes.ts'
+
+/** Routes that programs call, and never a person with a browser. */
+export const machineRoutes = [
+  'token',
+  'par',
+  'introspect',
+  'revoke',
+  'device_authorization',
+] as const satisfies readonly RouteName[]
+
+/** The one other thing that may be asked for there (RFC 9701). */
+const signedIntrospection = /\bapplication\/token-introspection\+jwt\b/
+
+/**
+ * Errors of these routes are JSON, whatever a request accepts (RFC 6749 section 5.2, RFC 9126 section
+ * 2.3, RFC 8628 section 3.2): the HTTP clients of some languages ask for HTML by default.
+ */
+export function answerInJson(): Middleware {
+  return (ctx, next) => {
+    const { headers } = ctx.req
+    if (!signedIntrospection.test(headers.accept ?? '')) headers.accept = 'application/json'
+    return next()
+  }
+}

@@ -1,0 +1,43 @@
+import Provider, { errors } from 'oidc-provider'
+import type { TokenBindingOf } from '../http/token-binding-reader.ts'
+import { override } from './override.ts'
+
+declare module 'oidc-provider' {
+  interface AccessToken {
+    tbh?: string | undefined
+  }
+}
+
+/**
+ * Userinfo is an API like any other: a token that is bound to a Token Binding ID is good with that one
+ * only (draft-ietf-oauth-token-binding-08 section 3.3).
+ */
+export function checkTokenBindingAtUserinfo(
+  engine: Provider,
+  tokenBindingOf: TokenBindingOf,
+): void {
+  override(
+    engine,
+    'AccessToken',
+    (Base) =>
+      class extends Base {
+        static override get IN_PAYLOAD() {
+          return [...super.IN_PAYLOAD, 'tbh']
+        }
+
+        static override async find<T>(
+          value: string,
+          options?: { ignoreExpiration?: boolean },
+        ): Promise<T | undefined> {
+          const token = await super.find(value, options)
+          const ctx = Provider.ctx
+          if (token?.tbh !== undefined && ctx?.oidc.route === 'userinfo') {
+            if (token.tbh !== tokenBindingOf(ctx.req)?.provided.tbh) {
+              throw new errors.InvalidToken('failed tbh verification')
+            }
+          }
+          return token as T | undefined
+        }
+      },
+  )
+}

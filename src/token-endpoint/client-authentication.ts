@@ -1,0 +1,273 @@
+/**
+ * Who asks (RFC 6749 section 2.3, RFC 7523 section 3, RFC 8705 section 2): the credentials of a
+ * request in, a client or a refusal out. One way each; the client's registration says which.
+ */
+
+import type { ConnectionProofs } from '../bindings/binding.ts'
+import { proofWindow } from '../bindings/dpop.ts'
+import { currentCertificate } from '../bindings/mtls.ts'
+import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
+import { subjectMatches } from '../certificates/subject.ts'
+import { replayMark } from '../storage/replay-table.ts'
+import { type ParsedJwt, parseJwt } from '../verify/lib/jwt.ts'
+import { suitsAlgorithm, verifySignature } from '../verify/lib/signature.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import type {
+  ClientAuthenticationMethod,
+  ClientKey,
+  ShownMark,
+  TokenClient,
+} from './token-request.ts'
+
+/** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
+const longestAssertionS = 10 * 60
+
+/** Seconds by which the clock of a client may be wrong in an assertion. */
+const clockToleranceS = 5
+
+const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+
+/** The parameters by which clients name themselves and authenticate. */
+export const authenticationParameters = [
+  'client_id',
+  'client_secret',
+  'client_assertion',
+  'client_assertion_type',
+] as const
+
+/** What a request shows of its client. */
+export interface ShownCredentials {
+  readonly params: Readonly<
+    Partial<Record<(typeof authenticationParameters)[number], string | undefined>>
+  >
+  /** The header field, if there is one. */
+  readonly authorization: string | undefined
+  readonly connection: ConnectionProofs
+  /** What an assertion may say that it is for: the issuer and the addresses of this endpoint. */
+  readonly audiences: readonly string[]
+  /** Seconds since the epoch. */
+  readonly now: number
+}
+
+/** What is needed to authenticate clients. */
+export interface ClientAuthenticationOptions {
+  readonly findClient: (clientId: string) => Promise<TokenClient | undefined>
+  readonly assertionAlgorithms: readonly string[]
+  /** Undefined where no authority of clients is configured. */
+  readonly authorities: Pick<ClientAuthorities, 'check'> | undefined
+}
+
+export interface AuthenticatedClient {
+  readonly client: TokenClient
+  /** Its assertion, which is good once; undefined where it has authenticated in another way. */
+  readonly mark: ShownMark | undefined
+}
+
+/** A refusal, with the client that it is about if that is known. */
+export interface FailedAuthentication {
+  readonly refusal: Refusal
+  readonly client?: TokenClient
+  readonly untrusted?: UntrustedReason
+}
+
+/** What a request claims before anybody has looked who it is. */
+interface Claim {
+  readonly clientId: string
+  readonly methods: readonly ClientAuthenticationMethod[]
+  readonly secret?: string
+  readonly assertion?: ParsedJwt
+}
+
+/** Authenticates the client of a request. */
+export async function authenticateClient(
+  shown: ShownCredentials,
+  options: ClientAuthenticationOptions,
+): Promise<AuthenticatedClient | FailedAuthentication> {
+  const claim = readClaim(shown)
+  if (isRefusal(claim)) return { refusal: claim }
+  const client = await options.findClient(claim.clientId)
+  if (!client) return { refusal: refuse('client_unknown') }
+  if (!claim.methods.includes(client.authenticatesBy)) {
+    return { refusal: refuse('client_method'), client }
+  }
+  const failed = (refusal: Refusal) => ({ refusal, client })
+  switch (client.authenticatesBy) {
+    case 'none':
+      return { client, mark: undefined }
+    case 'client_secret_basic':
+    case 'client_secret_post':
+      return secretProblem(client, claim.secret ?? '', shown.now) ?? { client, mark: undefined }
+    case 'private_key_jwt': {
+      const mark = await checkAssertion(claim.assertion, client, shown, options)
+      return isRefusal(mark) ? failed(mark) : { client, mark }
+    }
+    case 'tls_client_auth':
+      return byCertificateName(client, shown, options)
+    case 'self_signed_tls_client_auth':
+      return byRegisteredCertificate(client, shown)
+  }
+}
+
+function readClaim({ params, authorization }: ShownCredentials): Claim | Refusal {
+  const { client_id: named, client_secret: secret, client_assertion: assertion } = params
+  const ways = [authorization, secret, assertion].filter((way) => way !== undefined)
+  if (ways.length > 1) return refuse('client_authenticates_twice')
+  const claim = claimOf(params, authorization)
+  if (isRefusal(claim)) return claim
+  if (claim.clientId === undefined) return refuse('client_unnamed')
+  if (named !== undefined && named !== claim.clientId) return refuse('client_named_twice')
+  return { ...claim, clientId: claim.clientId }
+}
+
+function claimOf(
+  {
+    client_id: clientId,
+    client_secret: secret,
+    client_assertion: assertion,
+    client_assertion_type: type,
+  }: ShownCredentials['params'],
+  authorization: string | undefined,
+): (Omit<Claim, 'clientId'> & { clientId: string | undefined }) | Refusal {
+  if (secret !== undefined) return { clientId, methods: ['client_secret_post'], secret }
+  if (authorization !== undefined) return readBasic(authorization)
+  if (assertion === undefined) {
+    return { clientId, methods: ['none', 'tls_client_auth', 'self_signed_tls_client_auth'] }
+  }
+  if (type !== assertionType) return refuse('assertion_type')
+  const jwt = parseJwt(assertion)
+  if (!jwt) return refuse('assertion_malformed')
+  const { sub } = jwt.claims
+  if (typeof sub !== 'string' || sub === '') return refuse('assertion_subject')
+  return { clientId: sub, methods: ['private_key_jwt'], assertion: jwt }
+}
+
+/** RFC 6749 section 2.3.1: both form-encoded before they are joined by a colon. */
+function readBasic(authorization: string): Claim | Refusal {
+  const [, encoded] = /^basic ([A-Za-z0-9+/]+={0,2})$/i.exec(authorization) ?? []
+  if (encoded === undefined) return refuse('authorization_malformed')
+  const text = Buffer.from(encoded, 'base64').toString('utf8')
+  const colon = text.indexOf(':')
+  if (colon === -1) return refuse('authorization_malformed')
+  const clientId = formDecode(text.slice(0, colon))
+  const secret = formDecode(text.slice(colon + 1))
+  if (clientId === undefined || !secret) return refuse('authorization_malformed')
+  return { clientId, methods: ['client_secret_basic'], secret }
+}
+
+/** Undefined for what is not encoded so, and for what no identifier or secret may have. */
+function formDecode(text: string): string | undefined {
+  try {
+    const decoded = decodeURIComponent(text.replaceAll('+', '%20'))
+    return /^[\x20-\x7e]*$/.test(decoded) ? decoded : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function secretProblem(
+  client: TokenClient,
+  secret: string,
+  now: number,
+): FailedAuthentication | undefined {
+  if (!client.hasSecret(secret)) return { refusal: refuse('secret_wrong'), client }
+  const { secretExpiresAt: end } = client
+  return end !== undefined && end <= now ? { refusal: refuse('secret_expired'), client } : undefined
+}
+
+/** RFC 7523 section 3, in the order in which it costs more and more. */
+async function checkAssertion(
+  jwt: ParsedJwt | undefined,
+  client: TokenClient,
+  { audiences, now }: ShownCredentials,
+  { assertionAlgorithms }: ClientAuthenticationOptions,
+): Promise<ShownMark | Refusal> {
+  if (!jwt) return refuse('assertion_malformed')
+  const { alg, crit } = jwt.header
+  const accepted = client.assertionAlgorithm
+    ? alg === client.assertionAlgorithm
+    : assertionAlgorithms.includes(String(alg))
+  // RFC 7515 section 4.1.11: an extension that must be understood, and is not.
+  if (!accepted || crit !== undefined) return refuse('assertion_algorithm')
+  const { iss, aud, exp, nbf, jti } = jwt.claims
+  if (typeof exp !== 'number' || typeof jti !== 'string' || jti === '') {
+    return refuse('assertion_claims')
+  }
+  if (nbf !== undefined && typeof nbf !== 'number') return refuse('assertion_claims')
+  if (iss !== client.clientId) return refuse('assertion_issuer')
+  // The issuer as a string: one that is for several servers could be used at all of them.
+  if (typeof aud !== 'string' || !audiences.includes(aud)) return refuse('assertion_audience')
+  const problem = await signatureProblem(jwt, client)
+  if (problem) return problem
+  if (exp <= now - clockToleranceS || Number(nbf ?? 0) > now + clockToleranceS) {
+    return refuse('assertion_time')
+  }
+  if (!(exp <= now + longestAssertionS)) return refuse('assertion_long')
+  const until = exp + clockToleranceS + proofWindow
+  return { mark: replayMark(client.clientId, jti, until), replayed: 'assertion_replayed' }
+}
+
+/** Keys at a URL are fetched again, once, when none of the known ones does. */
+async function signatureProblem(
+  jwt: ParsedJwt,
+  { keys }: TokenClient,
+): Promise<Refusal | undefined> {
+  if (isSignedBy(keys.current(), jwt)) return undefined
+  switch (await keys.refresh()) {
+    case 'failed':
+      return refuse('assertion_keys')
+    case 'fetched':
+      return isSignedBy(keys.current(), jwt) ? undefined : refuse('assertion_signature')
+    case 'same':
+      return refuse('assertion_signature')
+  }
+}
+
+function isSignedBy(keys: readonly ClientKey[], { header, input, signature }: ParsedJwt): boolean {
+  const { alg, kid } = header
+  if (typeof alg !== 'string') return false
+  return keys.some(
+    (key) =>
+      (typeof kid !== 'string' || key.kid === kid) &&
+      (key.alg === undefined || key.alg === alg) &&
+      suitsAlgorithm(alg, key) &&
+      verifySignature(alg, key.key, input, signature),
+  )
+}
+
+/** RFC 8705 section 2.1: a certificate of a known authority, by the name that was registered. */
+function byCertificateName(
+  client: TokenClient,
+  { connection, now }: ShownCredentials,
+  { authorities }: ClientAuthenticationOptions,
+): AuthenticatedClient | FailedAuthentication {
+  const { certificate } = connection
+  if (!certificate || !currentCertificate(connection, now * 1000)) {
+    return { refusal: refuse('certificate_missing'), client }
+  }
+  if (!authorities) return { refusal: refuse('certificate_untrusted'), client }
+  const reason = authorities.check(certificate)
+  if (reason) return { refusal: refuse('certificate_untrusted'), client, untrusted: reason }
+  const { certificateSubject: subject } = client
+  if (!subject || !subjectMatches(certificate.certificate, subject.property, subject.value)) {
+    return { refusal: refuse('certificate_subject'), client }
+  }
+  return { client, mark: undefined }
+}
+
+/** RFC 8705 section 2.2: the very certificate that was registered. */
+async function byRegisteredCertificate(
+  client: TokenClient,
+  { connection, now }: ShownCredentials,
+): Promise<AuthenticatedClient | FailedAuthentication> {
+  const { certificate } = connection
+  if (!certificate || !currentCertificate(connection, now * 1000)) {
+    return { refusal: refuse('certificate_missing'), client }
+  }
+  // Registered means now: a certificate that was taken off the list is none.
+  if ((await client.keys.refresh()) === 'failed')
+    return { refusal: refuse('assertion_keys'), client }
+  const isRegistered = client.keys.certificates().includes(certificate.thumbprint)
+  return isRegistered
+    ? { client, mark: undefined }
+    : { refusal: refuse('certificate_unregistered'), client }
+}

@@ -1,0 +1,61 @@
+import { type Grant, isCertified } from './grant.ts'
+import { accessTokenKeys, type TokenPolicy } from './issue.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import { type FoundResource, findResource, requestedResource } from './resources.ts'
+import { requestedScopes } from './token-request.ts'
+
+/** RFC 6749 section 4.4: a client in its own name. */
+export function clientCredentialsGrant({
+  policy,
+}: {
+  policy: TokenPolicy
+}): Grant<{ readonly resource: FoundResource | Refusal | undefined }> {
+  return {
+    grantType: 'client_credentials',
+    required: [],
+    optional: ['scope'],
+
+    async find(request, { resource }) {
+      return { resource: await findResource(requestedResource(request), request.client, resource) }
+    },
+
+    decide(request, { resource }) {
+      const { client } = request
+      if (resource && isRefusal(resource)) return resource
+      const known = new Set(Object.keys(policy.claimsByScope).concat('offline_access'))
+      // Without a resource the token is for this server, which has its own scopes and no others.
+      const requested = requestedScopes(request).filter((scope) => resource || known.has(scope))
+      const forbidden = requested.find(
+        (scope) => known.has(scope) && client.scopes?.has(scope) === false,
+      )
+      if (forbidden) return refuse('scope_forbidden', { scope: forbidden })
+      const allowed = resource ? requested.filter((scope) => resource.scopes.has(scope)) : requested
+      const scope = [...new Set(allowed)].join(' ') || undefined
+
+      const bound = accessTokenKeys(request, {
+        audience: resource?.audience,
+        issuer: policy.issuer,
+        certified: isCertified(client),
+      })
+      if (isRefusal(bound)) return bound
+      return {
+        consumes: undefined,
+        accessToken: {
+          kind: 'ClientCredentials',
+          clientId: client.clientId,
+          accountId: undefined,
+          bound,
+          scope,
+          resource,
+          extra: undefined,
+          stored: {},
+        },
+        refreshToken: undefined,
+        idToken: undefined,
+        scope,
+        account: undefined,
+        keyChanges: [],
+      }
+    },
+  }
+}

@@ -1,0 +1,141 @@
+/** The endpoints for machines, put together. */
+import { randomBytes } from 'node:crypto'
+import type Provider from 'oidc-provider'
+import { accountClaims } from '../accounts/claims.ts'
+import type { ProofCheck } from '../bindings/dpop.ts'
+import type { ClientAuthorities } from '../certificates/client-authorities.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
+import { adminResource, adminScopesOf } from '../provider/admin-resource.ts'
+import { pollInterval } from '../provider/device-grant.ts'
+import { lifetimes } from '../provider/lifetimes.ts'
+import { proofAlgorithms } from '../provider/proof-algorithms.ts'
+import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import type { ClientTable } from '../storage/client-table.ts'
+import type { CredentialTable } from '../storage/credential-table.ts'
+import type { DevicePollTable } from '../storage/device-poll-table.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import { authorizationCodeGrant } from './authorization-code.ts'
+import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { clientCredentialsGrant } from './client-credentials.ts'
+import { deviceCodeGrant } from './device-code.ts'
+import type { Finders, Grant } from './grant.ts'
+import { createIntrospection } from './introspection.ts'
+import type { TokenPolicy } from './issue.ts'
+import { createOwnTokenReader, createSigner } from './own-tokens.ts'
+import { createTokenFinder } from './presented-token.ts'
+import { refreshTokenGrant } from './refresh-token.ts'
+import { createClientFinder } from './registered-clients.ts'
+import type { FindResource } from './resources.ts'
+import { createRevocation } from './revocation.ts'
+import type { Found, StoredGrant, StoredSource } from './stored.ts'
+import { createTokenEndpoint } from './token-endpoint.ts'
+import type { Endpoint } from './token-route.ts'
+
+export interface EndpointsOptions {
+  readonly issuer: string
+  /** Whose clients are served: the metadata that it fills in is that of its release. */
+  readonly engine: Provider
+  readonly keys: Pick<KeyRing, 'view'>
+  readonly proofs: ProofCheck
+  readonly tables: {
+    readonly artifacts: ArtifactTable
+    readonly clients: ClientTable
+    readonly credentials: CredentialTable
+    readonly replays: ReplayTable
+    readonly resourceServers: ResourceServerTable
+  }
+  /** Undefined where the device flow is off. */
+  readonly polls: DevicePollTable | undefined
+  /** Undefined where no authority of clients is configured. */
+  readonly authorities: ClientAuthorities | undefined
+  readonly claimsByScope: TokenPolicy['claimsByScope']
+  readonly adminApi: boolean
+  readonly refreshReuseSeconds: number
+  /** Hours for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapHours: number | undefined
+}
+
+/** Makes the endpoints of {@link createTokenRouter}. */
+export function createEndpoints(
+  options: EndpointsOptions,
+): Record<'token' | 'introspection' | 'revocation', Endpoint> {
+  const { issuer, engine, keys, proofs, tables, polls } = options
+  const { artifacts, credentials, replays } = tables
+  const policy = { issuer, lifetimes, claimsByScope: options.claimsByScope }
+  const findClient = createClientFinder(engine, tables.clients)
+  const authentication: ClientAuthenticationOptions = {
+    findClient,
+    assertionAlgorithms: proofAlgorithms,
+    authorities: options.authorities,
+  }
+  const sign = createSigner(keys)
+  const readOwnToken = createOwnTokenReader(keys, issuer)
+  const findToken = createTokenFinder({ credentials, readOwnToken, findClient })
+  return {
+    token: createTokenEndpoint({
+      authentication,
+      proofs,
+      grants: grantsOf(options, policy),
+      finders: findersOf(options),
+      maker: { policy, sign, newName: () => randomBytes(32).toString('base64url') },
+      artifacts,
+      replays,
+      polls: polls && { table: polls, pauseS: pollInterval, lifetimeS: lifetimes.DeviceCode },
+    }),
+    introspection: createIntrospection({ issuer, authentication, findToken, replays, sign }),
+    revocation: createRevocation({ authentication, findToken, artifacts, replays }),
+  }
+}
+
+function grantsOf(
+  { refreshReuseSeconds: reuseS, keyOverlapHours, polls }: EndpointsOptions,
+  policy: TokenPolicy,
+): ReadonlyMap<string, Grant<unknown>> {
+  const person = { policy, claimsOf: accountClaims, isRepeatable: reuseS > 0 }
+  const keyOverlapS = keyOverlapHours ? keyOverlapHours * 60 * 60 : undefined
+  const grants = [
+    authorizationCodeGrant(person),
+    refreshTokenGrant({ ...person, keyOverlapS, reuseS }),
+    clientCredentialsGrant({ policy }),
+    ...(polls ? [deviceCodeGrant(person)] : []),
+  ]
+  return new Map(grants.map((grant) => [grant.grantType, grant as Grant<unknown>]))
+}
+
+function findersOf({ tables, issuer, adminApi }: EndpointsOptions): Finders {
+  const { artifacts, credentials, resourceServers } = tables
+  return {
+    async credential<Source extends StoredSource>(kind: string, value: string) {
+      const key = artifactKey(kind, value)
+      const found = await credentials.find<Source, StoredGrant, Found<Source>['session']>(key)
+      return found && { ...found, value, key }
+    },
+    resource: resourceFinder({ resourceServers, issuer, adminApi }),
+    artifact: (key) => artifacts.find(key),
+  }
+}
+
+/** APIs that are registered, and the admin API of this server, for clients that administer. */
+function resourceFinder({
+  resourceServers,
+  issuer,
+  adminApi,
+}: {
+  resourceServers: Pick<ResourceServerTable, 'find'>
+  issuer: string
+  adminApi: boolean
+}): FindResource {
+  const ofAdministration = adminResource(issuer)
+  return async (identifier, { administration }) => {
+    if (adminApi && identifier === ofAdministration) {
+      const scopes = adminScopesOf(administration)
+      if (!scopes) return undefined
+      return { identifier, audience: identifier, scopes: new Set(scopes), algorithm: 'ES256' }
+    }
+    const found = await resourceServers.find(identifier)
+    if (!found) return undefined
+    const { identifier: audience, scopes, signingAlg: algorithm } = found
+    return { identifier, audience, scopes: new Set(scopes), algorithm }
+  }
+}

@@ -1,0 +1,230 @@
+import type { Account } from '../accounts/account-store.ts'
+import type { BoundCredential } from '../bindings/binding.ts'
+import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
+import {
+  accessTokenKeys,
+  accessTokenOf,
+  type Issue,
+  type Issued,
+  idTokenOf,
+  type KeyChange,
+  type RefreshTokenPlan,
+  type TokenPolicy,
+} from './issue.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import type { FindResource, FoundResource } from './resources.ts'
+import type { Found, StoredGrant, StoredSource } from './stored.ts'
+import type { TokenClient, TokenRequest } from './token-request.ts'
+
+/** Looks things up; each is a statement at most. */
+export interface Finders {
+  /** A code or token with everything that it depends on. */
+  readonly credential: <Source extends StoredSource>(
+    kind: 'AuthorizationCode' | 'DeviceCode' | 'RefreshToken',
+    value: string,
+  ) => Promise<Found<Source> | undefined>
+  readonly resource: FindResource
+  readonly artifact: (key: ArtifactKey) => Promise<StoredArtifact | undefined>
+}
+
+/**
+ * A grant: what it needs, and what comes of it. `decide` is a function of the request, of what was
+ * found and of nothing else; it runs without HTTP, database or clock.
+ */
+export interface Grant<What> {
+  /** Its name, as in `grant_type`. */
+  readonly grantType: string
+  readonly required: readonly string[]
+  readonly optional: readonly string[]
+  find(request: TokenRequest, finders: Finders): Promise<What>
+  decide(request: TokenRequest, found: What): Issue | Refusal
+  /** What becomes of a request that was too late: another one has used its credential. */
+  lose?(request: TokenRequest, found: What): Refusal
+  /** Whether such a request gets its answer all the same. */
+  mayRepeat?(found: What, issued: Issued, finders: Finders): Promise<boolean>
+}
+
+/** What a person's grant looks for: the credential, and the API that the token is for. */
+export interface FoundSource<Source extends StoredSource> {
+  readonly credential: Found<Source> | undefined
+  readonly resource: FoundResource | Refusal | undefined
+}
+
+/** Whether the session that a credential must not outlive goes on. */
+export function sessionGoesOn({
+  source,
+  session,
+  browserSession,
+}: Pick<Found<StoredSource>, 'source' | 'session' | 'browserSession'>): boolean {
+  if (!source.expiresWithSession) return true
+  const { accountId, clientId, grantId } = source
+  const authorization = browserSession?.authorizations[clientId] as { grantId?: string } | undefined
+  return (
+    accountId !== undefined &&
+    session?.accountId === accountId &&
+    browserSession?.accountId === accountId &&
+    authorization?.grantId === grantId
+  )
+}
+
+/** The grant that a credential comes from, if it is good for this client. */
+export function usableGrant(
+  { grant }: Found<StoredSource>,
+  { clientId, now }: { clientId: string; now: number },
+): StoredGrant | undefined {
+  if (!grant || grant.clientId !== clientId) return undefined
+  return grant.exp !== undefined && grant.exp <= now ? undefined : grant
+}
+
+/**
+ * The grant and the account of a credential, if both are good: an account that was disabled and a
+ * grant that has ended stop everything that came of them at once.
+ */
+export function personOf<Source extends StoredSource>(
+  found: Found<Source>,
+  grant: StoredGrant,
+): (Found<Source> & { readonly grant: StoredGrant; readonly account: Account }) | Refusal {
+  const { source, account } = found
+  if (!account || account.disabled) return refuse('account_gone')
+  if (source.accountId !== grant.accountId) return refuse('account_mismatch')
+  return { ...found, grant, account }
+}
+
+/** The scopes of a credential. */
+export function scopesOf({ scope }: StoredSource): ReadonlySet<string> {
+  return new Set(scope ? scope.split(' ') : [])
+}
+
+/** The members that a credential hands down to the refresh token that follows it. */
+export function handedDown({
+  accountId,
+  acr,
+  amr,
+  authTime,
+  claims,
+  expiresWithSession,
+  grantId,
+  nonce,
+  resource,
+  scope,
+  sessionUid,
+  sid,
+  referredTbh,
+}: StoredSource): Partial<StoredSource> {
+  return {
+    accountId,
+    acr,
+    amr,
+    authTime,
+    claims,
+    expiresWithSession,
+    grantId,
+    nonce,
+    resource,
+    scope,
+    sessionUid,
+    sid,
+    referredTbh,
+  } as Partial<StoredSource>
+}
+
+/**
+ * The first refresh token of a grant, if its client may have one. Those of confidential clients are
+ * bound as well (docs/divergences.md); a client of bearer tokens that shows keys and has no secret is
+ * held to them.
+ */
+export function firstRefreshToken(
+  { client, proofs }: TokenRequest,
+  source: StoredSource,
+  {
+    gty,
+    family,
+    bound,
+    isRepeatable,
+  }: {
+    gty: string
+    family: string
+    bound: BoundCredential
+    isRepeatable: boolean
+  },
+): RefreshTokenPlan | undefined {
+  if (!client.grantTypes.has('refresh_token')) return undefined
+  const { binding } = client
+  const { jkt, 'x5t#S256': x5t } = bound
+  return {
+    value: undefined,
+    isRepeatable,
+    payload: {
+      ...handedDown(source),
+      clientId: client.clientId,
+      family,
+      gty,
+      rotations: 0,
+      ...(client.authenticatesBy === 'none' && { jkt, 'x5t#S256': x5t }),
+      ...(binding && { [binding.confirmation]: binding.presented(proofs) }),
+    } as RefreshTokenPlan['payload'],
+  }
+}
+
+/** What every grant of a person is made with. */
+export interface PersonGrantOptions {
+  readonly policy: TokenPolicy
+  /** Everything that is known of an account, as claims. */
+  readonly claimsOf: (account: Account) => Readonly<Record<string, unknown>>
+  /** Whether refresh tokens may be used again for a moment. */
+  readonly isRepeatable: boolean
+}
+
+/** What a person's grant decides beyond what all of them have in common. */
+export interface PersonIssue {
+  readonly gty: string
+  /** The chain that the tokens belong to; undefined where it is not known. */
+  readonly family: string | undefined
+  /** The scopes that the access token is for, as far as they were granted. */
+  readonly scopes: ReadonlySet<string>
+  readonly resource: FoundResource | undefined
+  /** Whether a certificate binds the access token. */
+  readonly certified: boolean
+  /** Whether the person signed in on another device. */
+  readonly isElsewhere: boolean
+  readonly refreshToken: (bound: BoundCredential) => RefreshTokenPlan | undefined
+  readonly keyChanges?: readonly KeyChange[]
+}
+
+/** The tokens of a person's grant, once nothing speaks against it. */
+export function issueTo(
+  request: TokenRequest,
+  found: Found<StoredSource> & { readonly grant: StoredGrant; readonly account: Account },
+  { gty, family, scopes, resource, certified, isElsewhere, ...issue }: PersonIssue,
+  { policy, claimsOf }: PersonGrantOptions,
+): Issue | Refusal {
+  const bound = accessTokenKeys(request, {
+    audience: resource?.audience,
+    issuer: policy.issuer,
+    certified,
+  })
+  if (isRefusal(bound)) return bound
+  const accessToken = accessTokenOf(request, found, { gty, family, bound, resource, scopes })
+  const idToken = idTokenOf(request, found, {
+    scopes,
+    hasAudience: resource !== undefined,
+    isElsewhere,
+    policy,
+    claims: claimsOf(found.account),
+  })
+  if (idToken && isRefusal(idToken)) return idToken
+  return {
+    consumes: found.key,
+    accessToken,
+    refreshToken: issue.refreshToken(bound),
+    idToken,
+    scope: found.source.scope ? accessToken.scope : accessToken.scope || undefined,
+    account: found.source.accountId,
+    keyChanges: issue.keyChanges ?? [],
+  }
+}
+
+/** Whether a client's tokens are bound to its certificate. */
+export function isCertified({ binding }: TokenClient): boolean {
+  return binding?.method === 'mtls'
+}

@@ -1,0 +1,104 @@
+import type { BoundCredential } from '../bindings/binding.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { sessionGoesOn, usableGrant } from './grant.ts'
+import { confirmationOf, type SignJwt } from './issue.ts'
+import {
+  authenticate,
+  type MachineRequest,
+  type Outcome,
+  readToken,
+  writeMarks,
+} from './machine-request.ts'
+import type { FindToken, FoundToken, OwnClaims } from './presented-token.ts'
+import { isRefusal } from './refusal.ts'
+import type { TokenClient } from './token-request.ts'
+
+/** The media type of RFC 9701. */
+export const signedIntrospection = 'application/token-introspection+jwt'
+
+export interface IntrospectionOptions {
+  readonly issuer: string
+  readonly authentication: ClientAuthenticationOptions
+  readonly findToken: FindToken
+  readonly replays: Pick<ReplayTable, 'insert'>
+  readonly sign: SignJwt
+}
+
+/** RFC 7662: what a token is worth at this moment, for clients and APIs. */
+export function createIntrospection(options: IntrospectionOptions) {
+  const { issuer, authentication, findToken, replays, sign } = options
+  return async (request: MachineRequest): Promise<Outcome> => {
+    const caller = await authenticate(request, authentication)
+    if (!('marks' in caller)) return caller
+    const { client, marks } = caller
+    const replayed = await writeMarks(marks, replays)
+    if (replayed) return { client, result: replayed }
+    const read = readToken(request)
+    if (isRefusal(read)) return { client, result: read }
+    const found = await findToken(read.token, request.now)
+    const body = found && maySee(client, found) ? describe(found, issuer, request.now) : inactive
+    if (!request.wantsSigned) return { client, result: { body } }
+    const { now: iat } = request
+    const claims = { token_introspection: body, iss: issuer, aud: client.clientId, iat }
+    const algorithm = client.introspectionAlgorithm
+    const signed = await sign(algorithm, 'token-introspection+jwt', claims)
+    return { client, result: { body: signed, type: `${signedIntrospection}; charset=utf-8` } }
+  }
+}
+
+const inactive = Object.freeze({ active: false })
+
+/**
+ * A client may ask about its own tokens. One that authenticates may ask about all of them, for it
+ * may be an API, unless it has registered itself.
+ */
+function maySee(client: TokenClient, token: FoundToken): boolean {
+  if (clientOf(token) === client.clientId) return true
+  return client.authenticatesBy !== 'none' && !client.selfRegistered
+}
+
+/** The client that a token was issued to. */
+export function clientOf(token: FoundToken): string {
+  return token.kind === 'JWT' ? token.claims.client_id : token.found.source.clientId
+}
+
+function describe(token: FoundToken, issuer: string, now: number): object {
+  if (token.kind === 'JWT') return token.isActive ? describeJwt(token.claims) : inactive
+  const { kind, found } = token
+  if (!isActive(token, now)) return inactive
+  const { source } = found
+  const bound: BoundCredential = source
+  return {
+    ...(source.accountId !== undefined && { sub: source.accountId }),
+    ...source.extra,
+    active: true,
+    client_id: source.clientId,
+    exp: source.exp,
+    iat: source.iat,
+    sid: source.sid,
+    iss: issuer,
+    aud: source.aud,
+    scope: source.scope || undefined,
+    cnf: confirmationOf(bound),
+    token_type: kind === 'RefreshToken' ? undefined : tokenTypeOf(bound),
+  }
+}
+
+function describeJwt(claims: OwnClaims): object {
+  return { active: true, ...claims, token_type: tokenTypeOf(claims.cnf ?? {}) }
+}
+
+const tokenTypeOf = ({ jkt }: BoundCredential) => (jkt === undefined ? 'Bearer' : 'DPoP')
+
+/** Whether a stored token could be used now: it, its session, its grant and its account. */
+function isActive({ kind, found }: Exclude<FoundToken, { kind: 'JWT' }>, now: number): boolean {
+  const { source, account } = found
+  if (source.exp <= now) return false
+  if (kind === 'RefreshToken' && found.consumedAt !== null) return false
+  if (source.grantId === undefined) return true
+  if (!sessionGoesOn(found)) return false
+  const grant = usableGrant(found, { clientId: source.clientId, now })
+  if (!grant || grant.accountId !== source.accountId) return false
+  return account !== undefined && !account.disabled
+}

@@ -1,0 +1,113 @@
+/**
+ * What the endpoints for machines have in common: a form, a client that authenticates, one-time
+ * values, and an answer or a refusal. Nothing here knows HTTP.
+ */
+import type { ConnectionProofs } from '../bindings/binding.ts'
+import type { UntrustedReason } from '../certificates/client-authorities.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import {
+  authenticateClient,
+  authenticationParameters,
+  type ClientAuthenticationOptions,
+} from './client-authentication.ts'
+import { type Form, missingParameters, type Parameters, takeParameters } from './form.ts'
+import type { KeyChange } from './issue.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import type { ShownMark, TokenClient } from './token-request.ts'
+
+/** A request as it has come. */
+export interface MachineRequest {
+  readonly form: Form
+  readonly authorization: string | undefined
+  readonly dpop: string | undefined
+  /** Whether an answer that can be signed is to be (RFC 9701). */
+  readonly wantsSigned: boolean
+  /** Of the page whose script has sent it. */
+  readonly origin: string | undefined
+  readonly connection: ConnectionProofs
+  /** The public address that it came to. */
+  readonly uri: string
+  /** What a client assertion may be for. */
+  readonly audiences: readonly string[]
+  /** Seconds since the epoch. */
+  readonly now: number
+}
+
+/** What comes of a request, for its client and for the operator. */
+export interface Outcome {
+  readonly client?: TokenClient | undefined
+  readonly account?: string | undefined
+  readonly result: Answer | Refusal
+  /** What to send as `DPoP-Nonce`. */
+  readonly nonce?: string | undefined
+  readonly told?: readonly Told[] | undefined
+}
+
+export interface Answer {
+  readonly body: object | string
+  /** Undefined for JSON. */
+  readonly type?: string
+}
+
+/** What the operator is told of. */
+export type Told =
+  | { readonly event: 'tokens issued'; readonly grantType: string }
+  | { readonly event: 'clock skew'; readonly seconds: number }
+  | { readonly event: 'grant ended'; readonly grantId: string }
+  | { readonly event: 'certificate untrusted'; readonly reason: UntrustedReason }
+  | { readonly event: 'key changed'; readonly change: KeyChange }
+
+/** A client that has authenticated, and the one-time value that it has done so by. */
+export interface Caller {
+  readonly client: TokenClient
+  readonly marks: readonly ShownMark[]
+}
+
+/** Who calls. */
+export async function authenticate(
+  { form, authorization, connection, origin, audiences, now }: MachineRequest,
+  options: ClientAuthenticationOptions,
+): Promise<Caller | Outcome> {
+  const parameters = takeParameters(form, authenticationParameters)
+  if (isRefusal(parameters)) return { result: parameters }
+  const { params } = parameters
+  const shown = { params, authorization, connection, audiences, now }
+  const authenticated = await authenticateClient(shown, options)
+  if ('refusal' in authenticated) {
+    const { refusal, client, untrusted: reason } = authenticated
+    return {
+      client,
+      result: refusal,
+      told: reason && [{ event: 'certificate untrusted', reason }],
+    }
+  }
+  const { client, mark } = authenticated
+  const marks = mark ? [mark] : []
+  if (origin !== undefined && !client.mayBeCalledFrom(origin)) {
+    const description = `origin ${origin} not allowed for client: ${client.clientId}`
+    return { client, result: refuse('origin_forbidden', { description }) }
+  }
+  return { client, marks }
+}
+
+/** The parameters `token` and `token_type_hint` of RFC 7009 section 2.1 and RFC 7662 section 2.1. */
+export function readToken({ form }: MachineRequest): (Parameters & { token: string }) | Refusal {
+  const parameters = takeParameters(form, ['token', 'token_type_hint'])
+  if (isRefusal(parameters)) return parameters
+  const missing = missingParameters(parameters, ['token'])
+  return missing ?? { ...parameters, token: parameters.params.token ?? '' }
+}
+
+/**
+ * Writes the marks of a request that comes to nothing else: what it has shown is used up.
+ *
+ * @returns the refusal of the first mark that was there already.
+ */
+export async function writeMarks(
+  marks: readonly ShownMark[],
+  { insert }: Pick<ReplayTable, 'insert'>,
+): Promise<Refusal | undefined> {
+  const fresh = await Promise.all(marks.map(({ mark }) => insert(mark)))
+  const old = marks.find((_, at) => !fresh[at])
+  return old && refuse(old.replayed)
+}

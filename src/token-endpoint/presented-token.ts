@@ -1,0 +1,71 @@
+/** A token that somebody asks about or wants to end. */
+import type { BoundCredential } from '../bindings/binding.ts'
+import { artifactKey } from '../storage/artifact-table.ts'
+import type { CredentialTable } from '../storage/credential-table.ts'
+import type { Found, StoredSource } from './stored.ts'
+import type { TokenClient } from './token-request.ts'
+
+/** What is stored of a token. */
+export interface StoredToken extends StoredSource, BoundCredential {
+  readonly iat?: number
+  readonly aud?: string
+  readonly extra?: Readonly<Record<string, unknown>>
+}
+
+/** The claims of an access token that this server has signed. */
+export interface OwnClaims {
+  readonly jti: string
+  readonly sub: string
+  readonly client_id: string
+  /** Seconds since the epoch. */
+  readonly exp: number
+  readonly cnf?: BoundCredential
+}
+
+/** Reads a JWT access token of this server that has not expired; undefined for anything else. */
+export type ReadOwnToken = (token: string, now: number) => OwnClaims | undefined
+
+const kinds = ['AccessToken', 'ClientCredentials', 'RefreshToken'] as const
+
+export type FoundToken =
+  | { readonly kind: (typeof kinds)[number]; readonly found: Found<StoredToken> }
+  | {
+      readonly kind: 'JWT'
+      readonly claims: OwnClaims
+      /** Whether nobody has revoked it, and its client and account are still there. */
+      readonly isActive: boolean
+    }
+
+export type FindToken = (token: string, now: number) => Promise<FoundToken | undefined>
+
+/** The row that says that a JWT access token was revoked. It is there until the token expires. */
+export const revokedToken = 'RevokedAccessToken'
+
+/** Finds tokens of every kind, in one statement; a hint is not needed. */
+export function createTokenFinder({
+  credentials,
+  readOwnToken,
+  findClient,
+}: {
+  credentials: CredentialTable
+  readOwnToken: ReadOwnToken
+  findClient: (clientId: string) => Promise<TokenClient | undefined>
+}): FindToken {
+  return async (token, now) => {
+    const claims = token.includes('.') ? readOwnToken(token, now) : undefined
+    if (claims) {
+      const { jti, sub, client_id: client } = claims
+      const account = sub === client ? undefined : sub
+      const [state, known] = await Promise.all([
+        credentials.stateOf(artifactKey(revokedToken, jti), account),
+        findClient(client),
+      ])
+      return { kind: 'JWT', claims, isActive: state === 'active' && known !== undefined }
+    }
+    const keys = kinds.map((kind) => artifactKey(kind, token))
+    const rows = await Promise.all(keys.map((key) => credentials.find<StoredToken>(key)))
+    const at = rows.findIndex((row) => row !== undefined)
+    const [kind, key, row] = [kinds[at], keys[at], rows[at]]
+    return kind && key && row && { kind, found: { ...row, value: token, key } }
+  }
+}

@@ -1,0 +1,244 @@
+import { createHmac } from 'node:crypto'
+import { type Binding, confirmations, isBound } from '../bindings/binding.ts'
+import { refuseReuse } from './family.ts'
+import {
+  type FoundSource,
+  type Grant,
+  handedDown,
+  isCertified,
+  issueTo,
+  type PersonGrantOptions,
+  personOf,
+  scopesOf,
+  sessionGoesOn,
+  usableGrant,
+} from './grant.ts'
+import type { KeyChange, RefreshTokenPlan } from './issue.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import { findResource, grantedResource } from './resources.ts'
+import type { Found, StoredRefreshToken, Successor } from './stored.ts'
+import { requestedScopes, type TokenRequest } from './token-request.ts'
+
+const gty = 'refresh_token'
+
+export interface RefreshOptions extends PersonGrantOptions {
+  /** Seconds for which a refresh token knows two keys; undefined for never. */
+  readonly keyOverlapS: number | undefined
+  /** Seconds after the first use for which a refresh may be repeated. */
+  readonly reuseS: number
+}
+
+/** RFC 6749 section 6, with rotation (RFC 9700 section 4.14.2): each token is good once. */
+export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<StoredRefreshToken>> {
+  const { keyOverlapS, reuseS, isRepeatable } = options
+  const isInTime = (consumedAt: number, now: number) =>
+    isRepeatable && Math.floor(consumedAt) > now - reuseS
+  return {
+    grantType: gty,
+    required: ['refresh_token'],
+    optional: ['scope', ...(keyOverlapS === undefined ? [] : ['successor'])],
+
+    async find(request, { credential: find, resource }) {
+      const credential = await find<StoredRefreshToken>(
+        'RefreshToken',
+        request.params.refresh_token ?? '',
+      )
+      if (!credential) return { credential, resource: undefined }
+      const named = grantedResource(
+        request,
+        credential.source,
+        scopesFor(request, credential.source),
+      )
+      return { credential, resource: await findResource(named, request.client, resource) }
+    },
+
+    decide(request, { credential: found, resource }) {
+      const { client, now } = request
+      if (!found) return refuse('token_unknown', { detail: 'refresh token not found' })
+      const { source } = found
+      if (!sessionGoesOn(found)) return refuse('session_ended')
+      if (source.clientId !== client.clientId) return refuse('client_mismatch')
+      // A client whose tokens were bearer tokens and are bound now must sign in again: nobody knows
+      // whose hands an unbound refresh token is in.
+      if (client.binding && source[client.binding.confirmation] === undefined) {
+        return refuse('not_bound', { description: 'the refresh token is not bound to a key' })
+      }
+      if (source.exp <= now) return refuse('token_expired')
+      const keys = renewedKeys(request, source, keyOverlapS)
+      if (isRefusal(keys)) return keys
+      const mismatch = keyProblem(keys.bound, request)
+      if (mismatch) return mismatch
+      const grant = usableGrant(found, { clientId: client.clientId, now })
+      if (!grant) return refuse('grant_gone')
+      const granted = scopesOf(source)
+      const exceeding = requestedScopes(request).filter((scope) => !granted.has(scope))
+      if (exceeding.length > 0) {
+        return refuse('scope_exceeds', {
+          description: `refresh token missing requested scope${exceeding.length > 1 ? 's' : ''}`,
+          scope: exceeding.join(' '),
+        })
+      }
+      const person = personOf(found, grant)
+      if (isRefusal(person)) return person
+      // Whoever comes back in time, by the same key, is treated as the first: the statement that
+      // consumes decides. Later it is reuse, and ends the family.
+      if (found.consumedAt !== null && !isInTime(found.consumedAt, now)) return replayed(source)
+      if (resource && isRefusal(resource)) return resource
+      const name = source.gty?.endsWith(gty) ? source.gty : `${source.gty ?? ''} ${gty}`.trim()
+      const issue = {
+        gty: name,
+        family: source.family,
+        scopes: scopesFor(request, source),
+        resource,
+        certified: isCertified(client) || source['x5t#S256'] !== undefined,
+        isElsewhere: source.gty?.startsWith('device_code') ?? false,
+        refreshToken: () => nextRefreshToken(request, found, { keys, gty: name, isRepeatable }),
+        keyChanges: keys.changes,
+      }
+      return issueTo(request, person, issue, options)
+    },
+
+    /*
+     * Two refreshes at once, both with a proof by the right key, are two tabs of one client: the
+     * loser is refused and the winner keeps its tokens.
+     */
+    lose: (_request, { credential }) =>
+      credential && isBound(credential.source)
+        ? refuse('refresh_token_replayed')
+        : replayed(credential?.source),
+
+    /*
+     * A client that gets no answer to a refresh cannot know whether its token was used. For a moment
+     * it may ask again, by the same key, and is given the successor that it should have had: the
+     * same one, so that a family has one living token, however often it is asked for.
+     */
+    async mayRepeat({ credential }, { written }, { artifact }) {
+      if (!isRepeatable || !credential || !isBound(credential.source)) return false
+      const successor = written.find(({ kind }) => kind === 'RefreshToken')
+      const stored = successor && (await artifact(successor))
+      if (!stored || stored.consumedAt !== null) return false
+      return confirmations.every((name) => stored.payload[name] === successor.payload[name])
+    },
+  }
+}
+
+/** The token that takes the place of the one that is used. */
+function nextRefreshToken(
+  { client }: TokenRequest,
+  found: Found<StoredRefreshToken>,
+  { keys, gty, isRepeatable }: { keys: RenewedKeys; gty: string; isRepeatable: boolean },
+): RefreshTokenPlan {
+  const { source } = found
+  return {
+    value: isRepeatable ? successorOf(found) : undefined,
+    isRepeatable,
+    payload: {
+      ...handedDown(source),
+      // Inherited, whatever the client's metadata says by now.
+      ...keys.bound,
+      clientId: client.clientId,
+      family: source.family,
+      gty,
+      rotations: (source.rotations ?? 0) + 1,
+      iiat: source.iiat ?? source.iat,
+      successor: keys.successor,
+    } as RefreshTokenPlan['payload'],
+  }
+}
+
+/** The scopes that the request wants, or all that the token has. */
+function scopesFor(request: TokenRequest, source: StoredRefreshToken): ReadonlySet<string> {
+  const requested = requestedScopes(request)
+  return requested.length > 0 ? new Set(requested) : scopesOf(source)
+}
+
+function replayed(source: StoredRefreshToken | undefined): Refusal {
+  return refuseReuse('refresh_token_replayed', source?.grantId, source?.family)
+}
+
+/** Whatever a token is bound to must be shown, whatever the client is registered for by now. */
+function keyProblem(bound: BoundKeys, { proofs }: TokenRequest): Refusal | undefined {
+  const { jkt, tbh, 'x5t#S256': x5t } = bound
+  if (tbh !== undefined && tbh !== proofs.tokenBinding?.provided.tbh) {
+    const description = 'the refresh token is bound to another Token Binding'
+    return refuse('key_mismatch', { description })
+  }
+  if (x5t !== undefined && proofs.certificate === undefined) {
+    return refuse('certificate_proof_missing')
+  }
+  if (x5t !== undefined && x5t !== proofs.certificate?.thumbprint) {
+    return refuse('key_mismatch', { detail: 'failed x5t#S256 verification' })
+  }
+  if (jkt !== undefined && jkt !== proofs.dpop?.jkt) {
+    return refuse('key_mismatch', { detail: 'failed jkt verification' })
+  }
+  return undefined
+}
+
+type BoundKeys = Pick<StoredRefreshToken, Binding['confirmation']>
+
+interface RenewedKeys {
+  readonly bound: BoundKeys
+  readonly successor: Successor | undefined
+  readonly changes: readonly KeyChange[]
+}
+
+/*
+ * A refresh token outlives certificates, and sometimes keys. Bound to one key for ever it would
+ * send a person to sign in again at each renewal. Where the operator allows it, the key takes its
+ * leave instead: it names its successor in a refresh, and for the overlap both are good, until the
+ * successor is used. A certificate that authenticates the client has been named by registration.
+ */
+function renewedKeys(
+  request: TokenRequest,
+  source: StoredRefreshToken,
+  overlapS: number | undefined,
+): RenewedKeys | Refusal {
+  const { client, params, proofs, now } = request
+  const { jkt, tbh, 'x5t#S256': x5t } = source
+  const asItWas = { bound: { jkt, tbh, 'x5t#S256': x5t } as BoundKeys, changes: [] }
+  if (overlapS === undefined || !client.binding) {
+    return { ...asItWas, successor: overlapS === undefined ? undefined : source.successor }
+  }
+  const { binding } = client
+  const from = source[binding.confirmation]
+  const key = binding.presented(proofs)
+  const rebinds = key !== undefined && key !== from && mayTakeOver(request, source, key)
+  const bound = rebinds ? { ...asItWas.bound, [binding.confirmation]: key } : asItWas.bound
+  const kept = rebinds ? undefined : source.successor
+  const changes: KeyChange[] = rebinds ? [{ step: 'rebound', from, to: key }] : []
+  if (params.successor === undefined) return { bound, successor: kept, changes }
+  const refreshToken = params.refresh_token ?? ''
+  const named = binding.readSuccessor(params.successor, { refreshToken, uri: request.uri, now })
+  if ('problem' in named) {
+    const reason = binding.method === 'dpop' ? 'successor_proof' : 'successor_name'
+    return refuse(reason, { description: named.problem })
+  }
+  return {
+    bound,
+    successor: { confirmation: named.key, until: now + overlapS },
+    changes: [...changes, { step: 'named', from: bound[binding.confirmation], to: named.key }],
+  }
+}
+
+function mayTakeOver(
+  { client: { binding, authenticatesBy }, now }: TokenRequest,
+  { successor }: StoredRefreshToken,
+  key: string,
+): boolean {
+  if (successor?.confirmation === key && now < successor.until) return true
+  // RFC 8705 section 7.1: the client has authenticated by this very certificate.
+  const byCertificate =
+    authenticatesBy === 'tls_client_auth' || authenticatesBy === 'self_signed_tls_client_auth'
+  return binding?.confirmation === 'x5t#S256' && byCertificate
+}
+
+/**
+ * The value of the token that follows. Only digests of tokens are stored, so that it is not looked up
+ * but derived: from the token itself, which the database has not got, and from random bytes in its
+ * row, which a thief of the token has not got.
+ */
+function successorOf({ value, source }: Found<StoredRefreshToken>): string | undefined {
+  const { succession } = source
+  return succession && createHmac('sha256', succession).update(value).digest('base64url')
+}

@@ -1,0 +1,124 @@
+import type Provider from 'oidc-provider'
+import type { ClientMetadata } from 'oidc-provider'
+import { subjectProperties } from '../certificates/subject.ts'
+import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import { bindingOf } from '../provider/binding-policy.ts'
+import { matchesSecret } from '../provider/client-secret.ts'
+import { mayCallFrom } from '../provider/provider.ts'
+import type { ClientTable } from '../storage/client-table.ts'
+import { importPublicJwk } from '../verify/lib/jwk.ts'
+import type {
+  ClientAuthenticationMethod,
+  ClientKey,
+  ClientKeys,
+  TokenClient,
+} from './token-request.ts'
+
+/** The engine's client, as far as it is used here: its metadata with the defaults of this release. */
+interface EngineClient {
+  readonly clientId: string
+  readonly clientSecret?: string
+  readonly clientSecretExpiresAt?: number
+  readonly tokenEndpointAuthMethod: string
+  readonly tokenEndpointAuthSigningAlg?: string
+  readonly grantTypes: readonly string[]
+  readonly redirectUris?: readonly string[]
+  readonly scope?: string
+  readonly idTokenSignedResponseAlg: string
+  readonly introspectionSignedResponseAlg: string
+  readonly binding_method: string
+  readonly id_token_token_binding_cnf?: string
+  readonly self_registered?: boolean
+  readonly asymmetricKeyStore: EngineKeyStore
+  metadata(): ClientMetadata
+}
+
+/** The keys of a client; those at a `jwks_uri` are fetched by the engine, with its limits. */
+interface EngineKeyStore extends Iterable<Readonly<Record<string, unknown>>> {
+  fresh(): boolean
+  refresh(): Promise<void>
+}
+
+/**
+ * Finds clients. What is made of one is remembered by the metadata that it was made of: the table
+ * remembers that for some seconds.
+ */
+export function createClientFinder(engine: Provider, table: Pick<ClientTable, 'find'>) {
+  const byMetadata = new WeakMap<ClientMetadata, TokenClient>()
+  const byClient = new WeakMap<EngineClient, TokenClient>()
+  return async (clientId: string): Promise<TokenClient | undefined> => {
+    const metadata = await table.find(clientId)
+    const known = metadata && byMetadata.get(metadata)
+    if (known) return known
+    const found = (await engine.Client.find(clientId)) as unknown as EngineClient | undefined
+    if (!found) return undefined
+    const client = byClient.get(found) ?? asTokenClient(found)
+    byClient.set(found, client)
+    if (metadata) byMetadata.set(metadata, client)
+    return client
+  }
+}
+
+function asTokenClient(client: EngineClient): TokenClient {
+  const metadata = client.metadata()
+  const property = subjectProperties.find((name) => metadata[name])
+  const { tokenEndpointAuthMethod: clientAuthMethod, redirectUris } = client
+  return Object.freeze({
+    clientId: client.clientId,
+    authenticatesBy: client.tokenEndpointAuthMethod as ClientAuthenticationMethod,
+    hasSecret: (secret: string) => matchesSecret(secret, client.clientSecret),
+    secretExpiresAt: client.clientSecretExpiresAt || undefined,
+    keys: keysOf(client.asymmetricKeyStore),
+    assertionAlgorithm: client.tokenEndpointAuthSigningAlg,
+    certificateSubject: property && { property, value: String(metadata[property]) },
+    grantTypes: new Set(client.grantTypes),
+    binding: bindingOf(client),
+    scopes: client.scope ? new Set(client.scope.split(' ')) : undefined,
+    idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,
+    introspectionAlgorithm: client.introspectionSignedResponseAlg as SigningAlgorithm,
+    bindsIdTokens: client.id_token_token_binding_cnf !== undefined,
+    selfRegistered: client.self_registered === true,
+    administration: metadata.administration,
+    mayBeCalledFrom: (origin: string) =>
+      mayCallFrom(undefined, origin, { clientAuthMethod, redirectUris }),
+  })
+}
+
+function keysOf(store: EngineKeyStore): ClientKeys {
+  const imported = new WeakMap<object, ClientKey | 'unusable'>()
+  const importOnce = (jwk: Readonly<Record<string, unknown>>) => {
+    const key = imported.get(jwk) ?? importKey(jwk) ?? 'unusable'
+    imported.set(jwk, key)
+    return key
+  }
+  return {
+    current: () => Array.from(store, importOnce).filter((key) => key !== 'unusable'),
+    certificates: () => Array.from(store, (jwk) => jwk['x5t#S256']),
+    async refresh() {
+      if (store.fresh()) return 'same'
+      try {
+        await store.refresh()
+        return 'fetched'
+      } catch {
+        return 'failed'
+      }
+    },
+  }
+}
+
+/** A key that is for signatures, or undefined. */
+function importKey(jwk: Readonly<Record<string, unknown>>): ClientKey | undefined {
+  const { kid, alg, kty, crv, use, key_ops: operations } = jwk
+  if (use !== undefined && use !== 'sig') return undefined
+  if (Array.isArray(operations) && !operations.includes('verify')) return undefined
+  const key = importPublicJwk({ ...jwk })?.key
+  return (
+    key && {
+      kid: typeof kid === 'string' ? kid : undefined,
+      alg: typeof alg === 'string' ? alg : undefined,
+      kty: String(kty),
+      crv: typeof crv === 'string' ? crv : undefined,
+      key,
+    }
+  )
+}

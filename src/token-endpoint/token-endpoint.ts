@@ -1,0 +1,243 @@
+/**
+ * The way of a token request, without HTTP: who asks → what is shown → what is found → what is
+ * decided → what is written → the answer. Until something is written nothing has happened, and what
+ * is written is one statement.
+ */
+import type { ConnectionProofs, Proofs } from '../bindings/binding.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
+import { currentCertificate } from '../bindings/mtls.ts'
+import { type ArtifactTable, artifactKey, type UnitOutcome } from '../storage/artifact-table.ts'
+import type { DevicePollTable } from '../storage/device-poll-table.ts'
+import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
+import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { familyMemoryS } from './family.ts'
+import { type Form, missingParameters, takeParameters } from './form.ts'
+import type { Finders, Grant } from './grant.ts'
+import { type Issue, type Issued, type Maker, makeTokens } from './issue.ts'
+import {
+  authenticate,
+  type Caller,
+  type MachineRequest,
+  type Outcome,
+  type Told,
+  writeMarks,
+} from './machine-request.ts'
+import { type Consequence, isRefusal, type Refusal, type RefusalReason, refuse } from './refusal.ts'
+import type { ShownMark, TokenClient, TokenRequest } from './token-request.ts'
+
+/** RFC 8628 section 3.2: seconds between two requests of a device, unless it is told otherwise. */
+export interface PollPolicy {
+  readonly table: Pick<DevicePollTable, 'take'>
+  readonly pauseS: number
+  readonly lifetimeS: number
+}
+
+export interface TokenEndpointOptions {
+  readonly authentication: ClientAuthenticationOptions
+  readonly proofs: ProofCheck
+  readonly grants: ReadonlyMap<string, Grant<unknown>>
+  readonly finders: Finders
+  readonly maker: Maker
+  readonly artifacts: Pick<ArtifactTable, 'close' | 'endFamily' | 'removeGrant'>
+  readonly replays: Pick<ReplayTable, 'insert'>
+  /** Undefined where the device flow is off. */
+  readonly polls: PollPolicy | undefined
+}
+
+/** What a client that is registered for a method is refused by when it shows no key. */
+const missingProof: Readonly<Record<string, RefusalReason>> = {
+  dpop: 'dpop_missing',
+  mtls: 'certificate_proof_missing',
+  'token-binding': 'token_binding_missing',
+}
+
+/** Serves requests for tokens. */
+export function createTokenEndpoint(options: TokenEndpointOptions) {
+  return async (incoming: MachineRequest): Promise<Outcome> => {
+    const caller = await authenticate(incoming, options.authentication)
+    if (!('marks' in caller)) return caller
+    const { client } = caller
+    const grant = chooseGrant(incoming.form, client, options.grants)
+    if (isRefusal(grant)) return end(client, grant, caller.marks, options)
+    const read = readRequest(incoming, caller, grant, options.proofs)
+    if ('refusal' in read) {
+      return { ...(await end(client, read.refusal, caller.marks, options)), nonce: read.nonce }
+    }
+    const { request, marks, nonce } = read
+    const found = await grant.find(request, options.finders)
+    const decision = grant.decide(request, found)
+    const outcome = isRefusal(decision)
+      ? await end(client, decision, marks, options)
+      : await issue({ request, grant, found, decision, marks }, options)
+    // Strangers make keys as fast as they can send: only those of granted requests are kept.
+    if (incoming.dpop && !isRefusal(outcome.result)) options.proofs.remember(incoming.dpop)
+    return { client, nonce, ...outcome }
+  }
+}
+
+export type TokenEndpoint = ReturnType<typeof createTokenEndpoint>
+
+function chooseGrant(
+  form: Form,
+  client: TokenClient,
+  grants: TokenEndpointOptions['grants'],
+): Grant<unknown> | Refusal {
+  const parameters = takeParameters(form, ['grant_type'])
+  if (isRefusal(parameters)) return parameters
+  const missing = missingParameters(parameters, ['grant_type'])
+  if (missing) return missing
+  const grant = grants.get(parameters.params.grant_type ?? '')
+  if (!grant) return refuse('grant_type_unknown')
+  return client.grantTypes.has(grant.grantType) ? grant : refuse('grant_type_forbidden')
+}
+
+interface ReadRequest {
+  readonly request: TokenRequest
+  readonly marks: readonly ShownMark[]
+  readonly nonce: string | undefined
+}
+
+/**
+ * The request that a grant is made from. A client whose tokens are bound and that shows no key is
+ * refused here, before anything is looked up, let alone consumed.
+ */
+function readRequest(
+  { form, dpop, connection, uri, now }: MachineRequest,
+  { client, marks }: Caller,
+  grant: Grant<unknown>,
+  checkProofs: ProofCheck,
+): ReadRequest | { readonly refusal: Refusal; readonly nonce?: string | undefined } {
+  const parameters = takeParameters(form, [...grant.required, ...grant.optional])
+  if (isRefusal(parameters)) return { refusal: parameters }
+  const { params, resources } = parameters
+  if (params.scope !== undefined && !scopeSyntax.test(params.scope)) {
+    return { refusal: refuse('scope_malformed') }
+  }
+  const { binding } = client
+  const shown = { connection, hasDPoP: Boolean(dpop), namesResource: resources.length > 0, now }
+  if (binding && !binding.hasProof(shown)) {
+    const reason = missingProof[binding.method] ?? 'dpop_missing'
+    return { refusal: refuse(reason, { description: binding.missing }) }
+  }
+  const missing = missingParameters(parameters, grant.required)
+  if (missing) return { refusal: missing }
+  const base = { client, params, resources, uri, now }
+  if (!dpop)
+    return { request: { ...base, proofs: withoutDPoP(connection, now) }, marks, nonce: undefined }
+  const checked = checkProofs.check(dpop, { method: 'POST', uri, now })
+  const { nonce } = checked
+  if ('problem' in checked) {
+    const { problem, detail: description } = checked
+    return { refusal: refuse(problem, { description }), nonce }
+  }
+  const { proof } = checked
+  const mark = replayMark(client.clientId, proof.jti, now + 2 * proofWindow)
+  // A client may give its assertion and its proof one identifier.
+  const isShared = marks.some((other) => other.mark.id === mark.id)
+  const shownMarks: ShownMark[] = isShared ? [] : [{ mark, replayed: 'dpop_replayed' }]
+  const proofs = { ...withoutDPoP(connection, now), dpop: proof }
+  return { request: { ...base, proofs }, marks: [...marks, ...shownMarks], nonce }
+}
+
+/** RFC 6749 section 3.3. */
+const scopeSyntax = /^[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*$/
+
+/** A certificate outside its validity is none. */
+function withoutDPoP(connection: ConnectionProofs, now: number): Proofs {
+  const isCurrent = currentCertificate(connection, now * 1000) !== undefined
+  return {
+    certificate: isCurrent ? connection.certificate : undefined,
+    tokenBinding: connection.tokenBinding,
+    dpop: undefined,
+  }
+}
+
+interface Decided {
+  readonly request: TokenRequest
+  readonly grant: Grant<unknown>
+  readonly found: unknown
+  readonly decision: Issue
+  readonly marks: readonly ShownMark[]
+}
+
+/** Makes the tokens, and writes all of it or nothing. */
+async function issue(decided: Decided, options: TokenEndpointOptions): Promise<Outcome> {
+  const { request, grant, found, decision, marks } = decided
+  const issued = await makeTokens(decision, options.maker, request.now)
+  const outcome = await commit(decision, issued, marks, options)
+  if (outcome === 'already consumed') {
+    if (await grant.mayRepeat?.(found, issued, options.finders)) {
+      const written = issued.written.filter(({ kind }) => kind !== 'RefreshToken')
+      await commit({ consumes: undefined }, { written }, [], options)
+      return success({ ...decided, decision: { ...decision, keyChanges: [] } }, issued)
+    }
+    const lost = grant.lose?.(request, found) ?? refuse('token_unknown')
+    return end(request.client, lost, [], options)
+  }
+  if (outcome !== 'closed') {
+    const old = marks[outcome.replayed]
+    return { result: refuse(old?.replayed ?? 'dpop_replayed') }
+  }
+  return success(decided, issued)
+}
+
+async function commit(
+  { consumes }: Pick<Issue, 'consumes'>,
+  { written }: Pick<Issued, 'written'>,
+  marks: readonly ShownMark[],
+  { artifacts, replays }: TokenEndpointOptions,
+): Promise<UnitOutcome> {
+  if (consumes || written.length > 0) {
+    return artifacts.close({ marks: marks.map(({ mark }) => mark), consumed: consumes, written })
+  }
+  const fresh = await Promise.all(marks.map(({ mark }) => replays.insert(mark)))
+  const replayed = fresh.indexOf(false)
+  return replayed === -1 ? 'closed' : { replayed }
+}
+
+function success({ request, grant, decision }: Decided, { answer }: Issued): Outcome {
+  const { dpop } = request.proofs
+  const told: Told[] = decision.keyChanges.map((change) => ({ event: 'key changed', change }))
+  if (dpop) told.push({ event: 'clock skew', seconds: dpop.iat - request.now })
+  told.push({ event: 'tokens issued', grantType: grant.grantType })
+  return { account: decision.account, result: { body: answer }, told }
+}
+
+/** Ends a request that is refused. What it leads to needs marks that were not seen before. */
+async function end(
+  client: TokenClient,
+  refusal: Refusal,
+  marks: readonly ShownMark[],
+  options: TokenEndpointOptions,
+): Promise<Outcome> {
+  const replayed = await writeMarks(marks, options.replays)
+  const { consequence } = refusal
+  if (!consequence) return { client, result: refusal }
+  if (replayed) return { client, result: replayed }
+  return { client, ...(await follow(refusal, consequence, options)) }
+}
+
+async function follow(
+  refusal: Refusal,
+  consequence: Consequence,
+  { artifacts, polls }: TokenEndpointOptions,
+): Promise<Outcome> {
+  switch (consequence.kind) {
+    case 'end-family': {
+      const { grantId, family: familyId } = consequence
+      if (familyId === undefined) {
+        await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
+      } else {
+        await artifacts.endFamily({ grantId, familyId, rememberSeconds: familyMemoryS })
+      }
+      return { result: refusal, told: [{ event: 'grant ended', grantId }] }
+    }
+    case 'poll': {
+      if (!polls) return { result: refusal }
+      const { table, pauseS: pause, lifetimeS } = polls
+      const expiresAt = consequence.now + lifetimeS
+      const isInTime = await table.take(consequence.id, { pause, expiresAt })
+      return { result: isInTime ? refusal : refuse('slow_down') }
+    }
+  }
+}

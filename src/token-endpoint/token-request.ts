@@ -1,0 +1,95 @@
+import type { KeyObject } from 'node:crypto'
+import type { Binding, Proofs } from '../bindings/binding.ts'
+import type { SubjectProperty } from '../certificates/subject.ts'
+import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import type { ReplayMark } from '../storage/replay-table.ts'
+import type { RefusalReason } from './refusal.ts'
+
+/** How clients authenticate at this server (OpenID Connect Core section 9, RFC 8705 section 2). */
+export type ClientAuthenticationMethod =
+  | 'none'
+  | 'client_secret_basic'
+  | 'client_secret_post'
+  | 'private_key_jwt'
+  | 'tls_client_auth'
+  | 'self_signed_tls_client_auth'
+
+/** A public key of a client, imported. */
+export interface ClientKey {
+  readonly kid: string | undefined
+  readonly alg: string | undefined
+  readonly kty: string
+  readonly crv: string | undefined
+  readonly key: KeyObject
+}
+
+/** The keys of a client, which may be at a URL of its own. */
+export interface ClientKeys {
+  /** Those that are known now. */
+  current(): readonly ClientKey[]
+  /** `x5t#S256` of the certificates that keys came with. */
+  certificates(): readonly unknown[]
+  /**
+   * Fetches them again, if they are at a URL and what was fetched is no longer fresh.
+   *
+   * @returns whether there is anything to try again with: `failed` where the URL does not answer.
+   */
+  refresh(): Promise<'same' | 'fetched' | 'failed'>
+}
+
+/** What the machine endpoints know of a client. */
+export interface TokenClient {
+  readonly clientId: string
+  readonly authenticatesBy: ClientAuthenticationMethod
+  /** Whether a secret is the client's. */
+  readonly hasSecret: (secret: string) => boolean
+  /** Seconds since the epoch; undefined for a secret that does not expire. */
+  readonly secretExpiresAt: number | undefined
+  readonly keys: ClientKeys
+  /** The only algorithm of its assertions, if it has registered one. */
+  readonly assertionAlgorithm: string | undefined
+  /** The name that its certificate must have (RFC 8705 section 2.1.2). */
+  readonly certificateSubject:
+    | { readonly property: SubjectProperty; readonly value: string }
+    | undefined
+  readonly grantTypes: ReadonlySet<string>
+  /** How its tokens are bound; undefined for bearer tokens, which it has asked for by name. */
+  readonly binding: Binding | undefined
+  /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
+  readonly scopes: ReadonlySet<string> | undefined
+  readonly idTokenAlgorithm: SigningAlgorithm
+  readonly introspectionAlgorithm: SigningAlgorithm
+  /** Whether its ID tokens are bound to the browser's Token Binding ID. */
+  readonly bindsIdTokens: boolean
+  /** What it may do at the admin API, as it was registered. */
+  readonly administration: string | undefined
+  /** Whether it has registered itself: nobody here has looked at what it says. */
+  readonly selfRegistered: boolean
+  /** Whether scripts of an origin may call as this client. */
+  readonly mayBeCalledFrom: (origin: string) => boolean
+}
+
+/** A one-time value that a request has shown, and why it is refused if it was seen before. */
+export interface ShownMark {
+  readonly mark: ReplayMark
+  readonly replayed: Extract<RefusalReason, 'assertion_replayed' | 'dpop_replayed'>
+}
+
+/** A request for tokens whose client has authenticated and whose proofs are good. */
+export interface TokenRequest {
+  readonly client: TokenClient
+  /** The parameters of its grant, each once. */
+  readonly params: Readonly<Record<string, string | undefined>>
+  /** RFC 8707: the one parameter that may come several times. */
+  readonly resources: readonly string[]
+  readonly proofs: Proofs
+  /** The public address that the request came to. */
+  readonly uri: string
+  /** Seconds since the epoch. */
+  readonly now: number
+}
+
+/** The scopes that a request names. */
+export function requestedScopes({ params: { scope } }: TokenRequest): readonly string[] {
+  return scope === undefined ? [] : scope.split(' ')
+}

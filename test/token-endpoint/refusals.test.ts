@@ -1,0 +1,544 @@
+import { X509Certificate } from 'node:crypto'
+import { Readable } from 'node:stream'
+import test from 'ava'
+import { isBound } from '../../src/bindings/binding.ts'
+import { familyOfCode } from '../../src/token-endpoint/family.ts'
+import { readForm } from '../../src/token-endpoint/form.ts'
+import {
+  isRefusal,
+  type RefusalReason,
+  refusalBody,
+  refusals,
+} from '../../src/token-endpoint/refusal.ts'
+import type { ClientKeys } from '../../src/token-endpoint/token-request.ts'
+import { selfSigned } from '../support/certificates.ts'
+import { makeSigningKey } from '../support/jws.ts'
+import {
+  api,
+  ask,
+  client,
+  credential,
+  issuer,
+  key,
+  keysOf,
+  now,
+  proof,
+  type Request,
+  uri,
+  verifier,
+  type World,
+} from './world.ts'
+
+/*
+ * Every reason of the table of refusals, by a valid request of which one thing is broken. A reason
+ * without a row here fails the last test.
+ */
+
+const service: Request = { form: { grant_type: 'client_credentials', client_id: 'app' } }
+const withForm = (form: object): Request => ({ form: { ...service.form, ...form } })
+const code = (form: object = {}): Request => ({
+  form: {
+    grant_type: 'authorization_code',
+    client_id: 'app',
+    code: 'value',
+    code_verifier: verifier,
+    redirect_uri: 'https://app.example/callback',
+    ...form,
+  },
+})
+const refresh = (form: object = {}): Request => ({
+  form: { grant_type: 'refresh_token', client_id: 'app', refresh_token: 'value', ...form },
+})
+const device: Request = {
+  form: {
+    grant_type: 'urn:ietf:params:oauth:grant-type:device_code',
+    client_id: 'app',
+    device_code: 'value',
+  },
+}
+const of = (...parameters: Parameters<typeof credential>) => ({ found: credential(...parameters) })
+const undecided = { accountId: undefined, expiresWithSession: undefined }
+const bound = (method: string) => ({ client: client({ method }) })
+
+const basic = (text: string) => ({ authorization: `Basic ${btoa(text)}` })
+const withSecret = (changes = {}) => ({
+  client: client({ authenticatesBy: 'client_secret_basic', ...changes }),
+})
+const secret: Request = { form: { grant_type: 'client_credentials' }, ...basic('app:secret') }
+
+const assertionKey = makeSigningKey()
+const withKeys = (keys: ClientKeys = keysOf(assertionKey)) => ({
+  client: client({ authenticatesBy: 'private_key_jwt', keys }),
+})
+const assertion = (claims: object = {}, header: object = {}): Request => ({
+  form: {
+    grant_type: 'client_credentials',
+    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+    client_assertion: assertionKey.sign(header, {
+      iss: 'app',
+      sub: 'app',
+      aud: issuer,
+      jti: 'once',
+      exp: now + 60,
+      ...claims,
+    }),
+  },
+})
+
+const certificate = (thumbprint = 'mine', from = now - 60) => ({
+  certificate: {
+    thumbprint,
+    chain: [],
+    certificate: {
+      validFromDate: new Date(from * 1000),
+      validToDate: new Date((now + 60) * 1000),
+      subject: 'CN=app',
+    } as never,
+  },
+  tokenBinding: undefined,
+})
+const named = {
+  ...certificate(),
+  certificate: {
+    ...certificate().certificate,
+    certificate: new X509Certificate((await selfSigned()).cert),
+  },
+}
+const certified: Request = { ...service, dpop: undefined, connection: certificate() }
+const byName = {
+  client: client({
+    method: 'mtls',
+    authenticatesBy: 'tls_client_auth',
+    certificateSubject: { property: 'tls_client_auth_san_uri', value: 'https://other.example' },
+  }),
+}
+const byRegistration = {
+  client: client({ method: 'mtls', authenticatesBy: 'self_signed_tls_client_auth' }),
+}
+
+type Case = [Request, Partial<World>?]
+
+const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
+  parameter_twice: {
+    'of the client': [withForm({ client_id: ['app', 'app'] })],
+    'of the grant': [code({ code: ['value', 'value'] })],
+    'grant_type itself': [withForm({ grant_type: ['client_credentials', 'refresh_token'] })],
+  },
+  parameter_missing: {
+    grant_type: [{ form: { client_id: 'app' } }],
+    code: [code({ code: undefined })],
+    redirect_uri: [code({ redirect_uri: undefined })],
+    refresh_token: [refresh({ refresh_token: '' })],
+  },
+  grant_type_unknown: [withForm({ grant_type: 'password' })],
+  grant_type_forbidden: [service, { client: client({ grantTypes: new Set(['refresh_token']) }) }],
+  scope_malformed: [withForm({ scope: 'a  b' })],
+  origin_forbidden: [{ ...service, origin: 'https://evil.example' }],
+
+  client_unnamed: [{ form: { grant_type: 'client_credentials' } }],
+  client_named_twice: [{ ...withForm({}), ...basic('other:secret') }, withSecret()],
+  client_authenticates_twice: {
+    'a secret and a header': [{ ...withForm({ client_secret: 's' }), ...basic('app:secret') }],
+    'an assertion and a header': [{ ...assertion(), ...basic('app:secret') }],
+  },
+  authorization_malformed: {
+    'another scheme': [{ ...service, authorization: 'Bearer abc' }],
+    'no base64': [{ ...service, authorization: 'Basic *' }],
+    'no colon': [{ ...service, ...basic('app') }],
+    'no secret': [{ ...service, ...basic('app:') }],
+    'a broken escape': [{ ...service, ...basic('app:%zz') }],
+  },
+  assertion_type: [{ form: { ...assertion().form, client_assertion_type: 'other' } }, withKeys()],
+  assertion_malformed: [{ form: { ...assertion().form, client_assertion: 'a.b' } }, withKeys()],
+  client_unknown: [withForm({ client_id: 'nobody' })],
+  client_method: {
+    'a secret of a public client': [secret],
+    'no secret of a confidential one': [service, withSecret()],
+    'the secret in the form': [withForm({ client_secret: 'secret' }), withSecret()],
+  },
+  secret_wrong: [{ ...secret, ...basic('app:wrong') }, withSecret()],
+  secret_expired: [secret, withSecret({ secretExpiresAt: now })],
+  assertion_subject: [assertion({ sub: undefined }), withKeys()],
+  assertion_algorithm: {
+    'one that is not accepted': [assertion({}, { alg: 'HS256' }), withKeys()],
+    'another than the registered': [
+      assertion(),
+      { client: client({ ...withKeys().client, assertionAlgorithm: 'PS256' }) },
+    ],
+    'a critical extension': [assertion({}, { crit: ['x'], x: 1 }), withKeys()],
+  },
+  assertion_claims: {
+    'no exp': [assertion({ exp: undefined }), withKeys()],
+    'no jti': [assertion({ jti: undefined }), withKeys()],
+    'a jti that is a number': [assertion({ jti: 1 }), withKeys()],
+    'an nbf that is a text': [assertion({ nbf: '1' }), withKeys()],
+  },
+  assertion_issuer: [assertion({ iss: 'other' }), withKeys()],
+  assertion_audience: {
+    'another server': [assertion({ aud: 'https://other.example' }), withKeys()],
+    several: [assertion({ aud: [issuer, 'https://other.example'] }), withKeys()],
+    none: [assertion({ aud: undefined }), withKeys()],
+  },
+  assertion_signature: {
+    'another key': [assertion(), withKeys(keysOf(makeSigningKey()))],
+    'another kid': [assertion({}, { kid: 'other' }), withKeys()],
+    'a key that was taken away': [
+      assertion(),
+      withKeys({ ...keysOf(), refresh: async () => 'fetched' }),
+    ],
+  },
+  assertion_keys: [assertion(), withKeys({ ...keysOf(), refresh: async () => 'failed' })],
+  assertion_time: {
+    'the past': [assertion({ exp: now - 5 }), withKeys()],
+    'the future': [assertion({ nbf: now + 6 }), withKeys()],
+  },
+  assertion_long: [assertion({ exp: now + 601 }), withKeys()],
+  assertion_replayed: {
+    'in the statement that issues': [assertion(), { ...withKeys(), outcome: { replayed: 0 } }],
+    'of a refresh token that was used': [
+      { form: { ...assertion().form, ...refresh().form } },
+      { ...withKeys(), ...of('RefreshToken', {}, { consumedAt: now - 1 }), replayed: true },
+    ],
+  },
+  certificate_missing: {
+    none: [service, byName],
+    'none of a registered one': [service, byRegistration],
+    'one whose time has not come': [
+      { ...certified, connection: certificate('mine', now + 1) },
+      byName,
+    ],
+  },
+  certificate_untrusted: {
+    'no authority': [certified, byName],
+    'a revoked one': [certified, { ...byName, authorities: { check: () => 'revoked' } }],
+  },
+  certificate_subject: [
+    { ...certified, connection: named, now: Math.floor(Date.now() / 1000) },
+    { ...byName, authorities: { check: () => undefined } },
+  ],
+  certificate_unregistered: [certified, byRegistration],
+
+  dpop_missing: [{ ...service, dpop: undefined }],
+  dpop_invalid: {
+    'no JWT': [{ ...service, dpop: 'no.proof' }],
+    'another type': [{ ...service, dpop: proof({}, key, { typ: 'JWT' }) }],
+    'an algorithm that is not accepted': [{ ...service, dpop: proof({}, key, { alg: 'ES384' }) }],
+  },
+  dpop_htm_mismatch: [{ ...service, dpop: proof({ htm: 'GET' }) }],
+  dpop_htu_mismatch: [{ ...service, dpop: proof({ htu: `${issuer}/other` }) }],
+  dpop_nonce: {
+    'none where one is needed': [service, { nonces: 'required' }],
+    'a wrong one': [{ ...service, dpop: proof({ nonce: 'wrong' }) }],
+  },
+  dpop_not_recent: [{ ...service, dpop: proof({ iat: now - 301 }) }],
+  dpop_replayed: [service, { outcome: { replayed: 0 } }],
+  certificate_proof_missing: {
+    'of a client of certificates': [{ ...service, dpop: undefined }, bound('mtls')],
+    'of a token that is bound to one': [refresh(), of('RefreshToken', { 'x5t#S256': 'mine' })],
+  },
+  token_binding_missing: {
+    'none at all': [{ ...service, dpop: undefined }, bound('token-binding')],
+    'no referred one': [
+      {
+        ...code(),
+        dpop: undefined,
+        connection: { certificate: undefined, tokenBinding: { provided: { tbh: 'tbh' } } as never },
+      },
+      { ...bound('token-binding'), ...of('AuthorizationCode', { scope: 'read' }) },
+    ],
+  },
+  two_bindings: [{ ...certified, dpop: proof() }, bound('mtls')],
+
+  token_unknown: { code: [code()], 'refresh token': [refresh()], 'device code': [device] },
+  client_mismatch: {
+    code: [code(), of('AuthorizationCode', { clientId: 'other', expiresWithSession: false })],
+    'refresh token': [
+      refresh(),
+      of('RefreshToken', { clientId: 'other', expiresWithSession: false }),
+    ],
+    'device code': [device, of('DeviceCode', { clientId: 'other', expiresWithSession: false })],
+  },
+  code_expired: [code(), of('AuthorizationCode', { exp: now })],
+  token_expired: [refresh(), of('RefreshToken', { exp: now })],
+  session_ended: {
+    'a code': [code(), of('AuthorizationCode', {}, { browserSession: undefined })],
+    'a refresh token': [refresh(), of('RefreshToken', {}, { session: undefined })],
+    'a device code': [device, of('DeviceCode', {}, { session: { accountId: 'other' } })],
+    'a device code for offline access': [
+      device,
+      of('DeviceCode', { expiresWithSession: false }, { browserSession: undefined }),
+    ],
+  },
+  grant_gone: {
+    none: [code(), of('AuthorizationCode', {}, { grant: undefined })],
+    'an ended one': [
+      refresh(),
+      of('RefreshToken', {}, { grant: { accountId: 'ada', clientId: 'app', exp: now } }),
+    ],
+    'that of another client': [
+      device,
+      of('DeviceCode', {}, { grant: { accountId: 'ada', clientId: 'other' } }),
+    ],
+  },
+  account_gone: {
+    none: [code(), of('AuthorizationCode', {}, { account: undefined })],
+    'a disabled one': [
+      refresh(),
+      of(
+        'RefreshToken',
+        {},
+        {
+          account: { id: 'ada', email: 'a', disabled: true, createdAt: new Date(0) },
+        },
+      ),
+    ],
+  },
+  account_mismatch: [
+    code(),
+    of('AuthorizationCode', {}, { grant: { accountId: 'other', clientId: 'app' } }),
+  ],
+  pkce_malformed: [code({ code_verifier: 'short' }), of('AuthorizationCode')],
+  pkce_mismatch: {
+    'another verifier': [code({ code_verifier: 'w'.repeat(43) }), of('AuthorizationCode')],
+    none: [code({ code_verifier: undefined }), of('AuthorizationCode')],
+    'a code without a challenge': [code(), of('AuthorizationCode', { codeChallenge: undefined })],
+    'another method': [code(), of('AuthorizationCode', { codeChallengeMethod: 'plain' })],
+    'a Token Binding that is not shown': [
+      code({ code_verifier: 'provided_tb' }),
+      of('AuthorizationCode', { codeChallenge: `TB-S256.${'A'.repeat(43)}` }),
+    ],
+  },
+  redirect_uri_mismatch: [code({ redirect_uri: 'https://app.example/' }), of('AuthorizationCode')],
+  key_mismatch: {
+    dpop_jkt: [code(), of('AuthorizationCode', { dpopJkt: 'other' })],
+    'jkt of a refresh token': [refresh(), of('RefreshToken', { jkt: 'other' })],
+    'x5t#S256 of a refresh token': [
+      { ...refresh(), dpop: undefined, connection: certificate() },
+      { ...bound('mtls'), ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'other' }) },
+    ],
+    'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
+    'jkt of a device code': [device, of('DeviceCode', { jkt: 'other' })],
+  },
+  not_bound: {
+    'a refresh token': [refresh(), of('RefreshToken', { jkt: undefined })],
+    'a device code': [device, of('DeviceCode', { jkt: undefined })],
+  },
+  id_token_unbound: [
+    code(),
+    { ...of('AuthorizationCode'), client: client({ bindsIdTokens: true }) },
+  ],
+  code_replayed: {
+    later: [code(), of('AuthorizationCode', {}, { consumedAt: now - 1 })],
+    'at once': [code(), { ...of('AuthorizationCode'), outcome: 'already consumed' }],
+  },
+  refresh_token_replayed: {
+    later: [refresh(), of('RefreshToken', {}, { consumedAt: now - 1 })],
+    'at once': [refresh(), { ...of('RefreshToken'), outcome: 'already consumed' }],
+    'after its time': [
+      refresh(),
+      { ...of('RefreshToken', {}, { consumedAt: now - 10 }), reuseS: 10 },
+    ],
+    'with a successor that was used': [
+      refresh(),
+      {
+        ...of('RefreshToken', { succession: 's' }, { consumedAt: now - 1 }),
+        reuseS: 10,
+        outcome: 'already consumed',
+        successor: { payload: { jkt: key.jkt }, consumedAt: now },
+      },
+    ],
+  },
+  device_code_replayed: {
+    later: [device, of('DeviceCode', {}, { consumedAt: now - 1 })],
+    'at once': [device, { ...of('DeviceCode'), outcome: 'already consumed' }],
+  },
+  successor_proof: [
+    refresh({ successor: proof({}, makeSigningKey()) }),
+    { ...of('RefreshToken'), overlapS: 3600 },
+  ],
+  successor_name: [
+    { ...refresh({ successor: 'short' }), dpop: undefined, connection: certificate() },
+    {
+      ...bound('mtls'),
+      ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'mine' }),
+      overlapS: 3600,
+    },
+  ],
+
+  authorization_pending: [device, of('DeviceCode', undecided)],
+  slow_down: [device, { ...of('DeviceCode', undecided), isInTime: false }],
+  device_code_expired: [device, of('DeviceCode', { exp: now })],
+  device_denied: [device, of('DeviceCode', { error: 'access_denied' })],
+
+  scope_forbidden: [
+    withForm({ scope: 'openid email' }),
+    { client: client({ scopes: new Set(['openid']) }) },
+  ],
+  scope_exceeds: [refresh({ scope: 'openid write' }), of('RefreshToken')],
+  resource_malformed: {
+    'no URI': [withForm({ resource: 'api' })],
+    'a fragment': [withForm({ resource: `${api}#x` })],
+  },
+  resource_unknown: [withForm({ resource: 'https://nobody.example' })],
+  resource_not_granted: [code({ resource: 'https://nobody.example' }), of('AuthorizationCode')],
+  resource_several: {
+    'of a client': [withForm({ resource: [api, 'https://other.example'] })],
+    'of a code': [code({ resource: [api, 'https://other.example'] }), of('AuthorizationCode')],
+  },
+}
+
+/** Refusals that end a family, by their cases. */
+const ending = new Set([
+  'code_replayed: later',
+  'code_replayed: at once',
+  'refresh_token_replayed: later',
+  'refresh_token_replayed: after its time',
+  'device_code_replayed: later',
+])
+
+for (const [reason, given] of Object.entries(cases)) {
+  const all = Array.isArray(given) ? { '': given } : given
+  for (const [what, [request, world]] of Object.entries(all)) {
+    const name = `${reason}${what && ': '}${what}`
+    test(`refuses ${name}`, async (t) => {
+      const { outcome, units, ended } = await ask(request, world)
+      const { result } = outcome
+      if (!isRefusal(result)) return t.fail(JSON.stringify(result))
+      t.is(result.refused, reason as RefusalReason)
+      const { error, status } = refusals[result.refused]
+      if (result.error === undefined) t.is(refusalBody(result).error, error)
+      t.true(status === 400 || status === 401)
+      // Nothing was written, unless the database was to decide.
+      if (world?.outcome === undefined) t.deepEqual(units, [])
+      t.deepEqual(
+        ended,
+        ending.has(name) ? [reason.startsWith('refresh') ? 'family' : familyOfCode('value')] : [],
+      )
+    })
+  }
+}
+
+const body = (text: string, headers: object) =>
+  Object.assign(Readable.from([Buffer.from(text)]), { headers }) as never
+
+const form = 'application/x-www-form-urlencoded'
+
+test('refuses body_type', async (t) => {
+  const read = await readForm(body('{}', { 'content-type': 'application/json' }))
+  t.like(read, { refused: 'body_type' })
+})
+
+test('refuses body_unreadable', async (t) => {
+  const long = `a=${'x'.repeat(60_000)}`
+  t.like(await readForm(body(long, { 'content-type': form })), { refused: 'body_unreadable' })
+  const cut = { 'content-type': form, 'content-length': '9' }
+  t.like(await readForm(body('a=b', cut)), { refused: 'body_unreadable' })
+})
+
+test('every reason has a test', (t) => {
+  const tested = new Set([...Object.keys(cases), 'body_type', 'body_unreadable'])
+  t.deepEqual(
+    Object.keys(refusals).filter((reason) => !tested.has(reason)),
+    [],
+  )
+})
+
+test('the valid cases are granted', async (t) => {
+  const granted: [string, Case][] = [
+    ['client credentials', [service]],
+    ['a secret', [secret, withSecret()]],
+    ['an assertion', [assertion(), withKeys()]],
+    ['an assertion for the endpoint', [assertion({ aud: uri }), withKeys()]],
+    [
+      'keys that are fetched',
+      [
+        assertion(),
+        withKeys(
+          ((): ClientKeys => {
+            let keys = keysOf()
+            return {
+              ...keys,
+              current: () => keys.current(),
+              refresh: async () => {
+                keys = keysOf(assertionKey)
+                return 'fetched'
+              },
+            }
+          })(),
+        ),
+      ],
+    ],
+    ['a code', [code(), of('AuthorizationCode')]],
+    ['a refresh token', [refresh(), of('RefreshToken')]],
+    ['a device code', [device, of('DeviceCode')]],
+    ['a nonce', [{ ...service, dpop: proof({ iat: 0, nonce: 'good' }) }, { nonces: 'required' }]],
+    [
+      'a named key',
+      [
+        refresh({
+          successor: proof(
+            { ath: 'zUtH1sm-o9wvWd4ADSg9Sm2V83Y3zOkdCmPSdPSbGBw' },
+            makeSigningKey(),
+          ),
+        }),
+        of('RefreshToken'),
+      ],
+    ],
+    [
+      'a key that takes over in time',
+      [
+        refresh(),
+        {
+          ...of('RefreshToken', {
+            jkt: 'old',
+            successor: { confirmation: key.jkt, until: now + 1 },
+          }),
+          overlapS: 3600,
+        },
+      ],
+    ],
+    [
+      'a repeated refresh',
+      [
+        refresh(),
+        {
+          ...of('RefreshToken', { succession: 's' }, { consumedAt: now - 1 }),
+          reuseS: 10,
+          outcome: 'already consumed',
+          successor: { payload: { jkt: key.jkt }, consumedAt: null },
+        },
+      ],
+    ],
+  ]
+  for (const [name, [request, world]] of granted) {
+    const { outcome } = await ask(request, world)
+    t.false(isRefusal(outcome.result), `${name}: ${JSON.stringify(outcome.result)}`)
+  }
+})
+
+test('a key whose overlap has ended takes over nothing', async (t) => {
+  const successor = { confirmation: key.jkt, until: now }
+  const { outcome } = await ask(refresh(), {
+    ...of('RefreshToken', { jkt: 'old', successor }),
+    overlapS: 3600,
+  })
+  t.like(outcome.result, { refused: 'key_mismatch' })
+})
+
+test('the tokens of a refresh are bound to what was shown', async (t) => {
+  const { units } = await ask(refresh(), of('RefreshToken'))
+  const rows = units.flatMap(({ written }) => written)
+  t.deepEqual(
+    rows.map(({ kind, payload }) => [kind, isBound(payload)]),
+    [
+      ['AccessToken', true],
+      ['RefreshToken', true],
+    ],
+  )
+})
+
+test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
+  const { marked } = await ask(code())
+  t.is(marked.length, 1)
+  t.deepEqual((await ask({ ...service, dpop: 'no.proof' })).marked, [])
+})
