@@ -13,6 +13,7 @@ import {
 } from './certificates/watched-authorities.ts'
 import type { Config } from './config/config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
+import { version } from './config/version.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { loadAssets } from './http/assets.ts'
@@ -376,6 +377,7 @@ export async function startServer(
   { onStep, guardedFetch }: Pick<OpenKeysOptions, 'onStep'> & { guardedFetch?: GuardedFetch } = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
+  log.info({ event: 'server.starting', version, node: process.version }, 'Holdfast is starting')
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
@@ -407,7 +409,7 @@ export async function startServer(
   if (address) {
     const middleware = [
       routing({ issuer: config.issuer, arrivalPath: '', features: config.operations }),
-      healthChecks({ ping }),
+      healthChecks({ ping, version }),
     ]
     opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
   }

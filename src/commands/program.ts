@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { type Command, CommanderError } from 'commander'
 import { AdministrationError } from '../administration/administration-error.ts'
+import { version } from '../config/version.ts'
 import { accountsCommand } from './accounts.ts'
 import { auditCommand } from './audit.ts'
 import { clientsCommand } from './clients.ts'
@@ -51,6 +52,7 @@ function createProgram({ write, writeError, progress, toFile = false }: Terminal
     'accounts add ada@example.com',
     'clients add web-shop --redirect-uri https://shop.example.com/callback',
   )
+    .version(version, '-V, --version', 'show the version')
     .addCommand(serveCommand())
     .addCommand(accountsCommand())
     .addCommand(clientsCommand())

@@ -40,8 +40,10 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
     (change, about, details) =>
       server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
   )
+  // Before it says that it is ready: a signal may come at once.
+  const stopped = signal()
   console.log(welcome(server, firstSteps))
-  await signal()
+  await stopped
   server.drain()
   const { drainSeconds } = config.operations
   if (drainSeconds > 0) {

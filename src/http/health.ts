@@ -7,6 +7,8 @@ export interface HealthOptions {
   ping: () => Promise<void>
   /** Milliseconds after which a database that says nothing counts as gone. */
   deadline?: number
+  /** Shown at `/livez`: for the listener of operators, and not for the public one. */
+  version?: string
 }
 
 /**
@@ -16,7 +18,7 @@ export interface HealthOptions {
  * `/readyz`: whether requests should be sent here. It asks the database, once for all that ask at
  * the same time: the address is public, and must not be a way to keep the pool busy.
  */
-export function healthChecks({ ping, deadline = 2_000 }: HealthOptions): Middleware {
+export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions): Middleware {
   let asking: Promise<boolean> | undefined
   const isReady = () => {
     asking ??= answersWithin(ping, deadline).finally(() => {
@@ -31,7 +33,10 @@ export function healthChecks({ ping, deadline = 2_000 }: HealthOptions): Middlew
     const ok = name === 'livez' || (await isReady())
     ctx.set('cache-control', 'no-store')
     ctx.status = ok ? 200 : 503
-    ctx.body = { status: ok ? 'ok' : 'unavailable' }
+    ctx.body = {
+      status: ok ? 'ok' : 'unavailable',
+      ...(name === 'livez' && version !== undefined && { version }),
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { version } from '../config/version.ts'
 import type { PoolUse } from '../storage/database.ts'
 import { droppedLines } from './log-lines.ts'
 
@@ -13,6 +14,13 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
   // Memory, processor, garbage collection and the delay of the event loop.
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
+
+  new Gauge({
+    name: 'holdfast_build_info',
+    help: 'Always 1; the labels name the version of Holdfast',
+    labelNames: ['version'] as const,
+    registers,
+  }).set({ version }, 1)
 
   new Gauge({
     name: 'holdfast_database_pool_connections',

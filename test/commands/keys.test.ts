@@ -12,7 +12,18 @@ const database = useTestDatabase(test)
 const secret = 'the secret of the installation of this file'
 
 const run = (args: string[], env: Record<string, string> = {}) =>
-  holdfast({ cwd, env: { DATABASE_URL: database.url, HOLDFAST_SECRET: secret, ...env } }, args)
+  holdfast(
+    {
+      cwd,
+      env: {
+        DATABASE_URL: database.url,
+        HOLDFAST_LOG_LEVEL: 'warn',
+        HOLDFAST_SECRET: secret,
+        ...env,
+      },
+    },
+    args,
+  )
 
 function done(t: ExecutionContext, { code, stdout, stderr }: Finished): string {
   t.is(stderr, '')

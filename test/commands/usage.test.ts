@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import test from 'ava'
 import { runProgram } from '../../src/commands/program.ts'
 import { holdfast } from '../support/cli.ts'
@@ -160,4 +161,9 @@ test('is a program with exit codes', async (t) => {
   t.deepEqual(help, await run('--help'))
   const wrong = await holdfast({ cwd, env: {} }, ['serv'])
   t.deepEqual(wrong, await run('serv'))
+  const { version } = JSON.parse(await readFile('package.json', 'utf8'))
+  for (const flag of ['--version', '-V']) {
+    const shown = await holdfast({ cwd, env: {} }, [flag])
+    t.deepEqual(shown, { code: 0, stdout: `${version}\n`, stderr: '' })
+  }
 })

@@ -13,7 +13,9 @@ test('is live whatever the database does, and never asks it', async (t) => {
   const origin = await startWith(t, async () => {
     asked += 1
   })
-  t.is((await fetch(`${origin}/livez`)).status, 200)
+  const answer = await fetch(`${origin}/livez`)
+  t.is(answer.status, 200)
+  t.deepEqual(await answer.json(), { status: 'ok' })
   t.is(asked, 0)
 })
 

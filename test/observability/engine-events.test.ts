@@ -1,4 +1,5 @@
 import test from 'ava'
+import { version } from '../../src/config/version.ts'
 import { makeProof } from '../../src/demo/proof.ts'
 import type { StoredAuditRow } from '../../src/storage/audit-table.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
@@ -139,6 +140,10 @@ test('metrics are served on their own address, with the skew of clocks', async (
     /holdfast_http_request_duration_seconds_count\{method="POST",route="token",status="200"\}/,
   )
   t.regex(exposed, /holdfast_dpop_clock_skew_seconds_count [1-9]/)
+  t.true(exposed.includes(`holdfast_build_info{version="${version}"} 1`))
   t.is((await fetch(`${server.issuer}/metrics`)).status, 404)
+  const live = (origin: string) => fetch(`${origin}/livez`).then((answer) => answer.json())
+  t.deepEqual(await live(`http://${server.operators}`), { status: 'ok', version })
+  t.deepEqual(await live(server.issuer), { status: 'ok' })
   t.is((await fetch(`http://${server.operators}/readyz`)).status, 200)
 })
