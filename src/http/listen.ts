@@ -1,11 +1,5 @@
-import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import {
-  createServer as createHttpServer,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http'
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import path from 'node:path'
@@ -15,6 +9,11 @@ import type { Config } from '../config/config.ts'
 import { equip, TokenBindingTlsError } from '../token-binding-tls/index.ts'
 import { developmentCertificate } from './development-authority.ts'
 import { ListenError } from './listen-error.ts'
+import {
+  boundConnections,
+  boundUnanswered,
+  type UnansweredRequests,
+} from './unanswered-requests.ts'
 
 type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer' | 'tokenBinding'>
 
@@ -40,10 +39,12 @@ export async function listen(
 ): Promise<Listening> {
   // Of nobody's authority: which certificate is good for what is decided for each client.
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
-  const { server, authorityFile } = await makeServer(handler, config, request)
+  const requests = boundUnanswered(handler)
+  const { server, authorityFile } = await makeServer(requests.listener, config, request)
+  boundConnections(server)
   const { host, port } = config.listen
   server.on('connect', refuseTunnel)
-  const close = closing(server)
+  const close = closing(server, requests)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
     server.listen(port, host, resolve)
@@ -67,22 +68,17 @@ const patience = 20_000
  * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
  * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
  */
-function closing(server: Server): () => Promise<void> {
+function closing(server: Server, requests: UnansweredRequests): () => Promise<void> {
   const connections = new Set<Socket>()
-  const responses = new Set<ServerResponse>()
   server.on('connection', (socket: Socket) => {
     connections.add(socket)
     socket.once('close', () => connections.delete(socket))
-  })
-  server.on('request', (_request, response) => {
-    responses.add(response)
-    response.once('close', () => responses.delete(response))
   })
   return async () => {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
     const giveUp = setTimeout(() => server.closeAllConnections(), patience)
     // A connection that is kept can bring one more request while another one ends.
-    while (responses.size > 0) await Promise.all([...responses].map((it) => once(it, 'close')))
+    await requests.allAnswered()
     for (const socket of connections) socket.destroySoon()
     await closed
     clearTimeout(giveUp)

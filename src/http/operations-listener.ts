@@ -1,7 +1,9 @@
 import { once } from 'node:events'
+import { createServer } from 'node:http'
 import Koa from 'koa'
 import type { Registry } from 'prom-client'
 import { ListenError } from './listen-error.ts'
+import { boundConnections, boundUnanswered } from './unanswered-requests.ts'
 
 /**
  * `/metrics` for Prometheus, on an address of its own over plain HTTP. Metrics tell how much is
@@ -25,7 +27,9 @@ export async function listenForOperators({
     ctx.type = registry.contentType
     ctx.body = await registry.metrics()
   })
-  const server = app.listen(port, host)
+  const server = createServer(boundUnanswered(app.callback()).listener)
+  boundConnections(server)
+  server.listen(port, host)
   try {
     await once(server, 'listening')
   } catch (cause) {

@@ -11,6 +11,7 @@ import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { freePort } from '../../src/http/free-port.ts'
 import { type Listening, listen } from '../../src/http/listen.ts'
 import { ListenError } from '../../src/http/listen-error.ts'
+import { mostUnanswered } from '../../src/http/unanswered-requests.ts'
 import { useFolder } from '../support/folder.ts'
 
 const folder = useFolder(test)
@@ -224,4 +225,52 @@ test('closing does not wait for a request whose header never ends', async (t) =>
   await server[Symbol.asyncDispose]()
   await ended
   t.pass()
+})
+
+test('closes a connection with too many unanswered requests, and serves others', async (t) => {
+  let begun = 0
+  const { promise: held, resolve: release } = Promise.withResolvers<void>()
+  await using server = await start(off, (request, response) => {
+    if (request.url === '/held') begun += 1
+    const answer = request.url === '/held' ? held : Promise.resolve()
+    void answer.then(() => response.end('x'.repeat(100_000)))
+  })
+  const request = 'GET /held HTTP/1.1\r\nHost: x\r\n\r\n'
+  const flood = Array.from({ length: 5 }, () => connect(server.port, '127.0.0.1'))
+  const closed = flood.map(
+    (socket) => new Promise((resolve) => socket.on('error', () => {}).once('close', resolve)),
+  )
+  for (const socket of flood) socket.write(request.repeat(20_000))
+  t.is((await fetch(`http://127.0.0.1:${server.port}`)).status, 200)
+  for (const socket of flood) socket.resume()
+  await Promise.all(closed)
+  t.is(begun, flood.length * mostUnanswered)
+  release()
+})
+
+test('closes a connection whose client reads none of its answers', async (t) => {
+  const { promise: closed, resolve: close } = Promise.withResolvers<void>()
+  let begun = 0
+  await using server = await start(off, (request, response) => {
+    begun += 1
+    if (begun === 1) request.socket.once('close', () => close())
+    response.end('x'.repeat(10_000_000))
+  })
+  const socket = connect(server.port, '127.0.0.1').on('error', () => {})
+  socket.pause()
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2 * mostUnanswered))
+  await closed
+  t.is(begun, mostUnanswered)
+  socket.destroy()
+})
+
+test('serves many requests on one connection in turn', async (t) => {
+  await using server = await start(off)
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+  for (let count = 0; count < 3 * mostUnanswered; count += 1) {
+    const request = http.get({ host: '127.0.0.1', port: server.port, agent })
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+    t.is((await response.toArray()).join(''), 'hello')
+  }
+  agent.destroy()
 })
