@@ -29,6 +29,7 @@ import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { pathOfIssuer } from './http/public-path.ts'
+import { createReadiness } from './http/readiness.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
@@ -259,7 +260,7 @@ export async function createIdentityProvider(
     refreshReuseSeconds: config.refreshReuseSeconds,
     keyOverlapHours: config.keyOverlapHours,
   })
-  const routes = createTokenRoutes({ issuer, base, endpoints, edge, events })
+  const routes = createTokenRoutes({ issuer, base, endpoints, edge, events, now: keys.now })
   provider.use(onRoutes(['token'], routes.token))
   provider.use(onRoutes(['introspect'], routes.introspection))
   provider.use(onRoutes(['revoke'], routes.revocation))
@@ -385,10 +386,21 @@ export async function startServer(
   const authorities = files && opened.use(await watchAuthorities(files, observability))
   const keys = await openKeys({ config, storage, events, actor: 'server', onStep })
   opened.use(keepKeysCurrent(keys, config, observability))
+  const readiness = opened.use(
+    createReadiness({
+      ping: storage.ping,
+      write: storage.probe,
+      onCompared: (seconds) => metrics.clockAhead.set(seconds),
+      onClock: events.clockChanged,
+    }),
+  )
+  // Where it fails now, /readyz says so; a database that is away stops no start that got this far.
+  await readiness.check().catch(() => {})
+  readiness.watch()
   let draining = false
   const ping = async () => {
     if (draining) throw new Error('the server is stopping')
-    await storage.ping()
+    await readiness.check()
   }
   opened.use(
     startCleanup({

@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Middleware } from 'koa'
+import { NotReadyError } from './readiness.ts'
 import { matchedRoute } from './routing.ts'
 
 export interface HealthOptions {
@@ -19,7 +20,7 @@ export interface HealthOptions {
  * the same time: the address is public, and must not be a way to keep the pool busy.
  */
 export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions): Middleware {
-  let asking: Promise<boolean> | undefined
+  let asking: Promise<Health> | undefined
   const isReady = () => {
     asking ??= answersWithin(ping, deadline).finally(() => {
       asking = undefined
@@ -30,24 +31,31 @@ export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions)
   return async (ctx, next) => {
     const name = matchedRoute(ctx)?.name
     if (name !== 'livez' && name !== 'readyz') return next()
-    const ok = name === 'livez' || (await isReady())
+    const health = name === 'livez' ? healthy : await isReady()
     ctx.set('cache-control', 'no-store')
-    ctx.status = ok ? 200 : 503
-    ctx.body = {
-      status: ok ? 'ok' : 'unavailable',
-      ...(name === 'livez' && version !== undefined && { version }),
-    }
+    ctx.status = health.status === 'ok' ? 200 : 503
+    ctx.body = name === 'livez' && version !== undefined ? { ...health, version } : health
   }
 }
 
-async function answersWithin(ping: () => Promise<void>, deadline: number): Promise<boolean> {
+interface Health {
+  readonly status: 'ok' | 'unavailable'
+  /** For people, where it says nothing of what is behind this server. */
+  readonly reason?: string
+}
+
+const healthy: Health = { status: 'ok' }
+const unavailable: Health = { status: 'unavailable' }
+
+async function answersWithin(ping: () => Promise<void>, deadline: number): Promise<Health> {
   const timer = new AbortController()
-  const late = setTimeout(deadline, false, { signal: timer.signal }).catch(() => false)
+  const late = setTimeout(deadline, unavailable, { signal: timer.signal }).catch(() => unavailable)
   try {
     return await Promise.race([
       ping().then(
-        () => true,
-        () => false,
+        () => healthy,
+        (error: unknown) =>
+          error instanceof NotReadyError ? { ...unavailable, reason: error.message } : unavailable,
       ),
       late,
     ])

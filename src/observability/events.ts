@@ -245,6 +245,13 @@ export function createEvents({
       log.warn({ event: 'keys.not_refreshed', err: error }, 'keys were not read')
     },
 
+    /** Told once a change. */
+    clockChanged(state: 'right' | 'off' | 'wrong', aheadSeconds: number) {
+      const entry = { event: 'clock.compared', state, aheadSeconds }
+      if (state === 'right') log.info(entry, 'the clock is that of the database again')
+      else log.warn(entry, 'the clock of this node differs from that of the database')
+    },
+
     /** Others may use keys that this node knows nothing of. */
     keysUnreadable(kids: readonly string[]) {
       log.error({ event: 'keys.unreadable', kids }, 'keys cannot be opened')

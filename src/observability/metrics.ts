@@ -139,6 +139,11 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       help: 'When the first of the revocation lists of clients ends; 0 without lists',
       registers,
     }),
+    clockAhead: new Gauge({
+      name: 'holdfast_clock_ahead_seconds',
+      help: 'By how much the clock of this node is ahead of that of the database',
+      registers,
+    }),
     keyAge: new Gauge({
       name: 'holdfast_signing_key_age_seconds',
       help: 'For how long the key that signs now has done so',

@@ -13,6 +13,7 @@ import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
+import { createNodeProbe } from './node-probe.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
@@ -42,6 +43,8 @@ export interface Storage extends AsyncDisposable {
   readonly migrated: readonly string[]
   /** Resolves when the database answers, and is one that can be written to. */
   ping(): Promise<void>
+  /** Writes a row that nobody reads. Milliseconds since the epoch by the clock of the database. */
+  probe(): Promise<number>
   poolUse(): PoolUse
 }
 
@@ -97,7 +100,8 @@ export async function openStorage({
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError }))
-  const database = tracing ? traceQueries(pool) : pool
+  const probe = createNodeProbe(tracing ? traceQueries(pool) : pool)
+  const { database } = probe
   // Another process may be at it: it is waited for.
   begin('migrate')
   const onMigration = (name: string, applied: number, pending: number) =>
@@ -138,11 +142,8 @@ export async function openStorage({
       registrations,
     ],
     migrated,
-    async ping() {
-      // It touches nothing, and a server that takes no writes refuses it. Its connection is closed
-      // then, as after every error: the next one may be led to the primary.
-      await database.query({ name: 'ping', text: 'select from artifacts where false for share' })
-    },
+    ping: probe.ping,
+    probe: probe.write,
     poolUse: () => database.poolUse(),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
