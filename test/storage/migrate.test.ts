@@ -49,6 +49,7 @@ test('brings an empty database up to this release', async (t) => {
       'initial_access_tokens',
       'knex_migrations',
       'knex_migrations_lock',
+      'node_probes',
       'rate_limits',
       'replay_marks',
       'resource_servers',
