@@ -52,11 +52,11 @@ import { type OpenKeysOptions, openKeys } from './keys/open-keys.ts'
 import { createBoundedQueue } from './limits/bounded-queue.ts'
 import { limitDeviceCodes } from './limits/device-limit.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
-import { networkOf } from './limits/network.ts'
 import { guardedRoutes, limitRefusals } from './limits/refusal-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createSecurityRouter } from './my-security/security-router.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
+import { networkOf } from './net/network.ts'
 import { observeEngine } from './observability/engine-events.ts'
 import type { Events } from './observability/events.ts'
 import { createKeyObserver } from './observability/key-metrics.ts'
@@ -279,6 +279,7 @@ export async function createIdentityProvider(
       perNetwork: config.operations.loginNetworkLimit,
     }),
     forms,
+    failures: storage.failedSignIns,
     resourceWords: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
       return name ? { name } : undefined

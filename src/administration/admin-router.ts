@@ -53,6 +53,7 @@ const auditQuery = z.strictObject({
   client: word.optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 })
+const countedQuery = auditQuery.omit({ after: true, account: true })
 
 export interface AdminRouterOptions {
   readonly guard: AdminGuard
@@ -173,6 +174,9 @@ const handlers: Readonly<Record<AdminRouteName, Handler>> = {
     ctx.body = await keys.retire(parameter(ctx, 'kid'), { now })
   },
 
+  async listCountedEvents({ countedEvents }, ctx) {
+    ctx.body = await countedEvents.list(countedQuery.parse(ctx.query))
+  },
   async listAudit({ audit }, ctx) {
     ctx.body = await audit.list(auditQuery.parse(ctx.query))
   },

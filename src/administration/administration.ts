@@ -3,7 +3,7 @@ import type { Events, Facts } from '../observability/events.ts'
 import type { MetadataValidator } from '../provider/client-registration.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
-import { administerAudit } from './audit.ts'
+import { administerAudit, administerCounts } from './audit.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
 import { administerKeys, type KeysOptions } from './keys.ts'
@@ -18,6 +18,7 @@ export interface AdministrationOptions {
     Storage,
     | 'accounts'
     | 'audit'
+    | 'countedEvents'
     | 'clients'
     | 'issued'
     | 'registrations'
@@ -60,6 +61,7 @@ export function createAdministration({
       changed: (change, key) => events.keyChanged(facts, change, key),
     }),
     audit: administerAudit(audit, accounts.idOf),
+    countedEvents: administerCounts(storage.countedEvents),
   }
 }
 

@@ -1,4 +1,5 @@
 import type { AuditQuery, AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
+import type { CountedEventQuery, CountedEventTable } from '../storage/counted-event-table.ts'
 
 /** What happened, for whoever knows an account by its email or by its id. */
 export function administerAudit(table: AuditTable, idOf: (email: string) => Promise<string>) {
@@ -7,6 +8,11 @@ export function administerAudit(table: AuditTable, idOf: (email: string) => Prom
       return table.list({ ...query, account: await accountOf(account, idOf) })
     },
   }
+}
+
+/** What strangers caused, which is counted and not in the audit trail. */
+export function administerCounts(table: CountedEventTable) {
+  return { list: (query: CountedEventQuery) => table.list(query) }
 }
 
 /** The id of an account that was named by either. */

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { createAccounts } from '../accounts/accounts.ts'
 import { accountOf, readTime } from '../administration/audit.ts'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
+import type { CountedEvent, CountedEventTable } from '../storage/counted-event-table.ts'
 import { command, UsageError, withStorage } from './command.ts'
 import type { Progress } from './progress.ts'
 import { printable } from './table.ts'
@@ -13,10 +14,11 @@ interface AuditOptions {
   account?: string
   client?: string
   follow?: true
+  counted?: true
   json?: true
 }
 
-type Filter = Omit<AuditOptions, 'since' | 'account'> &
+type Filter = Omit<AuditOptions, 'since' | 'account' | 'counted'> &
   Record<'since', Date | undefined> &
   Record<'account', string | undefined>
 
@@ -32,16 +34,25 @@ export function auditCommand(): Command {
     'What happened, oldest first: logins, consents, grants, refusals, changes.',
     'audit --since 2026-01-31 --event login.failed',
     'audit --json --follow',
+    'audit --counted --since 2026-01-31T12:00:00Z',
   )
     .option('--since <time>', 'from a time on, such as 2026-01-31 or 2026-01-31T12:00:00Z')
     .option('--event <event>', 'one kind of event, such as login.failed')
     .option('--account <email>', 'of one account, by its email or its id')
     .option('--client <client_id>', 'of one application')
     .option('--follow', 'go on with what happens, until Ctrl-C')
+    .option('--counted', 'what strangers caused, counted by minute and network, kept for 7 days')
     .option('--json', 'print one JSON object a line')
     .action(async ({ since: text, ...options }: AuditOptions) => {
       // What is wrong with what was typed is said before a database is looked for.
       const since = text === undefined ? undefined : asTime(text)
+      if (options.counted) {
+        if (options.account || options.follow) {
+          throw new UsageError('--counted takes neither --account nor --follow.')
+        }
+        await withStorage(({ countedEvents }) => printCounts(countedEvents, { ...options, since }))
+        return
+      }
       const print = options.json ? JSON.stringify : asLine
       await withStorage(async ({ accounts, audit }, _config, progress) => {
         const { find } = createAccounts({ store: accounts })
@@ -55,6 +66,22 @@ export function auditCommand(): Command {
         }
       })
     })
+}
+
+/** Rows of counts that are printed at most: the latest. */
+const mostCounts = 100_000
+
+async function printCounts(
+  table: CountedEventTable,
+  { json, ...query }: Pick<AuditOptions, 'event' | 'client' | 'json'> & { since: Date | undefined },
+): Promise<void> {
+  const found = await table.list({ ...query, limit: mostCounts })
+  for (const row of found) console.log(json ? JSON.stringify(row) : asCountLine(row))
+}
+
+function asCountLine({ minute, event, reason, network, count, client }: CountedEvent): string {
+  const facts = [`count=${count}`, `network=${network}`, ...(client ? [`client=${client}`] : [])]
+  return printable([minute.toISOString(), event.padEnd(20), ...facts, reason].join('  '))
 }
 
 async function* rows(

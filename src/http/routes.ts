@@ -139,6 +139,7 @@ export const adminRoutes = {
   rotateKeys: writes('POST', '/admin/keys/rotate'),
   retireKey: writes('POST', '/admin/keys/:kid/retire'),
   listAudit: reads('/admin/audit'),
+  listCountedEvents: reads('/admin/audit/counted'),
 } satisfies Record<string, AdminRoute>
 
 export type AdminRouteName = keyof typeof adminRoutes

@@ -7,6 +7,8 @@ import { QueueFullError } from '../limits/bounded-queue.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
+import { visitor } from '../session-binding/visitor.ts'
+import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import { grantConsent, missingConsent } from './consent.ts'
 import { currentInteraction, type Interaction, submittedForm } from './current-interaction.ts'
 import type { FormTokens } from './form-token.ts'
@@ -24,6 +26,8 @@ export interface InteractionDependencies {
     'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited' | 'shed'
   >
   limits: LoginLimits
+  /** Failed sign-ins that the owner of an account is shown. */
+  failures: Pick<FailedSignInTable, 'add'>
   forms: FormTokens
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceWords?: FindResourceWords
@@ -31,7 +35,7 @@ export interface InteractionDependencies {
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, accounts, events, limits, forms } = dependencies
+  const { provider, accounts, events, limits, failures, forms } = dependencies
   const pages = createInteractionPages(dependencies)
   const router = new Router({ sensitive: true, strict: true })
 
@@ -101,6 +105,8 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     if (!account) {
       const { of } = authentication
       events.signInFailed({ ...facts, account: of })
+      // Beside the answer, which takes as long for an unknown email.
+      if (of) failures.add(of, visitor(ctx)).catch((error) => ctx.app.emit('error', error, ctx))
       ctx.status = 401
       const problem = 'No account has this email and password. Check both and try again.'
       await pages.signIn(ctx, interaction, { email, problem })

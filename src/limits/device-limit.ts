@@ -1,6 +1,6 @@
 import type { Middleware } from 'koa'
+import { networkOf } from '../net/network.ts'
 import type { MakeLimiter } from './limiter.ts'
-import { networkOf } from './network.ts'
 
 /**
  * Limits how many device codes one network asks for. Anybody may who knows the client_id of a public

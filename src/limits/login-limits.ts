@@ -1,6 +1,6 @@
 import type { CanonicalEmail } from '../accounts/email.ts'
+import { networkOf, networksOf } from '../net/network.ts'
 import type { Limiter, MakeLimiter } from './limiter.ts'
-import { networkOf, networksOf } from './network.ts'
 
 export interface LoginAttempt {
   /**

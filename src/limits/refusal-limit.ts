@@ -1,7 +1,7 @@
 import type { Middleware } from 'koa'
 import type { RouteName } from '../http/routes.ts'
+import { networkOf } from '../net/network.ts'
 import type { Limiter, MakeLimiter } from './limiter.ts'
-import { networkOf } from './network.ts'
 
 /** Routes whose requests carry credentials that could be guessed. */
 export const guardedRoutes = [

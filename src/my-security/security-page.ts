@@ -2,6 +2,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import { type BindingWords, bindingWords } from '../interaction/binding-words.ts'
 import type { StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
+import type { FailedSignIns } from '../storage/failed-sign-in-table.ts'
 import type { StoredSecurityEvent } from '../storage/security-event-table.ts'
 import { browserWords } from './browser-words.ts'
 import { type EventWords, eventWords } from './event-words.ts'
@@ -11,7 +12,14 @@ export interface SecurityPage {
   token: string
   sessions: SessionLine[]
   applications: ApplicationLine[]
+  failures: FailureLine[]
   events: EventLine[]
+}
+
+interface FailureLine {
+  words: string
+  at: string
+  from: string
 }
 
 interface SessionLine {
@@ -75,6 +83,16 @@ export function eventLine({ kind, at, address, userAgent }: StoredSecurityEvent)
     ...eventWords(kind),
     at: time(at),
     ...(address && { from: `${browserWords(userAgent ?? '')}, ${address}` }),
+  }
+}
+
+/** One line for an hour, however often somebody tried. */
+export function failureLine({ count, at, address, userAgent }: FailedSignIns): FailureLine {
+  const times = count === 1 ? 'once' : `${count} times in an hour`
+  return {
+    words: `Somebody entered your email with a wrong password ${times}`,
+    at: time(at),
+    from: `${browserWords(userAgent)}, ${address || 'an unknown address'}`,
   }
 }
 

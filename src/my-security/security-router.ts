@@ -11,9 +11,10 @@ import { visitor } from '../session-binding/visitor.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
+import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
 import { signInUrl } from './security-client.ts'
-import { applicationLine, eventLine, sessionLine } from './security-page.ts'
+import { applicationLine, eventLine, failureLine, sessionLine } from './security-page.ts'
 
 export interface SecurityRouterOptions {
   provider: Provider
@@ -23,6 +24,7 @@ export interface SecurityRouterOptions {
     artifacts: ArtifactTable
     browserSessions: BrowserSessionTable
     clients: ClientTable
+    failedSignIns: FailedSignInTable
     securityEvents: SecurityEventTable
   }
   events: SecurityEvents
@@ -33,13 +35,15 @@ export interface SecurityRouterOptions {
 }
 
 const shownEvents = 20
+/** Hours in which sign-ins failed: they have a list of their own, so that no attacker fills the other. */
+const shownFailures = 5
 
 /** "My security": where a person is signed in, what holds tokens, what happened; and the end of it. */
 export function createSecurityRouter({
   provider,
   accounts,
   views,
-  tables: { artifacts, browserSessions, clients, securityEvents },
+  tables: { artifacts, browserSessions, clients, failedSignIns, securityEvents },
   events,
   publicOrigin,
   base,
@@ -81,10 +85,11 @@ export function createSecurityRouter({
       return
     }
     const { uid, account } = who
-    const [sessions, grants, recent] = await Promise.all([
+    const [sessions, grants, recent, failures] = await Promise.all([
       browserSessions.listOf(account.id),
       artifacts.listGrantsOf(account.id),
       securityEvents.listOf(account.id, shownEvents),
+      failedSignIns.listOf(account.id, shownFailures),
     ])
     const applications = await Promise.all(
       grants.map(async (grant) => {
@@ -98,6 +103,7 @@ export function createSecurityRouter({
       token: forms.make(uid),
       sessions: sessions.map((session) => sessionLine(session, uid)),
       applications: applications.flat(),
+      failures: failures.map(failureLine),
       events: recent.map(eventLine),
     })
   })

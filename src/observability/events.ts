@@ -2,6 +2,8 @@ import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.
 import type { Cleaned } from '../storage/cleanup.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
+import type { EventCounts } from './event-counts.ts'
+import { createLineBudget } from './line-budget.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -56,21 +58,63 @@ const replayed: Readonly<Partial<Record<string, string>>> = {
   request_replayed: 'request_uri',
 }
 
+/**
+ * Refusals of a credential that the server knows, and that its sender should not have: each is a row
+ * of the audit trail by itself, as long as there are not many.
+ */
+const misuse: ReadonlySet<string> = new Set([
+  'code_replayed',
+  'device_code_replayed',
+  'refresh_token_replayed',
+  'key_mismatch',
+])
+
+/** Lines of the log, and rows of the audit trail, of one kind that strangers cause in a minute. */
+const perMinute = 60
+
 export type Events = ReturnType<typeof createEvents>
 
 /**
  * One function for each event that an operator needs to know of: it writes the log record, the
  * audit row and the counter together. Never a token, code, key, password or cookie value.
+ *
+ * What people, clients and administrators did is a row of the audit trail. What strangers caused is
+ * counted by network and minute, and the first lines of a minute are logged: a flood of requests
+ * becomes no flood of rows.
  */
 export function createEvents({
   log,
   metrics,
   audit,
+  counts,
+  now = Date.now,
 }: {
   log: Log
   metrics: Metrics
   audit: Pick<AuditTrail, 'record'>
+  counts: Pick<EventCounts, 'record'>
+  now?: () => number
 }) {
+  const lines = createLineBudget({
+    perMinute,
+    now,
+    onMore: (kind, more) =>
+      log.warn({ event: 'log.suppressed', kind, lines: more }, 'lines were not written'),
+  })
+  const rows = createLineBudget({ perMinute, now })
+
+  function recordStrangers(
+    event: string,
+    facts: Facts,
+    sentence: string,
+    reason: string,
+    details: Record<string, unknown> = { reason },
+  ) {
+    const { address, client, requestId } = facts
+    counts.record({ event, reason, address, client, requestId })
+    if (lines.allows(event)) log.warn({ event, ...facts, ...details }, sentence)
+  }
+
   function record(
     level: 'debug' | 'info' | 'warn',
     event: string,
@@ -96,7 +140,12 @@ export function createEvents({
       if (kind) metrics.replays.inc({ kind })
       // Every client begins with a proof that has no nonce yet, and every device waits: no events.
       if (everyday.has(reason)) log.debug({ event: 'request.refused', ...facts, reason }, 'refused')
-      else record('warn', 'request.refused', facts, 'refused', { ...refusal })
+      else if (misuse.has(reason) && rows.allows(reason)) {
+        record('warn', 'request.refused', facts, 'refused', { ...refusal })
+      } else {
+        const counted = `${endpoint} ${error} ${reason}`
+        recordStrangers('request.refused', facts, 'refused', counted, { ...refusal })
+      }
     },
 
     /** Seconds that the clock of a client was ahead of ours, by a proof whose signature was right. */
@@ -106,11 +155,11 @@ export function createEvents({
 
     /** A header that only a trusted proxy may send, or one that it sent in a wrong form. */
     edgeRefused(facts: Facts, reason: string) {
-      record('warn', 'edge.refused', facts, 'refused', { reason })
+      recordStrangers('edge.refused', facts, 'refused', reason)
     },
 
     clientCertificateUntrusted(facts: Facts, reason: string) {
-      record('warn', 'client_certificate.untrusted', facts, 'refused', { reason })
+      recordStrangers('client_certificate.untrusted', facts, 'refused', reason)
     },
 
     /** The files of client authorities were read again; `ends` is when the first list does. */
@@ -163,16 +212,20 @@ export function createEvents({
       record('info', 'login.succeeded', facts, 'signed in')
     },
 
-    /** What was typed as the email is left out: people type their password there. */
+    /**
+     * `facts.account` is the account whose password was wrong, if there is one with the email. What
+     * was typed as the email is left out: people type their password there.
+     */
     signInFailed(facts: Facts) {
       metrics.logins.inc({ outcome: 'failure' })
-      record('warn', 'login.failed', facts, 'sign-in failed')
+      if (facts.account) record('warn', 'login.failed', facts, 'sign-in failed')
+      else recordStrangers('login.failed', facts, 'sign-in failed', 'unknown_account')
     },
 
     /** A device has asked for a code. */
     deviceCodeIssued(facts: Facts, details: { binding: BindingLabel }) {
       metrics.deviceCodes.inc({ outcome: 'issued' })
-      record('info', 'device_code.issued', facts, 'device code issued', details)
+      recordStrangers('device_code.issued', facts, 'device code issued', details.binding, details)
     },
 
     /** A person has let a device in, and by now it may receive tokens. */
@@ -189,11 +242,12 @@ export function createEvents({
     /** Somebody has typed a code that there is not: by mistake, or to find one. */
     userCodeUnknown(facts: Facts) {
       metrics.deviceCodes.inc({ outcome: 'unknown_user_code' })
-      record('warn', 'user_code.unknown', facts, 'no device shows this code')
+      recordStrangers('user_code.unknown', facts, 'no device shows this code', 'unknown')
     },
 
     signedOut(facts: Facts) {
-      record('info', 'logout', facts, 'signed out')
+      if (facts.account) record('info', 'logout', facts, 'signed out')
+      else recordStrangers('logout', facts, 'signed out', 'no_session')
     },
 
     consented(facts: Facts, details: { scopes: readonly string[]; resources: readonly string[] }) {
@@ -201,12 +255,13 @@ export function createEvents({
     },
 
     consentDenied(facts: Facts) {
-      record('info', 'consent.denied', facts, 'consent denied')
+      if (facts.account) record('info', 'consent.denied', facts, 'consent denied')
+      else recordStrangers('consent.denied', facts, 'consent denied', 'not_signed_in')
     },
 
     rateLimited(facts: Facts, limit: LimitName) {
       metrics.rateLimited.inc({ limit })
-      record('warn', 'rate.limited', facts, 'a rate limit refused a request', { limit })
+      recordStrangers('rate.limited', facts, 'a rate limit refused a request', limit, { limit })
     },
 
     /** Counted only: a line for each would add to the load. */

@@ -1,5 +1,6 @@
 import type { Storage } from '../storage/open-storage.ts'
 import { createAuditTrail } from './audit-trail.ts'
+import { createEventCounts } from './event-counts.ts'
 import { createEvents, type Events } from './events.ts'
 import type { Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
@@ -18,7 +19,7 @@ export function createObservability({
   storage,
 }: {
   log: Log
-  storage: Pick<Storage, 'audit' | 'poolUse'>
+  storage: Pick<Storage, 'audit' | 'countedEvents' | 'poolUse'>
 }): Observability {
   const metrics = createMetrics(storage)
   const audit = createAuditTrail({
@@ -26,11 +27,19 @@ export function createObservability({
     onDropped: (count) => metrics.auditDropped.inc(count),
     onError: (error) => log.error({ event: 'audit.failed', err: error }, 'audit not written'),
   })
+  const counts = createEventCounts({
+    add: (rows) => storage.countedEvents.add(rows),
+    onError: (error) => log.error({ event: 'counts.failed', err: error }, 'counts not written'),
+  })
   return {
     log,
-    events: createEvents({ log, metrics, audit }),
+    events: createEvents({ log, metrics, audit, counts }),
     metrics,
-    flush: () => audit.flush(),
-    [Symbol.asyncDispose]: () => audit[Symbol.asyncDispose](),
+    async flush() {
+      await Promise.all([audit.flush(), counts.flush()])
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all([audit[Symbol.asyncDispose](), counts[Symbol.asyncDispose]()])
+    },
   }
 }

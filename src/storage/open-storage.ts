@@ -6,11 +6,13 @@ import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
+import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
 import { type CredentialTable, createCredentialTable } from './credential-table.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
+import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
@@ -28,8 +30,10 @@ export interface Storage extends AsyncDisposable {
   readonly audit: AuditTable
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
+  readonly countedEvents: CountedEventTable
   readonly credentials: CredentialTable
   readonly devicePolls: DevicePollTable
+  readonly failedSignIns: FailedSignInTable
   readonly issued: IssuedTable
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
@@ -116,6 +120,8 @@ export async function openStorage({
   const securityEvents = createSecurityEventTable(database)
   const registrations = createRegistrationTable(database)
   const devicePolls = createDevicePollTable(database)
+  const countedEvents = createCountedEventTable(database)
+  const failedSignIns = createFailedSignInTable(database)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -127,7 +133,9 @@ export async function openStorage({
     replays,
     clients: createClientTable(database, { now }),
     registrations,
+    countedEvents,
     credentials: createCredentialTable(database),
+    failedSignIns,
     devicePolls,
     resourceServers: createResourceServerTable(database, { now }),
     securityEvents,
@@ -139,6 +147,8 @@ export async function openStorage({
       devicePolls,
       browserSessions,
       securityEvents,
+      countedEvents,
+      failedSignIns,
       registrations,
     ],
     migrated,

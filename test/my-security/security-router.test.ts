@@ -2,10 +2,11 @@ import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { browserWords } from '../../src/my-security/browser-words.ts'
 import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
-import { authorizationUrl, interact, signIn } from '../support/journey.ts'
+import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
 import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
+import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
@@ -51,6 +52,21 @@ test.serial('shows sign-ins, apps and events of the person alone', async (t) => 
   t.regex(text, /Harbour &lt;Orders&gt;/)
   t.regex(text, /Locked to a key</)
   t.regex(text, /A sign-in was locked to a key of its browser/)
+})
+
+test.serial('shows failed sign-ins of the account, as one line an hour', async (t) => {
+  const wrong = { email: ` ${email.toUpperCase()}`, password: 'a wrong password' }
+  for (let count = 0; count < 2; count += 1) {
+    const page = await begin({ origin: server.issuer }, request())
+    t.is((await signIn(page, wrong)).status, 401)
+  }
+  const owner = await server.storage.accounts.findByEmail(email)
+  const found = () => server.storage.failedSignIns.listOf(owner?.account.id ?? '', 5)
+  await until(async () => (await found()).reduce((sum, { count }) => sum + count, 0) === 2)
+  const { agent } = await signedIn()
+  const { text } = await open(agent)
+  t.regex(text, /Failed sign-ins/)
+  t.regex(text, /Somebody entered your email with a wrong password/)
 })
 
 test.serial('ends one other sign-in', async (t) => {

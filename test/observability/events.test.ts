@@ -16,11 +16,13 @@ const refusal = {
   detail: 'DPoP proof JWT Replay detected',
 } as const
 
-test('a refusal is logged, audited and counted together', async (t) => {
-  const { events, metrics, audited, logged } = recordingEvents()
+test('a refusal is logged, counted for its network and measured together', async (t) => {
+  const { events, metrics, audited, counted, logged } = recordingEvents()
   events.refused(facts, refusal)
   t.like(logged[0], { event: 'request.refused', ...facts, ...refusal })
-  t.like(audited[0], { event: 'request.refused', ...facts, details: refusal })
+  const reason = 'grant invalid_grant dpop_replayed'
+  t.like(counted[0], { event: 'request.refused', reason, address: facts.address })
+  t.deepEqual(audited, [])
   const exposed = await metrics.registry.metrics()
   t.true(
     exposed.includes(
@@ -28,6 +30,46 @@ test('a refusal is logged, audited and counted together', async (t) => {
     ),
   )
   t.true(exposed.includes('holdfast_replays_total{kind="dpop_proof"} 1'))
+})
+
+test('a stolen credential is in the audit trail, sixty times a minute at most', (t) => {
+  const { events, audited, counted } = recordingEvents()
+  for (let count = 0; count < 100; count += 1) {
+    events.refused(facts, { ...refusal, reason: 'key_mismatch' })
+  }
+  t.like(audited[0], { event: 'request.refused', ...facts, details: { reason: 'key_mismatch' } })
+  t.is(audited.length, 60)
+  t.is(counted.length, 40)
+})
+
+test('what strangers cause writes no audit row and sixty lines a minute', async (t) => {
+  const { events, metrics, audited, counted, logged } = recordingEvents()
+  const { account: _, ...stranger } = facts
+  const causes = {
+    'edge.refused': () => events.edgeRefused(stranger, 'untrusted_peer'),
+    'client_certificate.untrusted': () => events.clientCertificateUntrusted(stranger, 'expired'),
+    'login.failed': () => events.signInFailed(stranger),
+    'rate.limited': () => events.rateLimited(stranger, 'refusals'),
+    'user_code.unknown': () => events.userCodeUnknown(stranger),
+    'device_code.issued': () => events.deviceCodeIssued(stranger, { binding: 'dpop' }),
+    logout: () => events.signedOut(stranger),
+    'consent.denied': () => events.consentDenied(stranger),
+  }
+  for (const [event, cause] of Object.entries(causes)) {
+    for (let count = 0; count < 1000; count += 1) cause()
+    t.is(logged.filter((line) => line.event === event).length, 60, event)
+    t.is(counted.filter((each) => each.event === event).length, 1000, event)
+  }
+  t.deepEqual(audited, [])
+  const exposed = await metrics.registry.metrics()
+  t.true(exposed.includes('holdfast_logins_total{outcome="failure"} 1000\n'))
+})
+
+test('a failed sign-in of an account is in the audit trail of that account', (t) => {
+  const { events, audited, counted } = recordingEvents()
+  events.signInFailed(facts)
+  t.like(audited[0], { event: 'login.failed', account: facts.account })
+  t.deepEqual(counted, [])
 })
 
 test('a proof for another URL has a counter of its own', async (t) => {

@@ -1,3 +1,4 @@
+import type { StrangersEvent } from '../../src/observability/event-counts.ts'
 import { createEvents, type Events } from '../../src/observability/events.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { createMetrics, type Metrics } from '../../src/observability/metrics.ts'
@@ -6,6 +7,8 @@ import type { AuditRow } from '../../src/storage/audit-table.ts'
 export interface Recorded {
   readonly events: Events
   readonly metrics: Metrics
+  /** What strangers caused. */
+  readonly counted: readonly StrangersEvent[]
   readonly audited: readonly Omit<AuditRow, 'at'>[]
   /** The log, parsed. */
   readonly logged: readonly Record<string, unknown>[]
@@ -17,6 +20,14 @@ export function recordingEvents(): Recorded {
   const logged: Record<string, unknown>[] = []
   const metrics = createMetrics({ poolUse: () => ({ open: 3, idle: 2, waiting: 1, waitMs: 250 }) })
   const log = createLog('debug', { write: (line) => logged.push(JSON.parse(line)) })
+  const counted: StrangersEvent[] = []
+  const counts = { record: (event: StrangersEvent) => counted.push(event) }
   const audit = { record: (event: Omit<AuditRow, 'at'>) => audited.push(event) }
-  return { events: createEvents({ log, metrics, audit }), metrics, audited, logged }
+  return {
+    events: createEvents({ log, metrics, audit, counts, now: () => 0 }),
+    metrics,
+    audited,
+    counted,
+    logged,
+  }
 }

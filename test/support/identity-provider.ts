@@ -115,6 +115,7 @@ export async function startIdentityProvider({
     views,
     events: recordingEvents().events,
     limits,
+    failures: { add: async () => {} },
     forms: createFormTokens(() => [formKey]),
     ...(resourceWords ? { resourceWords } : {}),
   })

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { networkOf, networksOf } from '../../src/limits/network.ts'
+import { networkOf, networksOf } from '../../src/net/network.ts'
 
 for (const [address, network] of [
   ['192.0.2.7', '192.0.2.7'],

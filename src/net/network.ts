@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net'
-import { canonicalAddress } from '../net/address.ts'
+import { canonicalAddress } from './address.ts'
 
 /**
  * What one subscriber holds: an IPv4 address, or the 64 bits that a provider gives out in IPv6. A

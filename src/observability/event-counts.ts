@@ -1,0 +1,94 @@
+import { networkOf } from '../net/network.ts'
+import type { CountedEvent } from '../storage/counted-event-table.ts'
+
+/** Something that a stranger caused. */
+export interface StrangersEvent {
+  readonly event: string
+  /** Of a closed set of words for each event. */
+  readonly reason: string
+  readonly address: string | undefined
+  readonly client?: string | undefined
+  readonly requestId?: string | undefined
+}
+
+export interface EventCounts extends AsyncDisposable {
+  /** Counts an event, to be written soon. Never waits and never fails. */
+  record(event: StrangersEvent): void
+  /** Writes what was counted. */
+  flush(): Promise<void>
+}
+
+const minuteMs = 60_000
+
+/**
+ * Counts what strangers cause, by minute, kind and network, beside the requests: ten thousand
+ * refused requests of one network become one row. In a minute there are `rowsPerMinute` rows at
+ * most; what comes from further networks is counted for the network `*`.
+ */
+export function createEventCounts({
+  add,
+  onError,
+  intervalMs = 5_000,
+  rowsPerMinute = 200,
+  now = Date.now,
+}: {
+  add: (counts: readonly CountedEvent[]) => Promise<void>
+  onError: (error: unknown) => void
+  intervalMs?: number
+  rowsPerMinute?: number
+  now?: () => number
+}): EventCounts {
+  /** Not written yet. */
+  let waiting = new Map<string, CountedEvent>()
+  /** The rows of the present minute, written or not. */
+  let rows = new Set<string>()
+  let minute = 0
+  let writing: Promise<void> = Promise.resolve()
+
+  function count({ event, reason, client, requestId }: StrangersEvent, network: string) {
+    const key = `${minute} ${event} ${reason} ${network}`
+    const before = waiting.get(key)?.count ?? 0
+    waiting.set(key, {
+      minute: new Date(minute),
+      event,
+      reason,
+      network,
+      count: before + 1,
+      client: client ?? null,
+      requestId: requestId ?? null,
+    })
+  }
+
+  async function write() {
+    if (waiting.size === 0) return
+    const counts = [...waiting.values()]
+    waiting = new Map()
+    // Counts that cannot be written are lost: metrics have them, and memory stays bounded.
+    await add(counts)
+  }
+
+  function flush(): Promise<void> {
+    writing = writing.catch(() => {}).then(write)
+    return writing
+  }
+
+  const timer = setInterval(() => flush().catch(onError), intervalMs)
+  timer.unref()
+  return {
+    record(event) {
+      const present = now() - (now() % minuteMs)
+      if (present !== minute) rows = new Set()
+      minute = present
+      const network = networkOf(event.address ?? '')
+      const row = `${event.event} ${event.reason} ${network}`
+      const hasRoom = rows.size < rowsPerMinute || rows.has(row)
+      if (hasRoom) rows.add(row)
+      count(hasRoom ? event : { ...event, reason: '*' }, hasRoom ? network : '*')
+    },
+    flush,
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer)
+      await flush().catch(onError)
+    },
+  }
+}
