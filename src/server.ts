@@ -13,6 +13,7 @@ import {
 } from './certificates/watched-authorities.ts'
 import type { Config } from './config/config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
+import { configWarnings } from './config/proxies-config.ts'
 import { version } from './config/version.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
@@ -212,7 +213,8 @@ export async function createIdentityProvider(
     })
     provider.use(opened.use(shedding).middleware)
   }
-  provider.use(noteClientAddress(trustedPeers(config.trustedProxies)))
+  const onFirstUntrusted = (peer: string) => events.forwardedByUntrusted(peer)
+  provider.use(noteClientAddress(trustedPeers(config.trustedProxies), { onFirstUntrusted }))
   provider.use(hostCookies({ issuer }))
   provider.use(securityHeaders({ issuer }))
   provider.use(errorPages({ render: views.error }))
@@ -383,6 +385,7 @@ export async function startServer(
   if (config.operations.tracing) opened.use(await startTracing())
   const observability = opened.use(createObservability({ log, storage }))
   const { events, metrics, flush } = observability
+  for (const warning of configWarnings(config)) events.configWarned(warning)
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
   const keys = await openKeys({ config, storage, events, actor: 'server', onStep })

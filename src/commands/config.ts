@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { Config } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
+import { configWarnings } from '../config/proxies-config.ts'
 import { command, printing } from './command.ts'
 import { asFacts } from './table.ts'
 
@@ -33,8 +34,10 @@ function facts(name: string, value: unknown): [name: string, value: string][] {
 }
 
 function withoutSecrets({ databaseUrl, secret, previousSecret, keys, ...config }: Config) {
+  const warnings = configWarnings(config)
   const url = databaseUrl === undefined ? undefined : URL.parse(databaseUrl)
   return {
+    ...(warnings.length > 0 && { warnings }),
     ...config,
     // As the variables say it: 0 is never.
     keys: {

@@ -19,6 +19,7 @@ import {
   operationsContradictions,
   operationsVariables,
 } from './operations-config.ts'
+import { proxiesContradictions, proxiesVariables } from './proxies-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
 import {
   type TokenBindingMode,
@@ -38,6 +39,8 @@ export interface Config {
   readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
   readonly trustedProxies: readonly string[]
+  /** Whether plain HTTP for a public issuer is meant, though no proxy is named. */
+  readonly allowsTlsOffWithoutTrustedProxies: boolean
   readonly operations: OperationsConfig
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
@@ -155,6 +158,7 @@ const variables = z.object({
     .optional(),
   ...keysVariables,
   ...mtlsVariables,
+  ...proxiesVariables,
   ...tokenBindingVariables,
   ...operationsVariables,
 })
@@ -187,6 +191,7 @@ export function parseConfig(
     ...contradictions(given),
     ...keysContradictions(given),
     ...mtlsContradictions(given),
+    ...proxiesContradictions(given),
     ...tokenBindingContradictions(given),
     ...operationsContradictions(given, env.UV_THREADPOOL_SIZE),
   )
@@ -203,6 +208,8 @@ export function parseConfig(
     mtls: mtlsConfig(values, issuer),
     tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
+    allowsTlsOffWithoutTrustedProxies:
+      values.HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES === 'on',
     operations: operationsConfig(values, asksForTraces(env)),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,

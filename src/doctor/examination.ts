@@ -16,7 +16,7 @@ export interface ExaminationOptions {
 }
 
 /** Without those of Token Binding, and with those of certificates. */
-const checks = 11
+const checks = 12
 const tokenBindingChecks = 2
 
 /**
@@ -45,6 +45,10 @@ export async function examine(
   if (mode !== 'off') total += tokenBindingChecks
   findings.push(finding('the deployment is reached', undefined))
   await look('the public address is the configured one', async () => addressAdvice(url, arrival))
+
+  await look("the client's address arrives", async () =>
+    clientAddressAdvice(arrival, await send(target, ['X-Forwarded-For', forgedAddress])),
+  )
 
   const key = await generateKeyPair('ES256', { extractable: true })
   const proof = await makeProof(key, { method: 'GET', url: url + doctorPath })
@@ -151,6 +155,28 @@ function addressAdvice(url: string, { url: seen }: Observation): string | undefi
     `The server takes ${seen} for the address of ${url}${doctorPath}, and refuses DPoP proofs for ` +
     `any other. Set HOLDFAST_ISSUER=${url}.`
   )
+}
+
+/** Of TEST-NET-1 (RFC 5737): nobody has it. */
+const forgedAddress = '192.0.2.1'
+
+function clientAddressAdvice(seen: Observation, forged: Sent): string | undefined {
+  if (!seen.fromProxy) {
+    return seen.forwarded
+      ? `${seen.address} sends X-Forwarded-For or Forwarded, and is not trusted: if it is your ` +
+          'proxy, name it in HOLDFAST_TRUSTED_PROXIES, or all clients count as one.'
+      : undefined
+  }
+  if (!seen.forwarded) {
+    return (
+      'The proxy sends no X-Forwarded-For, so that all clients count as one: let it set that ' +
+      'header, as the configurations in docker/ do.'
+    )
+  }
+  return typeof forged !== 'string' && forged.address === forgedAddress
+    ? 'The proxy passes on the X-Forwarded-For that clients write, so that they choose the address ' +
+        'that limits count by: let it replace that header or add to it.'
+    : undefined
 }
 
 function proofAdvice(seen: Sent): string | undefined {

@@ -1,6 +1,7 @@
 import type { Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import type { TokenBindingMode } from '../config/token-binding-config.ts'
+import { isForwarded } from '../http/client-address.ts'
 import type { Edge } from '../http/edge.ts'
 import { publicRoutes } from '../http/routes.ts'
 import {
@@ -32,6 +33,10 @@ export const claimingFields = [
 /** How a request looked when it arrived. Thumbprints and names, never the contents of a header. */
 export interface Observation {
   readonly fromProxy: boolean
+  /** What the server takes for the address of the client: limits count by it. */
+  readonly address: string
+  /** Whether X-Forwarded-For or Forwarded arrived. */
+  readonly forwarded: boolean
   /** What the server takes for the public address of this request. */
   readonly url: string
   /** The claiming fields that arrived, in lower case, each as often as it came. */
@@ -79,6 +84,8 @@ export function doctorEndpoint({
     const [url = ''] = ctx.href.split('?')
     const observation: Observation = {
       fromProxy,
+      address: ctx.state.address ?? '',
+      forwarded: isForwarded(ctx.req),
       url,
       fields: ctx.req.rawHeaders
         .filter((_, index) => index % 2 === 0)

@@ -11,12 +11,29 @@ interface Peer {
  * Notes the address of the client in `ctx.state.address`: of the TCP peer, or, when that is a
  * trusted proxy, the last address of `X-Forwarded-For` that is not one of them. What stands before
  * it there was written by the client, and says whatever the client wants.
+ *
+ * @param onFirstUntrusted told of the first peer that is not trusted and sends such a header: a
+ * proxy that was forgotten in the configuration, or a client.
  */
-export function noteClientAddress(isTrusted: PeerTest): Middleware {
+export function noteClientAddress(
+  isTrusted: PeerTest,
+  { onFirstUntrusted = () => {} }: { onFirstUntrusted?: (peer: string) => void } = {},
+): Middleware {
+  let isTold = false
   return (ctx, next) => {
     ctx.state.address = clientAddress(ctx.req, isTrusted)
+    if (!isTold && isForwarded(ctx.req) && !isTrusted(ctx.req.socket.remoteAddress)) {
+      // Once: anybody can send such a header.
+      isTold = true
+      onFirstUntrusted(ctx.state.address)
+    }
     return next()
   }
+}
+
+/** Whether a request says that a proxy has passed it on. */
+export function isForwarded({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+  return headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
 }
 
 export function clientAddress(

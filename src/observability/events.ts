@@ -158,6 +158,20 @@ export function createEvents({
       recordStrangers('edge.refused', facts, 'refused', reason)
     },
 
+    /** A proxy that was forgotten in the configuration, or a client; reported once. */
+    forwardedByUntrusted(peer: string) {
+      log.warn(
+        { event: 'proxy.untrusted', address: peer },
+        'a peer that is not in HOLDFAST_TRUSTED_PROXIES sent X-Forwarded-For or Forwarded: if it is ' +
+          'your proxy, name it there, or all clients count as one',
+      )
+    },
+
+    /** What is probably a mistake in the configuration. */
+    configWarned(problem: string) {
+      log.warn({ event: 'config.warning' }, problem)
+    },
+
     clientCertificateUntrusted(facts: Facts, reason: string) {
       recordStrangers('client_certificate.untrusted', facts, 'refused', reason)
     },

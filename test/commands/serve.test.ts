@@ -94,6 +94,7 @@ test('an installation that others can reach begins without accounts and clients'
     DATABASE_URL: database.url,
     HOLDFAST_DATA: path.join(cwd, 'public'),
     HOLDFAST_ISSUER: 'https://id.example.com',
+    HOLDFAST_TRUSTED_PROXIES: '10.0.0.1',
     HOLDFAST_TLS: 'off',
   })
   const serving = await serve(env)

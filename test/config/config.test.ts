@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
 import { keysVariables } from '../../src/config/keys-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
+import { configWarnings, proxiesVariables } from '../../src/config/proxies-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
 
@@ -72,6 +73,7 @@ test('needs no variable at all', (t) => {
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],
+    allowsTlsOffWithoutTrustedProxies: false,
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
     secret: undefined,
@@ -102,7 +104,12 @@ test('needs no variable at all', (t) => {
 })
 
 test('takes every variable', (t) => {
-  const ofOthers = { ...mtlsVariables, ...tokenBindingVariables, ...keysVariables }
+  const ofOthers = {
+    ...mtlsVariables,
+    ...proxiesVariables,
+    ...tokenBindingVariables,
+    ...keysVariables,
+  }
   const names = Object.keys({ ...complete, ...ofOthers, HOLDFAST_SECRET_PREVIOUS: '' })
   t.deepEqual(names.sort(), [...variableNames].sort())
   t.deepEqual(parseConfig(complete), {
@@ -113,6 +120,7 @@ test('takes every variable', (t) => {
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],
+    allowsTlsOffWithoutTrustedProxies: false,
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
     secret,
@@ -306,7 +314,8 @@ test('refuses a key file without its certificate file', (t) => {
 })
 
 test('refuses certificate files when TLS is off', (t) => {
-  onlyProblem(t, { HOLDFAST_TLS: 'off' }, 'HOLDFAST_TLS')
+  const off = { HOLDFAST_TLS: 'off', HOLDFAST_TRUSTED_PROXIES: '10.0.0.1' }
+  onlyProblem(t, off, 'HOLDFAST_TLS')
 })
 
 for (const issuer of [
@@ -367,9 +376,31 @@ for (const issuer of ['http://localhost:9443', 'http://127.0.0.1', 'http://[::1]
   })
 }
 
-test('takes an https issuer when TLS is off, for a proxy in front', (t) => {
-  const env = { HOLDFAST_ISSUER: 'https://id.example.com', HOLDFAST_TLS: 'off' }
-  t.is(parseConfig(env).issuer, 'https://id.example.com')
+const behindProxy = { HOLDFAST_ISSUER: 'https://id.example.com', HOLDFAST_TLS: 'off' }
+const allowed = { HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES: 'on' }
+
+test('takes an https issuer when TLS is off, for a proxy in front that is named', (t) => {
+  const config = parseConfig({ ...behindProxy, HOLDFAST_TRUSTED_PROXIES: '10.0.0.1' })
+  t.is(config.issuer, 'https://id.example.com')
+  t.deepEqual(configWarnings(config), [])
+})
+
+test('refuses a public issuer without TLS and without a trusted proxy', (t) => {
+  const [problem] = problems(t, behindProxy)
+  t.regex(problem ?? '', /^HOLDFAST_TRUSTED_PROXIES is missing while HOLDFAST_TLS is off/)
+})
+
+test('takes it where that is allowed by name, and warns', (t) => {
+  const config = parseConfig({ ...behindProxy, ...allowed })
+  t.true(config.allowsTlsOffWithoutTrustedProxies)
+  t.regex(configWarnings(config)[0] ?? '', /HOLDFAST_TRUSTED_PROXIES is empty/)
+})
+
+test('warns of a public issuer that only this machine can reach', (t) => {
+  const { HOLDFAST_ISSUER } = behindProxy
+  t.is(configWarnings(parseConfig({ HOLDFAST_ISSUER })).length, 1)
+  t.deepEqual(configWarnings(parseConfig({ HOLDFAST_ISSUER, HOLDFAST_HOST: '0.0.0.0' })), [])
+  t.deepEqual(configWarnings(parseConfig({ HOLDFAST_TLS: 'off' })), [])
 })
 
 test('.env.example lists every variable, with its default', async (t) => {

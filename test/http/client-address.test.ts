@@ -1,5 +1,5 @@
 import test from 'ava'
-import { clientAddress } from '../../src/http/client-address.ts'
+import { clientAddress, noteClientAddress } from '../../src/http/client-address.ts'
 import { trustedPeers } from '../../src/http/trusted-peers.ts'
 
 const isTrusted = trustedPeers(['10.0.0.0/8', '::1'])
@@ -52,4 +52,17 @@ test('believes nothing that only looks like an address', (t) => {
 
 test('an IPv4 address is spelt one way', (t) => {
   t.is(from('::ffff:192.0.2.7'), '192.0.2.7')
+})
+
+test('reports the first peer that forwards and is not trusted, once', async (t) => {
+  const told: string[] = []
+  const middleware = noteClientAddress(isTrusted, { onFirstUntrusted: (peer) => told.push(peer) })
+  const arrive = (remoteAddress: string, headers: Record<string, string> = {}) =>
+    middleware({ req: { socket: { remoteAddress }, headers }, state: {} } as never, async () => {})
+  await arrive('192.0.2.6')
+  await arrive('10.0.0.1', { 'x-forwarded-for': '198.51.100.1' })
+  t.deepEqual(told, [])
+  await arrive('192.0.2.7', { forwarded: 'for=198.51.100.1' })
+  await arrive('192.0.2.8', { 'x-forwarded-for': '198.51.100.1' })
+  t.deepEqual(told, ['192.0.2.7'])
 })

@@ -1,0 +1,46 @@
+import { z } from 'zod'
+import type { Config } from './config.ts'
+import { isLoopback } from './loopback.ts'
+
+export const proxiesVariables = {
+  HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES: z
+    .enum(['on', 'off'], 'must be on or off')
+    .default('off'),
+}
+
+const consequence =
+  'every client has the address of the proxy, and a hundred failed sign-ins of anybody keep all ' +
+  'people out who have not signed in before'
+
+/** Plain HTTP for a public issuer has a proxy in front, which has to be named. */
+export function proxiesContradictions(
+  given: Readonly<Record<string, string | undefined>>,
+): string[] {
+  const issuer = URL.parse(given.HOLDFAST_ISSUER ?? '')
+  const isPublic = issuer !== null && !isLoopback(issuer)
+  if (given.HOLDFAST_TLS !== 'off' || !isPublic || given.HOLDFAST_TRUSTED_PROXIES) return []
+  if (given.HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES === 'on') return []
+  return [
+    'HOLDFAST_TRUSTED_PROXIES is missing while HOLDFAST_TLS is off and HOLDFAST_ISSUER is public: ' +
+      `${consequence}. Name the proxy by its address, or set ` +
+      'HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES=on where it keeps the addresses of clients.',
+  ]
+}
+
+/** What is allowed and is probably a mistake: for the log at start and `config check`. */
+export function configWarnings({
+  issuer,
+  tls,
+  trustedProxies,
+  listen,
+}: Pick<Config, 'issuer' | 'tls' | 'trustedProxies' | 'listen'>): string[] {
+  const isPublic = !isLoopback(new URL(issuer))
+  const isLocal = ['localhost', '127.0.0.1', '::1'].includes(listen.host)
+  if (!isPublic || trustedProxies.length > 0 || (tls.mode !== 'off' && !isLocal)) return []
+  const why = tls.mode === 'off' ? 'HOLDFAST_TLS is off' : `HOLDFAST_HOST is ${listen.host}`
+  return [
+    `HOLDFAST_ISSUER is public, ${why}, and HOLDFAST_TRUSTED_PROXIES is empty: if a proxy that ` +
+      `does not keep the addresses of clients is in front, ${consequence}. ` +
+      'Name it in HOLDFAST_TRUSTED_PROXIES.',
+  ]
+}
