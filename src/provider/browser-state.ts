@@ -7,6 +7,7 @@
  * A row that was used stays, consumed, until it expires. A browser that lost the answer to its use
  * asks again and goes on with what its session proves; a sign-in counts once.
  */
+import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context } from 'koa'
 import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } from 'oidc-provider'
@@ -207,6 +208,15 @@ function keepResults(
   }
 }
 
+interface CountedBrowser {
+  browser?: string | undefined
+}
+
+/** The browser of a session, for limits to count: the same before and after a page is shown again. */
+export function browserOf(session: InstanceType<Provider['Session']> | undefined): string {
+  return (session as CountedBrowser | undefined)?.browser ?? session?.uid ?? ''
+}
+
 function keepSessions(
   engine: Provider,
   { sealed, path }: { sealed: SealedState; path: string },
@@ -215,19 +225,26 @@ function keepSessions(
     engine,
     'Session',
     (Base) =>
-      class extends Base {
+      class extends Base implements CountedBrowser {
+        declare browser?: string | undefined
+
         static override async find<T>(id: string): Promise<T | undefined> {
           if (!id.startsWith(sealedSession)) return (await super.find(id)) as T | undefined
           const state = sealed.open('', id.slice(sealedSession.length))
           // With identifiers of its own each time: what is copied leads to no session in common.
-          return state ? (Reflect.construct(this, [state]) as T) : undefined
+          if (!state) return undefined
+          const session: CountedBrowser = Reflect.construct(this, [state])
+          session.browser = typeof state.browser === 'string' ? state.browser : undefined
+          return session as T
         }
 
         /** What the cookie says: the identifier of a row, or all there is to a session without one. */
         get id(): string {
           if (this.accountId) return this.jti
           const exp = Math.floor(Date.now() / 1000) + lifetimes.Interaction
-          const value = sealedSession + sealed.seal('', { state: this.state }, exp)
+          this.browser ??= randomBytes(12).toString('base64url')
+          const { state, browser } = this
+          const value = sealedSession + sealed.seal('', { state, browser }, exp)
           if (value.length > sessionLimitBytes) throw new errors.InvalidRequest('state is too long')
           return value
         }

@@ -12,6 +12,7 @@ import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { isFailure } from '../storage/device-code-adapter.ts'
 import { clientBinding } from './binding-policy.ts'
+import { browserOf } from './browser-state.ts'
 import { override } from './override.ts'
 
 /** Too many codes were typed that there are not: the person is told when to try again. */
@@ -80,7 +81,7 @@ export function bindDeviceCodes(
           const ctx = Provider.ctx
           const typed = {
             address: ctx?.state.address ?? '',
-            session: ctx?.oidc.session?.uid ?? '',
+            session: browserOf(ctx?.oidc.session),
           }
           const refusal = await limits.admit(typed)
           if (refusal) {
