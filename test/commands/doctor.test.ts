@@ -22,6 +22,7 @@ const shell = ({ database = true } = {}) => ({
 const everything = [
   'the deployment is reached',
   'the public address is the configured one',
+  "the client's address arrives",
   'a DPoP proof arrives as it was sent',
   'two DPoP headers arrive as two',
   'claims of a client are removed',
