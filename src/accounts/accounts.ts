@@ -1,5 +1,6 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
 import type { BoundedQueue } from '../limits/bounded-queue.ts'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { AccountError } from './account-error.ts'
 import type { Account, AccountStore } from './account-store.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
@@ -147,10 +148,10 @@ function notFound(email: string): AccountError {
 
 function checkedName(name: string): string {
   const text = name.trim().normalize('NFC')
-  if (!text || [...text].length > MAX_NAME_CHARACTERS || /\p{Cc}/u.test(text)) {
+  if (!isDisplayName(text, MAX_NAME_CHARACTERS)) {
     throw new AccountError(
       'invalid_name',
-      `Expected a name of 1 to ${MAX_NAME_CHARACTERS} characters on one line`,
+      `Expected a name of ${displayNameRule(MAX_NAME_CHARACTERS)}`,
     )
   }
   return text

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { type BindingMethod, bindingMethods } from '../provider/binding-policy.ts'
 import {
   defaultPolicy,
@@ -30,11 +31,7 @@ const host = z
 
 /** What an administrator says of a new initial access token. */
 const newRegistrationToken = z.strictObject({
-  name: z
-    .string()
-    .min(1)
-    .max(100)
-    .regex(/^\P{Cc}*$/u, 'must be on one line'),
+  name: z.string().refine((text) => isDisplayName(text, 100), `must be ${displayNameRule(100)}`),
   /** Seconds. */
   lifetime: z.int().min(60).max(longest).default(day),
   uses: z.int().min(1).max(most).default(1),

@@ -1,4 +1,5 @@
 import { isSigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import type {
   NewResourceServer,
   ResourceServerTable,
@@ -62,10 +63,10 @@ function checkIdentifier(identifier: string): void {
 
 /** People read it where they are asked for their consent. */
 function checkName(name: string | null): void {
-  if (name !== null && !/^\P{Cc}{1,100}$/u.test(name)) {
+  if (name !== null && !isDisplayName(name, 100)) {
     throw new AdministrationError(
       'invalid_request',
-      'The name of an API must be 1 to 100 characters on one line.',
+      `The name of an API must be ${displayNameRule(100)}.`,
     )
   }
 }

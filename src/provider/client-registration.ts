@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type ClientMetadata, errors } from 'oidc-provider'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isStorable } from '../storage/text.ts'
 import { isObject } from '../verify/lib/json.ts'
@@ -36,6 +37,9 @@ export class RegistrationError extends Error {
 export interface MetadataValidator {
   readonly Client: new (metadata: ClientMetadata) => { metadata(): ClientMetadata }
 }
+
+/** The most characters that the name of a client may have. */
+export const nameLimit = 100
 
 /** How clients authenticate by a secret that they send. */
 export const secretMethods: readonly string[] = ['client_secret_basic', 'client_secret_post']
@@ -151,6 +155,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   }
   try {
     const named = withBindingMethod(metadata)
+    refuseUnreadableName(metadata)
     refusePlainHttp(metadata)
     refuseWeakKeys(metadata)
     refuseSectorIdentifier(metadata)
@@ -180,6 +185,13 @@ function isStorableJson(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
   return Object.entries(value).flat().every(isStorableJson)
+}
+
+/** People read it on the page that asks for their consent. */
+function refuseUnreadableName({ client_name: name }: ClientMetadata): void {
+  if (typeof name === 'string' && !isDisplayName(name, nameLimit)) {
+    throw new errors.InvalidClientMetadata(`client_name must be ${displayNameRule(nameLimit)}`)
+  }
 }
 
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */

@@ -1,6 +1,11 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { type BindingMethod, bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
-import { RegistrationError, type RequestedMetadata } from '../provider/client-registration.ts'
+import {
+  nameLimit,
+  RegistrationError,
+  type RequestedMetadata,
+} from '../provider/client-registration.ts'
 import { deviceGrant } from '../provider/device-grant.ts'
 
 /** What a client that registers itself may be. */
@@ -90,7 +95,7 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
 /** What gives a client powers over others: administrators decide about it. */
 const reserved = ['administration', 'session_policy', 'self_registered']
 
-const limits = { list: 20, text: 2048, name: 100, metadata: 16 * 1024 }
+const limits = { list: 20, text: 2048, metadata: 16 * 1024 }
 
 /**
  * The metadata that a client gets which asks for `requested`: what is not understood left out, the
@@ -154,13 +159,11 @@ function checkSizes(asked: readonly (readonly [string, unknown])[]): void {
   }
 }
 
-/** Ends a line, or turns the text around it. */
-const unreadable = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u
-
 /** People read it on the page that asks for their consent. */
 function checkName(name: unknown): void {
-  const fits = typeof name === 'string' && name.length <= limits.name && !unreadable.test(name)
-  if (!fits) throw invalid(`client_name must be ${limits.name} characters or less, on one line`)
+  if (typeof name !== 'string' || !isDisplayName(name, nameLimit)) {
+    throw invalid(`client_name must be ${displayNameRule(nameLimit)}`)
+  }
 }
 
 function checkKeyCount(jwks: unknown): void {

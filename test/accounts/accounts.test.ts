@@ -159,6 +159,11 @@ for (const [title, change, code] of [
   ['an empty name', { name: ' ' }, 'invalid_name'],
   ['a name of two lines', { name: 'Eve\nEvil' }, 'invalid_name'],
   ['a very long name', { name: 'e'.repeat(201) }, 'invalid_name'],
+  ['a name of 10 KB', { name: 'e'.repeat(10_240) }, 'invalid_name'],
+  ['a name that turns the text', { name: 'Eve\u202e' }, 'invalid_name'],
+  ['a name that nobody sees', { name: '\u200b' }, 'invalid_name'],
+  ['a name with tags', { name: 'Eve\u{e0041}' }, 'invalid_name'],
+  ['half a surrogate pair', { name: 'Eve\ud800' }, 'invalid_name'],
 ] as const) {
   test(`adds nobody with ${title}`, async (t) => {
     const { accounts } = await withAda()

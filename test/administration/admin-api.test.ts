@@ -562,12 +562,15 @@ for (const [title, method, path, body] of [
   ['an API at U+0000', 'POST', '/resources', { identifier: 'https://a.example/\0', scopes: [] }],
   ['an API at two lines', 'POST', '/resources', { identifier: 'https://a.example/\n', scopes: [] }],
   ['an API after a space', 'POST', '/resources', { identifier: ' https://a.example', scopes: [] }],
-  [
-    'an API of a name on two lines',
-    'POST',
-    '/resources',
-    { identifier: 'https://a.example', name: 'a\nb', scopes: [] },
-  ],
+  ...(['a\nb', 'a\u202e', '\u200b', 'a\u{e0041}', 'x'.repeat(10_240)] as const).map(
+    (name) =>
+      [
+        `an API called ${JSON.stringify(name).slice(0, 20)}`,
+        'POST',
+        '/resources',
+        { identifier: 'https://a.example', name, scopes: [] },
+      ] as const,
+  ),
   ['an event id above 2^53', 'GET', '/audit?after=9007199254740992', undefined],
   ['an event id of many digits', 'GET', `/audit?after=${'9'.repeat(400)}`, undefined],
   ['an event id that is no integer', 'GET', '/audit?after=1.5', undefined],

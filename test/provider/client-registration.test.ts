@@ -36,6 +36,10 @@ const refused: [string, Record<string, unknown>, RegExp][] = [
   ['a client_id that is no text', { client_id: 5 }, /client_id/],
   ['U+0000', { client_name: 'a\0b' }, /character/],
   ['half a surrogate pair', { client_name: 'a\ud800' }, /character/],
+  ['a name that turns the text', { client_name: 'Shop\u202e' }, /client_name must be 1 to 100/],
+  ['a name that nobody sees', { client_name: '\u200b' }, /client_name must be/],
+  ['a name with tags', { client_name: 'Shop\u{e0041}' }, /client_name must be/],
+  ['a name of 10 KB', { client_name: 'x'.repeat(10_240) }, /client_name must be/],
 ]
 
 for (const [what, changes, sentence] of refused) {
