@@ -68,19 +68,18 @@ async function readNames(): Promise<string[]> {
   return (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort()
 }
 
-async function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise<T> {
-  const { client } = knex
-  const connection = await client.acquireConnection()
-  try {
-    await knex.raw('select pg_advisory_lock(?)', [advisoryLock]).connection(connection)
-    try {
-      return await work()
-    } finally {
-      await knex.raw('select pg_advisory_unlock(?)', [advisoryLock]).connection(connection)
-    }
-  } finally {
-    await client.releaseConnection(connection)
-  }
+/**
+ * The lock is one of a transaction, on a connection of its own: through a pooler in transaction mode,
+ * the next statement of a connection may reach another session of the database, and a lock of the
+ * session would stay with the one before. Earlier releases wait for it as for their own.
+ */
+function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise<T> {
+  return knex.transaction(async (lock) => {
+    // A database may end sessions that are idle in a transaction: this one is, while others wait.
+    await lock.raw('set local idle_in_transaction_session_timeout = 0')
+    await lock.raw('select pg_advisory_xact_lock(?)', [advisoryLock])
+    return work()
+  })
 }
 
 async function refuseNewerSchema(knex: Knex): Promise<void> {

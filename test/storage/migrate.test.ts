@@ -5,6 +5,7 @@ import { migrate } from '../../src/storage/migrate.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { until } from '../support/until.ts'
 
 const allMigrations = (await readdir('migrations')).sort()
 
@@ -87,6 +88,28 @@ test('migrates once when servers start at the same time', async (t) => {
     applied.filter((names) => names.length > 0),
     [allMigrations],
   )
+})
+
+test('holds its lock in a transaction, which a pooler gives a session of its own', async (t) => {
+  await using database = await openTestDatabase()
+  const holder = new pg.Client({ connectionString: database.url })
+  await holder.connect()
+  await holder.query('begin; lock table knex_migrations in access exclusive mode')
+  const migrating = migrate(database.url)
+  const states = () =>
+    query(
+      database.url,
+      `select state from pg_stat_activity join pg_locks using (pid)
+        where locktype = 'advisory' and granted and database = (
+          select oid from pg_database where datname = current_database())`,
+    )
+  await until(async () => (await states()).length > 0)
+  // Between its statements: the migration waits for the table on another connection.
+  await until(async () => (await states())[0]?.state === 'idle in transaction')
+  await holder.query('commit')
+  await holder.end()
+  t.deepEqual(await migrating, [])
+  t.deepEqual(await states(), [])
 })
 
 test('goes on after a crash that left the lock of knex', async (t) => {
