@@ -46,6 +46,8 @@ export interface Config {
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
   readonly databaseUrl: string | undefined
+  /** Off for a pooler in transaction mode that cannot follow them. */
+  readonly preparedStatements: boolean
   /** Undefined for one that is made at first start and kept in the data folder. */
   readonly secret: string | undefined
   /** The one before, while keys in the database may still be encrypted under it. */
@@ -113,6 +115,7 @@ const variables = z.object({
       'must be a URL such as postgresql://user:password@host:5432/database, its password URL-encoded',
     )
     .optional(),
+  HOLDFAST_PREPARED_STATEMENTS: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_SECRET: z
     .string()
     .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
@@ -213,6 +216,7 @@ export function parseConfig(
     operations: operationsConfig(values, asksForTraces(env)),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
+    preparedStatements: values.HOLDFAST_PREPARED_STATEMENTS === 'on',
     secret: values.HOLDFAST_SECRET,
     previousSecret: values.HOLDFAST_SECRET_PREVIOUS,
     keys: keysConfig(values),

@@ -22,7 +22,8 @@ export interface PoolUse {
 export interface Database extends AsyncDisposable {
   /**
    * Runs one statement. A `name` makes it a prepared statement of the connection, which PostgreSQL
-   * plans once: the same name must always stand for the same text.
+   * plans once: the same name must always stand for the same text. Where prepared statements are
+   * off, the name has no effect.
    *
    * @throws DatabaseUnavailableError when the database cannot be reached.
    */
@@ -46,7 +47,14 @@ export async function openDatabase(
     onError,
     poolSize = 10,
     connectionTimeout = 10_000,
-  }: { onError: (error: Error) => void; poolSize?: number; connectionTimeout?: number },
+    preparedStatements = true,
+  }: {
+    onError: (error: Error) => void
+    poolSize?: number
+    connectionTimeout?: number
+    /** Off for a pooler that gives each transaction another session and does not prepare there. */
+    preparedStatements?: boolean
+  },
 ): Promise<Database> {
   const pool = new pg.Pool({
     connectionString,
@@ -82,9 +90,10 @@ export async function openDatabase(
     throw describeConnectionError(error, connectionString)
   }
   return {
-    async query(statement) {
+    async query({ name, ...statement }) {
       try {
-        const { rows, rowCount } = await pool.query(statement)
+        const named = preparedStatements && name !== undefined ? { name, ...statement } : statement
+        const { rows, rowCount } = await pool.query(named)
         return { rows, rowCount: rowCount ?? 0 }
       } catch (error) {
         throw asUnavailable(error)

@@ -74,6 +74,7 @@ const connecting: readonly Step[] = ['connect', 'migrate']
 export async function openStorage({
   databaseUrl,
   dataFolder,
+  preparedStatements = true,
   onError,
   tracing = false,
   onStep = () => {},
@@ -82,6 +83,7 @@ export async function openStorage({
 }: {
   databaseUrl: string | undefined
   dataFolder: string
+  preparedStatements?: boolean
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
   /** Makes a span of each statement. */
@@ -103,7 +105,7 @@ export async function openStorage({
     databaseUrl ?? opened.use(await openEmbedded(dataFolder, begin)).connectionString
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
-  const pool = opened.use(await openPool(connectionString, { onError }))
+  const pool = opened.use(await openPool(connectionString, { onError, preparedStatements }))
   const probe = createNodeProbe(tracing ? traceQueries(pool) : pool)
   const { database } = probe
   // Another process may be at it: it is waited for.

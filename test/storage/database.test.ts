@@ -176,3 +176,16 @@ test('replaces connections that broke, and reports them', async (t) => {
   const { rows: after } = await open.query<{ pid: number }>({ text })
   t.not(after[0]?.pid, before[0]?.pid)
 })
+
+for (const [preparedStatements, count] of [
+  [true, 1],
+  [false, 0],
+] as const) {
+  test(`prepares ${count} statements when preparedStatements is ${preparedStatements}`, async (t) => {
+    const options = { onError: () => {}, poolSize: 1, preparedStatements }
+    await using opened = await openDatabase(database.url, options)
+    await opened.query({ name: 'one', text: 'select $1::int', values: [1] })
+    const text = "select count(*)::int as count from pg_prepared_statements where name = 'one'"
+    t.deepEqual((await opened.query({ text })).rows, [{ count }])
+  })
+}
