@@ -52,6 +52,8 @@ export interface LoadOptions {
   readonly workers: number
   /** Milliseconds that a worker thinks between two operations. */
   readonly pause?: number
+  /** Sends every request. */
+  readonly fetch?: typeof globalThis.fetch
 }
 
 /** Statuses by which a server or proxy says that it cannot now. */
@@ -69,7 +71,10 @@ const remembered = 50
  * sent twice at once, so that two nodes see one proof. Whatever has no answer is asked for again;
  * nothing is ever given up.
  */
-export function startLoad(target: Target, { workers, pause = 0 }: LoadOptions): Load {
+export function startLoad(
+  target: Target,
+  { workers, pause = 0, fetch = globalThis.fetch }: LoadOptions,
+): Load {
   const violations: Violation[] = []
   const answers = new Map<string, number>()
   const watchers = new Set<() => void>()
@@ -298,4 +303,27 @@ export function repeat(target: Target, { parameters, proof, headers }: Accepted)
 /** Uses a refresh token of a chain, with a new proof by its key. */
 export function refreshWith(target: Target, chain: Chain, token: string): Promise<Answer> {
   return post(target, '/token', refreshing(target.app, token), { key: chain.key })
+}
+
+/**
+ * What a fault has undone: requests that were accepted and are accepted again, chains whose newest
+ * token is not good, or whose older one is. Empty when nothing was lost and nothing used twice.
+ */
+export async function findLosses(
+  target: Target,
+  { accepted, chains }: { accepted: readonly Accepted[]; chains: readonly Chain[] },
+): Promise<Violation[]> {
+  const losses: Violation[] = []
+  for (const request of accepted) {
+    const { status } = await repeat(target, request)
+    if (status !== 400) losses.push(`a proof that was used is answered ${status}`)
+  }
+  for (const chain of chains) {
+    const [older = '', newer = ''] = chain.tokens.slice(-2)
+    const newest = (await refreshWith(target, chain, newer)).status
+    if (newest !== 200) losses.push(`the newest refresh token is answered ${newest}`)
+    const used = (await refreshWith(target, chain, older)).status
+    if (used !== 400) losses.push(`a refresh token that was used is answered ${used}`)
+  }
+  return losses
 }

@@ -11,7 +11,7 @@ const run = promisify(execFile)
 const installed = '/usr/lib/postgresql'
 
 /** The folder of the programs of the newest PostgreSQL of the system; undefined without one. */
-function findPrograms(): string | undefined {
+export function findPrograms(): string | undefined {
   if (!existsSync(installed)) return undefined
   return readdirSync(installed)
     .filter((version) => Number(version) >= 15)
@@ -66,7 +66,7 @@ export async function startSystemPostgres(): Promise<SystemPostgres> {
 const data = (folder: string) => path.join(folder, 'data')
 
 /** PostgreSQL refuses to run as root. */
-function ordinaryUser(): { uid?: number; gid?: number } {
+export function ordinaryUser(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {}
   const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }))
   return { uid: id('-u'), gid: id('-g') }
