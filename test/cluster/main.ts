@@ -124,7 +124,8 @@ async function rehearsePooled(cluster: PatroniCluster): Promise<Outcome> {
   const kill = scenarios.find(({ name }) => name === 'kill')
   if (!kill) throw new Error('there is no scenario kill')
   const title = `the leader is killed behind PgBouncer ${pooler.version} in transaction mode, prepared statements ${prepared}`
-  return rehearse({ ...kill, name: 'pgbouncer', title }, cluster, fleet)
+  // Awaited here: what is in use is closed when this function returns.
+  return await rehearse({ ...kill, name: 'pgbouncer', title }, cluster, fleet)
 }
 
 /** Runs a scenario under load, waits until everything is whole again, and judges. */
