@@ -7,6 +7,8 @@ export interface Usage {
   /** Microseconds of CPU, user and system, of the whole process. */
   readonly cpu: number
   readonly statements: number
+  /** Bytes of memory at most, until now. */
+  readonly peakMemory: number
 }
 
 export interface CandidateProcess extends AsyncDisposable {

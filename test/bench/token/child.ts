@@ -17,7 +17,11 @@ process.on('message', async (order: Order) => {
   switch (order.ask) {
     case 'usage': {
       const { user, system } = process.cpuUsage()
-      process.send?.({ cpu: user + system, statements: candidate.countStatements() })
+      process.send?.({
+        cpu: user + system,
+        statements: candidate.countStatements(),
+        peakMemory: process.resourceUsage().maxRSS * 1024,
+      })
       return
     }
     case 'refresh tokens': {

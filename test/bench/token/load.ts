@@ -64,7 +64,8 @@ export function prepare(
   }
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 64 })
+// Idle connections are given up before a server does: a busy machine may pause for longer than that.
+const agent = new Agent({ keepAlive: true, maxSockets: 64, timeout: 3000 })
 
 export interface Answer {
   readonly status: number

@@ -68,8 +68,12 @@ const bench: Bench = { key, postgres: opened.use(await openPostgresMeter(connect
 const races: Record<string, number> = {}
 const roundTrips: Record<string, number> = {}
 progress.report('Warming up', 0, 0)
+// Until what is often run is compiled: a server is measured, and not its start.
+const warmUp = values.quick ? 400 : 1500
 for (const cell of cells) {
-  for (const candidate of candidates) await measure(candidate, bench, cell, 10 * cell.concurrency)
+  for (const candidate of candidates) {
+    await measure(candidate, bench, cell, Math.ceil((warmUp * cell.concurrency) / 16))
+  }
 }
 for (const method of methods) {
   for (const grant of grants) {
@@ -93,7 +97,8 @@ for (let round = 0; round < rounds; round += 1) {
   }
 }
 progress.rest()
-const measured = { samples, roundTrips, races }
+const { peakMemory } = await holdfast.usage()
+const measured = { samples, roundTrips, races, peakMemory }
 const result = judge(measured)
 console.log(values.json ? JSON.stringify(result) : report(measured, result))
 process.exitCode = result.failed === 0 ? 0 : 1
