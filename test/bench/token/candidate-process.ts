@@ -15,6 +15,7 @@ export interface CandidateProcess extends AsyncDisposable {
   readonly peer: Peer
   readonly issuer: string
   readonly clientSecret: string
+  readonly bearerSecret?: string | undefined
   usage(): Promise<Usage>
   makeRefreshTokens(clientId: string, jkt: string, count: number): Promise<string[]>
 }
@@ -40,11 +41,12 @@ export async function startCandidate(
     child.send(order)
     return answered
   }
-  const { issuer, clientSecret } = await answer()
+  const { issuer, clientSecret, bearerSecret } = await answer()
   return {
     peer,
     issuer,
     clientSecret,
+    bearerSecret,
     usage: () => ask({ ask: 'usage' }),
     makeRefreshTokens: (clientId, jkt, count) =>
       ask({ ask: 'refresh tokens', clientId, jkt, count }),

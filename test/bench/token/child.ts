@@ -34,4 +34,5 @@ process.on('message', async (order: Order) => {
       process.disconnect()
   }
 })
-process.send?.({ issuer: candidate.issuer, clientSecret: candidate.clientSecret })
+const { issuer, clientSecret, bearerSecret } = candidate
+process.send?.({ issuer, clientSecret, bearerSecret })

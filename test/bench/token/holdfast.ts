@@ -53,10 +53,12 @@ export async function startHoldfast({
   const registered = { table: storage.clients, validator: server.provider }
   const { client_secret } = await registerClient(clientMetadata('basic', clientJwk), registered)
   await registerClient(clientMetadata('private_key_jwt', clientJwk), registered)
+  const bearer = await registerClient(clientMetadata('bearer', clientJwk), registered)
   const open = opened.move()
   return {
     issuer: config.issuer,
     clientSecret: client_secret as string,
+    bearerSecret: bearer.client_secret,
     makeRefreshTokens: (...parameters) => makeRefreshTokens(server.provider, ...parameters),
     countStatements: () => counter.names.length,
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -48,10 +48,14 @@ export function prepare(
     iat: now,
     exp: now + 300,
   }
-  const credentials = `${encodeURIComponent(clientId)}:${encodeURIComponent(candidate.clientSecret)}`
-  const basic = method === 'basic'
+  const secret = method === 'bearer' ? (candidate.bearerSecret ?? '') : candidate.clientSecret
+  const credentials = `${encodeURIComponent(clientId)}:${encodeURIComponent(secret)}`
+  const basic = method !== 'private_key_jwt'
   return {
-    headers: { dpop, ...(basic && { authorization: `Basic ${btoa(credentials)}` }) },
+    headers: {
+      ...(method !== 'bearer' && { dpop }),
+      ...(basic && { authorization: `Basic ${btoa(credentials)}` }),
+    },
     form: {
       ...(grant === 'refresh'
         ? { grant_type: 'refresh_token' }

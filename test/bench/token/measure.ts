@@ -98,7 +98,7 @@ function makeSlots(
   { grant, method, key, count }: { grant: Grant; method: Method; key: Key; count: number },
 ): Promise<string[]> | undefined[] {
   return grant === 'refresh'
-    ? candidate.makeRefreshTokens(`bench-${method}`, key.jkt, count)
+    ? candidate.makeRefreshTokens(`bench-${method}`, method === 'bearer' ? '' : key.jkt, count)
     : Array(count).fill(undefined)
 }
 

@@ -23,7 +23,7 @@ export async function makeRefreshTokens(
       resource: api,
       scope: 'offline_access read',
     })
-    refreshToken.jkt = jkt
+    if (jkt) refreshToken.jkt = jkt
     tokens.push(await refreshToken.save())
   }
   return tokens
