@@ -302,7 +302,12 @@ export async function createIdentityProvider(
   provider.use(security.routes())
   if (config.operations.adminApi) {
     const admin = createAdminRouter({
-      guard: createAdminGuard({ issuer, keys, replays: storage.replays }),
+      guard: createAdminGuard({
+        issuer,
+        keys,
+        replays: storage.replays,
+        credentials: storage.credentials,
+      }),
       administrationFor: (facts) =>
         createAdministration({
           storage,

@@ -1,7 +1,10 @@
 import type { KeyRing } from '../keys/key-ring.ts'
 import { adminResource } from '../provider/admin-resource.ts'
 import { perView, publicKeysOf } from '../provider/engine-keys.ts'
+import { artifactKey } from '../storage/artifact-table.ts'
+import type { CredentialTable } from '../storage/credential-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
+import { revokedToken } from '../token-endpoint/presented-token.ts'
 import { koaVerify } from '../verify/koa.ts'
 import { createVerifier } from '../verify/verifier.ts'
 
@@ -13,11 +16,13 @@ export function createAdminGuard({
   issuer,
   keys,
   replays,
+  credentials,
 }: {
   issuer: string
   /** The signing keys of this server. */
   keys: Pick<KeyRing, 'view'>
   replays: ReplayTable
+  credentials: Pick<CredentialTable, 'stateOf'>
 }) {
   // A token that was verified is remembered with the keys of that moment, and forgotten with them.
   const verifierBy = perView((view) =>
@@ -27,6 +32,8 @@ export function createAdminGuard({
       publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
+      isRevoked: async ({ claims: { jti } }) =>
+        (await credentials.stateOf(artifactKey(revokedToken, String(jti)), undefined)) !== 'active',
       replay: {
         shared: true,
         consume: async (key, expiresAt) =>

@@ -73,6 +73,13 @@ async function call(
   }
 }
 
+test('a token that its client has revoked is let in no more', async (t) => {
+  const by = await administrator('read')
+  t.is((await call(by, 'GET', '/clients')).status, 200)
+  await post(server, '/revoke', { token: by.token }, { headers: basic(by.client) })
+  t.is((await call(by, 'GET', '/clients')).status, 401)
+})
+
 test('nobody gets in without a token, or with one that is not bound', async (t) => {
   const bare = await fetch(`${server.issuer}/admin/clients`)
   t.is(bare.status, 401)
