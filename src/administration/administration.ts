@@ -65,6 +65,38 @@ export function createAdministration({
   }
 }
 
+/**
+ * What can be read without the keys of the installation, and without changing anything: an attempt
+ * to change something is a TypeError.
+ */
+export function createReadings(
+  storage: Pick<Storage, 'accounts' | 'clients' | 'issued' | 'registrations' | 'resourceServers'>,
+) {
+  const readOnly = () => {
+    throw new TypeError('a reading changes nothing')
+  }
+  const validator: MetadataValidator = {
+    Client: class {
+      metadata = readOnly
+    },
+  }
+  const { issued } = storage
+  const accounts = administerAccounts(createAccounts({ store: storage.accounts }), issued, readOnly)
+  const clients = administerClients(storage.clients, validator, readOnly)
+  return {
+    accounts: { list: accounts.list },
+    clients: { list: clients.list, show: clients.show },
+    registrationTokens: {
+      list: administerRegistrationTokens(storage.registrations, readOnly).list,
+    },
+    resources: { list: administerResources(storage.resourceServers, readOnly).list },
+    sessions: { list: administerSessions(issued, accounts.idOf, readOnly).list },
+    grants: { list: administerGrants(issued, accounts.idOf, readOnly).list },
+  }
+}
+
+export type Readings = ReturnType<typeof createReadings>
+
 /** Tells of a change that was made. */
 export type Administered = (
   change: Parameters<Events['administered']>[1],

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
-import { command, printing, withAdministration } from './command.ts'
+import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 /** `holdfast accounts`: the people who can sign in. */
@@ -37,7 +37,7 @@ export function accountsCommand(): Command {
   accounts.addCommand(
     printing(
       command('list', 'List all accounts, in the order they were added.'),
-      () => withAdministration((administration) => administration.accounts.list()),
+      () => withReadings((readings) => readings.accounts.list()),
       (list) =>
         list.length === 0
           ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'

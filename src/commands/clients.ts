@@ -8,7 +8,14 @@ import { administrationLevels } from '../provider/admin-resource.ts'
 import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import type { RequestedMetadata } from '../provider/client-registration.ts'
 import { deviceGrant } from '../provider/device-grant.ts'
-import { CommandError, command, printing, UsageError, withAdministration } from './command.ts'
+import {
+  CommandError,
+  command,
+  printing,
+  UsageError,
+  withAdministration,
+  withReadings,
+} from './command.ts'
 import { asFacts, asTable, type Cell, shown } from './table.ts'
 
 const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
@@ -119,7 +126,7 @@ function addCommand(): Command {
 function listCommand(): Command {
   return printing(
     command('list', 'List all applications, in the order they were registered.'),
-    () => withAdministration(({ clients }) => clients.list()),
+    () => withReadings(({ clients }) => clients.list()),
     (list) =>
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
@@ -144,7 +151,7 @@ function showCommand(): Command {
       'Show all metadata of an application, but for its secret, which nobody knows.',
       'clients show first-app --json',
     ),
-    (clientId: string) => withAdministration(({ clients }) => clients.show(clientId)),
+    (clientId: string) => withReadings(({ clients }) => clients.show(clientId)),
     (metadata) =>
       asTable(
         ['Metadata', 'Value'],

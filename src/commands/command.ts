@@ -2,7 +2,12 @@ import { userInfo } from 'node:os'
 import { Command } from 'commander'
 import pg from 'pg'
 import { AccountError } from '../accounts/account-error.ts'
-import { type Administration, createAdministration } from '../administration/administration.ts'
+import {
+  type Administration,
+  createAdministration,
+  createReadings,
+  type Readings,
+} from '../administration/administration.ts'
 import { AdministrationError } from '../administration/administration-error.ts'
 import { CertificateFileError } from '../certificates/certificate-file-error.ts'
 import { loadClientAuthorities } from '../certificates/client-authorities.ts'
@@ -10,6 +15,7 @@ import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { authorityFiles } from '../config/mtls-config.ts'
 import { ListenError } from '../http/listen-error.ts'
+import { isComplete, makeTemporaryKeys } from '../keys/key-ring.ts'
 import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
@@ -47,19 +53,26 @@ export function command(usage: string, description: string, ...examples: string[
   return made
 }
 
+interface StorageUse {
+  /** Whether a missing or older schema is migrated. Otherwise it is an error: nothing is changed. */
+  migrates?: boolean
+  onError?: (error: Error, config: Config) => void
+}
+
 /**
  * Runs work on the storage that the environment configures, and closes it. What takes long is told
  * to the progress; before the work prints anything itself, it lets it rest.
  */
 export async function withStorage<T>(
   work: (storage: Storage, config: Config, progress: Progress) => Promise<T>,
-  onError: (error: Error, config: Config) => void = printError,
+  { migrates = false, onError = printError }: StorageUse = {},
 ): Promise<T> {
   const config = readConfig()
   using progress = showProgress()
   await using storage = await openStorage({
     ...config,
     tracing: config.operations.tracing,
+    migrates,
     onError: (error) => onError(error, config),
     onStep: progress.report,
   })
@@ -72,7 +85,15 @@ function printError({ message }: Error): void {
   console.error(`holdfast: ${message}`)
 }
 
-/** Runs administrative work, and writes it to the audit trail before the storage is closed. */
+/** Runs work that only reads: it needs no keys of the installation, and makes none. */
+export async function withReadings<T>(work: (readings: Readings) => Promise<T>): Promise<T> {
+  return withStorage((storage) => work(createReadings(storage)))
+}
+
+/**
+ * Runs administrative work, and writes it to the audit trail before the storage is closed. Keys that
+ * are missing are left to `serve` and `migrate`.
+ */
 export async function withAdministration<T>(
   work: (administration: Administration) => Promise<T>,
 ): Promise<T> {
@@ -81,12 +102,12 @@ export async function withAdministration<T>(
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const keys = await openKeys({ config, storage, events, actor, onStep: report })
+    const keys = await openKeys({ config, storage, events, actor, makes: false })
     report('Waiting for the database', 0, 0)
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
     const validator = await createIdentityProvider(config, storage, observability, {
-      keys,
+      keys: isComplete(keys.view()) ? keys : { ...keys, ...(await makeTemporaryKeys()) },
       authorities,
     })
     return await work(

@@ -1,7 +1,7 @@
 import { Argument, type Command } from 'commander'
 import { administerKeys, type RetiredKey } from '../administration/keys.ts'
 import { isSigningAlgorithm, type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
-import { openKeys } from '../keys/open-keys.ts'
+import { type OpenKeysOptions, openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { actorOfCommand, command, printing, UsageError, withStorage } from './command.ts'
@@ -25,19 +25,21 @@ export function keysCommand(): Command {
 function listCommand(): Command {
   return printing(
     command('list', 'List all keys, with what each does and until when.'),
-    () => withKeys((keys) => keys.list()),
+    () => withKeys((keys) => keys.list(), { makes: false }),
     (list) =>
-      asTable(
-        ['Purpose', 'Key', 'State', 'Signs from', 'Signs until', 'Ends'],
-        list.map((key) => [
-          key.purpose,
-          key.kid,
-          key.readable ? key.state : `${key.state}, unreadable`,
-          asMinute(key.signsFrom),
-          key.signsUntil ? asMinute(key.signsUntil) : '',
-          key.endsAt ? asMinute(key.endsAt) : '',
-        ]),
-      ),
+      list.length === 0
+        ? 'There are no keys yet. "holdfast serve" makes them.'
+        : asTable(
+            ['Purpose', 'Key', 'State', 'Signs from', 'Signs until', 'Ends'],
+            list.map((key) => [
+              key.purpose,
+              key.kid,
+              key.readable ? key.state : `${key.state}, unreadable`,
+              asMinute(key.signsFrom),
+              key.signsUntil ? asMinute(key.signsUntil) : '',
+              key.endsAt ? asMinute(key.endsAt) : '',
+            ]),
+          ),
   )
 }
 
@@ -84,7 +86,7 @@ function resetCommand(): Command {
       if (!yes) {
         throw new UsageError(`${afterReset} If that is meant: holdfast keys reset --yes`)
       }
-      return withKeys((keys) => keys.reset(), 'all')
+      return withKeys((keys) => keys.reset(), { tolerate: 'all' })
     },
     (list) =>
       asFacts(`All keys are new. ${afterReset}`, [
@@ -131,13 +133,13 @@ function consequences(purpose: string): string {
 /** Works on the keys, and writes what was done to the audit trail before the storage is closed. */
 async function withKeys<T>(
   work: (keys: ReturnType<typeof administerKeys>) => Promise<T>,
-  tolerate: 'some' | 'all' = 'some',
+  { tolerate = 'some', makes = true }: Pick<OpenKeysOptions, 'tolerate' | 'makes'> = {},
 ): Promise<T> {
   return withStorage(async (storage, config, { report: onStep }) => {
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
     const actor = actorOfCommand()
-    const ring = await openKeys({ config, storage, events, actor, tolerate, onStep })
+    const ring = await openKeys({ config, storage, events, actor, tolerate, makes, onStep })
     return await work(
       administerKeys({
         ring,

@@ -8,7 +8,7 @@ import {
   registrableGrantTypes,
 } from '../registration/registration-policy.ts'
 import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
-import { command, printing, withAdministration } from './command.ts'
+import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asMinute, asTable, type Cell, shown } from './table.ts'
 
 interface AddOptions {
@@ -98,7 +98,7 @@ function addCommand(): Command {
 function listCommand(): Command {
   return printing(
     command('list', 'List registration tokens, in the order they were made.'),
-    () => withAdministration(({ registrationTokens }) => registrationTokens.list()),
+    () => withReadings(({ registrationTokens }) => registrationTokens.list()),
     (list) =>
       list.length === 0
         ? 'There are no registration tokens. Make one with: holdfast registration-tokens add NAME'

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { checkResource } from '../administration/resources.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
-import { command, printing, withAdministration } from './command.ts'
+import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 interface AddOptions {
@@ -50,7 +50,7 @@ export function resourcesCommand(): Command {
   resources.addCommand(
     printing(
       command('list', 'List all APIs.'),
-      () => withAdministration((administration) => administration.resources.list()),
+      () => withReadings((readings) => readings.resources.list()),
       (list) =>
         list.length === 0
           ? 'There are no APIs. Add one with: holdfast resources add URI --scope SCOPE'

@@ -19,12 +19,14 @@ export function serveCommand(): Command {
     'serve',
     'serve 2> holdfast.log',
   ).action(() =>
-    withStorage(serve, (error, { logLevel }) =>
-      createLog(logLevel).warn(
-        { event: 'database.connection_lost', err: error },
-        'an idle connection to the database broke',
-      ),
-    ),
+    withStorage(serve, {
+      migrates: true,
+      onError: (error, { logLevel }) =>
+        createLog(logLevel).warn(
+          { event: 'database.connection_lost', err: error },
+          'an idle connection to the database broke',
+        ),
+    }),
   )
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { command, printing, withAdministration } from './command.ts'
+import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asMinute, asTable } from './table.ts'
 
 /** `holdfast sessions`: where people are signed in. */
@@ -14,7 +14,7 @@ export function sessionsCommand(): Command {
     printing(
       command('list', 'List sessions.').option('--account <email>', 'those of one account'),
       ({ account }: { account?: string }) =>
-        withAdministration((administration) => administration.sessions.list({ email: account })),
+        withReadings((readings) => readings.sessions.list({ email: account })),
       (list) =>
         list.length === 0
           ? 'There are no sessions.'

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { StoredGrant } from '../storage/issued-table.ts'
-import { command, printing, withAdministration } from './command.ts'
+import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asMinute, asTable } from './table.ts'
 
 /** `holdfast tokens`: what people have granted to applications, and the tokens that follow from it. */
@@ -18,9 +18,7 @@ export function tokensCommand(): Command {
         .option('--account <email>', 'those of one account')
         .option('--client <client_id>', 'those to one application'),
       ({ account, client }: { account?: string; client?: string }) =>
-        withAdministration((administration) =>
-          administration.grants.list({ email: account, client }),
-        ),
+        withReadings((readings) => readings.grants.list({ email: account, client })),
       (list) =>
         list.length === 0
           ? 'There are no grants.'

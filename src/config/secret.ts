@@ -1,4 +1,5 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { StorageError } from '../storage/storage-error.ts'
@@ -18,19 +19,41 @@ function derive(secret: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, '', `holdfast ${purpose}`, 32))
 }
 
-/** The secret of the installation, and after it the one before. */
-export async function installationSecrets({
-  secret,
-  previousSecret,
-  dataFolder,
-}: {
-  secret: string | undefined
-  previousSecret: string | undefined
-  dataFolder: string
-}): Promise<string[]> {
+/**
+ * The secret of the installation, and after it the one before. With `makes: false` there may be
+ * none: it is not made.
+ */
+export async function installationSecrets(
+  {
+    secret,
+    previousSecret,
+    dataFolder,
+  }: {
+    secret: string | undefined
+    previousSecret: string | undefined
+    dataFolder: string
+  },
+  { makes = true }: { makes?: boolean | undefined } = {},
+): Promise<string[]> {
+  if (!makes && !isSecretMade({ secret, dataFolder })) {
+    return previousSecret === undefined ? [] : [previousSecret]
+  }
   const present = secret ?? (await readOrMakeSecret(dataFolder))
   return previousSecret === undefined ? [present] : [present, previousSecret]
 }
+
+/** Whether there is a secret already, configured or in the data folder. */
+export function isSecretMade({
+  secret,
+  dataFolder,
+}: {
+  secret: string | undefined
+  dataFolder: string
+}): boolean {
+  return secret !== undefined || existsSync(secretFile(dataFolder))
+}
+
+const secretFile = (dataFolder: string) => path.join(dataFolder, 'secret')
 
 /**
  * The secret in the data folder, made at first start with 256 random bits.
@@ -38,7 +61,7 @@ export async function installationSecrets({
  * @throws {@link StorageError} `data_folder_unusable`
  */
 export async function readOrMakeSecret(dataFolder: string): Promise<string> {
-  const file = path.join(dataFolder, 'secret')
+  const file = secretFile(dataFolder)
   const secret = await readOrMake(file).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',

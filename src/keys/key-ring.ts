@@ -72,6 +72,8 @@ export interface KeyRingOptions {
   readonly onChange: (change: KeyChange) => void
   /** Opens a ring of which some keys, or all, cannot be read: so that they can be retired. */
   readonly tolerate?: 'some' | 'all' | undefined
+  /** Whether the keys of a purpose that has none are made at once. */
+  readonly makes?: boolean | undefined
   /** Told of each key that is to be made: how many of how many are made before it. */
   readonly onStep?: ((what: string, done: number, total: number) => void) | undefined
   /** Milliseconds. */
@@ -79,7 +81,7 @@ export interface KeyRingOptions {
 }
 
 /**
- * Reads the keys of the installation, and makes those that are missing.
+ * Reads the keys of the installation, and makes those that are missing unless `makes` is false.
  *
  * @throws {@link StorageError} `secret_mismatch` when all were encrypted under another secret,
  *   `key_unreadable` when some cannot be opened.
@@ -90,6 +92,7 @@ export async function openKeyRing({
   policy,
   onChange,
   tolerate,
+  makes = true,
   onStep = () => {},
   now = Date.now,
 }: KeyRingOptions): Promise<KeyRing> {
@@ -239,7 +242,7 @@ export async function openKeyRing({
 
   await refresh()
   if (tolerate !== 'all') refuseUnreadable(inUse().length, unreadable(), tolerate === 'some')
-  await makeAndTell(due().filter(({ signsIn }) => signsIn === 0))
+  if (makes) await makeAndTell(due().filter(({ signsIn }) => signsIn === 0))
   return {
     view: () => (view && databaseNow() < view.until ? view : look()).keys,
     scheduled,
@@ -249,6 +252,20 @@ export async function openKeyRing({
     upkeep,
     publish,
   }
+}
+
+/** Whether every purpose has a key. */
+export function isComplete(view: KeyView): boolean {
+  return keyPurposes.every((purpose) => view[purpose].length > 0)
+}
+
+/** Keys of this process alone: for an engine that validates metadata and signs nothing. */
+export async function makeTemporaryKeys(): Promise<Pick<KeyRing, 'view'>> {
+  const made = await Promise.all(
+    keyPurposes.map(async (purpose) => [purpose, [await makeKey(purpose)]]),
+  )
+  const view = Object.fromEntries(made) as KeyView
+  return { view: () => view }
 }
 
 const nameOf = ({ kid, purpose }: StoredSigningKey) => ({ kid, purpose })

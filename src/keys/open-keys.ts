@@ -6,7 +6,7 @@ import type { Storage } from '../storage/open-storage.ts'
 import { type KeyRing, type KeyRingOptions, openKeyRing } from './key-ring.ts'
 import type { KeyPolicy } from './key-schedule.ts'
 
-export interface OpenKeysOptions extends Pick<KeyRingOptions, 'tolerate' | 'onStep'> {
+export interface OpenKeysOptions extends Pick<KeyRingOptions, 'makes' | 'tolerate' | 'onStep'> {
   readonly config: Config
   readonly storage: Pick<Storage, 'signingKeys'>
   readonly events: Pick<Events, 'keyChanged'>
@@ -28,7 +28,7 @@ export async function openKeys({
 }: OpenKeysOptions): Promise<KeyRing> {
   return openKeyRing({
     table: storage.signingKeys,
-    secrets: await installationSecrets(config),
+    secrets: await installationSecrets(config, options),
     policy: keyPolicy(config),
     ...options,
     onChange: ({ change, first, ...key }) =>

@@ -49,16 +49,26 @@ export type EmbeddedStep = 'make' | 'start' | 'stop'
 export async function startEmbeddedPostgres({
   folder,
   disposable = false,
+  make = true,
   onStep = () => {},
 }: {
   folder: string
   disposable?: boolean
+  /** Whether a cluster is made where there is none. */
+  make?: boolean
   /** Told of what begins and takes a while. */
   onStep?: (step: EmbeddedStep) => void
 }): Promise<EmbeddedPostgres> {
+  const name = path.join(path.resolve(folder), 'postgres')
+  if (!make && !(await exists(name))) {
+    throw new StorageError(
+      'database_missing',
+      `There is no database in the data folder ${folder} yet. Run "holdfast serve" or ` +
+        '"holdfast migrate" first, or set HOLDFAST_DATA or DATABASE_URL.',
+    )
+  }
   const runAs = process.getuid?.() === 0 ? await postgresUser() : undefined
   const binaries = await findBinaries(runAs)
-  const name = path.join(path.resolve(folder), 'postgres')
   try {
     if (!(await exists(name))) {
       onStep('make')

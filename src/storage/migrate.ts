@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import createKnex, { type Knex } from 'knex'
+import type { Database } from './database.ts'
 import { StorageError } from './storage-error.ts'
 
 const directory = new URL('../../migrations/', import.meta.url)
@@ -44,6 +45,39 @@ export async function migrate(
   }
 }
 
+/**
+ * Refuses a schema that is not the one of this release, and changes nothing.
+ *
+ * @throws {@link StorageError} `schema_older`, `schema_newer`
+ */
+export async function requireCurrentSchema(database: Pick<Database, 'query'>): Promise<void> {
+  const known = await readNames()
+  const applied = await appliedNames(database)
+  refuseUnknown(applied, known)
+  const [pending, ...more] = known.filter((name) => !applied.includes(name))
+  if (pending === undefined) return
+  throw new StorageError(
+    'schema_older',
+    applied.length === 0
+      ? 'The database has no schema yet. Run "holdfast migrate" or "holdfast serve" first.'
+      : `The database schema is older than this release of Holdfast (it lacks ${[pending, ...more].join(', ')}). ` +
+          'Run "holdfast migrate"; this command has changed nothing.',
+  )
+}
+
+async function appliedNames(database: Pick<Database, 'query'>): Promise<string[]> {
+  const { rows: found } = await database.query<{ exists: boolean }>({
+    name: 'schema_exists',
+    text: "select to_regclass('knex_migrations') is not null as exists",
+  })
+  if (!found[0]?.exists) return []
+  const { rows } = await database.query<{ name: string }>({
+    name: 'schema_migrations',
+    text: 'select name from knex_migrations order by id',
+  })
+  return rows.map(({ name }) => name)
+}
+
 /** Told of a migration that begins: how many of how many were applied before it. */
 export type OnMigration = (name: string, applied: number, pending: number) => void
 
@@ -84,9 +118,12 @@ function underAdvisoryLock<T>(knex: Knex, work: () => Promise<T>): Promise<T> {
 
 async function refuseNewerSchema(knex: Knex): Promise<void> {
   if (!(await knex.schema.hasTable('knex_migrations'))) return
-  const known = new Set(await readNames())
   const applied = await knex('knex_migrations').orderBy('id').pluck<string[]>('name')
-  const unknown = applied.filter((name) => !known.has(name))
+  refuseUnknown(applied, await readNames())
+}
+
+function refuseUnknown(applied: readonly string[], known: readonly string[]): void {
+  const unknown = applied.filter((name) => !known.includes(name))
   if (unknown.length > 0) {
     throw new StorageError(
       'schema_newer',

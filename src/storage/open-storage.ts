@@ -14,7 +14,7 @@ import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
 import { createIssuedTable, type IssuedTable } from './issued-table.ts'
-import { migrate } from './migrate.ts'
+import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
@@ -66,8 +66,8 @@ const starting: readonly Step[] = ['make', 'start']
 const connecting: readonly Step[] = ['connect', 'migrate']
 
 /**
- * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`, with its schema
- * brought up to this release.
+ * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`. The schema is brought up
+ * to this release, or, with `migrates: false`, must be that of this release: nothing is made then.
  *
  * @throws {@link StorageError}
  */
@@ -76,6 +76,7 @@ export async function openStorage({
   dataFolder,
   preparedStatements = true,
   onError,
+  migrates = true,
   tracing = false,
   onStep = () => {},
   open: openPool = openDatabase,
@@ -86,6 +87,8 @@ export async function openStorage({
   preparedStatements?: boolean
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
+  /** Whether the schema, and an embedded database, are made where they are missing. */
+  migrates?: boolean
   /** Makes a span of each statement. */
   tracing?: boolean
   /** Told of a step that begins: how much of how much was done before it; of 0 if nobody knows. */
@@ -102,17 +105,22 @@ export async function openStorage({
       ? onStep(words.stop, 0, 0)
       : onStep(words[step], steps.indexOf(step), steps.length)
   const connectionString =
-    databaseUrl ?? opened.use(await openEmbedded(dataFolder, begin)).connectionString
+    databaseUrl ?? opened.use(await openEmbedded(dataFolder, migrates, begin)).connectionString
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError, preparedStatements }))
   const probe = createNodeProbe(tracing ? traceQueries(pool) : pool)
   const { database } = probe
-  // Another process may be at it: it is waited for.
-  begin('migrate')
-  const onMigration = (name: string, applied: number, pending: number) =>
-    onStep(`Migrating: ${name}`, steps.indexOf('migrate') + applied / pending, steps.length)
-  const migrated = await migrate(connectionString, { onMigration }).catch((error: unknown) => {
+  const migrateNow = () => {
+    // Another process may be at it: it is waited for.
+    begin('migrate')
+    return migrate(connectionString, {
+      onMigration: (name, applied, pending) =>
+        onStep(`Migrating: ${name}`, steps.indexOf('migrate') + applied / pending, steps.length),
+    })
+  }
+  const checkSchema = () => requireCurrentSchema(pool).then(() => [])
+  const migrated = await (migrates ? migrateNow() : checkSchema()).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
   const artifacts = createArtifactTable(database)
@@ -161,7 +169,12 @@ export async function openStorage({
   }
 }
 
-async function openEmbedded(dataFolder: string, onStep: (step: EmbeddedStep) => void) {
+async function openEmbedded(
+  dataFolder: string,
+  make: boolean,
+  onStep: (step: EmbeddedStep) => void,
+) {
+  if (!make) return startEmbeddedPostgres({ folder: dataFolder, make, onStep })
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',

@@ -1,10 +1,12 @@
 export type StorageErrorCode =
   | 'audit_id_unsafe'
+  | 'database_missing'
   | 'database_unreachable'
   | 'database_unusable'
   | 'data_folder_unusable'
   | 'data_folder_in_use'
   | 'schema_newer'
+  | 'schema_older'
   | 'secret_mismatch'
   | 'key_unreadable'
 

@@ -1,13 +1,15 @@
 import { once } from 'node:events'
-import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import pg from 'pg'
 import { freePort } from '../../src/http/free-port.ts'
+import { keyPurposes } from '../../src/keys/key-purpose.ts'
 import { type Finished, holdfast } from '../support/cli.ts'
 import { openTestDatabase, useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
+import { query } from '../support/query.ts'
 
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
@@ -153,4 +155,77 @@ test('says that the certificate cannot be kept in the data folder', async (t) =>
     ['serve'],
   )
   failed(t, result, /^holdfast: The development certificate cannot be kept in .*HOLDFAST_DATA/)
+})
+
+async function nextRelease(t: ExecutionContext): Promise<string> {
+  const release = path.join(cwd, 'next-release')
+  t.teardown(() => rm(release, { recursive: true }))
+  await mkdir(release)
+  for (const part of ['src', 'migrations', 'package.json']) {
+    await cp(part, path.join(release, part), { recursive: true })
+  }
+  await symlink(path.resolve('node_modules'), path.join(release, 'node_modules'))
+  await writeFile(path.join(release, 'migrations/9999_later.sql'), 'create table later ()')
+  return release
+}
+
+const stateOf = async (url: string) => ({
+  tables: await query(
+    url,
+    "select relname from pg_class where relnamespace = 'public'::regnamespace",
+  ),
+  migrations: await query(url, 'select * from knex_migrations'),
+  keys: await query(url, 'select kid from signing_keys'),
+  accounts: await query(url, 'select email from accounts'),
+})
+
+test('a newer release changes nothing in an older database until it migrates', async (t) => {
+  await using older = await openTestDatabase()
+  const before = await stateOf(older.url)
+  const data = path.join(cwd, 'of-a-newer-release')
+  const { HOLDFAST_SECRET: _, ...env } = environment({
+    DATABASE_URL: older.url,
+    HOLDFAST_DATA: data,
+  }).env as Record<string, string>
+  const newer = { cwd, env, release: await nextRelease(t) }
+  for (const args of ['clients list', 'keys list', 'audit', 'accounts add ada@example.com']) {
+    const result = await holdfast(newer, args.split(' '))
+    failed(t, result, /schema is older .* 9999_later\.sql.* Run "holdfast migrate"/)
+  }
+  t.deepEqual(await stateOf(older.url), before)
+  await t.throwsAsync(stat(data), { code: 'ENOENT' })
+  t.is((await holdfast(newer, ['migrate'])).stdout, 'Applied 9999_later.sql.\n')
+  // Nobody else would have the secret that is made for one command.
+  t.deepEqual(await query(older.url, 'select kid from signing_keys'), [])
+  t.is((await holdfast(newer, ['clients', 'list'])).code, 0)
+})
+
+test('reading commands and commands about accounts and clients make no keys', async (t) => {
+  await using empty = await openTestDatabase()
+  const shell = environment({ DATABASE_URL: empty.url })
+  for (const args of [
+    'keys list',
+    'sessions list',
+    'accounts add ada@example.com',
+    'clients add app --auth none --redirect-uri https://app.example/cb',
+  ]) {
+    t.like(await holdfast(shell, args.split(' ')), { code: 0, stderr: '' }, args)
+  }
+  t.deepEqual(await query(empty.url, 'select kid from signing_keys'), [])
+  t.is((await holdfast(shell, ['migrate'])).code, 0)
+  t.is((await query(empty.url, 'select kid from signing_keys')).length, keyPurposes.length)
+})
+
+test('says that there is no schema, or no embedded database, yet', async (t) => {
+  await using empty = await openTestDatabase({ migrated: false })
+  const missing = await holdfast(environment({ DATABASE_URL: empty.url }), ['accounts', 'list'])
+  failed(t, missing, /no schema yet\. Run "holdfast migrate"/)
+  const folder = path.join(cwd, 'never-made')
+  const result = await holdfast(environment({ HOLDFAST_DATA: folder }), ['accounts', 'list'])
+  failed(
+    t,
+    result,
+    /There is no database in the data folder .*"holdfast serve".*"holdfast migrate"/,
+  )
+  await t.throwsAsync(stat(folder), { code: 'ENOENT' })
 })

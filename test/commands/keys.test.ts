@@ -49,6 +49,7 @@ const list = async (t: ExecutionContext, env = {}): Promise<Listed[]> =>
   JSON.parse(done(t, await run(['keys', 'list', '--json'], env)))
 
 test.serial('lists a key for each purpose', async (t) => {
+  done(t, await run(['migrate']))
   const listed = await list(t)
   t.deepEqual(
     listed.map(({ purpose, state }) => `${purpose} ${state}`),
