@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import { spellingProblem } from '../net/normal-uri.ts'
+import { isOfThisMachine } from '../net/this-machine.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isStorable } from '../storage/text.ts'
 import { isObject } from '../verify/lib/json.ts'
@@ -156,6 +158,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   try {
     const named = withBindingMethod(metadata)
     refuseUnreadableName(metadata)
+    refuseMisspeltRedirects(metadata)
     refusePlainHttp(metadata)
     refuseWeakKeys(metadata)
     refuseSectorIdentifier(metadata)
@@ -194,16 +197,26 @@ function refuseUnreadableName({ client_name: name }: ClientMetadata): void {
   }
 }
 
+/** RFC 9700 section 2.1 has them compared whole; the engine takes any spelling. */
+function refuseMisspeltRedirects(metadata: ClientMetadata): void {
+  for (const name of ['redirect_uris', 'post_logout_redirect_uris'] as const) {
+    const uris: readonly unknown[] = Array.isArray(metadata[name]) ? metadata[name] : []
+    for (const uri of uris) {
+      const problem = typeof uri === 'string' ? spellingProblem(uri) : 'must be a list of strings'
+      if (problem) throw new errors.InvalidClientMetadata(`${name} ${problem}`)
+    }
+  }
+}
+
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
 function refusePlainHttp({ redirect_uris, jwks_uri }: ClientMetadata): void {
   // Whoever changes these keys on their way authenticates as the client.
   if (typeof jwks_uri === 'string' && URL.parse(jwks_uri)?.protocol === 'http:') {
     throw new errors.InvalidClientMetadata('jwks_uri must be https')
   }
-  const loopback = ['localhost', '127.0.0.1', '[::1]']
   for (const uri of Array.isArray(redirect_uris) ? redirect_uris : []) {
     const url = URL.parse(uri)
-    if (url?.protocol === 'http:' && !loopback.includes(url.hostname)) {
+    if (url?.protocol === 'http:' && !isOfThisMachine(url.hostname)) {
       throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')
     }
   }

@@ -1,5 +1,7 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import { spellingProblem } from '../net/normal-uri.ts'
+import { isOfThisMachine } from '../net/this-machine.ts'
 import { type BindingMethod, bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
 import {
   nameLimit,
@@ -219,8 +221,6 @@ function checkRedirects(metadata: RequestedMetadata, { redirectHosts }: Registra
   }
 }
 
-const loopback = ['localhost', '127.0.0.1', '[::1]']
-
 /**
  * Where a code may be sent: https of a host, and for native applications what RFC 8252 section 7
  * has for them. Redirect URIs are compared whole, so that a `*` would stand for itself, and not for
@@ -231,11 +231,12 @@ function redirectProblem(
   isNative: boolean,
   hosts: RegistrationPolicy['redirectHosts'],
 ): string | undefined {
-  const url = URL.parse(uri)
-  if (!url) return 'must be absolute URIs'
+  const misspelt = spellingProblem(uri)
+  if (misspelt) return misspelt
+  const url = new URL(uri)
   if (uri.includes('*')) return 'must not have wildcards'
   if (url.username || url.password) return 'must not have user names'
-  const isWeb = url.protocol === 'https:' && !loopback.includes(url.hostname)
+  const isWeb = url.protocol === 'https:' && !isOfThisMachine(url.hostname)
   if (hosts) {
     return isWeb && hosts.includes(url.hostname)
       ? undefined
@@ -244,7 +245,7 @@ function redirectProblem(
   if (isWeb) return undefined
   if (!isNative) return 'must be https, and not of this machine'
   if (url.protocol === 'http:') {
-    return loopback.includes(url.hostname) ? undefined : 'must be https, or http of loopback'
+    return isOfThisMachine(url.hostname) ? undefined : 'must be https, or http of loopback'
   }
   // RFC 8252 section 7.1: a domain name turned round, which has a dot.
   return url.protocol.includes('.') ? undefined : 'must have a scheme such as com.example.app'

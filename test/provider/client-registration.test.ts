@@ -28,6 +28,16 @@ const refused: [string, Record<string, unknown>, RegExp][] = [
     { redirect_uris: ['http://a.example/cb'] },
     /redirect_uris must be https/,
   ],
+  [
+    'another spelling of a redirect URI',
+    { redirect_uris: ['https://SHOP.example:8443/cb'] },
+    /redirect_uris must be written https:\/\/shop\.example:8443\/cb \(got https:\/\/SHOP/,
+  ],
+  [
+    'another spelling of where logout ends',
+    { post_logout_redirect_uris: ['https://a.example:443/'] },
+    /post_logout_redirect_uris must be written https:\/\/a\.example\//,
+  ],
   ['redirect URIs that are no list', { redirect_uris: 'https://a.example/cb' }, /redirect_uris/],
   ['an unknown authentication', { token_endpoint_auth_method: 'tls_client_auth' }, /auth_method/],
   ['a key that is missing', { token_endpoint_auth_method: 'private_key_jwt' }, /jwks/],
@@ -56,7 +66,7 @@ for (const [what, changes, sentence] of refused) {
 }
 
 test('registers plain HTTP of loopback', async (t) => {
-  const redirect_uris = ['http://localhost:3000/callback', 'http://127.0.0.1/callback']
+  const redirect_uris = ['http://localhost:3000/callback', 'http://127.0.0.1', 'http://0.0.0.0/cb']
   const { client_id } = await server.addClient({ ...valid, client_id: 'local', redirect_uris })
   t.deepEqual((await server.storage.clients.find(client_id))?.redirect_uris, redirect_uris)
 })

@@ -118,6 +118,10 @@ const wrongRedirects: [string, string, object?][] = [
   ['a wildcard', 'https://*.shop.example/cb'],
   ['a user name', 'https://bank.example@shop.example/cb'],
   ['loopback of a web application', 'https://localhost/cb'],
+  ['another name of loopback', 'https://localhost./cb'],
+  ['an address of this machine', 'https://0.0.0.0/cb'],
+  ['loopback in IPv6', 'https://[::ffff:7f00:1]/cb'],
+  ['another spelling', 'https://SHOP.example/cb'],
   ['what is no URI', '/callback'],
   ['a script', 'javascript:alert(1)', native],
   ['a scheme without a domain', 'myapp:/callback', native],
@@ -138,8 +142,9 @@ for (const [what, uri, base = web] of wrongRedirects) {
 test('keeps redirects at the hosts of the policy', (t) => {
   const policy = { ...defaultPolicy, redirectHosts: ['shop.example'] }
   t.notThrows(() => applyPolicy(policy, web))
-  t.notThrows(() => applyPolicy(policy, { redirect_uris: ['https://SHOP.example:8443/cb'] }))
+  t.notThrows(() => applyPolicy(policy, { redirect_uris: ['https://shop.example:8443/cb'] }))
   for (const uri of [
+    'https://SHOP.example:8443/cb',
     'https://evil.example/cb',
     'https://shop.example.evil.example/cb',
     'http://127.0.0.1/callback',
