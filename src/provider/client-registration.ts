@@ -8,6 +8,7 @@ import { isStorable } from '../storage/text.ts'
 import { isObject } from '../verify/lib/json.ts'
 import { isSafeExponent } from '../verify/lib/rsa-exponent.ts'
 import { withBindingMethod } from './binding-policy.ts'
+import { clientIdProblem } from './client-id.ts'
 import { makeClientSecret } from './client-secret.ts'
 import { deviceGrant } from './device-grant.ts'
 
@@ -157,6 +158,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
   }
   try {
     const named = withBindingMethod(metadata)
+    refuseClientId(metadata)
     refuseUnreadableName(metadata)
     refuseMisspeltRedirects(metadata)
     refusePlainHttp(metadata)
@@ -188,6 +190,11 @@ function isStorableJson(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
   return Object.entries(value).flat().every(isStorableJson)
+}
+
+function refuseClientId({ client_id: id }: ClientMetadata): void {
+  const problem = typeof id === 'string' ? clientIdProblem(id) : 'client_id must be a string'
+  if (problem) throw new errors.InvalidClientMetadata(problem)
 }
 
 /** People read it on the page that asks for their consent. */

@@ -14,11 +14,7 @@ import { createInteractionPolicy } from '../interaction/interaction-policy.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
-import {
-  loadExistingGrant,
-  securityClient,
-  securityClientId,
-} from '../my-security/security-client.ts'
+import { loadExistingGrant, securityClient } from '../my-security/security-client.ts'
 import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import { boundSessionAcr } from '../session-binding/authentication-context.ts'
 import { checkSessionPolicy, sessionPolicyOf } from '../session-binding/client-policy.ts'
@@ -35,6 +31,7 @@ import {
   checkCertificateMetadata,
   mtlsFeature,
 } from './client-certificates.ts'
+import { ownClients } from './client-id.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
 import { createEngine } from './engine.ts'
 import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
@@ -105,7 +102,6 @@ export function createProvider(options: ProviderOptions): Provider {
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const base = pathOfIssuer(issuer)
   const interactionPath = (uid: string) => `${base}/interaction/${uid}`
-  const ownClients = [securityClientId]
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const engine = createEngine({
     issuer,

@@ -34,6 +34,14 @@ export interface CredentialRequest {
   readonly rawHeaders: readonly string[]
 }
 
+/** 32 bytes in base64url: every token of registration is one. */
+const madeHere = /^[\w-]{43}$/
+
+/** One answer for what never was, is for another client, has expired, or was used up. */
+export function unknownToken(): VerifyError {
+  return new VerifyError('token_inactive', 'the token is not known, or can no longer be used')
+}
+
 export type RegistrationCredentials = ReturnType<typeof createRegistrationCredentials>
 
 /**
@@ -83,6 +91,8 @@ export function createRegistrationCredentials({
         url: request.uri,
         headers: request.rawHeaders,
       })
+      // What was never made here is looked for nowhere.
+      if (!madeHere.test(token)) throw unknownToken()
       const proof = scheme === 'DPoP' ? verifyProof(token, request) : undefined
       return { token, scheme, proof }
     },

@@ -97,7 +97,7 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
 /** What gives a client powers over others: administrators decide about it. */
 const reserved = ['administration', 'session_policy', 'self_registered']
 
-const limits = { list: 20, text: 2048, metadata: 16 * 1024 }
+const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 
 /**
  * The metadata that a client gets which asks for `requested`: what is not understood left out, the
@@ -116,6 +116,9 @@ export function applyPolicy(
       'unapproved_software_statement',
       'No software statement is approved here: send the metadata itself.',
     )
+  }
+  if (Object.keys(requested).length > limits.members) {
+    throw invalid(`metadata must have ${limits.members} members or less`)
   }
   const refused = reserved.find((name) => requested[name] !== undefined)
   if (refused) throw invalid(`${refused} is for an administrator to set`)
@@ -153,8 +156,9 @@ function checkSizes(asked: readonly (readonly [string, unknown])[]): void {
     const values = Array.isArray(value) ? value : [value]
     if (values.length > limits.list)
       throw invalid(`${name} must have ${limits.list} members or less`)
-    if (values.some((each) => typeof each === 'string' && each.length > limits.text)) {
-      throw invalid(`${name} must not be longer than ${limits.text} characters`)
+    const limit = name === 'contacts' ? limits.contact : limits.text
+    if (values.some((each) => typeof each === 'string' && each.length > limit)) {
+      throw invalid(`${name} must not be longer than ${limit} characters`)
     }
     if (name === 'client_name') checkName(value)
     if (name === 'jwks') checkKeyCount(value)

@@ -8,7 +8,11 @@ import { RegistrationError } from '../provider/client-registration.ts'
 import type { RegistrationTable, StoredRegistration } from '../storage/registration-table.ts'
 import { answerTo } from '../verify/answer.ts'
 import { VerifyError } from '../verify/errors.ts'
-import type { PresentedCredential, RegistrationCredentials } from './registration-credential.ts'
+import {
+  type PresentedCredential,
+  type RegistrationCredentials,
+  unknownToken,
+} from './registration-credential.ts'
 import type { ClientInformation, RegistrationRequest, Registrations } from './registrations.ts'
 
 export const registrationPath = publicRoutes.register.path
@@ -158,11 +162,6 @@ export function createRegistrationRouter({
   }
 
   return router
-}
-
-/** One answer for what never was, is for another client, has expired, or was used up. */
-function unknownToken(): VerifyError {
-  return new VerifyError('token_inactive', 'the token is not known, or can no longer be used')
 }
 
 async function readRequest(ctx: RouterContext): Promise<RegistrationRequest> {

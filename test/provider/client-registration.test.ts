@@ -1,5 +1,6 @@
 import test from 'ava'
 import {
+  changeClient,
   RegistrationError,
   type RequestedMetadata,
 } from '../../src/provider/client-registration.ts'
@@ -44,6 +45,11 @@ const refused: [string, Record<string, unknown>, RegExp][] = [
   ['an unknown grant', { grant_types: ['password'] }, /grant_types/],
   ['the implicit flow', { response_types: ['token'] }, /response_types/],
   ['a client_id that is no text', { client_id: 5 }, /client_id/],
+  ['the client_id of My security', { client_id: 'holdfast-my-security' }, /is reserved/],
+  ['a client_id of nothing', { client_id: '' }, /client_id must be 1 to 256/],
+  ['a client_id with a letter beyond ASCII', { client_id: 'caf\u00e9' }, /client_id must be/],
+  ['a client_id on two lines', { client_id: 'a\nb' }, /client_id must be/],
+  ['a client_id without end', { client_id: 'x'.repeat(257) }, /client_id must be/],
   ['U+0000', { client_name: 'a\0b' }, /character/],
   ['half a surrogate pair', { client_name: 'a\ud800' }, /character/],
   ['a name that turns the text', { client_name: 'Shop\u202e' }, /client_name must be 1 to 100/],
@@ -69,6 +75,26 @@ test('registers plain HTTP of loopback', async (t) => {
   const redirect_uris = ['http://localhost:3000/callback', 'http://127.0.0.1', 'http://0.0.0.0/cb']
   const { client_id } = await server.addClient({ ...valid, client_id: 'local', redirect_uris })
   t.deepEqual((await server.storage.clients.find(client_id))?.redirect_uris, redirect_uris)
+})
+
+test('registers any client_id that RFC 6749 has', async (t) => {
+  const client_id = 'My shop: "a"/<b>?c=d%e&~'.padEnd(256, 'x')
+  t.is((await server.addClient({ ...valid, client_id })).client_id, client_id)
+})
+
+test('changes no client to a name or redirect URI that it could not be added with', async (t) => {
+  const { client_id } = await server.addClient({ ...valid, client_id: 'changing' })
+  const by = { table: server.storage.clients, validator: server.provider }
+  for (const change of [
+    { client_name: 'Shop\u202e' },
+    { redirect_uris: ['https://APP.example.com/callback'] },
+  ]) {
+    const error = await t.throwsAsync(
+      changeClient(client_id, { ...valid, client_id, ...change }, by),
+      { instanceOf: RegistrationError },
+    )
+    t.is(error?.code, 'invalid_client_metadata')
+  }
 })
 
 test('tells a client_id that is taken from other mistakes', async (t) => {

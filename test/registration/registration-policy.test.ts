@@ -80,6 +80,12 @@ const refused: [string, object, RegExp][] = [
   ['half a name', { client_name: 'Shop\ud800' }, /client_name must be/],
   ['a name that is no text', { client_name: ['Shop'] }, /client_name must be/],
   ['a long text', { contacts: [`${'x'.repeat(2048)}@a.example`] }, /contacts must not be longer/],
+  ['a long contact', { contacts: [`${'x'.repeat(250)}@a.example`] }, /contacts must not be longer/],
+  [
+    'members without end',
+    Object.fromEntries(Array.from({ length: 100 }, (_, at) => [`unknown_${at}`, at])),
+    /metadata must have 100 members/,
+  ],
   ['a long list', { contacts: Array(21).fill('a@a.example') }, /contacts must have 20/],
   ['many keys', { jwks: { keys: Array(21).fill({}) } }, /jwks must have 20/],
   ['much of everything', { jwks: { keys: [{ x5c: ['x'.repeat(17_000)] }] } }, /must not be longer/],
