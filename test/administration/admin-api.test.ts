@@ -169,7 +169,7 @@ for (const [title, metadata] of [
   })
 }
 
-test('clients are added, shown without their secret, and removed', async (t) => {
+test('clients are added, shown without their secret, and removed with their tokens', async (t) => {
   const admin = await administrator('write')
   const added = await call(admin, 'POST', '/clients', { ...service, client_id: 'by-api' })
   t.is(added.status, 201)
@@ -178,7 +178,13 @@ test('clients are added, shown without their secret, and removed', async (t) => 
   t.is(shown.body.binding_method, 'dpop')
   t.false('client_secret' in shown.body)
   t.is((await call(admin, 'POST', '/clients', { ...service, client_id: 'by-api' })).status, 409)
+  const asked = { grant_type: 'client_credentials' }
+  const by = { key: await newKey(), headers: basic(added.body) }
+  const { access_token: token } = (await post(server, '/token', asked, by)).body
+  const asking = { headers: basic(admin.client) }
+  t.true((await post(server, '/introspect', { token }, asking)).body.active)
   t.is((await call(admin, 'DELETE', '/clients/by-api')).status, 204)
+  t.false((await post(server, '/introspect', { token }, asking)).body.active)
   t.is((await call(admin, 'GET', '/clients/by-api')).status, 404)
 })
 

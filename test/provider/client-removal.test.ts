@@ -1,7 +1,9 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import type { KeyPair } from '../../src/demo/proof.ts'
+import { holdfast } from '../support/cli.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { useFolder } from '../support/folder.ts'
 import { raceFor } from '../support/lock.ts'
 import { query } from '../support/query.ts'
 import { type Node, startSecondNode } from '../support/second-node.ts'
@@ -12,6 +14,7 @@ const environment = {
   HOLDFAST_DEVICE_FLOW: 'on',
 }
 const server = useTestServer(test, environment)
+const cwd = useFolder(test)
 const redirect_uri = 'https://app.example/callback'
 const metadata = {
   client_id: 'shop',
@@ -103,6 +106,20 @@ test.serial('a client that is added again inherits nothing', async (t) => {
   t.regex(page.html, /request_uri|expired|invalid/i)
   const url = `${server.issuer}/authorize?${new URLSearchParams({ ...pushedRequest, client_id: 'shop' })}`
   t.regex((await person.browser.visit(url, { until: redirect_uri })).html, />Allow</)
+})
+
+test.serial('ends all tokens of a client that the command removes', async (t) => {
+  const { client, tokens, service } = await useClient()
+  const asking = await server.addClient({ ...metadata, client_id: 'asking' })
+  t.true(await isActive(asking, tokens.access_token))
+  const env = { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET: environment.HOLDFAST_SECRET }
+  const { code, stderr } = await holdfast({ cwd, env }, ['clients', 'remove', 'shop'])
+  t.is(code, 0, stderr)
+  for (const { access_token } of [tokens, service]) t.false(await isActive(asking, access_token))
+  const refresh = refreshing(client, tokens.refresh_token)
+  const { status } = await post(server, '/token', refresh, { key, headers: basic(client) })
+  t.true(status === 400 || status === 401)
+  t.deepEqual(await artifactsOfClient(), [])
 })
 
 test.serial('what is written for a client after its removal is dead', async (t) => {

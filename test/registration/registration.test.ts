@@ -524,9 +524,23 @@ test('the policy stays when the token it came with is gone', async (t) => {
 })
 
 test('a client removes itself, and its tokens stop', async (t) => {
-  const { client, token, key } = await registered()
+  const grants = ['authorization_code', 'client_credentials']
+  const {
+    client,
+    token,
+    key,
+    body: made,
+  } = await registered({ ...webClient, grant_types: grants }, { grantTypes: grants })
+  const other = await server.addClient({ token_endpoint_auth_method: 'client_secret_basic' })
+  const by = { key, headers: basic(made) }
+  const issued = (await post(server, '/token', { grant_type: 'client_credentials' }, by)).body
+  const isActive = async () =>
+    (await post(server, '/introspect', { token: issued.access_token }, { headers: basic(other) }))
+      .body.active
+  t.true(await isActive())
   const removed = await register(server, { method: 'DELETE', client, token, key })
   t.is(removed.status, 204)
+  t.false(await isActive())
   t.is(await stored(client), undefined)
   t.is((await register(server, { client, token, key })).status, 401)
   const body = { ...webClient, client_id: client }
