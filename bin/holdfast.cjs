@@ -1,0 +1,32 @@
+#!/usr/bin/env node
+// Plain JavaScript that an old Node can read, so that it can say which one is needed.
+var fs = require('fs')
+var path = require('path')
+
+var root = path.join(__dirname, '..')
+var needed = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).engines.node
+
+function isOlder(version, least) {
+  var is = version.split('.').map(Number)
+  var must = least.split('.').map(Number)
+  for (var at = 0; at < must.length; at += 1) {
+    if (is[at] !== must[at]) return is[at] < must[at]
+  }
+  return false
+}
+
+if (isOlder(process.versions.node, needed.replace('>=', ''))) {
+  process.stderr.write(
+    'holdfast: Holdfast needs Node ' +
+      needed.replace('>=', '') +
+      ' or newer; this is Node ' +
+      process.versions.node +
+      '. Install it from https://nodejs.org.\n',
+  )
+  process.exitCode = 1
+} else {
+  // The package has compiled files, and a clone has sources.
+  var source = path.join(root, 'src', 'cli.ts')
+  var program = fs.existsSync(source) ? source : path.join(root, 'dist', 'cli.js')
+  import(require('url').pathToFileURL(program).href)
+}
