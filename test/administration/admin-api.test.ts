@@ -578,7 +578,7 @@ for (const [title, method, path, body] of [
   ...(['a\nb', 'a\u202e', '\u200b', 'a\u{e0041}', 'x'.repeat(10_240)] as const).map(
     (name) =>
       [
-        `an API called ${JSON.stringify(name).slice(0, 20)}`,
+        `an API called ${encodeURIComponent(name).slice(0, 20)}`,
         'POST',
         '/resources',
         { identifier: 'https://a.example', name, scopes: [] },
