@@ -9,7 +9,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { freePort } from '../src/http/free-port.ts'
+import { freePort } from '../src/net/free-port.ts'
 import { openTestDatabase } from '../test/support/database.ts'
 
 const root = path.resolve(import.meta.dirname, '..')

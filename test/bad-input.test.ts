@@ -1,5 +1,5 @@
 import test, { type ExecutionContext } from 'ava'
-import { makeProof } from '../src/demo/proof.ts'
+import { makeProof } from '../src/doctor/proof.ts'
 import { basic, createPerson, newKey, obtainCode, post } from './support/flow.ts'
 import { type Answer, type RawRequest, sendBytes, sendRequest } from './support/raw-request.ts'
 import { api, useTestServer } from './support/server.ts'

@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import test from 'ava'
-import { CHROMIUM } from '../src/demo/chromium.ts'
+import { CHROMIUM } from './support/chromium-program.ts'
 import { skipped } from './token-binding-tls/support.ts'
 
 const run = promisify(execFile)
-const demo = (...options: string[]) => run(process.execPath, ['src/demo/main.ts', ...options])
+const demo = (...options: string[]) => run(process.execPath, ['examples/demo/main.ts', ...options])
 
 interface Report {
   rows: { case: string; expected: string; got: string; status: number; error: string | null }[]

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import test from 'ava'
-import { freePort } from '../src/http/free-port.ts'
+import { freePort } from '../src/net/free-port.ts'
 import { useTestDatabase } from './support/database.ts'
 import { useFolder } from './support/folder.ts'
 

@@ -1,8 +1,8 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
-import type { BoundedQueue } from '../limits/bounded-queue.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import type { Account, AccountStore } from '../storage/account-store.ts'
 import { AccountError } from './account-error.ts'
-import type { Account, AccountStore } from './account-store.ts'
+import type { BoundedQueue } from './bounded-queue.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
 import {
   checkNewPassword,

@@ -1,5 +1,5 @@
 import type { AccountClaims, FindAccount } from 'oidc-provider'
-import type { Account } from './account-store.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { Accounts } from './accounts.ts'
 
 /** Which scope asks for which claims: oidc-provider's `claims` option. */

@@ -1,6 +1,6 @@
-import type { Account } from '../accounts/account-store.ts'
 import type { Accounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { IssuedTable } from '../storage/issued-table.ts'
 import type { Administered } from './administration.ts'
 

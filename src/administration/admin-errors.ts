@@ -1,8 +1,8 @@
 import type { Middleware } from 'koa'
 import { ZodError } from 'zod'
 import { AccountError, type AccountErrorCode } from '../accounts/account-error.ts'
+import { RegistrationError, type RegistrationErrorCode } from '../clients/client-registration.ts'
 import { JsonBodyError } from '../http/json-body.ts'
-import { RegistrationError, type RegistrationErrorCode } from '../provider/client-registration.ts'
 import { AdministrationError, type AdministrationErrorCode } from './administration-error.ts'
 
 type Code = AccountErrorCode | AdministrationErrorCode | RegistrationErrorCode

@@ -1,12 +1,12 @@
+import { createVerifier } from '@holdfast/verify'
+import { koaVerify } from '@holdfast/verify/koa'
+import { adminResource } from '../engine/admin-resource.ts'
+import { perView, publicKeysOf } from '../engine/engine-keys.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
-import { adminResource } from '../provider/admin-resource.ts'
-import { perView, publicKeysOf } from '../provider/engine-keys.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { CredentialTable } from '../storage/credential-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { revokedToken } from '../token-endpoint/presented-token.ts'
-import { koaVerify } from '../verify/koa.ts'
-import { createVerifier } from '../verify/verifier.ts'
 
 /**
  * Lets requests in that carry an access token for the admin API, bound by DPoP, with a proof that

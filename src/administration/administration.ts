@@ -1,6 +1,6 @@
 import { createAccounts } from '../accounts/accounts.ts'
+import type { MetadataValidator } from '../clients/client-registration.ts'
 import type { Events, Facts } from '../observability/events.ts'
-import type { MetadataValidator } from '../provider/client-registration.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
 import { administerAudit, administerCounts } from './audit.ts'

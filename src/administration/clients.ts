@@ -1,12 +1,12 @@
 import type { ClientMetadata } from 'oidc-provider'
-import { bindingMethodOf } from '../provider/binding-policy.ts'
+import { bindingMethodOf } from '../clients/binding-method.ts'
 import {
   changeClient,
   type MetadataValidator,
   type RequestedMetadata,
   registerClient,
-} from '../provider/client-registration.ts'
-import { makeClientSecret } from '../provider/client-secret.ts'
+} from '../clients/client-registration.ts'
+import { makeClientSecret } from '../clients/client-secret.ts'
 import type { ClientTable, StoredClient } from '../storage/client-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'

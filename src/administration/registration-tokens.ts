@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto'
+import { decodeBase64url } from '@holdfast/verify/authorization-server'
 import { z } from 'zod'
-import { displayNameRule, isDisplayName } from '../net/display-name.ts'
-import { type BindingMethod, bindingMethods } from '../provider/binding-policy.ts'
+import { type BindingMethod, bindingMethods } from '../clients/binding-method.ts'
 import {
   defaultPolicy,
   type RegistrationPolicy,
   registrableAuthMethods,
   registrableGrantTypes,
-} from '../registration/registration-policy.ts'
+} from '../clients/registration-policy.ts'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import type { RegistrationTable, StoredInitialAccessToken } from '../storage/registration-table.ts'
-import { decodeBase64url } from '../verify/lib/base64url.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { isDigest } from './digest.ts'

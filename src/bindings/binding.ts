@@ -1,6 +1,5 @@
-import type { ClientCertificate } from '../verify/client-certificate.ts'
-import type { DPoPProof } from '../verify/dpop.ts'
-import type { TokenBindingProof } from '../verify/token-binding.ts'
+import type { ClientCertificate, DPoPProof } from '@holdfast/verify'
+import type { TokenBindingProof } from '@holdfast/verify/token-binding'
 
 /** Client metadata by which a specification says what `binding_method` says. */
 export type BindingFlag =

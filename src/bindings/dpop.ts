@@ -1,6 +1,11 @@
 import { hash } from 'node:crypto'
-import { type DPoPProof, ProofKeys, verifyDPoPProof } from '../verify/dpop.ts'
-import { VerifyError, type VerifyErrorCode } from '../verify/errors.ts'
+import {
+  type DPoPProof,
+  ProofKeys,
+  VerifyError,
+  type VerifyErrorCode,
+  verifyDPoPProof,
+} from '@holdfast/verify'
 import type { Binding } from './binding.ts'
 
 /** Seconds by which the clock of a client may differ from ours, where no nonce says the time. */

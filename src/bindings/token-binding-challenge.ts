@@ -1,4 +1,4 @@
-import { parseTokenBindingId } from '../verify/token-binding.ts'
+import { parseTokenBindingId } from '@holdfast/verify/token-binding'
 
 /*
  * draft-ietf-oauth-token-binding-08 section 5: codes bound by Token Binding, in the parameters of

@@ -1,5 +1,5 @@
-import { decodeBase64url } from '../verify/lib/base64url.ts'
-import type { TokenBindingProof } from '../verify/token-binding.ts'
+import { decodeBase64url } from '@holdfast/verify/authorization-server'
+import type { TokenBindingProof } from '@holdfast/verify/token-binding'
 import type { Binding } from './binding.ts'
 
 /** draft-ietf-oauth-token-binding-08: the keys of the client's TLS connections. */

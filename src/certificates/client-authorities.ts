@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import type { ClientCertificate } from '../verify/client-certificate.ts'
+import type { ClientCertificate } from '@holdfast/verify'
 import { CertificateFileError } from './certificate-file-error.ts'
 import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
 import { isStrongKey, isStronglySigned } from './strength.ts'

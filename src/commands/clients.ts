@@ -3,11 +3,11 @@ import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import { bindingMethodOf, bindingMethods } from '../clients/binding-method.ts'
+import type { RequestedMetadata } from '../clients/client-registration.ts'
+import { administrationLevels } from '../engine/admin-resource.ts'
+import { deviceGrant } from '../engine/device-grant.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
-import { administrationLevels } from '../provider/admin-resource.ts'
-import { bindingMethodOf, bindingMethods } from '../provider/binding-policy.ts'
-import type { RequestedMetadata } from '../provider/client-registration.ts'
-import { deviceGrant } from '../provider/device-grant.ts'
 import {
   CommandError,
   command,

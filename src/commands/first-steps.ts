@@ -2,13 +2,13 @@ import { AccountError } from '../accounts/account-error.ts'
 import { createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import type { Administered } from '../administration/administration.ts'
-import { isLoopback } from '../config/loopback.ts'
-import { bindingMethodOf } from '../provider/binding-policy.ts'
+import { bindingMethodOf } from '../clients/binding-method.ts'
 import {
   type MetadataValidator,
   RegistrationError,
   registerClient,
-} from '../provider/client-registration.ts'
+} from '../clients/client-registration.ts'
+import { isLoopback } from '../net/loopback.ts'
 import type { Storage } from '../storage/open-storage.ts'
 
 const email = 'admin@localhost'

@@ -1,9 +1,9 @@
 import { Argument, type Command } from 'commander'
 import { administerKeys, type RetiredKey } from '../administration/keys.ts'
 import { isSigningAlgorithm, type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
-import { type OpenKeysOptions, openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
+import { type OpenKeysOptions, openKeys } from '../open-keys.ts'
 import { actorOfCommand, command, printing, UsageError, withStorage } from './command.ts'
 import { asFacts, asMinute, asTable } from './table.ts'
 

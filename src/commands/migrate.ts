@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import type { Config } from '../config/config.ts'
 import { isSecretMade } from '../config/secret.ts'
-import { openKeys } from '../keys/open-keys.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
+import { openKeys } from '../open-keys.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { actorOfCommand, command, printing, withStorage } from './command.ts'
 

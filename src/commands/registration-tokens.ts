@@ -1,12 +1,12 @@
 import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { NewRegistrationToken } from '../administration/registration-tokens.ts'
-import { bindingMethods } from '../provider/binding-policy.ts'
+import { bindingMethods } from '../clients/binding-method.ts'
 import {
   defaultPolicy,
   registrableAuthMethods,
   registrableGrantTypes,
-} from '../registration/registration-policy.ts'
+} from '../clients/registration-policy.ts'
 import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
 import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asMinute, asTable, type Cell, shown } from './table.ts'

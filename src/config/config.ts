@@ -3,9 +3,9 @@ import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
 import { isPath, pathOfIssuer } from '../http/public-path.ts'
+import { isLoopback } from '../net/loopback.ts'
 import { asksForTraces } from '../observability/tracing.ts'
 import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
-import { isLoopback } from './loopback.ts'
 import {
   defaultPort,
   type MtlsConfig,

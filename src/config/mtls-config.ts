@@ -1,10 +1,7 @@
+import { type CertificateHeaderFormat, certificateHeaderFormats } from '@holdfast/verify'
 import { z } from 'zod'
 import type { AuthorityFiles } from '../certificates/client-authorities.ts'
-import { trustedPeers } from '../http/trusted-peers.ts'
-import {
-  type CertificateHeaderFormat,
-  certificateHeaderFormats,
-} from '../verify/client-certificate.ts'
+import { trustedPeers } from '../net/trusted-peers.ts'
 
 /** How TLS client certificates (RFC 8705) reach this server, and which of them it trusts. */
 export interface MtlsConfig {

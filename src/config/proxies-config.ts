@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { isLoopback } from '../net/loopback.ts'
 import type { Config } from './config.ts'
-import { isLoopback } from './loopback.ts'
 
 export const proxiesVariables = {
   HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES: z

@@ -2,8 +2,8 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
+import { writeOnce } from '../files/write-once.ts'
 import { StorageError } from '../storage/storage-error.ts'
-import { writeOnce } from './write-once.ts'
 
 /** 32 bytes, AES-256-GCM: encrypts the keys in the database. By HKDF-SHA-256 (RFC 5869). */
 export function encryptionKeyOf(secret: string): Buffer {

@@ -1,15 +1,16 @@
+import {
+  ClientCertificateError,
+  type ClientCertificateErrorCode,
+  VerifyError,
+  verifyDPoPProof,
+} from '@holdfast/verify'
+import { TokenBindingError, type TokenBindingErrorCode } from '@holdfast/verify/token-binding'
 import type { Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import type { TokenBindingMode } from '../config/token-binding-config.ts'
 import { isForwarded } from '../http/client-address.ts'
 import type { Edge } from '../http/edge.ts'
 import { publicRoutes } from '../http/routes.ts'
-import {
-  ClientCertificateError,
-  type ClientCertificateErrorCode,
-} from '../verify/client-certificate.ts'
-import { VerifyError, verifyDPoPProof } from '../verify/index.ts'
-import { TokenBindingError, type TokenBindingErrorCode } from '../verify/token-binding.ts'
 import type { DoctorCodes } from './codes.ts'
 
 export const doctorPath = publicRoutes.doctor.path

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
+import { createMemoryKeys, TokenBindingAgent } from '@holdfast/token-binding-tls'
 import type { TokenBindingMode } from '../config/token-binding-config.ts'
-import { createMemoryKeys, TokenBindingAgent } from '../token-binding-tls/index.ts'
 import { type Finding, finding } from './finding.ts'
 import { type Sent, send, type Target } from './request.ts'
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Middleware } from 'koa'
 import { canonicalAddress } from '../net/address.ts'
-import type { PeerTest } from './trusted-peers.ts'
+import type { PeerTest } from '../net/trusted-peers.ts'
 
 interface Peer {
   readonly remoteAddress?: string | undefined

@@ -3,8 +3,8 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import * as x509 from '../certificates/x509.ts'
-import { writeOnce } from '../config/write-once.ts'
-import { ListenError } from './listen-error.ts'
+import { writeOnce } from '../files/write-once.ts'
+import { ListenError } from '../net/listen-error.ts'
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 const day = 24 * 60 * 60 * 1000

@@ -1,17 +1,17 @@
 import type { IncomingMessage } from 'node:http'
-import type { Context, Middleware } from 'koa'
-import type { ConnectionProofs } from '../bindings/binding.ts'
-import type { Config } from '../config/config.ts'
 import {
   type ClientCertificate,
   ClientCertificateError,
   readClientCertificateHeader,
   socketCertificate,
-} from '../verify/client-certificate.ts'
-import { TokenBindingError } from '../verify/token-binding.ts'
-import { PageError, type PageErrorCode } from './page-error.ts'
+} from '@holdfast/verify'
+import { TokenBindingError } from '@holdfast/verify/token-binding'
+import type { Context, Middleware } from 'koa'
+import type { ConnectionProofs } from '../bindings/binding.ts'
+import type { Config } from '../config/config.ts'
+import { trustedPeers } from '../net/trusted-peers.ts'
+import { PageError, type PageErrorCode } from '../pages/page-error.ts'
 import { createTokenBindingReader } from './token-binding-reader.ts'
-import { trustedPeers } from './trusted-peers.ts'
 
 export interface Inspection extends ConnectionProofs {
   readonly fromProxy: boolean

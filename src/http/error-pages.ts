@@ -1,13 +1,13 @@
 import type { Context, Middleware } from 'koa'
-import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import {
   type ErrorWords,
   NOT_FOUND,
   pageErrorWords,
   SERVER_ERROR,
   UNAVAILABLE,
-} from './error-words.ts'
-import { PageError } from './page-error.ts'
+} from '../pages/error-messages.ts'
+import { PageError } from '../pages/page-error.ts'
+import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 
 export interface ErrorPagesOptions {
   render: (page: ErrorWords & { requestId: string }) => string

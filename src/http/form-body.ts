@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import getRawBody from 'raw-body'
-import { PageError } from './page-error.ts'
+import { PageError } from '../pages/page-error.ts'
 
 const LIMIT = 16 * 1024
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
+import { maxJsonDepth, parseJson } from '@holdfast/verify/authorization-server'
 import getRawBody from 'raw-body'
-import { maxJsonDepth, parseJson } from '../verify/lib/json.ts'
 
 /** Structural, so that any koa context fits. */
 export interface JsonRequest {

@@ -5,10 +5,10 @@ import type { Socket } from 'node:net'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { TlsOptions } from 'node:tls'
+import { equip, TokenBindingTlsError } from '@holdfast/token-binding-tls'
 import type { Config } from '../config/config.ts'
-import { equip, TokenBindingTlsError } from '../token-binding-tls/index.ts'
+import { ListenError } from '../net/listen-error.ts'
 import { developmentCertificate } from './development-authority.ts'
-import { ListenError } from './listen-error.ts'
 import {
   boundConnections,
   boundUnanswered,

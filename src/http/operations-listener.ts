@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import Koa from 'koa'
 import type { Registry } from 'prom-client'
-import { ListenError } from './listen-error.ts'
+import { ListenError } from '../net/listen-error.ts'
 import { boundConnections, boundUnanswered } from './unanswered-requests.ts'
 
 /**

@@ -1,5 +1,5 @@
 import type { Context, Middleware } from 'koa'
-import { PageError } from './page-error.ts'
+import { PageError } from '../pages/page-error.ts'
 import { pathOfIssuer, publicPlaces } from './public-path.ts'
 import { readRequestTarget } from './request-target.ts'
 import { allRoutes, type Method, type Route, type RouteFeature, type RouteName } from './routes.ts'

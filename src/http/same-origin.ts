@@ -1,5 +1,5 @@
 import type { Middleware } from 'koa'
-import { PageError } from './page-error.ts'
+import { PageError } from '../pages/page-error.ts'
 
 /**
  * Refuses a form posted by another site. A browser says where a request comes from in

@@ -1,5 +1,5 @@
 import type { Middleware } from 'koa'
-import { isLoopback } from '../config/loopback.ts'
+import { isLoopback } from '../net/loopback.ts'
 import { formAction } from './form-action.ts'
 
 const CONTENT_SECURITY_POLICY = [

@@ -9,7 +9,7 @@ import {
   type WorkKind,
   workAtRest,
 } from '../limits/overload.ts'
-import { OVERLOADED } from './error-words.ts'
+import { OVERLOADED } from '../pages/error-messages.ts'
 import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
 import { matchedRoute } from './routing.ts'
 import { securityHeaders } from './security-headers.ts'

@@ -1,5 +1,5 @@
 import type { Middleware } from 'koa'
-import { PageError } from './page-error.ts'
+import { PageError } from '../pages/page-error.ts'
 
 const single = ['authorization', 'content-type', 'host']
 

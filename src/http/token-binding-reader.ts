@@ -1,14 +1,14 @@
 import type { IncomingMessage } from 'node:http'
-import type { TokenBindingMode } from '../config/token-binding-config.ts'
-import { tokenBindingOf } from '../token-binding-tls/index.ts'
+import { tokenBindingOf } from '@holdfast/token-binding-tls'
 import {
   createTokenBindingVerifier,
   fieldValues,
   type TokenBindingProof,
   type TokenBindingVerifier,
-} from '../verify/token-binding.ts'
-import { readTokenBindingHeaders } from '../verify/token-binding-headers.ts'
-import type { PeerTest } from './trusted-peers.ts'
+} from '@holdfast/verify/token-binding'
+import { readTokenBindingHeaders } from '@holdfast/verify/token-binding-headers'
+import type { TokenBindingMode } from '../config/token-binding-config.ts'
+import type { PeerTest } from '../net/trusted-peers.ts'
 
 /** The Token Binding IDs that the client of a request has proven. */
 export type TokenBindingOf = (request: IncomingMessage) => TokenBindingProof | undefined

@@ -1,8 +1,8 @@
 import type { Provider } from 'oidc-provider'
-import { PageError } from '../http/page-error.ts'
-import { rememberShown } from '../provider/shown-client.ts'
-import { expiredInteraction, type Interaction } from './current-interaction.ts'
-import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from './scope-words.ts'
+import { rememberShown } from '../engine/shown-client.ts'
+import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
+import { PageError } from '../pages/page-error.ts'
+import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from '../pages/scope-labels.ts'
 
 export interface Consent {
   scopes: readonly string[]

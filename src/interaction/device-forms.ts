@@ -1,6 +1,6 @@
 import type { Middleware } from 'koa'
+import { suggestUserCode } from '../engine/device-pages.ts'
 import { publicRoutes } from '../http/routes.ts'
-import { suggestUserCode } from './device-pages.ts'
 
 /** The form for user codes, below the path of this server. */
 export const devicePath = publicRoutes.device.path

@@ -1,13 +1,13 @@
 import type { RouterContext } from '@koa/router'
-import type { Account } from '../accounts/account-store.ts'
+import { shownDigest } from '../engine/shown-client.ts'
+import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
-import { shownDigest } from '../provider/shown-client.ts'
-import { bindingWords } from './binding-words.ts'
+import { bindingWords } from '../pages/binding-labels.ts'
+import { redirectWords } from '../pages/redirect-labels.ts'
+import type { ClientView } from '../pages/views.ts'
+import type { Account } from '../storage/account-store.ts'
 import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
-import { expiredInteraction, type Interaction } from './current-interaction.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
-import { redirectWords } from './redirect-words.ts'
-import type { ClientView } from './views.ts'
 
 interface SignInAttempt {
   email: string

@@ -1,6 +1,6 @@
 import type { RouterContext } from '@koa/router'
 import type { Provider } from 'oidc-provider'
-import type { Interaction } from './current-interaction.ts'
+import type { Interaction } from '../http/current-interaction.ts'
 
 /**
  * Ends the browser's session when someone else signs in. oidc-provider would do it on resumption,

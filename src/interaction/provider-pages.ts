@@ -1,7 +1,7 @@
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { oauthErrorWords } from '../http/error-words.ts'
 import { allowFormsTo } from '../http/form-action.ts'
-import type { Views } from './views.ts'
+import { oauthErrorWords } from '../pages/error-messages.ts'
+import type { Views } from '../pages/views.ts'
 
 type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>
 

@@ -1,6 +1,6 @@
 import type { CanonicalEmail } from '../accounts/email.ts'
 import { networkOf, networksOf } from '../net/network.ts'
-import type { Limiter, MakeLimiter } from './limiter.ts'
+import type { Limiter, MakeLimiter } from '../storage/limiter.ts'
 
 export interface LoginAttempt {
   /**

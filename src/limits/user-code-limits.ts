@@ -1,5 +1,5 @@
 import { networkOf } from '../net/network.ts'
-import type { MakeLimiter } from './limiter.ts'
+import type { MakeLimiter } from '../storage/limiter.ts'
 
 /** Where a user code was typed. */
 export interface TypedUserCode {

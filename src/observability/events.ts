@@ -1,4 +1,4 @@
-import { type BindingMethod, bindingMethodOf } from '../provider/binding-policy.ts'
+import { type BindingMethod, bindingMethodOf } from '../clients/binding-method.ts'
 import type { Cleaned } from '../storage/cleanup.ts'
 import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'

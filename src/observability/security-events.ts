@@ -1,4 +1,4 @@
-import type { MakeLimiter } from '../limits/limiter.ts'
+import type { MakeLimiter } from '../storage/limiter.ts'
 import type {
   SecurityEvent,
   SecurityEventKind,

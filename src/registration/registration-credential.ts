@@ -1,16 +1,15 @@
 import { hash } from 'node:crypto'
-import { challengesFor } from '../verify/challenge.ts'
-import { type Credential, headerValues, readCredential } from '../verify/credentials.ts'
+import type { DPoPNonces } from '@holdfast/verify'
+import { type DPoPProof, replayKey, VerifyError, verifyDPoPProof } from '@holdfast/verify'
 import {
-  type DPoPProof,
+  type Credential,
+  challengesFor,
   defaultClockTolerance,
   defaultMaxAge,
-  replayKey,
-  verifyDPoPProof,
-} from '../verify/dpop.ts'
-import type { DPoPNonces } from '../verify/dpop-nonce.ts'
-import { VerifyError } from '../verify/errors.ts'
-import { supportedAlgorithms } from '../verify/lib/signature.ts'
+  headerValues,
+  readCredential,
+  supportedAlgorithms,
+} from '@holdfast/verify/authorization-server'
 
 /** What a credential of registration is bound to, as it is stored. */
 export interface CredentialBinding {

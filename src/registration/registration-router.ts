@@ -1,13 +1,13 @@
+import { VerifyError } from '@holdfast/verify'
+import { answerTo } from '@holdfast/verify/authorization-server'
 import Router, { type RouterContext } from '@koa/router'
+import { RegistrationError } from '../clients/client-registration.ts'
 import { JsonBodyError, readJson } from '../http/json-body.ts'
 import { publicRoutes } from '../http/routes.ts'
 import type { Events } from '../observability/events.ts'
 import { refusalReason } from '../observability/refusal-reason.ts'
 import { requestFacts } from '../observability/request-facts.ts'
-import { RegistrationError } from '../provider/client-registration.ts'
 import type { RegistrationTable, StoredRegistration } from '../storage/registration-table.ts'
-import { answerTo } from '../verify/answer.ts'
-import { VerifyError } from '../verify/errors.ts'
 import {
   type PresentedCredential,
   type RegistrationCredentials,

@@ -6,15 +6,15 @@ import {
   prepareClient,
   RegistrationError,
   type RequestedMetadata,
-} from '../provider/client-registration.ts'
-import { matchesSecret } from '../provider/client-secret.ts'
+} from '../clients/client-registration.ts'
+import { matchesSecret } from '../clients/client-secret.ts'
+import { applyPolicy } from '../clients/registration-policy.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type {
   RegistrationTable,
   StoredInitialAccessToken,
   StoredRegistration,
 } from '../storage/registration-table.ts'
-import { applyPolicy } from './registration-policy.ts'
 
 /** What a client asks for: JSON of any shape. */
 export type RegistrationRequest = Readonly<Record<string, unknown>>

@@ -1,11 +1,11 @@
+import type { DbscSessions } from '@holdfast/verify/dbsc'
+import { koaDbsc } from '@holdfast/verify/dbsc/koa'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { browserSessionOf, isUnproven, namedSession } from '../engine/session-model.ts'
+import { asVisitor, visitor } from '../http/client-info.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
-import { koaDbsc } from '../verify/dbsc-koa.ts'
-import type { DbscSessions } from '../verify/dbsc-sessions.ts'
-import { browserSessionOf, isUnproven, namedSession } from './session-model.ts'
-import { asVisitor, visitor } from './visitor.ts'
 
 export interface DbscMiddlewareOptions {
   readonly provider: Provider

@@ -1,10 +1,10 @@
+import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
+import { securityClientId } from '../clients/security-client.ts'
+import { currentVisitor } from '../http/client-info.ts'
 import { pathOfIssuer } from '../http/public-path.ts'
-import { securityClientId } from '../my-security/security-client.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
-import { createDbscSessions, type DbscSessions } from '../verify/dbsc-sessions.ts'
-import { currentVisitor } from './visitor.ts'
 
 /** Machines come here, and files that are the same for everybody: no request waits for a proof. */
 const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', '/jwks', '/assets']

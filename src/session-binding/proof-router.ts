@@ -1,16 +1,16 @@
 import { setTimeout } from 'node:timers/promises'
+import type { DbscSessions } from '@holdfast/verify/dbsc'
 import Router from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
-import { publicRoutes } from '../http/routes.ts'
+import { unmetAuthenticationRequirements } from '../engine/authentication-context.ts'
+import { type NamedSession, namedSession } from '../engine/session-model.ts'
 import {
   currentInteraction,
   expiredInteraction,
   type Interaction,
-} from '../interaction/current-interaction.ts'
+} from '../http/current-interaction.ts'
+import { publicRoutes } from '../http/routes.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
-import type { DbscSessions } from '../verify/dbsc-sessions.ts'
-import { unmetAuthenticationRequirements } from './authentication-context.ts'
-import { type NamedSession, namedSession } from './session-model.ts'
 
 /** A proof this old was given for this prompt: the browser has just been here. */
 const justNow = 10_000

@@ -1,4 +1,4 @@
-import type { Account, AccountRecord, AccountStore } from '../accounts/account-store.ts'
+import type { Account, AccountRecord, AccountStore } from './account-store.ts'
 import type { Database } from './database.ts'
 import { isStorable } from './text.ts'
 

@@ -1,4 +1,4 @@
-import type { DbscRegistration } from '../verify/dbsc.ts'
+import type { DbscRegistration } from '@holdfast/verify/dbsc'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'

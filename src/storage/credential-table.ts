@@ -1,4 +1,4 @@
-import type { Account } from '../accounts/account-store.ts'
+import type { Account } from './account-store.ts'
 import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
 import { type ArtifactKey, isLive } from './artifact-table.ts'
 import { createBatch } from './batch.ts'

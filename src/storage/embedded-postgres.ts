@@ -18,7 +18,7 @@ import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { freePort } from '../http/free-port.ts'
+import { freePort } from '../net/free-port.ts'
 import { StorageError } from './storage-error.ts'
 
 const run = promisify(execFile)

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
-import type { AccountStore } from '../accounts/account-store.ts'
 import { traceQueries } from '../observability/tracing.ts'
+import type { AccountStore } from './account-store.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'

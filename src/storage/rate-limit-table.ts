@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto'
 import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
-import type { Limiter, LimiterOptions } from '../limits/limiter.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
+import type { Limiter, LimiterOptions } from './limiter.ts'
 
 export type RateLimitTable = ReturnType<typeof createRateLimitTable>
 

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import type { ClientMetadata } from 'oidc-provider'
-import type { RegistrationPolicy } from '../registration/registration-policy.ts'
+import type { RegistrationPolicy } from '../clients/registration-policy.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
+import { constantTimeEqual } from '@holdfast/verify/authorization-server'
 import type { BoundCredential } from '../bindings/binding.ts'
 import { decodeChallenge, verifiesChallenge } from '../bindings/token-binding-challenge.ts'
-import { constantTimeEqual } from '../verify/lib/equal.ts'
 import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,

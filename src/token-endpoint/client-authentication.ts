@@ -3,14 +3,18 @@
  * request in, a client or a refusal out. One way each; the client's registration says which.
  */
 
+import {
+  type ParsedJwt,
+  parseJwt,
+  suitsAlgorithm,
+  verifySignature,
+} from '@holdfast/verify/authorization-server'
 import type { ConnectionProofs } from '../bindings/binding.ts'
 import { proofWindow } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import { subjectMatches } from '../certificates/subject.ts'
 import { replayMark } from '../storage/replay-table.ts'
-import { type ParsedJwt, parseJwt } from '../verify/lib/jwt.ts'
-import { suitsAlgorithm, verifySignature } from '../verify/lib/signature.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import type {
   ClientAuthenticationMethod,

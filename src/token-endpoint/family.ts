@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { lifetimes } from '../provider/lifetimes.ts'
+import { lifetimes } from '../config/lifetimes.ts'
 import { type Refusal, type RefusalReason, refuse } from './refusal.ts'
 
 /*

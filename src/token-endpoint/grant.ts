@@ -1,5 +1,5 @@
-import type { Account } from '../accounts/account-store.ts'
 import type { BoundCredential } from '../bindings/binding.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
 import {
   accessTokenKeys,

@@ -3,6 +3,7 @@
  * kin. Here these become tokens, rows and an answer, by keys and random names that are handed in.
  */
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
+import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
 import { referredTbh } from '../bindings/token-binding.ts'
 import type { SigningAlgorithm } from '../keys/key-purpose.ts'
 import type { Artifact, ArtifactKey } from '../storage/artifact-table.ts'
@@ -10,7 +11,6 @@ import { artifactKey } from '../storage/artifact-table.ts'
 import { grantedClaims, grantedScopes, grantedScopesOf, rejectedClaims } from './granted.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type { FoundResource } from './resources.ts'
-import { sessionBindingClaim, sessionClaimsOfIdToken } from './session-claims.ts'
 import type { Found, StoredGrant, StoredRefreshToken, StoredSource } from './stored.ts'
 import type { TokenClient, TokenRequest } from './token-request.ts'
 

@@ -1,9 +1,9 @@
 /** Signs what this server says, and reads again what it has said. */
+
+import { parseJwt, verifySignature } from '@holdfast/verify/authorization-server'
+import { perView, signingKeysOf } from '../engine/engine-keys.ts'
+import type { LocalSigningKey } from '../engine/local-signing-key.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
-import { perView, signingKeysOf } from '../provider/engine-keys.ts'
-import type { LocalSigningKey } from '../provider/local-signing-key.ts'
-import { parseJwt } from '../verify/lib/jwt.ts'
-import { verifySignature } from '../verify/lib/signature.ts'
 import type { SignJwt } from './issue.ts'
 import type { OwnClaims, ReadOwnToken } from './presented-token.ts'
 

@@ -1,12 +1,12 @@
+import { importPublicJwk } from '@holdfast/verify/authorization-server'
 import type Provider from 'oidc-provider'
 import type { ClientMetadata } from 'oidc-provider'
 import { subjectProperties } from '../certificates/subject.ts'
+import { bindingOf } from '../clients/binding-method.ts'
+import { matchesSecret } from '../clients/client-secret.ts'
+import { mayCallFrom } from '../engine/provider.ts'
 import type { SigningAlgorithm } from '../keys/key-purpose.ts'
-import { bindingOf } from '../provider/binding-policy.ts'
-import { matchesSecret } from '../provider/client-secret.ts'
-import { mayCallFrom } from '../provider/provider.ts'
 import type { ClientTable } from '../storage/client-table.ts'
-import { importPublicJwk } from '../verify/lib/jwk.ts'
 import type {
   ClientAuthenticationMethod,
   ClientKey,

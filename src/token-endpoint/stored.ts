@@ -1,6 +1,7 @@
 /** What codes, tokens and grants are stored as: the members that token requests look at. */
-import type { Account } from '../accounts/account-store.ts'
+
 import type { BoundCredential } from '../bindings/binding.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 

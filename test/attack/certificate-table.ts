@@ -1,13 +1,13 @@
 /** Certificates as attackers, broken proxies and honest ones send them. As data. */
 
-import type { UntrustedReason } from '../../src/certificates/client-authorities.ts'
-import * as x509 from '../../src/certificates/x509.ts'
 import {
   type CertificateHeaderFormat,
   type ClientCertificateErrorCode,
   certificateHeaderFormats,
-} from '../../src/verify/client-certificate.ts'
-import type { VerifyErrorCode } from '../../src/verify/errors.ts'
+} from '../../packages/verify/client-certificate.ts'
+import type { VerifyErrorCode } from '../../packages/verify/errors.ts'
+import type { UntrustedReason } from '../../src/certificates/client-authorities.ts'
+import * as x509 from '../../src/certificates/x509.ts'
 import {
   createAuthority,
   daysFromNow,

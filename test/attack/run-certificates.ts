@@ -3,14 +3,14 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import {
+  ClientCertificateError,
+  readClientCertificateHeader,
+} from '../../packages/verify/client-certificate.ts'
+import { VerifyError } from '../../packages/verify/errors.ts'
+import {
   type ClientAuthorities,
   loadClientAuthorities,
 } from '../../src/certificates/client-authorities.ts'
-import {
-  ClientCertificateError,
-  readClientCertificateHeader,
-} from '../../src/verify/client-certificate.ts'
-import { VerifyError } from '../../src/verify/errors.ts'
 import { accessToken, url, verifierWith } from '../support/verify/world.ts'
 import {
   authority,

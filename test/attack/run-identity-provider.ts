@@ -3,11 +3,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { makeProof } from '../../src/demo/proof.ts'
 import {
   type CertificateHeaderFormat,
   certificateHeaderFormats,
-} from '../../src/verify/client-certificate.ts'
+} from '../../packages/verify/client-certificate.ts'
+import { makeProof } from '../../src/doctor/proof.ts'
 import { newKey } from '../support/flow.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
 import {

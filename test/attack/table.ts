@@ -1,7 +1,7 @@
 /** What attackers, broken clients and honest ones send, and what has to become of it. As data. */
 import { createHash } from 'node:crypto'
-import type { Facts } from '../../src/verify/answer.ts'
-import type { VerifyErrorCode } from '../../src/verify/errors.ts'
+import type { Facts } from '../../packages/verify/answer.ts'
+import type { VerifyErrorCode } from '../../packages/verify/errors.ts'
 import { encode, makeKey, signJws, signRaw, type TestKey } from '../support/verify/keys.ts'
 import type { Sent } from '../support/verify/raw-http.ts'
 import {

@@ -14,12 +14,15 @@ import path from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
+import type { ReplayStore } from '../../packages/verify/replay.ts'
+import {
+  createPostgresReplayStore,
+  postgresReplayTable,
+} from '../../packages/verify/replay-postgres.ts'
+import { createRedisReplayStore } from '../../packages/verify/replay-redis.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { asTable } from '../../src/commands/table.ts'
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
-import type { ReplayStore } from '../../src/verify/replay.ts'
-import { createPostgresReplayStore, postgresReplayTable } from '../../src/verify/replay-postgres.ts'
-import { createRedisReplayStore } from '../../src/verify/replay-redis.ts'
 import { startRedis } from '../support/verify/redis.ts'
 import { median } from './verify/measure.ts'
 

@@ -1,8 +1,8 @@
 import { generateKeyPairSync, randomBytes, sign, verify } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { createTokenBindingVerifier } from '../../packages/verify/token-binding.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
-import { createTokenBindingVerifier } from '../../src/verify/token-binding.ts'
 import { binding, makeEcKey, message } from '../support/token-binding-messages.ts'
 
 /*

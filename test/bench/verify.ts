@@ -6,8 +6,9 @@
  * turn in each round, and the median over the rounds counts. Tokens and proofs are made before the
  * clock starts, and no proof is used twice.
  */
+
+import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
-import { createMemoryReplayStore } from '../../src/verify/replay.ts'
 import { version } from '../support/verify/installed.ts'
 import { ours, peers } from './verify/core.ts'
 import { measureHttp } from './verify/http.ts'

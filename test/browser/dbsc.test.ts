@@ -4,14 +4,14 @@ import path from 'node:path'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { CHEAP } from '../support/accounts.ts'
+import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
 import {
   boundArguments,
   CHROMIUM,
   certificateOf,
   chromiumArguments,
-} from '../../src/demo/chromium.ts'
-import { CHEAP } from '../support/accounts.ts'
-import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
+} from '../support/chromium-program.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
 import { query } from '../support/query.ts'

@@ -1,7 +1,7 @@
 // A real browser, at an issuer that has a path.
 import test from 'ava'
-import { CHROMIUM, certificateOf } from '../../src/demo/chromium.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
+import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { startNodes } from '../support/nodes.ts'
 import { startRelyingParty } from '../support/relying-party.ts'

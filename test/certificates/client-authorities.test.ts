@@ -3,10 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test from 'ava'
+import type { ClientCertificate } from '../../packages/verify/client-certificate.ts'
 import { CertificateFileError } from '../../src/certificates/certificate-file-error.ts'
 import { loadClientAuthorities } from '../../src/certificates/client-authorities.ts'
 import * as x509 from '../../src/certificates/x509.ts'
-import type { ClientCertificate } from '../../src/verify/client-certificate.ts'
 import {
   createAuthority,
   daysFromNow,

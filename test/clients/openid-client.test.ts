@@ -2,7 +2,7 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import * as oidc from 'openid-client'
-import { makeProof } from '../../src/demo/proof.ts'
+import { makeProof } from '../../src/doctor/proof.ts'
 import { approve, deviceEnvironment, television } from '../support/device-flow.ts'
 import { createPerson } from '../support/flow.ts'
 import { api, useTestServer } from '../support/server.ts'

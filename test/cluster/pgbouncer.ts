@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { chown, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { freePort } from '../../src/http/free-port.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import { startProgram } from '../support/program.ts'
 import { query } from '../support/query.ts'
 import { ordinaryUser } from '../support/system-postgres.ts'

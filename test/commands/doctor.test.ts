@@ -1,5 +1,5 @@
 import anyTest, { type ExecutionContext } from 'ava'
-import { freePort } from '../../src/http/free-port.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import { holdfast } from '../support/cli.ts'
 import { useFolder } from '../support/folder.ts'
 import { useMtlsServer } from '../support/mtls.ts'

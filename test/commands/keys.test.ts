@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
-import { freePort } from '../../src/http/free-port.ts'
 import { keyPurposes } from '../../src/keys/key-purpose.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import { type Finished, holdfast, serve } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'

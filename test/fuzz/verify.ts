@@ -7,17 +7,17 @@ import {
   parseDbscHeader,
   verifyDbscRefresh,
   verifyDbscRegistration,
-} from '../../src/verify/dbsc.ts'
-import { createDbscSessions } from '../../src/verify/dbsc-sessions.ts'
-import { VerifyError } from '../../src/verify/errors.ts'
-import * as library from '../../src/verify/index.ts'
-import { TokenBindingError } from '../../src/verify/lib/token-binding-error.ts'
-import { parseTokenBindingId, verifyTokenBinding } from '../../src/verify/token-binding.ts'
-import { readTokenBindingHeaders } from '../../src/verify/token-binding-headers.ts'
+} from '../../packages/verify/dbsc.ts'
+import { createDbscSessions } from '../../packages/verify/dbsc-sessions.ts'
+import { VerifyError } from '../../packages/verify/errors.ts'
+import * as library from '../../packages/verify/index.ts'
+import { TokenBindingError } from '../../packages/verify/lib/token-binding-error.ts'
+import { parseTokenBindingId, verifyTokenBinding } from '../../packages/verify/token-binding.ts'
+import { readTokenBindingHeaders } from '../../packages/verify/token-binding-headers.ts'
 import {
   beginTokenBoundLogin,
   finishTokenBoundLogin,
-} from '../../src/verify/token-binding-login.ts'
+} from '../../packages/verify/token-binding-login.ts'
 import {
   binding,
   ekm,

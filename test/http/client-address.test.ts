@@ -1,6 +1,6 @@
 import test from 'ava'
 import { clientAddress, noteClientAddress } from '../../src/http/client-address.ts'
-import { trustedPeers } from '../../src/http/trusted-peers.ts'
+import { trustedPeers } from '../../src/net/trusted-peers.ts'
 
 const isTrusted = trustedPeers(['10.0.0.0/8', '::1'])
 

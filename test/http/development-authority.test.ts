@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
 import { developmentCertificate } from '../../src/http/development-authority.ts'
-import { ListenError } from '../../src/http/listen-error.ts'
+import { ListenError } from '../../src/net/listen-error.ts'
 import { useFolder } from '../support/folder.ts'
 
 const root = useFolder(test)

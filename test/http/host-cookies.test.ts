@@ -1,9 +1,9 @@
 import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
 import { CookieJar } from 'tough-cookie'
+import { mayCallFrom } from '../../src/engine/provider.ts'
 import { hostCookies } from '../../src/http/host-cookies.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
-import { mayCallFrom } from '../../src/provider/provider.ts'
 import { serve } from '../support/serve.ts'
 
 /** Sends cookies to a server that sets some by the engine's names, and answers which it has seen. */

@@ -8,10 +8,10 @@ import tls from 'node:tls'
 import test from 'ava'
 import { parseConfig } from '../../src/config/config.ts'
 import { developmentCertificate } from '../../src/http/development-authority.ts'
-import { freePort } from '../../src/http/free-port.ts'
 import { type Listening, listen } from '../../src/http/listen.ts'
-import { ListenError } from '../../src/http/listen-error.ts'
 import { mostUnanswered } from '../../src/http/unanswered-requests.ts'
+import { freePort } from '../../src/net/free-port.ts'
+import { ListenError } from '../../src/net/listen-error.ts'
 import { useFolder } from '../support/folder.ts'
 
 const folder = useFolder(test)

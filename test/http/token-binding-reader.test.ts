@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import test from 'ava'
 import type { TokenBindingMode } from '../../src/config/token-binding-config.ts'
 import { createTokenBindingReader } from '../../src/http/token-binding-reader.ts'
-import { trustedPeers } from '../../src/http/trusted-peers.ts'
+import { trustedPeers } from '../../src/net/trusted-peers.ts'
 import { forwarded, newId } from '../support/token-binding.ts'
 
 const proxy = '192.0.2.7'

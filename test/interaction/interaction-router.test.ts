@@ -1,5 +1,5 @@
 import anyTest, { type TestFn } from 'ava'
-import type { Account } from '../../src/accounts/account-store.ts'
+import type { Account } from '../../src/storage/account-store.ts'
 import { PASSWORD } from '../support/accounts.ts'
 import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
 import {

@@ -1,6 +1,6 @@
 // A standby takes over under load: what is lost, by synchronous and by asynchronous replication.
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
-import { makeProof } from '../../src/demo/proof.ts'
+import { makeProof } from '../../src/doctor/proof.ts'
 import { type DatabaseProxy, openDatabaseProxy } from '../support/database-proxy.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'

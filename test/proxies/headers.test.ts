@@ -8,7 +8,7 @@ import test, { type TestFn } from 'ava'
 import {
   type CertificateHeaderFormat,
   readClientCertificateHeader,
-} from '../../src/verify/client-certificate.ts'
+} from '../../packages/verify/client-certificate.ts'
 import {
   createAuthority,
   selfSigned,

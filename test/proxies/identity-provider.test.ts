@@ -10,8 +10,8 @@ import test, { type TestFn } from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import * as oidc from 'openid-client'
-import { certificateFetch } from '../../src/demo/certificate-fetch.ts'
-import { freePort } from '../../src/http/free-port.ts'
+import { freePort } from '../../src/net/free-port.ts'
+import { certificateFetch } from '../support/certificate-fetch.ts'
 import {
   createAuthority,
   type TestAuthority,

@@ -1,16 +1,16 @@
 import { generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
-import { createBrowser } from '../../src/demo/browser.ts'
-import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
-import { freePort } from '../../src/http/free-port.ts'
-import { prepareClient, RegistrationError } from '../../src/provider/client-registration.ts'
-import { matchesSecret } from '../../src/provider/client-secret.ts'
+import { prepareClient, RegistrationError } from '../../src/clients/client-registration.ts'
+import { matchesSecret } from '../../src/clients/client-secret.ts'
 import {
   applyPolicy,
   defaultPolicy,
   registrableMetadata,
-} from '../../src/registration/registration-policy.ts'
+} from '../../src/clients/registration-policy.ts'
+import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import { openDatabase } from '../../src/storage/database.ts'
+import { createBrowser } from '../support/browser.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { initialToken, register, thumbprint, webClient } from '../support/registration.ts'
 import {

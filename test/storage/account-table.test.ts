@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import type { Account, AccountStore } from '../../src/accounts/account-store.ts'
+import type { Account, AccountStore } from '../../src/storage/account-store.ts'
 import { createAccountTable } from '../../src/storage/account-table.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { useTestDatabase } from '../support/database.ts'

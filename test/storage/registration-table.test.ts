@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { defaultPolicy } from '../../src/registration/registration-policy.ts'
+import { defaultPolicy } from '../../src/clients/registration-policy.ts'
 import { type ClientTable, createClientTable } from '../../src/storage/client-table.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import {

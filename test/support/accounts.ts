@@ -1,6 +1,6 @@
-import type { Account } from '../../src/accounts/account-store.ts'
 import type { Accounts } from '../../src/accounts/accounts.ts'
 import { readEmail } from '../../src/accounts/email.ts'
+import type { Account } from '../../src/storage/account-store.ts'
 
 export const PASSWORD = 'a password for tests'
 

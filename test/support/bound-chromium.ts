@@ -1,6 +1,6 @@
 import type { ExecutionContext } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { boundArguments, CHROMIUM, chromiumArguments } from '../../src/demo/chromium.ts'
+import { boundArguments, CHROMIUM, chromiumArguments } from './chromium-program.ts'
 
 /** What the browser itself tells of a device-bound session. */
 export interface DbscBrowserEvent {

@@ -1,5 +1,5 @@
 import { type Browser, chromium } from 'playwright-core'
-import { CHROMIUM, chromiumArguments } from '../../src/demo/chromium.ts'
+import { CHROMIUM, chromiumArguments } from './chromium-program.ts'
 
 export { CHROMIUM }
 

@@ -1,7 +1,7 @@
 import type { ClientMetadata } from 'oidc-provider'
-import type { Page } from '../../src/demo/browser.ts'
-import type { RequestedMetadata } from '../../src/provider/client-registration.ts'
-import { deviceGrant } from '../../src/provider/device-grant.ts'
+import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
+import { deviceGrant } from '../../src/engine/device-grant.ts'
+import type { Page } from './browser.ts'
 import { type Answer, type Person, type PostOptions, post } from './flow.ts'
 import { email, password, type TestServer } from './server.ts'
 

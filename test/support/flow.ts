@@ -1,13 +1,8 @@
 import { hash, randomBytes } from 'node:crypto'
 import { generateKeyPair } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
-import {
-  type Browser,
-  type BrowserOptions,
-  createBrowser,
-  type Page,
-} from '../../src/demo/browser.ts'
-import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
+import { type Browser, type BrowserOptions, createBrowser, type Page } from './browser.ts'
 import { email, password, type TestServer } from './server.ts'
 
 export const callback = 'http://127.0.0.1/callback'

@@ -1,8 +1,8 @@
 import { createHistogram, performance, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import type { ClientMetadata } from 'oidc-provider'
-import type { KeyPair } from '../../src/demo/proof.ts'
-import { makeProof } from '../../src/demo/proof.ts'
+import type { KeyPair } from '../../src/doctor/proof.ts'
+import { makeProof } from '../../src/doctor/proof.ts'
 import { type Answer, basic, createPerson, newKey, obtainCode, post, refreshing } from './flow.ts'
 
 /** What the load is of: the nodes behind one address. */

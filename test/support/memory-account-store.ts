@@ -1,4 +1,4 @@
-import type { Account, AccountStore } from '../../src/accounts/account-store.ts'
+import type { Account, AccountStore } from '../../src/storage/account-store.ts'
 
 export function createMemoryAccountStore(): AccountStore {
   const records = new Map<string, { account: Account; passwordHash: string }>()

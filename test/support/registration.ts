@@ -3,7 +3,7 @@ import {
   administerRegistrationTokens,
   type NewRegistrationToken,
 } from '../../src/administration/registration-tokens.ts'
-import { type KeyPair, makeProof } from '../../src/demo/proof.ts'
+import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
 import type { Answer } from './flow.ts'
 import type { TestServer } from './server.ts'
 

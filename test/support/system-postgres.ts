@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import type { TestFn } from 'ava'
-import { freePort } from '../../src/http/free-port.ts'
+import { freePort } from '../../src/net/free-port.ts'
 
 const run = promisify(execFile)
 const installed = '/usr/lib/postgresql'

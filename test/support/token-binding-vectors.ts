@@ -2,13 +2,13 @@ import { createHash, createPublicKey, type JsonWebKey, verify } from 'node:crypt
 import {
   decodeTokenBindingMessage,
   parseTokenBindingMessage,
-} from '../../src/verify/lib/token-binding-message.ts'
+} from '../../packages/verify/lib/token-binding-message.ts'
 import {
   type KeyParameters,
   TokenBindingError,
   type TokenBindingProof,
   verifyTokenBinding,
-} from '../../src/verify/token-binding.ts'
+} from '../../packages/verify/token-binding.ts'
 
 /*
  * Decides every entry of a file of vectors. The file is somebody else's: each field is unknown

@@ -1,4 +1,4 @@
-import { parseTokenBindingId, type TokenBindingId } from '../../src/verify/token-binding.ts'
+import { parseTokenBindingId, type TokenBindingId } from '../../packages/verify/token-binding.ts'
 import { makeEcKey, makeRsaKey, type TestKey, tokenBindingId } from './token-binding-messages.ts'
 
 /** What a server under test is told by a proxy that it trusts: all of loopback. */

@@ -10,7 +10,7 @@ import {
   type KeyParameters,
   TokenBindingAgent,
   type TokenBindingAgentOptions,
-} from '../../src/token-binding-tls/index.ts'
+} from '../../packages/token-binding-tls/index.ts'
 import { certificate, echo, fetch, fetchProof, listen, lookup, skipped } from './support.ts'
 
 const test = skipped ? anyTest.skip : anyTest

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import net, { type AddressInfo } from 'node:net'
 import anyTest, { type ExecutionContext } from 'ava'
-import { TokenBindingAgent } from '../../src/token-binding-tls/index.ts'
+import { TokenBindingAgent } from '../../packages/token-binding-tls/index.ts'
 import { extension, type FirstAnswer, readFirstAnswer, serverHello } from './raw-hello.ts'
 import { fetch, skipped } from './support.ts'
 

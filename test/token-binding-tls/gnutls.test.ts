@@ -8,8 +8,8 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import anyTest, { type ExecutionContext } from 'ava'
-import { equip, TokenBindingAgent, tokenBindingOf } from '../../src/token-binding-tls/index.ts'
-import { verifyTokenBinding } from '../../src/verify/token-binding.ts'
+import { equip, TokenBindingAgent, tokenBindingOf } from '../../packages/token-binding-tls/index.ts'
+import { verifyTokenBinding } from '../../packages/verify/token-binding.ts'
 import {
   certificate,
   type Echo,

@@ -1,7 +1,7 @@
 import https from 'node:https'
 import anyTest from 'ava'
-import { equip } from '../../src/token-binding-tls/index.ts'
-import { waitingConnections } from '../../src/token-binding-tls/native.ts'
+import { equip } from '../../packages/token-binding-tls/index.ts'
+import { waitingConnections } from '../../packages/token-binding-tls/native.ts'
 import { runMixedConnections } from './mixed-connections.ts'
 import { certificate, echo, listen, skipped } from './support.ts'
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { TokenBindingAgent } from '../../src/token-binding-tls/index.ts'
+import { TokenBindingAgent } from '../../packages/token-binding-tls/index.ts'
 import { clientHello, exchangeHello } from './raw-hello.ts'
 import { fetchProof } from './support.ts'
 

@@ -1,6 +1,6 @@
 import https from 'node:https'
 import anyTest, { type ExecutionContext } from 'ava'
-import { type EquipOptions, equip } from '../../src/token-binding-tls/index.ts'
+import { type EquipOptions, equip } from '../../packages/token-binding-tls/index.ts'
 import { exchangeHello, extension, type HelloOptions } from './raw-hello.ts'
 import { certificate, listen, skipped } from './support.ts'
 

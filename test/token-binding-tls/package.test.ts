@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import anyTest from 'ava'
-import { platformName } from '../../src/token-binding-tls/native.ts'
+import { platformName } from '../../packages/token-binding-tls/native.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
 import { installAlone } from '../support/verify/package.ts'
 import { certificate, skipped } from './support.ts'
@@ -53,7 +53,7 @@ test('works when packed with a prebuild and installed alone', async (t) => {
   await mkdir(join(installed, 'prebuilds', platformName()), { recursive: true })
   await copyFile(
     fileURLToPath(
-      new URL('../../src/token-binding-tls/build/token-binding-tls.node', import.meta.url),
+      new URL('../../packages/token-binding-tls/build/token-binding-tls.node', import.meta.url),
     ),
     join(installed, 'prebuilds', platformName(), 'token-binding-tls.node'),
   )

@@ -9,7 +9,7 @@ import tls, { type TLSSocket } from 'node:tls'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import anyTest, { type ExecutionContext } from 'ava'
-import { rememberNegotiated } from '../../src/token-binding-tls/connection.ts'
+import { rememberNegotiated } from '../../packages/token-binding-tls/connection.ts'
 import {
   equip,
   generateTokenBindingKey,
@@ -17,13 +17,13 @@ import {
   TokenBindingAgent,
   type TokenBindingTlsError,
   tokenBindingOf,
-} from '../../src/token-binding-tls/index.ts'
-import { signTokenBindingMessage } from '../../src/token-binding-tls/message.ts'
+} from '../../packages/token-binding-tls/index.ts'
+import { signTokenBindingMessage } from '../../packages/token-binding-tls/message.ts'
 import {
   equipContexts,
   type KeyParameters,
   platformName,
-} from '../../src/token-binding-tls/native.ts'
+} from '../../packages/token-binding-tls/native.ts'
 import { certificate, echo, fetchProof, keepSessions, listen, skipped } from './support.ts'
 
 const test = skipped ? anyTest.skip : anyTest
@@ -277,7 +277,7 @@ async function copyOfThePackage(t: ExecutionContext) {
   t.teardown(() => rm(folder, { recursive: true }))
   for (const file of ['native.ts', 'errors.ts']) {
     await copyFile(
-      new URL(`../../src/token-binding-tls/${file}`, import.meta.url),
+      new URL(`../../packages/token-binding-tls/${file}`, import.meta.url),
       join(folder, file),
     )
   }
@@ -311,7 +311,7 @@ test('loads the native part from a prebuild', async (t) => {
   const prebuild = join(folder, 'prebuilds', platformName())
   await mkdir(prebuild, { recursive: true })
   await copyFile(
-    new URL('../../src/token-binding-tls/build/token-binding-tls.node', import.meta.url),
+    new URL('../../packages/token-binding-tls/build/token-binding-tls.node', import.meta.url),
     join(prebuild, 'token-binding-tls.node'),
   )
   const { isAvailable: available } = await load()

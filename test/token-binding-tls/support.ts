@@ -6,13 +6,13 @@ import type { AddressInfo, LookupFunction } from 'node:net'
 import type { Server, TLSSocket } from 'node:tls'
 import * as x509 from '@peculiar/x509'
 import type { ExecutionContext } from 'ava'
-import { isAvailable, tokenBindingOf } from '../../src/token-binding-tls/index.ts'
+import { isAvailable, tokenBindingOf } from '../../packages/token-binding-tls/index.ts'
 import {
   createTokenBindingVerifier,
   fieldValues,
   type TokenBindingProof,
   type TokenBindingVerifier,
-} from '../../src/verify/token-binding.ts'
+} from '../../packages/verify/token-binding.ts'
 
 /** Why tests that need the native part cannot run here; in CI that is a failure. */
 export const skipped: string | undefined = missing(

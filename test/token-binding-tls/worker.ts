@@ -1,7 +1,7 @@
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { parentPort } from 'node:worker_threads'
-import { equip } from '../../src/token-binding-tls/index.ts'
+import { equip } from '../../packages/token-binding-tls/index.ts'
 import { certificate, echo } from './support.ts'
 
 /** A server of its own in a worker thread; it tells its port. */

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { decodeJwt, exportJWK, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
-import type { KeyPair } from '../../src/demo/proof.ts'
+import type { KeyPair } from '../../src/doctor/proof.ts'
 import { createStatementCounter } from '../support/counting.ts'
 import { deviceEnvironment } from '../support/device-flow.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'

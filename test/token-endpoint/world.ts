@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { ConnectionProofs } from '../../src/bindings/binding.ts'
 import { createProofCheck } from '../../src/bindings/dpop.ts'
-import { bindingOf } from '../../src/provider/binding-policy.ts'
+import { bindingOf } from '../../src/clients/binding-method.ts'
 import { artifactKey, type Unit, type UnitOutcome } from '../../src/storage/artifact-table.ts'
 import { authorizationCodeGrant } from '../../src/token-endpoint/authorization-code.ts'
 import { clientCredentialsGrant } from '../../src/token-endpoint/client-credentials.ts'

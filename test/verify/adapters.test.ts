@@ -1,7 +1,7 @@
 import test from 'ava'
-import { ClientCertificateError } from '../../src/verify/client-certificate.ts'
-import { createDPoPNonces } from '../../src/verify/dpop-nonce.ts'
-import type { VerifyEvent } from '../../src/verify/events.ts'
+import { ClientCertificateError } from '../../packages/verify/client-certificate.ts'
+import { createDPoPNonces } from '../../packages/verify/dpop-nonce.ts'
+import type { VerifyEvent } from '../../packages/verify/events.ts'
 import { adapters } from '../support/verify/adapters.ts'
 import {
   accessToken,

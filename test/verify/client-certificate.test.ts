@@ -7,8 +7,8 @@ import {
   certificateHeaderFormats,
   readClientCertificateHeader,
   socketCertificate,
-} from '../../src/verify/client-certificate.ts'
-import { decodeXfcc } from '../../src/verify/lib/certificate-formats.ts'
+} from '../../packages/verify/client-certificate.ts'
+import { decodeXfcc } from '../../packages/verify/lib/certificate-formats.ts'
 import {
   createAuthority,
   selfSigned,

@@ -4,7 +4,7 @@ import {
   confirmCertificate,
   confirmTokenBinding,
   parseConfirmation,
-} from '../../src/verify/confirmation.ts'
+} from '../../packages/verify/confirmation.ts'
 import { refused } from '../support/verify/refused.ts'
 import { accessToken, bearerRequest, verifierWith } from '../support/verify/world.ts'
 

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { type RequestBody, readCredential } from '../../src/verify/credentials.ts'
+import { type RequestBody, readCredential } from '../../packages/verify/credentials.ts'
 import { refused } from '../support/verify/refused.ts'
 
 const form = ['Content-Type', 'application/x-www-form-urlencoded']

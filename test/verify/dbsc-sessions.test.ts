@@ -1,13 +1,13 @@
 import test, { type ExecutionContext } from 'ava'
 import { calculateJwkThumbprint } from 'jose'
-import type { DbscRegistration } from '../../src/verify/dbsc.ts'
+import type { DbscRegistration } from '../../packages/verify/dbsc.ts'
 import {
   createDbscSessions,
   type DbscAnswer,
   type DbscEvent,
   type DbscOptions,
-} from '../../src/verify/dbsc-sessions.ts'
-import { createMemoryReplayStore } from '../../src/verify/replay.ts'
+} from '../../packages/verify/dbsc-sessions.ts'
+import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
 import { deviceKey, refreshProof, registrationProof } from '../support/verify/dbsc.ts'
 import { makeKey } from '../support/verify/keys.ts'
 

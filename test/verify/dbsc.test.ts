@@ -5,7 +5,7 @@ import {
   parseDbscHeader,
   verifyDbscRefresh,
   verifyDbscRegistration,
-} from '../../src/verify/dbsc.ts'
+} from '../../packages/verify/dbsc.ts'
 import { deviceKey, refreshProof, registrationProof } from '../support/verify/dbsc.ts'
 import { encode, makeKey, weakExponents } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { createDPoPNonces } from '../../src/verify/dpop-nonce.ts'
+import { createDPoPNonces } from '../../packages/verify/dpop-nonce.ts'
 import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,

@@ -4,7 +4,7 @@ import {
   ProofKeys,
   replayKey,
   verifyDPoPProof,
-} from '../../src/verify/dpop.ts'
+} from '../../packages/verify/dpop.ts'
 import { encode, makeKey, signJws, signRaw, weakExponents } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import { accessToken, ath, clientKey, dpopProof, htu, jkt, start } from '../support/verify/world.ts'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import test from 'ava'
-import { createIdTokenVerifier, type IdTokenExpectation } from '../../src/verify/id-token.ts'
+import { createIdTokenVerifier, type IdTokenExpectation } from '../../packages/verify/id-token.ts'
 import { makeKey, signJws } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import { accessToken, issuer, issuerKey, jkt, jwks, start } from '../support/verify/world.ts'

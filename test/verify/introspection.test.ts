@@ -1,8 +1,8 @@
 import test from 'ava'
 import { jwtVerify } from 'jose'
-import type { ClientAuthentication } from '../../src/verify/client-authentication.ts'
-import type { IntrospectionOptions, VerifierOptions } from '../../src/verify/options.ts'
-import { createVerifier } from '../../src/verify/verifier.ts'
+import type { ClientAuthentication } from '../../packages/verify/client-authentication.ts'
+import type { IntrospectionOptions, VerifierOptions } from '../../packages/verify/options.ts'
+import { createVerifier } from '../../packages/verify/verifier.ts'
 import { makeKey, signJws } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import {

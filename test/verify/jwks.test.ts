@@ -1,6 +1,6 @@
 import test from 'ava'
-import { createJwks } from '../../src/verify/jwks.ts'
-import { createVerifier } from '../../src/verify/verifier.ts'
+import { createJwks } from '../../packages/verify/jwks.ts'
+import { createVerifier } from '../../packages/verify/verifier.ts'
 import { makeKey } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import { audience, dpopRequest, issuer, jwks, start } from '../support/verify/world.ts'

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test from 'ava'
 import Koa from 'koa'
-import { koaVerify } from '../../src/verify/koa.ts'
+import { koaVerify } from '../../packages/verify/koa.ts'
 import { accessToken, dpopProof, verifierWith } from '../support/verify/world.ts'
 
 async function serve(app: Koa) {

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { metadataUrl } from '../../src/verify/metadata.ts'
+import { metadataUrl } from '../../packages/verify/metadata.ts'
 import { refused } from '../support/verify/refused.ts'
 import { audience, issuer, verifierWith } from '../support/verify/world.ts'
 

@@ -3,7 +3,7 @@ import http2 from 'node:http2'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import test from 'ava'
-import { type NodeRequest, nodeVerify } from '../../src/verify/node.ts'
+import { type NodeRequest, nodeVerify } from '../../packages/verify/node.ts'
 import { makeCertificate, type TestCertificate } from '../support/verify/certificates.ts'
 import { accessToken, verifierWith } from '../support/verify/world.ts'
 

@@ -56,7 +56,7 @@ test('holds what it needs and nothing else', async (t) => {
     (file) => !/^package\/dist\/(?:lib\/)?[\w-]+\.(?:js|d\.ts)$/.test(file),
   )
   t.deepEqual(others.sort(), ['package/LICENSE', 'package/README.md', 'package/package.json'])
-  const sources = await readdir('src/verify', { recursive: true })
+  const sources = await readdir('packages/verify', { recursive: true })
   const modules = sources.filter((file) => /^(?:lib\/)?[\w-]+\.ts$/.test(file))
   t.is(files.filter((file) => file.endsWith('.js')).length, modules.length)
 })

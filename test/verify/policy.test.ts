@@ -1,8 +1,8 @@
 import test from 'ava'
 import { CompactEncrypt, exportJWK, generateKeyPair, importJWK } from 'jose'
-import type { VerifyEvent } from '../../src/verify/events.ts'
-import type { VerifierOptions } from '../../src/verify/options.ts'
-import { createVerifier, type VerifyRequest } from '../../src/verify/verifier.ts'
+import type { VerifyEvent } from '../../packages/verify/events.ts'
+import type { VerifierOptions } from '../../packages/verify/options.ts'
+import { createVerifier, type VerifyRequest } from '../../packages/verify/verifier.ts'
 import { makeKey } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import {

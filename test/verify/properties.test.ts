@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { VerifyError } from '../../src/verify/errors.ts'
-import type { VerifyRequest } from '../../src/verify/verifier.ts'
+import { VerifyError } from '../../packages/verify/errors.ts'
+import type { VerifyRequest } from '../../packages/verify/verifier.ts'
 import { fuzz, targets } from '../fuzz/verify.ts'
 import { signJws } from '../support/verify/keys.ts'
 import {

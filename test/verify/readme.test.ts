@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import test from 'ava'
-import { VerifyError, verifyErrorCodes } from '../../src/verify/errors.ts'
+import { VerifyError, verifyErrorCodes } from '../../packages/verify/errors.ts'
 
-const readme = await readFile(new URL('../../src/verify/README.md', import.meta.url), 'utf8')
+const readme = await readFile(new URL('../../packages/verify/README.md', import.meta.url), 'utf8')
 const rows = [...readme.matchAll(/^\| `(\w+)` \| (\d+) \| (?:`(\w+)`)? ?\| (.+) \|$/gm)]
 
 test('the table of refusals has every code, its status and its error', (t) => {

@@ -1,6 +1,9 @@
 import test from 'ava'
 import pg from 'pg'
-import { createPostgresReplayStore, postgresReplayTable } from '../../src/verify/replay-postgres.ts'
+import {
+  createPostgresReplayStore,
+  postgresReplayTable,
+} from '../../packages/verify/replay-postgres.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
 import { refused } from '../support/verify/refused.ts'

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { createRedisReplayStore } from '../../src/verify/replay-redis.ts'
+import { createRedisReplayStore } from '../../packages/verify/replay-redis.ts'
 import { startRedis, withRedis } from '../support/verify/redis.ts'
 import { refused } from '../support/verify/refused.ts'
 import { dpopRequest, start, verifierWith } from '../support/verify/world.ts'

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { createMemoryReplayStore } from '../../src/verify/replay.ts'
+import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
 
 const start = 1_800_000_000
 

@@ -1,8 +1,8 @@
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import test from 'ava'
-import { VerifyError } from '../../src/verify/errors.ts'
-import { createMemoryReplayStore } from '../../src/verify/replay.ts'
+import { VerifyError } from '../../packages/verify/errors.ts'
+import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
 import { makeKey } from '../support/verify/keys.ts'
 import {
   accessToken,

@@ -1,10 +1,10 @@
 import test from 'ava'
-import { TokenBindingError, verifyTokenBinding } from '../../src/verify/token-binding.ts'
+import { TokenBindingError, verifyTokenBinding } from '../../packages/verify/token-binding.ts'
 import {
   type ForwardedTokenBindingOptions,
   forwardTokenBinding,
   readTokenBindingHeaders,
-} from '../../src/verify/token-binding-headers.ts'
+} from '../../packages/verify/token-binding-headers.ts'
 import {
   binding,
   ekm,

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
 import test from 'ava'
-import { createIdTokenVerifier } from '../../src/verify/id-token.ts'
-import { parseTokenBindingId } from '../../src/verify/token-binding.ts'
+import { createIdTokenVerifier } from '../../packages/verify/id-token.ts'
+import { parseTokenBindingId } from '../../packages/verify/token-binding.ts'
 import {
   beginTokenBoundLogin,
   finishTokenBoundLogin,
-} from '../../src/verify/token-binding-login.ts'
+} from '../../packages/verify/token-binding-login.ts'
 import { makeEcKey, tokenBindingId } from '../support/token-binding-messages.ts'
 import { signJws } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'

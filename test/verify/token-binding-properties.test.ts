@@ -6,8 +6,8 @@ import {
   TokenBindingError,
   type TokenBindingProof,
   verifyTokenBinding,
-} from '../../src/verify/token-binding.ts'
-import { readTokenBindingHeaders } from '../../src/verify/token-binding-headers.ts'
+} from '../../packages/verify/token-binding.ts'
+import { readTokenBindingHeaders } from '../../packages/verify/token-binding-headers.ts'
 import { binding, ekm, makeEcKey, makeRsaKey, message } from '../support/token-binding-messages.ts'
 
 const connection = { negotiated: 'ecdsap256', ekm } as const

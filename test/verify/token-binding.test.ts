@@ -8,7 +8,7 @@ import {
   TokenBindingError,
   type TokenBindingErrorCode,
   verifyTokenBinding,
-} from '../../src/verify/token-binding.ts'
+} from '../../packages/verify/token-binding.ts'
 import {
   type BindingOverrides,
   binding,

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import test from 'ava'
-import type { VerifierOptions } from '../../src/verify/options.ts'
-import { createVerifier } from '../../src/verify/verifier.ts'
+import type { VerifierOptions } from '../../packages/verify/options.ts'
+import { createVerifier } from '../../packages/verify/verifier.ts'
 import { makeKey } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type Browser, createBrowser, type Page } from '../../../src/demo/browser.ts'
+import { type Browser, createBrowser, type Page } from '../../support/browser.ts'
 
 /** One mailbox, as it can be written. */
 const spellings = [

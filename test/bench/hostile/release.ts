@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { open, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { freePort } from '../../../src/http/free-port.ts'
+import { freePort } from '../../../src/net/free-port.ts'
 import { holdfast } from '../../support/cli.ts'
 import { query } from '../../support/query.ts'
 

@@ -1,7 +1,7 @@
 /** Verification alone, without a server around it. */
 import { createHash, createPublicKey, sign, verify } from 'node:crypto'
 import type { RequestHandler } from 'express'
-import { createVerifier, type VerifyRequest } from '../../../src/verify/verifier.ts'
+import { createVerifier, type VerifyRequest } from '../../../packages/verify/verifier.ts'
 import type { TestKey } from '../../support/verify/keys.ts'
 import { clientKey, issuerKey } from '../../support/verify/world.ts'
 import type { Contestant } from './measure.ts'

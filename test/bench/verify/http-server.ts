@@ -2,8 +2,8 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import express, { type RequestHandler } from 'express'
-import { expressVerify } from '../../../src/verify/express.ts'
-import { createVerifier } from '../../../src/verify/verifier.ts'
+import { expressVerify } from '../../../packages/verify/express.ts'
+import { createVerifier } from '../../../packages/verify/verifier.ts'
 import { makeJoseByHand, startAuth0 } from './peers.ts'
 import { audience, issuer } from './requests.ts'
 

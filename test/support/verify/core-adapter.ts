@@ -1,6 +1,6 @@
-import type { Facts } from '../../../src/verify/answer.ts'
-import { VerifyError } from '../../../src/verify/errors.ts'
-import type { Verifier } from '../../../src/verify/verifier.ts'
+import type { Facts } from '../../../packages/verify/answer.ts'
+import { VerifyError } from '../../../packages/verify/errors.ts'
+import type { Verifier } from '../../../packages/verify/verifier.ts'
 import type { Reply, Sent } from './raw-http.ts'
 
 /** A running service that answers `{"sub":…}`, and `/admin` only to scope `admin`. */

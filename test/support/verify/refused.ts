@@ -1,5 +1,5 @@
 import type { ExecutionContext } from 'ava'
-import { VerifyError, type VerifyErrorCode } from '../../../src/verify/errors.ts'
+import { VerifyError, type VerifyErrorCode } from '../../../packages/verify/errors.ts'
 
 /** Asserts that something is refused with one code, and gives the error for a closer look. */
 export async function refused(

@@ -1,7 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { calculateJwkThumbprint } from 'jose'
-import type { VerifierOptions } from '../../../src/verify/options.ts'
-import { createVerifier, type Verifier, type VerifyRequest } from '../../../src/verify/verifier.ts'
+import type { VerifierOptions } from '../../../packages/verify/options.ts'
+import {
+  createVerifier,
+  type Verifier,
+  type VerifyRequest,
+} from '../../../packages/verify/verifier.ts'
 import { makeKey, signJws, type TestKey } from './keys.ts'
 
 export const issuer = 'https://as.example'

@@ -1,6 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { maxJsonDepth, parseJson, parseJsonObject } from '../../../src/verify/lib/json.ts'
+import { maxJsonDepth, parseJson, parseJsonObject } from '../../../packages/verify/lib/json.ts'
 
 const parse = (text: string | number[]) => parseJsonObject(Buffer.from(text as string))
 

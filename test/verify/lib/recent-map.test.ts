@@ -1,5 +1,5 @@
 import test from 'ava'
-import { RecentMap } from '../../../src/verify/lib/recent-map.ts'
+import { RecentMap } from '../../../packages/verify/lib/recent-map.ts'
 
 test('keeps as many entries as promised, and forgets the rest', (t) => {
   const map = new RecentMap<number>(3)

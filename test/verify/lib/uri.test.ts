@@ -1,5 +1,5 @@
 import test from 'ava'
-import { normalizeHttpUri, sameHttpUri } from '../../../src/verify/lib/uri.ts'
+import { normalizeHttpUri, sameHttpUri } from '../../../packages/verify/lib/uri.ts'
 
 for (const [text, normal] of [
   ['https://api.example', 'https://api.example/'],

@@ -1,0 +1,63 @@
+import { hash, randomBytes } from 'node:crypto'
+import { chromium } from 'playwright-core'
+import {
+  boundArguments,
+  CHROMIUM,
+  certificateOf,
+  chromiumArguments,
+} from '../../test/support/chromium-program.ts'
+import type { DbscStage } from './dbsc-story.ts'
+import { openWorld } from './world.ts'
+
+/** Short, so that nobody waits ten minutes for the end of the story. */
+const window = 8
+
+/** A browser that binds sessions, and an app that people sign in to. */
+export async function setUpDbsc(tell: (text: string) => void): Promise<DbscStage> {
+  await using opened = new AsyncDisposableStack()
+  const world = opened.use(
+    await openWorld(tell, { environment: { HOLDFAST_SESSION_PROOF_SECONDS: String(window) } }),
+  )
+  const { issuer, audience, email, password, sessions, accounts } = world
+  // The API answers there that it knows nobody; the browser's address is all that matters.
+  const landing = `${audience}/callback`
+  const { client_id } = await world.register({
+    client_name: 'Demo app',
+    redirect_uris: [landing],
+    token_endpoint_auth_method: 'none',
+  })
+  tell('Chromium')
+  const certificates = await Promise.all(
+    [issuer, audience].map((origin) => certificateOf(Number(new URL(origin).port), 'localhost')),
+  )
+  const browser = await chromium.launch({
+    executablePath: CHROMIUM ?? '',
+    args: [...chromiumArguments({}), ...boundArguments(certificates)],
+  })
+  opened.defer(() => browser.close())
+  const context = await browser.newContext()
+  const parameters = new URLSearchParams({
+    client_id,
+    response_type: 'code',
+    redirect_uri: landing,
+    scope: 'openid',
+    code_challenge: hash('sha256', randomBytes(32), 'base64url'),
+    code_challenge_method: 'S256',
+  })
+  const open = opened.move()
+  return {
+    issuer,
+    email,
+    password,
+    context,
+    window,
+    hasLanded: ({ href }) => href.startsWith(landing),
+    authorizeUrl: `${issuer}/authorize?${parameters}`,
+    async boundSession() {
+      const ada = await accounts.findByEmail(email)
+      const own = await sessions.listOf(ada?.account.id ?? '')
+      return own.find(({ binding }) => binding)?.uid
+    },
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}

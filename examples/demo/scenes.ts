@@ -1,0 +1,81 @@
+import type { Browser } from '../../test/support/browser.ts'
+
+export interface Row {
+  readonly who: 'owner' | 'thief'
+  readonly case: string
+  readonly expected: 'accept' | 'reject'
+  readonly got: 'accept' | 'reject' | 'fault'
+  readonly status: number
+  /** The OAuth error code of a refusal. */
+  readonly error: string | null
+}
+
+/** A scene ends with the response that decides it. */
+type Scene = () => Promise<Response>
+
+export interface Player {
+  readonly rows: readonly Row[]
+  owner(name: string, expected: Row['expected'], scene: Scene): Promise<void>
+  /** Whatever a thief does must be refused, but for what no binding prevents. */
+  thief(name: string, scene: Scene, expected?: Row['expected']): Promise<void>
+}
+
+/** @param onRow told of each row as soon as it is known. */
+export function createPlayer(onRow: (row: Row) => void): Player {
+  const rows: Row[] = []
+  const play = async (
+    who: Row['who'],
+    name: string,
+    expected: Row['expected'],
+    scene: Scene,
+  ): Promise<void> => {
+    const row = { who, case: name, expected, ...(await judge(scene)) }
+    rows.push(row)
+    onRow(row)
+  }
+  return {
+    rows,
+    owner: (name, expected, scene) => play('owner', name, expected, scene),
+    thief: (name, scene, expected = 'reject') => play('thief', name, expected, scene),
+  }
+}
+
+/** Who signs in, and where the application that they sign in to waits for the code. */
+export interface SignIn {
+  readonly email: string
+  readonly password: string
+  readonly redirectUri: string
+}
+
+/** The login and the consent form, to the redirect that carries the code. */
+export async function signIn(
+  browser: Browser,
+  authorizeUrl: URL,
+  { email, password, redirectUri }: SignIn,
+): Promise<URL> {
+  const loginPage = await browser.visit(authorizeUrl)
+  const consentPage = await browser.submit(loginPage, 'Sign in', { email, password })
+  const arrived = await browser.submit(consentPage, 'Allow', {}, { until: redirectUri })
+  return arrived.url
+}
+
+async function judge(scene: Scene): Promise<Pick<Row, 'got' | 'status' | 'error'>> {
+  const response = await scene()
+  const { status } = response
+  if (response.ok) return { got: 'accept', status, error: null }
+  const error = challengeError(response) ?? (await bodyError(response))
+  // A refusal is one that speaks of the request. A server that breaks has refused nothing.
+  return { got: [400, 401, 403].includes(status) ? 'reject' : 'fault', status, error }
+}
+
+function challengeError(response: Response): string | null {
+  return /error="([^"]+)"/.exec(response.headers.get('www-authenticate') ?? '')?.[1] ?? null
+}
+
+async function bodyError(response: Response): Promise<string | null> {
+  try {
+    return ((await response.json()) as { error?: string }).error ?? null
+  } catch {
+    return null
+  }
+}

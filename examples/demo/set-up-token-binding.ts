@@ -1,0 +1,93 @@
+import { createMemoryKeys, registeredDomain, TokenBindingAgent } from '@holdfast/token-binding-tls'
+import * as oidc from 'openid-client'
+import { agentFetch } from '../../test/support/agent-fetch.ts'
+import { createRelyingParty, type RelyingParty, type Tokens } from './relying-party.ts'
+import { remembering } from './remembering.ts'
+import { createTokenBindingApi, createTokenBindingRelyingParty } from './token-binding-servers.ts'
+import type { TokenBindingStage } from './token-binding-story.ts'
+import { openWorld } from './world.ts'
+
+/**
+ * Three registered names on loopback, each over real TLS: the identity provider's, the one of a
+ * relying party and its API, and the one of another relying party.
+ */
+export async function setUpTokenBinding(tell: (text: string) => void): Promise<TokenBindingStage> {
+  await using opened = new AsyncDisposableStack()
+  const world = opened.use(
+    await openWorld(tell, {
+      environment: { HOLDFAST_TOKEN_BINDING: 'tls' },
+      names: { issuer: 'id.holdfast.example', api: 'api.orders.example' },
+      makeApi: createTokenBindingApi,
+    }),
+  )
+  const { issuer, audience } = world
+
+  /** Somebody with keys of their own. */
+  const connect = (keys = createMemoryKeys()) => {
+    const agent = new TokenBindingAgent({ keys, keepAlive: true })
+    opened.defer(() => agent.destroy())
+    return agentFetch(agent)
+  }
+
+  async function openRelyingParty(clientId: string, name: string) {
+    let client: RelyingParty | undefined
+    let tokens: Tokens | undefined
+    const serving = await world.serve(name, (origin) =>
+      createTokenBindingRelyingParty({
+        origin,
+        issuer,
+        clientId,
+        client: () => client as RelyingParty,
+        onTokens: (issued) => {
+          tokens = issued
+        },
+      }),
+    )
+    const { origin } = opened.use(serving)
+    const redirectUri = `${origin}/callback`
+    const { client_secret: clientSecret = '' } = await world.register({
+      client_id: clientId,
+      client_name: clientId,
+      redirect_uris: [redirectUri],
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      binding_method: 'token-binding',
+      id_token_token_binding_cnf: 'tbh',
+    })
+    const keys = createMemoryKeys()
+    const server = connect(keys)
+    const { fetch, lastResponse } = remembering(referring(server, issuer, audience))
+    client = await createRelyingParty({
+      issuer,
+      clientId,
+      authentication: oidc.ClientSecretBasic(clientSecret),
+      redirectUri,
+      resource: audience,
+      fetch,
+    })
+    const parts = { origin, redirectUri, clientId, clientSecret, client, fetch, lastResponse }
+    const { id } = await keys.keyFor(registeredDomain(new URL(issuer).hostname), 'ecdsap256')
+    return { ...parts, tokens: () => tokens, tokenBindingId: id.toString('base64url') }
+  }
+
+  const orders = await openRelyingParty('orders', 'app.orders.example')
+  const papers = await openRelyingParty('papers', 'app.papers.example')
+  const [browserFetch, thiefFetch] = [connect(), connect()]
+  const open = opened.move()
+  return {
+    ...world,
+    orders,
+    papers,
+    browserFetch,
+    thiefFetch,
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+/** Before each token request, a request to the API has its key shown at the token endpoint. */
+function referring(fetch: typeof globalThis.fetch, issuer: string, audience: string) {
+  return async (...request: Parameters<typeof fetch>): Promise<Response> => {
+    if (String(request[0]) === `${issuer}/token`) await fetch(`${audience}/token`)
+    return fetch(...request)
+  }
+}

@@ -1,0 +1,137 @@
+/// <reference path="./engine-internals.d.ts" />
+/**
+ * The engine's DeviceCode (RFC 8628), held fast to a key: whoever asks for one shows the key that its
+ * tokens will be bound to, and only that key redeems it.
+ */
+import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
+import type { Confirmation } from '../bindings/binding.ts'
+import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
+import { clientBinding } from '../clients/binding-method.ts'
+import type { Edge } from '../http/edge.ts'
+import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
+import { AlreadyConsumedError } from '../storage/already-consumed.ts'
+import { isFailure } from '../storage/device-code-adapter.ts'
+import { browserOf } from './browser-state.ts'
+import { override } from './override.ts'
+
+/** Too many codes were typed that there are not: the person is told when to try again. */
+export class TooManyUserCodesError extends ReRenderError {
+  readonly retryAfter: number
+
+  constructor({ retryAfter }: UserCodeRefusal) {
+    super('too many user codes')
+    this.status = 429
+    this.statusCode = 429
+    this.retryAfter = retryAfter
+  }
+}
+
+export interface DeviceCodesOptions {
+  readonly edge: Pick<Edge, 'proofsOf'>
+  readonly proofs: ProofCheck
+  readonly limits: UserCodeLimits
+}
+
+/** Replaces the engine's DeviceCode. */
+export function bindDeviceCodes(
+  engine: Provider,
+  { edge, proofs, limits }: DeviceCodesOptions,
+): void {
+  override(
+    engine,
+    'DeviceCode',
+    (Base) =>
+      class extends Base {
+        declare jkt?: string | undefined
+        declare 'x5t#S256'?: string | undefined
+        declare tbh?: string | undefined
+
+        static override get IN_PAYLOAD(): string[] {
+          return [...super.IN_PAYLOAD, 'jkt', 'x5t#S256', 'tbh']
+        }
+
+        override async save(): Promise<string> {
+          const ctx = Provider.ctx
+          const isNew = ctx?.oidc.route === 'device_authorization'
+          if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs }))
+          const value = await super.save().catch((error: unknown) => {
+            if (!(error instanceof AlreadyConsumedError)) throw error
+            // Two codes alike, of 25 billion: the device asks again.
+            if (isNew) throw new errors.TemporarilyUnavailable('try again')
+            throw new AlreadyUsedError()
+          })
+          if (isFailure(this.error)) return value
+          const step = isNew ? 'issued' : this.error ? 'denied' : this.accountId && 'approved'
+          if (ctx && step) ctx.app.emit(`device_code.${step}`, ctx, this)
+          return value
+        }
+
+        // The code that an interaction is about. What a device presents is looked up elsewhere.
+        static override async find<T>(value: string): Promise<T | undefined> {
+          const stored = await this.adapter.findByUid(value)
+          return stored ? (new this(stored as never) as T) : undefined
+        }
+
+        // The one place where a user code can be guessed.
+        static override async findByUserCode(
+          userCode: string,
+          options?: { ignoreExpiration?: boolean },
+        ) {
+          const ctx = Provider.ctx
+          const typed = {
+            address: ctx?.state.address ?? '',
+            session: browserOf(ctx?.oidc.session),
+          }
+          const refusal = await limits.admit(typed)
+          if (refusal) {
+            ctx?.app.emit('user_code.limited', ctx, refusal)
+            throw new TooManyUserCodesError(refusal)
+          }
+          const code = await super.findByUserCode(userCode, options)
+          if (code) await limits.found(typed)
+          else ctx?.app.emit('user_code.unknown', ctx)
+          return code
+        }
+      },
+  )
+}
+
+/**
+ * The key that a request for a code shows, whose proof is used up by that.
+ *
+ * @throws an error of the engine.
+ */
+async function shownKey(
+  ctx: KoaContextWithOIDC,
+  { edge, proofs }: Pick<DeviceCodesOptions, 'edge' | 'proofs'>,
+): Promise<{ [Name in Confirmation]?: string | undefined }> {
+  const connection = edge.proofsOf(ctx.req)
+  const now = Math.floor(Date.now() / 1000)
+  const binding = clientBinding(ctx)
+  const text = ctx.get('DPoP')
+  const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
+  const namesResource = ctx.oidc.params?.resource !== undefined
+  if (binding && !binding.hasProof({ connection, hasDPoP: text !== '', namesResource, now })) {
+    throw new errors.InvalidRequest(binding.missing)
+  }
+  if (binding) return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
+  return dpop ? { jkt: dpop.jkt } : {}
+}
+
+async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofCheck, now: number) {
+  const uri = ctx.oidc.urlFor(ctx.oidc.route)
+  const checked = proofs.check(text, { method: ctx.method, uri, now })
+  if (checked.nonce !== undefined) ctx.set('DPoP-Nonce', checked.nonce)
+  if ('problem' in checked) {
+    const { problem, detail } = checked
+    const asksForNonce = problem === 'dpop_nonce' || problem === 'dpop_not_recent'
+    throw asksForNonce ? new errors.UseDpopNonce(detail) : new errors.InvalidDpopProof(detail)
+  }
+  const { ReplayDetection } = ctx.oidc.provider
+  const { jti } = checked.proof
+  if (!(await ReplayDetection.unique(String(ctx.oidc.client?.clientId), jti, now + proofWindow))) {
+    throw new errors.InvalidRequest('DPoP proof JWT Replay detected')
+  }
+  return checked.proof
+}

@@ -1,0 +1,74 @@
+import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import { acrRequest, needsBoundSession } from './authentication-context.ts'
+import { sessionPolicyOf, sessionRules } from './client-session-policy.ts'
+import { browserSessionOf, type NamedSession, seenSession } from './session-model.ts'
+
+const { Check, Prompt } = interactionPolicy
+
+/**
+ * Adds to the engine's prompts what clients ask of sessions: a session without a key may be too old
+ * for this client and lead to a sign-in; the proof of one with a key may be, and lead to another.
+ */
+export function withSessionPolicy(
+  policy: interactionPolicy.DefaultPolicy,
+): interactionPolicy.DefaultPolicy {
+  const login = policy.get('login')?.checks
+  login?.add(
+    new Check(
+      'unbound_session',
+      'the session is not bound to a key, and too old for this client without',
+      'login_required',
+      isTooOldUnbound,
+    ),
+  )
+  for (const replaced of ['essential_acrs', 'essential_acr']) login?.remove(replaced)
+  // A key is registered with a sign-in, and never for a session that goes on.
+  login?.add(
+    new Check(
+      'acr_needs_sign_in',
+      'the requested acr could not be obtained without a sign-in',
+      'login_required',
+      (ctx) =>
+        needsBoundSession(ctx) &&
+        !ctx.oidc.result?.login &&
+        !browserSessionOf(ctx.oidc.session)?.binding,
+    ),
+  )
+  const proof = new Prompt(
+    { name: 'proof', requestable: false },
+    new Check(
+      'proof_too_old',
+      'the last proof of the key of the session is too old for this client',
+      'login_required',
+      (ctx) => !isFreshEnough(ctx, seenSession(ctx)),
+    ),
+    new Check(
+      'acr_needs_key',
+      'the browser has not bound the session to a key yet',
+      'login_required',
+      (ctx) => needsBoundSession(ctx),
+    ),
+  )
+  // After the sign-in, and before consent.
+  policy.add(proof, 1)
+  return policy
+}
+
+function isTooOldUnbound(ctx: KoaContextWithOIDC): boolean {
+  const { oidc } = ctx
+  const session = browserSessionOf(oidc.session)
+  // Whoever has just typed a password is who they are, in any browser.
+  if (!session || session.binding || oidc.session?.tbh || oidc.result?.login) return false
+  const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
+  if (oidc.prompts.has('none') && !unboundPromptNone) return true
+  return Date.now() - session.signedInAt.getTime() >= unboundMaxAge * 1000
+}
+
+/** Whether the last proof of a session's key is as fresh as the client of a request wants it. */
+export function isFreshEnough(ctx: KoaContextWithOIDC, is: NamedSession | undefined): boolean {
+  if (!is?.session.binding) return true
+  return Date.now() - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
+}
+
+const rulesOf = (ctx: KoaContextWithOIDC) =>
+  sessionRules(sessionPolicyOf(ctx), acrRequest(ctx).values)

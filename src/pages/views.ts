@@ -1,0 +1,113 @@
+import { Eta } from 'eta'
+import type { ConsentSection } from '../interaction/consent.ts'
+import type { AssetUrls } from './assets.ts'
+import type { BindingWords } from './binding-labels.ts'
+import type { ErrorWords } from './error-messages.ts'
+import type { SecurityPage } from './security-page.ts'
+
+export interface ClientView {
+  name: string
+}
+
+export interface FormView {
+  uid: string
+  token: string
+}
+
+export interface SignInPage {
+  form: FormView
+  client: ClientView
+  email: string
+  problem?: string
+}
+
+export interface ConsentPage {
+  form: FormView
+  client: ClientView
+  email: string
+  binding: BindingWords
+  /** Nobody here has looked at what the client says of itself. */
+  selfRegistered: boolean
+  /** Whether the client has changed since the person allowed it. */
+  changed: boolean
+  asked: ConsentSection[]
+  allowed: ConsentSection[]
+  /** Where the person is sent next; undefined where another device of theirs goes on. */
+  redirect: string | undefined
+}
+
+export interface DeviceCodePage {
+  token: string
+  userCode: string
+  problem?: string
+}
+
+export interface DeviceConfirmPage {
+  token: string
+  userCode: string
+  client: ClientView
+  binding: BindingWords
+  selfRegistered: boolean
+  /** What has asked for the code, and from where. */
+  program: string
+  address: string
+  /** Whether that is another network than the reader's. */
+  isElsewhere: boolean
+}
+
+export interface DeviceDonePage {
+  allowed: boolean
+  clientName?: string
+}
+
+export interface ErrorPage extends ErrorWords {
+  requestId: string
+}
+
+export interface SignOutPage {
+  /** oidc-provider's own form with its token, as HTML. */
+  form: string
+  formId: string
+  clientName?: string
+}
+
+export interface SignedOutPage {
+  /** They chose to leave one client only. */
+  stillSignedIn: boolean
+  clientName?: string
+}
+
+export interface Views {
+  signIn(page: SignInPage): string
+  consent(page: ConsentPage): string
+  deviceCode(page: DeviceCodePage): string
+  deviceConfirm(page: DeviceConfirmPage): string
+  deviceDone(page: DeviceDonePage): string
+  error(page: ErrorPage): string
+  signOut(page: SignOutPage): string
+  signedOut(page: SignedOutPage): string
+  /** Opens itself again at once, or another page of ours. */
+  hop(to?: string): string
+  security(page: SecurityPage): string
+}
+
+/** @param base the public path of this server, which all addresses on its pages begin with. */
+export function createViews({ assets, base = '' }: { assets: AssetUrls; base?: string }): Views {
+  const eta = new Eta({ views: `${import.meta.dirname}/views`, cache: true, autoEscape: true })
+  const view =
+    <Page extends object>(name: string) =>
+    (page: Page) =>
+      eta.render(name, { assets, base, ...page })
+  return {
+    signIn: view<SignInPage>('sign-in'),
+    consent: view<ConsentPage>('consent'),
+    deviceCode: view<DeviceCodePage>('device-code'),
+    deviceConfirm: view<DeviceConfirmPage>('device-confirm'),
+    deviceDone: view<DeviceDonePage>('device-done'),
+    error: view<ErrorPage>('error'),
+    signOut: view<SignOutPage>('sign-out'),
+    signedOut: view<SignedOutPage>('signed-out'),
+    security: view<SecurityPage>('security'),
+    hop: (to = '') => eta.render('hop', { assets, to }),
+  }
+}

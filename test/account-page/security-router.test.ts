@@ -1,0 +1,182 @@
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { browserWords } from '../../src/pages/browser-labels.ts'
+import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
+import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
+import { query } from '../support/query.ts'
+import { email, password, useTestServer } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+import { until } from '../support/until.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
+const callback = 'https://rp.example/callback'
+let client: ClientMetadata
+
+test.before(async () => {
+  await trust(server)
+  client = await server.addClient({
+    application_type: 'web',
+    redirect_uris: [callback],
+    client_name: 'Harbour <Orders>',
+  })
+})
+
+const request = () => ({ client_id: client.client_id, redirect_uri: callback, scope: 'openid' })
+
+async function signedIn({ bound = true } = {}) {
+  const person = await signInAt(server, request())
+  if (bound) await person.device.register(person.offer)
+  await allow(person.consent)
+  if (bound) await letMomentPass(server.databaseUrl, person.device.session)
+  return person.device
+}
+
+const open = (agent: UserAgent) => agent.get(`${server.issuer}/security`)
+const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
+const isIn = async (agent: UserAgent) =>
+  (await agent.get(authorizationUrl(server.issuer, request()))).location?.includes('code=')
+
+async function press(agent: UserAgent, action: string, fields: Record<string, string> = {}) {
+  const token = tokenOf((await open(agent)).text)
+  return agent.post(`${server.issuer}/security/${action}`, { token, ...fields })
+}
+
+test.serial('shows sign-ins, apps and events of the person alone', async (t) => {
+  const [device] = [await signedIn(), await signedIn({ bound: false })]
+  const { status, text } = await open(device.agent)
+  t.is(status, 200)
+  t.regex(text, /this browser/)
+  t.regex(text, /Locked to a key of its browser <code>ES256 [\w-]{8}…/)
+  t.regex(text, /Not locked to a key/)
+  t.regex(text, /Harbour &lt;Orders&gt;/)
+  t.regex(text, /Locked to a key</)
+  t.regex(text, /A sign-in was locked to a key of its browser/)
+})
+
+test.serial('shows failed sign-ins of the account, as one line an hour', async (t) => {
+  const wrong = { email: ` ${email.toUpperCase()}`, password: 'a wrong password' }
+  for (let count = 0; count < 2; count += 1) {
+    const page = await begin({ origin: server.issuer }, request())
+    t.is((await signIn(page, wrong)).status, 401)
+  }
+  const owner = await server.storage.accounts.findByEmail(email)
+  const found = () => server.storage.failedSignIns.listOf(owner?.account.id ?? '', 5)
+  await until(async () => (await found()).reduce((sum, { count }) => sum + count, 0) === 2)
+  const { agent } = await signedIn()
+  const { text } = await open(agent)
+  t.regex(text, /Failed sign-ins/)
+  t.regex(text, /Somebody entered your email with a wrong password/)
+})
+
+test.serial('ends one other sign-in', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn()]
+  await press(mine.agent, 'sessions/end', { session: other.session })
+  t.true(await isIn(mine.agent))
+  t.falsy(await isIn(other.agent))
+  t.like(JSON.parse((await other.refresh()).text), { continue: false })
+})
+
+test.serial('ends all other sign-ins', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn({ bound: false })]
+  await press(mine.agent, 'sessions/end-others')
+  t.true(await isIn(mine.agent))
+  t.falsy(await isIn(other.agent))
+})
+
+test.serial('ends the access of an app', async (t) => {
+  const mine = await signedIn()
+  await press(mine.agent, 'applications/end', { client_id: client.client_id })
+  t.regex((await open(mine.agent)).text, /None has access/)
+  t.falsy(await isIn(mine.agent))
+})
+
+test.serial('does not end the sign-in of somebody else', async (t) => {
+  const mine = await signedIn()
+  const theirs = await signedIn()
+  await query(server.databaseUrl, "update browser_sessions set account_id = 'eve' where uid = $1", [
+    theirs.session,
+  ])
+  await press(mine.agent, 'sessions/end', { session: theirs.session })
+  t.truthy(await server.storage.browserSessions.find(theirs.session))
+})
+
+test.serial('is for nobody without a session, nor without the proof of its key', async (t) => {
+  const device = await signedIn()
+  const thief = device.agent.copy((name) => !name.startsWith('__Host-'))
+  for (const agent of [createUserAgent(server.issuer), thief]) {
+    const { status, location, text } = await open(agent)
+    t.is(status, 303)
+    t.true(location?.startsWith(`${server.issuer}/authorize?`))
+    t.false(text.includes(email))
+  }
+  const token = tokenOf((await open(device.agent)).text)
+  const url = `${server.issuer}/security/sessions/end-others`
+  const refused = await thief.post(url, { token })
+  t.is(refused.status, 401)
+  t.regex(refused.text, /sign_in_first/)
+  t.regex(refused.text, /<a href="\/security">Sign in/)
+})
+
+/** From the page to the sign-in, without any app. */
+async function led() {
+  const agent = createUserAgent(server.issuer)
+  const { location = '' } = await open(agent)
+  return interact(agent, await agent.get(location))
+}
+
+test.serial('leads whoever has no session through a sign-in and back', async (t) => {
+  const login = await led()
+  t.regex(login.page.text, /to continue to <strong><bdi>My security</)
+  const { location = '' } = await signIn(login, { password })
+  const resumed = await login.agent.get(location)
+  t.regex(resumed.location ?? '', /\/security\?code=/, 'nobody is asked for consent')
+  const device = createDevice(server, login.agent)
+  t.is((await device.register(resumed)).status, 200)
+  const cleaned = await login.agent.get(resumed.location ?? '')
+  t.is(cleaned.location, `${server.issuer}/security`)
+  const { status, text } = await open(login.agent)
+  t.is(status, 200)
+  t.regex(text, /this browser/)
+  t.false(text.includes('<bdi>My security'), 'it is not among the apps')
+  t.false(server.logged.some((line) => line.includes('session_bound_late')))
+})
+
+test.serial('whoever does not want to sign in is not asked again and again', async (t) => {
+  const { agent, url, token } = await led()
+  const { location = '' } = await agent.post(`${url}/abort`, { token })
+  const back = (await agent.get(location)).location ?? ''
+  t.regex(back, /\/security\?error=access_denied/)
+  t.is((await agent.get(back)).status, 401)
+})
+
+test.serial('the code that comes back is good for no token', async (t) => {
+  const login = await led()
+  const { location = '' } = await signIn(login, { password })
+  const code = new URL((await login.agent.get(location)).location ?? '').searchParams.get('code')
+  t.is((await server.provider.AuthorizationCode.find(code ?? ''))?.grantId, undefined)
+})
+
+test.serial('rejects forms of other sites and of other sessions', async (t) => {
+  const [mine, other] = [await signedIn(), await signedIn()]
+  const url = `${server.issuer}/security/sessions/end-others`
+  const token = tokenOf((await open(mine.agent)).text)
+  const fromElsewhere = await mine.agent.post(url, { token }, { 'sec-fetch-site': 'cross-site' })
+  t.is(fromElsewhere.status, 403)
+  t.is((await mine.agent.post(url, { token: '' })).status, 400)
+  const foreign = tokenOf((await open(other.agent)).text)
+  t.is((await mine.agent.post(url, { token: foreign })).status, 400)
+  t.true(await isIn(other.agent))
+})
+
+test('a browser is known by the name it gives itself', (t) => {
+  const chrome = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36'
+  t.is(browserWords(chrome), 'Chrome on Linux')
+  t.is(browserWords(`${chrome} Edg/156.0`), 'Edge on Linux')
+  t.is(browserWords('Mozilla/5.0 (iPhone) AppleWebKit Version/26 Safari/605'), 'Safari on iOS')
+  t.is(
+    browserWords('Mozilla/5.0 (Windows NT 10.0; rv:150.0) Gecko Firefox/150.0'),
+    'Firefox on Windows',
+  )
+  t.is(browserWords('curl/8'), 'A program that is no browser we know')
+})

@@ -1,0 +1,191 @@
+import { hash, randomBytes } from 'node:crypto'
+import test from 'ava'
+import { decodeJwt } from 'jose'
+import type { ClientMetadata } from 'oidc-provider'
+import { boundSessionAcr as bound } from '../../src/engine/authentication-context.ts'
+import {
+  allow,
+  createDevice,
+  holdMoment,
+  letMomentPass,
+  type SignedIn,
+  signInAt,
+} from '../support/device.ts'
+import { newKey, post } from '../support/flow.ts'
+import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
+import { password, useTestServer } from '../support/server.ts'
+import { trust } from '../support/trust.ts'
+import type { UserAgent } from '../support/user-agent.ts'
+
+const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
+let client: ClientMetadata
+let strict: ClientMetadata
+
+test.before(async () => {
+  await trust(server)
+  client = await addClient()
+  strict = await addClient({ acr: { [bound]: { proof_max_age: 10 } } })
+})
+
+const callback = 'https://rp.example/callback'
+const verifier = randomBytes(32).toString('base64url')
+
+const addClient = (session_policy: ClientMetadata['session_policy'] = {}) =>
+  server.addClient({ application_type: 'web', redirect_uris: [callback], session_policy })
+
+const request = (more: Record<string, string> = {}, { client_id } = client) => ({
+  client_id,
+  redirect_uri: callback,
+  scope: 'openid',
+  code_challenge: hash('sha256', verifier, 'base64url'),
+  ...more,
+})
+
+const claims = (acr: unknown) => ({ claims: JSON.stringify({ id_token: { acr } }) })
+const must = claims({ essential: true, value: bound })
+
+async function signedIn({ bound }: { bound: boolean }): Promise<SignedIn['device']> {
+  const person = await signInAt(server, request())
+  if (bound) await person.device.register(person.offer)
+  await allow(person.consent)
+  return person.device
+}
+
+async function authorize(agent: UserAgent, more: Record<string, string> = {}, by = client) {
+  return (await agent.get(authorizationUrl(server.issuer, request(more, by)))).location ?? ''
+}
+
+async function idToken(location: string) {
+  const { body } = await post(
+    server,
+    '/token',
+    {
+      grant_type: 'authorization_code',
+      client_id: client.client_id,
+      code: new URL(location).searchParams.get('code') ?? '',
+      code_verifier: verifier,
+      redirect_uri: callback,
+    },
+    { key: await newKey() },
+  )
+  return decodeJwt(body.id_token)
+}
+
+const errorOf = (location: string) => new URL(location).searchParams.get('error')
+const signInPage = /\/interaction\/[^/]+$/
+const proofPage = /\/interaction\/[^/]+\/proof$/
+
+/** Up to the response that offers registration, and sends the browser on. */
+async function typePassword(agent?: UserAgent) {
+  const login = await begin({ origin: server.issuer }, request(must), agent)
+  const { location = '' } = await signIn(login, { password })
+  const offer = await login.agent.get(location)
+  return { agent: login.agent, offer, proof: offer.location ?? '' }
+}
+
+test('the metadata names the acr, and the parameter by which it can be a must', async (t) => {
+  const answer = await fetch(`${server.issuer}/.well-known/openid-configuration`)
+  t.like(await answer.json(), { acr_values_supported: [bound], claims_parameter_supported: true })
+})
+
+test('the ID token of a bound session has the acr for whoever asks', async (t) => {
+  const { agent } = await signedIn({ bound: true })
+  for (const asked of [{ acr_values: `other ${bound}` }, claims(null), must]) {
+    t.is((await idToken(await authorize(agent, asked))).acr, bound)
+  }
+})
+
+test('the ID token of an unbound session has none, as long as it is but a wish', async (t) => {
+  const { agent } = await signedIn({ bound: false })
+  for (const asked of [{}, { acr_values: `other ${bound}` }, claims({ value: bound })]) {
+    const token = await idToken(await authorize(agent, asked))
+    t.false('acr' in token)
+    // No password and no session says anything of hardware.
+    t.true(((token.amr as string[] | undefined) ?? ['pwd']).every((method) => method === 'pwd'))
+  }
+})
+
+test('an acr that is a must leads from an unbound session to a sign-in', async (t) => {
+  const { agent } = await signedIn({ bound: false })
+  t.regex(await authorize(agent, must), signInPage)
+  t.is(errorOf(await authorize(agent, { ...must, prompt: 'none' })), 'login_required')
+})
+
+test('after that sign-in the browser is waited for, and no app learns of it', async (t) => {
+  const { agent, offer, proof } = await typePassword()
+  t.regex(proof, proofPage)
+  const waiting = agent.get(proof)
+  await createDevice(server, agent).register(offer)
+  const page = await waiting
+  t.regex(page.text, /http-equiv="refresh" content="0; url=\?again=1"/)
+  t.false((page.headers.get('set-cookie') ?? '').includes('__Host-holdfast_bound'))
+  const { location = '' } = await agent.get(`${proof}?again=1`)
+  const arrived = await allow(await interact(agent, await agent.get(location)))
+  t.is((await idToken(arrived.href)).acr, bound)
+})
+
+test('the same in a session that was unbound until then', async (t) => {
+  const { agent: old } = await signedIn({ bound: false })
+  const { agent, offer, proof } = await typePassword(old)
+  await createDevice(server, agent).register(offer)
+  const resumed = await agent.follow(await agent.get(proof))
+  t.is((await idToken(resumed.location ?? '')).acr, bound)
+})
+
+test('a browser that binds nothing is sent back with an error, and is still signed in', async (t) => {
+  const { agent, proof } = await typePassword()
+  const { location = '' } = await agent.follow(await agent.get(proof))
+  t.true(location.startsWith(callback))
+  t.is(errorOf(location), 'unmet_authentication_requirements')
+  t.regex(await authorize(agent, { prompt: 'none' }), /error=consent_required/)
+})
+
+test('an acr that nobody knows is an error at once, and never a second sign-in', async (t) => {
+  for (const agent of [(await signedIn({ bound: true })).agent]) {
+    for (const acr of [
+      { essential: true, value: 'urn:unheard-of' },
+      { essential: true, values: ['a', 'b'] },
+    ]) {
+      t.is(errorOf(await authorize(agent, claims(acr))), 'unmet_authentication_requirements')
+    }
+  }
+})
+
+test('of several essential acrs one is enough', async (t) => {
+  const { agent } = await signedIn({ bound: true })
+  const either = claims({ essential: true, values: ['urn:unheard-of', bound] })
+  t.is((await idToken(await authorize(agent, either))).acr, bound)
+})
+
+for (const [title, acr] of [
+  ['a number', { essential: true, value: 7 }],
+  ['a list that is none', { essential: true, values: 'abc' }],
+  ['a list of numbers', { values: [7] }],
+] as const) {
+  test(`rejects an acr that is ${title}`, async (t) => {
+    const { agent } = await signedIn({ bound: true })
+    t.is(errorOf(await authorize(agent, claims(acr))), 'invalid_request')
+  })
+}
+
+test('the moment of a registration is no proof', async (t) => {
+  const { agent, session } = await signedIn({ bound: true })
+  await holdMoment(server.databaseUrl, session)
+  const without = () => agent.copy((cookie) => !cookie.startsWith('__Host-holdfast_bound'))
+  t.regex(await authorize(without()), /[?&]code=/)
+  const late = without()
+  const page = await late.get(await authorize(late, must))
+  t.regex(page.text, /http-equiv="refresh" content="0; url=\?again=1"/)
+  t.false('acr' in (await idToken(await authorize(without(), { acr_values: bound }))))
+  const allowed = await signInAt(server, request({ prompt: 'login consent' }, strict), { agent })
+  await allow(allowed.consent)
+  t.regex(await authorize(without(), { acr_values: bound }, strict), proofPage)
+})
+
+test('a client may ask for a fresh proof where the acr is asked for', async (t) => {
+  const { agent, session } = await signedIn({ bound: true })
+  await letMomentPass(server.databaseUrl, session)
+  const allowed = await signInAt(server, request({ prompt: 'login consent' }, strict), { agent })
+  await allow(allowed.consent)
+  t.regex(await authorize(agent, { acr_values: bound }, strict), /[?&]code=/)
+})
