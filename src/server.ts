@@ -8,12 +8,15 @@ import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
 import { createProofCheck } from './bindings/dpop.ts'
-import type { AuthorityFiles, ClientAuthorities } from './certificates/client-authorities.ts'
+import type { ClientAuthorities } from './certificates/client-authorities.ts'
 import {
   type WatchedAuthorities,
   watchClientAuthorities,
 } from './certificates/watched-authorities.ts'
+import { bearerClientIds } from './clients/binding-method.ts'
 import type { Config } from './config/config.ts'
+import { pathOfIssuer } from './config/issuer-path.ts'
+import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
 import { configWarnings } from './config/proxies-config.ts'
 import { version } from './config/version.ts'
@@ -41,19 +44,19 @@ import { answerInJson, machineRoutes } from './http/machine-routes.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
-import { pathOfIssuer } from './http/public-path.ts'
 import { createReadiness } from './http/readiness.ts'
 import { guardedRoutes, limitRefusals } from './http/refusal-limit.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
+import { publicRoutes } from './http/routes.ts'
 import { formRoutes, onRoutes, refuseUnrouted, routing } from './http/routing.ts'
 import { sameOrigin } from './http/same-origin.ts'
 import { securityHeaders } from './http/security-headers.ts'
 import { shedLoad } from './http/shed-load.ts'
 import { singleHeaders } from './http/single-headers.ts'
 import { traceRequests } from './http/trace-requests.ts'
-import { devicePath, suggestedCodes } from './interaction/device-forms.ts'
+import { suggestedCodes } from './interaction/device-forms.ts'
 import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import { createKeyObserver } from './keys/key-metrics.ts'
@@ -247,7 +250,7 @@ export async function createIdentityProvider(
       ),
     )
     provider.use(onRoutes(['device'], suggestedCodes()))
-    provider.use(completeDeviceAnswers({ verificationUri: issuer + devicePath }))
+    provider.use(completeDeviceAnswers({ verificationUri: issuer + publicRoutes.device.path }))
   }
   const endpoints = createEndpoints({
     issuer,
@@ -425,7 +428,7 @@ export async function startServer(
     guardedFetch,
     opened,
   })
-  events.bearerClientsFound(await storage.clients.list())
+  events.bearerClientsFound(bearerClientIds(await storage.clients.list()))
   const { metrics: address } = config.operations
   if (address) {
     const middleware = [

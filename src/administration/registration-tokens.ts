@@ -4,12 +4,15 @@ import { z } from 'zod'
 import { type BindingMethod, bindingMethods } from '../clients/binding-method.ts'
 import {
   defaultPolicy,
-  type RegistrationPolicy,
   registrableAuthMethods,
   registrableGrantTypes,
 } from '../clients/registration-policy.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
-import type { RegistrationTable, StoredInitialAccessToken } from '../storage/registration-table.ts'
+import type {
+  RegistrationPolicy,
+  RegistrationTable,
+  StoredInitialAccessToken,
+} from '../storage/registration-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { isDigest } from './digest.ts'

@@ -1,4 +1,5 @@
-import { isSigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import { signingAlgorithms } from '../config/signing-algorithms.ts'
+import { isSigningAlgorithm } from '../keys/key-purpose.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import type {
   NewResourceServer,

@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { ClientCertificate } from '@holdfast/verify'
+import type { AuthorityFiles } from '../config/mtls-config.ts'
 import { CertificateFileError } from './certificate-file-error.ts'
 import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
 import { isStrongKey, isStronglySigned } from './strength.ts'
@@ -20,11 +21,6 @@ export interface ClientAuthorities {
   check(certificate: ClientCertificate, now?: number): UntrustedReason | undefined
   /** When the first of the revocation lists ends, in milliseconds since the epoch. */
   readonly nextUpdate: number | undefined
-}
-
-export interface AuthorityFiles {
-  readonly authorityFile: string
-  readonly revocationFile: string | undefined
 }
 
 /**

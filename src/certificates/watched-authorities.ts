@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
+import type { AuthorityFiles } from '../config/mtls-config.ts'
 import {
-  type AuthorityFiles,
   type ClientAuthorities,
   type KnownIntermediates,
   loadClientAuthorities,

@@ -65,3 +65,12 @@ export function bindingOf({ binding_method }: { binding_method: string }): Bindi
   const named = bindingMethodOf({ binding_method })
   return bindings.find(({ method }) => method === named)
 }
+
+/** The clients whose tokens are bound to nothing, because somebody asked for that by name. */
+export function bearerClientIds(
+  clients: readonly { readonly metadata: ClientMetadata }[],
+): string[] {
+  return clients
+    .filter(({ metadata }) => bindingMethodOf(metadata) === 'bearer')
+    .map(({ metadata }) => metadata.client_id)
+}

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { isObject, isSafeExponent } from '@holdfast/verify/authorization-server'
 import { type ClientMetadata, errors } from 'oidc-provider'
-import { deviceGrant } from '../engine/device-grant.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { spellingProblem } from '../net/normal-uri.ts'
 import { isOfThisMachine } from '../net/this-machine.ts'
@@ -10,6 +9,7 @@ import { isStorable } from '../storage/text.ts'
 import { withBindingMethod } from './binding-method.ts'
 import { clientIdProblem } from './client-id.ts'
 import { makeClientSecret } from './client-secret.ts'
+import { deviceGrant } from './grant-types.ts'
 
 export type RegistrationErrorCode =
   | 'client_id_taken'

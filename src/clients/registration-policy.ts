@@ -1,20 +1,11 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
-import { deviceGrant } from '../engine/device-grant.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { spellingProblem } from '../net/normal-uri.ts'
 import { isOfThisMachine } from '../net/this-machine.ts'
+import type { RegistrationPolicy } from '../storage/registration-table.ts'
 import { type BindingMethod, bindingMethodOf, bindingMethods } from './binding-method.ts'
 import { nameLimit, RegistrationError, type RequestedMetadata } from './client-registration.ts'
-
-/** What a client that registers itself may be. */
-export interface RegistrationPolicy {
-  readonly grantTypes: readonly string[]
-  readonly authMethods: readonly string[]
-  readonly bindingMethods: readonly BindingMethod[]
-  readonly scopes: readonly string[]
-  /** Hosts that redirect URIs must be at; null for any. */
-  readonly redirectHosts: readonly string[] | null
-}
+import { deviceGrant } from './grant-types.ts'
 
 /** `implicit` is what the hybrid flow asks for (OpenID Connect Registration section 2). */
 export const registrableGrantTypes = [

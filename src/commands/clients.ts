@@ -5,9 +5,9 @@ import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../clients/binding-method.ts'
 import type { RequestedMetadata } from '../clients/client-registration.ts'
+import { deviceGrant } from '../clients/grant-types.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { administrationLevels } from '../engine/admin-resource.ts'
-import { deviceGrant } from '../engine/device-grant.ts'
-import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
 import {
   CommandError,
   command,

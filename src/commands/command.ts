@@ -16,6 +16,7 @@ import { RegistrationError } from '../clients/client-registration.ts'
 import { type Config, ConfigError } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { authorityFiles } from '../config/mtls-config.ts'
+import { SecretError } from '../config/secret-error.ts'
 import { isComplete, makeTemporaryKeys } from '../keys/key-ring.ts'
 import { ListenError } from '../net/listen-error.ts'
 import { createLog } from '../observability/log.ts'
@@ -150,6 +151,7 @@ export function explain(error: unknown): string | undefined {
     return `PostgreSQL refuses this to the user in DATABASE_URL: ${error.message}.`
   }
   const known = [
+    SecretError,
     StorageError,
     ListenError,
     CertificateFileError,

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { checkResource } from '../administration/resources.ts'
-import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 

@@ -2,9 +2,8 @@ import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
-import { isPath, pathOfIssuer } from '../http/public-path.ts'
 import { isLoopback } from '../net/loopback.ts'
-import { asksForTraces } from '../observability/tracing.ts'
+import { isPath, pathOfIssuer } from './issuer-path.ts'
 import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
 import {
   defaultPort,
@@ -26,6 +25,7 @@ import {
   tokenBindingContradictions,
   tokenBindingVariables,
 } from './token-binding-config.ts'
+import { asksForTraces } from './traces.ts'
 
 /** What the server runs on. Every value was checked; nothing reads the environment again. */
 export interface Config {

@@ -1,7 +1,12 @@
 import { type CertificateHeaderFormat, certificateHeaderFormats } from '@holdfast/verify'
 import { z } from 'zod'
-import type { AuthorityFiles } from '../certificates/client-authorities.ts'
+
 import { trustedPeers } from '../net/trusted-peers.ts'
+
+export interface AuthorityFiles {
+  readonly authorityFile: string
+  readonly revocationFile: string | undefined
+}
 
 /** How TLS client certificates (RFC 8705) reach this server, and which of them it trusts. */
 export interface MtlsConfig {

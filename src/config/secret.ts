@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { writeOnce } from '../files/write-once.ts'
-import { StorageError } from '../storage/storage-error.ts'
+import { SecretError } from './secret-error.ts'
 
 /** 32 bytes, AES-256-GCM: encrypts the keys in the database. By HKDF-SHA-256 (RFC 5869). */
 export function encryptionKeyOf(secret: string): Buffer {
@@ -58,13 +58,12 @@ const secretFile = (dataFolder: string) => path.join(dataFolder, 'secret')
 /**
  * The secret in the data folder, made at first start with 256 random bits.
  *
- * @throws {@link StorageError} `data_folder_unusable`
+ * @throws {@link SecretError}
  */
 export async function readOrMakeSecret(dataFolder: string): Promise<string> {
   const file = secretFile(dataFolder)
   const secret = await readOrMake(file).catch((cause: NodeJS.ErrnoException) => {
-    throw new StorageError(
-      'data_folder_unusable',
+    throw new SecretError(
       `The data folder ${dataFolder} cannot be used (${cause.code}). ` +
         'Set HOLDFAST_DATA to a folder that can be written.',
       { cause },
@@ -72,8 +71,7 @@ export async function readOrMakeSecret(dataFolder: string): Promise<string> {
   })
   // Keys that are derived from an empty secret are known to everybody.
   if (secret.length < secretLength) {
-    throw new StorageError(
-      'data_folder_unusable',
+    throw new SecretError(
       `The file ${file} does not hold a secret any more. Restore it, or remove it to have a new one made.`,
     )
   }

@@ -1,9 +1,7 @@
 import { createHmac } from 'node:crypto'
+import { deviceGrant } from '../clients/grant-types.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { UserCodes } from '../storage/device-code-adapter.ts'
-
-/** The grant type of RFC 8628 section 3.4. */
-export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
 
 /** RFC 8628 section 3.2: seconds between two requests of a device, unless it is told otherwise. */
 export const pollInterval = 5

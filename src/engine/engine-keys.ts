@@ -2,7 +2,8 @@
 import type Provider from 'oidc-provider'
 import type { Configuration, JWK } from 'oidc-provider'
 import { get as internalsOf, type ServerChallenge } from 'oidc-provider/lib/helpers/weak_cache.js'
-import { type KeyMaterial, signingAlgorithms } from '../keys/key-purpose.ts'
+import { signingAlgorithms } from '../config/signing-algorithms.ts'
+import type { KeyMaterial } from '../keys/key-purpose.ts'
 import type { KeyRing, KeyView } from '../keys/key-ring.ts'
 import { LocalSigningKey } from './local-signing-key.ts'
 

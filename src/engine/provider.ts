@@ -9,11 +9,11 @@ import type { ProofCheck } from '../bindings/dpop.ts'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
 import { loadExistingGrant, securityClient } from '../clients/security-client.ts'
+import { pathOfIssuer } from '../config/issuer-path.ts'
 import { lifetimes } from '../config/lifetimes.ts'
+import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import type { Edge } from '../http/edge.ts'
-import { pathOfIssuer } from '../http/public-path.ts'
-import { devicePath } from '../interaction/device-forms.ts'
-import { type SigningAlgorithm, signingAlgorithms } from '../keys/key-purpose.ts'
+import { publicRoutes } from '../http/routes.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import type { GuardedFetch } from '../net/guarded-fetch.ts'
@@ -137,7 +137,7 @@ export function createProvider(options: ProviderOptions): Provider {
         jwks: '/jwks',
         end_session: '/session/end',
         device_authorization: '/device_authorization',
-        code_verification: devicePath,
+        code_verification: publicRoutes.device.path,
       },
       acrValues: [boundSessionAcr],
       features: {

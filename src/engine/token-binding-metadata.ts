@@ -1,6 +1,6 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { tokenBindingBinding } from '../bindings/token-binding.ts'
-import { deviceGrant } from './device-grant.ts'
+import { deviceGrant } from '../clients/grant-types.ts'
 
 declare module 'oidc-provider' {
   interface ClientMetadata {

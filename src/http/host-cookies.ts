@@ -6,7 +6,7 @@
  * be had, `__Secure-` keeps plain http out, and paths stay.
  */
 import type { Middleware } from 'koa'
-import { pathOfIssuer } from './public-path.ts'
+import { pathOfIssuer } from '../config/issuer-path.ts'
 
 /** The engine's names, and ours. */
 const kinds: Readonly<Record<string, string>> = {

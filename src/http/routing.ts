@@ -1,6 +1,7 @@
 import type { Context, Middleware } from 'koa'
+import { pathOfIssuer } from '../config/issuer-path.ts'
 import { PageError } from '../pages/page-error.ts'
-import { pathOfIssuer, publicPlaces } from './public-path.ts'
+import { publicPlaces } from './public-path.ts'
 import { readRequestTarget } from './request-target.ts'
 import { allRoutes, type Method, type Route, type RouteFeature, type RouteName } from './routes.ts'
 

@@ -3,23 +3,12 @@ import { rememberShown } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { PageError } from '../pages/page-error.ts'
 import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from '../pages/scope-labels.ts'
+import type { ConsentSection } from '../pages/views.ts'
 
 export interface Consent {
   scopes: readonly string[]
   claims: readonly string[]
   resources: readonly { indicator: string; scopes: readonly string[] }[]
-}
-
-export interface ConsentLine {
-  words: string
-  /** The name on the wire, where our words cannot stand alone. */
-  code?: string
-}
-
-export interface ConsentSection {
-  /** The resource server that understands the scopes; absent for the account itself. */
-  resource?: string
-  lines: ConsentLine[]
 }
 
 type Grant = InstanceType<Provider['Grant']>

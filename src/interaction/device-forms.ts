@@ -1,9 +1,5 @@
 import type { Middleware } from 'koa'
 import { suggestUserCode } from '../engine/device-pages.ts'
-import { publicRoutes } from '../http/routes.ts'
-
-/** The form for user codes, below the path of this server. */
-export const devicePath = publicRoutes.device.path
 
 /**
  * In front of the engine's form for user codes. A code in the address fills the form in and does not

@@ -1,15 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { type CryptoKey, calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
-
-/** What tokens are signed by. ES256 is what they are signed by unless somebody asks for another. */
-export const signingAlgorithms = ['ES256', 'EdDSA', 'RS256', 'PS256'] as const
+import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 
 /** What the nodes authenticate to each other through browsers and clients, 32 bytes each. */
 export const secretPurposes = ['cookie', 'dpop-nonce', 'form-token', 'session-binding'] as const
 
 export const keyPurposes = [...signingAlgorithms, ...secretPurposes] as const
 
-export type SigningAlgorithm = (typeof signingAlgorithms)[number]
 export type SecretPurpose = (typeof secretPurposes)[number]
 export type KeyPurpose = (typeof keyPurposes)[number]
 

@@ -1,3 +1,4 @@
+import type { KeyTimes } from '../storage/signing-key-table.ts'
 /**
  * What each key does at a moment, from the rows of its purpose and the time alone: every node that
  * has read the rows comes to the same answer, with nothing to agree on.
@@ -8,15 +9,6 @@
  *
  * All times are milliseconds since the epoch, by the clock of the database.
  */
-
-/** The times of a key, as they stand in its row. */
-export interface KeyTimes {
-  readonly kid: string
-  readonly generation: number
-  readonly createdAt: number
-  readonly signsFrom: number
-  readonly retiredAt: number | undefined
-}
 
 export type KeyState = 'published' | 'signing' | 'verifying' | 'retired'
 

@@ -1,6 +1,5 @@
-import { type BindingMethod, bindingMethodOf } from '../clients/binding-method.ts'
+import type { BindingMethod } from '@holdfast/verify'
 import type { Cleaned } from '../storage/cleanup.ts'
-import type { StoredClient } from '../storage/client-table.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { EventCounts } from './event-counts.ts'
 import { createLineBudget } from './line-budget.ts'
@@ -32,7 +31,7 @@ export interface Refusal {
   readonly detail: string
 }
 
-export type BindingLabel = BindingMethod | 'unknown'
+export type BindingLabel = BindingMethod | 'bearer' | 'unknown'
 
 export type LimitName =
   | 'device_codes'
@@ -351,10 +350,8 @@ export function createEvents({
     },
 
     /** Says at each start which clients have asked for tokens that whoever steals them can use. */
-    bearerClientsFound(clients: readonly StoredClient[]) {
-      for (const { metadata } of clients) {
-        if (bindingMethodOf(metadata) !== 'bearer') continue
-        const { client_id: client } = metadata
+    bearerClientsFound(clientIds: readonly string[]) {
+      for (const client of clientIds) {
         log.warn({ event: 'client.bearer', client }, 'tokens are bound to nothing')
       }
     },

@@ -1,9 +1,21 @@
 import { Eta } from 'eta'
-import type { ConsentSection } from '../interaction/consent.ts'
+
 import type { AssetUrls } from './assets.ts'
 import type { BindingWords } from './binding-labels.ts'
 import type { ErrorWords } from './error-messages.ts'
 import type { SecurityPage } from './security-page.ts'
+
+export interface ConsentLine {
+  words: string
+  /** The name on the wire, where our words cannot stand alone. */
+  code?: string
+}
+
+export interface ConsentSection {
+  /** The resource server that understands the scopes; absent for the account itself. */
+  resource?: string
+  lines: ConsentLine[]
+}
 
 export interface ClientView {
   name: string

@@ -2,9 +2,9 @@ import type { DbscSessions } from '@holdfast/verify/dbsc'
 import { koaDbsc } from '@holdfast/verify/dbsc/koa'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { pathOfIssuer } from '../config/issuer-path.ts'
 import { browserSessionOf, isUnproven, namedSession } from '../engine/session-model.ts'
 import { asVisitor, visitor } from '../http/client-info.ts'
-import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 
 export interface DbscMiddlewareOptions {

@@ -1,7 +1,7 @@
 import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
 import { securityClientId } from '../clients/security-client.ts'
+import { pathOfIssuer } from '../config/issuer-path.ts'
 import { currentVisitor } from '../http/client-info.ts'
-import { pathOfIssuer } from '../http/public-path.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'

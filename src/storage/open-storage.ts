@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises'
-import { traceQueries } from '../observability/tracing.ts'
 import type { AccountStore } from './account-store.ts'
 import { createAccountTable } from './account-table.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
@@ -23,6 +22,7 @@ import { createResourceServerTable, type ResourceServerTable } from './resource-
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
 import { StorageError } from './storage-error.ts'
+import { traceQueries } from './trace-queries.ts'
 
 export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore

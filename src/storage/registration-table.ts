@@ -1,9 +1,20 @@
 import { hash } from 'node:crypto'
+import type { BindingMethod } from '@holdfast/verify'
 import type { ClientMetadata } from 'oidc-provider'
-import type { RegistrationPolicy } from '../clients/registration-policy.ts'
+
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'
+
+/** What a client that registers itself may be. */
+export interface RegistrationPolicy {
+  readonly grantTypes: readonly string[]
+  readonly authMethods: readonly string[]
+  readonly bindingMethods: readonly (BindingMethod | 'bearer')[]
+  readonly scopes: readonly string[]
+  /** Hosts that redirect URIs must be at; null for any. */
+  readonly redirectHosts: readonly string[] | null
+}
 
 /** How a token may be used: with a proof by this key, by any key, or without a proof. */
 export interface TokenBinding {

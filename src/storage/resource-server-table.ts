@@ -1,4 +1,4 @@
-import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Database } from './database.ts'
 import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'

@@ -1,5 +1,13 @@
-import type { KeyTimes } from '../keys/key-schedule.ts'
 import type { Database } from './database.ts'
+
+/** The times of a key, as they stand in its row. */
+export interface KeyTimes {
+  readonly kid: string
+  readonly generation: number
+  readonly createdAt: number
+  readonly signsFrom: number
+  readonly retiredAt: number | undefined
+}
 
 /** A row: the times are milliseconds since the epoch by the clock of the database. */
 export interface StoredSigningKey extends KeyTimes {

@@ -1,5 +1,6 @@
 import { type BoundCredential, isBound, missingKey } from '../bindings/binding.ts'
 import { bindings } from '../bindings/bindings.ts'
+import { deviceGrant } from '../clients/grant-types.ts'
 import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,
@@ -17,9 +18,6 @@ import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import { findResource, grantedResource } from './resources.ts'
 import type { Found, StoredDeviceCode } from './stored.ts'
 
-/** The grant type of RFC 8628 section 3.4. */
-export const deviceGrantType = 'urn:ietf:params:oauth:grant-type:device_code'
-
 /** How tokens and rows name it. */
 const gty = 'device_code'
 
@@ -27,7 +25,7 @@ const gty = 'device_code'
 export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<StoredDeviceCode>> {
   const { isRepeatable } = options
   return {
-    grantType: deviceGrantType,
+    grantType: deviceGrant,
     required: ['device_code'],
     optional: [],
 

@@ -5,7 +5,7 @@
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
 import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
 import { referredTbh } from '../bindings/token-binding.ts'
-import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Artifact, ArtifactKey } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import { grantedClaims, grantedScopes, grantedScopesOf, rejectedClaims } from './granted.ts'

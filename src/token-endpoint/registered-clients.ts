@@ -4,8 +4,8 @@ import type { ClientMetadata } from 'oidc-provider'
 import { subjectProperties } from '../certificates/subject.ts'
 import { bindingOf } from '../clients/binding-method.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
+import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import { mayCallFrom } from '../engine/provider.ts'
-import type { SigningAlgorithm } from '../keys/key-purpose.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type {
   ClientAuthenticationMethod,

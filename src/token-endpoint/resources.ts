@@ -1,5 +1,5 @@
 /** Which API a request wants its access token for (RFC 8707). */
-import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type { StoredSource } from './stored.ts'
 import type { TokenClient, TokenRequest } from './token-request.ts'

@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Binding, Proofs } from '../bindings/binding.ts'
 import type { SubjectProperty } from '../certificates/subject.ts'
-import type { SigningAlgorithm } from '../keys/key-purpose.ts'
+import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { ReplayMark } from '../storage/replay-table.ts'
 import type { RefusalReason } from './refusal.ts'
 

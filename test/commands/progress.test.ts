@@ -12,6 +12,7 @@ import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { openKeys } from '../../src/open-keys.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
+import { fromSources } from '../support/cli.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { recordingEvents } from '../support/events.ts'
 import { until } from '../support/until.ts'
@@ -151,7 +152,7 @@ testInTerminal('a real terminal shows it, and no pipe, no file and no JSON', asy
   await lock.connect()
   // As another process that migrates: a second one waits for it.
   await lock.query('select pg_advisory_lock(4815162342)')
-  const cli = `'${process.execPath}' '${path.resolve('src/cli.ts')}' migrate`
+  const cli = `'${process.execPath}' ${fromSources} '${path.resolve('src/cli.ts')}' migrate`
   const seen: Record<string, string> = {}
   const run = async (name: string, command: string) => {
     const child = spawn(script, ['-qec', command, '/dev/null'], {

@@ -17,7 +17,7 @@ const script = `
 async function read(cwd: string, env: Record<string, string> = {}) {
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], {
     cwd,
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, NODE_OPTIONS: process.env.NODE_OPTIONS, ...env },
   })
   return JSON.parse(stdout)
 }

@@ -7,7 +7,7 @@ import {
   installationSecrets,
   readOrMakeSecret,
 } from '../../src/config/secret.ts'
-import { StorageError } from '../../src/storage/storage-error.ts'
+import { SecretError } from '../../src/config/secret-error.ts'
 import { useFolder } from '../support/folder.ts'
 
 const folder = useFolder(test)
@@ -56,7 +56,7 @@ test('refuses a secret file that a crash has left empty', async (t) => {
   const data = dataFolder()
   await readOrMakeSecret(data)
   await writeFile(path.join(data, 'secret'), '\n')
-  const error = await t.throwsAsync(readOrMakeSecret(data), { instanceOf: StorageError })
+  const error = await t.throwsAsync(readOrMakeSecret(data), { instanceOf: SecretError })
   t.is(error?.code, 'data_folder_unusable')
 })
 
@@ -64,7 +64,7 @@ test('says that a data folder below a file cannot be used', async (t) => {
   const file = path.join(folder, 'a-file')
   await writeFile(file, '')
   const error = await t.throwsAsync(readOrMakeSecret(path.join(file, 'data')), {
-    instanceOf: StorageError,
+    instanceOf: SecretError,
   })
   t.is(error?.code, 'data_folder_unusable')
   t.regex(error?.message ?? '', /HOLDFAST_DATA/)

@@ -1,8 +1,9 @@
 import test from 'ava'
 import { calculateJwkThumbprint, compactVerify, exportJWK, generateKeyPair, importJWK } from 'jose'
 import type { JWK } from 'oidc-provider'
+import { signingAlgorithms } from '../../src/config/signing-algorithms.ts'
 import { LocalSigningKey } from '../../src/engine/local-signing-key.ts'
-import { makeKey as makeKeyFor, signingAlgorithms } from '../../src/keys/key-purpose.ts'
+import { makeKey as makeKeyFor } from '../../src/keys/key-purpose.ts'
 
 async function makeKey() {
   const { privateKey } = await generateKeyPair('ES256', { extractable: true })

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { isPath, pathOfIssuer, publicPlaces } from '../../src/http/public-path.ts'
+import { isPath, pathOfIssuer } from '../../src/config/issuer-path.ts'
+import { publicPlaces } from '../../src/http/public-path.ts'
 
 const seen = (issuer: string, arrivalPath: string, path: string) =>
   publicPlaces({ issuer, arrivalPath })(path)

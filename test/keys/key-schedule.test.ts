@@ -1,13 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
 import test from 'ava'
 import fc from 'fast-check'
-import {
-  dueIn,
-  type KeyTimes,
-  nextChange,
-  type ScheduledKey,
-  scheduleKeys,
-} from '../../src/keys/key-schedule.ts'
+import { dueIn, nextChange, type ScheduledKey, scheduleKeys } from '../../src/keys/key-schedule.ts'
+import type { KeyTimes } from '../../src/storage/signing-key-table.ts'
 
 const policy = { rotation: 1000, publish: 100, keep: 50 }
 

@@ -1,4 +1,5 @@
 import test from 'ava'
+import { bearerClientIds } from '../../src/clients/binding-method.ts'
 import { recordingEvents } from '../support/events.ts'
 
 const facts = {
@@ -103,11 +104,12 @@ test('no id reaches a metric, whatever happens', async (t) => {
 
 test('clients with bearer tokens are named at start, and no others', (t) => {
   const { events, logged } = recordingEvents()
-  const createdAt = new Date()
-  events.bearerClientsFound([
-    { metadata: { client_id: 'loose', binding_method: 'bearer' }, createdAt },
-    { metadata: { client_id: 'bound' }, createdAt },
-  ])
+  events.bearerClientsFound(
+    bearerClientIds([
+      { metadata: { client_id: 'loose', binding_method: 'bearer' } },
+      { metadata: { client_id: 'bound' } },
+    ]),
+  )
   t.deepEqual(
     logged.map(({ client }) => client),
     ['loose'],

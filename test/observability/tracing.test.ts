@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { json } from 'node:stream/consumers'
 import test from 'ava'
-import { asksForTraces } from '../../src/observability/tracing.ts'
+import { asksForTraces } from '../../src/config/traces.ts'
 import { basic, newKey, post } from '../support/flow.ts'
 import { startTestServer } from '../support/server.ts'
 

@@ -9,6 +9,9 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 // Every test starts the same program.
 const compileCache = fileURLToPath(new URL('../../node_modules/.cache/node', import.meta.url))
 
+/** The packages of this repository are used as their sources. */
+export const fromSources = '--conditions=@holdfast/source'
+
 export interface Finished {
   readonly code: number | null
   readonly stdout: string
@@ -86,7 +89,7 @@ export function start(
   args: readonly string[],
 ): ChildProcess {
   const { PATH = '', HOME = '' } = process.env
-  return spawn(process.execPath, [path.join(release, 'src/cli.ts'), ...args], {
+  return spawn(process.execPath, [fromSources, path.join(release, 'src/cli.ts'), ...args], {
     cwd,
     env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env },
   })

@@ -1,6 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
-import { deviceGrant } from '../../src/engine/device-grant.ts'
+import { deviceGrant } from '../../src/clients/grant-types.ts'
 import type { Page } from './browser.ts'
 import { type Answer, type Person, type PostOptions, post } from './flow.ts'
 import { email, password, type TestServer } from './server.ts'

@@ -14,10 +14,11 @@ import { errorPages } from '../../src/http/error-pages.ts'
 import { createFormTokens } from '../../src/http/form-token.ts'
 import { allowProviderForms } from '../../src/http/provider-forms.ts'
 import { requestId } from '../../src/http/request-id.ts'
+import { publicRoutes } from '../../src/http/routes.ts'
 import { formRoutes, onRoutes, routing } from '../../src/http/routing.ts'
 import { sameOrigin } from '../../src/http/same-origin.ts'
 import { securityHeaders } from '../../src/http/security-headers.ts'
-import { devicePath, suggestedCodes } from '../../src/interaction/device-forms.ts'
+import { suggestedCodes } from '../../src/interaction/device-forms.ts'
 import {
   createInteractionRouter,
   type InteractionDependencies,
@@ -90,7 +91,7 @@ export async function startIdentityProvider({
     routes: {
       authorization: '/authorize',
       device_authorization: '/device_authorization',
-      code_verification: devicePath,
+      code_verification: publicRoutes.device.path,
     },
     scopes: ['openid', 'offline_access'],
     ttl: {

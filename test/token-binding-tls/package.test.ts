@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import anyTest from 'ava'
 import { platformName } from '../../packages/token-binding-tls/native.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
-import { installAlone } from '../support/verify/package.ts'
+import { installAlone, installedEnvironment } from '../support/verify/package.ts'
 import { certificate, skipped } from './support.ts'
 
 const test = skipped ? anyTest.skip : anyTest
@@ -58,6 +58,9 @@ test('works when packed with a prebuild and installed alone', async (t) => {
     join(installed, 'prebuilds', platformName(), 'token-binding-tls.node'),
   )
   await writeFile(join(folder.path, 'program.js'), program)
-  const { stdout } = await run(process.execPath, ['program.js'], { cwd: folder.path })
+  const { stdout } = await run(process.execPath, ['program.js'], {
+    cwd: folder.path,
+    env: installedEnvironment(),
+  })
   t.is(stdout.trim(), 'ecdsap256 186')
 })

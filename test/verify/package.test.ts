@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { publint } from 'publint'
 import { temporaryFolder } from '../support/verify/folder.ts'
-import { installAlone, packVerify, run } from '../support/verify/package.ts'
+import { installAlone, installedEnvironment, packVerify, run } from '../support/verify/package.ts'
 import { packedProgram } from '../support/verify/packed-program.ts'
 
 const folder = await temporaryFolder()
@@ -42,7 +42,10 @@ test('works when packed and installed alone', async (t) => {
   t.deepEqual(installed.filter((name) => !name.startsWith('.')).sort(), ['@holdfast', 'jose'])
 
   await writeFile(join(folder.path, 'program.js'), packedProgram)
-  const { stdout } = await run(process.execPath, ['program.js'], { cwd: folder.path })
+  const { stdout } = await run(process.execPath, ['program.js'], {
+    cwd: folder.path,
+    env: installedEnvironment(),
+  })
   const { methods, again, exported } = JSON.parse(stdout)
   t.deepEqual(methods, ['dpop'])
   t.is(again, 'dpop_replayed')

@@ -61,11 +61,15 @@ export async function startRelease({
   }
   const world = { issuer, accounts, ...(await fill({ cwd: folder, env, release: checkout })) }
   const log = await open(logFile, 'w')
-  const server = spawn(process.execPath, [path.join(checkout, 'src/cli.ts'), 'serve'], {
-    cwd: folder,
-    env: { PATH: process.env.PATH, ...env, NODE_OPTIONS: await shippedLimits(checkout) },
-    stdio: ['ignore', log.fd, log.fd],
-  })
+  const server = spawn(
+    process.execPath,
+    ['--conditions=@holdfast/source', path.join(checkout, 'src/cli.ts'), 'serve'],
+    {
+      cwd: folder,
+      env: { PATH: process.env.PATH, ...env, NODE_OPTIONS: await shippedLimits(checkout) },
+      stdio: ['ignore', log.fd, log.fd],
+    },
+  )
   let ended: string | undefined
   const end = once(server, 'exit').then(([code, signal]) => {
     ended = String(signal ?? code)

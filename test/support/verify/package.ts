@@ -18,6 +18,11 @@ export async function packVerify(folder: string): Promise<string> {
   return join(folder, packed.filename)
 }
 
+/** Where packages are what they are for others: not their sources. */
+export function installedEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, NODE_OPTIONS: '' }
+}
+
 /** Installs an archive alone in an otherwise empty folder. */
 export async function installAlone(archive: string, folder: string): Promise<void> {
   await writeFile(join(folder, 'package.json'), '{"type":"module","private":true}')
