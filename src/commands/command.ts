@@ -22,7 +22,6 @@ import { ListenError } from '../net/listen-error.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
 import { openKeys } from '../open-keys.ts'
-import { createIdentityProvider } from '../server.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
@@ -108,6 +107,8 @@ export async function withAdministration<T>(
     report('Waiting for the database', 0, 0)
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
+    // The server is loaded by the commands that need it: the others start in half the time.
+    const { createIdentityProvider } = await import('../server.ts')
     const validator = await createIdentityProvider(config, storage, observability, {
       keys: isComplete(keys.view()) ? keys : { ...keys, ...(await makeTemporaryKeys()) },
       authorities,

@@ -4,7 +4,7 @@ import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import type { Config } from '../config/config.ts'
 import { createLog } from '../observability/log.ts'
-import { type RunningServer, startServer } from '../server.ts'
+import type { RunningServer } from '../server.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
@@ -34,6 +34,7 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   const log = createLog(config.logLevel)
   // Its lines go to the same terminal.
   progress.rest()
+  const { startServer } = await import('../server.ts')
   await using server = await startServer(config, storage, log, { onStep: progress.report })
   const firstSteps = await takeFirstSteps(
     config,
