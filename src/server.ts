@@ -75,7 +75,7 @@ import { createSecurityEvents } from './observability/security-events.ts'
 import { startTracing } from './observability/tracing.ts'
 import { type OpenKeysOptions, openKeys } from './open-keys.ts'
 import { loadAssets } from './pages/assets.ts'
-import { OVERLOADED } from './pages/error-messages.ts'
+import { overloaded } from './pages/error-messages.ts'
 import { createViews } from './pages/views.ts'
 import { createRegistrationCredentials } from './registration/registration-credential.ts'
 import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
@@ -212,7 +212,7 @@ export async function createIdentityProvider(
       longestWaitMs: config.operations.longestWaitMs,
       poolWaitMs: () => storage.poolUse().waitMs,
       onShed: events.shed,
-      page: (requestId) => views.error({ ...OVERLOADED, requestId }),
+      page: (requestId) => views.error({ ...overloaded, requestId }),
     })
     provider.use(opened.use(shedding).middleware)
   }
@@ -285,7 +285,7 @@ export async function createIdentityProvider(
     }),
     forms,
     failures: storage.failedSignIns,
-    resourceWords: async (identifier) => {
+    resourceLabels: async (identifier) => {
       const name = (await storage.resourceServers.find(identifier))?.name
       return name ? { name } : undefined
     },

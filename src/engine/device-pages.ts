@@ -3,9 +3,10 @@ import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { AbortedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
 import { type Visitor, visitor } from '../http/client-info.ts'
 import { networkOf } from '../net/network.ts'
-import { bindingWords } from '../pages/binding-labels.ts'
-import { browserWords } from '../pages/browser-labels.ts'
-import { oauthErrorWords } from '../pages/error-messages.ts'
+import { bindingLabels } from '../pages/binding-labels.ts'
+import { browserLabel } from '../pages/browser-labels.ts'
+import { oauthErrorMessage } from '../pages/error-messages.ts'
+import type { Message, MessageKey } from '../pages/messages.ts'
 import type { Views } from '../pages/views.ts'
 import { TooManyUserCodesError } from './device-codes.ts'
 
@@ -22,11 +23,11 @@ export function suggestUserCode(ctx: { req: object }, userCode: string): void {
   suggested.set(ctx.req, userCode)
 }
 
-const problems: Readonly<Record<string, string>> = {
-  NoCodeError: 'Enter the code that your device shows.',
-  NotFoundError: 'No device shows this code now. Check it, and type it again.',
-  ExpiredError: 'This code has expired. Let your device show a new one.',
-  AlreadyUsedError: 'This code was used already. Let your device show a new one.',
+const problems: Readonly<Record<string, MessageKey>> = {
+  NoCodeError: 'device_code.empty',
+  NotFoundError: 'device_code.not_found',
+  ExpiredError: 'device_code.expired',
+  AlreadyUsedError: 'device_code.used',
 }
 
 /** The pages of RFC 8628 section 3.3, which oidc-provider asks its host to draw. */
@@ -44,7 +45,7 @@ export function createDevicePages(
       }
       if (error && out && !(error instanceof ReRenderError) && !isOldForm(error)) {
         const { requestId } = ctx.state
-        ctx.body = views.error({ ...oauthErrorWords(out as never, error), requestId })
+        ctx.body = views.error({ ...oauthErrorMessage(out as never, error), requestId })
         return
       }
       if (error instanceof TooManyUserCodesError) {
@@ -68,10 +69,10 @@ export function createDevicePages(
         token: tokenOf(ctx),
         userCode,
         client: { name: client.clientName ?? client.clientId },
-        binding: bindingWords(metadata.binding_method),
+        binding: bindingLabels(metadata.binding_method),
         selfRegistered: metadata.self_registered === true,
-        program: browserWords(userAgent),
-        address: address || 'an unknown address',
+        program: browserLabel(userAgent),
+        address: address || { key: 'unknown_address' },
         isElsewhere: networkOf(address) !== networkOf(visitor(ctx).address),
       })
     },
@@ -89,14 +90,13 @@ function isOldForm(error: { error_description?: unknown } & Error): boolean {
   return /device form details|xsrf token invalid/.test(String(error.error_description))
 }
 
-function problemOf(error: Error): string {
-  if (isOldForm(error)) return 'This page was out of date. Type the code again.'
+function problemOf(error: Error): Message | MessageKey {
+  if (isOldForm(error)) return 'device_code.old_page'
   if (error instanceof TooManyUserCodesError) {
     const minutes = Math.ceil(error.retryAfter / 60)
-    const wait = minutes === 1 ? 'a minute' : `${minutes} minutes`
-    return `Too many codes that there are not. Try again in ${wait}.`
+    return { key: 'device_code.limited', values: { minutes } }
   }
-  return problems[error.name] ?? 'This did not work. Let your device show a new code.'
+  return problems[error.name] ?? 'device_code.failed'
 }
 
 /** The engine's own token, of a form that this browser's session was given. */

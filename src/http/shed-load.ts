@@ -9,7 +9,8 @@ import {
   type WorkKind,
   workAtRest,
 } from '../limits/overload.ts'
-import { OVERLOADED } from '../pages/error-messages.ts'
+import { overloaded } from '../pages/error-messages.ts'
+import { english } from '../pages/messages.ts'
 import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
 import { matchedRoute } from './routing.ts'
 import { securityHeaders } from './security-headers.ts'
@@ -128,6 +129,6 @@ function refuse(ctx: Context, page: ShedLoadOptions['page']) {
     ctx.type = 'html'
     ctx.body = page(ctx.state.requestId)
   } else {
-    ctx.body = { error: OVERLOADED.code, error_description: OVERLOADED.sentence }
+    ctx.body = { error: overloaded.code, error_description: english.text(overloaded.sentence) }
   }
 }

@@ -1,8 +1,9 @@
 import type { Provider } from 'oidc-provider'
 import { rememberShown } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
+import type { MessageKey } from '../pages/messages.ts'
 import { PageError } from '../pages/page-error.ts'
-import { CLAIM_WORDS, type FindResourceWords, SCOPE_WORDS } from '../pages/scope-labels.ts'
+import { claimLabels, type FindResourceLabels, scopeLabels } from '../pages/scope-labels.ts'
 import type { ConsentSection } from '../pages/views.ts'
 
 export interface Consent {
@@ -58,24 +59,29 @@ export function grantedConsent(grant: Grant | undefined): Consent {
 
 export async function describeConsent(
   { scopes, claims, resources }: Consent,
-  resourceWords: FindResourceWords,
+  findLabels: FindResourceLabels,
 ): Promise<ConsentSection[]> {
-  const account = [
-    ...scopes.map((scope) => SCOPE_WORDS.get(scope) ?? { words: 'Use', code: scope }),
-    ...claims.map((claim) => CLAIM_WORDS.get(claim) ?? { words: 'See', code: claim }),
+  const all = [
+    ...scopes.map((scope) => consentLine(scope, scopeLabels.get(scope), 'scope.other')),
+    ...claims.map((claim) => consentLine(claim, claimLabels.get(claim), 'claim.other')),
   ]
-  // The scope and the claim of one thing read the same.
-  const lines = [...new Set(account)].map((line) =>
-    typeof line === 'string' ? { words: line } : line,
-  )
+  // The scope `email` and the claim `email` read the same: one line is enough.
+  const lines = [...new Map(all.map((line) => [line.code ?? line.label.key, line])).values()]
   const described = resources.map(async ({ indicator, scopes }) => {
-    const { name, scopes: words } = (await resourceWords(indicator)) ?? {}
+    const { name, scopes: labels } = (await findLabels(indicator)) ?? {}
     return {
       resource: name ? `${name} (${indicator})` : indicator,
-      lines: scopes.map((scope) => ({ words: words?.get(scope) ?? 'Use', code: scope })),
+      lines: scopes.map((scope) => ({
+        label: labels?.get(scope) ?? { key: 'scope.other' as const },
+        code: scope,
+      })),
     }
   })
   return [...(lines.length ? [{ lines }] : []), ...(await Promise.all(described))]
+}
+
+function consentLine(name: string, label: MessageKey | undefined, other: MessageKey) {
+  return label ? { label: { key: label } } : { label: { key: other }, code: name }
 }
 
 /**

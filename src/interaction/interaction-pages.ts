@@ -2,8 +2,9 @@ import type { RouterContext } from '@koa/router'
 import { shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
-import { bindingWords } from '../pages/binding-labels.ts'
-import { redirectWords } from '../pages/redirect-labels.ts'
+import { bindingLabels } from '../pages/binding-labels.ts'
+import type { Message, MessageKey } from '../pages/messages.ts'
+import { redirectLabel } from '../pages/redirect-labels.ts'
 import type { ClientView } from '../pages/views.ts'
 import type { Account } from '../storage/account-store.ts'
 import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
@@ -11,7 +12,7 @@ import type { InteractionDependencies } from './interaction-router.ts'
 
 interface SignInAttempt {
   email: string
-  problem: string
+  problem: MessageKey | Message
 }
 
 export interface InteractionPages {
@@ -26,7 +27,7 @@ export function createInteractionPages({
   accounts,
   views,
   forms,
-  resourceWords = async () => undefined,
+  resourceLabels = async () => undefined,
 }: InteractionDependencies): InteractionPages {
   async function clientOf({ params }: Interaction) {
     const client = await provider.Client.find(String(params.client_id))
@@ -69,12 +70,12 @@ export function createInteractionPages({
         form: formOf(interaction),
         client: clientView(client),
         email,
-        binding: bindingWords(client.binding_method),
+        binding: bindingLabels(client.binding_method),
         selfRegistered: client.self_registered === true,
         changed: interaction.prompt.reasons.includes('client_changed'),
-        asked: await describeConsent(missingConsent(interaction), resourceWords),
-        allowed: await describeConsent(grantedConsent(grant), resourceWords),
-        redirect: redirectUri && redirectWords(redirectUri),
+        asked: await describeConsent(missingConsent(interaction), resourceLabels),
+        allowed: await describeConsent(grantedConsent(grant), resourceLabels),
+        redirect: redirectUri && redirectLabel(redirectUri),
       })
       allowFormsTo(ctx, redirectUri)
       ctx.type = 'html'

@@ -10,7 +10,7 @@ import { publicRoutes } from '../http/routes.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
-import type { FindResourceWords } from '../pages/scope-labels.ts'
+import type { FindResourceLabels } from '../pages/scope-labels.ts'
 import type { Views } from '../pages/views.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import { grantConsent, missingConsent } from './consent.ts'
@@ -30,7 +30,7 @@ export interface InteractionDependencies {
   failures: Pick<FailedSignInTable, 'add'>
   forms: FormTokens
   /** What a registered resource server and its scopes are called on the consent page. */
-  resourceWords?: FindResourceWords
+  resourceLabels?: FindResourceLabels
 }
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
@@ -69,15 +69,14 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       ctx.status = 400
       await pages.signIn(ctx, interaction, {
         email,
-        problem: 'Enter your email and your password.',
+        problem: 'sign_in.empty',
       })
       return
     }
     async function tryLater() {
       events.shed('passwords')
       ctx.status = 503
-      const problem = 'Too many people are signing in. Try again in a few seconds.'
-      await pages.signIn(ctx, interaction, { email, problem })
+      await pages.signIn(ctx, interaction, { email, problem: 'sign_in.busy' })
     }
     // Before the attempt is counted: people must not be locked out by a flood of others.
     if (accounts.isBusy()) return tryLater()
@@ -90,7 +89,10 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       events.rateLimited(facts, limit)
       ctx.status = 429
       ctx.set('retry-after', String(retryAfter))
-      const problem = `Too many attempts. Try again in ${minutes(retryAfter)}.`
+      const problem = {
+        key: 'sign_in.limited',
+        values: { minutes: Math.ceil(retryAfter / 60) },
+      } as const
       await pages.signIn(ctx, interaction, { email, problem })
       return
     }
@@ -108,8 +110,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       // Beside the answer, which takes as long for an unknown email.
       if (of) failures.add(of, visitor(ctx)).catch((error) => ctx.app.emit('error', error, ctx))
       ctx.status = 401
-      const problem = 'No account has this email and password. Check both and try again.'
-      await pages.signIn(ctx, interaction, { email, problem })
+      await pages.signIn(ctx, interaction, { email, problem: 'sign_in.wrong' })
       return
     }
     await limits.succeeded(attempt)
@@ -146,9 +147,4 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
 
 function factsOf(ctx: RouterContext, { params }: Interaction) {
   return { ...requestFacts(ctx), client: String(params.client_id) }
-}
-
-function minutes(seconds: number): string {
-  const whole = Math.ceil(seconds / 60)
-  return whole === 1 ? 'a minute' : `${whole} minutes`
 }

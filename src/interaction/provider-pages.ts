@@ -1,6 +1,6 @@
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { allowFormsTo } from '../http/form-action.ts'
-import { oauthErrorWords } from '../pages/error-messages.ts'
+import { oauthErrorMessage } from '../pages/error-messages.ts'
 import type { Views } from '../pages/views.ts'
 
 type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>
@@ -21,7 +21,7 @@ export function createProviderPages(
       // code must not stand in the answer.
       ctx.remove('location')
       ctx.type = 'html'
-      ctx.body = views.error({ ...oauthErrorWords(out, error), requestId: ctx.state.requestId })
+      ctx.body = views.error({ ...oauthErrorMessage(out, error), requestId: ctx.state.requestId })
     },
 
     logoutSource(ctx, form) {

@@ -1,28 +1,30 @@
-export interface BindingWords {
-  bound: boolean
-  label: string
-  sentence: string
+import type { MessageKey } from './messages.ts'
+
+export interface BindingLabels {
+  readonly bound: boolean
+  readonly label: MessageKey
+  readonly sentence: MessageKey
 }
 
-const bound = (key: string): BindingWords => ({
+const bound = (sentence: MessageKey): BindingLabels => ({
   bound: true,
-  label: 'Locked to a key',
-  sentence: `What it receives works only with ${key}. A stolen copy opens nothing.`,
+  label: 'binding.bound',
+  sentence,
 })
 
-const WORDS = new Map<unknown, BindingWords>([
-  ['dpop', bound('a private key that it keeps')],
-  ['mtls', bound('the private key of its certificate')],
-  ['token-binding', bound('the private key of its connections')],
+const labels = new Map<unknown, BindingLabels>([
+  ['dpop', bound('binding.dpop')],
+  ['mtls', bound('binding.mtls')],
+  ['token-binding', bound('binding.token-binding')],
 ])
 
-const BEARER: BindingWords = {
+const bearer: BindingLabels = {
   bound: false,
-  label: 'Warning: not locked to a key',
-  sentence: 'Whoever gets a copy of what it receives can use it as you until it expires.',
+  label: 'binding.unbound',
+  sentence: 'binding.bearer',
 }
 
-/** How a client's tokens are held, in words. What is not known to be bound is called unbound. */
-export function bindingWords(bindingMethod: unknown): BindingWords {
-  return WORDS.get(bindingMethod) ?? BEARER
+/** What pages say about the binding of a client's tokens. A method that is not known is not bound. */
+export function bindingLabels(bindingMethod: unknown): BindingLabels {
+  return labels.get(bindingMethod) ?? bearer
 }

@@ -1,3 +1,5 @@
+import type { Message } from './messages.ts'
+
 const browsers: readonly [pattern: RegExp, name: string][] = [
   [/Edg\//, 'Edge'],
   [/OPR\//, 'Opera'],
@@ -15,10 +17,10 @@ const systems: readonly [pattern: RegExp, name: string][] = [
   [/Linux/, 'Linux'],
 ]
 
-/** What a browser calls itself, in words. It is a claim, and anybody can make any. */
-export function browserWords(userAgent: string): string {
+/** The browser and system that a `User-Agent` claims. Any program can claim any browser. */
+export function browserLabel(userAgent: string): Message | string {
   const nameOf = (known: typeof browsers) => known.find(([pattern]) => pattern.test(userAgent))?.[1]
   const [browser, system] = [nameOf(browsers), nameOf(systems)]
-  if (!browser) return 'A program that is no browser we know'
-  return system ? `${browser} on ${system}` : browser
+  if (!browser) return { key: 'browser.unknown' }
+  return system ? { key: 'browser.on_system', values: { browser, system } } : browser
 }

@@ -1,20 +1,22 @@
-/** Words for the scopes of one resource server, from whoever registered it. */
-export interface ResourceWords {
+import type { MessageKey } from './messages.ts'
+
+/** Texts for the scopes of one resource server, from the administrator who registered it. */
+export interface ResourceLabels {
   name?: string
   scopes?: ReadonlyMap<string, string>
 }
 
-export type FindResourceWords = (indicator: string) => Promise<ResourceWords | undefined>
+export type FindResourceLabels = (indicator: string) => Promise<ResourceLabels | undefined>
 
-export const SCOPE_WORDS: ReadonlyMap<string, string> = new Map([
-  ['openid', 'Know who you are, by an identifier of your account'],
-  ['profile', 'See your name'],
-  ['email', 'See your email address'],
-  ['offline_access', 'Keep this access while you are away'],
+export const scopeLabels: ReadonlyMap<string, MessageKey> = new Map([
+  ['openid', 'scope.openid'],
+  ['profile', 'claim.name'],
+  ['email', 'claim.email'],
+  ['offline_access', 'scope.offline_access'],
 ])
 
-export const CLAIM_WORDS: ReadonlyMap<string, string> = new Map([
-  ['name', 'See your name'],
-  ['email', 'See your email address'],
-  ['email_verified', 'See whether your email address was verified'],
+export const claimLabels: ReadonlyMap<string, MessageKey> = new Map([
+  ['name', 'claim.name'],
+  ['email', 'claim.email'],
+  ['email_verified', 'claim.email_verified'],
 ])

@@ -3,9 +3,11 @@ import type { StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 import type { FailedSignIns } from '../storage/failed-sign-in-table.ts'
 import type { StoredSecurityEvent } from '../storage/security-event-table.ts'
-import { type BindingWords, bindingWords } from './binding-labels.ts'
-import { browserWords } from './browser-labels.ts'
-import { type EventWords, eventWords } from './event-labels.ts'
+import { type BindingLabels, bindingLabels } from './binding-labels.ts'
+import { browserLabel } from './browser-labels.ts'
+import { type EventLabel, eventLabel } from './event-labels.ts'
+import type { Message } from './messages.ts'
+import type { MessageLabel } from './views.ts'
 
 export interface SecurityPage {
   email: string
@@ -16,18 +18,19 @@ export interface SecurityPage {
   events: EventLine[]
 }
 
+/** The failed sign-ins of one hour. */
 interface FailureLine {
-  words: string
-  at: string
-  from: string
+  count: number
+  at: Date
+  from: Message
 }
 
 interface SessionLine {
   uid: string
   isThis: boolean
-  browser: string
-  address: string
-  since: string
+  browser: MessageLabel
+  address: MessageLabel
+  since: Date
   /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
 }
@@ -35,13 +38,13 @@ interface SessionLine {
 interface ApplicationLine {
   clientId: string
   name: string
-  since: string
-  binding: BindingWords
+  since: Date
+  binding: BindingLabels
 }
 
-interface EventLine extends EventWords {
-  at: string
-  from?: string
+interface EventLine extends EventLabel {
+  at: Date
+  from?: Message
 }
 
 /** Enough to tell two keys of one person apart. */
@@ -49,18 +52,18 @@ const shownOfThumbprint = 8
 
 export function sessionLine(session: BrowserSession, current: string): SessionLine {
   const { uid, userAgent, address, signedInAt } = session
-  const key = keyWords(session)
+  const key = keyLabel(session)
   return {
     uid,
     isThis: uid === current,
-    browser: browserWords(userAgent),
-    address,
-    since: time(signedInAt),
+    browser: browserLabel(userAgent),
+    address: addressLabel(address),
+    since: signedInAt,
     ...(key && { key }),
   }
 }
 
-function keyWords({ binding, tbh }: BrowserSession): string | undefined {
+function keyLabel({ binding, tbh }: BrowserSession): string | undefined {
   const short = (thumbprint: string) => `${thumbprint.slice(0, shownOfThumbprint)}…`
   if (binding) return `${binding.alg} ${short(binding.jkt)}`
   return tbh ? `Token Binding ${short(tbh)}` : undefined
@@ -73,35 +76,28 @@ export function applicationLine(
   return {
     clientId,
     name: client.client_name ?? clientId,
-    since: time(grantedAt),
-    binding: bindingWords(client.binding_method),
+    since: grantedAt,
+    binding: bindingLabels(client.binding_method),
   }
 }
 
 export function eventLine({ kind, at, address, userAgent }: StoredSecurityEvent): EventLine {
   return {
-    ...eventWords(kind),
-    at: time(at),
-    ...(address && { from: `${browserWords(userAgent ?? '')}, ${address}` }),
+    ...eventLabel(kind),
+    at,
+    ...(address && { from: visitorLabel(userAgent ?? '', address) }),
   }
 }
 
-/** One line for an hour, however often somebody tried. */
 export function failureLine({ count, at, address, userAgent }: FailedSignIns): FailureLine {
-  const times = count === 1 ? 'once' : `${count} times in an hour`
-  return {
-    words: `Somebody entered your email with a wrong password ${times}`,
-    at: time(at),
-    from: `${browserWords(userAgent)}, ${address || 'an unknown address'}`,
-  }
+  return { count, at, from: visitorLabel(userAgent, address) }
 }
 
-const format = new Intl.DateTimeFormat('en-GB', {
-  dateStyle: 'medium',
-  timeStyle: 'short',
-  timeZone: 'UTC',
+const visitorLabel = (userAgent: string, address: string): Message => ({
+  key: 'visitor.from',
+  values: { browser: browserLabel(userAgent), address: addressLabel(address) },
 })
 
-function time(date: Date): string {
-  return `${format.format(date)} UTC`
+function addressLabel(address: string): MessageLabel {
+  return address || { key: 'unknown_address' }
 }

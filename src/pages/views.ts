@@ -1,13 +1,17 @@
 import { Eta } from 'eta'
 
 import type { AssetUrls } from './assets.ts'
-import type { BindingWords } from './binding-labels.ts'
-import type { ErrorWords } from './error-messages.ts'
+import type { BindingLabels } from './binding-labels.ts'
+import type { ErrorMessage } from './error-messages.ts'
+import { english, type Message, type MessageKey, type Messages } from './messages.ts'
 import type { SecurityPage } from './security-page.ts'
 
+/** A message of ours, or a text that somebody else chose. */
+export type MessageLabel = Message | string
+
 export interface ConsentLine {
-  words: string
-  /** The name on the wire, where our words cannot stand alone. */
+  label: MessageLabel
+  /** The name on the wire, where the label cannot stand alone. */
   code?: string
 }
 
@@ -30,14 +34,14 @@ export interface SignInPage {
   form: FormView
   client: ClientView
   email: string
-  problem?: string
+  problem?: MessageKey | Message
 }
 
 export interface ConsentPage {
   form: FormView
   client: ClientView
   email: string
-  binding: BindingWords
+  binding: BindingLabels
   /** Nobody here has looked at what the client says of itself. */
   selfRegistered: boolean
   /** Whether the client has changed since the person allowed it. */
@@ -45,24 +49,24 @@ export interface ConsentPage {
   asked: ConsentSection[]
   allowed: ConsentSection[]
   /** Where the person is sent next; undefined where another device of theirs goes on. */
-  redirect: string | undefined
+  redirect: MessageLabel | undefined
 }
 
 export interface DeviceCodePage {
   token: string
   userCode: string
-  problem?: string
+  problem?: MessageKey | Message
 }
 
 export interface DeviceConfirmPage {
   token: string
   userCode: string
   client: ClientView
-  binding: BindingWords
+  binding: BindingLabels
   selfRegistered: boolean
   /** What has asked for the code, and from where. */
-  program: string
-  address: string
+  program: MessageLabel
+  address: MessageLabel
   /** Whether that is another network than the reader's. */
   isElsewhere: boolean
 }
@@ -72,7 +76,7 @@ export interface DeviceDonePage {
   clientName?: string
 }
 
-export interface ErrorPage extends ErrorWords {
+export interface ErrorPage extends ErrorMessage {
   requestId: string
 }
 
@@ -103,13 +107,20 @@ export interface Views {
   security(page: SecurityPage): string
 }
 
-/** @param base the public path of this server, which all addresses on its pages begin with. */
-export function createViews({ assets, base = '' }: { assets: AssetUrls; base?: string }): Views {
+export interface ViewsOptions {
+  assets: AssetUrls
+  /** The public path of this server, which all addresses on its pages begin with. */
+  base?: string
+  messages?: Messages
+}
+
+export function createViews({ assets, base = '', messages = english }: ViewsOptions): Views {
   const eta = new Eta({ views: `${import.meta.dirname}/views`, cache: true, autoEscape: true })
+  const shown = (label: MessageLabel) => (typeof label === 'string' ? label : messages.text(label))
   const view =
     <Page extends object>(name: string) =>
     (page: Page) =>
-      eta.render(name, { assets, base, ...page })
+      eta.render(name, { assets, base, ...messages, shown, ...page })
   return {
     signIn: view<SignInPage>('sign-in'),
     consent: view<ConsentPage>('consent'),
@@ -120,6 +131,6 @@ export function createViews({ assets, base = '' }: { assets: AssetUrls; base?: s
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
     security: view<SecurityPage>('security'),
-    hop: (to = '') => eta.render('hop', { assets, to }),
+    hop: (to = '') => view('hop')({ to }),
   }
 }

@@ -1,6 +1,5 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
-import { browserWords } from '../../src/pages/browser-labels.ts'
 import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
 import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
@@ -87,7 +86,7 @@ test.serial('ends all other sign-ins', async (t) => {
 test.serial('ends the access of an app', async (t) => {
   const mine = await signedIn()
   await press(mine.agent, 'applications/end', { client_id: client.client_id })
-  t.regex((await open(mine.agent)).text, /None has access/)
+  t.regex((await open(mine.agent)).text, /No app has access/)
   t.falsy(await isIn(mine.agent))
 })
 
@@ -167,16 +166,4 @@ test.serial('rejects forms of other sites and of other sessions', async (t) => {
   const foreign = tokenOf((await open(other.agent)).text)
   t.is((await mine.agent.post(url, { token: foreign })).status, 400)
   t.true(await isIn(other.agent))
-})
-
-test('a browser is known by the name it gives itself', (t) => {
-  const chrome = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36'
-  t.is(browserWords(chrome), 'Chrome on Linux')
-  t.is(browserWords(`${chrome} Edg/156.0`), 'Edge on Linux')
-  t.is(browserWords('Mozilla/5.0 (iPhone) AppleWebKit Version/26 Safari/605'), 'Safari on iOS')
-  t.is(
-    browserWords('Mozilla/5.0 (Windows NT 10.0; rv:150.0) Gecko Firefox/150.0'),
-    'Firefox on Windows',
-  )
-  t.is(browserWords('curl/8'), 'A program that is no browser we know')
 })

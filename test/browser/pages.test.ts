@@ -45,7 +45,7 @@ test.before(async (t) => {
         grant_types: [deviceGrant],
       },
     ],
-    resourceWords: async () => ({
+    resourceLabels: async () => ({
       name: 'Orders',
       scopes: new Map([
         ['orders:read', 'Read your orders'],

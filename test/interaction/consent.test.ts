@@ -4,7 +4,7 @@ import { describeConsent, missingConsent } from '../../src/interaction/consent.t
 const prompt = (details: Record<string, unknown>, reasons = ['op_scopes_missing']) => ({
   prompt: { name: 'consent', reasons, details },
 })
-const noWords = async () => undefined
+const noLabels = async () => undefined
 
 test('reads what the consent prompt found missing', (t) => {
   const missing = missingConsent(
@@ -38,28 +38,28 @@ test('refuses consent in any other prompt', (t) => {
 test('says a scope and a claim of the same thing once', async (t) => {
   const sections = await describeConsent(
     { scopes: ['email'], claims: ['email'], resources: [] },
-    noWords,
+    noLabels,
   )
-  t.deepEqual(sections, [{ lines: [{ words: 'See your email address' }] }])
+  t.deepEqual(sections, [{ lines: [{ label: { key: 'claim.email' } }] }])
 })
 
-test('shows by name what it has no words for', async (t) => {
+test('shows the name of a scope and of a claim without a label', async (t) => {
   const sections = await describeConsent(
     {
       scopes: ['constructor'],
       claims: ['https://claims.example/rank'],
       resources: [{ indicator: 'https://api.example', scopes: ['read'] }],
     },
-    noWords,
+    noLabels,
   )
   t.deepEqual(sections, [
     {
       lines: [
-        { words: 'Use', code: 'constructor' },
-        { words: 'See', code: 'https://claims.example/rank' },
+        { label: { key: 'scope.other' }, code: 'constructor' },
+        { label: { key: 'claim.other' }, code: 'https://claims.example/rank' },
       ],
     },
-    { resource: 'https://api.example', lines: [{ words: 'Use', code: 'read' }] },
+    { resource: 'https://api.example', lines: [{ label: { key: 'scope.other' }, code: 'read' }] },
   ])
 })
 
@@ -71,7 +71,7 @@ test('names a registered resource server, its address and its scopes', async (t)
   t.deepEqual(sections, [
     {
       resource: 'Orders (https://api.example)',
-      lines: [{ words: 'Read your orders', code: 'read' }],
+      lines: [{ label: 'Read your orders', code: 'read' }],
     },
   ])
 })

@@ -28,7 +28,7 @@ test.before(async (t) => {
         redirect_uris: ['com.example.app:/cb'],
       },
     ],
-    resourceWords: async () => ({
+    resourceLabels: async () => ({
       name: 'Orders',
       scopes: new Map([['orders:read', 'Read your orders']]),
     }),

@@ -48,14 +48,14 @@ export interface IdentityProvider {
 export interface IdentityProviderOptions {
   clients?: ClientMetadata[]
   configuration?: Configuration
-  resourceWords?: InteractionDependencies['resourceWords']
+  resourceLabels?: InteractionDependencies['resourceLabels']
   limits?: LoginLimits
 }
 
 export async function startIdentityProvider({
   clients = [],
   configuration = {},
-  resourceWords,
+  resourceLabels,
   limits = { admit: async () => undefined, succeeded: async () => {} },
 }: IdentityProviderOptions = {}): Promise<IdentityProvider> {
   const server = createServer()
@@ -118,7 +118,7 @@ export async function startIdentityProvider({
     limits,
     failures: { add: async () => {} },
     forms: createFormTokens(() => [formKey]),
-    ...(resourceWords ? { resourceWords } : {}),
+    ...(resourceLabels ? { resourceLabels } : {}),
   })
   provider.use(routing({ issuer: origin, arrivalPath: '', features: everyFeature }))
   provider.use(requestId())
