@@ -305,6 +305,7 @@ export async function createIdentityProvider(
   provider.use(security.routes())
   if (config.operations.adminApi) {
     const admin = createAdminRouter({
+      issuer,
       guard: createAdminGuard({
         issuer,
         keys,

@@ -116,6 +116,16 @@ export function answerTo(error: VerifyError): Answer {
       ...(challenges.length > 0 && { 'WWW-Authenticate': [...challenges] }),
       ...(dpopNonce !== undefined && { 'DPoP-Nonce': dpopNonce }),
     },
-    body: JSON.stringify({ error: error.error, error_description: message }),
+    body: JSON.stringify({ error: bodyError(error), error_description: message }),
   }
+}
+
+/**
+ * The error of a body is there in every refusal. Where no credentials came, or the resource cannot
+ * decide, challenges carry none (RFC 6750 section 3.1).
+ */
+function bodyError({ error, status }: VerifyError): string {
+  if (error !== undefined) return error
+  if (status === 503) return 'temporarily_unavailable'
+  return status === 401 ? 'invalid_token' : 'invalid_request'
 }

@@ -31,7 +31,7 @@ export function answerAdminErrors(): Middleware {
       await next()
     } catch (error) {
       const { code, message } = known(error)
-      ctx.status = statuses[code]
+      ctx.status = error instanceof JsonBodyError ? error.status : statuses[code]
       ctx.body = { error: code, error_description: message }
     }
   }

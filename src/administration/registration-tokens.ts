@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { decodeBase64url } from '@holdfast/verify/authorization-server'
 import { z } from 'zod'
 import { type BindingMethod, bindingMethods } from '../clients/binding-method.ts'
 import {
@@ -33,7 +32,7 @@ const host = z
   .transform((text) => text.toLowerCase())
 
 /** What an administrator says of a new initial access token. */
-const newRegistrationToken = z.strictObject({
+export const newRegistrationToken = z.strictObject({
   name: z.string().refine((text) => isDisplayName(text, 100), `must be ${displayNameRule(100)}`),
   /** Seconds. */
   lifetime: z.int().min(60).max(longest).default(day),
@@ -41,7 +40,8 @@ const newRegistrationToken = z.strictObject({
   bearer: z.boolean().default(false),
   jkt: z
     .string()
-    .refine((text) => decodeBase64url(text)?.length === 32, 'must be a thumbprint (RFC 7638)')
+    .regex(/^[\w-]{42}[AEIMQUYcgkosw048]$/, 'must be a thumbprint (RFC 7638)')
+    .describe('RFC 7638 thumbprint of the only key that may use it')
     .optional(),
   grantTypes: some(z.enum(registrableGrantTypes)).default([...defaultPolicy.grantTypes] as never),
   authMethods: some(z.enum(registrableAuthMethods)).default([

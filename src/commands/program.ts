@@ -10,6 +10,7 @@ import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
+import { openapiCommand } from './openapi.ts'
 import { drawProgressOn } from './progress.ts'
 import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
@@ -64,6 +65,7 @@ function createProgram({ write, writeError, progress, toFile = false }: Terminal
     .addCommand(auditCommand())
     .addCommand(configCommand())
     .addCommand(migrateCommand())
+    .addCommand(openapiCommand())
     .addCommand(doctorCommand())
     .addHelpText(
       'after',

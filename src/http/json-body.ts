@@ -11,6 +11,12 @@ export interface JsonRequest {
 /** The body of a request is not what it must be. The message is a sentence. */
 export class JsonBodyError extends Error {
   override name = 'JsonBodyError'
+  readonly status: 400 | 413 | 415
+
+  constructor(message: string, status: 400 | 413 | 415 = 400, options?: ErrorOptions) {
+    super(message, options)
+    this.status = status
+  }
 }
 
 const limit = 64 * 1024
@@ -22,12 +28,15 @@ const limit = 64 * 1024
  * @throws {@link JsonBodyError}
  */
 export async function readJson(request: JsonRequest): Promise<unknown> {
-  if (!request.is('application/json')) throw new JsonBodyError('Expected application/json.')
+  if (!request.is('application/json')) throw new JsonBodyError('Expected application/json.', 415)
   let bytes: Buffer
   try {
     bytes = await getRawBody(request.req, { limit })
   } catch (cause) {
-    throw new JsonBodyError(`Expected JSON of at most ${limit} bytes.`, { cause })
+    const isTooLarge = (cause as { type?: string }).type === 'entity.too.large'
+    throw isTooLarge
+      ? new JsonBodyError(`Expected JSON of at most ${limit} bytes.`, 413, { cause })
+      : new JsonBodyError('Expected a whole body.', 400, { cause })
   }
   const value = parseJson(bytes, limit)
   if (value === undefined) {

@@ -1,14 +1,19 @@
 import type { Middleware } from 'koa'
-import type { RouteName } from './routes.ts'
+import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
 
 /** Routes that programs call, and never a person with a browser. */
-export const machineRoutes = [
+export const machineRoutes: readonly RouteName[] = [
   'token',
   'par',
   'introspect',
   'revoke',
   'device_authorization',
-] as const satisfies readonly RouteName[]
+  'register',
+  'registration_read',
+  'registration_update',
+  'registration_remove',
+  ...(Object.keys(adminRoutes) as AdminRouteName[]),
+]
 
 /** The one other thing that may be asked for there (RFC 9701). */
 const signedIntrospection = /\bapplication\/token-introspection\+jwt\b/

@@ -111,7 +111,7 @@ const writes = (method: Exclude<Method, 'GET'>, path: AdminRoute['path']): Admin
   feature,
 })
 
-/** The names are the operation ids of `administration/openapi.json`. */
+/** The names are the operation ids of the OpenAPI document; `administration/operations.ts` has the rest. */
 export const adminRoutes = {
   listClients: reads('/admin/clients'),
   addClient: writes('POST', '/admin/clients'),
@@ -140,6 +140,7 @@ export const adminRoutes = {
   retireKey: writes('POST', '/admin/keys/:kid/retire'),
   listAudit: reads('/admin/audit'),
   listCountedEvents: reads('/admin/audit/counted'),
+  showOpenapi: reads('/admin/openapi.json'),
 } satisfies Record<string, AdminRoute>
 
 export type AdminRouteName = keyof typeof adminRoutes

@@ -10,7 +10,8 @@ import type { KeyTimes } from '../storage/signing-key-table.ts'
  * All times are milliseconds since the epoch, by the clock of the database.
  */
 
-export type KeyState = 'published' | 'signing' | 'verifying' | 'retired'
+export const keyStates = ['published', 'signing', 'verifying', 'retired'] as const
+export type KeyState = (typeof keyStates)[number]
 
 export interface ScheduledKey<Key extends KeyTimes = KeyTimes> {
   readonly key: Key

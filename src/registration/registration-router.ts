@@ -60,11 +60,11 @@ export function createRegistrationRouter({
         const { status, headers } = answerTo(challenged)
         ctx.status = status
         ctx.set(headers)
-        ctx.body = { error: error.error, error_description: error.message }
+        ctx.body = { error: error.error ?? 'invalid_token', error_description: error.message }
       } else if (error instanceof RegistrationError || error instanceof JsonBodyError) {
         const code = error instanceof RegistrationError ? error.code : 'invalid_client_metadata'
         tell(ctx, code, error.message)
-        ctx.status = 400
+        ctx.status = error instanceof JsonBodyError ? error.status : 400
         ctx.body = { error: code, error_description: error.message }
       } else throw error
     }

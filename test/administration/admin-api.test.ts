@@ -1,10 +1,18 @@
-import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { refusal } from '../../src/administration/answers.ts'
+import { createOpenapiDocument } from '../../src/administration/openapi.ts'
+import { operations } from '../../src/administration/operations.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
-import { type AdminRoute, adminRoutes } from '../../src/http/routes.ts'
+import {
+  type AdminRoute,
+  type AdminRouteName,
+  adminRoutes,
+  type Method,
+} from '../../src/http/routes.ts'
+import { createMatcher } from '../../src/http/routing.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
@@ -65,12 +73,38 @@ async function call(
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   })
   const text = await response.text()
-  return {
-    status: response.status,
-    headers: response.headers,
-    // biome-ignore lint/suspicious/noExplicitAny: JSON of any shape, which the tests take apart
-    body: (text && JSON.parse(text)) as any,
-  }
+  const { status, headers } = response
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of any shape, which the tests take apart
+  const answered = (text && JSON.parse(text)) as any
+  checkAgainstDocument(method, `/admin${path.split('?')[0]}`, status, answered)
+  return { status, headers, body: answered }
+}
+
+const match = createMatcher({ adminApi: true, deviceFlow: true, registration: true })
+const document = createOpenapiDocument('https://id.example', operations) as OpenapiDocument
+
+interface OpenapiDocument {
+  readonly paths: Record<string, Record<string, DescribedOperation>>
+}
+
+interface DescribedOperation {
+  readonly operationId: AdminRouteName
+  readonly security: readonly [{ readonly dpop: readonly string[] }]
+  readonly responses: Record<string, object>
+}
+
+const described = Object.values(document.paths).flatMap((each) => Object.values(each))
+
+/** Every answer that a test sees is one that the document describes, member by member. */
+function checkAgainstDocument(method: string, path: string, status: number, body: unknown) {
+  const name = match(method, path)?.name as AdminRouteName | undefined
+  if (status >= 400) refusal.parse(body)
+  if (name === undefined) return
+  const responses = described.find(({ operationId }) => operationId === name)?.responses ?? {}
+  if (!(status in responses)) throw new Error(`${name} is not described to answer ${status}`)
+  const { answer } = operations[name]
+  if (status >= 400 || answer.status === 204) return
+  ;(answer.isList ? answer.schema.array() : answer.schema).parse(body)
 }
 
 test('a token that its client has revoked is let in no more', async (t) => {
@@ -83,12 +117,34 @@ test('a token that its client has revoked is let in no more', async (t) => {
 test('nobody gets in without a token, or with one that is not bound', async (t) => {
   const bare = await fetch(`${server.issuer}/admin/clients`)
   t.is(bare.status, 401)
+  t.is(((await bare.json()) as { error: string }).error, 'invalid_token')
   t.regex(bare.headers.get('www-authenticate') ?? '', /^DPoP/)
   const { token } = await administrator('read')
   const asBearer = await fetch(`${server.issuer}/admin/clients`, {
     headers: { authorization: `Bearer ${token}` },
   })
   t.is(asBearer.status, 401)
+})
+
+for (const [title, status, type, body] of [
+  ['of another content type', 415, 'text/plain', '{}'],
+  ['of more than 64 KB', 413, 'application/json', `{"name":"${'x'.repeat(65_536)}"}`],
+] as const) {
+  test(`rejects a body ${title} with ${status}`, async (t) => {
+    const { key, token } = await administrator('write')
+    const url = `${server.issuer}/admin/accounts`
+    const dpop = await makeProof(key, { method: 'POST', url, accessToken: token })
+    const headers = { authorization: `DPoP ${token}`, dpop, 'content-type': type }
+    const response = await fetch(url, { method: 'POST', headers, body })
+    t.is(response.status, status)
+    t.is(refusal.parse(await response.json()).error, 'invalid_request')
+  })
+}
+
+test('rejects a query parameter that an operation does not have', async (t) => {
+  const { status, body } = await call(await administrator('read'), 'GET', '/clients?account=a')
+  t.is(status, 400)
+  t.is(body.error, 'invalid_request')
 })
 
 test('rejects a body that repeats a member or is nested too deep', async (t) => {
@@ -567,6 +623,7 @@ for (const [title, method, path, body] of [
   ['U+0000 as an account', 'GET', '/sessions?account=%00', undefined],
   ['U+0000 as an event', 'GET', '/audit?event=%00', undefined],
   ['U+0000 in the client of events', 'GET', '/audit?client=a%00', undefined],
+  ['to disable an account by no email', 'POST', '/accounts/nobody/disable', undefined],
   ['a filter that is none', 'GET', '/grants?klient=web-shop', undefined],
   ['a filter of sessions that is none', 'GET', '/sessions?client=web-shop', undefined],
   ['two values of one filter', 'GET', '/grants?client=a&client=b', undefined],
@@ -598,20 +655,25 @@ for (const [title, method, path, body] of [
   })
 }
 
-test('the OpenAPI document is valid, and has every route and no other', async (t) => {
-  const file = new URL('../../src/administration/openapi.json', import.meta.url)
-  const document = JSON.parse(await readFile(file, 'utf8'))
-  const { valid, errors } = await new Validator().validate(document)
+test('serves an OpenAPI document of every admin route, with its scope and statuses', async (t) => {
+  const { status, body: served } = await call(await administrator('read'), 'GET', '/openapi.json')
+  t.is(status, 200)
+  t.deepEqual(served, JSON.parse(JSON.stringify(createOpenapiDocument(server.issuer, operations))))
+  const { valid, errors } = await new Validator().validate(served)
   t.true(valid, JSON.stringify(errors))
-  const described = Object.entries<object>(document.paths).flatMap(([path, operations]) =>
-    Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
+  t.deepEqual(
+    described.map(({ operationId }) => operationId).sort(),
+    Object.keys(adminRoutes).sort(),
   )
-  const routes = Object.values<AdminRoute>(adminRoutes).flatMap(({ methods, path }) =>
-    methods.map((method) => `${method} ${path.replace(/^\/admin/, '').replace(/:(\w+)/g, '{$1}')}`),
-  )
-  t.deepEqual(described.sort(), routes.sort())
-  const names = Object.values<Record<string, { operationId: string }>>(document.paths).flatMap(
-    (operations) => Object.values(operations).map(({ operationId }) => operationId),
-  )
-  t.deepEqual(names.sort(), Object.keys(adminRoutes).sort())
+  for (const [name, { methods, path, scope }] of Object.entries<AdminRoute>(adminRoutes)) {
+    const at = path.replace(/^\/admin/, '').replace(/:(\w+)/g, '{$1}')
+    const [method] = methods as [Method]
+    const operation = served.paths[at][method.toLowerCase()]
+    t.is(operation.operationId, name)
+    t.deepEqual(operation.security, [{ dpop: [scope] }])
+    const { body } = operations[name as AdminRouteName]
+    t.is('requestBody' in operation, body !== undefined)
+    const refusals = ['400', '401', '403', '500', '503', ...(body ? ['413', '415'] : [])]
+    for (const status of refusals) t.true(status in operation.responses, `${name} ${status}`)
+  }
 })

@@ -58,6 +58,7 @@ const commands = [
   'config',
   'config check',
   'migrate',
+  'openapi',
   'doctor',
   'doctor code',
 ]

@@ -587,12 +587,25 @@ test('refusals are counted', async (t) => {
   t.regex(metrics, /holdfast_refusals_total\{endpoint="registration",error="invalid_token"/)
 })
 
+for (const [title, status, call] of [
+  ['another media type', 415, { body: '{}', headers: { 'content-type': 'text/plain' } }],
+  ['a body without end', 413, { body: { client_name: 'x'.repeat(70_000) } }],
+] as const) {
+  test(`refuses ${title}`, async (t) => {
+    const answer = await register(server, {
+      token: await initialToken(server),
+      key: await newKey(),
+      ...call,
+    })
+    t.is(answer.status, status)
+    t.is(answer.body.error, 'invalid_client_metadata')
+  })
+}
+
 for (const [title, call] of [
   ['a body that is no JSON', { body: '{"redirect_uris":' }],
   ['a list', { body: [] }],
   ['nothing', { body: 'null' }],
-  ['another media type', { body: '{}', headers: { 'content-type': 'text/plain' } }],
-  ['a body without end', { body: { client_name: 'x'.repeat(70_000) } }],
   ['U+0000', { body: { ...webClient, client_name: 'a\u0000b' } }],
   ['half a surrogate pair', { body: { ...webClient, contacts: ['a\ud800@example.com'] } }],
   ['a member called __proto__', { body: '{"__proto__":{"redirect_uris":["https://a.example"]}}' }],

@@ -1,0 +1,155 @@
+import { z } from 'zod'
+import { signingAlgorithms } from '../config/signing-algorithms.ts'
+import { keyStates } from '../keys/key-schedule.ts'
+
+/** What the admin API answers, as JSON: schemas for its document and for the tests that compare. */
+
+const time = z.iso.datetime()
+const texts = z.array(z.string())
+const email = z.string().nullable().describe('The email of the account')
+
+export const client = z
+  .looseObject({
+    client_id: z.string(),
+    client_secret: z.string().describe('Only in the response that makes it').optional(),
+    client_name: z.string().optional(),
+    redirect_uris: texts.optional(),
+    grant_types: texts.optional(),
+    response_types: texts.optional(),
+    scope: z.string().optional(),
+    token_endpoint_auth_method: z.string().optional(),
+    binding_method: z.string().optional(),
+    administration: z.enum(['read', 'write']).optional(),
+    self_registered: z.boolean().describe('The client registered itself').optional(),
+  })
+  .describe('Client metadata (RFC 7591)')
+
+export const renewedSecret = z.strictObject({ client_id: z.string(), client_secret: z.string() })
+
+const accountMembers = {
+  id: z.string(),
+  email: z.string(),
+  name: z.string().optional(),
+  disabled: z.boolean(),
+  createdAt: time,
+}
+
+export const account = z.strictObject(accountMembers)
+
+export const addedAccount = z.strictObject({
+  ...accountMembers,
+  password: z.string().describe('Only if the server generated it').optional(),
+})
+
+export const generatedPassword = z.strictObject({
+  password: z.string().describe('Only if the server generated it').optional(),
+})
+
+export const signedOut = z.strictObject({
+  ended: z.int().describe('Sessions'),
+  revoked: z.int().describe('Grants'),
+})
+
+const registrationTokenMembers = {
+  id: z.string().describe('SHA-256 of the token, in hexadecimal'),
+  name: z.string(),
+  policy: z.strictObject({
+    grantTypes: texts,
+    authMethods: texts,
+    bindingMethods: texts,
+    scopes: texts,
+    redirectHosts: texts.nullable(),
+  }),
+  bearer: z.boolean(),
+  jkt: z.string().nullable(),
+  uses: z.int(),
+  usesLeft: z.int(),
+  createdAt: time,
+  expiresAt: time,
+}
+
+export const registrationToken = z.strictObject(registrationTokenMembers)
+
+export const addedRegistrationToken = z.strictObject({
+  ...registrationTokenMembers,
+  token: z.string().describe('The token: only in this response'),
+})
+
+export const resource = z.strictObject({
+  identifier: z.string(),
+  name: z.string().nullable(),
+  scopes: texts,
+  signingAlg: z.enum(signingAlgorithms),
+})
+
+export const session = z.strictObject({
+  id: z.string(),
+  account: z.string(),
+  email,
+  signedInAt: time,
+  expiresAt: time,
+  clients: texts,
+  userAgent: z.string(),
+  address: z.string(),
+  binding: z
+    .enum(['dbsc', 'token-binding'])
+    .nullable()
+    .describe('What the session is bound to; null for a cookie alone'),
+})
+
+export const grant = z.strictObject({
+  id: z.string(),
+  account: z.string(),
+  email,
+  client: z.string(),
+  grantedAt: time,
+  expiresAt: time,
+  scopes: texts,
+  resources: z.record(z.string(), z.string()),
+})
+
+const keyMembers = {
+  kid: z.string(),
+  purpose: z.string(),
+  state: z.enum(keyStates),
+  createdAt: time,
+  signsFrom: time,
+  signsUntil: time.nullable().describe('When another key signs instead; null while none is known'),
+  endsAt: time.nullable().describe('When it no longer verifies; null while that is not known'),
+  readable: z.boolean().describe('Whether the secrets of this node decrypt it'),
+}
+
+export const key = z.strictObject(keyMembers)
+
+export const retiredKey = z.strictObject({
+  ...keyMembers,
+  successor: z.string().nullable().describe('The key that signs instead, now or later'),
+})
+
+export const auditEvent = z.strictObject({
+  id: z.int(),
+  at: time,
+  event: z.string(),
+  actor: z.string().nullable(),
+  account: z.string().nullable(),
+  client: z.string().nullable(),
+  address: z.string().nullable(),
+  requestId: z.string().nullable(),
+  details: z.record(z.string(), z.unknown()),
+})
+
+export const countedEvent = z.strictObject({
+  minute: time,
+  event: z.string(),
+  reason: z.string(),
+  network: z.string().describe('An IPv4 address or an IPv6 /64; * for those beyond a bound'),
+  count: z.int(),
+  client: z.string().nullable().describe('Of the last request'),
+  requestId: z.string().nullable().describe('Of the last request'),
+})
+
+/** Every refusal, whatever its status. */
+export const refusal = z.strictObject({
+  error: z.string().describe('A code that does not change'),
+  error_description: z.string().describe('A sentence for developers'),
+})

@@ -1,0 +1,235 @@
+import { z } from 'zod'
+import type { RequestedMetadata } from '../clients/client-registration.ts'
+import { keyPurposes } from '../keys/key-purpose.ts'
+import * as answers from './answers.ts'
+import { type Operations, operation } from './operation.ts'
+import { newRegistrationToken } from './registration-tokens.ts'
+import * as requests from './requests.ts'
+
+const done = { status: 204 } as const
+const client_id = z.string().describe('The client')
+const email = z.string().describe('The account')
+const id = z.string().describe('As in the list')
+const kid = z.string().describe('The key')
+
+/** What each route of `adminRoutes` takes, does and answers. */
+export const operations: Operations = {
+  listClients: operation({
+    summary: 'All clients, without secrets',
+    answer: { status: 200, description: 'Clients', schema: answers.client, isList: true },
+    handle: async ({ clients }) => (await clients.list()).map(({ metadata }) => metadata),
+  }),
+  addClient: operation({
+    summary: 'Register a client; its secret is in this response only',
+    body: requests.clientMetadata,
+    answer: { status: 201, description: 'The client', schema: answers.client },
+    refusals: [409],
+    handle: ({ clients }, { body }) => clients.add(body as RequestedMetadata),
+  }),
+  showClient: operation({
+    summary: 'One client, without its secret',
+    params: { client_id },
+    answer: { status: 200, description: 'The client', schema: answers.client },
+    refusals: [404],
+    handle: ({ clients }, { params }) => clients.show(params.client_id),
+  }),
+  changeClient: operation({
+    summary:
+      'Replace all metadata of a client: omitted members are removed; its secret stays, and is in the response only if it is new',
+    params: { client_id },
+    body: requests.clientMetadata,
+    answer: { status: 200, description: 'The client', schema: answers.client },
+    refusals: [404],
+    handle: ({ clients }, { params, body }) =>
+      clients.change(params.client_id, body as RequestedMetadata),
+  }),
+  removeClient: operation({
+    summary: 'Remove a client and its grants, sessions and tokens',
+    params: { client_id },
+    answer: done,
+    refusals: [404],
+    handle: ({ clients }, { params }) => clients.remove(params.client_id),
+  }),
+  renewClientSecret: operation({
+    summary: 'Generate a new secret for a client; the previous one stops working',
+    params: { client_id },
+    answer: {
+      status: 200,
+      description: 'The secret: only in this response',
+      schema: answers.renewedSecret,
+    },
+    refusals: [404],
+    handle: ({ clients }, { params }) => clients.renewSecret(params.client_id),
+  }),
+
+  listAccounts: operation({
+    summary: 'All accounts',
+    answer: { status: 200, description: 'Accounts', schema: answers.account, isList: true },
+    handle: ({ accounts }) => accounts.list(),
+  }),
+  addAccount: operation({
+    summary: 'Add an account; a generated password is in this response only',
+    body: requests.newAccount,
+    answer: { status: 201, description: 'The account', schema: answers.addedAccount },
+    refusals: [409],
+    handle: ({ accounts }, { body }) => accounts.add(body),
+  }),
+  disableAccount: operation({
+    summary: 'Disable an account: sign-in, refresh tokens and opaque access tokens stop working',
+    params: { email },
+    answer: done,
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.disable(params.email),
+  }),
+  enableAccount: operation({
+    summary: 'Let a disabled account sign in again',
+    params: { email },
+    answer: done,
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.enable(params.email),
+  }),
+  signAccountOut: operation({
+    summary: 'End every session of an account, and revoke its tokens if asked',
+    params: { email },
+    body: requests.signOut,
+    answer: { status: 200, description: 'What has ended', schema: answers.signedOut },
+    refusals: [404],
+    handle: ({ accounts }, { params, body }) => accounts.signOut(params.email, body),
+  }),
+  setPassword: operation({
+    summary: 'Set a password; a generated one is in this response only',
+    params: { email },
+    body: requests.newPassword,
+    answer: {
+      status: 200,
+      description: 'The password, if it was generated',
+      schema: answers.generatedPassword,
+    },
+    refusals: [404],
+    handle: ({ accounts }, { params, body }) => accounts.setPassword(params.email, body.password),
+  }),
+
+  listRegistrationTokens: operation({
+    summary: 'Initial access tokens of dynamic client registration',
+    answer: {
+      status: 200,
+      description: 'Tokens',
+      schema: answers.registrationToken,
+      isList: true,
+    },
+    handle: ({ registrationTokens }) => registrationTokens.list(),
+  }),
+  addRegistrationToken: operation({
+    summary: 'Make an initial access token; it is in this response only',
+    body: newRegistrationToken,
+    answer: { status: 201, description: 'The token', schema: answers.addedRegistrationToken },
+    handle: ({ registrationTokens }, { body }) => registrationTokens.add(body),
+  }),
+  removeRegistrationToken: operation({
+    summary: 'Remove an initial access token; clients that registered with it stay',
+    params: { id },
+    answer: done,
+    refusals: [404],
+    handle: ({ registrationTokens }, { params }) => registrationTokens.remove(params.id),
+  }),
+
+  listResources: operation({
+    summary: 'The APIs that access tokens are for',
+    answer: { status: 200, description: 'APIs', schema: answers.resource, isList: true },
+    handle: ({ resources }) => resources.list(),
+  }),
+  addResource: operation({
+    summary: 'Register an API',
+    body: requests.newResource,
+    answer: { status: 201, description: 'The API', schema: answers.resource },
+    refusals: [409],
+    handle: ({ resources }, { body }) => resources.add(body),
+  }),
+  removeResource: operation({
+    summary: 'Remove an API: the server issues no more tokens for it',
+    params: { identifier: z.string().describe('Its URI, URL-encoded') },
+    answer: done,
+    refusals: [404],
+    handle: ({ resources }, { params }) => resources.remove(params.identifier),
+  }),
+
+  listSessions: operation({
+    summary: 'Where people are signed in',
+    query: requests.sessionQuery,
+    answer: { status: 200, description: 'Sessions', schema: answers.session, isList: true },
+    refusals: [404],
+    handle: ({ sessions }, { query }) => sessions.list({ email: query.account }),
+  }),
+  endSession: operation({
+    summary: 'End a session, and the refresh tokens that do not outlive it',
+    params: { id },
+    answer: done,
+    refusals: [404],
+    handle: ({ sessions }, { params }) => sessions.end(params.id),
+  }),
+
+  listGrants: operation({
+    summary: 'What people have granted to clients',
+    query: requests.grantQuery,
+    answer: { status: 200, description: 'Grants', schema: answers.grant, isList: true },
+    refusals: [404],
+    handle: ({ grants }, { query: { account, client } }) => grants.list({ email: account, client }),
+  }),
+  revokeGrant: operation({
+    summary: 'Revoke a grant and its tokens; JWT access tokens remain valid until they expire',
+    params: { id },
+    answer: done,
+    refusals: [404],
+    handle: ({ grants }, { params }) => grants.revoke(params.id),
+  }),
+
+  listKeys: operation({
+    summary: 'The keys of tokens, cookies, nonces and forms, without their values',
+    answer: { status: 200, description: 'Keys', schema: answers.key, isList: true },
+    handle: ({ keys }) => keys.list(),
+  }),
+  rotateKeys: operation({
+    summary:
+      'Publish a next key for these purposes, or for all; a key that is published already is the next key',
+    body: requests.rotation,
+    answer: {
+      status: 200,
+      description: 'The next key of each purpose',
+      schema: answers.key,
+      isList: true,
+    },
+    handle: ({ keys }, { body: { purposes = keyPurposes } }) => keys.rotate(purposes),
+  }),
+  retireKey: operation({
+    summary: 'Retire a key once everything it signed has expired, or now',
+    params: { kid },
+    body: requests.retirement,
+    answer: { status: 200, description: 'The key', schema: answers.retiredKey },
+    refusals: [404],
+    handle: ({ keys }, { params, body }) => keys.retire(params.kid, body),
+  }),
+
+  listAudit: operation({
+    summary: 'The audit trail, oldest event first',
+    query: requests.auditQuery,
+    answer: { status: 200, description: 'Events', schema: answers.auditEvent, isList: true },
+    refusals: [404],
+    handle: ({ audit }, { query }) => audit.list(query),
+  }),
+  listCountedEvents: operation({
+    summary: 'Events that anonymous requests caused, counted by minute and network',
+    query: requests.countedQuery,
+    answer: { status: 200, description: 'Counts', schema: answers.countedEvent, isList: true },
+    handle: ({ countedEvents }, { query }) => countedEvents.list(query),
+  }),
+
+  showOpenapi: operation({
+    summary: 'This document',
+    answer: {
+      status: 200,
+      description: 'OpenAPI 3.1',
+      schema: z.record(z.string(), z.unknown()),
+    },
+    handle: (_administration, _input, document) => Promise.resolve(document()),
+  }),
+}
