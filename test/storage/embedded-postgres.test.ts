@@ -1,11 +1,22 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import pg from 'pg'
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
+import { linkLibraries } from '../../src/storage/library-links.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
 import { useFolder } from '../support/folder.ts'
 
@@ -168,6 +179,20 @@ test('cannot use a folder below a file', async (t) => {
     instanceOf: StorageError,
   })
   t.is(error?.code, 'data_folder_unusable')
+})
+
+test('makes the links that an install script would have made', async (t) => {
+  const installed = await makeFolder('installed')
+  const links = [{ source: 'native/lib/libpq.so.5.18', target: 'native/lib/libpq.so.5' }]
+  await mkdir(path.join(installed, 'native'))
+  await writeFile(path.join(installed, 'native/pg-symlinks.json'), JSON.stringify(links))
+  const error = await t.throwsAsync(linkLibraries(installed), { instanceOf: StorageError })
+  t.is(error?.code, 'database_unusable')
+  t.regex(error?.message ?? '', /^The embedded .* not completely installed.* set DATABASE_URL/)
+
+  await mkdir(path.join(installed, 'native/lib'))
+  await Promise.all([linkLibraries(installed), linkLibraries(installed)])
+  t.is(await readlink(path.join(installed, 'native/lib/libpq.so.5')), 'libpq.so.5.18')
 })
 
 const testAsOrdinaryUser = isRoot ? test.skip : test
