@@ -11,6 +11,15 @@ import {
 import { checkDemand, checkStepUp, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
+declare global {
+  namespace Express {
+    interface Request {
+      /** What `expressVerify` has verified; absent on routes that it does not guard. */
+      auth?: Verified | undefined
+    }
+  }
+}
+
 /** What is needed of an express request; `auth` is where the result goes. */
 export type ExpressRequest = NodeRequest & { auth?: Verified | undefined }
 

@@ -1,8 +1,17 @@
 /** Hooks for fastify. */
+// Types alone: what is augmented below must be known.
+import type {} from 'fastify'
 import { type Admission, admit, admitFurther, checkAdapter } from './answer.ts'
 import { type AdapterOptions, type NodeRequest, nodeRequest } from './node.ts'
 import { checkDemand, checkStepUp, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What `fastifyVerify` has verified; absent on routes that it does not guard. */
+    auth?: Verified | undefined
+  }
+}
 
 /** What is needed of a fastify request; `auth` is where the result goes. */
 export type FastifyRequest = {

@@ -4,7 +4,7 @@ import type { AddressInfo, Server } from 'node:net'
 import { serve } from '@hono/node-server'
 import express from 'express'
 import express4 from 'express4'
-import fastify from 'fastify'
+import fastify, { type FastifyRequest } from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
 import type { Facts } from '../../../packages/verify/answer.ts'
@@ -71,7 +71,7 @@ function expressApp(make: typeof express, verifier: Verifier, facts: () => Facts
   app.use(verify)
   app.use('/admin', verify.requiredScopes('admin'))
   app.use((request, response) => {
-    response.json(answer((request as { auth?: Verified }).auth))
+    response.json(answer(request.auth))
   })
   return app
 }
@@ -95,7 +95,7 @@ async function fastifyTarget(verifier: Verifier, facts: () => Facts, h2: boolean
   )
   app.decorateRequest('auth')
   app.addHook('preHandler', verify)
-  const handler = async (request: unknown) => answer((request as { auth?: Verified }).auth)
+  const handler = async (request: FastifyRequest) => answer(request.auth)
   app.all('/admin', { preHandler: verify.requiredScopes('admin') }, handler)
   app.all('/*', handler)
   await app.ready()
