@@ -25,6 +25,16 @@ if (isOlder(process.versions.node, needed.replace('>=', ''))) {
   )
   process.exitCode = 1
 } else {
+  // npx starts a shell between, which passes no signal on: the end of that shell stands for one.
+  if (process.env.npm_command === 'exec') {
+    var parent = process.ppid
+    var watch = setInterval(() => {
+      if (process.ppid === parent) return
+      clearInterval(watch)
+      process.kill(process.pid, 'SIGTERM')
+    }, 500)
+    watch.unref()
+  }
   // The package has compiled files, and a clone has sources.
   var source = path.join(root, 'src', 'cli.ts')
   var program = fs.existsSync(source) ? source : path.join(root, 'dist', 'cli.js')

@@ -5,7 +5,7 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -27,21 +27,25 @@ function steps(stage: string): [step: string, text: string][] {
   return [...stage.matchAll(/^(COPY|RUN) (.*)$/gm)].map(([, step = '', text = '']) => [step, text])
 }
 
+const [, ...allowed] = readFileSync(path.join(root, '.dockerignore'), 'utf8').split(/^!/m)
+
 /** A file, or a folder with what git has of it. */
 function copy(paths: string[]): void {
-  const target = path.join(app, paths.at(-1) ?? '')
+  const target = path.join(folder, paths.at(-1) ?? '')
   for (const source of paths.slice(0, -1)) {
+    const isAllowed = allowed.some((name) => `${source}/`.startsWith(`${name.split('\n')[0]}/`))
+    if (!isAllowed) throw new Error(`.dockerignore keeps ${source} out`)
     const isFile = statSync(path.join(root, source)).isFile()
     const files = isFile
       ? `cp ${source} '${target}'`
-      : `git ls-files -z ${source} | xargs -0 tar c | tar x -C '${app}'`
+      : `git ls-files -z ${source} | xargs -0 tar c | tar x -C '${folder}'`
     shell(`mkdir -p '${target}' && ${files}`, root)
   }
 }
 
-const app = mkdtempSync(path.join(tmpdir(), 'holdfast-image-'))
-process.on('exit', () => rmSync(app, { recursive: true, force: true }))
-const shell = (command: string, cwd = app) =>
+const folder = mkdtempSync(path.join(tmpdir(), 'holdfast-image-'))
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+const shell = (command: string, cwd = folder) =>
   execFileSync('sh', ['-euc', command], { cwd, stdio: 'inherit' })
 
 for (const [step, text] of steps(build)) {
@@ -49,7 +53,12 @@ for (const [step, text] of steps(build)) {
   if (step === 'RUN') shell(text)
   else copy(text.split(/\s+/))
 }
-shell('chmod -R a+rX,a-w . && chmod a+rx .')
+const [workFolder = ''] = instructions(build, 'WORKDIR')
+const [from = ''] = instructions(final, 'COPY --from=build')
+const app = path.join(folder, path.relative(workFolder, from.split(/\s+/)[0] ?? ''))
+chmodSync(folder, 0o755)
+shell('chmod -R a+rX,a-w .', app)
+console.log(`${execFileSync('du', ['-sm', app], { encoding: 'utf8' }).split('\t')[0]} MB`)
 
 const environment = Object.fromEntries(
   instructions(final, 'ENV').flatMap((text) => text.split(/\s+/).map((pair) => pair.split('='))),

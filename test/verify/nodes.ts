@@ -2,30 +2,16 @@
  * `npm run test:nodes`: the packed library, and the attack table, on every Node it promises to
  * run on. npm ships each Node as the package `node`; they are kept for the next time.
  */
-import { existsSync } from 'node:fs'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
+import { installNode, nodesCache } from '../support/node-version.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
 import { installAlone, packVerify, run } from '../support/verify/package.ts'
 import { packedProgram } from '../support/verify/packed-program.ts'
 
 const versions = ['20.19.0', '22.23.3', '24.21.0']
-const cache = resolve('node_modules/.cache/holdfast-nodes')
-const compiled = join(cache, 'compiled')
-
-async function installNode(version: string): Promise<string> {
-  const folder = join(cache, version)
-  const binary = join(folder, 'node_modules/node/bin/node')
-  if (!existsSync(binary)) {
-    await mkdir(folder, { recursive: true })
-    const manifest = { private: true, allowScripts: { node: true } }
-    await writeFile(join(folder, 'package.json'), JSON.stringify(manifest))
-    const options = ['--prefer-offline', '--no-audit', '--no-fund', '--save-exact']
-    await run('npm', ['install', ...options, `node@${version}`], { cwd: folder })
-  }
-  return binary
-}
+const compiled = join(nodesCache, 'compiled')
 
 drawProgressOn(process.stderr)
 using progress = showProgress()
