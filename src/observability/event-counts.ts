@@ -76,7 +76,8 @@ export function createEventCounts({
   timer.unref()
   return {
     record(event) {
-      const present = now() - (now() % minuteMs)
+      const time = now()
+      const present = time - (time % minuteMs)
       if (present !== minute) rows = new Set()
       minute = present
       const network = networkOf(event.address ?? '')

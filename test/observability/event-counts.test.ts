@@ -2,14 +2,18 @@ import test from 'ava'
 import { createEventCounts } from '../../src/observability/event-counts.ts'
 import type { CountedEvent } from '../../src/storage/counted-event-table.ts'
 
-function counting(options: { rowsPerMinute?: number } = {}) {
+function counting(options: { rowsPerMinute?: number; tickMs?: number } = {}) {
+  const { tickMs = 0, ...others } = options
   const written: CountedEvent[][] = []
   const clock = { now: 60_000 }
   const counts = createEventCounts({
     add: async (rows) => void written.push([...rows]),
     onError: () => {},
-    now: () => clock.now,
-    ...options,
+    now: () => {
+      clock.now += tickMs
+      return clock.now
+    },
+    ...others,
   })
   const refuse = (address: string) =>
     counts.record({ event: 'edge.refused', reason: 'untrusted_peer', address })
@@ -39,6 +43,16 @@ test('ten thousand networks in a minute are a bounded number of rows, and none i
     10_000,
   )
   t.true(rows.some(({ network, reason }) => network === '*' && reason === '*'))
+})
+
+test('a minute is one row, whenever in it the clock is read', async (t) => {
+  const { counts, written, refuse } = counting({ tickMs: 1 })
+  for (let count = 0; count < 100; count += 1) refuse('192.0.2.1')
+  await counts.flush()
+  t.deepEqual(
+    written.flat().map(({ minute, count }) => [minute.getTime(), count]),
+    [[60_000, 100]],
+  )
 })
 
 test('another minute is another row, with room for networks again', async (t) => {
