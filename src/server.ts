@@ -1,3 +1,4 @@
+import type { Context } from 'koa'
 import type { Provider } from 'oidc-provider'
 import { createSecurityRouter } from './account-page/security-router.ts'
 import { createAccounts } from './accounts/accounts.ts'
@@ -27,13 +28,13 @@ import { createDevicePages } from './engine/device-pages.ts'
 import { observeEngine } from './engine/engine-events.ts'
 import { secretsOf } from './engine/engine-keys.ts'
 import { engineNonces } from './engine/engine-nonces.ts'
+import { createKnownBrowsers } from './engine/known-browsers.ts'
 import { serveAliasesOnly } from './engine/mtls-endpoints.ts'
 import { proofAlgorithms } from './engine/proof-algorithms.ts'
 import { createProvider, type MtlsOptions } from './engine/provider.ts'
 import { addSessionClaims } from './engine/session-claims.ts'
 import { bindSessions } from './engine/session-model.ts'
 import { noteClientAddress } from './http/client-address.ts'
-import { limitDeviceCodes } from './http/device-limit.ts'
 import { createEdge } from './http/edge.ts'
 import { errorPages } from './http/error-pages.ts'
 import { createFormTokens } from './http/form-token.ts'
@@ -41,11 +42,16 @@ import { healthChecks } from './http/health.ts'
 import { hostCookies } from './http/host-cookies.ts'
 import { listen } from './http/listen.ts'
 import { answerInJson, machineRoutes } from './http/machine-routes.ts'
+import {
+  guardedRoutes,
+  limitEdgeRefusals,
+  limitRefusals,
+  limitRequests,
+} from './http/network-limit.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { postAsGet } from './http/post-as-get.ts'
 import { allowProviderForms } from './http/provider-forms.ts'
 import { createReadiness } from './http/readiness.ts'
-import { guardedRoutes, limitRefusals } from './http/refusal-limit.ts'
 import { requestId } from './http/request-id.ts'
 import { requestMetrics } from './http/request-metrics.ts'
 import { retryAfter } from './http/retry-after.ts'
@@ -63,11 +69,12 @@ import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
+import { createNetworkLimit } from './limits/network-limit.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import { networkOf } from './net/network.ts'
 import { trustedPeers } from './net/trusted-peers.ts'
-import type { Events } from './observability/events.ts'
+import type { Events, LimitName } from './observability/events.ts'
 import type { Log } from './observability/log.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { requestFacts } from './observability/request-facts.ts'
@@ -86,6 +93,7 @@ import { createProofRouter } from './session-binding/proof-router.ts'
 import { createRelyingOrigins } from './session-binding/relying-origins.ts'
 import { bindSessionsByTokenBinding } from './session-binding/token-binding.ts'
 import { startCleanup } from './storage/cleanup.ts'
+import type { Limiter } from './storage/limiter.ts'
 import type { Storage } from './storage/open-storage.ts'
 import { createEndpoints } from './token-endpoint/endpoints.ts'
 import { createTokenRoutes } from './token-endpoint/token-route.ts'
@@ -153,6 +161,15 @@ export async function createIdentityProvider(
     relyingOrigins: createRelyingOrigins(storage.clients),
   })
 
+  const { operations } = config
+  const perNetwork = (
+    name: LimitName,
+    perMinute: number,
+    shared: { shared?: Limiter; unshared?: number } = {},
+  ) => ({
+    limit: createNetworkLimit({ perMinute, ...shared }),
+    onLimited: (ctx: Context) => events.rateLimited(requestFacts(ctx), name),
+  })
   const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
   const proofs = createProofCheck({
     // Those of the engine, whose own check looks at the proofs of pushed requests.
@@ -221,6 +238,7 @@ export async function createIdentityProvider(
   provider.use(hostCookies({ issuer }))
   provider.use(securityHeaders({ issuer }))
   provider.use(errorPages({ render: views.error }))
+  provider.use(limitEdgeRefusals(perNetwork('edge_refusals', operations.edgeRefusalLimit)))
   provider.use(refuseUnrouted())
   provider.use(singleHeaders())
   const codes = createDoctorCodes(storage.artifacts)
@@ -228,27 +246,28 @@ export async function createIdentityProvider(
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(onRoutes(formRoutes, sameOrigin({ publicOrigin })))
-  provider.use(
-    onRoutes(
-      guardedRoutes,
-      limitRefusals({
-        make: makeLimiter,
-        perMinute: config.operations.refusalLimit,
-        onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'refusals'),
-      }),
-    ),
-  )
-  if (config.operations.deviceFlow) {
-    provider.use(
-      onRoutes(
-        ['device_authorization'],
-        limitDeviceCodes({
-          make: makeLimiter,
-          perMinute: config.operations.deviceLimit,
-          onLimited: (ctx) => events.rateLimited(requestFacts(ctx), 'device_codes'),
-        }),
-      ),
-    )
+  const refusals = makeLimiter({ name: 'refusals', points: operations.refusalLimit, duration: 60 })
+  const refused = perNetwork('refusals', operations.refusalLimit, {
+    shared: refusals,
+    unshared: operations.refusalLimit / 10,
+  })
+  provider.use(onRoutes(guardedRoutes, limitRefusals(refused)))
+  const isKnown = createKnownBrowsers(provider)
+  const authorize = perNetwork('authorize', operations.authorizeLimit)
+  provider.use(onRoutes(['authorize'], limitRequests({ ...authorize, isKnown })))
+  provider.use(onRoutes(['par'], limitRequests(perNetwork('par', operations.parLimit))))
+  if (operations.deviceFlow) {
+    // Whoever knows the client_id of a public client may ask for codes, each is kept for a while,
+    // and the more there are the sooner a user code is guessed: nodes share this count.
+    const asked = makeLimiter({
+      name: 'device-codes',
+      points: operations.deviceLimit,
+      duration: 60,
+    })
+    const codes = perNetwork('device_codes', operations.deviceLimit, { shared: asked })
+    provider.use(onRoutes(['device_authorization'], limitRequests(codes)))
+    const pages = perNetwork('device_pages', operations.devicePageLimit)
+    provider.use(onRoutes(['device', 'device_submit'], limitRequests({ ...pages, isKnown })))
     provider.use(onRoutes(['device'], suggestedCodes()))
     provider.use(completeDeviceAnswers({ verificationUri: issuer + publicRoutes.device.path }))
   }

@@ -25,6 +25,12 @@ export interface OperationsConfig {
   readonly passwordHashes: number
   /** Milliseconds that a token request may have to wait before it is refused. */
   readonly longestWaitMs: number
+  /** Authorization requests of one network in a minute; the same of pushed ones, and device pages. */
+  readonly authorizeLimit: number
+  readonly parLimit: number
+  readonly devicePageLimit: number
+  /** Malformed and forged requests of one network in a minute that are told what is wrong. */
+  readonly edgeRefusalLimit: number
   /** Refused requests of one network to the token endpoint and its like in a minute. */
   readonly refusalLimit: number
 }
@@ -58,6 +64,10 @@ export const operationsVariables = {
   HOLDFAST_LOGIN_LIMIT: limit(10),
   HOLDFAST_LOGIN_NETWORK_LIMIT: limit(100),
   HOLDFAST_REFUSAL_LIMIT: limit(120),
+  HOLDFAST_AUTHORIZE_LIMIT: limit(600),
+  HOLDFAST_PAR_LIMIT: limit(600),
+  HOLDFAST_DEVICE_PAGE_LIMIT: limit(300),
+  HOLDFAST_EDGE_REFUSAL_LIMIT: limit(60),
   HOLDFAST_PASSWORD_HASHES: z
     .string()
     .regex(/^[1-9]\d{0,2}$/, 'must be a number from 1 to 999')
@@ -86,6 +96,10 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     loginNetworkLimit: values.HOLDFAST_LOGIN_NETWORK_LIMIT,
     refusalLimit: values.HOLDFAST_REFUSAL_LIMIT,
+    authorizeLimit: values.HOLDFAST_AUTHORIZE_LIMIT,
+    parLimit: values.HOLDFAST_PAR_LIMIT,
+    devicePageLimit: values.HOLDFAST_DEVICE_PAGE_LIMIT,
+    edgeRefusalLimit: values.HOLDFAST_EDGE_REFUSAL_LIMIT,
     passwordHashes: values.HOLDFAST_PASSWORD_HASHES,
     longestWaitMs: values.HOLDFAST_LONGEST_WAIT_MS,
   }

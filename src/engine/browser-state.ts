@@ -39,6 +39,11 @@ const sessionLimitBytes = 3800
 /** Identifiers of sessions that are rows have no dot. */
 const sealedSession = 's.'
 
+/** Whether the value of a session's cookie is of a browser in which nobody has signed in. */
+export function isSealedSession(value: string): boolean {
+  return value.startsWith(sealedSession)
+}
+
 export interface BrowserStateOptions {
   /** Secrets that nodes share, the one to seal with first. */
   readonly keys: () => readonly Uint8Array[]
@@ -229,7 +234,7 @@ function keepSessions(
         declare browser?: string | undefined
 
         static override async find<T>(id: string): Promise<T | undefined> {
-          if (!id.startsWith(sealedSession)) return (await super.find(id)) as T | undefined
+          if (!isSealedSession(id)) return (await super.find(id)) as T | undefined
           const state = sealed.open('', id.slice(sealedSession.length))
           // With identifiers of its own each time: what is copied leads to no session in common.
           if (!state) return undefined

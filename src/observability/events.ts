@@ -34,10 +34,14 @@ export interface Refusal {
 export type BindingLabel = BindingMethod | 'bearer' | 'unknown'
 
 export type LimitName =
+  | 'authorize'
   | 'device_codes'
+  | 'device_pages'
+  | 'edge_refusals'
   | 'login'
   | 'login_address'
   | 'login_account'
+  | 'par'
   | 'refusals'
   | 'user_codes'
   | 'user_codes_session'

@@ -19,6 +19,7 @@ const pageCodes: Partial<Record<PageErrorCode, string>> = {
   invalid_token_binding: 'invalid_request',
   malformed_target: 'invalid_request',
   origin_too_long: 'invalid_request',
+  too_many_requests: 'temporarily_unavailable',
 }
 
 function message(

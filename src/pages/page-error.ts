@@ -10,6 +10,7 @@ export type PageErrorCode =
   | 'invalid_token_binding'
   | 'malformed_target'
   | 'origin_too_long'
+  | 'too_many_requests'
   | 'unsupported_prompt'
 
 const STATUS: Record<PageErrorCode, number> = {
@@ -25,6 +26,7 @@ const STATUS: Record<PageErrorCode, number> = {
   invalid_token_binding: 400,
   malformed_target: 400,
   origin_too_long: 400,
+  too_many_requests: 429,
   unsupported_prompt: 501,
 }
 

@@ -27,6 +27,9 @@ export async function startSecondNode(
   const config = parseConfig({
     HOLDFAST_TLS: 'off',
     HOLDFAST_REFUSAL_LIMIT: '100000',
+    HOLDFAST_AUTHORIZE_LIMIT: '100000',
+    HOLDFAST_PAR_LIMIT: '100000',
+    HOLDFAST_DEVICE_PAGE_LIMIT: '100000',
     HOLDFAST_LOGIN_LIMIT: '100000',
     HOLDFAST_LONGEST_WAIT_MS: '60000',
     ...environment,

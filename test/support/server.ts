@@ -88,6 +88,10 @@ export async function startTestServer(
     HOLDFAST_LOGIN_LIMIT: '100000',
     HOLDFAST_LOGIN_NETWORK_LIMIT: '100000',
     HOLDFAST_REFUSAL_LIMIT: '100000',
+    HOLDFAST_EDGE_REFUSAL_LIMIT: '100000',
+    HOLDFAST_AUTHORIZE_LIMIT: '100000',
+    HOLDFAST_PAR_LIMIT: '100000',
+    HOLDFAST_DEVICE_PAGE_LIMIT: '100000',
     // Tests share a busy machine, and are not about that.
     HOLDFAST_LONGEST_WAIT_MS: '60000',
     DATABASE_URL: database.url,

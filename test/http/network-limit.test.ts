@@ -1,8 +1,16 @@
 import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
-import { guardedRoutes, limitRefusals } from '../../src/http/refusal-limit.ts'
+import { errorPages } from '../../src/http/error-pages.ts'
+import {
+  guardedRoutes,
+  limitEdgeRefusals,
+  limitRefusals,
+  limitRequests,
+} from '../../src/http/network-limit.ts'
 import { onRoutes } from '../../src/http/routing.ts'
-import type { Limiter } from '../../src/storage/limiter.ts'
+import { createNetworkLimit } from '../../src/limits/network-limit.ts'
+import { english } from '../../src/pages/messages.ts'
+import { PageError } from '../../src/pages/page-error.ts'
 import { routed } from '../support/routed.ts'
 import { serve } from '../support/serve.ts'
 
@@ -11,34 +19,33 @@ interface Answer {
   body?: object
 }
 
-/** A server that answers what it is told, and refuses a network after three refusals. */
+/** A server that answers what it is told, and limits a network to three requests a minute. */
 async function start(t: ExecutionContext, answer: () => Answer) {
   const state = { now: 0, taken: 0, limited: 0 }
-  const limiter: Limiter = {
-    take: async () => {
+  const counted = createNetworkLimit({ perMinute: 3, now: () => state.now })
+  const limit = {
+    wait: counted.wait,
+    take: (address: string) => {
       state.taken += 1
-      return state.taken > 3 ? 60 : undefined
+      return counted.take(address)
     },
-    blocked: () => undefined,
-    giveBack: async () => {},
-    has: async () => false,
-    forget: async () => {},
+  }
+  const onLimited = () => {
+    state.limited += 1
   }
   const app = new Koa()
   app.use((ctx, next) => {
     ctx.state.address = ctx.get('x-from') || '192.0.2.7'
     return next()
   })
-  const limit = limitRefusals({
-    make: () => limiter,
-    onLimited: () => {
-      state.limited += 1
-    },
-    now: () => state.now,
-  })
   app.use(routed())
-  app.use(onRoutes(guardedRoutes, limit))
+  app.use(errorPages({ render: ({ heading }) => `<h1>${english.text(heading)}</h1>` }))
+  app.use(limitEdgeRefusals({ limit, onLimited }))
+  app.use(onRoutes(guardedRoutes, limitRefusals({ limit, onLimited })))
+  const isKnown = (ctx: Koa.Context) => ctx.get('x-known') !== ''
+  app.use(onRoutes(['authorize'], limitRequests({ limit, onLimited, isKnown })))
   app.use((ctx) => {
+    if (ctx.get('client-cert')) throw new PageError('invalid_client_certificate_header', '')
     const { status, body = {} } = answer()
     ctx.status = status
     ctx.body = body
@@ -55,10 +62,10 @@ const refused = () => ({ status: 401, body: { error: 'invalid_client' } })
 
 test('refusals use the count up, and then it is 429 with the time to wait', async (t) => {
   const { post, state } = await start(t, refused)
-  for (let count = 0; count < 4; count += 1) t.is((await post()).status, 401)
+  for (let count = 0; count < 3; count += 1) t.is((await post()).status, 401)
   const answer = await post()
   t.is(answer.status, 429)
-  t.is(answer.headers.get('retry-after'), '60')
+  t.is(answer.headers.get('retry-after'), '20')
   t.is(((await answer.json()) as { error: string }).error, 'temporarily_unavailable')
   t.is(state.limited, 1)
 })
@@ -66,7 +73,7 @@ test('refusals use the count up, and then it is 429 with the time to wait', asyn
 test('when the time is over, requests are heard again', async (t) => {
   const { post, state } = await start(t, refused)
   for (let count = 0; count < 5; count += 1) await post()
-  state.now = 60_001
+  state.now = 20_001
   t.is((await post()).status, 401)
 })
 
@@ -107,7 +114,9 @@ for (const [method, path] of [
   ['POST', '/introspect'],
   ['POST', '/revoke'],
   ['POST', '/register'],
+  ['GET', '/register/x'],
   ['PUT', '/register/x'],
+  ['DELETE', '/register/x'],
   ['POST', '/device_authorization'],
 ] as const) {
   test(`${method} ${path} is limited as well`, async (t) => {
@@ -128,4 +137,26 @@ test('what people and relying parties read is not limited', async (t) => {
   const { post, state } = await start(t, refused)
   await post('/session/end')
   t.is(state.taken, 0)
+})
+
+test('limits authorization requests, and tells people so in a page', async (t) => {
+  const { post, state } = await start(t, () => ({ status: 200 }))
+  for (let count = 0; count < 3; count += 1) t.is((await post('/authorize')).status, 200)
+  const page = await post('/authorize', { accept: 'text/html' }, 'GET')
+  t.is(page.status, 429)
+  t.is(page.headers.get('retry-after'), '20')
+  t.is(page.headers.get('cache-control'), 'no-store')
+  t.is(await page.text(), '<h1>Too many requests</h1>')
+  t.is(state.limited, 1)
+  t.is((await post('/authorize', { 'x-known': 'yes' })).status, 200)
+  t.is((await post('/authorize', { 'x-from': '192.0.2.8' })).status, 200)
+})
+
+test('answers 429 to what the edge refuses, and serves the rest of the network', async (t) => {
+  const { post, state } = await start(t, () => ({ status: 200 }))
+  const forged = { 'client-cert': ':x:' }
+  for (let count = 0; count < 3; count += 1) t.is((await post('/token', forged)).status, 400)
+  t.is((await post('/jwks', forged, 'GET')).status, 429)
+  t.is(state.limited, 1)
+  t.is((await post('/jwks', {}, 'GET')).status, 200)
 })
