@@ -156,6 +156,7 @@ export async function createIdentityProvider(
     lifetime: config.sessionProofLifetime,
     refreshInitiators: config.sessionRefreshInitiators,
     sessions,
+    now: keys.now,
     replays: storage.replays,
     events: securityEvents,
     relyingOrigins: createRelyingOrigins(storage.clients),
@@ -203,15 +204,20 @@ export async function createIdentityProvider(
     proofs,
     admitLargeRequest: async ({ state }) =>
       (await largeRequests.take(networkOf(state.address))) === undefined,
-    bindSessions(engine) {
+    bindSessions(engine, times) {
       // First: a session that has no key on this connection is not even named.
       bindSessionsByTokenBinding(
         engine,
         (request) => edge.proofsOf(request).tokenBinding,
         securityEvents,
       )
-      bindSessions(engine, { sessions, events: securityEvents, provenAt: dbsc.provenAt })
-      addSessionClaims(engine, sessions)
+      bindSessions(engine, {
+        sessions,
+        events: securityEvents,
+        times,
+        provenAt: dbsc.provenAt,
+      })
+      addSessionClaims(engine, sessions, times)
     },
   })
   const nonces = engineNonces(provider)
@@ -242,7 +248,7 @@ export async function createIdentityProvider(
   provider.use(refuseUnrouted())
   provider.use(singleHeaders())
   const codes = createDoctorCodes(storage.artifacts)
-  provider.use(onRoutes(['doctor'], doctorEndpoint({ ...config, edge, codes })))
+  provider.use(onRoutes(['doctor'], doctorEndpoint({ ...config, edge, codes, now: keys.now })))
   provider.use(edge.middleware)
   if (mtls?.origin) provider.use(serveAliasesOnly(edge, mtls.origin))
   provider.use(onRoutes(formRoutes, sameOrigin({ publicOrigin })))
@@ -309,7 +315,9 @@ export async function createIdentityProvider(
       return name ? { name } : undefined
     },
   })
-  provider.use(createProofRouter({ provider, dbsc, sessions, hop: views.hop }).routes())
+  provider.use(
+    createProofRouter({ provider, dbsc, sessions, hop: views.hop, now: keys.now }).routes(),
+  )
   provider.use(interactions.routes())
   const security = createSecurityRouter({
     provider,
@@ -348,19 +356,21 @@ export async function createIdentityProvider(
       issuer,
       credentials: createRegistrationCredentials({
         nonces: config.dpopNonces === 'required' ? nonces : undefined,
+        now: () => Math.floor(keys.now() / 1000),
         markOnce: (value, until) => storage.replays.markOnce('registration', value, until),
       }),
       registrations: createRegistrations({
         table: storage.registrations,
         clients: storage.clients,
         validator: provider,
+        now: keys.now,
       }),
       table: storage.registrations,
       events,
     })
     provider.use(registration.routes())
   }
-  observeEngine(provider, events)
+  observeEngine(provider, events, keys)
   return provider
 }
 

@@ -77,3 +77,28 @@ test('test/support imports no example', async (t) => {
     [],
   )
 })
+
+/** Everything else takes a clock: what ends, and what has ended, is decided by that of the database. */
+const ownClocks = {
+  'src/accounts/accounts.ts': 'when an account was made',
+  'src/certificates/watched-authorities.ts': 'when to warn of a list that has ended',
+  'src/commands/progress.ts': 'how long a step takes',
+  'src/doctor/client-certificate.ts': 'a certificate to examine a deployment with',
+  'src/http/development-authority.ts': 'certificates of this machine',
+  'src/http/readiness.ts': 'compares the clock of the node with that of the database',
+  'src/http/refusal-limit.ts': 'how long a node refuses a network',
+  'src/net/guarded-fetch.ts': 'how often a node fetches',
+  'src/observability/audit-trail.ts': 'when something happened',
+  'src/observability/event-counts.ts': 'when something happened',
+  'src/observability/events.ts': 'when something happened',
+  'src/observability/line-budget.ts': 'how many lines a minute',
+  'src/storage/embedded-postgres.ts': 'how long a start may take',
+  'src/storage/engine-times.ts': 'the clock that the engine reads',
+}
+
+test('no other file reads the clock of the node', async (t) => {
+  const files = await sources('src')
+  const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
+  const reading = files.filter((_, at) => /\bDate\.now\b|\bnew Date\(\)/.test(texts[at] ?? ''))
+  t.deepEqual(reading.sort(), Object.keys(ownClocks).sort())
+})

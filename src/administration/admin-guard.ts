@@ -20,7 +20,7 @@ export function createAdminGuard({
 }: {
   issuer: string
   /** The signing keys of this server. */
-  keys: Pick<KeyRing, 'view'>
+  keys: Pick<KeyRing, 'view' | 'now'>
   replays: ReplayTable
   credentials: Pick<CredentialTable, 'stateOf'>
 }) {
@@ -32,6 +32,7 @@ export function createAdminGuard({
       publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
+      now: keys.now,
       isRevoked: async ({ claims: { jti } }) =>
         (await credentials.stateOf(artifactKey(revokedToken, String(jti)), undefined)) !== 'active',
       replay: {

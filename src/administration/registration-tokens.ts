@@ -57,11 +57,7 @@ export const newRegistrationToken = z.strictObject({
 export type NewRegistrationToken = z.input<typeof newRegistrationToken>
 
 /** What lets applications register themselves (RFC 7591 section 3). */
-export function administerRegistrationTokens(
-  table: RegistrationTable,
-  administered: Administered,
-  now = Date.now,
-) {
+export function administerRegistrationTokens(table: RegistrationTable, administered: Administered) {
   return {
     list: () => table.listInitialTokens(),
 
@@ -83,14 +79,13 @@ export function administerRegistrationTokens(
         redirectHosts: choices.redirectHosts ?? null,
       }
       const token = randomBytes(32).toString('base64url')
-      const expiresAt = new Date(now() + lifetime * 1000)
       const stored = await table.insertInitialToken(token, {
         name,
         policy,
         bearer,
         jkt,
         uses,
-        expiresAt,
+        lifetimeS: lifetime,
       })
       administered('registration_token.added', {}, { id: stored.id, name, uses, bearer })
       return { ...stored, token }

@@ -27,7 +27,7 @@ export const mtlsBinding: Binding = {
  */
 export function currentCertificate(
   { certificate: proven }: ConnectionProofs,
-  now = Date.now(),
+  now: number,
 ): X509Certificate | undefined {
   if (!proven) return undefined
   const { validFromDate, validToDate } = proven.certificate

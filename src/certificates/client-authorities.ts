@@ -17,8 +17,12 @@ export type UntrustedReason =
   | 'revocation_unknown'
 
 export interface ClientAuthorities {
-  /** Why a client's certificate is not trusted; undefined when it is. */
-  check(certificate: ClientCertificate, now?: number): UntrustedReason | undefined
+  /**
+   * Why a client's certificate is not trusted; undefined when it is.
+   *
+   * @param now milliseconds since the epoch.
+   */
+  check(certificate: ClientCertificate, now: number): UntrustedReason | undefined
   /** When the first of the revocation lists ends, in milliseconds since the epoch. */
   readonly nextUpdate: number | undefined
 }
@@ -54,7 +58,7 @@ export async function loadClientAuthorities(
       : await readRevocationLists(await read(revocationFile), authorities, revocationFile)
   return {
     nextUpdate: revocations?.nextUpdate,
-    check({ certificate, chain }, now = Date.now()) {
+    check({ certificate, chain }, now) {
       if (!isCurrent(certificate, now)) return 'outside_validity'
       if (!mayBeClient(certificate)) return 'not_for_clients'
       if (!isStrong(certificate)) return 'weak_algorithm'

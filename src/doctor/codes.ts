@@ -18,7 +18,7 @@ export function createDoctorCodes(artifacts: ArtifactTable) {
         grantId: undefined,
         uid: undefined,
         payload: {},
-        expiresAt: Math.floor(Date.now() / 1000) + lifetime,
+        lifetimeS: lifetime,
       })
       return code
     },

@@ -63,11 +63,14 @@ export function doctorEndpoint({
   codes,
   mtls,
   tokenBinding: mode,
+  now,
 }: {
   edge: Edge
   codes: DoctorCodes
   mtls: Config['mtls']
   tokenBinding: TokenBindingMode
+  /** Milliseconds since the epoch. */
+  now: () => number
 }): Middleware {
   const fields: readonly string[] = [...claimingFields, mtls.forwarded?.header ?? ''].map((name) =>
     name.toLowerCase(),
@@ -100,7 +103,11 @@ export function doctorEndpoint({
         provided: tokenBinding?.provided.tbh ?? null,
         refused: refused instanceof TokenBindingError ? refused.code : null,
       },
-      dpop: examineProofs(ctx.req.headersDistinct.dpop ?? [], ctx.method, url),
+      dpop: examineProofs(ctx.req.headersDistinct.dpop ?? [], {
+        method: ctx.method,
+        uri: url,
+        now: now() / 1000,
+      }),
     }
     ctx.body = observation
   }
@@ -108,13 +115,12 @@ export function doctorEndpoint({
 
 function examineProofs(
   proofs: readonly string[],
-  method: string,
-  uri: string,
+  expected: { method: string; uri: string; now: number },
 ): Observation['dpop'] {
   const [proof] = proofs
   if (proof === undefined) return { count: 0, error: null }
   try {
-    verifyDPoPProof(proof, { method, uri, now: Date.now() / 1000 })
+    verifyDPoPProof(proof, expected)
     return { count: proofs.length, error: null }
   } catch (error) {
     if (!(error instanceof VerifyError)) throw error

@@ -13,6 +13,7 @@ import type { Context } from 'koa'
 import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } from 'oidc-provider'
 import { lifetimes } from '../config/lifetimes.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
+import type { EngineTimes } from '../storage/engine-times.ts'
 import { override } from './override.ts'
 import { createSealedState, type SealedState } from './sealed-state.ts'
 
@@ -47,6 +48,7 @@ export function isSealedSession(value: string): boolean {
 export interface BrowserStateOptions {
   /** Secrets that nodes share, the one to seal with first. */
   readonly keys: () => readonly Uint8Array[]
+  readonly times: EngineTimes
   /** The path of the session cookie. */
   readonly sessionPath: string
   /** The path of an interaction's pages. */
@@ -58,12 +60,14 @@ export interface BrowserStateOptions {
 /** Keeps the state of browsers in which nobody has signed in out of the database. */
 export function keepStateInBrowsers(
   engine: Provider,
-  { keys, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
+  { keys, times, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
 ): void {
-  keepSessions(engine, { sealed: createSealedState('session', { keys }), path: sessionPath })
-  const cookie = interactionCookie(engine, createSealedState('interaction', { keys }))
-  keepInteractions(engine, { cookie, interactionPath, admitRow })
-  keepResults(engine, { cookie, interactionPath })
+  const sealing = { keys, now: times.now }
+  const sealed = createSealedState('session', sealing)
+  keepSessions(engine, { sealed, times, path: sessionPath })
+  const cookie = interactionCookie(engine, createSealedState('interaction', sealing), times)
+  keepInteractions(engine, { cookie, times, interactionPath, admitRow })
+  keepResults(engine, { cookie, times, interactionPath })
 }
 
 interface InteractionCookie {
@@ -73,16 +77,23 @@ interface InteractionCookie {
   clear(ctx: Context, path: string): void
 }
 
-function interactionCookie(engine: Provider, sealed: SealedState): InteractionCookie {
+function interactionCookie(
+  engine: Provider,
+  sealed: SealedState,
+  times: EngineTimes,
+): InteractionCookie {
   const name = `${engine.cookieName('interaction')}_state`
   const options = { httpOnly: true, sameSite: 'lax', signed: false, overwrite: false } as const
   return {
-    read: (ctx, uid) => sealed.open(uid, ctx.cookies.get(name, options) ?? ''),
+    read(ctx, uid) {
+      const state = sealed.open(uid, ctx.cookies.get(name, options) ?? '')
+      return state && times.toEngine(state)
+    },
     write(ctx, path, { uid, exp, payload }) {
-      const value = sealed.seal(uid, payload, exp)
+      const expiresAt = exp - times.aheadS()
+      const value = sealed.seal(uid, times.toDatabase(payload), expiresAt)
       if (value.length > interactionLimitBytes) return false
-      const maxAge = exp * 1000 - Date.now()
-      ctx.cookies.set(name, value, { ...options, path, maxAge })
+      ctx.cookies.set(name, value, { ...options, path, expires: new Date(expiresAt * 1000) })
       return true
     },
     clear: (ctx, path) => ctx.cookies.set(name, null, { ...options, path }),
@@ -96,9 +107,12 @@ function keepInteractions(
   engine: Provider,
   {
     cookie,
+    times,
     interactionPath,
     admitRow,
-  }: Pick<BrowserStateOptions, 'interactionPath' | 'admitRow'> & { cookie: InteractionCookie },
+  }: Pick<BrowserStateOptions, 'times' | 'interactionPath' | 'admitRow'> & {
+    cookie: InteractionCookie
+  },
 ): void {
   override(
     engine,
@@ -113,7 +127,7 @@ function keepInteractions(
           const ctx = Provider.ctx
           const isNew = ctx !== undefined && ctx.oidc.entities.Interaction !== this
           if (!isNew || this.session) return super.save(ttl)
-          this.exp = Math.floor(Date.now() / 1000) + ttl
+          this.exp = times.engineNowS() + ttl
           const { payload } = await this.getValueAndPayload()
           const state = { uid: this.uid, exp: this.exp, payload }
           if (cookie.write(ctx, interactionPath(this.uid), state)) return this.uid
@@ -173,8 +187,9 @@ function keepResults(
   engine: Provider,
   {
     cookie,
+    times,
     interactionPath,
-  }: Pick<BrowserStateOptions, 'interactionPath'> & { cookie: InteractionCookie },
+  }: Pick<BrowserStateOptions, 'times' | 'interactionPath'> & { cookie: InteractionCookie },
 ): void {
   const details = engine.interactionDetails.bind(engine)
   const finish = engine.interactionResult.bind(engine)
@@ -207,7 +222,7 @@ function keepResults(
     const travels =
       !interaction.result.login &&
       cookie.write(ctx, new URL(returnTo).pathname, { uid, exp, payload })
-    if (!travels) await interaction.save(exp - Math.floor(Date.now() / 1000))
+    if (!travels) await interaction.save(exp - times.engineNowS())
     cookie.clear(ctx, interactionPath(uid))
     return returnTo
   }
@@ -224,7 +239,7 @@ export function browserOf(session: InstanceType<Provider['Session']> | undefined
 
 function keepSessions(
   engine: Provider,
-  { sealed, path }: { sealed: SealedState; path: string },
+  { sealed, times, path }: { sealed: SealedState; times: EngineTimes; path: string },
 ): void {
   override(
     engine,
@@ -246,7 +261,7 @@ function keepSessions(
         /** What the cookie says: the identifier of a row, or all there is to a session without one. */
         get id(): string {
           if (this.accountId) return this.jti
-          const exp = Math.floor(Date.now() / 1000) + lifetimes.Interaction
+          const exp = Math.floor(times.now() / 1000) + lifetimes.Interaction
           this.browser ??= randomBytes(12).toString('base64url')
           const { state, browser } = this
           const value = sealedSession + sealed.seal('', { state, browser }, exp)
@@ -260,7 +275,7 @@ function keepSessions(
 
         override async save(ttl: number): Promise<string> {
           if (!this.accountId) {
-            this.exp = Math.floor(Date.now() / 1000) + ttl
+            this.exp = times.engineNowS() + ttl
             // The engine saves once more, after it has set the cookie, when it shows a form again.
             Provider.ctx?.oidc.cookies.set(engine.cookieName('session'), this.id, {
               httpOnly: true,

@@ -14,23 +14,25 @@ export interface ClientCertificatesOptions {
   readonly edge: Pick<Edge, 'proofsOf'>
   /** Undefined when no authority is configured: then `tls_client_auth` is not offered. */
   readonly authorities: ClientAuthorities | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly onUntrusted: (ctx: KoaContextWithOIDC, reason: UntrustedReason) => void
 }
 
 /** The engine's part of RFC 8705, with certificates from the edge. */
-export function mtlsFeature({ edge, authorities, onUntrusted }: ClientCertificatesOptions) {
+export function mtlsFeature({ edge, authorities, now, onUntrusted }: ClientCertificatesOptions) {
   return {
     enabled: true,
     certificateBoundAccessTokens: true,
     selfSignedTlsClientAuth: true,
     tlsClientAuth: authorities !== undefined,
-    getCertificate: (ctx: KoaContextWithOIDC) => currentCertificate(edge.proofsOf(ctx.req)),
+    getCertificate: (ctx: KoaContextWithOIDC) => currentCertificate(edge.proofsOf(ctx.req), now()),
     // TLS accepts certificates of any authority and of none: the path is checked here, for the
     // clients that registered a name, and for no others.
     certificateAuthorized(ctx: KoaContextWithOIDC): boolean {
       const { certificate } = edge.proofsOf(ctx.req)
       if (!certificate || !authorities) return false
-      const reason = authorities.check(certificate)
+      const reason = authorities.check(certificate, now())
       if (reason) onUntrusted(ctx, reason)
       return reason === undefined
     },

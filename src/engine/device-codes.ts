@@ -31,12 +31,14 @@ export interface DeviceCodesOptions {
   readonly edge: Pick<Edge, 'proofsOf'>
   readonly proofs: ProofCheck
   readonly limits: UserCodeLimits
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
 }
 
 /** Replaces the engine's DeviceCode. */
 export function bindDeviceCodes(
   engine: Provider,
-  { edge, proofs, limits }: DeviceCodesOptions,
+  { edge, proofs, limits, now }: DeviceCodesOptions,
 ): void {
   override(
     engine,
@@ -54,7 +56,7 @@ export function bindDeviceCodes(
         override async save(): Promise<string> {
           const ctx = Provider.ctx
           const isNew = ctx?.oidc.route === 'device_authorization'
-          if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs }))
+          if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs, now }))
           const value = await super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             // Two codes alike, of 25 billion: the device asks again.
@@ -104,10 +106,10 @@ export function bindDeviceCodes(
  */
 async function shownKey(
   ctx: KoaContextWithOIDC,
-  { edge, proofs }: Pick<DeviceCodesOptions, 'edge' | 'proofs'>,
+  { edge, proofs, now: clock }: Omit<DeviceCodesOptions, 'limits'>,
 ): Promise<{ [Name in Confirmation]?: string | undefined }> {
   const connection = edge.proofsOf(ctx.req)
-  const now = Math.floor(Date.now() / 1000)
+  const now = Math.floor(clock() / 1000)
   const binding = clientBinding(ctx)
   const text = ctx.get('DPoP')
   const dpop = text ? await useProof(ctx, text, proofs, now) : undefined

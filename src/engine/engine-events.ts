@@ -25,7 +25,7 @@ const refusingEndpoints = [
 export function observeEngine(
   engine: Provider,
   events: Events,
-  { now = Date.now }: { now?: () => number } = {},
+  { now }: { now: () => number },
 ): void {
   const skew = (ctx: KoaContextWithOIDC) => {
     const seconds = clockSkewOf(ctx.get('DPoP'), now())

@@ -33,6 +33,7 @@ declare module 'oidc-provider/lib/helpers/weak_cache.js' {
     readonly jwks: { readonly keys: readonly JWK[] }
     readonly DPoPNonces: ServerChallenge
     readonly configuration: {
+      readonly clockTolerance: number
       readonly features: {
         readonly dPoP: { requireNonce(ctx: KoaContextWithOIDC): boolean }
       }

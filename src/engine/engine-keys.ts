@@ -5,15 +5,16 @@ import { get as internalsOf, type ServerChallenge } from 'oidc-provider/lib/help
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import type { KeyMaterial } from '../keys/key-purpose.ts'
 import type { KeyRing, KeyView } from '../keys/key-ring.ts'
+import { createNonces } from './dpop-nonces.ts'
 import { LocalSigningKey } from './local-signing-key.ts'
 
 /** Seconds for which a cache between us and an API may answer with the key set. */
 const jwksMaxAge = 300
 
-type Ring = Pick<KeyRing, 'view'>
+type Ring = Pick<KeyRing, 'view' | 'now'>
 
 /** What the engine is constructed with. It looks at the algorithms of the keys then, and only then. */
-export function initialKeys({ view }: Ring) {
+export function initialKeys({ view }: Pick<Ring, 'view'>) {
   const keys = view()
   return {
     jwks: { keys: signingKeysOf(keys) } as unknown as NonNullable<Configuration['jwks']>,
@@ -36,8 +37,7 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
     throw new TypeError('this release of oidc-provider keeps its keys elsewhere')
   }
   const KeyStore = keystore.constructor as new (keys: LocalSigningKey[]) => object
-  const Nonces = DPoPNonces.constructor as new (secret: Buffer, info: string) => ServerChallenge
-  const nonces = perKey((key) => new Nonces(bytesOf(key), 'DPoP'))
+  const nonces = perKey((key) => createNonces(bytesOf(key), ring.now))
   const noncesOf = () => ring.view()['dpop-nonce'].map(nonces)
 
   const keyStoreOf = perView((view) => new KeyStore(signingKeysOf(view)))

@@ -10,6 +10,7 @@ import { matchesSecret } from '../clients/client-secret.ts'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
+import type { EngineTimes } from '../storage/engine-times.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { type BrowserStateOptions, keepStateInBrowsers } from './browser-state.ts'
 import { bindDeviceCodes } from './device-codes.ts'
@@ -28,6 +29,7 @@ export function createEngine({
   configuration,
   replays,
   edge,
+  times,
   devices,
   browserState,
   bindSessions,
@@ -36,6 +38,7 @@ export function createEngine({
   configuration: Configuration
   replays: ReplayTable
   edge: Pick<Edge, 'proofsOf' | 'originOf'>
+  times: EngineTimes
   /** Undefined where the device flow is off. */
   devices: { limits: UserCodeLimits; proofs: ProofCheck } | undefined
   browserState: BrowserStateOptions
@@ -46,10 +49,10 @@ export function createEngine({
       super(issuer, configuration)
       trustOnlyConfiguredOrigins(this, edge)
       interceptParameters(this, checkJsonParameters)
-      if (devices) bindDeviceCodes(this, { edge, ...devices })
+      if (devices) bindDeviceCodes(this, { edge, now: times.now, ...devices })
       keepShown(this)
       consumeRequestsOnce(this)
-      markReplaysOnce(this, replays)
+      markReplaysOnce(this, replays, times)
       keepStateInBrowsers(this, browserState)
       bindSessions(this)
       this.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
@@ -163,16 +166,18 @@ function consumeRequestsOnce(engine: Provider): void {
 }
 
 /** One statement instead of find, then save, and a mark that lasts as long as the proof can. */
-function markReplaysOnce(engine: Provider, replays: ReplayTable): void {
+function markReplaysOnce(engine: Provider, replays: ReplayTable, { now }: EngineTimes): void {
   override(
     engine,
     'ReplayDetection',
     (Base) =>
       class extends Base {
         // A proof from the edge of the future is good for twice the engine's window, and the
-        // engine would forget it after once.
+        // engine would forget it after once. The engine counts from the clock of its node, which
+        // may be behind: no mark ends before the window does.
         static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
-          return replays.markOnce(issuer, jti, exp + proofWindow)
+          const windowEnd = Math.ceil(now() / 1000) + proofWindow
+          return replays.markOnce(issuer, jti, Math.max(exp, windowEnd) + proofWindow)
         }
       },
   )

@@ -20,6 +20,7 @@ import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
+import { createEngineTimes, type EngineTimes } from '../storage/engine-times.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
@@ -35,6 +36,13 @@ import type { DevicePages } from './device-pages.ts'
 import { createEngine } from './engine.ts'
 import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
+import {
+  isCurrentJwt,
+  isRecentProof,
+  type JwtTimes,
+  jwtToleranceS,
+  tolerateOwnClock,
+} from './jwt-times.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { redirectNoStrangers } from './open-redirects.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
@@ -52,7 +60,7 @@ const assertionLifetime = 10 * 60
 
 export interface ProviderOptions {
   readonly issuer: string
-  readonly keys: Pick<KeyRing, 'view'>
+  readonly keys: Pick<KeyRing, 'view' | 'now'>
   readonly dpopNonces: 'required' | 'optional'
   readonly adminApi: boolean
   /** Where clients register themselves; undefined where they do not. */
@@ -77,7 +85,7 @@ export interface ProviderOptions {
   }
   readonly findAccount: FindAccount
   readonly claims: Record<string, string[]>
-  readonly bindSessions: (engine: Provider) => void
+  readonly bindSessions: (engine: Provider, times: EngineTimes) => void
   /** Whether the network of a request may have a row for a request that no cookie can hold. */
   readonly admitLargeRequest: (ctx: Context) => Promise<boolean>
   /** Fetches what a client names by URL: its keys. */
@@ -91,7 +99,7 @@ export interface ProviderOptions {
   }
 }
 
-export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
+export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge' | 'now'> & {
   /** Where certificates are asked for, if that is not the issuer itself. */
   readonly origin: string | undefined
 }
@@ -100,6 +108,8 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge'> & {
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, tokenBinding, deviceFlow } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
+  const { now } = options.keys
+  const times = createEngineTimes({ now })
   const base = pathOfIssuer(issuer)
   const interactionPath = (uid: string) => `${base}/interaction/${uid}`
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
@@ -107,19 +117,21 @@ export function createProvider(options: ProviderOptions): Provider {
     issuer,
     replays: tables.replays,
     edge,
+    times,
     devices: deviceFlow && { limits: deviceFlow.limits, proofs: options.proofs },
     browserState: {
       keys: () => secretsOf(options.keys.view(), 'form-token'),
+      times,
       sessionPath: base || '/',
       interactionPath,
       admitRow: options.admitLargeRequest,
     },
-    bindSessions: options.bindSessions,
+    bindSessions: (engine) => options.bindSessions(engine, times),
     configuration: {
       adapter: createEngineAdapter(
         deviceFlow
-          ? { ...tables, ownClients, userCodes }
-          : { ...tables, ownClients, clients: withoutDeviceGrant(tables.clients) },
+          ? { ...tables, times, ownClients, userCodes }
+          : { ...tables, times, ownClients, clients: withoutDeviceGrant(tables.clients) },
       ),
       jwks,
       findAccount: options.findAccount,
@@ -154,12 +166,23 @@ export function createProvider(options: ProviderOptions): Provider {
         dPoP: {
           enabled: true,
           nonceSecret,
-          requireNonce: () => options.dpopNonces === 'required',
+          // The engine judges the time of a proof by the clock of its node: a proof that is not of
+          // this moment by the clock of the database needs a nonce.
+          requireNonce: (ctx) =>
+            options.dpopNonces === 'required' || !isRecentProof(ctx.get('DPoP'), now()),
         },
         // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
-        requestObjects: { enabled: true },
+        requestObjects: {
+          enabled: true,
+          assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
+            // What was pushed without a signature is ours, and ends with its row.
+            if (alg !== 'none' && !isCurrentJwt(claims, now())) {
+              throw new errors.InvalidRequestObject('Request Object claims are invalid')
+            }
+          },
+        },
         ...(deviceFlow && { deviceFlow: { enabled: true, ...deviceFlow.pages } }),
-        ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge }) }),
+        ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
         resourceIndicators: {
           enabled: true,
           getResourceServerInfo: (_ctx, identifier, client) =>
@@ -176,7 +199,7 @@ export function createProvider(options: ProviderOptions): Provider {
       clientBasedCORS: mayCallFrom,
       renderError: pages.renderError,
       interactions: {
-        policy: withSessionPolicy(createInteractionPolicy()),
+        policy: withSessionPolicy(createInteractionPolicy(), { now }),
         url: (_ctx, { uid, prompt }) =>
           `${interactionPath(uid)}${prompt.name === 'proof' ? '/proof' : ''}`,
       },
@@ -239,9 +262,9 @@ export function createProvider(options: ProviderOptions): Provider {
       },
       // One that is known already: a validator of it is called with every request.
       extraParams: { state: boundParameters },
-      assertJwtClientAuthClaimsAndHeader: (_ctx, claims) => refuseLongAssertion(claims),
+      assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, now()),
       fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
-      clockTolerance: 5,
+      clockTolerance: jwtToleranceS,
 
       ttl: {
         ...lifetimes,
@@ -253,6 +276,7 @@ export function createProvider(options: ProviderOptions): Provider {
     },
   })
   useKeyRing(engine, options.keys)
+  tolerateOwnClock(engine, times)
   redirectNoStrangers(engine)
   addTokenBinding(engine, edge, { acceptChallenges: tokenBinding })
   return engine
@@ -313,8 +337,11 @@ function webOrigin(uri: string): string | undefined {
   return url && /^https?:$/.test(url.protocol) ? url.origin : undefined
 }
 
-async function refuseLongAssertion(claims: { exp?: number }): Promise<void> {
-  if (!(Number(claims.exp) <= Date.now() / 1000 + assertionLifetime)) {
+function checkAssertion(claims: JwtTimes, now: number): void {
+  if (!isCurrentJwt(claims, now)) {
+    throw new errors.InvalidClientAuth('the client assertion is expired or not valid yet')
+  }
+  if (!(Number(claims.exp) <= now / 1000 + assertionLifetime)) {
     throw new errors.InvalidClientAuth('the client assertion is good for too long')
   }
 }

@@ -29,7 +29,7 @@ const plainLimitBytes = 64 * 1024
  */
 export function createSealedState(
   purpose: string,
-  { keys, now = Date.now }: { keys: () => readonly Uint8Array[]; now?: () => number },
+  { keys, now }: { keys: () => readonly Uint8Array[]; now: () => number },
 ): SealedState {
   const keyOf = (secret: Uint8Array, salt: Uint8Array) =>
     Buffer.from(hkdfSync('sha256', secret, salt, `holdfast state\0${purpose}`, 32))

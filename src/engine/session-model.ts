@@ -15,6 +15,7 @@ import type {
   BrowserSession,
   BrowserSessionTable,
 } from '../storage/browser-session-table.ts'
+import type { EngineTimes } from '../storage/engine-times.ts'
 import { boundSessionAcr } from './authentication-context.ts'
 import { override } from './override.ts'
 
@@ -67,6 +68,7 @@ export function browserSessionOf(session: object | undefined): BrowserSession | 
 export interface SessionModelOptions {
   readonly sessions: BrowserSessionTable
   readonly events: SecurityEvents
+  readonly times: EngineTimes
   /** When the key of a session was last proven, by a Cookie header field. */
   readonly provenAt: (uid: string, cookies: string | undefined) => number | undefined
 }
@@ -74,7 +76,7 @@ export interface SessionModelOptions {
 /** Replaces the engine's Session. */
 export function bindSessions(
   engine: Provider,
-  { sessions, events, provenAt }: SessionModelOptions,
+  { sessions, events, times, provenAt }: SessionModelOptions,
 ): void {
   type Session = InstanceType<Provider['Session']>
 
@@ -125,7 +127,7 @@ export function bindSessions(
 
         override async save(ttl: number): Promise<string> {
           if (this.accountId) {
-            const now = Math.floor(Date.now() / 1000)
+            const now = Math.floor(times.now() / 1000)
             const by = visitor(Provider.ctx)
             const isNew = await sessions.save({
               uid: this.uid,
@@ -133,7 +135,7 @@ export function bindSessions(
               ...changes(browserSessionOf(this)?.authorizations ?? {}, this.authorizations ?? {}),
               ...by,
               tbh: this.tbh,
-              signedInAt: this.loginTs ?? now,
+              signedInAt: this.loginTs === undefined ? now : this.loginTs - times.aheadS(),
               expiresAt: now + ttl,
             })
             if (isNew) await events.record('signed_in', { ...this.about(), ...by })

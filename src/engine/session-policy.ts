@@ -8,9 +8,12 @@ const { Check, Prompt } = interactionPolicy
 /**
  * Adds to the engine's prompts what clients ask of sessions: a session without a key may be too old
  * for this client and lead to a sign-in; the proof of one with a key may be, and lead to another.
+ *
+ * @param options `now` in milliseconds since the epoch.
  */
 export function withSessionPolicy(
   policy: interactionPolicy.DefaultPolicy,
+  { now }: { now: () => number },
 ): interactionPolicy.DefaultPolicy {
   const login = policy.get('login')?.checks
   login?.add(
@@ -18,7 +21,7 @@ export function withSessionPolicy(
       'unbound_session',
       'the session is not bound to a key, and too old for this client without',
       'login_required',
-      isTooOldUnbound,
+      (ctx) => isTooOldUnbound(ctx, now()),
     ),
   )
   for (const replaced of ['essential_acrs', 'essential_acr']) login?.remove(replaced)
@@ -40,7 +43,7 @@ export function withSessionPolicy(
       'proof_too_old',
       'the last proof of the key of the session is too old for this client',
       'login_required',
-      (ctx) => !isFreshEnough(ctx, seenSession(ctx)),
+      (ctx) => !isFreshEnough(ctx, { is: seenSession(ctx), now: now() }),
     ),
     new Check(
       'acr_needs_key',
@@ -54,20 +57,23 @@ export function withSessionPolicy(
   return policy
 }
 
-function isTooOldUnbound(ctx: KoaContextWithOIDC): boolean {
+function isTooOldUnbound(ctx: KoaContextWithOIDC, now: number): boolean {
   const { oidc } = ctx
   const session = browserSessionOf(oidc.session)
   // Whoever has just typed a password is who they are, in any browser.
   if (!session || session.binding || oidc.session?.tbh || oidc.result?.login) return false
   const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
   if (oidc.prompts.has('none') && !unboundPromptNone) return true
-  return Date.now() - session.signedInAt.getTime() >= unboundMaxAge * 1000
+  return now - session.signedInAt.getTime() >= unboundMaxAge * 1000
 }
 
 /** Whether the last proof of a session's key is as fresh as the client of a request wants it. */
-export function isFreshEnough(ctx: KoaContextWithOIDC, is: NamedSession | undefined): boolean {
+function isFreshEnough(
+  ctx: KoaContextWithOIDC,
+  { is, now }: { is: NamedSession | undefined; now: number },
+): boolean {
   if (!is?.session.binding) return true
-  return Date.now() - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
+  return now - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
 }
 
 const rulesOf = (ctx: KoaContextWithOIDC) =>

@@ -28,6 +28,9 @@ import {
  */
 export type KeyView = Readonly<Record<KeyPurpose, readonly KeyMaterial[]>>
 
+/** Between two looks at the clock of the database nobody who sets that of the node changes the time. */
+const steadyNow = () => performance.timeOrigin + performance.now()
+
 export type KeySchedule = ScheduledKey<StoredSigningKey>
 
 /** A key and what it is for. */
@@ -76,7 +79,7 @@ export interface KeyRingOptions {
   readonly makes?: boolean | undefined
   /** Told of each key that is to be made: how many of how many are made before it. */
   readonly onStep?: ((what: string, done: number, total: number) => void) | undefined
-  /** Milliseconds. */
+  /** Milliseconds since the epoch, as far as this node knows. */
   readonly now?: () => number
 }
 
@@ -94,7 +97,7 @@ export async function openKeyRing({
   tolerate,
   makes = true,
   onStep = () => {},
-  now = Date.now,
+  now = steadyNow,
 }: KeyRingOptions): Promise<KeyRing> {
   const encryptionKeys = secrets.map(encryptionKeyOf)
   const opened = new Map<string, { key: KeyMaterial; by: number; jwe: string }>()

@@ -51,14 +51,14 @@ export type RegistrationCredentials = ReturnType<typeof createRegistrationCreden
 export function createRegistrationCredentials({
   nonces,
   markOnce,
-  now = () => Math.floor(Date.now() / 1000),
+  now,
 }: {
   /** Undefined where proofs need no nonce. */
   nonces: DPoPNonces | undefined
   /** True for exactly one of any number of calls with the same value. */
   markOnce: (value: string, expiresAt: number) => Promise<boolean>
   /** Seconds since the epoch. */
-  now?: () => number
+  now: () => number
 }) {
   function verifyProof(token: string, { method, uri, rawHeaders }: CredentialRequest): DPoPProof {
     const [proof, ...more] = headerValues(rawHeaders, 'dpop')

@@ -40,12 +40,13 @@ export function createRegistrations({
   table,
   clients,
   validator,
-  now = Date.now,
+  now,
 }: {
   table: RegistrationTable
   clients: Pick<ClientTable, 'remove' | 'replace'>
   validator: MetadataValidator
-  now?: () => number
+  /** Milliseconds since the epoch. */
+  now: () => number
 }) {
   function describe({ metadata, secret }: PreparedClient): ClientInformation {
     const {

@@ -16,6 +16,8 @@ export interface DbscParts {
   /** Seconds. */
   readonly lifetime: number
   readonly sessions: BrowserSessionTable
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly replays: ReplayTable
   readonly events: SecurityEvents
   /** Hosts of applications that may have the browser refresh. */
@@ -31,6 +33,7 @@ export function createDbsc({
   lifetime,
   refreshInitiators,
   sessions,
+  now,
   replays,
   events,
   relyingOrigins,
@@ -41,6 +44,7 @@ export function createDbsc({
     basePath: base,
     secret: secrets,
     lifetime,
+    now,
     excludedPaths,
     allowedRefreshInitiators: refreshInitiators,
     // A cookie of __Host- goes to the whole origin: to what else lives there, and from another

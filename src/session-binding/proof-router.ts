@@ -34,11 +34,14 @@ export function createProofRouter({
   dbsc,
   sessions,
   hop,
+  now,
 }: {
   provider: Provider
   dbsc: DbscSessions
   sessions: Pick<BrowserSessionTable, 'find'>
   hop: (to: string) => string
+  /** Milliseconds since the epoch. */
+  now: () => number
 }): Router {
   const router = new Router({ sensitive: true, strict: true })
 
@@ -56,7 +59,7 @@ export function createProofRouter({
       ctx.body = hop(`?again=${hops + 1}`)
     }
 
-    if (Date.now() - (is?.provenAt ?? 0) < justNow) return finish({})
+    if (now() - (is?.provenAt ?? 0) < justNow) return finish({})
     if (is && wantsKey(interaction) && !is.session.binding) {
       if (hops < mostHops && (await isBoundSoon(is))) return hopAgain()
       return finish({

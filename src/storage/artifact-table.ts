@@ -31,6 +31,11 @@ export interface Artifact extends ArtifactKey {
   readonly expiresAt: number
 }
 
+/** In the place of an end: seconds from now on, by the clock of the database. */
+interface Lifetime {
+  readonly lifetimeS: number
+}
+
 /**
  * The condition that the client of a row of `artifacts` is still there, and its chain has not ended:
  * what a request writes while another one removes the client, or ends the chain, counts for nothing.
@@ -103,13 +108,14 @@ export function createArtifactTable(database: Database) {
      * Writes one artifact. Whatever was consumed stays consumed: `consumed_at` is not among the
      * columns that a second write changes.
      */
-    async write(artifact: Artifact): Promise<void> {
+    async write(artifact: Artifact | (Omit<Artifact, 'expiresAt'> & Lifetime)): Promise<void> {
       await database.query({
         name: 'artifact-write',
         text: `insert into artifacts
                       (kind, id, grant_id, uid, account_id, session_uid, payload, expires_at,
                        family_id, client_id, client_incarnation)
-               values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8), $9, $10,
+               values ($1, $2, $3, $4, $5, $6, $7,
+                       coalesce(to_timestamp($8), now() + make_interval(secs => $11)), $9, $10,
                        (select incarnation from clients where id = $10))
                on conflict on constraint artifacts_pkey do update
                   set grant_id = excluded.grant_id, uid = excluded.uid,
@@ -125,9 +131,10 @@ export function createArtifactTable(database: Database) {
           artifact.accountId,
           artifact.sessionUid,
           JSON.stringify(artifact.payload),
-          artifact.expiresAt,
+          'expiresAt' in artifact ? artifact.expiresAt : null,
           artifact.familyId,
           artifact.clientId,
+          'lifetimeS' in artifact ? artifact.lifetimeS : null,
         ],
       })
     },

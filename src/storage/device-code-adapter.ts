@@ -1,6 +1,7 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { AlreadyConsumedError } from './already-consumed.ts'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
+import type { EngineTimes } from './engine-times.ts'
 
 const kind = 'DeviceCode'
 
@@ -24,14 +25,18 @@ export interface UserCodes {
  * of two answers by one, the first counts. `upsert` throws {@link AlreadyConsumedError} for the
  * others. An answer that failed is none: whoever gave it may type the code again.
  */
-export function createDeviceCodeAdapter(artifacts: ArtifactTable, userCodes: UserCodes): Adapter {
+export function createDeviceCodeAdapter(
+  artifacts: ArtifactTable,
+  { userCodes, times }: { userCodes: UserCodes; times: EngineTimes },
+): Adapter {
   const key = (id: string) => artifactKey(kind, id)
   const byUid = async (uid: string) => {
     const stored = await artifacts.findByUid(kind, uid)
-    return stored && { ...asPayload(stored), jti: uid }
+    return stored && { ...times.toEngine(asPayload(stored)), jti: uid }
   }
   return {
-    async upsert(id, { jti: _, consumed: __, userCode, ...payload }, expiresIn = 0) {
+    async upsert(id, { jti: _, consumed: __, userCode, ...given }, expiresIn = 0) {
+      const payload = times.toDatabase<AdapterPayload>(given)
       if (isFailure(payload.error)) {
         const artifact = { kind, uid: id, grantId: undefined, payload: undecided(payload) }
         await artifacts.advance(artifact, { from: 'in flight', to: null })
@@ -42,7 +47,7 @@ export function createDeviceCodeAdapter(artifacts: ArtifactTable, userCodes: Use
       const to = stateOf(payload)
       if (to === null) {
         const uid = userCodes.digest(String(userCode))
-        const expiresAt = Math.floor(Date.now() / 1000) + expiresIn + afterlife
+        const expiresAt = Math.floor(times.now() / 1000) + expiresIn + afterlife
         const isNew = await artifacts.add({ ...artifact, ...key(id), uid, expiresAt })
         if (!isNew) throw new AlreadyConsumedError('user code')
         return
@@ -54,7 +59,7 @@ export function createDeviceCodeAdapter(artifacts: ArtifactTable, userCodes: Use
     },
     async find(id) {
       const stored = await artifacts.find(key(id))
-      return stored && { ...asPayload(stored), jti: id }
+      return stored && { ...times.toEngine(asPayload(stored)), jti: id }
     },
     findByUid: byUid,
     async findByUserCode(userCode) {

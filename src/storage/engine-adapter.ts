@@ -3,6 +3,7 @@ import { AlreadyConsumedError } from './already-consumed.ts'
 import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
 import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.ts'
+import type { EngineTimes } from './engine-times.ts'
 import { seal, unseal } from './sealed.ts'
 import { isStorable } from './text.ts'
 
@@ -14,11 +15,13 @@ import { isStorable } from './text.ts'
 export function createEngineAdapter({
   artifacts,
   clients,
+  times,
   userCodes,
   ownClients = [],
 }: {
   artifacts: ArtifactTable
   clients: Pick<ClientTable, 'find'>
+  times: EngineTimes
   /** Clients that are part of the server, and in no table. */
   ownClients?: readonly string[]
   /** Undefined where the device flow is off. */
@@ -27,14 +30,18 @@ export function createEngineAdapter({
   return (kind: string): Adapter => {
     if (kind === 'Client') return clientAdapter(clients)
     return kind === 'DeviceCode' && userCodes
-      ? createDeviceCodeAdapter(artifacts, userCodes)
-      : artifactAdapter(kind, { table: artifacts, ownClients })
+      ? createDeviceCodeAdapter(artifacts, { userCodes, times })
+      : artifactAdapter(kind, { table: artifacts, times, ownClients })
   }
 }
 
 function artifactAdapter(
   kind: string,
-  { table, ownClients }: { table: ArtifactTable; ownClients: readonly string[] },
+  {
+    table,
+    times,
+    ownClients,
+  }: { table: ArtifactTable; times: EngineTimes; ownClients: readonly string[] },
 ): Adapter {
   const key = (id: string) => artifactKey(kind, id)
   return {
@@ -47,8 +54,8 @@ function artifactAdapter(
         sessionUid: payload.sessionUid,
         familyId: typeof payload.family === 'string' ? payload.family : undefined,
         clientId: registeredClientOf(payload, ownClients),
-        payload: withoutCredentials(id, payload),
-        expiresAt: Math.floor(Date.now() / 1000) + expiresIn,
+        payload: withoutCredentials(id, times.toDatabase(payload)),
+        expiresAt: Math.floor(times.now() / 1000) + expiresIn,
       }
       if (consumes === undefined) return table.write(artifact)
       // A code takes the place of the pushed request that it was made from, in one statement.
@@ -59,11 +66,11 @@ function artifactAdapter(
     },
     async find(id) {
       const stored = await table.find(key(id))
-      return stored && { ...withCredentials(id, asPayload(stored)), jti: id }
+      return stored && { ...withCredentials(id, times.toEngine(asPayload(stored))), jti: id }
     },
     async findByUid(uid) {
       const stored = await table.findByUid(kind, uid)
-      return stored && asPayload(stored)
+      return stored && times.toEngine(asPayload(stored))
     },
     findByUserCode: () => Promise.reject(new Error('the device flow is off')),
     async consume(id) {

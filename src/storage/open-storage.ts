@@ -81,7 +81,7 @@ export async function openStorage({
   tracing = false,
   onStep = () => {},
   open: openPool = openDatabase,
-  now = Date.now,
+  now,
 }: {
   databaseUrl: string | undefined
   dataFolder: string
@@ -128,6 +128,7 @@ export async function openStorage({
   const migrated = await (migrates ? migrateNow() : checkSchema()).catch((error: unknown) => {
     throw describeConnectionError(error, connectionString)
   })
+  const memory = now && { now }
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)
   const rateLimits = createRateLimitTable(database)
@@ -146,13 +147,13 @@ export async function openStorage({
     rateLimits,
     browserSessions,
     replays,
-    clients: createClientTable(database, { now }),
+    clients: createClientTable(database, memory),
     registrations,
     countedEvents,
     credentials: createCredentialTable(database),
     failedSignIns,
     devicePolls,
-    resourceServers: createResourceServerTable(database, { now }),
+    resourceServers: createResourceServerTable(database, memory),
     securityEvents,
     signingKeys: createSigningKeyTable(database),
     expiring: [

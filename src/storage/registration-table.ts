@@ -35,7 +35,13 @@ export interface StoredInitialAccessToken extends TokenBinding {
   readonly expiresAt: Date
 }
 
-export type NewInitialAccessToken = Omit<StoredInitialAccessToken, 'id' | 'usesLeft' | 'createdAt'>
+export type NewInitialAccessToken = Omit<
+  StoredInitialAccessToken,
+  'id' | 'usesLeft' | 'createdAt' | 'expiresAt'
+> & {
+  /** Seconds from now on, by the clock of the database. */
+  readonly lifetimeS: number
+}
 
 /** A client that registered itself, with what its registration access token allows. */
 export interface StoredRegistration {
@@ -60,13 +66,14 @@ export function createRegistrationTable(database: Database) {
   return {
     async insertInitialToken(
       token: string,
-      { name, policy, bearer, jkt, uses, expiresAt }: NewInitialAccessToken,
+      { name, policy, bearer, jkt, uses, lifetimeS }: NewInitialAccessToken,
     ): Promise<StoredInitialAccessToken> {
       const { rows } = await database.query<StoredInitialAccessToken>({
         text: `insert into initial_access_tokens
                       (id, name, policy, bearer, jkt, uses, uses_left, expires_at)
-               values ($1, $2, $3, $4, $5, $6, $6, $7) returning ${columns}`,
-        values: [digest(token), name, JSON.stringify(policy), bearer, jkt, uses, expiresAt],
+               values ($1, $2, $3, $4, $5, $6, $6, now() + make_interval(secs => $7))
+               returning ${columns}`,
+        values: [digest(token), name, JSON.stringify(policy), bearer, jkt, uses, lifetimeS],
       })
       return rows[0] as StoredInitialAccessToken
     },

@@ -5,7 +5,7 @@ const lifetime = 3000
 const limit = 1000
 
 export interface ShortMemoryOptions {
-  /** Milliseconds. */
+  /** Milliseconds that never go back: a clock that is set must keep nothing alive. */
   readonly now?: () => number
 }
 
@@ -16,7 +16,7 @@ export interface ShortMemoryOptions {
  */
 export function createShortMemory<T>(
   find: (key: string) => Promise<T | undefined>,
-  { now = Date.now }: ShortMemoryOptions = {},
+  { now = () => performance.now() }: ShortMemoryOptions = {},
 ) {
   const known = new Map<string, { value: T; until: number }>()
   let forgotten = 0

@@ -249,7 +249,7 @@ function byCertificateName(
     return { refusal: refuse('certificate_missing'), client }
   }
   if (!authorities) return { refusal: refuse('certificate_untrusted'), client }
-  const reason = authorities.check(certificate)
+  const reason = authorities.check(certificate, now * 1000)
   if (reason) return { refusal: refuse('certificate_untrusted'), client, untrusted: reason }
   const { certificateSubject: subject } = client
   if (!subject || !subjectMatches(certificate.certificate, subject.property, subject.value)) {

@@ -24,7 +24,7 @@ export interface TokenRouteOptions {
   }
   readonly events: Events
   /** Milliseconds since the epoch. */
-  readonly now?: () => number
+  readonly now: () => number
 }
 
 type EndpointName = 'token' | 'introspection' | 'revocation'
@@ -58,7 +58,7 @@ export function createTokenRoutes(
 }
 
 async function serve(ctx: Context, name: EndpointName, options: TokenRouteOptions): Promise<void> {
-  const { issuer, base, endpoints, edge, events, now = Date.now } = options
+  const { issuer, base, endpoints, edge, events, now } = options
   const facts: Facts = { requestId: ctx.state.requestId, address: ctx.state.address }
   try {
     const form = await readForm(ctx.req)

@@ -58,7 +58,7 @@ async function outcomeOf(row: CertificateRow, authorities: ClientAuthorities): P
     thumbprint: certificate.thumbprint,
     chain: chain.map((each) => each.certificate),
   }
-  return authorities.check(presented) ?? 'accepted'
+  return authorities.check(presented, Date.now()) ?? 'accepted'
 }
 
 async function headerOutcome({ format, fromProxy, headers, cnf }: HeaderAttack): Promise<string> {

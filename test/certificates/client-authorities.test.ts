@@ -51,44 +51,44 @@ const presented = (
 })
 
 test('trusts a certificate of a configured authority', async (t) => {
-  t.is((await load()).check(presented(await root.issue())), undefined)
+  t.is((await load()).check(presented(await root.issue()), Date.now()), undefined)
 })
 
 test('trusts a certificate by way of an intermediate', async (t) => {
   const intermediate = await root.intermediate({ pathLength: 0 })
   const client = await intermediate.issue()
   const authorities = await load()
-  t.is(authorities.check(presented(client)), 'no_path_to_authority')
-  t.is(authorities.check(presented(client, intermediate)), undefined)
-  t.is(authorities.check(presented(client, stranger, intermediate, root)), undefined)
+  t.is(authorities.check(presented(client), Date.now()), 'no_path_to_authority')
+  t.is(authorities.check(presented(client, intermediate), Date.now()), undefined)
+  t.is(authorities.check(presented(client, stranger, intermediate, root), Date.now()), undefined)
 })
 
 test('trusts any of several authorities', async (t) => {
   const authorities = await load(`${stranger.cert}\n${root.cert}`)
-  t.is(authorities.check(presented(await root.issue())), undefined)
-  t.is(authorities.check(presented(await stranger.issue())), undefined)
+  t.is(authorities.check(presented(await root.issue()), Date.now()), undefined)
+  t.is(authorities.check(presented(await stranger.issue()), Date.now()), undefined)
 })
 
 test('an authority of the same name with another key is another authority', async (t) => {
   const client = await stranger.issue()
-  t.is((await load()).check(presented(client)), 'no_path_to_authority')
-  t.is((await load()).check(presented(client, stranger)), 'no_path_to_authority')
+  t.is((await load()).check(presented(client), Date.now()), 'no_path_to_authority')
+  t.is((await load()).check(presented(client, stranger), Date.now()), 'no_path_to_authority')
 })
 
 test('a self-signed certificate is of no authority', async (t) => {
-  t.is((await load()).check(presented(await selfSigned())), 'no_path_to_authority')
+  t.is((await load()).check(presented(await selfSigned()), Date.now()), 'no_path_to_authority')
 })
 
 test('the certificate of a client issues nothing', async (t) => {
   const client = await root.issue({ subject: 'CN=Test authority' })
   const forged = await stranger.issue()
-  t.is((await load()).check(presented(forged, client)), 'no_path_to_authority')
+  t.is((await load()).check(presented(forged, client), Date.now()), 'no_path_to_authority')
 })
 
 test('whoever is no authority issues nothing, whatever its key may be used for', async (t) => {
   const pretender = await root.intermediate({ ca: false })
   const client = presented(await pretender.issue(), pretender)
-  t.is((await load()).check(client), 'no_path_to_authority')
+  t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
 })
 
 test('an expired certificate is refused, and one that is not valid yet', async (t) => {
@@ -101,7 +101,7 @@ test('an expired certificate is refused, and one that is not valid yet', async (
 test('an intermediate that has expired leads nowhere', async (t) => {
   const intermediate = await root.intermediate({ notAfter: daysFromNow(-0.5) })
   const client = presented(await intermediate.issue(), intermediate)
-  t.is((await load()).check(client), 'no_path_to_authority')
+  t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
 })
 
 test('an authority that has expired leads nowhere', async (t) => {
@@ -113,21 +113,21 @@ test('more intermediates than an authority allows lead nowhere', async (t) => {
   const first = await root.intermediate({ pathLength: 0 })
   const second = await first.intermediate({ subject: 'CN=Second' })
   const client = presented(await second.issue(), second, first)
-  t.is((await load()).check(client), 'no_path_to_authority')
+  t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
 })
 
 test('a certificate for servers is none for clients', async (t) => {
   const server = await root.issue({ usage: [x509.ExtendedKeyUsage.serverAuth] })
-  t.is((await load()).check(presented(server)), 'not_for_clients')
+  t.is((await load()).check(presented(server), Date.now()), 'not_for_clients')
 })
 
 test('a critical extension that is not known here is not overlooked', async (t) => {
   const extension = new x509.Extension('1.2.3.4', true, new Uint8Array([5, 0]))
   const client = await root.issue({ extensions: [extension] })
-  t.is((await load()).check(presented(client)), 'not_for_clients')
+  t.is((await load()).check(presented(client), Date.now()), 'not_for_clients')
   const intermediate = await root.intermediate({ extensions: [extension] })
   const below = presented(await intermediate.issue(), intermediate)
-  t.is((await load()).check(below), 'no_path_to_authority')
+  t.is((await load()).check(below, Date.now()), 'no_path_to_authority')
 })
 
 test('certificates that all issued each other end', async (t) => {
@@ -135,14 +135,14 @@ test('certificates that all issued each other end', async (t) => {
     Array.from({ length: 7 }, () => stranger.intermediate({ subject: 'CN=Test authority' })),
   )
   const client = presented(await stranger.issue(), ...others)
-  t.is((await load()).check(client), 'no_path_to_authority')
+  t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
 })
 
 test('a revoked certificate is refused, and the others are not', async (t) => {
   const revoked = await root.issue()
   const authorities = await load(root.cert, await root.crl([revoked]))
-  t.is(authorities.check(presented(revoked)), 'revoked')
-  t.is(authorities.check(presented(await root.issue())), undefined)
+  t.is(authorities.check(presented(revoked), Date.now()), 'revoked')
+  t.is(authorities.check(presented(await root.issue()), Date.now()), undefined)
 })
 
 test('the client of a revoked intermediate is refused', async (t) => {
@@ -150,25 +150,25 @@ test('the client of a revoked intermediate is refused', async (t) => {
   const client = presented(await intermediate.issue(), intermediate)
   const lists = `${await root.crl([intermediate])}\n${await stranger.crl()}`
   const authorities = await load(`${root.cert}\n${stranger.cert}`, lists)
-  t.is(authorities.check(client), 'revocation_unknown')
+  t.is(authorities.check(client, Date.now()), 'revocation_unknown')
   const both = await load(
     `${root.cert}\n${intermediate.cert}`,
     `${await root.crl([intermediate])}\n${await intermediate.crl()}`,
   )
-  t.is(both.check(client), undefined, 'an authority in the file is trusted by itself')
+  t.is(both.check(client, Date.now()), undefined, 'an authority in the file is trusted by itself')
 })
 
 test('a list that has run out says nothing any more', async (t) => {
   const list = await root.crl([], { nextUpdate: daysFromNow(2) })
   const authorities = await load(root.cert, list)
   const client = presented(await root.issue())
-  t.is(authorities.check(client), undefined)
+  t.is(authorities.check(client, Date.now()), undefined)
   t.is(authorities.check(client, daysFromNow(3).getTime()), 'revocation_unknown')
 })
 
 test('an authority without a list cannot vouch where lists are configured', async (t) => {
   const authorities = await load(`${root.cert}\n${stranger.cert}`, await root.crl())
-  t.is(authorities.check(presented(await stranger.issue())), 'revocation_unknown')
+  t.is(authorities.check(presented(await stranger.issue()), Date.now()), 'revocation_unknown')
 })
 
 test('a list that no authority has signed is refused at start', async (t) => {
@@ -203,9 +203,9 @@ test('an intermediate that was seen once is known, until it is no longer good', 
   const intermediate = await root.intermediate({ notAfter: daysFromNow(1) })
   const [first, second] = [await intermediate.issue(), await intermediate.issue()]
   const authorities = await load()
-  t.is(authorities.check(presented(second)), 'no_path_to_authority')
-  t.is(authorities.check(presented(first, intermediate)), undefined)
-  t.is(authorities.check(presented(second)), undefined)
+  t.is(authorities.check(presented(second), Date.now()), 'no_path_to_authority')
+  t.is(authorities.check(presented(first, intermediate), Date.now()), undefined)
+  t.is(authorities.check(presented(second), Date.now()), undefined)
   const later = daysFromNow(1.5).getTime()
   t.is(authorities.check(presented(second), later), 'no_path_to_authority')
 })
@@ -218,10 +218,10 @@ test('what no authority has issued is never known', async (t) => {
     { authorityFile: await file(root.cert), revocationFile: undefined },
     known,
   )
-  t.is(authorities.check(presented(first, strange, stranger)), 'no_path_to_authority')
-  t.is(authorities.check(presented(second)), 'no_path_to_authority')
+  t.is(authorities.check(presented(first, strange, stranger), Date.now()), 'no_path_to_authority')
+  t.is(authorities.check(presented(second), Date.now()), 'no_path_to_authority')
   const client = await root.issue()
-  t.is(authorities.check(presented(client, strange)), undefined)
+  t.is(authorities.check(presented(client, strange), Date.now()), undefined)
   t.is(known.size, 0)
 })
 
@@ -236,7 +236,7 @@ test('accepts RSA keys of 2048 bits in a chain', async (t) => {
   const authority = await createAuthority('CN=RSA', rsa(2048))
   const intermediate = await authority.intermediate({ keys: rsa(2048) })
   const client = await intermediate.issue({ keys: rsa(2048) })
-  t.is((await load(authority.cert)).check(presented(client, intermediate)), undefined)
+  t.is((await load(authority.cert)).check(presented(client, intermediate), Date.now()), undefined)
 })
 
 for (const [what, weak] of [
@@ -245,22 +245,22 @@ for (const [what, weak] of [
   ['an RSA key with exponent 3', { keys: rsa(2048, [3]) }],
 ] as const) {
   test(`rejects ${what} of a client`, async (t) => {
-    t.is((await load()).check(presented(await root.issue(weak))), 'weak_algorithm')
+    t.is((await load()).check(presented(await root.issue(weak)), Date.now()), 'weak_algorithm')
   })
 
   test(`rejects ${what} of an intermediate, and does not remember it`, async (t) => {
     const intermediate = await root.intermediate(weak)
     const client = await intermediate.issue()
     const authorities = await load()
-    t.is(authorities.check(presented(client, intermediate)), 'weak_algorithm')
-    t.is(authorities.check(presented(client)), 'no_path_to_authority')
+    t.is(authorities.check(presented(client, intermediate), Date.now()), 'weak_algorithm')
+    t.is(authorities.check(presented(client), Date.now()), 'no_path_to_authority')
   })
 
   test(`rejects ${what} of an intermediate that is not the last`, async (t) => {
     const upper = await root.intermediate({ ...weak, subject: 'CN=Upper' })
     const lower = await upper.intermediate({ subject: 'CN=Lower' })
     const client = await lower.issue()
-    t.is((await load()).check(presented(client, lower, upper)), 'weak_algorithm')
+    t.is((await load()).check(presented(client, lower, upper), Date.now()), 'weak_algorithm')
   })
 }
 
@@ -270,13 +270,13 @@ test('rejects a signature by MD5', async (t) => {
   const md5 = withMd5(der, authority.key)
   t.true(md5.verify(authority.certificate.publicKey))
   const client = { certificate: md5, thumbprint: '', chain: [] }
-  t.is((await load(authority.cert)).check(client), 'weak_algorithm')
+  t.is((await load(authority.cert)).check(client, Date.now()), 'weak_algorithm')
 })
 
 test('rejects what an authority of 1024 bits has issued', async (t) => {
   const authority = await createAuthority('CN=RSA', rsa(1024))
   const client = await authority.issue()
-  t.is((await load(authority.cert)).check(presented(client)), 'weak_algorithm')
+  t.is((await load(authority.cert)).check(presented(client), Date.now()), 'weak_algorithm')
 })
 
 /** A certificate signed by RSA with SHA-1, signed again with MD5: the names differ in one byte. */
@@ -299,7 +299,7 @@ test('of many intermediates the oldest are forgotten', async (t) => {
   for (let count = 0; count < 34; count += 1) {
     const intermediate = await root.intermediate({ subject: `CN=${count}` })
     const client = await intermediate.issue()
-    t.is(authorities.check(presented(client, intermediate)), undefined)
+    t.is(authorities.check(presented(client, intermediate), Date.now()), undefined)
   }
   t.is(known.size, 32)
 })

@@ -51,7 +51,7 @@ async function watching(
     clock,
     files,
     check: ({ certificate, thumbprint }) =>
-      authorities.check({ certificate, thumbprint, chain: [] }),
+      authorities.check({ certificate, thumbprint, chain: [] }, Date.now()),
   }
 }
 

@@ -3,6 +3,7 @@ import { createRegistrationCredentials } from '../../src/registration/registrati
 
 const credentials = createRegistrationCredentials({
   nonces: undefined,
+  now: () => Math.floor(Date.now() / 1000),
   markOnce: async () => true,
 })
 const token = 'Ab-_'.repeat(10).padEnd(43, 'x')

@@ -4,13 +4,15 @@ import type { Adapter } from 'oidc-provider'
 import pg from 'pg'
 import { AlreadyConsumedError } from '../../src/storage/already-consumed.ts'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
+import { createEngineTimes } from '../../src/storage/engine-times.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test)
 const callback = 'http://127.0.0.1/callback'
 
-const adapterOf = (kind: string) => createEngineAdapter(server.storage)(kind)
+const times = createEngineTimes({ now: Date.now })
+const adapterOf = (kind: string) => createEngineAdapter({ ...server.storage, times })(kind)
 
 /** Every row of every table, as text. */
 async function dump(): Promise<string> {

@@ -37,12 +37,22 @@ export interface RegistrationCall {
   readonly proof?: string
   readonly headers?: Record<string, string>
   readonly body?: unknown
+  readonly fetch?: typeof globalThis.fetch
 }
 
 /** Calls the registration endpoint, or the configuration endpoint of a client. */
 export async function register(
   { issuer }: TestServer,
-  { method, client, token, key, proof, headers = {}, body }: RegistrationCall,
+  {
+    method,
+    client,
+    token,
+    key,
+    proof,
+    headers = {},
+    body,
+    fetch = globalThis.fetch,
+  }: RegistrationCall,
 ): Promise<Answer> {
   const url = `${issuer}/register${client === undefined ? '' : `/${client}`}`
   const verb = method ?? (client === undefined ? 'POST' : 'GET')

@@ -10,6 +10,7 @@ import { lifetimes } from '../../src/config/lifetimes.ts'
 import { initialKeys } from '../../src/engine/engine-keys.ts'
 import { proofAlgorithms } from '../../src/engine/proof-algorithms.ts'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
+import { createEngineTimes } from '../../src/storage/engine-times.ts'
 import type { TestServer } from '../support/server.ts'
 
 export interface Sent {
@@ -69,6 +70,7 @@ export async function startReference(
   const provider = new Provider(issuer, {
     adapter: createEngineAdapter({
       ...storage,
+      times: createEngineTimes({ now: server.keys.now }),
       userCodes: { digest: (code) => code, candidates: (code) => [code] },
     }),
     jwks,
