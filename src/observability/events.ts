@@ -220,8 +220,17 @@ export function createEvents({
       log.debug({ event: 'hang_up', reason: code }, 'the client hung up')
     },
 
-    familyEnded(facts: Facts, details: { grant: string }) {
-      record('warn', 'grant.ended', facts, 'a grant and all its tokens ended', details)
+    /** Where no family is named, everything that was issued from the grant has ended. */
+    familyEnded(
+      facts: Facts,
+      details: {
+        grant: string
+        family: string | undefined
+        credential: string
+        cause: 'reused' | 'revoked'
+      },
+    ) {
+      record('warn', 'grant.ended', facts, 'the tokens of an authorization ended', details)
     },
 
     signedIn(facts: Facts) {

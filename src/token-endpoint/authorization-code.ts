@@ -82,7 +82,7 @@ export function authorizationCodeGrant(
 }
 
 function replayed(found: Found<StoredCode> | undefined): Refusal {
-  return refuseReuse('code_replayed', found?.source.grantId, found && familyOfCode(found.value))
+  return refuseReuse('authorization_code', found?.source, found && familyOfCode(found.value))
 }
 
 /** RFC 7636 section 4.6, and draft-ietf-oauth-token-binding-08 section 5. */

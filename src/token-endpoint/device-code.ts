@@ -106,5 +106,5 @@ function isSignedIn({ source, session, browserSession }: Found<StoredDeviceCode>
 
 function replayed(found: Found<StoredDeviceCode> | undefined): Refusal {
   const family = found && familyOfCode(found.value)
-  return refuseReuse('device_code_replayed', found?.source.grantId, family)
+  return refuseReuse('device_code', found?.source, family)
 }

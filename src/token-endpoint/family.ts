@@ -1,6 +1,8 @@
 import { hash } from 'node:crypto'
 import { lifetimes } from '../config/lifetimes.ts'
-import { type Refusal, type RefusalReason, refuse } from './refusal.ts'
+import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import { type Refusal, refuse } from './refusal.ts'
+import type { StoredSource } from './stored.ts'
 
 /*
  * The family of a token is the chain of one authorization: what was issued from one code, and from
@@ -9,7 +11,7 @@ import { type Refusal, type RefusalReason, refuse } from './refusal.ts'
  */
 
 /** For how long an ended family is remembered, in seconds: longer than any token lives. */
-export const familyMemoryS = lifetimes.RefreshToken + 60 * 60
+const familyMemoryS = lifetimes.RefreshToken + 60 * 60
 
 /** The family that begins with a code. */
 export function familyOfCode(code: string): string {
@@ -22,11 +24,27 @@ export function familyOfCode(code: string): string {
  * @param family undefined for a refresh token that the previous release has issued.
  */
 export function refuseReuse(
-  reason: Extract<RefusalReason, `${string}_replayed`>,
-  grantId: string | undefined,
+  credential: 'authorization_code' | 'device_code' | 'refresh_token',
+  { grantId, accountId }: Partial<Pick<StoredSource, 'grantId' | 'accountId'>> = {},
   family: string | undefined,
 ): Refusal {
-  return refuse(reason, {
-    consequence: grantId === undefined ? undefined : { kind: 'end-family', grantId, family },
+  if (grantId === undefined) return refuse(reasons[credential])
+  return refuse(reasons[credential], {
+    consequence: { kind: 'end-family', grantId, family, accountId, credential },
   })
+}
+
+const reasons = {
+  authorization_code: 'code_replayed',
+  device_code: 'device_code_replayed',
+  refresh_token: 'refresh_token_replayed',
+} as const
+
+/** Ends a family; where it is not known, everything that was issued from the grant. */
+export async function endFamily(
+  { grantId, family: familyId }: { grantId: string; family: string | undefined },
+  artifacts: Pick<ArtifactTable, 'endFamily' | 'removeGrant'>,
+): Promise<void> {
+  if (familyId === undefined) await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
+  else await artifacts.endFamily({ grantId, familyId, rememberSeconds: familyMemoryS })
 }

@@ -53,7 +53,16 @@ export interface Answer {
 export type Told =
   | { readonly event: 'tokens issued'; readonly grantType: string }
   | { readonly event: 'clock skew'; readonly seconds: number }
-  | { readonly event: 'grant ended'; readonly grantId: string }
+  | {
+      readonly event: 'grant ended'
+      readonly grantId: string
+      /** The chain that has ended; undefined where all of the grant has. */
+      readonly family: string | undefined
+      readonly accountId: string | undefined
+      /** What kind of credential it was that came back, or was revoked. */
+      readonly credential: string
+      readonly cause: 'reused' | 'revoked'
+    }
   | { readonly event: 'certificate untrusted'; readonly reason: UntrustedReason }
   | { readonly event: 'key changed'; readonly change: KeyChange }
 

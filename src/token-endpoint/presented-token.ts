@@ -7,6 +7,8 @@ import type { TokenClient } from './token-request.ts'
 
 /** What is stored of a token. */
 export interface StoredToken extends StoredSource, BoundCredential {
+  /** Undefined for tokens that a release without families has issued. */
+  readonly family?: string
   readonly iat?: number
   readonly aud?: string
   readonly extra?: Readonly<Record<string, unknown>>

@@ -153,7 +153,7 @@ function scopesFor(request: TokenRequest, source: StoredRefreshToken): ReadonlyS
 }
 
 function replayed(source: StoredRefreshToken | undefined): Refusal {
-  return refuseReuse('refresh_token_replayed', source?.grantId, source?.family)
+  return refuseReuse('refresh_token', source, source?.family)
 }
 
 /** Whatever a token is bound to must be shown, whatever the client is registered for by now. */

@@ -185,6 +185,9 @@ export type Consequence =
       readonly grantId: string
       /** Undefined where it is not known: then everything of the grant ends. */
       readonly family: string | undefined
+      readonly accountId: string | undefined
+      /** What was used twice. */
+      readonly credential: string
     }
   /** A device asks whether its person has decided. */
   | { readonly kind: 'poll'; readonly id: Buffer; readonly now: number }

@@ -2,6 +2,7 @@ import type { ArtifactTable } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { endFamily } from './family.ts'
 import { clientOf } from './introspection.ts'
 import {
   authenticate,
@@ -17,13 +18,16 @@ import { isRefusal } from './refusal.ts'
 export interface RevocationOptions {
   readonly authentication: ClientAuthenticationOptions
   readonly findToken: FindToken
-  readonly artifacts: Pick<ArtifactTable, 'remove' | 'removeGrant' | 'removeIssued' | 'write'>
+  readonly artifacts: Pick<
+    ArtifactTable,
+    'endFamily' | 'remove' | 'removeGrant' | 'removeIssued' | 'write'
+  >
   readonly replays: Pick<ReplayTable, 'insert'>
 }
 
 /**
- * RFC 7009: a client ends a token of its own, and with a stored one everything that was issued from
- * the same grant. Of the tokens of others it is told what it is told of unknown ones.
+ * RFC 7009: a client ends a token of its own, and with a stored one its family: the chain of one
+ * authorization. Other chains of the same grant go on, and so does the grant. Of the tokens of others it is told what it is told of unknown ones.
  */
 export function createRevocation(options: RevocationOptions) {
   const { authentication, findToken, artifacts, replays } = options
@@ -53,13 +57,15 @@ async function revoke(
     return []
   }
   const { key, source } = token.found
-  const { grantId } = source
+  const { grantId, family, accountId } = source
   if (grantId === undefined) {
     await artifacts.remove(key)
     return []
   }
+  const isAccessToken = token.kind === 'AccessToken'
   // What the person has allowed stays where a client gives an access token back.
-  if (token.kind === 'AccessToken') await artifacts.removeIssued(grantId)
-  else await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
-  return [{ event: 'grant ended', grantId }]
+  if (isAccessToken && family === undefined) await artifacts.removeIssued(grantId)
+  else await endFamily({ grantId, family }, artifacts)
+  const credential = isAccessToken ? 'access_token' : 'refresh_token'
+  return [{ event: 'grant ended', cause: 'revoked', grantId, family, accountId, credential }]
 }

@@ -6,11 +6,11 @@
 import type { ConnectionProofs, Proofs } from '../bindings/binding.ts'
 import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
-import { type ArtifactTable, artifactKey, type UnitOutcome } from '../storage/artifact-table.ts'
+import type { ArtifactTable, UnitOutcome } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
-import { familyMemoryS } from './family.ts'
+import { endFamily } from './family.ts'
 import { type Form, missingParameters, takeParameters } from './form.ts'
 import type { Finders, Grant } from './grant.ts'
 import { type Issue, type Issued, type Maker, makeTokens } from './issue.ts'
@@ -224,13 +224,9 @@ async function follow(
 ): Promise<Outcome> {
   switch (consequence.kind) {
     case 'end-family': {
-      const { grantId, family: familyId } = consequence
-      if (familyId === undefined) {
-        await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
-      } else {
-        await artifacts.endFamily({ grantId, familyId, rememberSeconds: familyMemoryS })
-      }
-      return { result: refusal, told: [{ event: 'grant ended', grantId }] }
+      const { kind: _, ...ended } = consequence
+      await endFamily(ended, artifacts)
+      return { result: refusal, told: [{ event: 'grant ended', cause: 'reused', ...ended }] }
     }
     case 'poll': {
       if (!polls) return { result: refusal }

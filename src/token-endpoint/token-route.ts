@@ -131,7 +131,15 @@ function tell(told: Told, facts: Facts, binding: BindingLabel, events: Events): 
       events.clockSkewSeen(told.seconds)
       break
     case 'grant ended':
-      events.familyEnded(facts, { grant: told.grantId })
+      events.familyEnded(
+        { ...facts, account: told.accountId },
+        {
+          grant: told.grantId,
+          family: told.family,
+          credential: told.credential,
+          cause: told.cause,
+        },
+      )
       break
     case 'certificate untrusted':
       events.clientCertificateUntrusted(facts, told.reason)

@@ -113,6 +113,9 @@ test('a refresh token used twice is a replay, and ends its family', async (t) =>
     rows.slice(-3).map(({ event, details }) => details.reason ?? event),
     ['tokens.issued', 'grant.ended', 'refresh_token_replayed'],
   )
+  const ended = rows.at(-2)
+  t.is(ended?.account, (await server.storage.accounts.findByEmail(email))?.account.id)
+  t.like(ended?.details, { credential: 'refresh_token', cause: 'reused' })
 })
 
 test('a code used twice is a replay, and ends what was issued by it', async (t) => {

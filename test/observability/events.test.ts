@@ -94,7 +94,12 @@ test('no id reaches a metric, whatever happens', async (t) => {
   events.signedOut(facts)
   events.consented(facts, { scopes: ['openid'], resources: [] })
   events.consentDenied(facts)
-  events.familyEnded(facts, { grant: 'grant-of-the-test' })
+  events.familyEnded(facts, {
+    grant: 'grant-of-the-test',
+    family: 'family-of-the-test',
+    credential: 'refresh_token',
+    cause: 'reused',
+  })
   events.rateLimited(facts, 'login')
   events.administered(facts, 'client.added', { name: 'name-of-the-test' })
   events.databaseUnavailable(facts, new Error('error-of-the-test'))

@@ -5,6 +5,7 @@ import type { KeyPair } from '../../src/doctor/proof.ts'
 import { createStatementCounter } from '../support/counting.ts'
 import { deviceEnvironment } from '../support/device-flow.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { query } from '../support/query.ts'
 import { api, email, useTestServer } from '../support/server.ts'
 
 const counter = createStatementCounter()
@@ -99,12 +100,43 @@ test.serial("another client's JWT access token cannot be revoked", async (t) => 
   t.true((await introspect(access_token)).body.active)
 })
 
-test.serial('revoking a refresh token ends its grant', async (t) => {
-  const { jwt } = await signIn()
-  t.is((await revoke(jwt.refresh_token)).status, 200)
-  t.deepEqual((await introspect(jwt.refresh_token)).body, { active: false })
-  t.is((await issue(refreshing(client, jwt.refresh_token))).error, 'invalid_grant')
-})
+for (const revoked of ['refresh_token', 'access_token'] as const) {
+  test.serial(`ends the family of a revoked ${revoked}, and no other of the grant`, async (t) => {
+    const person = createPerson(server)
+    const chain = async () => {
+      const asked = { redirect_uri, scope: 'openid offline_access', prompt: 'consent' }
+      const { exchange } = await obtainCode(person, client, asked)
+      const first = await issue(exchange)
+      return { first, second: await issue(refreshing(client, first.refresh_token)) }
+    }
+    const [one, other] = [await chain(), await chain()]
+    t.is((await revoke(one.second[revoked])).status, 200)
+    for (const token of [one.first.access_token, one.second.access_token]) {
+      t.deepEqual((await introspect(token)).body, { active: false })
+    }
+    t.is((await issue(refreshing(client, one.second.refresh_token))).error, 'invalid_grant')
+    for (const token of [other.first.access_token, other.second.access_token]) {
+      t.true((await introspect(token)).body.active)
+    }
+    t.truthy((await issue(refreshing(client, other.second.refresh_token))).access_token)
+
+    await server.flushAudit()
+    const [row] = await query(
+      server.databaseUrl,
+      `select account, client, details->>'credential' as credential, details->>'cause' as cause,
+              details->>'family' is not null as "hasFamily"
+         from audit_events where event = 'grant.ended' order by id desc limit 1`,
+    )
+    const account = (await server.storage.accounts.findByEmail(email))?.account.id
+    t.deepEqual(row, {
+      account,
+      client: client.client_id,
+      credential: revoked,
+      cause: 'revoked',
+      hasFamily: true,
+    })
+  })
+}
 
 test.serial('the tokens of a disabled account are not active', async (t) => {
   const { jwt } = await signIn()
