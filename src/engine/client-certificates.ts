@@ -70,7 +70,8 @@ export function checkCertificateMetadata(metadata: ClientMetadata): void {
   }
 }
 
-function isKeyOf(certificate: string, jwk: object): boolean {
+/** Whether a certificate, in base64, is of a key. */
+export function isKeyOf(certificate: string, jwk: object): boolean {
   try {
     const { publicKey } = new X509Certificate(Buffer.from(certificate, 'base64'))
     return publicKey.equals(createPublicKey({ format: 'jwk', key: jwk as JsonWebKey }))

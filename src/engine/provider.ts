@@ -30,6 +30,7 @@ import {
   checkCertificateMetadata,
   mtlsFeature,
 } from './client-certificates.ts'
+import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
 import type { DevicePages } from './device-pages.ts'
@@ -110,6 +111,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const { now } = options.keys
   const times = createEngineTimes({ now })
+  const clients = withoutUnusableKeys(tables.clients)
   const base = pathOfIssuer(issuer)
   const interactionPath = (uid: string) => `${base}/interaction/${uid}`
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
@@ -130,8 +132,8 @@ export function createProvider(options: ProviderOptions): Provider {
     configuration: {
       adapter: createEngineAdapter(
         deviceFlow
-          ? { ...tables, times, ownClients, userCodes }
-          : { ...tables, times, ownClients, clients: withoutDeviceGrant(tables.clients) },
+          ? { ...tables, clients, times, ownClients, userCodes }
+          : { ...tables, clients: withoutDeviceGrant(clients), times, ownClients },
       ),
       jwks,
       findAccount: options.findAccount,
@@ -316,7 +318,8 @@ async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<
     const value = headers.get(name)
     return value === undefined ? [] : [[name, value] as [string, string]]
   })
-  return new Response(body, { status, headers: kept })
+  const text = status === 200 ? readKeySet(body) : ''
+  return new Response(text, { status, headers: kept })
 }
 
 /**

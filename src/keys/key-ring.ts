@@ -53,7 +53,7 @@ export interface KeyRing {
   scheduled(): readonly KeySchedule[]
   /** The names of keys in use that cannot be opened here. */
   unreadable(): readonly string[]
-  /** What time it is for the database. */
+  /** What time it is for the database: whole milliseconds since the epoch. */
   now(): number
   /** Reads the rows. One statement; when it fails, the ring is as it was. */
   refresh(): Promise<void>
@@ -107,7 +107,7 @@ export async function openKeyRing({
   // Nodes go by the clock of the database: theirs may differ.
   let clockOffset = 0
   let view: { keys: KeyView; names: string; until: number } | undefined
-  const databaseNow = () => now() + clockOffset
+  const databaseNow = () => Math.floor(now() + clockOffset)
 
   async function refresh(): Promise<void> {
     readings += 1

@@ -159,32 +159,29 @@ function signJwt(exp: number): string {
   }) as string
 }
 
-test.serial(
-  'takes live tokens, and none that was revoked there, a day ahead or behind',
-  async (t) => {
-    for (const node of nodes.values()) {
-      const first = await issue(await signIn(), node)
-      t.is(first.status, 200, JSON.stringify(first.body))
-      t.true(Math.abs(Number(decodeJwt(first.body.id_token).iat) - now()) < 60)
-      const refreshed = await issue(refreshing(app, first.body.refresh_token), node)
-      t.is(refreshed.status, 200, JSON.stringify(refreshed.body))
-      const { access_token: token, refresh_token: refresh } = refreshed.body
-      const jwt = signJwt(now() + 300)
-      for (const each of [token, refresh, jwt]) {
-        for (const asked of [node, fetch]) t.true(await isActive(each, asked), each)
-      }
-      for (const asked of [node, fetch]) t.is(await userinfo(token, asked), 200)
-      for (const each of [jwt, refresh]) t.is((await revoke(each, node)).status, 200)
-      for (const each of [token, refresh, jwt]) {
-        for (const asked of [node, fetch]) t.false(await isActive(each, asked), each)
-      }
-      for (const asked of [node, fetch]) t.is(await userinfo(token, asked), 401)
-      t.is((await issue(refreshing(app, refresh), node)).body.error, 'invalid_grant')
+test.serial('takes live tokens and none revoked there, by a wrong clock', async (t) => {
+  for (const node of nodes.values()) {
+    const first = await issue(await signIn(), node)
+    t.is(first.status, 200, JSON.stringify(first.body))
+    t.true(Math.abs(Number(decodeJwt(first.body.id_token).iat) - now()) < 60)
+    const refreshed = await issue(refreshing(app, first.body.refresh_token), node)
+    t.is(refreshed.status, 200, JSON.stringify(refreshed.body))
+    const { access_token: token, refresh_token: refresh } = refreshed.body
+    const jwt = signJwt(now() + 300)
+    for (const each of [token, refresh, jwt]) {
+      for (const asked of [node, fetch]) t.true(await isActive(each, asked), each)
     }
-  },
-)
+    for (const asked of [node, fetch]) t.is(await userinfo(token, asked), 200)
+    for (const each of [jwt, refresh]) t.is((await revoke(each, node)).status, 200)
+    for (const each of [token, refresh, jwt]) {
+      for (const asked of [node, fetch]) t.false(await isActive(each, asked), each)
+    }
+    for (const asked of [node, fetch]) t.is(await userinfo(token, asked), 401)
+    t.is((await issue(refreshing(app, refresh), node)).body.error, 'invalid_grant')
+  }
+})
 
-test.serial('takes nothing that has expired, a day ahead or behind', async (t) => {
+test.serial('takes nothing that has expired by a wrong clock', async (t) => {
   for (const node of nodes.values()) {
     const { access_token: token, refresh_token: refresh } = (await issue(await signIn())).body
     for (const each of [token, refresh]) await expire(each)
@@ -210,7 +207,7 @@ test.serial('refuses a proof that is a day old or ahead, as its own clock is', a
   }
 })
 
-test.serial('knows who is signed in and until when, a day ahead or behind', async (t) => {
+test.serial('knows who is signed in and until when by a wrong clock', async (t) => {
   for (const node of nodes.values()) {
     await obtainCode(person, web, { redirect_uri })
     const elsewhere = createPerson(server, { jar, fetch: node })
@@ -228,40 +225,37 @@ test.serial('knows who is signed in and until when, a day ahead or behind', asyn
   }
 })
 
-test.serial(
-  'takes pushed requests and registrations until they end, a day ahead or behind',
-  async (t) => {
-    for (const node of nodes.values()) {
-      const pushed = await post(
-        server,
-        '/par',
-        {
-          client_id: app.client_id,
-          response_type: 'code',
-          redirect_uri: callback,
-          scope: 'openid',
-          code_challenge: 'x'.repeat(43),
-          code_challenge_method: 'S256',
-        },
-        { fetch: node },
-      )
-      t.is(pushed.status, 201, JSON.stringify(pushed.body))
-      const authorize = async () => {
-        const { request_uri } = pushed.body
-        const query = new URLSearchParams({ client_id: String(app.client_id), request_uri })
-        return (await node(`${server.issuer}/authorize?${query}`, { redirect: 'manual' })).status
-      }
-      t.is(await authorize(), 303)
-      await expire(pushed.body.request_uri.split(':').at(-1))
-      t.is(await authorize(), 400)
-
-      const token = await initialToken(server, { bearer: true, uses: 2, lifetime: 60 })
-      t.is((await register(server, { token, body: webClient, fetch: node })).status, 201)
-      await query(
-        server.databaseUrl,
-        "update initial_access_tokens set expires_at = now() - interval '1 s'",
-      )
-      t.is((await register(server, { token, body: webClient, fetch: node })).status, 401)
+test.serial('takes requests and registrations until they end by a wrong clock', async (t) => {
+  for (const node of nodes.values()) {
+    const pushed = await post(
+      server,
+      '/par',
+      {
+        client_id: app.client_id,
+        response_type: 'code',
+        redirect_uri: callback,
+        scope: 'openid',
+        code_challenge: 'x'.repeat(43),
+        code_challenge_method: 'S256',
+      },
+      { fetch: node },
+    )
+    t.is(pushed.status, 201, JSON.stringify(pushed.body))
+    const authorize = async () => {
+      const { request_uri } = pushed.body
+      const query = new URLSearchParams({ client_id: String(app.client_id), request_uri })
+      return (await node(`${server.issuer}/authorize?${query}`, { redirect: 'manual' })).status
     }
-  },
-)
+    t.is(await authorize(), 303)
+    await expire(pushed.body.request_uri.split(':').at(-1))
+    t.is(await authorize(), 400)
+
+    const token = await initialToken(server, { bearer: true, uses: 2, lifetime: 60 })
+    t.is((await register(server, { token, body: webClient, fetch: node })).status, 201)
+    await query(
+      server.databaseUrl,
+      "update initial_access_tokens set expires_at = now() - interval '1 s'",
+    )
+    t.is((await register(server, { token, body: webClient, fetch: node })).status, 401)
+  }
+})
