@@ -39,14 +39,15 @@ interface Lifetime {
 /**
  * The condition that the client of a row of `artifacts` is still there, and its chain has not ended:
  * what a request writes while another one removes the client, or ends the chain, counts for nothing.
+ * The ended chain is a scalar: of a "not exists" PostgreSQL would read all chains that ever ended.
  */
 export function isLive(row: string): string {
   return `(${row}.client_id is null or exists (
              select from clients where clients.id = ${row}.client_id
                 and clients.incarnation = ${row}.client_incarnation))
-      and (${row}.family_id is null or not exists (
-             select from artifacts ended where ended.kind = 'EndedFamily'
-                and ended.id = sha256(convert_to(${row}.family_id, 'UTF8'))))`
+      and (${row}.family_id is null or (
+             select true from artifacts ended where ended.kind = 'EndedFamily'
+                and ended.id = sha256(convert_to(${row}.family_id, 'UTF8'))) is null)`
 }
 
 export interface StoredArtifact {

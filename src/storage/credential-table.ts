@@ -85,7 +85,8 @@ async function findRows(
 ): Promise<(Row | undefined)[]> {
   const { rows } = await database.query<Row & { position: number }>({
     name: 'credential-find',
-    // A limit of one in each: whatever the planner believes of the table, it goes by the keys.
+    // A limit of one in each: whatever the planner believes of the table, it goes by the keys. The
+    // kind 'Grant' is a parameter, because the constant would allow an index that has no id.
     text: `select asked.position::int, credential.payload,
                   extract(epoch from credential.consumed_at)::float8 as "consumedAt",
                   "grant".payload as "grant", session.payload as session,
@@ -99,7 +100,7 @@ async function findRows(
                    limit 1) credential
              left join lateral (
                   select payload from artifacts
-                   where kind = 'Grant' and id = sha256(convert_to(credential.grant_id, 'UTF8'))
+                   where kind = $3 and id = sha256(convert_to(credential.grant_id, 'UTF8'))
                      and expires_at > now() and ${isLive('artifacts')}
                    limit 1) "grant" on true
              left join lateral (
@@ -113,7 +114,7 @@ async function findRows(
              left join lateral (
                   select ${accountColumns} from accounts
                    where id = credential.account_id limit 1) account on true`,
-    values: [asked.map(({ kind }) => kind), asked.map(({ id }) => id)],
+    values: [asked.map(({ kind }) => kind), asked.map(({ id }) => id), 'Grant'],
   })
   const found: (Row | undefined)[] = asked.map(() => undefined)
   for (const row of rows) found[row.position - 1] = row

@@ -8,6 +8,14 @@ const oldestServer = 150_000
 /** Milliseconds after which a server that went silent is given up: TCP alone waits for minutes. */
 const statementTimeout = 20_000
 
+/**
+ * Statements here go by keys: one plan is right for all parameters. PostgreSQL would plan those that
+ * take arrays anew each time, which costs more than running them. And it would read the whole of a
+ * table that it takes to be small, because nobody has analyzed it since it was: a plan that it keeps.
+ */
+const planByKeys = `set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+                    set enable_hashjoin = off; set enable_mergejoin = off`
+
 /** How the connections of the pool are used at this moment. */
 export interface PoolUse {
   readonly open: number
@@ -62,9 +70,7 @@ export async function openDatabase(
     connectionTimeoutMillis: connectionTimeout,
     query_timeout: statementTimeout,
     application_name: 'holdfast',
-    // Statements here go by keys: one plan is right for all parameters. PostgreSQL would plan those
-    // that take arrays anew each time, which costs more than running them.
-    onConnect: (client) => client.query('set plan_cache_mode = force_generic_plan'),
+    onConnect: (client) => client.query(planByKeys),
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
   // the process.
