@@ -15,7 +15,8 @@ import {
   verifyPassword,
 } from './password.ts'
 
-const MAX_NAME_CHARACTERS = 200
+/** The most characters that the name of a person may have. */
+export const MAX_NAME_CHARACTERS = 200
 
 export interface NewAccount {
   email: string

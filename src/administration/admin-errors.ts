@@ -11,6 +11,7 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   account_not_found: 404,
   already_exists: 409,
   client_id_taken: 409,
+  conflict: 409,
   email_taken: 409,
   invalid_client_metadata: 400,
   invalid_email: 400,

@@ -1,4 +1,8 @@
-export type AdministrationErrorCode = 'not_found' | 'invalid_request' | 'already_exists'
+export type AdministrationErrorCode =
+  | 'not_found'
+  | 'invalid_request'
+  | 'already_exists'
+  | 'conflict'
 
 /** What an administrator asked for cannot be done. The message is a sentence. */
 export class AdministrationError extends Error {

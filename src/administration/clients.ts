@@ -64,16 +64,13 @@ export function administerClients(
      * Makes a new secret for a client, which is in the answer, and known only from it. The one before
      * ends: on other nodes within three seconds.
      *
-     * @throws AdministrationError `not_found`; `invalid_request` for one that has no secret.
+     * @throws AdministrationError `not_found`; `conflict` for one that has no secret.
      */
     async renewSecret(clientId: string): Promise<RenewedSecret> {
       const { secret, stored } = makeClientSecret()
       if (!(await table.replaceSecret(clientId, stored))) {
         if (!(await table.find(clientId))) throw noSuchClient(clientId)
-        throw new AdministrationError(
-          'invalid_request',
-          `${clientId} does not authenticate by a secret.`,
-        )
+        throw new AdministrationError('conflict', `${clientId} does not authenticate by a secret.`)
       }
       administered('client.changed', { client: clientId }, { new_secret: true })
       return { client_id: clientId, client_secret: secret }

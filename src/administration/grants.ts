@@ -1,6 +1,7 @@
 import type { IssuedTable, StoredGrant } from '../storage/issued-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
+import { accountOf } from './audit.ts'
 import { isDigest } from './digest.ts'
 
 /** What people have granted to applications: the roots of their tokens. */
@@ -11,14 +12,14 @@ export function administerGrants(
 ) {
   return {
     async list({
-      email,
+      account: named,
       client,
     }: {
-      email?: string | undefined
+      /** Its id or email. */
+      account?: string | undefined
       client?: string | undefined
     }): Promise<StoredGrant[]> {
-      const account = email === undefined ? undefined : await idOf(email)
-      return table.listGrants({ account, client })
+      return table.listGrants({ account: await accountOf(named, idOf), client })
     },
 
     /** Ends every code, refresh token and opaque access token of a grant; JWTs live to their `exp`. */

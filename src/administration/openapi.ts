@@ -21,7 +21,10 @@ const bodyRefusals: Readonly<Record<number, string>> = {
   415: 'The body is not application/json',
 }
 
-const otherRefusals = { 404: 'There is no such thing', 409: 'The name is taken' } as const
+const otherRefusals = {
+  404: 'There is no such thing',
+  409: 'The name is taken, or the state does not allow it',
+} as const
 
 /**
  * The OpenAPI 3.1 document of the admin API, made of the routes and of the schemas that validate

@@ -8,7 +8,7 @@ import * as requests from './requests.ts'
 
 const done = { status: 204 } as const
 const client_id = z.string().describe('The client')
-const email = z.string().describe('The account')
+const email = z.string().meta({ description: 'The account', format: 'email' })
 const id = z.string().describe('As in the list')
 const kid = z.string().describe('The key')
 
@@ -21,7 +21,7 @@ export const operations: Operations = {
   }),
   addClient: operation({
     summary: 'Register a client; its secret is in this response only',
-    body: requests.clientMetadata,
+    body: requests.newClient,
     answer: { status: 201, description: 'The client', schema: answers.client },
     refusals: [409],
     handle: ({ clients }, { body }) => clients.add(body as RequestedMetadata),
@@ -37,7 +37,7 @@ export const operations: Operations = {
     summary:
       'Replace all metadata of a client: omitted members are removed; its secret stays, and is in the response only if it is new',
     params: { client_id },
-    body: requests.clientMetadata,
+    body: requests.changedClient,
     answer: { status: 200, description: 'The client', schema: answers.client },
     refusals: [404],
     handle: ({ clients }, { params, body }) =>
@@ -58,7 +58,7 @@ export const operations: Operations = {
       description: 'The secret: only in this response',
       schema: answers.renewedSecret,
     },
-    refusals: [404],
+    refusals: [404, 409],
     handle: ({ clients }, { params }) => clients.renewSecret(params.client_id),
   }),
 
@@ -158,7 +158,7 @@ export const operations: Operations = {
     query: requests.sessionQuery,
     answer: { status: 200, description: 'Sessions', schema: answers.session, isList: true },
     refusals: [404],
-    handle: ({ sessions }, { query }) => sessions.list({ email: query.account }),
+    handle: ({ sessions }, { query }) => sessions.list(query),
   }),
   endSession: operation({
     summary: 'End a session, and the refresh tokens that do not outlive it',
@@ -173,7 +173,7 @@ export const operations: Operations = {
     query: requests.grantQuery,
     answer: { status: 200, description: 'Grants', schema: answers.grant, isList: true },
     refusals: [404],
-    handle: ({ grants }, { query: { account, client } }) => grants.list({ email: account, client }),
+    handle: ({ grants }, { query }) => grants.list(query),
   }),
   revokeGrant: operation({
     summary: 'Revoke a grant and its tokens; JWT access tokens remain valid until they expire',

@@ -6,7 +6,7 @@ import {
   registrableAuthMethods,
   registrableGrantTypes,
 } from '../clients/registration-policy.ts'
-import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import { displayNameRule, displayNameSchema, isDisplayName } from '../net/display-name.ts'
 import type {
   RegistrationPolicy,
   RegistrationTable,
@@ -15,6 +15,7 @@ import type {
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { isDigest } from './digest.ts'
+import { scopePattern } from './resources.ts'
 
 const day = 24 * 60 * 60
 const longest = 365 * day
@@ -24,7 +25,7 @@ const most = 10_000
 const some = <Each extends z.ZodType>(each: Each) => z.array(each).min(1).max(50)
 
 /** RFC 6749 section 3.3. */
-const scope = z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'must be a scope')
+const scope = z.string().regex(scopePattern, 'must be a scope')
 
 const host = z
   .string()
@@ -32,27 +33,35 @@ const host = z
   .transform((text) => text.toLowerCase())
 
 /** What an administrator says of a new initial access token. */
-export const newRegistrationToken = z.strictObject({
-  name: z.string().refine((text) => isDisplayName(text, 100), `must be ${displayNameRule(100)}`),
-  /** Seconds. */
-  lifetime: z.int().min(60).max(longest).default(day),
-  uses: z.int().min(1).max(most).default(1),
-  bearer: z.boolean().default(false),
-  jkt: z
-    .string()
-    .regex(/^[\w-]{42}[AEIMQUYcgkosw048]$/, 'must be a thumbprint (RFC 7638)')
-    .describe('RFC 7638 thumbprint of the only key that may use it')
-    .optional(),
-  grantTypes: some(z.enum(registrableGrantTypes)).default([...defaultPolicy.grantTypes] as never),
-  authMethods: some(z.enum(registrableAuthMethods)).default([
-    ...defaultPolicy.authMethods,
-  ] as never),
-  bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).default([
-    ...defaultPolicy.bindingMethods,
-  ]),
-  scopes: some(scope).default([...defaultPolicy.scopes]),
-  redirectHosts: some(host).optional(),
-})
+export const newRegistrationToken = z
+  .strictObject({
+    name: z
+      .string()
+      .refine((text) => isDisplayName(text, 100), `must be ${displayNameRule(100)}`)
+      .meta(displayNameSchema(100)),
+    /** Seconds. */
+    lifetime: z.int().min(60).max(longest).default(day),
+    uses: z.int().min(1).max(most).default(1),
+    bearer: z.boolean().default(false),
+    jkt: z
+      .string()
+      .regex(/^[\w-]{42}[AEIMQUYcgkosw048]$/, 'must be a thumbprint (RFC 7638)')
+      .describe('RFC 7638 thumbprint of the only key that may use it')
+      .optional(),
+    grantTypes: some(z.enum(registrableGrantTypes)).default([...defaultPolicy.grantTypes] as never),
+    authMethods: some(z.enum(registrableAuthMethods)).default([
+      ...defaultPolicy.authMethods,
+    ] as never),
+    bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).default([
+      ...defaultPolicy.bindingMethods,
+    ]),
+    scopes: some(scope).default([...defaultPolicy.scopes]),
+    redirectHosts: some(host).optional(),
+  })
+  .meta({
+    // Checked below: a token cannot be both.
+    anyOf: [{ properties: { bearer: { const: false } } }, { not: { required: ['jkt'] } }],
+  })
 
 export type NewRegistrationToken = z.input<typeof newRegistrationToken>
 

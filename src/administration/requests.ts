@@ -1,9 +1,13 @@
 import { z } from 'zod'
+import { MAX_NAME_CHARACTERS } from '../accounts/accounts.ts'
 import { MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARACTERS } from '../accounts/password.ts'
+import { nameLimit } from '../clients/client-registration.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
+import { displayNameSchema } from '../net/display-name.ts'
 import { isStorable } from '../storage/text.ts'
 import { readTime } from './audit.ts'
+import { scopePattern } from './resources.ts'
 
 /**
  * What the admin API accepts. The OpenAPI document shows these schemas; `meta` adds to it what a
@@ -17,7 +21,7 @@ const password = z
 
 export const newAccount = z.strictObject({
   email,
-  name: z.string().optional(),
+  name: z.string().meta(displayNameSchema(MAX_NAME_CHARACTERS)).optional(),
   password: password.describe('Generated if it is left out').optional(),
 })
 
@@ -33,9 +37,17 @@ export const signOut = z.strictObject({
 })
 
 export const newResource = z.strictObject({
-  identifier: z.string().describe('An absolute URI without a fragment (RFC 8707)'),
-  name: z.string().nullable().default(null).describe('Shown to people at consent'),
-  scopes: z.array(z.string()),
+  identifier: z.string().meta({
+    description: 'An absolute URI without a fragment (RFC 8707)',
+    pattern: '^[a-z][a-z0-9+.-]*://[a-z0-9](/[!$-.0-;=@-Z_a-z~]*)*$',
+  }),
+  name: z
+    .string()
+    .meta(displayNameSchema(100))
+    .nullable()
+    .default(null)
+    .describe('Shown to people at consent'),
+  scopes: z.array(z.string().meta({ pattern: scopePattern.source })),
   signingAlg: z.enum(signingAlgorithms).default('ES256').describe('Signs its access tokens'),
 })
 
@@ -50,9 +62,94 @@ export const retirement = z.strictObject({
     .describe('Reject what it signed from now on: for a key that has leaked'),
 })
 
-export const clientMetadata = z
-  .record(z.string(), z.unknown())
-  .describe('Client metadata (RFC 7591)')
+const client_id = {
+  type: 'string',
+  pattern: '^[ -~]{1,256}$',
+  description: 'Generated if it is left out',
+} as const
+
+const secretOrKey = [
+  {
+    properties: {
+      token_endpoint_auth_method: { enum: ['client_secret_basic', 'client_secret_post'] },
+    },
+  },
+  {
+    required: ['token_endpoint_auth_method', 'jwks_uri'],
+    properties: {
+      token_endpoint_auth_method: { const: 'private_key_jwt' },
+      jwks_uri: { type: 'string', pattern: '^https://[a-z]{1,60}\\.[a-z]{2,10}/[0-9A-Za-z_/-]*$' },
+    },
+  },
+]
+
+const redirectsTo = (pattern: string) => ({
+  type: 'array',
+  minItems: 1,
+  items: { type: 'string', pattern: `^${pattern}/[0-9A-Za-z_/-]*$` },
+})
+
+const none = { type: 'array', maxItems: 0 } as const
+
+/**
+ * The engine validates metadata (RFC 7591 section 2): this says what it takes as far as JSON Schema
+ * can. Keys by value, certificates and devices need rules that it does not have.
+ */
+const describeClient = (members: Readonly<Record<string, object>>) => ({
+  description:
+    'Client metadata (RFC 7591). The server takes more than this schema describes: keys by value, certificates and devices.',
+  anyOf: [
+    {
+      title: 'A web application',
+      required: ['redirect_uris'],
+      properties: {
+        ...members,
+        redirect_uris: redirectsTo('https://[a-z]{1,60}\\.[a-z]{2,10}'),
+      },
+      anyOf: [
+        ...secretOrKey,
+        {
+          required: ['token_endpoint_auth_method'],
+          properties: { token_endpoint_auth_method: { const: 'none' } },
+        },
+      ],
+    },
+    {
+      title: 'A native application',
+      required: ['application_type', 'redirect_uris', 'token_endpoint_auth_method'],
+      properties: {
+        ...members,
+        application_type: { const: 'native' },
+        redirect_uris: redirectsTo('http://127\\.0\\.0\\.1'),
+        token_endpoint_auth_method: { const: 'none' },
+      },
+    },
+    {
+      title: 'A service',
+      required: ['grant_types', 'response_types'],
+      properties: {
+        ...members,
+        grant_types: { const: ['client_credentials'] },
+        response_types: none,
+        redirect_uris: none,
+        administration: { enum: ['read', 'write'] },
+      },
+      anyOf: secretOrKey,
+    },
+  ],
+})
+
+const metadata = z.record(
+  z.string(),
+  z
+    .unknown()
+    .refine((value) => value !== null, 'must not be null')
+    .meta({ not: { type: 'null' } }),
+)
+const client_name = { type: 'string', ...displayNameSchema(nameLimit) } as const
+
+export const newClient = metadata.meta(describeClient({ client_id, client_name }))
+export const changedClient = metadata.meta(describeClient({ client_name }))
 
 /** PostgreSQL can hold it. */
 const word = z
@@ -70,7 +167,13 @@ function integer(least: number, most: number, rule: string) {
     .meta({ type: 'integer', pattern: undefined, minimum: least, maximum: most })
 }
 
-const account = word.describe('Id or email of the account').optional()
+const account = word
+  .meta({
+    description: 'Id or email of the account',
+    pattern: undefined,
+    anyOf: [{ pattern: '^[^@\\u0000]*$' }, { format: 'email' }],
+  })
+  .optional()
 const client = word.describe('client_id').optional()
 
 /** A filter with a wrong name must not show everything. */

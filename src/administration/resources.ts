@@ -72,9 +72,11 @@ function checkName(name: string | null): void {
   }
 }
 
-/** RFC 6749 section 3.3. */
+/** A scope of RFC 6749 section 3.3. */
+export const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]+$/
+
 function checkScopes(scopes: readonly string[]): void {
-  const wrong = scopes.find((scope) => !/^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope))
+  const wrong = scopes.find((scope) => !scopePattern.test(scope))
   if (wrong !== undefined) {
     throw new AdministrationError(
       'invalid_request',

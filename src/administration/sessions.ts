@@ -1,6 +1,7 @@
 import type { IssuedTable, StoredSession } from '../storage/issued-table.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
+import { accountOf } from './audit.ts'
 
 /** Where people are signed in. */
 export function administerSessions(
@@ -9,8 +10,8 @@ export function administerSessions(
   administered: Administered,
 ) {
   return {
-    async list({ email }: { email?: string | undefined }): Promise<StoredSession[]> {
-      return table.listSessions({ account: email === undefined ? undefined : await idOf(email) })
+    async list({ account: named }: { account?: string | undefined }): Promise<StoredSession[]> {
+      return table.listSessions({ account: await accountOf(named, idOf) })
     },
 
     /** Ends a session, and with it the refresh tokens that were not granted offline access. */

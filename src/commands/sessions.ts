@@ -14,7 +14,7 @@ export function sessionsCommand(): Command {
     printing(
       command('list', 'List sessions.').option('--account <email>', 'those of one account'),
       ({ account }: { account?: string }) =>
-        withReadings((readings) => readings.sessions.list({ email: account })),
+        withReadings((readings) => readings.sessions.list({ account })),
       (list) =>
         list.length === 0
           ? 'There are no sessions.'

@@ -18,7 +18,7 @@ export function tokensCommand(): Command {
         .option('--account <email>', 'those of one account')
         .option('--client <client_id>', 'those to one application'),
       ({ account, client }: { account?: string; client?: string }) =>
-        withReadings((readings) => readings.grants.list({ email: account, client })),
+        withReadings((readings) => readings.grants.list({ account, client })),
       (list) =>
         list.length === 0
           ? 'There are no grants.'

@@ -17,3 +17,11 @@ const visible = /(?!\u2800)[\p{L}\p{N}\p{P}\p{S}]/u
 /** Ends a line, is ignored where text is shown, has no meaning, or stacks without end. */
 const hidden =
   /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|\p{M}{7}/u
+
+const seen = '\\p{L}\\p{N}\\p{P}\\p{S}'
+const shown = `[ ${seen}]`
+
+/** {@link isDisplayName} in the words of JSON Schema, but for rare characters that are not shown. */
+export function displayNameSchema(limitCharacters: number) {
+  return { minLength: 1, maxLength: limitCharacters, pattern: `^${shown}*[${seen}]${shown}*$` }
+}

@@ -344,7 +344,8 @@ test('a client that has no secret, or does not exist, gets none', async (t) => {
   const admin = await administrator('write')
   const { client_id } = await server.addClient()
   const refused = await call(admin, 'POST', `/clients/${client_id}/secret`)
-  t.is(refused.status, 400)
+  t.is(refused.status, 409)
+  t.is(refused.body.error, 'conflict')
   t.regex(refused.body.error_description, /does not authenticate by a secret/)
   t.false('client_secret' in ((await server.storage.clients.find(client_id)) ?? {}))
   t.is((await call(admin, 'POST', '/clients/nobody/secret')).status, 404)
@@ -613,6 +614,7 @@ for (const [title, method, path, body] of [
   ['a registration token without a name', 'POST', '/registration-tokens', {}],
   ['one that is bound and bearer', 'POST', '/registration-tokens', bearerOfKey],
   ['one of a grant that is none', 'POST', '/registration-tokens', { name: 'x', grantTypes: ['x'] }],
+  ['a client_id that is null', 'POST', '/clients', { ...service, client_id: null }],
   ['a client that registered itself', 'POST', '/clients', { self_registered: true }],
   ['a sign-out of more', 'POST', '/accounts/x@y.example/sign-out', { everybody: true }],
   ['a rotation of what has no keys', 'POST', '/keys/rotate', { purposes: ['HS256'] }],
