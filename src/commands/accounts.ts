@@ -8,7 +8,7 @@ import { asFacts, asTable } from './table.ts'
 export function accountsCommand(): Command {
   const accounts = command(
     'accounts',
-    'People who can sign in.',
+    'Accounts of users.',
     'accounts add ada@example.com --name "Ada Lovelace"',
     'accounts list',
     'accounts disable ada@example.com',
@@ -18,11 +18,11 @@ export function accountsCommand(): Command {
     printing(
       command(
         'add <email>',
-        'Add an account, with a password that is made and shown once.',
+        'Add an account with a generated password, shown once.',
         'accounts add ada@example.com --name "Ada Lovelace"',
         'accounts add ada@example.com --password-stdin < password.txt',
       )
-        .option('--name <name>', 'the name that applications are told')
+        .option('--name <name>', 'display name, sent to applications in the name claim')
         .option('--password-stdin', 'read the password from standard input'),
       async (email: string, options: { name?: string; passwordStdin?: true }) => {
         const password = await givenPassword(options)
@@ -36,7 +36,7 @@ export function accountsCommand(): Command {
 
   accounts.addCommand(
     printing(
-      command('list', 'List all accounts, in the order they were added.'),
+      command('list', 'List all accounts, oldest first.'),
       () => withReadings((readings) => readings.accounts.list()),
       (list) =>
         list.length === 0
@@ -57,7 +57,7 @@ export function accountsCommand(): Command {
     printing(
       command(
         'disable <email>',
-        'End sign-in, refresh tokens and opaque access tokens of an account. JWT access tokens end when they expire.',
+        'Disable an account: end its sessions and revoke its refresh tokens and opaque access tokens. JWT access tokens stay valid until they expire.',
         'accounts disable ada@example.com',
       ),
       (email: string) =>
@@ -70,11 +70,7 @@ export function accountsCommand(): Command {
 
   accounts.addCommand(
     printing(
-      command(
-        'enable <email>',
-        'Let a disabled account sign in again.',
-        'accounts enable ada@example.com',
-      ),
+      command('enable <email>', 'Enable a disabled account.', 'accounts enable ada@example.com'),
       (email: string) =>
         withAdministration((administration) =>
           administration.accounts.enable(email).then(() => ({ email })),
@@ -87,10 +83,13 @@ export function accountsCommand(): Command {
     printing(
       command(
         'sign-out <email>',
-        'End every sign-in of a person, in every browser. Apps with offline access keep it.',
+        'End all sessions of an account. Applications with offline access keep their tokens.',
         'accounts sign-out ada@example.com',
         'accounts sign-out ada@example.com --tokens',
-      ).option('--tokens', 'end all tokens as well; JWT access tokens end when they expire'),
+      ).option(
+        '--tokens',
+        'also revoke all tokens; JWT access tokens stay valid until they expire',
+      ),
       (email: string, { tokens = false }: { tokens?: boolean }) =>
         withAdministration(async ({ accounts }) => ({
           email,
@@ -106,7 +105,7 @@ export function accountsCommand(): Command {
     printing(
       command(
         'set-password <email>',
-        'Set a new password, which is made and shown once.',
+        'Set a new, generated password, shown once.',
         'accounts set-password ada@example.com',
         'accounts set-password ada@example.com --password-stdin < password.txt',
       ).option('--password-stdin', 'read the password from standard input'),

@@ -39,7 +39,7 @@ interface AddOptions {
 export function clientsCommand(): Command {
   return command(
     'clients',
-    'Applications that may ask for tokens.',
+    'Applications that can request tokens.',
     'clients add --redirect-uri https://app.example.com/callback',
     'clients list',
     'clients show first-app',
@@ -56,24 +56,24 @@ function addCommand(): Command {
   const each = (value: string, before: string[] = []) => [...before, value]
   const add = command(
     'add [client_id]',
-    'Register an application; a client_id is made if none is given.',
+    'Register an application. Without a client_id, one is generated.',
     'clients add web-shop --redirect-uri https://shop.example.com/callback',
     'clients add phone-app --native --auth none --redirect-uri com.example.app:/callback',
     'clients add nightly-job --auth private_key_jwt --jwks public-keys.json',
     'clients add ledger --auth tls_client_auth --certificate-name dns:ledger.example.com',
     'clients add --metadata client.json',
   )
-    .option('--name <name>', 'the name that people are shown')
-    .option('--redirect-uri <uri>', 'where codes may be sent (repeatable)', each)
-    .option('--post-logout-redirect-uri <uri>', 'where logout may end (repeatable)', each)
+    .option('--name <name>', 'name shown to users')
+    .option('--redirect-uri <uri>', 'redirect URI for authorization responses (repeatable)', each)
+    .option('--post-logout-redirect-uri <uri>', 'redirect URI after logout (repeatable)', each)
     .option(
       '--grant <type>',
-      `a grant it may use (repeatable): ${grantTypes.join(', ')}; by default the first two ` +
-        'with a redirect URI, else the third; the last is for devices without a browser',
+      `allowed grant type (repeatable): ${grantTypes.join(', ')}. Default: the first two ` +
+        'with a redirect URI, else client_credentials. The last is for devices without a browser',
       eachGrant,
     )
     .addOption(
-      new Option('--auth <method>', 'how it authenticates')
+      new Option('--auth <method>', 'client authentication method')
         .choices([
           'none',
           'client_secret_basic',
@@ -85,31 +85,36 @@ function addCommand(): Command {
         .default('client_secret_basic'),
     )
     .addOption(
-      new Option('--binding <method>', 'what its tokens are bound to; bearer is to nothing')
+      new Option('--binding <method>', 'how its tokens are bound ("bearer": not bound)')
         .choices(bindingMethods)
         .default('dpop'),
     )
     .addOption(
-      new Option('--id-token-alg <alg>', 'what its ID tokens are signed by').choices(
+      new Option('--id-token-alg <alg>', 'signature algorithm of its ID tokens').choices(
         signingAlgorithms,
       ),
     )
     .addOption(
-      new Option('--administration <level>', 'what it may do at the admin API').choices(
+      new Option('--administration <level>', 'access to the admin API').choices(
         administrationLevels,
       ),
     )
     .addOption(
       new Option(
         '--certificate-name <kind:name>',
-        'the one name in its certificate that tls_client_auth asks for: dn:CN=app,O=Example ' +
+        'name that its certificate must have for tls_client_auth: dn:CN=app,O=Example ' +
           '(RFC 4514), dns:…, uri:…, ip:… or email:…',
       ).argParser(certificateName),
     )
     .option('--native', 'a native application: loopback redirect URIs on any port (RFC 8252)')
-    .addOption(new Option('--jwks <file>', 'its public keys, a JWK Set file').conflicts('jwksUri'))
-    .option('--jwks-uri <uri>', 'its public keys, by URL')
-    .option('--metadata <file>', 'RFC 7591 client metadata, instead of the other options')
+    .addOption(
+      new Option('--jwks <file>', 'file with its public keys (JWK Set)').conflicts('jwksUri'),
+    )
+    .option('--jwks-uri <uri>', 'URL of its public keys (JWK Set)')
+    .option(
+      '--metadata <file>',
+      'file with client metadata (RFC 7591), instead of the other options',
+    )
   return printing(
     add,
     async (clientId: string | undefined, options: AddOptions & { metadata?: string }) => {
@@ -125,7 +130,7 @@ function addCommand(): Command {
 
 function listCommand(): Command {
   return printing(
-    command('list', 'List all applications, in the order they were registered.'),
+    command('list', 'List all applications, oldest first.'),
     () => withReadings(({ clients }) => clients.list()),
     (list) =>
       list.length === 0
@@ -148,7 +153,7 @@ function showCommand(): Command {
   return printing(
     command(
       'show <client_id>',
-      'Show all metadata of an application, but for its secret, which nobody knows.',
+      "Show an application's metadata. Its secret is stored as a hash and cannot be shown.",
       'clients show first-app --json',
     ),
     (clientId: string) => withReadings(({ clients }) => clients.show(clientId)),
@@ -171,10 +176,10 @@ function changeCommand(): Command {
   return printing(
     command(
       'change <client_id>',
-      'Replace all metadata of an application by that of a file: what is not in it is no longer there. Its secret stays.',
+      "Replace an application's metadata with the contents of a file. Omitted members are removed. The secret is kept.",
       'clients show web-shop --json > web-shop.json',
       'clients change web-shop --metadata web-shop.json',
-    ).requiredOption('--metadata <file>', 'RFC 7591 client metadata'),
+    ).requiredOption('--metadata <file>', 'file with client metadata (RFC 7591)'),
     async (clientId: string, { metadata }: { metadata: string }) => {
       const requested = await readJson(metadata)
       return withAdministration(({ clients }) => clients.change(clientId, requested))
@@ -187,12 +192,12 @@ function renewSecretCommand(): Command {
   return printing(
     command(
       'renew-secret <client_id>',
-      'Make a new secret for an application, shown once. The one before ends.',
+      'Generate a new secret, shown once. The previous secret stops working.',
       'clients renew-secret web-shop',
     ),
     (clientId: string) => withAdministration(({ clients }) => clients.renewSecret(clientId)),
     ({ client_id, client_secret }) =>
-      asFacts(`Made a new secret for ${client_id}.`, [
+      asFacts(`Generated a new secret for ${client_id}.`, [
         ['Secret', `${styleText('bold', client_secret)}  (shown this once)`],
       ]),
   )
@@ -202,7 +207,7 @@ function removeCommand(): Command {
   return printing(
     command(
       'remove <client_id>',
-      'Remove an application; its tokens stop.',
+      'Remove an application and revoke its tokens.',
       'clients remove web-shop',
     ),
     (clientId: string) =>
@@ -291,7 +296,7 @@ function describe(sentence: string, metadata: ClientMetadata): string {
   return asFacts(sentence, [
     ['Tokens', shown(describeBinding(metadata))],
     ['Grants', (metadata.grant_types ?? []).join(' ')],
-    ['Authenticates by', method === 'none' ? 'nothing: it is public' : `${method}`],
+    ['Authenticates by', method === 'none' ? 'nothing (public client)' : `${method}`],
     ...(client_secret
       ? [['Secret', `${styleText('bold', client_secret)}  (shown this once)`] as const]
       : []),
@@ -301,7 +306,5 @@ function describe(sentence: string, metadata: ClientMetadata): string {
 /** The unsafe one stands out wherever it is shown. */
 function describeBinding(metadata: ClientMetadata): Cell {
   const method = bindingMethodOf(metadata)
-  return method === 'bearer'
-    ? { text: 'BEARER, bound to nothing', style: 'red' }
-    : `bound by ${method}`
+  return method === 'bearer' ? { text: 'BEARER, not bound', style: 'red' } : `bound by ${method}`
 }

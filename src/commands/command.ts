@@ -141,7 +141,7 @@ export function explain(error: unknown): string | undefined {
     const [first, ...more] = error.problems
     if (more.length === 0) return first
     return [
-      `The configuration has ${error.problems.length} mistakes:`,
+      `The configuration has ${error.problems.length} errors:`,
       ...error.problems.map((problem) => `  ${problem}`),
     ].join('\n')
   }
@@ -149,7 +149,7 @@ export function explain(error: unknown): string | undefined {
     return `The database does not answer now (${error.reason}). Try again in a moment.`
   }
   if (isRefusedToUser(error)) {
-    return `PostgreSQL refuses this to the user in DATABASE_URL: ${error.message}.`
+    return `PostgreSQL denied this to the user in DATABASE_URL: ${error.message}.`
   }
   const known = [
     SecretError,

@@ -11,7 +11,7 @@ import { asFacts, asMinute, asTable } from './table.ts'
 export function keysCommand(): Command {
   return command(
     'keys',
-    'Keys of tokens, cookies, nonces and forms. They rotate by themselves.',
+    'Keys for tokens, cookies, nonces and forms. They rotate automatically.',
     'keys list',
     'keys rotate ES256',
     'keys retire KEY --now',
@@ -24,11 +24,11 @@ export function keysCommand(): Command {
 
 function listCommand(): Command {
   return printing(
-    command('list', 'List all keys, with what each does and until when.'),
+    command('list', 'List all keys with their purpose, state and expiry.'),
     () => withKeys((keys) => keys.list(), { makes: false }),
     (list) =>
       list.length === 0
-        ? 'There are no keys yet. "holdfast serve" makes them.'
+        ? 'There are no keys yet. "holdfast serve" generates them.'
         : asTable(
             ['Purpose', 'Key', 'State', 'Signs from', 'Signs until', 'Ends'],
             list.map((key) => [
@@ -47,7 +47,7 @@ function rotateCommand(): Command {
   return printing(
     command(
       'rotate',
-      'Publish a next key of these purposes, or of all. It signs when HOLDFAST_KEY_PUBLISH_HOURS have passed; one that is published already is the next key.',
+      'Publish the next key of these purposes, or of all. It starts signing after HOLDFAST_KEY_PUBLISH_HOURS. A next key that is already published is kept.',
       'keys rotate',
       'keys rotate ES256 cookie',
     ).addArgument(new Argument('[purpose...]', 'what for').choices(keyPurposes)),
@@ -65,10 +65,10 @@ function retireCommand(): Command {
   return printing(
     command(
       'retire <key>',
-      'Take a key out of use in its time: when nothing that it signed is in use any more.',
+      'Retire a key once everything it signed has expired.',
       'keys retire nFs3IbUBwzIlKxnNpQqKdKxqNsYQGpwqcnXWBRRNGdk',
       'keys retire nFs3IbUBwzIlKxnNpQqKdKxqNsYQGpwqcnXWBRRNGdk --now',
-    ).option('--now', 'refuse what it signed from now on: for a key that somebody else has'),
+    ).option('--now', 'reject everything it signed from now on (for a key that has leaked)'),
     (kid: string, { now = false }: { now?: boolean }) =>
       withKeys((keys) => keys.retire(kid, { now })),
     describeRetired,
@@ -79,12 +79,12 @@ function resetCommand(): Command {
   return printing(
     command(
       'reset',
-      'Retire all keys now and make new ones: for when HOLDFAST_SECRET is lost, so that none can be opened. Stop all servers first, and start them with the new secret.',
+      'Retire all keys now and generate new ones, after HOLDFAST_SECRET was lost and the keys cannot be decrypted. Stop all servers first, and start them with the new secret.',
       'keys reset --yes',
     ).option('--yes', 'do it'),
     async ({ yes }: { yes?: true }) => {
       if (!yes) {
-        throw new UsageError(`${afterReset} If that is meant: holdfast keys reset --yes`)
+        throw new UsageError(`${afterReset} To do this, run: holdfast keys reset --yes`)
       }
       return withKeys((keys) => keys.reset(), { tolerate: 'all' })
     },
@@ -97,8 +97,8 @@ function resetCommand(): Command {
 
 /** Refresh tokens are no keys' work: who has one has its key as well, and gets new tokens. */
 const afterReset =
-  'Every access token that is a JWT and every ID token of before is refused, and everybody signs ' +
-  'in again; refresh tokens go on.'
+  'All existing JWT access tokens and ID tokens are rejected, and all users must sign in again. ' +
+  'Refresh tokens stay valid.'
 
 function describeRetired(key: RetiredKey): string {
   const { kid, purpose, state, signsUntil, endsAt, successor } = key
@@ -106,7 +106,7 @@ function describeRetired(key: RetiredKey): string {
   if (state === 'retired') {
     return asFacts(`Retired ${kid}.`, [next, ['What follows', consequences(purpose)]])
   }
-  return asFacts(`${kid} ends in its time.`, [
+  return asFacts(`${kid} will be retired once everything it signed has expired.`, [
     next,
     ['Signs until', signsUntil ? asMinute(signsUntil) : ''],
     ['Ends', endsAt ? asMinute(endsAt) : ''],
@@ -116,17 +116,17 @@ function describeRetired(key: RetiredKey): string {
 /** What a person notices when what a key has signed is refused. */
 function consequences(purpose: string): string {
   if (isSigningAlgorithm(purpose)) {
-    return 'APIs refuse its tokens when they fetch the key set again; apps refresh them.'
+    return 'APIs reject its tokens once they have fetched the key set again. Applications refresh them.'
   }
   switch (purpose) {
     case 'cookie':
-      return 'Who was signed in by its cookies signs in again.'
+      return 'Users whose cookies it signed must sign in again.'
     case 'session-binding':
-      return 'Bound sessions are none until their browsers have proven the keys again.'
+      return 'Bound sessions are suspended until the browser proves its key again.'
     case 'form-token':
-      return 'Forms that are open have to be opened again.'
+      return 'Open forms must be reloaded.'
     default:
-      return 'Clients are given a new nonce, and repeat their request.'
+      return 'Clients receive a new nonce and repeat their request.'
   }
 }
 

@@ -12,7 +12,7 @@ export function migrateCommand(): Command {
   return printing(
     command(
       'migrate',
-      'Bring the database schema up to this release, and make keys that are missing. Serving does so as well.',
+      'Migrate the database schema to this release and generate missing keys. "holdfast serve" does this as well.',
       'migrate',
     ),
     () =>

@@ -48,7 +48,7 @@ function isWrongUsage(error: unknown): boolean {
 function createProgram({ write, writeError, progress, toFile = false }: Terminal): Command {
   const program = command(
     'holdfast',
-    'An OpenID Connect provider whose every token is held fast to a key.',
+    'An OpenID Connect provider that binds every token to a key.',
     'serve',
     'accounts add ada@example.com',
     'clients add web-shop --redirect-uri https://shop.example.com/callback',
@@ -75,7 +75,7 @@ Exit codes:
   1  failed, with a sentence on standard error
   2  wrong usage
 
-It is configured by environment variables or a file .env; .env.example lists them.`,
+Configure it with environment variables or a file .env. See .env.example for all of them.`,
     )
   program.hook('preAction', (_program, action) => {
     const { json = false } = action.optsWithGlobals<{ json?: boolean }>()

@@ -27,7 +27,7 @@ interface AddOptions {
 export function registrationTokensCommand(): Command {
   return command(
     'registration-tokens',
-    'Initial access tokens, with which applications register themselves (RFC 7591).',
+    'Initial access tokens for dynamic client registration (RFC 7591).',
     'registration-tokens add "Shop team" --redirect-host shop.example.com',
     'registration-tokens list',
   )
@@ -45,27 +45,33 @@ function addCommand(): Command {
   return printing(
     command(
       'add <name>',
-      'Make a token, shown once. The options say what an application may be that comes with it.',
+      'Generate a token, shown once. The options limit what an application that registers with it may request.',
       'registration-tokens add "Shop team" --redirect-host shop.example.com',
       'registration-tokens add fleet --uses 500 --expires 30d --auth private_key_jwt',
     )
       .addOption(
-        new Option('--expires <time>', 'for how long it is good: 30m, 12h, 7d')
+        new Option('--expires <time>', 'lifetime: 30m, 12h, 7d')
           .argParser(asSeconds)
           .default(24 * 60 * 60, '24h'),
       )
-      .option('--uses <number>', 'how many applications may register with it', asCount, 1)
-      .option('--key <thumbprint>', 'the one DPoP key that may use it (RFC 7638)')
-      .option('--bearer', 'let it, and what comes of it, be used without a key')
+      .option('--uses <number>', 'number of applications that can register with it', asCount, 1)
+      .option(
+        '--key <thumbprint>',
+        'JWK thumbprint of the only DPoP key that can use it (RFC 7638)',
+      )
+      .option('--bearer', 'allow it, and the resulting registration token, as bearer tokens')
       .addOption(choice('--grant <type...>', 'grants', registrableGrantTypes, grantTypes))
       .addOption(
-        choice('--auth <method...>', 'how it authenticates', registrableAuthMethods, authMethods),
+        choice(
+          '--auth <method...>',
+          'client authentication method',
+          registrableAuthMethods,
+          authMethods,
+        ),
       )
-      .addOption(
-        choice('--binding <method...>', 'what its tokens are bound to', bindingMethods, bound),
-      )
+      .addOption(choice('--binding <method...>', 'how its tokens are bound', bindingMethods, bound))
       .addOption(new Option('--scope <scope...>', 'scopes').default([...scopes], scopes.join(' ')))
-      .option('--redirect-host <host...>', 'where redirect URIs must be; by default anywhere'),
+      .option('--redirect-host <host...>', 'host that redirect URIs must have (default: any)'),
     (name: string, options: AddOptions) =>
       withAdministration(({ registrationTokens }) =>
         registrationTokens.add({
@@ -82,9 +88,9 @@ function addCommand(): Command {
         }),
       ),
     ({ token, ...stored }) =>
-      asFacts(`Made a registration token for ${stored.name}.`, [
+      asFacts(`Generated a registration token for ${stored.name}.`, [
         ['Token', `${styleText('bold', token)}  (shown this once)`],
-        ['Good for', `${stored.uses}, until ${asMinute(stored.expiresAt)}`],
+        ['Uses', `${stored.uses}, until ${asMinute(stored.expiresAt)}`],
         ['Key', shown(describeKey(stored))],
         ['Grants', stored.policy.grantTypes.join(' ')],
         ['Authenticates by', stored.policy.authMethods.join(' ')],
@@ -97,11 +103,11 @@ function addCommand(): Command {
 
 function listCommand(): Command {
   return printing(
-    command('list', 'List registration tokens, in the order they were made.'),
+    command('list', 'List registration tokens, oldest first.'),
     () => withReadings(({ registrationTokens }) => registrationTokens.list()),
     (list) =>
       list.length === 0
-        ? 'There are no registration tokens. Make one with: holdfast registration-tokens add NAME'
+        ? 'There are no registration tokens. Add one with: holdfast registration-tokens add NAME'
         : asTable(
             ['Id', 'Name', 'Uses left', 'Until', 'Key'],
             list.map((token) => [
@@ -119,7 +125,7 @@ function removeCommand(): Command {
   return printing(
     command(
       'remove <id>',
-      'Remove a token, by its id in the list. Applications that came by it stay.',
+      'Remove a token by its id. Applications that registered with it stay.',
       'registration-tokens remove ID',
     ),
     (id: string) =>
@@ -147,7 +153,7 @@ function asSeconds(text: string): number {
   const [, count, unit = ''] = /^(\d{1,4})([mhd])$/.exec(text) ?? []
   const seconds = Number(count) * (units[unit] ?? Number.NaN)
   if (!(seconds >= 60 && seconds <= 365 * 24 * 60 * 60)) {
-    throw new InvalidArgumentError('Expected a time from 1m to 365d.')
+    throw new InvalidArgumentError('Expected a duration from 1m to 365d.')
   }
   return seconds
 }

@@ -14,7 +14,7 @@ interface AddOptions {
 export function resourcesCommand(): Command {
   const resources = command(
     'resources',
-    'APIs that access tokens are made for (RFC 8707).',
+    'APIs that access tokens can be issued for (RFC 8707).',
     'resources add https://api.example.com --scope read write',
     'resources list',
   )
@@ -23,13 +23,13 @@ export function resourcesCommand(): Command {
     printing(
       command(
         'add <identifier>',
-        'Register an API by the URI that clients send as resource.',
+        'Register an API by its identifier, the URI that clients send as resource.',
         'resources add https://api.example.com --scope read write --name Orders',
       )
-        .requiredOption('--scope <scope...>', 'the scopes it knows')
-        .option('--name <name>', 'a name for people')
+        .requiredOption('--scope <scope...>', 'scopes of the API')
+        .option('--name <name>', 'display name')
         .addOption(
-          new Option('--alg <alg>', 'what its access tokens are signed by')
+          new Option('--alg <alg>', 'signature algorithm of its access tokens')
             .choices(signingAlgorithms)
             .default('ES256'),
         ),
@@ -70,7 +70,7 @@ export function resourcesCommand(): Command {
     printing(
       command(
         'remove <identifier>',
-        'Make no more tokens for an API.',
+        'Remove an API. No more tokens are issued for it.',
         'resources remove https://api.example.com',
       ),
       (identifier: string) =>

@@ -6,13 +6,13 @@ import { asMinute, asTable } from './table.ts'
 export function sessionsCommand(): Command {
   const sessions = command(
     'sessions',
-    'Where people are signed in.',
+    'Sessions of users.',
     'sessions list --account ada@example.com',
   )
 
   sessions.addCommand(
     printing(
-      command('list', 'List sessions.').option('--account <email>', 'those of one account'),
+      command('list', 'List sessions.').option('--account <email>', 'only of this account'),
       ({ account }: { account?: string }) =>
         withReadings((readings) => readings.sessions.list({ account })),
       (list) =>
@@ -37,7 +37,7 @@ export function sessionsCommand(): Command {
     printing(
       command(
         'end <session>',
-        'End a session, by its id in the list, and the refresh tokens that end with it.',
+        'End a session by its id, and revoke the refresh tokens that depend on it.',
         'sessions end SESSION',
       )
         // One in 64 ids begins as an option does.

@@ -7,7 +7,7 @@ import { asMinute, asTable } from './table.ts'
 export function tokensCommand(): Command {
   const tokens = command(
     'tokens',
-    'What people have granted to applications: each grant is the root of its tokens.',
+    'Grants of users to applications, and the tokens issued from them.',
     'tokens list --account ada@example.com',
     'tokens list --client web-shop --json',
   )
@@ -15,8 +15,8 @@ export function tokensCommand(): Command {
   tokens.addCommand(
     printing(
       command('list', 'List grants.')
-        .option('--account <email>', 'those of one account')
-        .option('--client <client_id>', 'those to one application'),
+        .option('--account <email>', 'only of this account')
+        .option('--client <client_id>', 'only to this application'),
       ({ account, client }: { account?: string; client?: string }) =>
         withReadings((readings) => readings.grants.list({ account, client })),
       (list) =>
@@ -39,7 +39,7 @@ export function tokensCommand(): Command {
     printing(
       command(
         'revoke <grant>',
-        'End the tokens of a grant, by its id in the list. JWT access tokens end when they expire.',
+        'Revoke a grant and its tokens by its id. JWT access tokens stay valid until they expire.',
         'tokens revoke GRANT',
       ),
       (id: string) =>

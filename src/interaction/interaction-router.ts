@@ -139,7 +139,11 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       ...factsOf(ctx, interaction),
       account: interaction.session?.accountId,
     })
-    await finish(ctx, { error: 'access_denied', error_description: 'the end-user said no' }, false)
+    await finish(
+      ctx,
+      { error: 'access_denied', error_description: 'the resource owner denied the request' },
+      false,
+    )
   })
 
   return router

@@ -3,10 +3,11 @@ import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createAccountTable } from '../../src/storage/account-table.ts'
 import { openDatabase } from '../../src/storage/database.ts'
 import { authenticated } from '../support/accounts.ts'
-import { type Finished, holdfast } from '../support/cli.ts'
+import { type Finished, useCommandLine } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
 
+const holdfast = useCommandLine(test)
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
 

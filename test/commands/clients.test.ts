@@ -5,10 +5,11 @@ import { exportJWK, generateKeyPair } from 'jose'
 import { matchesSecret } from '../../src/clients/client-secret.ts'
 import { createClientTable } from '../../src/storage/client-table.ts'
 import { openDatabase } from '../../src/storage/database.ts'
-import { type Finished, holdfast } from '../support/cli.ts'
+import { type Finished, useCommandLine } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
 
+const holdfast = useCommandLine(test)
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
 const redirect = ['--redirect-uri', 'https://app.example.com/callback']
@@ -75,7 +76,7 @@ test.serial('makes a new secret, and stores none', async (t) => {
   const before = (await stored('shop'))?.client_secret
   const stdout = done(t, await run('clients', 'renew-secret', 'shop'))
   const [, secret = ''] =
-    /^Made a new secret for shop\.\n\n {2}Secret {2}(\S{43}) {2}\(shown this once\)\n$/.exec(
+    /^Generated a new secret for shop\.\n\n {2}Secret {2}(\S{43}) {2}\(shown this once\)\n$/.exec(
       stdout,
     ) ?? []
   const metadata = await stored('shop')
@@ -176,8 +177,8 @@ test.serial('adds a client from a metadata file', async (t) => {
 
 test.serial('shows plainly that the tokens of a client are bound to nothing', async (t) => {
   const added = done(t, await run('clients', 'add', 'legacy', ...redirect, '--binding', 'bearer'))
-  t.regex(added, /^ {2}Tokens +BEARER, bound to nothing$/m)
-  t.regex(done(t, await run('clients', 'list')), /^legacy +BEARER, bound to nothing /m)
+  t.regex(added, /^ {2}Tokens +BEARER, not bound$/m)
+  t.regex(done(t, await run('clients', 'list')), /^legacy +BEARER, not bound /m)
   t.regex(done(t, await run('clients', 'show', 'legacy')), /^binding_method +BEARER/m)
 })
 

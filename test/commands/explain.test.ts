@@ -16,6 +16,6 @@ test('what the user of the database may not do is told, and other errors of it a
   t.is(explain(Object.assign(error, { code: '42703' })), undefined)
   t.is(
     explain(Object.assign(error, { code: '42501' })),
-    'PostgreSQL refuses this to the user in DATABASE_URL: permission denied for table accounts.',
+    'PostgreSQL denied this to the user in DATABASE_URL: permission denied for table accounts.',
   )
 })

@@ -49,7 +49,7 @@ test('says each of five configuration mistakes in one sentence', async (t) => {
   t.is(code, 1)
   t.is(stdout, '')
   const [head, ...lines] = stderr.trimEnd().split('\n')
-  t.is(head, 'holdfast: The configuration has 5 mistakes:')
+  t.is(head, 'holdfast: The configuration has 5 errors:')
   t.deepEqual(lines.map((line) => line.trim().split(' ')[0]).sort(), [
     'HOLDFAST_DPOP_NONCE',
     'HOLDFAST_ISSUER',

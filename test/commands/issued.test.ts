@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import test, { type ExecutionContext } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { actorOfCommand } from '../../src/commands/command.ts'
-import { type Finished, holdfast, start } from '../support/cli.ts'
+import { type Finished, start, useCommandLine } from '../support/cli.ts'
 import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { useFolder } from '../support/folder.ts'
 import { query } from '../support/query.ts'
@@ -10,6 +10,7 @@ import { email, useTestServer } from '../support/server.ts'
 
 const HOLDFAST_SECRET = 'a secret of at least 32 characters'
 const server = useTestServer(test, { HOLDFAST_SECRET })
+const holdfast = useCommandLine(test)
 const cwd = useFolder(test)
 
 const run = (...args: string[]) =>

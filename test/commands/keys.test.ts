@@ -1,12 +1,13 @@
 import test, { type ExecutionContext } from 'ava'
 import { keyPurposes } from '../../src/keys/key-purpose.ts'
 import { freePort } from '../../src/net/free-port.ts'
-import { type Finished, holdfast, serve } from '../support/cli.ts'
+import { type Finished, serve, useCommandLine } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
 import { query } from '../support/query.ts'
 import { until } from '../support/until.ts'
 
+const holdfast = useCommandLine(test)
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
 const secret = 'the secret of the installation of this file'
@@ -91,11 +92,11 @@ test.serial('retires a key in its time, or now, and says what follows', async (t
   const [cookie = '', next] = await of('cookie')
   t.regex(
     done(t, await run(['keys', 'retire', cookie])),
-    /ends in its time\.\n\n {2}Next key +\S+\n {2}Signs until +\d{4}-.*Z\n {2}Ends +\d{4}-.*Z\n$/,
+    /will be retired once everything it signed has expired\.\n\n {2}Next key +\S+\n {2}Signs until +\d{4}-.*Z\n {2}Ends +\d{4}-.*Z\n$/,
   )
   const stdout = done(t, await run(['keys', 'retire', cookie, '--now']))
   t.regex(stdout, new RegExp(`^Retired ${cookie}\\.\\n\\n +Next key +${next}\\n`))
-  t.regex(stdout, /signs in again/)
+  t.regex(stdout, /must sign in again/)
   failed(t, await run(['keys', 'retire', 'nobody']), /^holdfast: There is no key nobody\.$/m)
 })
 

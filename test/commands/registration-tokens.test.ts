@@ -1,8 +1,9 @@
 import test, { type ExecutionContext } from 'ava'
-import { type Finished, holdfast } from '../support/cli.ts'
+import { type Finished, useCommandLine } from '../support/cli.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
 
+const holdfast = useCommandLine(test)
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
 
@@ -30,7 +31,7 @@ test.serial('has no tokens, and says how to make one', async (t) => {
 
 test.serial('makes a token that is shown once, and says what it allows', async (t) => {
   const stdout = done(t, await run('add', 'Shop team', '--redirect-host', 'shop.example.com'))
-  t.regex(stdout, /^Made a registration token for Shop team\.\n/)
+  t.regex(stdout, /^Generated a registration token for Shop team\.\n/)
   t.regex(stdout, /^ {2}Token +[\w-]{43} {2}\(shown this once\)$/m)
   t.regex(stdout, /^ {2}Tokens +dpop mtls token-binding$/m)
   t.regex(stdout, /^ {2}Redirects +shop\.example\.com$/m)

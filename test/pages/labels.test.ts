@@ -45,7 +45,7 @@ for (const [userAgent, label] of [
   ['Mozilla/5.0 (X11; Linux x86_64) AppleWebKit Chrome/156.0 Edg/156.0', 'Edge on Linux'],
   ['Mozilla/5.0 (iPhone) AppleWebKit Version/26 Safari/605', 'Safari on iOS'],
   ['Mozilla/5.0 (Windows NT 10.0; rv:150.0) Gecko Firefox/150.0', 'Firefox on Windows'],
-  ['curl/8', 'A program that is not a known browser'],
+  ['curl/8', 'Unknown browser'],
 ] as const) {
   test(`names ${userAgent} as ${label}`, (t) => {
     t.is(shown(browserLabel(userAgent)), label)

@@ -1,9 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
+import type { TestFn } from 'ava'
+import type { CommandRequest } from './command-host.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 // Every test starts the same program.
@@ -40,6 +42,29 @@ export async function holdfast(
     once(child, 'exit'),
   ])
   return { code, stdout, stderr }
+}
+
+/** Runs commands as `holdfast` does, all of a test file in one process: they are loaded once. */
+export function useCommandLine(test: TestFn): typeof holdfast {
+  let host: ChildProcess | undefined
+  let last: Promise<unknown> = Promise.resolve()
+  test.after.always(() => host?.disconnect())
+
+  async function ask(request: CommandRequest): Promise<Finished> {
+    host ??= fork(path.join(import.meta.dirname, 'command-host.ts'), { execArgv: [fromSources] })
+    const answered = once(host, 'message')
+    host.send(request)
+    const [finished] = await answered
+    return finished
+  }
+
+  return (environment, args, options = {}) => {
+    const { cwd, env, release } = environment
+    if (options.stdin !== undefined || release) return holdfast(environment, args, options)
+    const finished = last.then(() => ask({ cwd, env, args }))
+    last = finished.catch(() => {})
+    return finished
+  }
 }
 
 export interface Serving {
