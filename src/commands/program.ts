@@ -12,6 +12,7 @@ import { keysCommand } from './keys.ts'
 import { migrateCommand } from './migrate.ts'
 import { openapiCommand } from './openapi.ts'
 import { drawProgressOn } from './progress.ts'
+import { proofCommand } from './proof.ts'
 import { registrationTokensCommand } from './registration-tokens.ts'
 import { resourcesCommand } from './resources.ts'
 import { serveCommand } from './serve.ts'
@@ -67,6 +68,7 @@ function createProgram({ write, writeError, progress, toFile = false }: Terminal
     .addCommand(migrateCommand())
     .addCommand(openapiCommand())
     .addCommand(doctorCommand())
+    .addCommand(proofCommand())
     .addHelpText(
       'after',
       `

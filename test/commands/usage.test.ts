@@ -61,6 +61,7 @@ const commands = [
   'openapi',
   'doctor',
   'doctor code',
+  'proof',
 ]
 
 for (const command of commands) {
@@ -128,6 +129,8 @@ const wrong: [string, RegExp][] = [
   ['keys rotate ES512', /^holdfast: .* ES256, EdDSA, RS256, PS256, cookie/],
   ['keys retire', /^holdfast: Missing required argument 'key'/],
   ['keys reset', /^holdfast: .* all users must sign in again\. .* holdfast keys reset --yes\.\n$/],
+  ['proof POST https://id.example/token', /^holdfast: Required option '--key/],
+  ['proof --key none.jwk POST id.example', /^holdfast: id\.example is not an http or https URL/],
   ['registration-tokens add', /^holdfast: Missing required argument 'name'/],
   ['registration-tokens add x --expires 2y', /^holdfast: .* Expected a duration from 1m to 365d\./],
   ['registration-tokens add x --expires 0m', /^holdfast: .* Expected a duration from 1m to 365d\./],
