@@ -1,0 +1,97 @@
+// The programs of examples/verify, with an issuer that answers in this process.
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import test, { type ExecutionContext } from 'ava'
+import { accessToken, audience, dpopProof, issuer, jwks } from '../support/verify/world.ts'
+
+const load = (file: string) =>
+  import(new URL(`../../examples/verify/${file}`, import.meta.url).href)
+
+const published: Record<string, unknown> = {
+  [`${issuer}/.well-known/oauth-authorization-server`]: { issuer, jwks_uri: `${issuer}/jwks` },
+  [`${issuer}/jwks`]: jwks,
+}
+const { fetch } = globalThis
+globalThis.fetch = async (input, init) => {
+  const url = String(input)
+  if (!url.startsWith('https://')) return fetch(input, init)
+  return url in published ? Response.json(published[url]) : new Response(null, { status: 404 })
+}
+
+/** The header fields of a request that the API accepts. */
+function headersOf(scope: string) {
+  const now = Math.floor(Date.now() / 1000)
+  const token = accessToken({ iat: now, exp: now + 60, scope })
+  return { authorization: `DPoP ${token}`, dpop: dpopProof(token, { iat: now }) }
+}
+
+type Send = (headers: Record<string, string>) => Promise<Response>
+
+/** Sends the requests that every quick start must tell apart. */
+async function guards(t: ExecutionContext, send: Send): Promise<void> {
+  const accepted = await send(headersOf('notes:read'))
+  t.is(accepted.status, 200)
+  t.is((await accepted.json()).sub, 'alice')
+  const { authorization } = headersOf('notes:read')
+  t.is((await send({ authorization: authorization.replace('DPoP', 'Bearer') })).status, 401)
+  t.is((await send(headersOf('other'))).status, 403)
+}
+
+async function listening(t: ExecutionContext, server: Server): Promise<Send> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close().closeAllConnections())
+  const { port } = server.address() as AddressInfo
+  return (headers) => fetch(`http://127.0.0.1:${port}/notes`, { headers })
+}
+
+test('guards an express API', async (t) => {
+  await guards(t, await listening(t, createServer((await load('express.js')).app)))
+})
+
+test('guards a koa API', async (t) => {
+  await guards(t, await listening(t, createServer((await load('koa.js')).app.callback())))
+})
+
+test('guards a fastify API', async (t) => {
+  const { app } = await load('fastify.js')
+  await guards(t, async (headers) => {
+    const { statusCode, body } = await app.inject({ url: '/notes', headers })
+    return new Response(body, { status: statusCode })
+  })
+})
+
+test('guards a Hono API', async (t) => {
+  const { app } = await load('hono.js')
+  await guards(t, async (headers) => app.request('/notes', { headers }))
+})
+
+test('guards a route handler of Next', async (t) => {
+  const { GET } = await load('next-route.js')
+  await guards(t, (headers) => GET(new Request(`${audience}/notes`, { headers })))
+})
+
+test('guards a server of node:http', async (t) => {
+  await guards(t, await listening(t, (await load('node.js')).server))
+})
+
+test('has options that the verifier accepts', async (t) => {
+  const options = await load('options.js')
+  const verifier = options.withEvents({ warn() {} })
+  const { authorization, dpop } = headersOf('notes:read')
+  const rawHeaders = ['Authorization', authorization, 'DPoP', dpop]
+  const request = { method: 'GET', url: '/notes', rawHeaders }
+  const { claims, methods } = await options.withoutFramework(verifier, request, {})
+  t.is(claims.sub, 'alice')
+  t.deepEqual(methods, ['dpop'])
+  t.is(typeof options.behindProxy(verifier), 'function')
+  t.is(typeof options.behindNginx(), 'function')
+  t.truthy(options.withReplicas({}, { query() {} }).inPostgres)
+  const nonces = options.withNonces(Buffer.alloc(32, 1).toString('base64'))
+  await t.throwsAsync(nonces.verify({ ...request, headers: rawHeaders }), { code: 'dpop_nonce' })
+  for (const make of [options.withIntrospection, options.withSeveralIssuers]) t.truthy(make('s'))
+  await t.throwsAsync(options.checkIdToken('no JWT', 'n', { deviceKeyThumbprint: 'x' }), {
+    code: 'token_malformed',
+  })
+})
