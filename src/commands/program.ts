@@ -46,7 +46,8 @@ function isWrongUsage(error: unknown): boolean {
   return error instanceof UsageError
 }
 
-function createProgram({ write, writeError, progress, toFile = false }: Terminal): Command {
+/** All commands of `holdfast`. */
+export function createProgram({ write, writeError, progress, toFile = false }: Terminal): Command {
   const program = command(
     'holdfast',
     'An OpenID Connect provider that binds every token to a key.',

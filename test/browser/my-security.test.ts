@@ -3,10 +3,13 @@ import { createRequire } from 'node:module'
 import anyTest, { type TestFn } from 'ava'
 import type { Browser } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import { CHEAP } from '../support/accounts.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
 import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
 import { signInAt } from '../support/device.ts'
+import { type Examples, printed, startExamples } from '../support/examples.ts'
+import { useFolder } from '../support/folder.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { LOOKS } from '../support/looks.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
@@ -18,12 +21,16 @@ interface World {
   nodes: Nodes
   app: RelyingParty
   browser: Browser
+  examples: Examples
+  /** The origin of the single-page application, which its API names in CORS. */
+  APP: string
 }
 
 const ARTEFACTS = `${import.meta.dirname}/../artefacts`
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
 
 const test = anyTest as TestFn<World>
+const folder = useFolder(test)
 const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
 
 if (CHROMIUM === undefined) {
@@ -36,17 +43,22 @@ test.before(async (t) => {
   const app = await startRelyingParty()
   const nodes = await startNodes({})
   await trust(nodes)
+  const { authorityFile } = nodes
+  const APP = `http://127.0.0.1:${await freePort()}`
+  const examples = await startExamples(nodes.server, { folder, authorityFile }, { APP })
   const certificates = await Promise.all([
     certificateOf(nodes.port, 'localhost'),
     certificateOf(Number(app.address.split(':')[1]), 'rp.example'),
+    certificateOf(Number(new URL(examples.api).port), 'localhost'),
   ])
   const hosts = { 'rp.example': app.address, 'app.example': app.address }
   const browser = await launchBoundChromium(certificates, hosts)
-  Object.assign(t.context, { nodes, app, browser })
+  Object.assign(t.context, { nodes, app, browser, examples, APP })
 })
 
-test.after.always(async ({ context: { browser, nodes, app } }) => {
+test.after.always(async ({ context: { browser, nodes, app, examples } }) => {
   await browser?.close()
+  await examples?.[Symbol.asyncDispose]()
   await nodes?.[Symbol.asyncDispose]()
   await app?.close()
 })
@@ -113,4 +125,24 @@ browserTest('My security, without a session: a sign-in that is bound, and the pa
   await page.waitForURL(`${server.issuer}/security`)
   await page.reload()
   await page.locator('li', { hasText: 'this browser' }).locator('.held').waitFor()
+})
+
+browserTest('a single-page app signs in and calls the API with a key it cannot read', async (t) => {
+  t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
+  const { APP, examples, nodes } = t.context
+  const { client_id } = await nodes.server.addClient({ redirect_uris: [`${APP}/`] })
+  // It serves examples/single-page-app/app.js.
+  const serving = examples.start('single-page-app/main.js', { CLIENT_ID: client_id })
+  await printed(serving, /The application listens/)
+  const context = await t.context.browser.newContext()
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  await page.goto(APP)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByLabel('Email').fill(email)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.getByText('a harbour map').waitFor()
+  t.regex(await page.locator('output').textContent().then(String), /"proven":\["dpop"\]/)
 })

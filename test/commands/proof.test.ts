@@ -13,7 +13,7 @@ import { command } from '../support/command.ts'
 import { useFolder } from '../support/folder.ts'
 
 const cwd = useFolder(test)
-const proof = (...args: string[]) => command('proof', ...args)
+const proof = (...args: string[]) => command(['proof', ...args])
 
 test.serial('makes a key file and a proof by it, and uses the file again', async (t) => {
   const key = path.join(cwd, 'key.jwk')

@@ -3,6 +3,8 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
+import { parseTokenBindingId } from '../../packages/verify/token-binding.ts'
+import { makeEcKey, tokenBindingId } from '../support/token-binding-messages.ts'
 import { accessToken, audience, dpopProof, issuer, jwks } from '../support/verify/world.ts'
 
 const load = (file: string) =>
@@ -32,7 +34,7 @@ type Send = (headers: Record<string, string>) => Promise<Response>
 async function guards(t: ExecutionContext, send: Send): Promise<void> {
   const accepted = await send(headersOf('notes:read'))
   t.is(accepted.status, 200)
-  t.is((await accepted.json()).sub, 'alice')
+  t.like(await accepted.json(), { sub: 'alice' })
   const { authorization } = headersOf('notes:read')
   t.is((await send({ authorization: authorization.replace('DPoP', 'Bearer') })).status, 401)
   t.is((await send(headersOf('other'))).status, 403)
@@ -92,6 +94,26 @@ test('has options that the verifier accepts', async (t) => {
   await t.throwsAsync(nonces.verify({ ...request, headers: rawHeaders }), { code: 'dpop_nonce' })
   for (const make of [options.withIntrospection, options.withSeveralIssuers]) t.truthy(make('s'))
   await t.throwsAsync(options.checkIdToken('no JWT', 'n', { deviceKeyThumbprint: 'x' }), {
+    code: 'token_malformed',
+  })
+})
+
+test('verifies Token Bindings of requests and of logins', async (t) => {
+  const { beginLogin, finishLogin, verifyRequest } = await load('token-binding.js')
+  const connection = { negotiated: undefined, ekm: new Uint8Array(32) }
+  const request = { method: 'GET', url: '/notes', rawHeaders: [] }
+  await t.throwsAsync(async () => verifyRequest(connection, request, { issuer, audience }), {
+    code: 'credentials_missing',
+  })
+  const id = tokenBindingId(makeEcKey()).toString('base64url')
+  const proof = { provided: parseTokenBindingId(id) }
+  const response = { writeHead: () => response, end() {} }
+  t.is(
+    beginLogin(proof, response, ({ code_challenge }: Record<string, string>) => code_challenge),
+    id,
+  )
+  const redeem = async (verifier: string) => ({ id_token: `for ${t.is(verifier, id)}` })
+  await t.throwsAsync(finishLogin(id, proof, redeem, { issuer, clientId: 'rp', nonce: 'n' }), {
     code: 'token_malformed',
   })
 })
