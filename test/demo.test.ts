@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import test from 'ava'
 import { CHROMIUM } from './support/chromium-program.ts'
@@ -48,7 +49,10 @@ browserTest('the demo plays its story in a browser that binds its session', asyn
   t.is(rows.filter(({ expected }) => expected === 'reject').length, 4)
 })
 
-test('the demo prints a table for people', async (t) => {
+test('the demo prints a table for people, with the rows that the README shows', async (t) => {
   const { stdout } = await demo()
+  const shown = (await readFile('README.md', 'utf8')).match(/^│.*│$/gm) ?? []
+  t.is(shown.length, 7)
+  for (const row of shown) t.true(stdout.includes(row), row)
   t.regex(stdout, /thief.*access token as Bearer.*401 invalid_token/)
 })

@@ -182,7 +182,7 @@ function isKnown(words: readonly string[]): boolean {
     case 'npx node':
       return exists(second)
   }
-  if (program === 'npm') return /^(ci|start|install|version|audit)$/.test(first)
+  if (program === 'npm') return /^(ci|start|install|pack|version|audit)$/.test(first)
   if (program === 'npx') return exists(`node_modules/.bin/${first}`)
   return program.startsWith('.') ? exists(program) : others.test(program)
 }
