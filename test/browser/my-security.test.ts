@@ -131,6 +131,8 @@ browserTest('a single-page app signs in and calls the API with a key it cannot r
   t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
   const { APP, examples, nodes } = t.context
   const { client_id } = await nodes.server.addClient({ redirect_uris: [`${APP}/`] })
+  const accounts = createAccounts({ store: nodes.server.storage.accounts, cost: CHEAP })
+  await accounts.add({ email: 'grace@example.com', password })
   // It serves examples/single-page-app/app.js.
   const serving = examples.start('single-page-app/main.js', { CLIENT_ID: client_id })
   await printed(serving, /The application listens/)
@@ -139,7 +141,7 @@ browserTest('a single-page app signs in and calls the API with a key it cannot r
   const page = await context.newPage()
   await page.goto(APP)
   await page.getByRole('button', { name: 'Sign in' }).click()
-  await page.getByLabel('Email').fill(email)
+  await page.getByLabel('Email').fill('grace@example.com')
   await page.getByLabel('Password').fill(password)
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByRole('button', { name: 'Allow' }).click()
