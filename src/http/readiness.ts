@@ -1,3 +1,5 @@
+import { CannotStoreError } from '../storage/node-probe.ts'
+
 /** Why a node must get no requests, in words that anybody may read. */
 export class NotReadyError extends Error {
   override name = 'NotReadyError'
@@ -65,8 +67,10 @@ export function createReadiness({
   }
 
   async function look() {
-    await ping()
-    if (elapsed() - wroteAt >= restMs) await compare()
+    await tellWhy(async () => {
+      await ping()
+      if (elapsed() - wroteAt >= restMs) await compare()
+    })
     if (state === 'wrong') throw new NotReadyError(sentenceOf(aheadS))
   }
 
@@ -87,6 +91,15 @@ export function createReadiness({
       clearInterval(timer)
       await checking?.catch(() => {})
     },
+  }
+}
+
+/** What the database says of itself is for people, and nothing else that it says. */
+async function tellWhy(work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (cause) {
+    throw cause instanceof CannotStoreError ? new NotReadyError(cause.message, { cause }) : cause
   }
 }
 

@@ -5,8 +5,18 @@ import { DatabaseUnavailableError } from './database-unavailable.ts'
 /** Nodes that write at the same time have rows of their own, as a rule. */
 const slots = 1000
 
-/** Disk full, and input or output that failed (appendix A of PostgreSQL's documentation). */
-const storageStates: ReadonlySet<unknown> = new Set(['53100', '58030'])
+/** Why a database can store nothing, in words that anybody may read. */
+export class CannotStoreError extends Error {
+  override name = 'CannotStoreError'
+}
+
+/** By the codes of appendix A of PostgreSQL's documentation. */
+const storageProblems: ReadonlyMap<unknown, string> = new Map([
+  ['53100', 'the disk of the database is full'],
+  ['58030', 'the database cannot write its files'],
+])
+
+const readOnly = ['25006', 'the database takes no writes'] as const
 
 /** Milliseconds for which a node that could not store something is not ready. */
 const suspicionMs = 10_000
@@ -14,7 +24,11 @@ const suspicionMs = 10_000
 export interface NodeProbe {
   /** The same database, whose failures to store are noticed. */
   readonly database: Database
-  /** Resolves when the database answers, and is one that can be written to. */
+  /**
+   * Resolves when the database answers, and is one that can be written to.
+   *
+   * @throws {@link CannotStoreError} where it says why it is not.
+   */
   ping(): Promise<void>
   /** Writes a row. Milliseconds since the epoch by the clock of the database. */
   write(): Promise<number>
@@ -29,7 +43,12 @@ export function createNodeProbe(
   { now = () => performance.now() }: { now?: () => number } = {},
 ): NodeProbe {
   const slot = randomInt(slots)
-  let failedAt = Number.NEGATIVE_INFINITY
+  let failed = { at: Number.NEGATIVE_INFINITY, problem: '' }
+  const ask: Database['query'] = (statement) =>
+    database.query(statement).catch((cause: unknown) => {
+      const problem = new Map([...storageProblems, readOnly]).get(stateOf(cause))
+      throw problem === undefined ? cause : new CannotStoreError(problem, { cause })
+    }) as never
   return {
     database: {
       ...database,
@@ -37,19 +56,20 @@ export function createNodeProbe(
         try {
           return await database.query(statement)
         } catch (error) {
-          if (isStorageFailure(error)) failedAt = now()
+          const problem = storageProblems.get(stateOf(error))
+          if (problem !== undefined) failed = { at: now(), problem }
           throw error
         }
       },
     },
     async ping() {
-      if (now() - failedAt < suspicionMs) throw new Error('the database could not store something')
+      if (now() - failed.at < suspicionMs) throw new CannotStoreError(failed.problem)
       // It touches nothing, and a server that takes no writes refuses it. Its connection is closed
       // then, as after every error: the next one may be led to the primary.
-      await database.query({ name: 'ping', text: 'select from artifacts where false for share' })
+      await ask({ name: 'ping', text: 'select from artifacts where false for share' })
     },
     async write() {
-      const { rows } = await database.query<{ now: number }>({
+      const { rows } = await ask<{ now: number }>({
         name: 'ping-write',
         text: `insert into node_probes (slot, at) values ($1, clock_timestamp())
                on conflict (slot) do update set at = excluded.at
@@ -61,7 +81,7 @@ export function createNodeProbe(
   }
 }
 
-function isStorageFailure(error: unknown): boolean {
+function stateOf(error: unknown): unknown {
   const { cause = error } = error instanceof DatabaseUnavailableError ? error : {}
-  return storageStates.has((cause as { code?: unknown } | undefined)?.code)
+  return (cause as { code?: unknown } | undefined)?.code
 }

@@ -2,6 +2,9 @@ import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
 import { healthChecks } from '../../src/http/health.ts'
 import { createReadiness } from '../../src/http/readiness.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { DatabaseUnavailableError } from '../../src/storage/database-unavailable.ts'
+import { createNodeProbe } from '../../src/storage/node-probe.ts'
 import { query } from '../support/query.ts'
 import { routed } from '../support/routed.ts'
 import { serve } from '../support/serve.ts'
@@ -100,7 +103,31 @@ test.serial('is not ready when the disk of the database is full', async (t) => {
        for each row execute function fill()`,
   )
   await until(async () => (await fetch(`${server.issuer}/readyz`)).status === 503)
+  const { reason } = (await (await fetch(`${server.issuer}/readyz`)).json()) as { reason?: string }
+  t.is(reason, 'the disk of the database is full')
   await query(url, 'drop trigger fill on node_probes')
   await until(async () => (await fetch(`${server.issuer}/readyz`)).status === 200)
-  t.pass()
+})
+
+test('is not ready for ten seconds after a statement that found the disk full', async (t) => {
+  let [elapsed, code] = [0, '53100']
+  const failing = async () => {
+    if (!code) return { rows: [], rowCount: 0 }
+    throw new DatabaseUnavailableError(Object.assign(new Error('no space'), { code }))
+  }
+  const database = { ...server.storage, query: failing } as unknown as Database
+  const probe = createNodeProbe(database, { now: () => elapsed })
+  await t.throwsAsync(probe.database.query({ text: 'insert' }))
+  code = ''
+  elapsed = 9_999
+  await t.throwsAsync(probe.ping(), { message: 'the disk of the database is full' })
+  elapsed = 10_000
+  await t.notThrowsAsync(probe.ping())
+  code = '25006'
+  await t.throwsAsync(probe.ping(), { message: 'the database takes no writes' })
+  await t.throwsAsync(probe.database.query({ text: 'insert' }), {
+    name: 'DatabaseUnavailableError',
+  })
+  code = ''
+  await t.notThrowsAsync(probe.ping())
 })

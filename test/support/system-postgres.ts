@@ -1,6 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -56,11 +56,39 @@ export interface SystemPostgres extends AsyncDisposable {
  * A cluster of its own, without a password. It survives a crash of PostgreSQL and not one of the
  * machine: nothing is forced to disk.
  */
-export async function startSystemPostgres(): Promise<SystemPostgres> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-postgres-'))
+export async function startSystemPostgres({ diskMb }: { diskMb?: number } = {}) {
+  await using opened = new AsyncDisposableStack()
+  const place = await mkdtemp(path.join(tmpdir(), 'holdfast-postgres-'))
+  opened.defer(() => rm(place, { recursive: true, force: true }))
+  if (diskMb !== undefined) opened.use(mountDisk(place, diskMb))
+  await chmod(place, 0o777)
+  const folder = path.join(place, 'cluster')
+  await mkdir(folder)
   await chmod(folder, 0o777)
   await execute(folder, 'initdb', '-D', data(folder), '-U', 'holdfast', '--auth=trust', '--no-sync')
-  return startCluster(folder)
+  const cluster = opened.use(await startCluster(folder))
+  const open = opened.move()
+  return { ...cluster, folder, [Symbol.asyncDispose]: () => open.disposeAsync() }
+}
+
+/** A disk of its own in memory, as root can mount one. */
+function mountDisk(folder: string, sizeMb: number): Disposable {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMb}m`, 'tmpfs', folder])
+  return { [Symbol.dispose]: () => void execFileSync('umount', [folder]) }
+}
+
+/** Whether this process may mount a disk; where not, it says that tests are skipped. */
+export function canMountDisk(): boolean {
+  const folder = mkdtempSync(path.join(tmpdir(), 'holdfast-disk-'))
+  try {
+    using _disk = mountDisk(folder, 1)
+    return true
+  } catch {
+    process.stderr.write('\n!!! no disk can be mounted here: tests of a full disk are skipped\n\n')
+    return false
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 const data = (folder: string) => path.join(folder, 'data')
