@@ -3,6 +3,7 @@ import { version } from '../config/version.ts'
 import { type AdminRoute, adminRoutes } from '../http/routes.ts'
 import { refusal } from './answers.ts'
 import type { Answer, Operation, Operations } from './operation.ts'
+import { storableJson } from './requests.ts'
 
 type Json = Record<string, unknown>
 
@@ -61,7 +62,7 @@ export function createOpenapiDocument(issuer: string, operations: Operations): o
           description: `A DPoP-bound access token (RFC 9449) whose audience is ${issuer}/admin. There are no API keys.`,
         },
       },
-      schemas: { Refusal: schemaOf(refusal) },
+      schemas: { Refusal: schemaOf(refusal), StorableJson: storableJson },
     },
   }
 }

@@ -62,6 +62,20 @@ export const retirement = z.strictObject({
     .describe('Reject what it signed from now on: for a key that has leaked'),
 })
 
+const storableValues = [
+  { type: ['boolean', 'number'] },
+  { type: 'string', pattern: '^[^\\u0000]*$' },
+  { type: 'array', items: { $ref: '#/components/schemas/StorableJson' } },
+  {
+    type: 'object',
+    propertyNames: { pattern: '^[^\\u0000]*$' },
+    additionalProperties: { $ref: '#/components/schemas/StorableJson' },
+  },
+]
+
+/** JSON that PostgreSQL can hold: U+0000 is nowhere in it. */
+export const storableJson = { anyOf: [{ type: 'null' }, ...storableValues] }
+
 const client_id = {
   type: 'string',
   pattern: '^[ -~]{1,256}$',
@@ -83,11 +97,22 @@ const secretOrKey = [
   },
 ]
 
-const redirectsTo = (pattern: string) => ({
+const secretOrKeyOrNone = [
+  ...secretOrKey,
+  {
+    required: ['token_endpoint_auth_method'],
+    properties: { token_endpoint_auth_method: { const: 'none' } },
+  },
+]
+
+const redirectUris = {
   type: 'array',
   minItems: 1,
-  items: { type: 'string', pattern: `^${pattern}/[0-9A-Za-z_/-]*$` },
-})
+  items: {
+    type: 'string',
+    pattern: '^(https://[a-z]{1,60}\\.[a-z]{2,10}|http://127\\.0\\.0\\.1)/[0-9A-Za-z_/-]*$',
+  },
+} as const
 
 const none = { type: 'array', maxItems: 0 } as const
 
@@ -100,29 +125,14 @@ const describeClient = (members: Readonly<Record<string, object>>) => ({
     'Client metadata (RFC 7591). The server takes more than this schema describes: keys by value, certificates and devices.',
   anyOf: [
     {
-      title: 'A web application',
+      title: 'An application that people sign in to',
       required: ['redirect_uris'],
       properties: {
         ...members,
-        redirect_uris: redirectsTo('https://[a-z]{1,60}\\.[a-z]{2,10}'),
+        application_type: { enum: ['web', 'native'] },
+        redirect_uris: redirectUris,
       },
-      anyOf: [
-        ...secretOrKey,
-        {
-          required: ['token_endpoint_auth_method'],
-          properties: { token_endpoint_auth_method: { const: 'none' } },
-        },
-      ],
-    },
-    {
-      title: 'A native application',
-      required: ['application_type', 'redirect_uris', 'token_endpoint_auth_method'],
-      properties: {
-        ...members,
-        application_type: { const: 'native' },
-        redirect_uris: redirectsTo('http://127\\.0\\.0\\.1'),
-        token_endpoint_auth_method: { const: 'none' },
-      },
+      anyOf: secretOrKeyOrNone,
     },
     {
       title: 'A service',
@@ -144,7 +154,7 @@ const metadata = z.record(
   z
     .unknown()
     .refine((value) => value !== null, 'must not be null')
-    .meta({ not: { type: 'null' } }),
+    .meta({ anyOf: storableValues }),
 )
 const client_name = { type: 'string', ...displayNameSchema(nameLimit) } as const
 

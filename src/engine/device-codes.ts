@@ -14,6 +14,7 @@ import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { isFailure } from '../storage/device-code-adapter.ts'
 import { browserOf } from './browser-state.ts'
 import { override } from './override.ts'
+import { refusedFor } from './refusal-reason.ts'
 
 /** Too many codes were typed that there are not: the person is told when to try again. */
 export class TooManyUserCodesError extends ReRenderError {
@@ -115,7 +116,8 @@ async function shownKey(
   const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
   const namesResource = ctx.oidc.params?.resource !== undefined
   if (binding && !binding.hasProof({ connection, hasDPoP: text !== '', namesResource, now })) {
-    throw new errors.InvalidRequest(binding.missing)
+    const reason = binding.method === 'dpop' ? 'dpop_missing' : 'key_mismatch'
+    throw refusedFor(reason, new errors.InvalidRequest(binding.missing))
   }
   if (binding) return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
   return dpop ? { jkt: dpop.jkt } : {}
@@ -128,12 +130,13 @@ async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofChec
   if ('problem' in checked) {
     const { problem, detail } = checked
     const asksForNonce = problem === 'dpop_nonce' || problem === 'dpop_not_recent'
-    throw asksForNonce ? new errors.UseDpopNonce(detail) : new errors.InvalidDpopProof(detail)
+    const Refusal = asksForNonce ? errors.UseDpopNonce : errors.InvalidDpopProof
+    throw refusedFor(problem, new Refusal(detail))
   }
   const { ReplayDetection } = ctx.oidc.provider
   const { jti } = checked.proof
   if (!(await ReplayDetection.unique(String(ctx.oidc.client?.clientId), jti, now + proofWindow))) {
-    throw new errors.InvalidRequest('DPoP proof JWT Replay detected')
+    throw refusedFor('dpop_replayed', new errors.InvalidRequest('DPoP proof JWT Replay detected'))
   }
   return checked.proof
 }

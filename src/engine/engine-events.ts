@@ -4,10 +4,10 @@ import type { errors, KoaContextWithOIDC } from 'oidc-provider'
 import { clientBinding } from '../clients/binding-method.ts'
 import type { UserCodeRefusal } from '../limits/user-code-limits.ts'
 import type { BindingLabel, Events } from '../observability/events.ts'
-import { refusalReason } from '../observability/refusal-reason.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { clockSkewOf } from './clock-skew.ts'
+import { refusalReason } from './refusal-reason.ts'
 
 type ProtocolError = errors.OIDCProviderError
 
@@ -42,7 +42,7 @@ export function observeEngine(
       }
       const refusal = error as ProtocolError
       const detail = detailOf(refusal)
-      const reason = refusalReason(refusal.error, detail)
+      const reason = refusalReason(refusal, detail)
       // The engine says so of proofs whose signature was right, and of no others.
       if (reason === 'dpop_not_recent') skew(ctx)
       const binding = bindingOf(ctx)

@@ -17,6 +17,7 @@ import { bindDeviceCodes } from './device-codes.ts'
 import { checkJsonParameters } from './json-parameters.ts'
 import { override } from './override.ts'
 import { interceptParameters } from './parameters.ts'
+import { refusedFor } from './refusal-reason.ts'
 import { keepShown } from './shown-client.ts'
 
 /**
@@ -156,8 +157,9 @@ function consumeRequestsOnce(engine: Provider): void {
           this.consumes = Provider.ctx?.oidc.entities.PushedAuthorizationRequest?.jti
           return super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
-            throw new errors.InvalidRequestUri(
-              'request_uri is invalid, expired, or was already used',
+            throw refusedFor(
+              'request_replayed',
+              new errors.InvalidRequestUri('request_uri is invalid, expired, or was already used'),
             )
           })
         }

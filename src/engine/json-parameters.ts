@@ -1,5 +1,6 @@
 import { decodeJson, parseJsonObject } from '@holdfast/verify/authorization-server'
 import { errors } from 'oidc-provider'
+import { refusedFor } from './refusal-reason.ts'
 
 type ProtocolError = InstanceType<typeof errors.OIDCProviderError>
 
@@ -26,7 +27,10 @@ export function checkJsonParameters(params: Record<string, unknown>): object {
     if (header === undefined || payload === undefined || rest.length !== 1) continue
     const claims = decodeJson(payload)
     if (decodeJson(header) === undefined || claims === undefined) {
-      throw refusal(`${name} must be a JWT of JSON objects that name each member once`)
+      throw refusedFor(
+        'request_json',
+        refusal(`${name} must be a JWT of JSON objects that name each member once`),
+      )
     }
     // A request object may hold it as text, too.
     if (name === 'request') checkClaims(claims.claims)
@@ -37,6 +41,9 @@ export function checkJsonParameters(params: Record<string, unknown>): object {
 function checkClaims(claims: unknown): void {
   if (typeof claims !== 'string' || claims === '') return
   if (parseJsonObject(Buffer.from(claims)) === undefined) {
-    throw new errors.InvalidRequest('claims must be a JSON object that names each member once')
+    throw refusedFor(
+      'request_json',
+      new errors.InvalidRequest('claims must be a JSON object that names each member once'),
+    )
   }
 }

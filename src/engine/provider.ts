@@ -47,6 +47,7 @@ import {
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { redirectNoStrangers } from './open-redirects.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
+import { refusedFor } from './refusal-reason.ts'
 import { boundParameters } from './request-bounds.ts'
 import { withSessionPolicy } from './session-policy.ts'
 import { addTokenBinding } from './token-binding.ts'
@@ -345,6 +346,9 @@ function checkAssertion(claims: JwtTimes, now: number): void {
     throw new errors.InvalidClientAuth('the client assertion is expired or not valid yet')
   }
   if (!(Number(claims.exp) <= now / 1000 + assertionLifetime)) {
-    throw new errors.InvalidClientAuth('the client assertion is good for too long')
+    throw refusedFor(
+      'client_authentication',
+      new errors.InvalidClientAuth('the client assertion is good for too long'),
+    )
   }
 }

@@ -2,6 +2,7 @@ import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { isReferredChallenge } from '../bindings/token-binding-challenge.ts'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { override } from './override.ts'
+import { refusedFor } from './refusal-reason.ts'
 
 declare module 'oidc-provider' {
   interface Interaction {
@@ -35,8 +36,11 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
     // The request that resumes it is another: what it refers to is not asked.
     const tbh = resumed ? resumed.referredTbh : fromRequest
     if (tbh === undefined) {
-      throw new errors.InvalidRequest(
-        `${forCode ? 'referred_tb' : 'id_token_token_binding_cnf'} needs a referred Token Binding`,
+      throw refusedFor(
+        'token_binding_missing',
+        new errors.InvalidRequest(
+          `${forCode ? 'referred_tb' : 'id_token_token_binding_cnf'} needs a referred Token Binding`,
+        ),
       )
     }
     return tbh
@@ -85,7 +89,11 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
           if (purpose.use === 'idtoken' && wantsBoundIdTokens(this.ctx)) {
             // By the front channel, beside the code; others are made by the token endpoint.
             const tbh = this.ctx.oidc.entities.AuthorizationCode?.referredTbh
-            if (tbh === undefined) throw new errors.InvalidRequest('no referred Token Binding')
+            if (tbh === undefined)
+              throw refusedFor(
+                'token_binding_missing',
+                new errors.InvalidRequest('no referred Token Binding'),
+              )
             this.set('cnf', { tbh })
           }
           return super.issue(purpose)

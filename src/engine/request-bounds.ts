@@ -1,4 +1,5 @@
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { refusedFor } from './refusal-reason.ts'
 
 /** Bytes of one parameter. */
 const parameterLimitBytes = 2048
@@ -22,13 +23,13 @@ const tokens = new Set(['request', 'id_token_hint', 'client_assertion'])
 export async function boundParameters({ oidc, query }: KoaContextWithOIDC): Promise<void> {
   for (const [name, value] of Object.entries(oidc.params ?? {})) {
     if (!tokens.has(name) && sizeOf(value) > parameterLimitBytes) {
-      throw new errors.InvalidRequest(`${name} is longer than ${parameterLimitBytes} bytes`)
+      throw tooLong(`${name} is longer than ${parameterLimitBytes} bytes`)
     }
   }
   const sent = Object.values(oidc.body ?? query)
   const limit = oidc.route === 'pushed_authorization_request' ? pushedLimitBytes : requestLimitBytes
   if (sent.reduce<number>((sum, value) => sum + sizeOf(value), 0) > limit) {
-    throw new errors.InvalidRequest(`the parameters are longer than ${limit} bytes together`)
+    throw tooLong(`the parameters are longer than ${limit} bytes together`)
   }
 }
 
@@ -36,4 +37,8 @@ export async function boundParameters({ oidc, query }: KoaContextWithOIDC): Prom
 function sizeOf(value: unknown): number {
   if (Array.isArray(value)) return value.reduce((sum, each) => sum + sizeOf(each), 0)
   return typeof value === 'string' ? Buffer.byteLength(value) : 0
+}
+
+function tooLong(problem: string) {
+  return refusedFor('request_bounds', new errors.InvalidRequest(problem))
 }

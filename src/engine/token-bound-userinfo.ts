@@ -1,6 +1,7 @@
 import Provider, { errors } from 'oidc-provider'
 import type { TokenBindingOf } from '../http/token-binding-reader.ts'
 import { override } from './override.ts'
+import { refusedFor } from './refusal-reason.ts'
 
 declare module 'oidc-provider' {
   interface AccessToken {
@@ -33,7 +34,7 @@ export function checkTokenBindingAtUserinfo(
           const ctx = Provider.ctx
           if (token?.tbh !== undefined && ctx?.oidc.route === 'userinfo') {
             if (token.tbh !== tokenBindingOf(ctx.req)?.provided.tbh) {
-              throw new errors.InvalidToken('failed tbh verification')
+              throw refusedFor('key_mismatch', new errors.InvalidToken('failed tbh verification'))
             }
           }
           return token as T | undefined

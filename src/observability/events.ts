@@ -27,6 +27,8 @@ export interface Refusal {
   readonly error: string
   /** A label of metrics: of the closed set of those who refuse. */
   readonly reason: string
+  /** The label of metrics, where that is another. */
+  readonly counted?: string | undefined
   readonly binding: BindingLabel
   readonly detail: string
 }
@@ -135,9 +137,9 @@ export function createEvents({
       record('info', 'tokens.issued', facts, 'tokens issued', grant)
     },
 
-    refused(facts: Facts, refusal: Refusal) {
+    refused(facts: Facts, { counted: label, ...refusal }: Refusal) {
       const { endpoint, error, reason, binding } = refusal
-      metrics.refusals.inc({ endpoint, error, reason, binding })
+      metrics.refusals.inc({ endpoint, error, reason: label ?? reason, binding })
       if (reason === 'dpop_htu_mismatch') metrics.htuMismatches.inc()
       const kind = replayed[reason]
       if (kind) metrics.replays.inc({ kind })

@@ -5,9 +5,9 @@ import { RegistrationError } from '../clients/client-registration.ts'
 import { JsonBodyError, readJson } from '../http/json-body.ts'
 import { publicRoutes } from '../http/routes.ts'
 import type { Events } from '../observability/events.ts'
-import { refusalReason } from '../observability/refusal-reason.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { RegistrationTable, StoredRegistration } from '../storage/registration-table.ts'
+import { registrationReason } from './refusal-reason.ts'
 import {
   type PresentedCredential,
   type RegistrationCredentials,
@@ -56,27 +56,27 @@ export function createRegistrationRouter({
     } catch (error) {
       if (error instanceof VerifyError) {
         const challenged = credentials.challenge(error, presented?.scheme)
-        tell(ctx, error.error ?? 'invalid_token', error.message)
+        report(ctx, error.error ?? 'invalid_token', error)
         const { status, headers } = answerTo(challenged)
         ctx.status = status
         ctx.set(headers)
         ctx.body = { error: error.error ?? 'invalid_token', error_description: error.message }
       } else if (error instanceof RegistrationError || error instanceof JsonBodyError) {
         const code = error instanceof RegistrationError ? error.code : 'invalid_client_metadata'
-        tell(ctx, code, error.message)
+        report(ctx, code, error)
         ctx.status = error instanceof JsonBodyError ? error.status : 400
         ctx.body = { error: code, error_description: error.message }
       } else throw error
     }
   }
 
-  function tell(ctx: RouterContext, error: string, detail: string): void {
+  function report(ctx: RouterContext, error: string, refusal: Error): void {
     events.refused(requestFacts(ctx), {
       endpoint: 'registration',
       error,
-      reason: refusalReason(error, detail),
+      reason: registrationReason(refusal),
       binding: 'unknown',
-      detail,
+      detail: refusal.message,
     })
   }
 

@@ -164,7 +164,7 @@ function keyProblem(bound: BoundKeys, { proofs }: TokenRequest): Refusal | undef
     return refuse('key_mismatch', { description })
   }
   if (x5t !== undefined && proofs.certificate === undefined) {
-    return refuse('certificate_proof_missing')
+    return refuse('key_mismatch', { detail: 'no certificate, and the token is bound to one' })
   }
   if (x5t !== undefined && x5t !== proofs.certificate?.thumbprint) {
     return refuse('key_mismatch', { detail: 'failed x5t#S256 verification' })

@@ -11,8 +11,10 @@ interface Row {
   readonly description: string
   /** For the operator. */
   readonly detail: string
-  /** Of metrics, where several reasons are one to whoever watches. */
+  /** Of metrics and events, where several reasons are one to those who watch. */
   readonly label?: string
+  /** Of metrics alone: the event is no misuse of a credential that the server has looked up. */
+  readonly counted?: string
 }
 
 /** One sentence for the client and the operator. */
@@ -106,10 +108,14 @@ export const refusals = {
   dpop_nonce: told('use_dpop_nonce', 'a nonce is required in the DPoP proof'),
   dpop_not_recent: told('use_dpop_nonce', 'DPoP proof iat is not recent enough'),
   dpop_replayed: grant('DPoP proof JWT Replay detected'),
-  certificate_proof_missing: grant(
-    'the tokens of this client are bound: a certificate is required',
-  ),
-  token_binding_missing: grant('the tokens of this client are bound by Token Binding'),
+  certificate_proof_missing: {
+    ...grant('the tokens of this client are bound: a certificate is required'),
+    counted: 'key_mismatch',
+  },
+  token_binding_missing: {
+    ...grant('the tokens of this client are bound by Token Binding'),
+    counted: 'key_mismatch',
+  },
   two_bindings: told('invalid_request', 'multiple proof-of-possession mechanisms are not allowed'),
 
   // Codes, device codes and refresh tokens
@@ -125,7 +131,7 @@ export const refusals = {
   pkce_mismatch: grant('code_verifier does not match code_challenge'),
   redirect_uri_mismatch: grant('authorization code redirect_uri mismatch'),
   key_mismatch: grant('the credential is bound to another key'),
-  not_bound: grant('the credential is not bound to a key'),
+  not_bound: grant('the credential is not bound to a key', 'key_mismatch'),
   id_token_unbound: grant('the sign-in was not bound to a browser'),
   code_replayed: grant('authorization code already consumed'),
   refresh_token_replayed: grant('refresh token already used'),
@@ -221,6 +227,7 @@ export function refusalForOperators(refusal: Refusal) {
   return {
     error: refusal.error ?? row.error,
     reason: (row.label ?? refusal.refused) as RefusalReason,
+    ...(row.counted && { counted: row.counted }),
     detail: (refusal.detail ?? refusal.description ?? row.detail).slice(0, longestDetail),
   }
 }

@@ -8,7 +8,9 @@ import {
   isRefusal,
   type RefusalReason,
   refusalBody,
+  refusalForOperators,
   refusals,
+  refuse,
 } from '../../src/token-endpoint/refusal.ts'
 import type { ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
@@ -234,7 +236,6 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   dpop_replayed: [service, { outcome: { replayed: 0 } }],
   certificate_proof_missing: {
     'of a client of certificates': [{ ...service, dpop: undefined }, bound('mtls')],
-    'of a token that is bound to one': [refresh(), of('RefreshToken', { 'x5t#S256': 'mine' })],
   },
   token_binding_missing: {
     'none at all': [{ ...service, dpop: undefined }, bound('token-binding')],
@@ -315,6 +316,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'x5t#S256 of a refresh token': [
       { ...refresh(), dpop: undefined, connection: certificate() },
       { ...bound('mtls'), ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'other' }) },
+    ],
+    'a refresh token without its certificate': [
+      refresh(),
+      of('RefreshToken', { 'x5t#S256': 'mine' }),
     ],
     'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
     'jkt of a device code': [device, of('DeviceCode', { jkt: 'other' })],
@@ -541,4 +546,16 @@ test('a refused request leaves its marks, and a failed proof leaves none', async
   const { marked } = await ask(code())
   t.is(marked.length, 1)
   t.deepEqual((await ask({ ...service, dpop: 'no.proof' })).marked, [])
+})
+
+test('counts a key that is not shown, or another one, as key_mismatch', (t) => {
+  for (const reason of [
+    'key_mismatch',
+    'not_bound',
+    'certificate_proof_missing',
+    'token_binding_missing',
+  ] as const) {
+    const { reason: event, counted = event } = refusalForOperators(refuse(reason))
+    t.is(counted, 'key_mismatch', reason)
+  }
 })
