@@ -9,13 +9,14 @@ import {
   type JWK,
   jwtVerify,
 } from 'jose'
-import { command } from '../support/command.ts'
+import { useCommandLine } from '../support/cli.ts'
 import { useFolder } from '../support/folder.ts'
 
 const cwd = useFolder(test)
-const proof = (...args: string[]) => command(['proof', ...args])
+const holdfast = useCommandLine(test)
+const proof = (...args: string[]) => holdfast({ cwd, env: {} }, ['proof', ...args])
 
-test.serial('makes a key file and a proof by it, and uses the file again', async (t) => {
+test('makes a key file and a proof by it, and uses the file again', async (t) => {
   const key = path.join(cwd, 'key.jwk')
   const first = await proof('--key', key, '--new-key', 'post', 'https://id.example/token?a=b#c')
   t.is(first.stderr, '')
@@ -39,21 +40,16 @@ test.serial('makes a key file and a proof by it, and uses the file again', async
   t.is(again.stderr, `holdfast: ${key} exists. Leave out --new-key to use it.\n`)
 })
 
-test.serial(
-  'rejects a file that is missing or has no private key, without quoting it',
-  async (t) => {
-    const file = path.join(cwd, 'other.jwk')
-    const refused = async (reason: RegExp) => {
-      const { code, stderr } = await proof('--key', file, 'GET', 'https://api.example/x')
-      t.is(code, 1)
-      t.regex(stderr, reason)
-    }
-    await refused(/does not exist\. --new-key makes it\.$/m)
-    await writeFile(file, 'a secret, and not JSON')
-    await refused(
-      /^holdfast: \S+ is not a private JWK of the curve P-256 \(kty, crv, x, y, d\)\.$/m,
-    )
-    await writeFile(file, '{"kty":"EC","crv":"P-256","x":"a","y":"b"}')
-    await refused(/is not a private JWK/)
-  },
-)
+test('rejects a file that is missing or has no private key, without quoting it', async (t) => {
+  const file = path.join(cwd, 'other.jwk')
+  const refused = async (reason: RegExp) => {
+    const { code, stderr } = await proof('--key', file, 'GET', 'https://api.example/x')
+    t.is(code, 1)
+    t.regex(stderr, reason)
+  }
+  await refused(/does not exist\. --new-key makes it\.$/m)
+  await writeFile(file, 'a secret, and not JSON')
+  await refused(/^holdfast: \S+ is not a private JWK of the curve P-256 \(kty, crv, x, y, d\)\.$/m)
+  await writeFile(file, '{"kty":"EC","crv":"P-256","x":"a","y":"b"}')
+  await refused(/is not a private JWK/)
+})

@@ -7,12 +7,13 @@ import type { Command } from 'commander'
 import { createProgram } from '../../src/commands/program.ts'
 import { ConfigError, parseConfig } from '../../src/config/config.ts'
 import { createAuthority } from '../support/certificates.ts'
-import { command } from '../support/command.ts'
+import { useCommandLine } from '../support/cli.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { useFolder } from '../support/folder.ts'
 import { type Block, blocksOf, pages, readText, root } from '../support/markdown.ts'
 
 const folder = useFolder(test)
+const holdfast = useCommandLine(test)
 const authority = path.join(folder, 'clients.pem')
 test.before(async () => writeFile(authority, (await createAuthority()).cert))
 
@@ -112,7 +113,7 @@ async function checkCommands(t: ExecutionContext, shown: readonly Shown[]): Prom
       else if (!canRun(args)) parse(t, args)
       else {
         environment ??= environmentOf(opened.use(await openTestDatabase()).url)
-        const { code, stdout, stderr } = await command(args, environment)
+        const { code, stdout, stderr } = await holdfast({ cwd: folder, env: environment }, args)
         t.is(code, 0, `${typed}\n${stderr}`)
         if (output) t.is(masked(stdout.trim()), masked(output), typed)
       }
