@@ -279,7 +279,10 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
 
   async function refresh({ header, session: current }: DbscRequest): Promise<DbscAnswer> {
     const session = parseDbscHeader(header('sec-secure-session-id'))
-    if (session === undefined) return { status: 400, headers: { 'Cache-Control': 'no-store' } }
+    if (session === undefined) {
+      const body = { error: 'invalid_request', error_description: 'Expected Sec-Secure-Session-Id' }
+      return { status: 400, headers: { 'Cache-Control': 'no-store' }, body }
+    }
     const key = await bindings.find(session)
     const replacedBy = await current()
     // Two sessions of one browser would overwrite each other's companion for ever.
