@@ -12,6 +12,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context } from 'koa'
 import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } from 'oidc-provider'
 import { lifetimes } from '../config/lifetimes.ts'
+import { cookiesOf } from '../http/host-cookies.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { override } from './override.ts'
@@ -86,8 +87,12 @@ function interactionCookie(
   const options = { httpOnly: true, sameSite: 'lax', signed: false, overwrite: false } as const
   return {
     read(ctx, uid) {
-      const state = sealed.open(uid, ctx.cookies.get(name, options) ?? '')
-      return state && times.toEngine(state)
+      // Browsers send what another host of our domain has planted beside ours, perhaps before it.
+      for (const cookie of cookiesOf(ctx.req.headers.cookie)) {
+        const state = cookie.name === name ? sealed.open(uid, cookie.value) : undefined
+        if (state) return times.toEngine(state)
+      }
+      return undefined
     },
     write(ctx, path, { uid, exp, payload }) {
       const expiresAt = exp - times.aheadS()

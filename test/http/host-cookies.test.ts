@@ -61,6 +61,16 @@ test('tells the interactions of one browser apart', async (t) => {
   t.is((await exchange(t, { cookie })).seen, '')
 })
 
+test('expires the cookies of an interaction that is over', async (t) => {
+  const cookie = '__Host-holdfast_interaction.a=a; __Host-holdfast_interaction.a.sig=x'
+  const gone = '_interaction_resume=; path=/authorize/a; expires=Thu, 01 Jan 1970 00:00:00 GMT'
+  const { set } = await exchange(t, { cookie, set: [gone] })
+  t.deepEqual(set.slice(1), [
+    '__Host-holdfast_interaction.a=; path=/; max-age=0; secure; httponly',
+    '__Host-holdfast_interaction.a.sig=; path=/; max-age=0; secure; httponly',
+  ])
+})
+
 test('expires the oldest of many interactions', async (t) => {
   const uids = 'abcdefgh'
   const cookie = [...uids].map((uid) => `__Host-holdfast_interaction.${uid}=${uid}`).join('; ')
@@ -71,7 +81,18 @@ test('expires the oldest of many interactions', async (t) => {
 test('keeps paths below an issuer with a path, and leaves http alone', async (t) => {
   const set = [interaction('a')]
   const below = await exchange(t, { issuer: 'https://id.example/auth', set })
-  t.deepEqual(below.set, ['__Secure-holdfast_interaction=a; path=/interaction/a/proof; secure'])
+  t.regex(below.set[0] ?? '', /^__Host-holdfast_browser\..*; path=\/; .*secure; httponly/)
+  t.regex(
+    below.set[1] ?? '',
+    /^__Secure-holdfast_interaction=a\.[\w-]{22}; path=\/interaction\/a\/proof; secure$/,
+  )
+  const cookie = below.set.map((each) => each.split(';')[0]).join('; ')
+  const seen = async (sent: string) =>
+    (await exchange(t, { issuer: 'https://id.example/auth', cookie: sent })).seen
+  t.regex(await seen(cookie), /; _interaction=a$/)
+  t.notRegex(await seen(cookie.replace('=a.', '=b.')), /interaction/)
+  t.notRegex(await seen(cookie.replace('_interaction=', '_session=')), /session/)
+  t.is(await seen(below.set[1]?.split(';')[0] ?? ''), '')
   t.deepEqual((await exchange(t, { issuer: 'http://id.example', set })).set, set)
 })
 
