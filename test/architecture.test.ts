@@ -102,3 +102,11 @@ test('no other file reads the clock of the node', async (t) => {
   const reading = files.filter((_, at) => /\bDate\.now\b|\bnew Date\(\)/.test(texts[at] ?? ''))
   t.deepEqual(reading.sort(), Object.keys(ownClocks).sort())
 })
+
+test('Token Binding of the engine is one folder and one entry of its extensions', (t) => {
+  const folder = 'src/engine/token-binding/'
+  const users = all.filter(({ from, to }) => to.startsWith(folder) && !from.startsWith(folder))
+  t.deepEqual(users, [
+    { from: 'src/engine/extensions.ts', to: 'src/engine/token-binding/token-binding.ts' },
+  ])
+})

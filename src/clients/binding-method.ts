@@ -18,6 +18,8 @@ const everyFlag = bindings.flatMap(({ method, flags }) => flags.map((flag) => ({
 declare module 'oidc-provider' {
   interface ClientMetadata {
     binding_method?: string | undefined
+    client_access_token_token_binding_supported?: boolean | undefined
+    client_refresh_token_token_binding_supported?: boolean | undefined
   }
 }
 

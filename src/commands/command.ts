@@ -108,8 +108,8 @@ export async function withAdministration<T>(
     const files = authorityFiles(config.mtls)
     const authorities = files && (await loadClientAuthorities(files))
     // The server is loaded by the commands that need it: the others start in half the time.
-    const { createIdentityProvider } = await import('../server.ts')
-    const validator = await createIdentityProvider(config, storage, observability, {
+    const { createIdentityProvider } = await import('../identity-provider.ts')
+    const validator = createIdentityProvider(config, storage, observability, {
       keys: isComplete(keys.view()) ? keys : { ...keys, ...(await makeTemporaryKeys()) },
       authorities,
     })

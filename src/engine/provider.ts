@@ -1,287 +1,194 @@
-import type { Context } from 'koa'
-import Provider, {
-  type Configuration,
-  errors,
-  type FindAccount,
-  type KoaContextWithOIDC,
-} from 'oidc-provider'
-import type { ProofCheck } from '../bindings/dpop.ts'
+import Provider, { errors } from 'oidc-provider'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
 import { loadExistingGrant, securityClient } from '../clients/security-client.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { lifetimes } from '../config/lifetimes.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
-import type { Edge } from '../http/edge.ts'
 import { publicRoutes } from '../http/routes.ts'
-import type { KeyRing } from '../keys/key-ring.ts'
-import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import type { GuardedFetch } from '../net/guarded-fetch.ts'
-import type { ArtifactTable } from '../storage/artifact-table.ts'
-import type { ClientTable } from '../storage/client-table.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
-import { createEngineTimes, type EngineTimes } from '../storage/engine-times.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
+import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { boundSessionAcr } from './authentication-context.ts'
-import {
-  type ClientCertificatesOptions,
-  checkCertificateMetadata,
-  mtlsFeature,
-} from './client-certificates.ts'
+import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
-import type { DevicePages } from './device-pages.ts'
 import { createEngine } from './engine.ts'
-import { initialKeys, secretsOf, useKeyRing } from './engine-keys.ts'
+import { initialKeys, secretsOf } from './engine-keys.ts'
+import type { ProviderOptions } from './extension.ts'
+import { extensions } from './extensions.ts'
+import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
-import {
-  isCurrentJwt,
-  isRecentProof,
-  type JwtTimes,
-  jwtToleranceS,
-  tolerateOwnClock,
-} from './jwt-times.ts'
+import { isCurrentJwt, isRecentProof, type JwtTimes, jwtToleranceS } from './jwt-times.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
-import { redirectNoStrangers } from './open-redirects.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
 import { refusedFor } from './refusal-reason.ts'
 import { boundParameters } from './request-bounds.ts'
 import { withSessionPolicy } from './session-policy.ts'
-import { addTokenBinding } from './token-binding.ts'
-import {
-  checkTokenBindingMetadata,
-  tokenBindingClientMetadata,
-  tokenBindingMetadata,
-} from './token-binding-metadata.ts'
 
 /** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
 const assertionLifetime = 10 * 60
 
-export interface ProviderOptions {
-  readonly issuer: string
-  readonly keys: Pick<KeyRing, 'view' | 'now'>
-  readonly dpopNonces: 'required' | 'optional'
-  readonly adminApi: boolean
-  /** Where clients register themselves; undefined where they do not. */
-  readonly registrationEndpoint: string | undefined
-  readonly edge: Edge
-  /** Undefined when no certificate can reach this server. */
-  readonly mtls: MtlsOptions | undefined
-  /** Whether Token Binding can reach this server. */
-  readonly tokenBinding: boolean
-  /** Undefined where the device flow (RFC 8628) is off. */
-  readonly deviceFlow:
-    | {
-        readonly limits: UserCodeLimits
-        readonly pages: DevicePages
-      }
-    | undefined
-  readonly tables: {
-    readonly artifacts: ArtifactTable
-    readonly clients: ClientTable
-    readonly replays: ReplayTable
-    readonly resourceServers: ResourceServerTable
-  }
-  readonly findAccount: FindAccount
-  readonly claims: Record<string, string[]>
-  readonly bindSessions: (engine: Provider, times: EngineTimes) => void
-  /** Whether the network of a request may have a row for a request that no cookie can hold. */
-  readonly admitLargeRequest: (ctx: Context) => Promise<boolean>
-  /** Fetches what a client names by URL: its keys. */
-  readonly guardedFetch: GuardedFetch
-  /** Of proofs at the endpoints that are ours or made by ours. */
-  readonly proofs: ProofCheck
-  readonly pages: {
-    readonly renderError: NonNullable<Configuration['renderError']>
-    readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
-    readonly postLogoutSuccessSource: (ctx: KoaContextWithOIDC) => Promise<void> | void
-  }
-}
-
-export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge' | 'now'> & {
-  /** Where certificates are asked for, if that is not the issuer itself. */
-  readonly origin: string | undefined
-}
-
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
-  const { issuer, tables, pages, edge, mtls, tokenBinding, deviceFlow } = options
+  const { issuer, tables, pages, edge, mtls, deviceFlow } = options
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const { now } = options.keys
   const times = createEngineTimes({ now })
   const clients = withoutUnusableKeys(tables.clients)
   const base = pathOfIssuer(issuer)
-  const interactionPath = (uid: string) => `${base}/interaction/${uid}`
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
-  const engine = createEngine({
-    issuer,
-    replays: tables.replays,
-    edge,
-    times,
-    devices: deviceFlow && { limits: deviceFlow.limits, proofs: options.proofs },
-    browserState: {
-      keys: () => secretsOf(options.keys.view(), 'form-token'),
-      times,
-      sessionPath: base || '/',
-      interactionPath,
-      admitRow: options.admitLargeRequest,
+  const engine = createEngine(issuer, {
+    adapter: createEngineAdapter(
+      deviceFlow
+        ? { ...tables, clients, times, ownClients, userCodes }
+        : { ...tables, clients: withoutDeviceGrant(clients), times, ownClients },
+    ),
+    jwks,
+    findAccount: options.findAccount,
+    clients: [securityClient(issuer)],
+    loadExistingGrant,
+    claims: options.claims,
+    scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
+    routes: {
+      authorization: '/authorize',
+      token: '/token',
+      userinfo: '/userinfo',
+      pushed_authorization_request: '/par',
+      introspection: '/introspect',
+      revocation: '/revoke',
+      jwks: '/jwks',
+      end_session: '/session/end',
+      device_authorization: '/device_authorization',
+      code_verification: publicRoutes.device.path,
     },
-    bindSessions: (engine) => options.bindSessions(engine, times),
-    configuration: {
-      adapter: createEngineAdapter(
-        deviceFlow
-          ? { ...tables, clients, times, ownClients, userCodes }
-          : { ...tables, clients: withoutDeviceGrant(clients), times, ownClients },
-      ),
-      jwks,
-      findAccount: options.findAccount,
-      clients: [securityClient(issuer)],
-      loadExistingGrant,
-      claims: options.claims,
-      scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
-      routes: {
-        authorization: '/authorize',
-        token: '/token',
-        userinfo: '/userinfo',
-        pushed_authorization_request: '/par',
-        introspection: '/introspect',
-        revocation: '/revoke',
-        jwks: '/jwks',
-        end_session: '/session/end',
-        device_authorization: '/device_authorization',
-        code_verification: publicRoutes.device.path,
+    acrValues: [boundSessionAcr],
+    features: {
+      devInteractions: { enabled: false },
+      // By it an app says that it must have an acr; see session-binding/authentication-context.ts.
+      claimsParameter: { enabled: true },
+      // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
+      externalSigningSupport: { enabled: true, ack: 'experimental-01' },
+      clientCredentials: { enabled: true },
+      // Named by it in the metadata, and served by src/token-endpoint: its own are good for nobody.
+      introspection: { enabled: true, allowedPolicy: nobody },
+      jwtIntrospection: { enabled: true },
+      revocation: { enabled: true, allowedPolicy: nobody },
+      dPoP: {
+        enabled: true,
+        nonceSecret,
+        // The engine judges the time of a proof by the clock of its node: a proof that is not of
+        // this moment by the clock of the database needs a nonce.
+        requireNonce: (ctx) =>
+          options.dpopNonces === 'required' || !isRecentProof(ctx.get('DPoP'), now()),
       },
-      acrValues: [boundSessionAcr],
-      features: {
-        devInteractions: { enabled: false },
-        // By it an app says that it must have an acr; see session-binding/authentication-context.ts.
-        claimsParameter: { enabled: true },
-        // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
-        externalSigningSupport: { enabled: true, ack: 'experimental-01' },
-        clientCredentials: { enabled: true },
-        // Named by it in the metadata, and served by src/token-endpoint: its own are good for nobody.
-        introspection: { enabled: true, allowedPolicy: nobody },
-        jwtIntrospection: { enabled: true },
-        revocation: { enabled: true, allowedPolicy: nobody },
-        dPoP: {
-          enabled: true,
-          nonceSecret,
-          // The engine judges the time of a proof by the clock of its node: a proof that is not of
-          // this moment by the clock of the database needs a nonce.
-          requireNonce: (ctx) =>
-            options.dpopNonces === 'required' || !isRecentProof(ctx.get('DPoP'), now()),
-        },
-        // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
-        requestObjects: {
-          enabled: true,
-          assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
-            // What was pushed without a signature is ours, and ends with its row.
-            if (alg !== 'none' && !isCurrentJwt(claims, now())) {
-              throw new errors.InvalidRequestObject('Request Object claims are invalid')
-            }
-          },
-        },
-        ...(deviceFlow && { deviceFlow: { enabled: true, ...deviceFlow.pages } }),
-        ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
-        resourceIndicators: {
-          enabled: true,
-          getResourceServerInfo: (_ctx, identifier, client) =>
-            options.adminApi && identifier === adminResource(issuer)
-              ? adminResourceInfo(identifier, client)
-              : resourceServerInfo(tables.resourceServers, identifier),
-        },
-        rpInitiatedLogout: {
-          enabled: true,
-          logoutSource: pages.logoutSource,
-          postLogoutSuccessSource: pages.postLogoutSuccessSource,
-        },
-      },
-      clientBasedCORS: mayCallFrom,
-      renderError: pages.renderError,
-      interactions: {
-        policy: withSessionPolicy(createInteractionPolicy(), { now }),
-        url: (_ctx, { uid, prompt }) =>
-          `${interactionPath(uid)}${prompt.name === 'proof' ? '/proof' : ''}`,
-      },
-      // What else lives at the origin is not shown the session, and may be another Holdfast.
-      cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
-
-      // No token leaves by the front channel; an ID token may, for clients that register it.
-      responseTypes: ['code', 'code id_token'],
-      // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
-      pkce: { required: () => true },
-      allowOmittingSingleRegisteredRedirectUri: false,
-      clientAuthMethods: [
-        'none',
-        'client_secret_basic',
-        'client_secret_post',
-        'private_key_jwt',
-        ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
-        ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
-      ],
-      discovery: {
-        ...(mtls?.origin && {
-          mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base, {
-            deviceFlow: deviceFlow !== undefined,
-          }),
-        }),
-        ...(tokenBinding && tokenBindingMetadata),
-        registration_endpoint: options.registrationEndpoint,
-      },
-      clientDefaults: {
-        id_token_signed_response_alg: 'ES256',
-        introspection_signed_response_alg: 'ES256',
-      },
-      enabledJWA: {
-        clientAuthSigningAlgValues: [...proofAlgorithms],
-        dPoPSigningAlgValues: [...proofAlgorithms],
-        idTokenSigningAlgValues: [...signingAlgorithms],
-        introspectionSigningAlgValues: [...signingAlgorithms],
-        requestObjectSigningAlgValues: [...proofAlgorithms],
-      },
-      extraClientMetadata: {
-        properties: [
-          'binding_method',
-          'administration',
-          'session_policy',
-          'self_registered',
-          ...tokenBindingClientMetadata,
-        ],
-        validator: (_ctx, _key, _value, metadata) => {
-          checkSessionPolicy(metadata)
-          Object.assign(metadata, withBindingMethod(metadata))
-          checkCertificateMetadata(metadata)
-          checkTokenBindingMetadata(metadata, tokenBinding)
-          checkAdministration(metadata)
-          if (!mtls && bindingMethodOf(metadata) === 'mtls') {
-            throw new errors.InvalidClientMetadata(
-              'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
-            )
+      // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
+      requestObjects: {
+        enabled: true,
+        assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
+          // What was pushed without a signature is ours, and ends with its row.
+          if (alg !== 'none' && !isCurrentJwt(claims, now())) {
+            throw new errors.InvalidRequestObject('Request Object claims are invalid')
           }
         },
       },
-      // One that is known already: a validator of it is called with every request.
-      extraParams: { state: boundParameters },
-      assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, now()),
-      fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
-      clockTolerance: jwtToleranceS,
-
-      ttl: {
-        ...lifetimes,
-        // Of somebody who has not signed in there is a form's token to remember.
-        Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
+      ...(deviceFlow && { deviceFlow: { enabled: true, ...deviceFlow.pages } }),
+      ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_ctx, identifier, client) =>
+          options.adminApi && identifier === adminResource(issuer)
+            ? adminResourceInfo(identifier, client)
+            : resourceServerInfo(tables.resourceServers, identifier),
       },
-      expiresWithSession: async (ctx, { scopes }) =>
-        !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
+      rpInitiatedLogout: {
+        enabled: true,
+        logoutSource: pages.logoutSource,
+        postLogoutSuccessSource: pages.postLogoutSuccessSource,
+      },
     },
+    clientBasedCORS: mayCallFrom,
+    renderError: pages.renderError,
+    interactions: {
+      policy: withSessionPolicy(createInteractionPolicy(), { now }),
+      url: (_ctx, { uid, prompt }) =>
+        `${interactionPath(base, uid)}${prompt.name === 'proof' ? '/proof' : ''}`,
+    },
+    // What else lives at the origin is not shown the session, and may be another Holdfast.
+    cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
+
+    // No token leaves by the front channel; an ID token may, for clients that register it.
+    responseTypes: ['code', 'code id_token'],
+    // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
+    pkce: { required: () => true },
+    allowOmittingSingleRegisteredRedirectUri: false,
+    clientAuthMethods: [
+      'none',
+      'client_secret_basic',
+      'client_secret_post',
+      'private_key_jwt',
+      ...(mtls ? (['self_signed_tls_client_auth'] as const) : []),
+      ...(mtls?.authorities ? (['tls_client_auth'] as const) : []),
+    ],
+    discovery: {
+      ...(mtls?.origin && {
+        mtls_endpoint_aliases: mtlsEndpointAliases(mtls.origin + base, {
+          deviceFlow: deviceFlow !== undefined,
+        }),
+      }),
+      ...Object.assign({}, ...extensions.map(({ metadata }) => metadata?.(options))),
+      registration_endpoint: options.registrationEndpoint,
+    },
+    clientDefaults: {
+      id_token_signed_response_alg: 'ES256',
+      introspection_signed_response_alg: 'ES256',
+    },
+    enabledJWA: {
+      clientAuthSigningAlgValues: [...proofAlgorithms],
+      dPoPSigningAlgValues: [...proofAlgorithms],
+      idTokenSigningAlgValues: [...signingAlgorithms],
+      introspectionSigningAlgValues: [...signingAlgorithms],
+      requestObjectSigningAlgValues: [...proofAlgorithms],
+    },
+    extraClientMetadata: {
+      properties: [
+        'binding_method',
+        'administration',
+        'session_policy',
+        'self_registered',
+        ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
+      ],
+      validator: (_ctx, _key, _value, metadata) => {
+        checkSessionPolicy(metadata)
+        Object.assign(metadata, withBindingMethod(metadata))
+        checkCertificateMetadata(metadata)
+        for (const { checkClient } of extensions) checkClient?.(metadata, options)
+        checkAdministration(metadata)
+        if (!mtls && bindingMethodOf(metadata) === 'mtls') {
+          throw new errors.InvalidClientMetadata(
+            'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
+          )
+        }
+      },
+    },
+    // One that is known already: a validator of it is called with every request.
+    extraParams: { state: boundParameters },
+    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, now()),
+    fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
+    clockTolerance: jwtToleranceS,
+
+    ttl: {
+      ...lifetimes,
+      // Of somebody who has not signed in there is a form's token to remember.
+      Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
+    },
+    expiresWithSession: async (ctx, { scopes }) =>
+      !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
   })
-  useKeyRing(engine, options.keys)
-  tolerateOwnClock(engine, times)
-  redirectNoStrangers(engine)
-  addTokenBinding(engine, edge, { acceptChallenges: tokenBinding })
+  for (const { extend } of extensions) extend(engine, { ...options, times })
   return engine
 }
 

@@ -19,6 +19,13 @@ import type { EngineTimes } from '../storage/engine-times.ts'
 import { boundSessionAcr } from './authentication-context.ts'
 import { override } from './override.ts'
 
+declare module 'oidc-provider' {
+  interface Session {
+    /** The Token Binding ID that it is bound to. */
+    tbh?: string | undefined
+  }
+}
+
 /** Where the engine's copy of a session keeps what the table said when it was read. */
 const row = Symbol('browser session')
 

@@ -1,8 +1,8 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { isReferredChallenge } from '../bindings/token-binding-challenge.ts'
-import type { TokenBindingOf } from '../http/token-binding-reader.ts'
-import { override } from './override.ts'
-import { refusedFor } from './refusal-reason.ts'
+import { isReferredChallenge } from '../../bindings/token-binding-challenge.ts'
+import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import { override } from '../override.ts'
+import { refusedFor } from '../refusal-reason.ts'
 
 declare module 'oidc-provider' {
   interface Interaction {
@@ -94,7 +94,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
                 'token_binding_missing',
                 new errors.InvalidRequest('no referred Token Binding'),
               )
-            this.set('cnf', { tbh })
+            this.set('cnf', { ...(this.extra.cnf as object | undefined), tbh })
           }
           return super.issue(purpose)
         }

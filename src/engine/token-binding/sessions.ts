@@ -1,15 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type Koa from 'koa'
 import Provider, { errors } from 'oidc-provider'
-import { override } from '../engine/override.ts'
-import { visitor } from '../http/client-info.ts'
-import type { TokenBindingOf } from '../http/token-binding-reader.ts'
-import type { SecurityEvents } from '../observability/security-events.ts'
+import { visitor } from '../../http/client-info.ts'
+import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import type { SecurityEvents } from '../../observability/security-events.ts'
+import { override } from '../override.ts'
 
 declare module 'oidc-provider' {
-  interface Session {
-    tbh?: string | undefined
-  }
   interface Interaction {
     tbh?: string | undefined
   }

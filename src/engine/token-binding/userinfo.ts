@@ -1,7 +1,7 @@
 import Provider, { errors } from 'oidc-provider'
-import type { TokenBindingOf } from '../http/token-binding-reader.ts'
-import { override } from './override.ts'
-import { refusedFor } from './refusal-reason.ts'
+import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import { override } from '../override.ts'
+import { refusedFor } from '../refusal-reason.ts'
 
 declare module 'oidc-provider' {
   interface AccessToken {

@@ -1,11 +1,9 @@
 import { type ClientMetadata, errors } from 'oidc-provider'
-import { tokenBindingBinding } from '../bindings/token-binding.ts'
-import { deviceGrant } from '../clients/grant-types.ts'
+import { tokenBindingBinding } from '../../bindings/token-binding.ts'
+import { deviceGrant } from '../../clients/grant-types.ts'
 
 declare module 'oidc-provider' {
   interface ClientMetadata {
-    client_access_token_token_binding_supported?: boolean | undefined
-    client_refresh_token_token_binding_supported?: boolean | undefined
     id_token_token_binding_cnf?: string | undefined
   }
 }

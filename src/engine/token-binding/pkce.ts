@@ -3,8 +3,8 @@ import {
   challengeMethods,
   encodeChallenge,
   validateChallenge,
-} from '../bindings/token-binding-challenge.ts'
-import { interceptParameters } from './parameters.ts'
+} from '../../bindings/token-binding-challenge.ts'
+import { interceptParameters } from '../parameters.ts'
 
 /** Accepts both methods at every endpoint, and names them in the metadata (RFC 8414 section 2). */
 export function acceptTokenBindingChallenges(engine: Provider): void {

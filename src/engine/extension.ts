@@ -1,0 +1,86 @@
+import type { Context } from 'koa'
+import type Provider from 'oidc-provider'
+import type { ClientMetadata, Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
+import type { ProofCheck } from '../bindings/dpop.ts'
+import type { Edge } from '../http/edge.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
+import type { UserCodeLimits } from '../limits/user-code-limits.ts'
+import type { GuardedFetch } from '../net/guarded-fetch.ts'
+import type { Events } from '../observability/events.ts'
+import type { SecurityEvents } from '../observability/security-events.ts'
+import type { ArtifactTable } from '../storage/artifact-table.ts'
+import type { ClientTable } from '../storage/client-table.ts'
+import type { EngineTimes } from '../storage/engine-times.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import type { ClientCertificatesOptions } from './client-certificates.ts'
+import type { DevicePages } from './device-pages.ts'
+import type { SessionModelOptions } from './session-model.ts'
+
+export interface ProviderOptions {
+  readonly issuer: string
+  readonly keys: Pick<KeyRing, 'view' | 'now'>
+  readonly dpopNonces: 'required' | 'optional'
+  readonly adminApi: boolean
+  /** Where clients register themselves; undefined where they do not. */
+  readonly registrationEndpoint: string | undefined
+  readonly edge: Edge
+  /** Undefined when no certificate can reach this server. */
+  readonly mtls: MtlsOptions | undefined
+  /** Whether Token Binding can reach this server. */
+  readonly tokenBinding: boolean
+  /** Undefined where the device flow (RFC 8628) is off. */
+  readonly deviceFlow:
+    | {
+        readonly limits: UserCodeLimits
+        readonly pages: DevicePages
+      }
+    | undefined
+  readonly tables: {
+    readonly artifacts: ArtifactTable
+    readonly clients: ClientTable
+    readonly replays: ReplayTable
+    readonly resourceServers: ResourceServerTable
+  }
+  readonly findAccount: FindAccount
+  readonly claims: Record<string, string[]>
+  readonly sessions: SessionModelOptions['sessions']
+  readonly provenAt: SessionModelOptions['provenAt']
+  readonly securityEvents: SecurityEvents
+  readonly events: Events
+  /** Whether the network of a request may have a row for a request that no cookie can hold. */
+  readonly admitLargeRequest: (ctx: Context) => Promise<boolean>
+  /** Fetches what a client names by URL: its keys. */
+  readonly guardedFetch: GuardedFetch
+  /** Of proofs at the endpoints that are ours or made by ours. */
+  readonly proofs: ProofCheck
+  readonly pages: {
+    readonly renderError: NonNullable<Configuration['renderError']>
+    readonly logoutSource: (ctx: KoaContextWithOIDC, form: string) => Promise<void> | void
+    readonly postLogoutSuccessSource: (ctx: KoaContextWithOIDC) => Promise<void> | void
+  }
+}
+
+export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge' | 'now'> & {
+  /** Where certificates are asked for, if that is not the issuer itself. */
+  readonly origin: string | undefined
+}
+
+/** What an extension may need. */
+export type ExtensionOptions = ProviderOptions & { readonly times: EngineTimes }
+
+/** Something that Holdfast adds to oidc-provider. */
+export interface Extension {
+  /** Changes the engine, once, before it has served a request. */
+  readonly extend: (engine: Provider, options: ExtensionOptions) => void
+  /** Members of the metadata of the server. */
+  readonly metadata?: (options: ProviderOptions) => Readonly<Record<string, unknown>>
+  /** Names of members of client metadata. */
+  readonly clientMetadata?: readonly string[]
+  /**
+   * Checks client metadata.
+   *
+   * @throws the engine's `invalid_client_metadata`.
+   */
+  readonly checkClient?: (metadata: ClientMetadata, options: ProviderOptions) => void
+}

@@ -1,0 +1,99 @@
+import type Provider from 'oidc-provider'
+import { matchesSecret } from '../clients/client-secret.ts'
+import { pathOfIssuer } from '../config/issuer-path.ts'
+import { keepStateInBrowsers } from './browser-state.ts'
+import { trustConfiguredOrigins } from './configured-origins.ts'
+import { bindDeviceCodes } from './device-codes.ts'
+import { observeEngine } from './engine-events.ts'
+import { secretsOf, useKeyRing } from './engine-keys.ts'
+import type { Extension, ExtensionOptions } from './extension.ts'
+import { interactionPath } from './interaction-path.ts'
+import { checkJsonParameters } from './json-parameters.ts'
+import { tolerateOwnClock } from './jwt-times.ts'
+import { redirectNoStrangers } from './open-redirects.ts'
+import { interceptParameters } from './parameters.ts'
+import { consumeRequestsOnce } from './pushed-requests.ts'
+import { markReplaysOnce } from './replay-detection.ts'
+import { addSessionClaims } from './session-claims.ts'
+import { bindSessions } from './session-model.ts'
+import { keepShown } from './shown-client.ts'
+import { tokenBinding } from './token-binding/token-binding.ts'
+
+/**
+ * Everything that Holdfast adds to oidc-provider, in the order in which it is added: of two that
+ * extend one model class, the later one is asked first. The engine documents its model classes as
+ * usable and not as replaceable: `test/engine/` is the gate for each new release of the engine.
+ */
+export const extensions: readonly Extension[] = [
+  { extend: trustConfiguredOrigins },
+  { extend: checkParameters },
+  { extend: bindDevices },
+  { extend: keepShown },
+  { extend: consumeRequestsOnce },
+  { extend: markReplaysOnce },
+  { extend: keepStateWithBrowser },
+  // Before the sessions: one that has no key on this connection is not even named.
+  tokenBinding,
+  { extend: holdSessions },
+  { extend: claimSessions },
+  { extend: compareSecretDigests },
+  { extend: useCurrentKeys },
+  { extend: tolerateClock },
+  { extend: redirectNoStrangers },
+  { extend: tellOperator },
+]
+
+function checkParameters(engine: Provider): void {
+  interceptParameters(engine, checkJsonParameters)
+}
+
+function bindDevices(
+  engine: Provider,
+  { deviceFlow, edge, proofs, times }: ExtensionOptions,
+): void {
+  if (!deviceFlow) return
+  bindDeviceCodes(engine, { edge, proofs, limits: deviceFlow.limits, now: times.now })
+}
+
+function keepStateWithBrowser(
+  engine: Provider,
+  { issuer, keys, times, admitLargeRequest }: ExtensionOptions,
+): void {
+  const base = pathOfIssuer(issuer)
+  keepStateInBrowsers(engine, {
+    keys: () => secretsOf(keys.view(), 'form-token'),
+    times,
+    sessionPath: base || '/',
+    interactionPath: (uid) => interactionPath(base, uid),
+    admitRow: admitLargeRequest,
+  })
+}
+
+function holdSessions(
+  engine: Provider,
+  { sessions, provenAt, securityEvents, times }: ExtensionOptions,
+): void {
+  bindSessions(engine, { sessions, provenAt, times, events: securityEvents })
+}
+
+function claimSessions(engine: Provider, { sessions, times }: ExtensionOptions): void {
+  addSessionClaims(engine, sessions, times)
+}
+
+function compareSecretDigests({ Client }: Provider): void {
+  Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
+    return matchesSecret(actual, this.clientSecret)
+  }
+}
+
+function useCurrentKeys(engine: Provider, { keys }: ExtensionOptions): void {
+  useKeyRing(engine, keys)
+}
+
+function tellOperator(engine: Provider, { events, keys }: ExtensionOptions): void {
+  observeEngine(engine, events, keys)
+}
+
+function tolerateClock(engine: Provider, { times }: ExtensionOptions): void {
+  tolerateOwnClock(engine, times)
+}

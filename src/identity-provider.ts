@@ -1,0 +1,337 @@
+import type Router from '@koa/router'
+import type { Middleware } from 'koa'
+import type { Provider } from 'oidc-provider'
+import { createSecurityRouter } from './account-page/security-router.ts'
+import { createAccounts } from './accounts/accounts.ts'
+import { createBoundedQueue } from './accounts/bounded-queue.ts'
+import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { passwordQueue } from './accounts/password.ts'
+import { createAdminGuard } from './administration/admin-guard.ts'
+import { createAdminRouter } from './administration/admin-router.ts'
+import { createAdministration } from './administration/administration.ts'
+import { createProofCheck } from './bindings/dpop.ts'
+import type { ClientAuthorities } from './certificates/client-authorities.ts'
+import type { Config } from './config/config.ts'
+import { pathOfIssuer } from './config/issuer-path.ts'
+import { createDoctorCodes } from './doctor/codes.ts'
+import { doctorEndpoint } from './doctor/observation.ts'
+import { completeDeviceAnswers } from './engine/device-answers.ts'
+import { createDevicePages } from './engine/device-pages.ts'
+import { secretsOf } from './engine/engine-keys.ts'
+import { engineNonces } from './engine/engine-nonces.ts'
+import type { MtlsOptions } from './engine/extension.ts'
+import { createKnownBrowsers } from './engine/known-browsers.ts'
+import { serveAliasesOnly } from './engine/mtls-endpoints.ts'
+import { proofAlgorithms } from './engine/proof-algorithms.ts'
+import { createProvider } from './engine/provider.ts'
+import { type Features, middlewareInOrder } from './http/app.ts'
+import { createEdge } from './http/edge.ts'
+import { createFormTokens } from './http/form-token.ts'
+import { createRequestLimits } from './http/request-limits.ts'
+import { publicRoutes } from './http/routes.ts'
+import { shedLoad } from './http/shed-load.ts'
+import { suggestedCodes } from './interaction/device-forms.ts'
+import { createInteractionRouter } from './interaction/interaction-router.ts'
+import { createProviderPages } from './interaction/provider-pages.ts'
+import type { KeyRing } from './keys/key-ring.ts'
+import { createLoginLimits } from './limits/login-limits.ts'
+import { createUserCodeLimits } from './limits/user-code-limits.ts'
+import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
+import { networkOf } from './net/network.ts'
+import type { Observability } from './observability/observability.ts'
+import { createSecurityEvents } from './observability/security-events.ts'
+import { loadAssets } from './pages/assets.ts'
+import { overloaded } from './pages/error-messages.ts'
+import { createViews } from './pages/views.ts'
+import { createRegistrationCredentials } from './registration/registration-credential.ts'
+import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
+import { createRegistrations } from './registration/registrations.ts'
+import { createDbsc } from './session-binding/dbsc.ts'
+import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createProofRouter } from './session-binding/proof-router.ts'
+import { createRelyingOrigins } from './session-binding/relying-origins.ts'
+import type { Storage } from './storage/open-storage.ts'
+import { createEndpoints } from './token-endpoint/endpoints.ts'
+import { createTokenRoutes } from './token-endpoint/token-route.ts'
+
+export interface IdentityProviderOptions {
+  readonly keys: KeyRing
+  readonly authorities: ClientAuthorities | undefined
+  readonly guardedFetch?: GuardedFetch | undefined
+  /** Takes what runs beside the requests; undefined where none are served. */
+  readonly opened?: AsyncDisposableStack
+}
+
+/** The identity provider on an open storage, as a koa application that nobody listens with yet. */
+export function createIdentityProvider(
+  config: Config,
+  storage: Storage,
+  observability: Observability,
+  options: IdentityProviderOptions,
+): Provider {
+  const parts = createParts(config, storage, observability, options)
+  const built = buildEngine(parts)
+  const { engine } = built
+  const { events, metrics } = observability
+  const { makeLimiter } = storage.rateLimits
+  const isKnown = createKnownBrowsers(engine)
+  const order = middlewareInOrder({
+    ...parts,
+    config,
+    events,
+    metrics,
+    features: createFeatures(parts, built),
+    limits: createRequestLimits({ operations: config.operations, events, makeLimiter, isKnown }),
+    ping: storage.ping,
+  })
+  for (const middleware of order) engine.use(middleware)
+  return engine
+}
+
+/** What the engine and the features have in common. */
+function createParts(
+  config: Config,
+  storage: Storage,
+  observability: Observability,
+  options: IdentityProviderOptions,
+) {
+  const { issuer, operations } = config
+  const { log, metrics } = observability
+  const base = pathOfIssuer(issuer)
+  const queue = createBoundedQueue({ atOnce: operations.passwordHashes, ...passwordQueue })
+  const assets = loadAssets({ base })
+  const secrets = (purpose: 'form-token' | 'session-binding') => () =>
+    secretsOf(options.keys.view(), purpose)
+  const securityEvents = createSecurityEvents({
+    table: storage.securityEvents,
+    log,
+    metrics,
+    makeLimiter: storage.rateLimits.makeLimiter,
+  })
+  return {
+    ...options,
+    config,
+    storage,
+    observability,
+    base,
+    assets,
+    securityEvents,
+    accounts: createAccounts({ store: storage.accounts, queue }),
+    views: createViews({ assets: assets.urls, base }),
+    edge: createEdge(config),
+    mtls: mtlsOptions(config, options.authorities),
+    forms: createFormTokens(secrets('form-token')),
+    dbsc: createDbsc({
+      issuer,
+      secrets: secrets('session-binding'),
+      lifetime: config.sessionProofLifetime,
+      refreshInitiators: config.sessionRefreshInitiators,
+      sessions: storage.browserSessions,
+      now: options.keys.now,
+      replays: storage.replays,
+      events: securityEvents,
+      relyingOrigins: createRelyingOrigins(storage.clients),
+    }),
+  }
+}
+
+type Parts = ReturnType<typeof createParts>
+
+/** The engine, and the check of proofs at endpoints of our own, by the nonces of the engine. */
+function buildEngine(parts: Parts) {
+  const { config, storage, observability, accounts, dbsc, views, keys } = parts
+  const { issuer, operations } = config
+  const { makeLimiter } = storage.rateLimits
+  const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
+  const proofs = createProofCheck({
+    // Those of the engine, whose own check looks at the proofs of pushed requests.
+    nonces: {
+      current: () => nonces.current(0),
+      accepts: (nonce) => nonces.accepts(nonce, 0),
+    },
+    required: config.dpopNonces === 'required',
+    algorithms: proofAlgorithms,
+  })
+  const engine = createProvider({
+    issuer,
+    keys,
+    adminApi: operations.adminApi,
+    registrationEndpoint: operations.registration ? issuer + registrationPath : undefined,
+    dpopNonces: config.dpopNonces,
+    edge: parts.edge,
+    mtls: parts.mtls,
+    tokenBinding: config.tokenBinding !== 'off',
+    deviceFlow: operations.deviceFlow
+      ? {
+          limits: createUserCodeLimits(makeLimiter, { wrong: operations.userCodeLimit }),
+          pages: createDevicePages(views),
+        }
+      : undefined,
+    tables: storage,
+    findAccount: createFindAccount(accounts),
+    claims: claimsByScope,
+    pages: createProviderPages(views),
+    guardedFetch: parts.guardedFetch ?? createGuardedFetch(),
+    proofs,
+    admitLargeRequest: async ({ state }) =>
+      (await largeRequests.take(networkOf(state.address))) === undefined,
+    sessions: storage.browserSessions,
+    provenAt: dbsc.provenAt,
+    securityEvents: parts.securityEvents,
+    events: observability.events,
+  })
+  const nonces = engineNonces(engine)
+  return { engine, nonces, proofs }
+}
+
+type Built = ReturnType<typeof buildEngine>
+
+/** The middleware of every feature that is on. */
+function createFeatures(parts: Parts, built: Built): Features {
+  const { config, storage, edge, keys, mtls, assets } = parts
+  const { issuer, operations } = config
+  const codes = createDoctorCodes(storage.artifacts)
+  const verificationUri = issuer + publicRoutes.device.path
+  return {
+    ...tokenFeatures(parts, built),
+    ...browserFeatures(parts, built),
+    admin: operations.adminApi ? adminFeature(parts, built) : undefined,
+    assets: assets.middleware,
+    deviceAnswers: operations.deviceFlow ? completeDeviceAnswers({ verificationUri }) : undefined,
+    doctor: doctorEndpoint({ ...config, edge, codes, now: keys.now }),
+    mtlsOrigin: mtls?.origin ? serveAliasesOnly(edge, mtls.origin) : undefined,
+    registration: operations.registration ? registrationFeature(parts, built) : undefined,
+    shedding: sheddingFeature(parts),
+    suggestedCodes: operations.deviceFlow ? suggestedCodes() : undefined,
+  }
+}
+
+function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }: Built) {
+  const { issuer, operations, refreshReuseSeconds, keyOverlapHours } = config
+  const { base, edge, keys, authorities, observability } = parts
+  const endpoints = createEndpoints({
+    issuer,
+    engine,
+    keys,
+    proofs,
+    tables: storage,
+    polls: operations.deviceFlow ? storage.devicePolls : undefined,
+    authorities,
+    claimsByScope,
+    adminApi: operations.adminApi,
+    refreshReuseSeconds,
+    keyOverlapHours,
+  })
+  const { events } = observability
+  return createTokenRoutes({ issuer, base, endpoints, edge, events, now: keys.now })
+}
+
+/** Sign-in, consent, My security, and proofs of the browser's key. */
+function browserFeatures(parts: Parts, { engine: provider }: Built) {
+  const { config, storage, accounts, views, forms, dbsc, base, keys } = parts
+  const { events } = parts.observability
+  const { browserSessions: sessions, rateLimits } = storage
+  const interactions = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    events,
+    limits: createLoginLimits(rateLimits.makeLimiter, {
+      attempts: config.operations.loginLimit,
+      perNetwork: config.operations.loginNetworkLimit,
+    }),
+    forms,
+    failures: storage.failedSignIns,
+    resourceLabels: async (identifier) => {
+      const name = (await storage.resourceServers.find(identifier))?.name
+      return name ? { name } : undefined
+    },
+  })
+  const account = createSecurityRouter({
+    provider,
+    accounts,
+    views,
+    tables: storage,
+    events: parts.securityEvents,
+    publicOrigin: new URL(config.issuer).origin,
+    base,
+    forms,
+  })
+  return {
+    account: routesOf(account),
+    dbsc: dbscMiddleware({ provider, dbsc, events: parts.securityEvents, hop: views.hop }),
+    interactions: routesOf(interactions),
+    proofs: routesOf(
+      createProofRouter({ provider, dbsc, sessions, hop: views.hop, now: keys.now }),
+    ),
+  }
+}
+
+function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
+  const { config, storage, keys } = parts
+  const { events, flush } = parts.observability
+  const { issuer } = config
+  const { replays, credentials } = storage
+  return createAdminRouter({
+    issuer,
+    guard: createAdminGuard({ issuer, keys, replays, credentials }),
+    administrationFor: (facts) =>
+      createAdministration({
+        storage,
+        keys: { ring: keys, publish: config.keys.publish },
+        validator,
+        events,
+        facts,
+      }),
+    flushAudit: flush,
+  })
+}
+
+function registrationFeature(parts: Parts, { engine: validator, nonces }: Built): Middleware {
+  const { config, storage, keys } = parts
+  const { registrations: table, clients, replays } = storage
+  const router = createRegistrationRouter({
+    issuer: config.issuer,
+    credentials: createRegistrationCredentials({
+      nonces: config.dpopNonces === 'required' ? nonces : undefined,
+      now: () => Math.floor(keys.now() / 1000),
+      markOnce: (value, until) => replays.markOnce('registration', value, until),
+    }),
+    registrations: createRegistrations({ table, clients, validator, now: keys.now }),
+    table,
+    events: parts.observability.events,
+  })
+  return routesOf(router)
+}
+
+/** A router adds to the context what its own handlers need. */
+function routesOf(router: Router): Middleware {
+  const routes = router.routes()
+  return (ctx, next) => routes(ctx as Parameters<typeof routes>[0], next)
+}
+
+function sheddingFeature(parts: Parts): Middleware | undefined {
+  const { config, storage, views, observability, opened } = parts
+  const shedding = opened?.use(
+    shedLoad({
+      issuer: config.issuer,
+      longestWaitMs: config.operations.longestWaitMs,
+      poolWaitMs: () => storage.poolUse().waitMs,
+      onShed: observability.events.shed,
+      page: (requestId) => views.error({ ...overloaded, requestId }),
+    }),
+  )
+  return shedding?.middleware
+}
+
+function mtlsOptions(
+  { mtls: { origin, port, forwarded } }: Config,
+  authorities: ClientAuthorities | undefined,
+): MtlsOptions | undefined {
+  if (!port && !forwarded) return undefined
+  return {
+    origin,
+    authorities,
+    onUntrusted: (ctx, reason) => ctx.app.emit('client_certificate.untrusted', ctx, reason),
+  }
+}
