@@ -78,6 +78,7 @@ const server = spawn(process.execPath, args, {
     PATH: process.env.PATH,
     ...environment,
     HOLDFAST_ISSUER: 'https://id.example.com',
+    HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
     HOLDFAST_SECRET: 'a secret of the rehearsal, and of nothing else',
     HOLDFAST_PORT: String(port),
     HOLDFAST_METRICS: `127.0.0.1:${metrics}`,
