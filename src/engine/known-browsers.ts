@@ -16,7 +16,7 @@ const mostBrowsers = 20_000
  */
 export function createKnownBrowsers(
   engine: Pick<Provider, 'cookieName'>,
-  { now = Date.now }: { now?: () => number } = {},
+  { now = () => performance.now() }: { now?: () => number } = {},
 ): (ctx: Pick<Context, 'cookies'>) => boolean {
   const budgets = createBuckets({ perMinute, mostKeys: mostBrowsers, now })
   return ({ cookies }) => {

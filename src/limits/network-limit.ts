@@ -33,7 +33,7 @@ export function createNetworkLimit({
   shared,
   unshared = 0,
   mostNetworks = 20_000,
-  now = Date.now,
+  now = () => performance.now(),
 }: {
   perMinute: number
   shared?: Limiter
@@ -72,7 +72,7 @@ export function createNetworkLimit({
 export function createBuckets({
   perMinute,
   mostKeys,
-  now = Date.now,
+  now = () => performance.now(),
 }: {
   perMinute: number
   mostKeys: number
