@@ -24,6 +24,7 @@ import { createKnownBrowsers } from './engine/known-browsers.ts'
 import { serveAliasesOnly } from './engine/mtls-endpoints.ts'
 import { proofAlgorithms } from './engine/proof-algorithms.ts'
 import { createProvider } from './engine/provider.ts'
+import { strictProofs } from './engine/strict-proofs.ts'
 import { type Features, middlewareInOrder } from './http/app.ts'
 import { createEdge } from './http/edge.ts'
 import { createFormTokens } from './http/form-token.ts'
@@ -199,6 +200,11 @@ function createFeatures(parts: Parts, built: Built): Features {
     assets: assets.middleware,
     deviceAnswers: operations.deviceFlow ? completeDeviceAnswers({ verificationUri }) : undefined,
     doctor: doctorEndpoint({ ...config, edge, codes, now: keys.now }),
+    engineProofs: strictProofs({
+      proofs: built.proofs,
+      originOf: edge.originOf,
+      now: keys.now,
+    }),
     mtlsOrigin: mtls?.origin ? serveAliasesOnly(edge, mtls.origin) : undefined,
     registration: operations.registration ? registrationFeature(parts, built) : undefined,
     shedding: sheddingFeature(parts),

@@ -1,5 +1,6 @@
 import type { X509Certificate } from 'node:crypto'
 import { decodeBase64url } from '@holdfast/verify/authorization-server'
+import { isStrongKey } from '../certificates/strength.ts'
 import type { Binding, ConnectionProofs } from './binding.ts'
 
 /** RFC 8705: the certificate of the client's TLS connection. */
@@ -20,8 +21,8 @@ export const mtlsBinding: Binding = {
 }
 
 /**
- * The client's certificate, unless its time has not come or is over: nobody else looks at the
- * validity of a self-signed one.
+ * The client's certificate, unless its time has not come or is over, or others can sign for its key:
+ * nobody else looks at a self-signed one.
  *
  * @param now milliseconds since the epoch.
  */
@@ -29,7 +30,7 @@ export function currentCertificate(
   { certificate: proven }: ConnectionProofs,
   now: number,
 ): X509Certificate | undefined {
-  if (!proven) return undefined
+  if (!proven || !isStrongKey(proven.certificate.publicKey)) return undefined
   const { validFromDate, validToDate } = proven.certificate
   return validFromDate.getTime() <= now && now <= validToDate.getTime()
     ? proven.certificate

@@ -32,6 +32,8 @@ export interface Features {
   readonly dbsc: Middleware
   readonly deviceAnswers: Middleware | undefined
   readonly doctor: Middleware
+  /** Holds the proofs that the engine checks to the rules of all others. */
+  readonly engineProofs: Middleware
   readonly interactions: Middleware
   readonly introspection: Middleware
   /** Keeps everything but the aliases of endpoints off the origin for certificates. */
@@ -96,6 +98,7 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     // What is asked for.
     ifOn(['device'], features.suggestedCodes),
     features.deviceAnswers,
+    onRoutes(['par', 'userinfo'], features.engineProofs),
     onRoutes(['token'], features.token),
     onRoutes(['introspect'], features.introspection),
     onRoutes(['revoke'], features.revocation),

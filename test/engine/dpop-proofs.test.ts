@@ -1,9 +1,9 @@
-import { generateKeyPairSync, randomUUID } from 'node:crypto'
+import { generateKeyPairSync, hash, KeyObject, randomUUID, sign } from 'node:crypto'
 import test from 'ava'
 import { exportJWK, type JWTHeaderParameters, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import type { KeyPair } from '../../src/doctor/proof.ts'
-import { basic, newKey, post } from '../support/flow.ts'
+import { basic, callback, newKey, post } from '../support/flow.ts'
 import { useTestServer } from '../support/server.ts'
 
 /*
@@ -54,6 +54,47 @@ test('a proof by RFC 9449 gets a bound token, and the next nonce', async (t) => 
   t.truthy(nonce)
   t.is((await ask({ claims: { nonce } })).status, 200)
 })
+
+/** A proof whose header is given as text, signed by the key that is in it. */
+function proofOf(header: string, path: string): string {
+  const encode = (text: string) => Buffer.from(text).toString('base64url')
+  const ath = hash('sha256', 'token', 'base64url')
+  const claims = { htm: 'POST', htu: server.issuer + path, jti: randomUUID(), iat: now(), ath }
+  const input = `${encode(header)}.${encode(JSON.stringify(claims))}`
+  const signature = sign('sha256', Buffer.from(input), {
+    key: KeyObject.from(key.privateKey),
+    dsaEncoding: 'ieee-p1363',
+  })
+  return `${input}.${signature.toString('base64url')}`
+}
+
+for (const path of ['/token', '/par', '/userinfo']) {
+  test(`refuses a proof that names a member twice, or nests 40 arrays, at ${path}`, async (t) => {
+    const { client_id = '' } = await server.addClient()
+    const asked = {
+      client_id,
+      response_type: 'code',
+      redirect_uri: callback,
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    }
+    const use = async (header: string) => {
+      const parameters = path === '/par' ? asked : { grant_type: 'client_credentials' }
+      const headers = {
+        '/token': basic(client),
+        '/par': {},
+        '/userinfo': { authorization: 'DPoP token' },
+      }[path] as Record<string, string>
+      return post(server, path, parameters, { proof: proofOf(header, path), headers })
+    }
+    const jwk = JSON.stringify(await exportJWK(key.publicKey))
+    const members = `"alg":"ES256","typ":"dpop+jwt","jwk":${jwk}`
+    t.not((await use(`{${members}}`)).body.error, 'invalid_dpop_proof')
+    for (const more of ['"alg":"none"', `"x":${'['.repeat(40)}${']'.repeat(40)}`]) {
+      t.is((await use(`{${more},${members}}`)).body.error, 'invalid_dpop_proof', more)
+    }
+  })
+}
 
 const wrong = {
   'another method': { claims: { htm: 'GET' } },
