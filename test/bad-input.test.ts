@@ -143,8 +143,10 @@ for (const target of endpoints) {
     })
   }
 
-  test(`GET ${target} is nothing`, async (t) => {
-    isRefused(t, await request({ target: `${target}?${tokenForm()}` }), 404)
+  test(`GET ${target} is not allowed`, async (t) => {
+    const answer = await request({ target: `${target}?${tokenForm()}`, headers: asPage })
+    isRefused(t, answer, 405, 'invalid_request')
+    t.is(answer.headers.get('allow'), 'POST, OPTIONS')
   })
 }
 
@@ -494,7 +496,7 @@ for (const target of wellKnown) {
 
   test(`${target} is only read`, async (t) => {
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH']) {
-      isRefused(t, await request({ method, target, body: 'x=y' }), 404)
+      isRefused(t, await request({ method, target, body: 'x=y' }), 405)
     }
     isRefused(t, await request({ target: `${target}/../x` }), 404)
   })

@@ -1,4 +1,4 @@
-import type { Middleware } from 'koa'
+import type { Context, Middleware } from 'koa'
 import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
 
 /** Routes that programs call, and never a person with a browser. */
@@ -27,8 +27,12 @@ const signedIntrospection = /\bapplication\/token-introspection\+jwt\b/
  */
 export function answerInJson(): Middleware {
   return (ctx, next) => {
-    const { headers } = ctx.req
-    if (!signedIntrospection.test(headers.accept ?? '')) headers.accept = 'application/json'
+    if (!signedIntrospection.test(ctx.req.headers.accept ?? '')) acceptJson(ctx)
     return next()
   }
+}
+
+/** Has errors of a request answered with JSON. */
+export function acceptJson({ req }: Pick<Context, 'req'>): void {
+  req.headers.accept = 'application/json'
 }

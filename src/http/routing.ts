@@ -1,6 +1,7 @@
 import type { Context, Middleware } from 'koa'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { PageError } from '../pages/page-error.ts'
+import { acceptJson, machineRoutes } from './machine-routes.ts'
 import { publicPlaces } from './public-path.ts'
 import { readRequestTarget } from './request-target.ts'
 import { allRoutes, type Method, type Route, type RouteFeature, type RouteName } from './routes.ts'
@@ -118,6 +119,7 @@ export function routing({
     const place = target && placeOf(target.path)
     ctx.state.isMalformed = target === undefined
     ctx.state.route = place === undefined ? undefined : match(ctx.method, place)
+    ctx.state.others = place === undefined || ctx.state.route ? [] : otherMethods(match, place)
     if (target?.authority !== undefined) ctx.req.headers.host = target.authority
     // Nothing that comes after this parses what its client wrote.
     ctx.req.url = (place ?? '/') + (target?.search ?? '')
@@ -129,10 +131,23 @@ export function routing({
   }
 }
 
+const everyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS'] as const
+
+/** The routes of a path by other methods than that of a request. */
+function otherMethods(match: Match, path: string): { method: string; name: RouteName }[] {
+  return everyMethod.flatMap((method) => {
+    const found = match(method, path)
+    return found ? [{ method, name: found.name }] : []
+  })
+}
+
 /** The longest Origin header: a scheme, a host name of 253 characters and a port fit. */
 const longestOrigin = 300
 
-/** Ends requests that no route is for with 404, and those that cannot be read with 400. */
+/**
+ * Ends requests that no route is for with 404, those of another method than the routes of their
+ * path have with 405 (RFC 9110 section 15.5.6), and those that cannot be read with 400.
+ */
 export function refuseUnrouted(): Middleware {
   return async (ctx, next) => {
     if (ctx.state.isMalformed) {
@@ -140,6 +155,12 @@ export function refuseUnrouted(): Middleware {
     }
     if (ctx.get('origin').length > longestOrigin) {
       throw new PageError('origin_too_long', `Expected at most ${longestOrigin} characters`)
+    }
+    const others: ReturnType<typeof otherMethods> = ctx.state.others ?? []
+    if (others.length > 0) {
+      ctx.set('allow', others.map(({ method }) => method).join(', '))
+      if (others.some(({ name }) => machineRoutes.includes(name))) acceptJson(ctx)
+      throw new PageError('method_not_allowed', 'Expected a method of the header Allow')
     }
     if (matchedRoute(ctx)) await next()
   }

@@ -18,6 +18,7 @@ const pageCodes: Partial<Record<PageErrorCode, string>> = {
   invalid_client_certificate_header: 'invalid_request',
   invalid_token_binding: 'invalid_request',
   malformed_target: 'invalid_request',
+  method_not_allowed: 'invalid_request',
   origin_too_long: 'invalid_request',
   too_many_requests: 'temporarily_unavailable',
 }

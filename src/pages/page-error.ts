@@ -9,6 +9,7 @@ export type PageErrorCode =
   | 'sign_in_first'
   | 'invalid_token_binding'
   | 'malformed_target'
+  | 'method_not_allowed'
   | 'origin_too_long'
   | 'too_many_requests'
   | 'unsupported_prompt'
@@ -25,6 +26,7 @@ const STATUS: Record<PageErrorCode, number> = {
   sign_in_first: 401,
   invalid_token_binding: 400,
   malformed_target: 400,
+  method_not_allowed: 405,
   origin_too_long: 400,
   too_many_requests: 429,
   unsupported_prompt: 501,

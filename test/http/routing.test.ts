@@ -230,6 +230,21 @@ test.serial('no spelling of a route passes beside its limit', async (t) => {
   }
 })
 
+for (const [method, target, allow] of [
+  ['GET', '/token', 'POST, OPTIONS'],
+  ['PATCH', '/register/x', 'GET, HEAD, PUT, DELETE'],
+  ['POST', '/admin/audit', 'GET, HEAD'],
+  ['DELETE', '/device', 'GET, HEAD, POST'],
+  ['OPTIONS', '/authorize', 'GET, HEAD, POST'],
+] as const) {
+  test(`answers 405 to ${method} ${target}, with the methods there are`, async (t) => {
+    const { status, json, headers } = await sendRequest(atOrigin.issuer, { method, target })
+    t.is(status, 405)
+    t.is(headers.get('allow'), allow)
+    t.is(json.error, 'invalid_request')
+  })
+}
+
 test('refuses an Origin that is longer than any', async (t) => {
   const { status, json } = await sendRequest(atOrigin.issuer, {
     target: '/jwks',
