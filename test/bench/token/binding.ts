@@ -12,14 +12,13 @@ import { asTable } from '../../../src/commands/table.ts'
 import { freePort } from '../../../src/net/free-port.ts'
 import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
 import { startCandidate } from './candidate-process.ts'
-import { makeKey } from './load.ts'
-import { measure, median } from './measure.ts'
+import { makeKeys } from './load.ts'
+import { type Cell, measure, median } from './measure.ts'
 import { openPostgresMeter } from './postgres-cpu.ts'
-import { grants } from './scenario.ts'
+import { bindings, type Grant, grants } from './scenario.ts'
 
 const rounds = 9
 const requests = 480
-const concurrency = 16
 
 await using opened = new AsyncDisposableStack()
 const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
@@ -34,14 +33,23 @@ await client.end()
 const url = new URL(connectionString)
 url.pathname = '/holdfast'
 
-const key = makeKey()
-const options = { databaseUrl: url.href, port: await freePort(), clientJwk: key.jwk }
+const key = await makeKeys()
+const options = { databaseUrl: url.href, port: await freePort(), clientKeys: key.public }
 const candidate = opened.use(await startCandidate('holdfast', options))
 const bench = { key, postgres: opened.use(await openPostgresMeter(connectionString)) }
 
-const methods = ['basic', 'bearer'] as const
-const cells = grants.flatMap((grant) => methods.map((method) => ({ grant, method, concurrency })))
-for (const cell of cells) await measure(candidate, bench, cell, 1500)
+const bound = grants.filter((grant) => grant !== 'introspection')
+const method = 'client_secret_basic'
+// By a certificate the client authenticates as well: its registered one, which needs no secret.
+const cells: Cell[] = bound.flatMap((grant) =>
+  bindings.map((binding) => ({
+    grant,
+    method: binding === 'mtls' ? 'self_signed_tls_client_auth' : method,
+    binding,
+    concurrency: 16,
+  })),
+)
+for (const cell of cells) await measure(candidate, bench, cell, 800)
 
 const cpu = new Map(cells.map((cell) => [cell, [] as number[]]))
 for (let round = 0; round < rounds; round += 1) {
@@ -52,11 +60,18 @@ for (let round = 0; round < rounds; round += 1) {
   }
 }
 
-const rows = grants.map((grant) => {
-  const of = (method: string) =>
-    [...cpu].find(([cell]) => cell.grant === grant && cell.method === method)?.[1] ?? []
-  const [bound, bearer] = [of('basic'), of('bearer')]
-  const ratio = median(bound.map((each, round) => each / (bearer[round] ?? Number.NaN)))
-  return [grant, median(bound).toFixed(0), median(bearer).toFixed(0), `${ratio.toFixed(2)}×`]
+const rows = bound.map((grant) => {
+  const [dpop, bearer, mtls] = [of(grant, 'dpop'), of(grant, 'none'), of(grant, 'mtls')]
+  const costs = [dpop, mtls, bearer].map((each) => median(each).toFixed(0))
+  const ratios = [dpop, mtls].map((each) => {
+    const ratio = median(each.map((value, round) => value / (bearer[round] ?? Number.NaN)))
+    return `${ratio.toFixed(2)}×`
+  })
+  return [grant, ...costs, ...ratios]
 })
-console.log(asTable(['grant', 'with DPoP, µs', 'bearer, µs', 'ratio'], rows))
+const columns = ['grant', 'DPoP, µs', 'certificate, µs', 'bearer, µs', 'DPoP', 'certificate']
+console.log(asTable(columns, rows))
+
+function of(grant: Grant, binding: Cell['binding']): number[] {
+  return [...cpu].find(([cell]) => cell.grant === grant && cell.binding === binding)?.[1] ?? []
+}

@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { Order } from './child.ts'
-import type { CandidateOptions, Peer } from './scenario.ts'
+import type { Candidate, CandidateOptions, CredentialOrder, Peer } from './scenario.ts'
 
 export interface Usage {
   /** Microseconds of CPU, user and system, of the whole process. */
@@ -14,10 +14,9 @@ export interface Usage {
 export interface CandidateProcess extends AsyncDisposable {
   readonly peer: Peer
   readonly issuer: string
-  readonly clientSecret: string
-  readonly bearerSecret?: string | undefined
+  readonly secrets: Candidate['secrets']
   usage(): Promise<Usage>
-  makeRefreshTokens(clientId: string, jkt: string, count: number): Promise<string[]>
+  makeCredentials(order: CredentialOrder): Promise<string[]>
 }
 
 export async function startCandidate(
@@ -41,15 +40,13 @@ export async function startCandidate(
     child.send(order)
     return answered
   }
-  const { issuer, clientSecret, bearerSecret } = await answer()
+  const { issuer, secrets } = await answer()
   return {
     peer,
     issuer,
-    clientSecret,
-    bearerSecret,
+    secrets,
     usage: () => ask({ ask: 'usage' }),
-    makeRefreshTokens: (clientId, jkt, count) =>
-      ask({ ask: 'refresh tokens', clientId, jkt, count }),
+    makeCredentials: (order) => ask({ ask: 'credentials', order }),
     async [Symbol.asyncDispose]() {
       child.send({ ask: 'end' } satisfies Order)
       await exited

@@ -1,16 +1,17 @@
 // One candidate in a process of its own, driven by messages of the benchmark.
+import { startByHand } from './by-hand.ts'
 import { startHoldfast } from './holdfast.ts'
-import type { CandidateOptions, Peer } from './scenario.ts'
+import type { CandidateOptions, CredentialOrder, Peer } from './scenario.ts'
 import { startKnex, startMemory } from './stock.ts'
 
-const start = { holdfast: startHoldfast, knex: startKnex, memory: startMemory }
+const start = { holdfast: startHoldfast, knex: startKnex, memory: startMemory, hand: startByHand }
 
 const [name, options] = process.argv.slice(2) as [Peer, string]
 const candidate = await start[name](JSON.parse(options) as CandidateOptions)
 
 export type Order =
   | { readonly ask: 'usage' }
-  | { readonly ask: 'refresh tokens'; clientId: string; jkt: string; count: number }
+  | { readonly ask: 'credentials'; readonly order: CredentialOrder }
   | { readonly ask: 'end' }
 
 process.on('message', async (order: Order) => {
@@ -24,15 +25,13 @@ process.on('message', async (order: Order) => {
       })
       return
     }
-    case 'refresh tokens': {
-      const { clientId, jkt, count } = order
-      process.send?.(await candidate.makeRefreshTokens(clientId, jkt, count))
+    case 'credentials':
+      process.send?.(await candidate.makeCredentials(order.order))
       return
-    }
     case 'end':
       await candidate[Symbol.asyncDispose]()
       process.disconnect()
   }
 })
-const { issuer, clientSecret, bearerSecret } = candidate
-process.send?.({ issuer, clientSecret, bearerSecret })
+const { issuer, secrets } = candidate
+process.send?.({ issuer, secrets })

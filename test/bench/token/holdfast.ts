@@ -9,20 +9,22 @@ import { startServer } from '../../../src/server.ts'
 import { openDatabase } from '../../../src/storage/database.ts'
 import { openStorage } from '../../../src/storage/open-storage.ts'
 import { createStatementCounter } from '../../support/counting.ts'
-import { makeRefreshTokens } from './refresh-tokens.ts'
+import { makeCredentials } from './credentials.ts'
+import { makeDeviceCodes } from './device-codes.ts'
 import {
   accountId,
   api,
   type Candidate,
   type CandidateOptions,
   clientMetadata,
+  clients,
 } from './scenario.ts'
 
 /** Holdfast as it is served, its log included, over plain HTTP as behind a proxy. */
 export async function startHoldfast({
   databaseUrl,
   port,
-  clientJwk,
+  clientKeys,
 }: CandidateOptions): Promise<Candidate> {
   await using opened = new AsyncDisposableStack()
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
@@ -33,6 +35,10 @@ export async function startHoldfast({
     HOLDFAST_TLS: 'off',
     HOLDFAST_DATA: dataFolder,
     DATABASE_URL: databaseUrl,
+    // The generator of the load is the proxy: certificates come by its header.
+    HOLDFAST_DEVICE_FLOW: 'on',
+    HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+    HOLDFAST_CLIENT_CERT_FORMAT: 'rfc9440',
   })
   const counter = createStatementCounter()
   const storage = opened.use(
@@ -51,15 +57,19 @@ export async function startHoldfast({
   )
   await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read'] })
   const registered = { table: storage.clients, validator: server.provider }
-  const { client_secret } = await registerClient(clientMetadata('basic', clientJwk), registered)
-  await registerClient(clientMetadata('private_key_jwt', clientJwk), registered)
-  const bearer = await registerClient(clientMetadata('bearer', clientJwk), registered)
+  const secrets: Record<string, string> = {}
+  for (const client of clients) {
+    const made = await registerClient(clientMetadata(client, clientKeys), registered)
+    secrets[made.client_id] = made.client_secret ?? ''
+  }
   const open = opened.move()
   return {
     issuer: config.issuer,
-    clientSecret: client_secret as string,
-    bearerSecret: bearer.client_secret,
-    makeRefreshTokens: (...parameters) => makeRefreshTokens(server.provider, ...parameters),
+    secrets,
+    makeCredentials: (order) =>
+      order.kind === 'DeviceCode'
+        ? makeDeviceCodes(storage, order)
+        : makeCredentials(server.provider, order),
     countStatements: () => counter.names.length,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }

@@ -1,7 +1,17 @@
-import { generateKeyPairSync, hash, randomUUID, sign } from 'node:crypto'
+import { generateKeyPairSync, hash, randomUUID, sign, X509Certificate } from 'node:crypto'
 import { Agent, request } from 'node:http'
+import { selfSigned } from '../../support/certificates.ts'
 import type { CandidateProcess } from './candidate-process.ts'
-import { api, type Grant, type Method } from './scenario.ts'
+import {
+  api,
+  type ClientKeys,
+  type CredentialOrder,
+  clientIdOf,
+  codeVerifier,
+  deviceGrant,
+  redirectUri,
+  type Way,
+} from './scenario.ts'
 
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
@@ -23,48 +33,107 @@ export function makeKey() {
 
 export type Key = ReturnType<typeof makeKey>
 
-/** A token request but for the refresh token, which only the answer before it brings. */
+/** What clients have keys for: proofs and assertions, and a certificate. */
+export type Keys = Key & {
+  readonly public: ClientKeys
+  /** `x5t#S256` of the certificate, and the header that a proxy makes of it (RFC 9440). */
+  readonly thumbprint: string
+  readonly certificateHeader: string
+}
+
+/** The keys of the clients: all have the same. */
+export async function makeKeys(): Promise<Keys> {
+  const key = makeKey()
+  const { cert, thumbprint } = await selfSigned()
+  const { raw, publicKey } = new X509Certificate(cert)
+  const der = raw.toString('base64')
+  const certified = { ...publicKey.export({ format: 'jwk' }), x5c: [der] }
+  const certificateHeader = `:${der}:`
+  return { ...key, public: { jwk: key.jwk, certified }, thumbprint, certificateHeader }
+}
+
+/** The key that tokens of a client are bound to. */
+export function boundTo({ binding }: Way, { jkt, thumbprint }: Keys): CredentialOrder['bound'] {
+  if (binding === 'none') return {}
+  return binding === 'dpop' ? { jkt } : { 'x5t#S256': thumbprint }
+}
+
+/** A request but for the refresh token, which only the answer before it brings. */
 export interface Prepared {
+  readonly path: '/token' | '/introspect'
   readonly headers: Record<string, string>
   readonly form: Record<string, string>
 }
 
-/** Makes token requests ahead of time, so that signing them is not measured. */
+/** Makes a request ahead of time, so that signing it is not measured. */
 export function prepare(
   candidate: CandidateProcess,
-  { grant, method, key }: { grant: Grant; method: Method; key: Key },
+  way: Way,
+  key: Keys,
+  credential: string | undefined,
 ): Prepared {
-  const now = Math.floor(Date.now() / 1000)
-  const clientId = `bench-${method}`
-  const dpop = key.sign(
-    { typ: 'dpop+jwt', alg: 'ES256', jwk: key.jwk },
-    { htm: 'POST', htu: `${candidate.issuer}/token`, jti: randomUUID(), iat: now },
-  )
-  const claims = {
-    iss: clientId,
-    sub: clientId,
-    aud: candidate.issuer,
-    jti: randomUUID(),
-    iat: now,
-    exp: now + 300,
-  }
-  const secret = method === 'bearer' ? (candidate.bearerSecret ?? '') : candidate.clientSecret
-  const credentials = `${encodeURIComponent(clientId)}:${encodeURIComponent(secret)}`
-  const basic = method !== 'private_key_jwt'
+  const path = way.grant === 'introspection' ? '/introspect' : '/token'
+  const identity = authenticate(candidate, way, key)
   return {
+    path,
     headers: {
-      ...(method !== 'bearer' && { dpop }),
-      ...(basic && { authorization: `Basic ${btoa(credentials)}` }),
+      ...identity.headers,
+      ...(way.binding === 'dpop' && { dpop: proofOf(candidate.issuer + path, key) }),
+      ...(way.binding === 'mtls' && { 'client-cert': key.certificateHeader }),
     },
-    form: {
-      ...(grant === 'refresh'
-        ? { grant_type: 'refresh_token' }
-        : { grant_type: 'client_credentials', scope: 'read', resource: api }),
-      ...(!basic && {
+    form: { ...formOf(way, credential), ...identity.form },
+  }
+}
+
+function proofOf(htu: string, key: Key): string {
+  const claims = { htm: 'POST', htu, jti: randomUUID(), iat: Math.floor(Date.now() / 1000) }
+  return key.sign({ typ: 'dpop+jwt', alg: 'ES256', jwk: key.jwk }, claims)
+}
+
+function authenticate(
+  { issuer, secrets }: CandidateProcess,
+  way: Way,
+  key: Keys,
+): { headers: Record<string, string>; form: Record<string, string> } {
+  const client_id = clientIdOf(way)
+  const client_secret = secrets[client_id] ?? ''
+  switch (way.method) {
+    case 'none':
+      return { headers: {}, form: { client_id } }
+    case 'client_secret_basic': {
+      const credentials = `${encodeURIComponent(client_id)}:${encodeURIComponent(client_secret)}`
+      return { headers: { authorization: `Basic ${btoa(credentials)}` }, form: {} }
+    }
+    case 'client_secret_post':
+      return { headers: {}, form: { client_id, client_secret } }
+    case 'self_signed_tls_client_auth':
+      return { headers: { 'client-cert': key.certificateHeader }, form: { client_id } }
+    case 'private_key_jwt': {
+      const iat = Math.floor(Date.now() / 1000)
+      const names = { iss: client_id, sub: client_id, aud: issuer, jti: randomUUID() }
+      const form = {
         client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-        client_assertion: key.sign({ alg: 'ES256' }, claims),
-      }),
-    },
+        client_assertion: key.sign({ alg: 'ES256' }, { ...names, iat, exp: iat + 300 }),
+      }
+      return { headers: {}, form }
+    }
+  }
+}
+
+function formOf({ grant }: Way, credential = ''): Record<string, string> {
+  switch (grant) {
+    case 'client_credentials':
+      return { grant_type: grant, scope: 'read', resource: api }
+    case 'refresh_token':
+      return { grant_type: grant }
+    case 'authorization_code': {
+      const redeemed = { code: credential, code_verifier: codeVerifier }
+      return { grant_type: grant, redirect_uri: redirectUri, ...redeemed }
+    }
+    case 'device_code':
+      return { grant_type: deviceGrant, device_code: credential }
+    case 'introspection':
+      return { token: credential }
   }
 }
 
@@ -73,12 +142,17 @@ const agent = new Agent({ keepAlive: true, maxSockets: 64, timeout: 3000 })
 
 export interface Answer {
   readonly status: number
-  readonly body: { access_token?: string; refresh_token?: string; error?: string }
+  readonly body: {
+    access_token?: string
+    refresh_token?: string
+    active?: boolean
+    error?: string
+  }
 }
 
 export function send(
   candidate: CandidateProcess,
-  { headers, form }: Prepared,
+  { path, headers, form }: Prepared,
   refreshToken?: string,
 ): Promise<Answer> {
   const body = new URLSearchParams({
@@ -87,7 +161,7 @@ export function send(
   }).toString()
   return new Promise((resolve, reject) => {
     const outgoing = request(
-      `${candidate.issuer}/token`,
+      candidate.issuer + path,
       {
         agent,
         method: 'POST',
@@ -131,11 +205,11 @@ export async function sendAll(
   let failures = 0
   const start = process.hrtime.bigint()
   await Promise.all(
-    slots.map(async (_, slot) => {
+    slots.map(async (token, slot) => {
       for (let ready = prepared[next++]; ready; ready = prepared[next++]) {
         const { status, body } = await send(candidate, ready, slots[slot])
-        if (status !== 200 || !body.access_token) failures += 1
-        if (body.refresh_token) slots[slot] = body.refresh_token
+        if (status !== 200 || !(body.access_token || body.active)) failures += 1
+        if (token && body.refresh_token) slots[slot] = body.refresh_token
       }
     }),
   )

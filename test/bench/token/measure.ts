@@ -1,20 +1,17 @@
 import type { CandidateProcess } from './candidate-process.ts'
-import { type Key, prepare, send, sendAll } from './load.ts'
+import { boundTo, type Keys, type Prepared, prepare, send, sendAll } from './load.ts'
 import type { openPostgresMeter } from './postgres-cpu.ts'
-import { type Grant, grants, type Method, methods } from './scenario.ts'
-
-const concurrencies = [1, 16] as const
+import { clientIdOf, isMeasuredAlone, kindOf, type Way, ways } from './scenario.ts'
 
 /** What is measured by itself. */
-export interface Cell {
-  readonly grant: Grant
-  readonly method: Method
-  readonly concurrency: number
+export interface Cell extends Way {
+  readonly concurrency: 1 | 16
 }
 
-export const cells: readonly Cell[] = grants.flatMap((grant) =>
-  methods.flatMap((method) => concurrencies.map((concurrency) => ({ grant, method, concurrency }))),
-)
+export const cells: readonly Cell[] = ways.flatMap((way) => [
+  { ...way, concurrency: 16 },
+  ...(isMeasuredAlone(way) ? [{ ...way, concurrency: 1 } as const] : []),
+])
 
 /** One cell of one candidate, once. */
 export interface Sample extends Cell {
@@ -26,38 +23,60 @@ export interface Sample extends Cell {
 }
 
 export interface Bench {
-  readonly key: Key
+  readonly key: Keys
   readonly postgres: Awaited<ReturnType<typeof openPostgresMeter>>
 }
 
 export async function measure(
   candidate: CandidateProcess,
   { key, postgres }: Bench,
-  { grant, method, concurrency }: Cell,
+  cell: Cell,
   count: number,
 ): Promise<Sample> {
-  const slots = await makeSlots(candidate, { grant, method, key, count: concurrency })
-  const prepared = Array.from({ length: count }, () => prepare(candidate, { grant, method, key }))
+  const { prepared, slots } = await prepareAll(candidate, cell, key, count, cell.concurrency)
   const before = await candidate.usage()
   await postgres.lap()
   const { seconds, failures } = await sendAll(candidate, prepared, slots)
   const postgresCpu = (await postgres.lap()) / count
   const nodeCpu = ((await candidate.usage()).cpu - before.cpu) / count
-  const grantsPerSecond = count / seconds
-  return { grant, method, concurrency, grantsPerSecond, nodeCpu, postgresCpu, failures }
+  return { ...cell, grantsPerSecond: count / seconds, nodeCpu, postgresCpu, failures }
+}
+
+/**
+ * Requests, each with what it uses up, and a slot for each of those that are sent at once: with a
+ * refresh token, where that is what they use.
+ */
+async function prepareAll(
+  candidate: CandidateProcess,
+  way: Way,
+  key: Keys,
+  count: number,
+  atOnce: number,
+): Promise<{ prepared: Prepared[]; slots: (string | undefined)[] }> {
+  const kind = kindOf[way.grant]
+  const isSlot = kind === 'RefreshToken'
+  const needed = kind === 'AccessToken' ? 1 : isSlot ? atOnce : count
+  const order = { clientId: clientIdOf(way), bound: boundTo(way, key), count: needed }
+  const made = kind ? await candidate.makeCredentials({ ...order, kind }) : []
+  return {
+    prepared: Array.from({ length: count }, (_, at) =>
+      prepare(candidate, way, key, made[at % needed]),
+    ),
+    slots: Array.from({ length: atOnce }, (_, at) => (isSlot ? made[at] : undefined)),
+  }
 }
 
 /** SQL statements of one grant, sent alone: the median of some. */
 export async function countRoundTrips(
   candidate: CandidateProcess,
   { key }: Bench,
-  { grant, method }: { grant: Grant; method: Method },
+  way: Way,
 ): Promise<number> {
-  const slots = await makeSlots(candidate, { grant, method, key, count: 1 })
   const counts: number[] = []
-  while (counts.length < 9) {
+  while (counts.length < 5) {
+    const { prepared, slots } = await prepareAll(candidate, way, key, 1, 1)
     const { statements } = await candidate.usage()
-    await sendAll(candidate, [prepare(candidate, { grant, method, key })], slots)
+    await sendAll(candidate, prepared, slots)
     counts.push((await candidate.usage()).statements - statements)
   }
   return median(counts)
@@ -67,14 +86,14 @@ export async function countRoundTrips(
 export async function raceOneProof(
   candidate: CandidateProcess,
   { key }: Bench,
-  { grant, method }: { grant: Grant; method: Method },
+  way: Way,
 ): Promise<number> {
-  const slots = await makeSlots(candidate, { grant, method, key, count: 16 })
-  const { dpop } = prepare(candidate, { grant, method, key }).headers
+  const { prepared, slots } = await prepareAll(candidate, way, key, 16, 16)
+  const { dpop } = prepared[0]?.headers ?? {}
   const answers = await Promise.all(
-    slots.map((token) => {
-      const { headers, form } = prepare(candidate, { grant, method, key })
-      return send(candidate, { headers: { ...headers, dpop: dpop as string }, form }, token)
+    prepared.map((ready, at) => {
+      const headers = { ...ready.headers, dpop: dpop as string }
+      return send(candidate, { ...ready, headers }, slots[at])
     }),
   )
   return answers.filter(({ status }) => status === 200).length
@@ -84,22 +103,11 @@ export async function raceOneProof(
 export async function raceOneRefreshToken(
   candidate: CandidateProcess,
   { key }: Bench,
-  method: Method,
+  way: Way,
 ): Promise<number> {
-  const grant = 'refresh'
-  const [token] = await makeSlots(candidate, { grant, method, key, count: 1 })
-  const prepared = Array.from({ length: 16 }, () => prepare(candidate, { grant, method, key }))
-  const answers = await Promise.all(prepared.map((ready) => send(candidate, ready, token)))
+  const { prepared, slots } = await prepareAll(candidate, way, key, 16, 1)
+  const answers = await Promise.all(prepared.map((ready) => send(candidate, ready, slots[0])))
   return answers.filter(({ status }) => status === 200).length
-}
-
-function makeSlots(
-  candidate: CandidateProcess,
-  { grant, method, key, count }: { grant: Grant; method: Method; key: Key; count: number },
-): Promise<string[]> | undefined[] {
-  return grant === 'refresh'
-    ? candidate.makeRefreshTokens(`bench-${method}`, method === 'bearer' ? '' : key.jkt, count)
-    : Array(count).fill(undefined)
 }
 
 export function median(values: readonly number[]): number {

@@ -1,15 +1,14 @@
 import { styleText } from 'node:util'
 import { asTable } from '../../../src/commands/table.ts'
 import { type Cell, cells, median, type Sample } from './measure.ts'
-import { type Measured, pick, type Result } from './result.ts'
+import { cpuOf, type Measured, pick, type Result } from './result.ts'
 import { type Peer, peers } from './scenario.ts'
 
 /** The result for a person. */
 export function report({ samples, roundTrips }: Measured, result: Result): string {
   const value = (peer: Peer, of: (sample: Sample) => number, row: Cell) =>
-    median(pick(samples[peer], row.grant, row.method, row.concurrency).map(of))
+    median(pick(samples[peer], row, row.concurrency).map(of))
   const speed = (sample: Sample) => sample.grantsPerSecond
-  const cpu = (sample: Sample) => sample.nodeCpu + sample.postgresCpu
 
   const table = (of: (sample: Sample) => number, best: 'most' | 'least') =>
     cells.map((row) => {
@@ -18,21 +17,23 @@ export function report({ samples, roundTrips }: Measured, result: Result): strin
       return [
         row.grant,
         row.method,
+        row.binding,
         String(row.concurrency),
-        ...values.map((number) => number.toFixed(0)),
-        ...others.map((other) => `${(best === 'most' ? ours / other : other / ours).toFixed(2)}×`),
+        ...values.map((number) => shown(number, 0)),
+        ...others.map((other) => shown(best === 'most' ? ours / other : other / ours, 2, '×')),
       ]
     })
-  const columns = ['grant', 'client authentication', 'at once', ...peers, 'vs knex', 'vs memory']
+  const others = peers.slice(1).map((peer) => `vs ${peer}`)
+  const columns = ['grant', 'client authentication', 'binding', 'at once', ...peers, ...others]
 
   return [
     title('Grants per second'),
     asTable(columns, table(speed, 'most')),
     title('CPU of one grant, µs: Node.js and PostgreSQL'),
-    asTable(columns, table(cpu, 'least')),
+    asTable(columns, table(cpuOf, 'least')),
     title('SQL round trips of one grant'),
     asTable(
-      ['grant and client authentication', 'holdfast'],
+      ['grant, client authentication and binding', 'holdfast'],
       Object.entries(roundTrips).map(([name, count]) => [name, String(count)]),
     ),
     title('Gates'),
@@ -44,6 +45,11 @@ export function report({ samples, roundTrips }: Measured, result: Result): strin
       ? styleText('green', 'Every gate held.')
       : styleText('red', `${result.failed} gates did not hold.`),
   ].join('\n')
+}
+
+/** Nothing for what a peer does not do. */
+function shown(value: number, digits: number, unit = ''): string {
+  return Number.isNaN(value) ? '' : value.toFixed(digits) + unit
 }
 
 function title(text: string): string {

@@ -1,15 +1,24 @@
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import createKnex from 'knex'
 import { type Configuration, type JWK, Provider } from 'oidc-provider'
+import { makeCredentials } from './credentials.ts'
 import { createKnexAdapter, createTables } from './knex-adapter.ts'
-import { makeRefreshTokens } from './refresh-tokens.ts'
-import { api, type Candidate, type CandidateOptions, clientMetadata } from './scenario.ts'
+import {
+  api,
+  type Candidate,
+  type CandidateOptions,
+  type Client,
+  clientIdOf,
+  clientMetadata,
+  clients,
+  methods,
+} from './scenario.ts'
 
 /** oidc-provider with the adapter it comes with. */
 export function startMemory(options: CandidateOptions): Promise<Candidate> {
-  return startStock(options, { clients: clients(options) }, () => 0)
+  return startStock(options, { clients: metadataOf(options) }, () => 0)
 }
 
 /** oidc-provider with an adapter as one writes it with knex. */
@@ -21,7 +30,8 @@ export async function startKnex(options: CandidateOptions): Promise<Candidate> {
   })
   await createTables(knex)
   const adapter = createKnexAdapter(knex)
-  for (const client of clients(options)) await adapter('Client').upsert(client.client_id, client, 0)
+  for (const client of metadataOf(options))
+    await adapter('Client').upsert(client.client_id, client, 0)
   const candidate = await startStock(options, { adapter }, () => statements)
   return {
     ...candidate,
@@ -34,12 +44,17 @@ export async function startKnex(options: CandidateOptions): Promise<Candidate> {
 
 const secret = 'a secret of the benchmark, of some length'
 
-function clients({ clientJwk }: CandidateOptions) {
-  return [
-    { ...clientMetadata('basic', clientJwk), client_secret: secret },
-    clientMetadata('private_key_jwt', clientJwk),
-  ]
+function metadataOf({ clientKeys }: CandidateOptions) {
+  return clients.map((client) => {
+    // `binding_method` is a word of Holdfast: without a binding the engine's tokens are bearer tokens.
+    const { binding_method: _, ...metadata } = clientMetadata(client, clientKeys)
+    return hasSecret(client) ? { ...metadata, client_secret: secret } : metadata
+  })
 }
+
+const hasSecret = ({ method }: Client) => method.startsWith('client_secret')
+
+const secrets = Object.fromEntries(clients.map((client) => [clientIdOf(client), secret]))
 
 /**
  * The same features and lifetimes as Holdfast, and none of its lookups: accounts and APIs are
@@ -58,6 +73,14 @@ async function startStock(
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      deviceFlow: { enabled: true },
+      introspection: { enabled: true },
+      mTLS: {
+        enabled: true,
+        certificateBoundAccessTokens: true,
+        selfSignedTlsClientAuth: true,
+        getCertificate: (ctx) => certificateOf(ctx.get('client-cert')),
+      },
       dPoP: { enabled: true, nonceSecret: randomBytes(32) },
       resourceIndicators: {
         enabled: true,
@@ -70,12 +93,14 @@ async function startStock(
       },
     },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
-    clientAuthMethods: ['client_secret_basic', 'private_key_jwt'],
+    clientAuthMethods: [...methods],
     cookies: { keys: ['a key of the benchmark'] },
     responseTypes: ['code'],
     rotateRefreshToken: true,
     ttl: {
       AccessToken: 600,
+      AuthorizationCode: 60,
+      DeviceCode: 600,
       ClientCredentials: 600,
       Grant: 7_776_000,
       RefreshToken: 1_209_600,
@@ -84,15 +109,15 @@ async function startStock(
       IdToken: 600,
     },
     ...configuration,
-    routes: { token: '/token' },
+    routes: { token: '/token', introspection: '/introspect' },
   })
   const server = createServer(provider.callback())
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')
   return {
     issuer,
-    clientSecret: secret,
-    makeRefreshTokens: (...parameters) => makeRefreshTokens(provider, ...parameters),
+    secrets,
+    makeCredentials: (order) => makeCredentials(provider, order),
     countStatements,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
@@ -100,4 +125,9 @@ async function startStock(
       await once(server, 'close')
     },
   }
+}
+
+/** As a proxy names it (RFC 9440). */
+function certificateOf(header: string): X509Certificate | undefined {
+  return header ? new X509Certificate(Buffer.from(header.slice(1, -1), 'base64')) : undefined
 }
