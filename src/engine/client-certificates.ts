@@ -26,11 +26,11 @@ export function mtlsFeature({ edge, authorities, now, onUntrusted }: ClientCerti
     certificateBoundAccessTokens: true,
     selfSignedTlsClientAuth: true,
     tlsClientAuth: authorities !== undefined,
-    getCertificate: (ctx: KoaContextWithOIDC) => currentCertificate(edge.proofsOf(ctx.req), now()),
+    getCertificate: (ctx: KoaContextWithOIDC) => currentCertificate(edge.proofsOf(ctx), now()),
     // TLS accepts certificates of any authority and of none: the path is checked here, for the
     // clients that registered a name, and for no others.
     certificateAuthorized(ctx: KoaContextWithOIDC): boolean {
-      const { certificate } = edge.proofsOf(ctx.req)
+      const { certificate } = edge.proofsOf(ctx)
       if (!certificate || !authorities) return false
       const reason = authorities.check(certificate, now())
       if (reason) onUntrusted(ctx, reason)
@@ -41,7 +41,7 @@ export function mtlsFeature({ edge, authorities, now, onUntrusted }: ClientCerti
       property: SubjectProperty,
       expected: string,
     ): boolean {
-      const { certificate } = edge.proofsOf(ctx.req)
+      const { certificate } = edge.proofsOf(ctx)
       return (
         certificate !== undefined && subjectMatches(certificate.certificate, property, expected)
       )

@@ -109,7 +109,7 @@ async function shownKey(
   ctx: KoaContextWithOIDC,
   { edge, proofs, now: clock }: Omit<DeviceCodesOptions, 'limits'>,
 ): Promise<{ [Name in Confirmation]?: string | undefined }> {
-  const connection = edge.proofsOf(ctx.req)
+  const connection = edge.proofsOf(ctx)
   const now = Math.floor(clock() / 1000)
   const binding = clientBinding(ctx)
   const text = ctx.get('DPoP')

@@ -5,7 +5,7 @@ import {
   readClientCertificateHeader,
   socketCertificate,
 } from '@holdfast/verify'
-import { TokenBindingError } from '@holdfast/verify/token-binding'
+import { TokenBindingError, type TokenBindingProof } from '@holdfast/verify/token-binding'
 import type { Context, Middleware } from 'koa'
 import type { ConnectionProofs } from '../bindings/binding.ts'
 import type { Config } from '../config/config.ts'
@@ -18,13 +18,16 @@ export interface Inspection extends ConnectionProofs {
   readonly refused: ClientCertificateError | TokenBindingError | undefined
 }
 
+/** The Token Binding IDs that the client of a request has proven at the edge. */
+export type ProvenTokenBinding = (ctx: Pick<Context, 'state'>) => TokenBindingProof | undefined
+
 /**
  * Where requests enter: directly, or through proxies that the operator named. Everything that is
  * true only because of who sent it is decided here, once for each request.
  */
 export interface Edge {
   /** The proofs of a request that has passed {@link Edge.middleware}. */
-  proofsOf(request: IncomingMessage): ConnectionProofs
+  proofsOf(ctx: Pick<Context, 'state'>): ConnectionProofs
   /** The public origin that a request came to: one of those in the configuration. */
   originOf(request: IncomingMessage): URL
   /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
@@ -42,7 +45,6 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
   const tokenBindingOf = createTokenBindingReader(tokenBinding, isTrusted)
   const publicOrigin = new URL(new URL(issuer).origin)
   const mtlsOrigin = mtls.origin ? new URL(mtls.origin) : undefined
-  const proofs = new WeakMap<IncomingMessage, ConnectionProofs>()
 
   /**
    * A proxy that connects by TLS may have a certificate of its own: of a trusted peer only the
@@ -85,8 +87,8 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
   return {
     inspect,
 
-    proofsOf(request) {
-      const known = proofs.get(request)
+    proofsOf({ state }) {
+      const known: ConnectionProofs | undefined = state.connection
       if (known === undefined) throw new Error('the request has not passed the edge')
       return known
     },
@@ -100,7 +102,7 @@ export function createEdge({ issuer, trustedProxies, mtls, tokenBinding }: EdgeC
     },
 
     middleware: (ctx, next) => {
-      proofs.set(ctx.req, collect(ctx))
+      ctx.state.connection = collect(ctx)
       return next()
     },
   }

@@ -19,7 +19,7 @@ export interface TokenRouteOptions {
   readonly base: string
   readonly endpoints: Readonly<Record<EndpointName, Endpoint>>
   readonly edge: {
-    proofsOf(request: IncomingMessage): ConnectionProofs
+    proofsOf(ctx: Pick<Context, 'state'>): ConnectionProofs
     originOf(request: IncomingMessage): URL
   }
   readonly events: Events
@@ -73,7 +73,7 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
         name === 'introspection' &&
         ctx.accepts('json', signedIntrospection) === signedIntrospection,
       origin: ctx.get('origin') || undefined,
-      connection: edge.proofsOf(ctx.req),
+      connection: edge.proofsOf(ctx),
       uri,
       audiences: [issuer, origin + base + paths.token, uri],
       now: Math.floor(now() / 1000),

@@ -1,6 +1,6 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { isReferredChallenge } from '../../bindings/token-binding-challenge.ts'
-import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import type { ProvenTokenBinding } from '../../http/edge.ts'
 import { override } from '../override.ts'
 import { refusedFor } from '../refusal-reason.ts'
 
@@ -19,7 +19,10 @@ declare module 'oidc-provider' {
  * referred binding once, with the request that the relying party's redirect leads to (RFC 8473
  * section 5.3): on the way back from login and consent it has none.
  */
-export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: TokenBindingOf): void {
+export function keepReferredTokenBinding(
+  engine: Provider,
+  tokenBindingOf: ProvenTokenBinding,
+): void {
   /**
    * Undefined where nobody needs it.
    *
@@ -30,7 +33,7 @@ export function keepReferredTokenBinding(engine: Provider, tokenBindingOf: Token
     const { entities, params } = ctx.oidc
     const forCode = isReferredChallenge(params?.code_challenge)
     if (!forCode && !wantsBoundIdTokens(ctx)) return undefined
-    const referred = tokenBindingOf(ctx.req)?.referred
+    const referred = tokenBindingOf(ctx)?.referred
     const fromRequest = referred === 'unsupported' ? undefined : referred?.tbh
     const { Interaction: resumed } = entities
     // The request that resumes it is another: what it refers to is not asked.

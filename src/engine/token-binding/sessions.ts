@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type Koa from 'koa'
 import Provider, { errors } from 'oidc-provider'
 import { visitor } from '../../http/client-info.ts'
-import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import type { Edge } from '../../http/edge.ts'
 import type { SecurityEvents } from '../../observability/security-events.ts'
 import { override } from '../override.ts'
 
@@ -19,15 +19,15 @@ declare module 'oidc-provider' {
  */
 export function bindSessionsByTokenBinding(
   engine: Provider,
-  tokenBindingOf: TokenBindingOf,
+  edge: Pick<Edge, 'inspect' | 'proofsOf'>,
   events: SecurityEvents,
 ): void {
-  const providedTbh = (request: IncomingMessage) => tokenBindingOf(request)?.provided.tbh
+  const providedTbh: ProvidedTbh = (ctx) => edge.proofsOf(ctx).tokenBinding?.provided.tbh
   bindSessions(engine, providedTbh, events)
-  bindInteractions(engine, providedTbh)
+  bindInteractions(engine, providedTbh, edge)
 }
 
-type ProvidedTbh = (request: IncomingMessage) => string | undefined
+type ProvidedTbh = (ctx: Pick<Koa.Context, 'state'>) => string | undefined
 
 function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: SecurityEvents): void {
   override(
@@ -43,13 +43,13 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: Securi
         override loginAccount(details: Parameters<typeof Base.prototype.loginAccount>[0]): void {
           const ctx = Provider.ctx
           // The first key stays.
-          if (ctx) this.tbh ??= providedTbh(ctx.req)
+          if (ctx) this.tbh ??= providedTbh(ctx)
           super.loginAccount(details)
         }
 
         static override async get(ctx: Koa.Context) {
           const session = await super.get(ctx)
-          if (session.tbh === undefined || session.tbh === providedTbh(ctx.req)) return session
+          if (session.tbh === undefined || session.tbh === providedTbh(ctx)) return session
           const { accountId = '', uid: sessionUid } = session
           await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
           // New: it sets no cookie and is not saved unless somebody signs in.
@@ -61,7 +61,11 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: Securi
   )
 }
 
-function bindInteractions(engine: Provider, providedTbh: ProvidedTbh): void {
+function bindInteractions(
+  engine: Provider,
+  providedTbh: ProvidedTbh,
+  edge: Pick<Edge, 'inspect'>,
+): void {
   override(
     engine,
     'Interaction',
@@ -73,7 +77,7 @@ function bindInteractions(engine: Provider, providedTbh: ProvidedTbh): void {
 
         override async save(ttl: number): Promise<string> {
           const ctx = Provider.ctx
-          if (ctx && ctx.oidc.entities.Interaction !== this) this.tbh = providedTbh(ctx.req)
+          if (ctx && ctx.oidc.entities.Interaction !== this) this.tbh = providedTbh(ctx)
           return super.save(ttl)
         }
 
@@ -81,20 +85,20 @@ function bindInteractions(engine: Provider, providedTbh: ProvidedTbh): void {
         static override async find<T>(id: string, options?: object): Promise<T | undefined> {
           const interaction = await super.find(id, options)
           const ctx = Provider.ctx
-          if (ctx && interaction && !isOpenedBy(ctx.req, interaction)) return undefined
+          if (ctx && interaction && !isOpenedBy(providedTbh(ctx), interaction)) return undefined
           return interaction as T | undefined
         }
       },
   )
 
-  const isOpenedBy = (request: IncomingMessage, { tbh }: { tbh?: string | undefined }) =>
-    tbh === undefined || tbh === providedTbh(request)
+  const isOpenedBy = (provided: string | undefined, { tbh }: { tbh?: string | undefined }) =>
+    tbh === undefined || tbh === provided
 
   // On our own pages, which the engine has no context for.
   const details = engine.interactionDetails.bind(engine)
   engine.interactionDetails = async (request: IncomingMessage, response: ServerResponse) => {
     const interaction = await details(request, response)
-    if (!isOpenedBy(request, interaction)) {
+    if (!isOpenedBy(edge.inspect(request).tokenBinding?.provided.tbh, interaction)) {
       throw new errors.SessionNotFound('the interaction is bound to another Token Binding')
     }
     return interaction

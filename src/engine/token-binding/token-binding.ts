@@ -1,4 +1,4 @@
-import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import type { ProvenTokenBinding } from '../../http/edge.ts'
 import type { Extension } from '../extension.ts'
 import {
   checkTokenBindingMetadata,
@@ -16,8 +16,8 @@ import { checkTokenBindingAtUserinfo } from './userinfo.ts'
  */
 export const tokenBinding: Extension = {
   extend(engine, { edge, securityEvents, tokenBinding: isConfigured }) {
-    const tokenBindingOf: TokenBindingOf = (request) => edge.proofsOf(request).tokenBinding
-    bindSessionsByTokenBinding(engine, tokenBindingOf, securityEvents)
+    const tokenBindingOf: ProvenTokenBinding = (ctx) => edge.proofsOf(ctx).tokenBinding
+    bindSessionsByTokenBinding(engine, edge, securityEvents)
     checkTokenBindingAtUserinfo(engine, tokenBindingOf)
     keepReferredTokenBinding(engine, tokenBindingOf)
     if (isConfigured) acceptTokenBindingChallenges(engine)

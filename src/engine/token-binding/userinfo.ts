@@ -1,5 +1,5 @@
 import Provider, { errors } from 'oidc-provider'
-import type { TokenBindingOf } from '../../http/token-binding-reader.ts'
+import type { ProvenTokenBinding } from '../../http/edge.ts'
 import { override } from '../override.ts'
 import { refusedFor } from '../refusal-reason.ts'
 
@@ -15,7 +15,7 @@ declare module 'oidc-provider' {
  */
 export function checkTokenBindingAtUserinfo(
   engine: Provider,
-  tokenBindingOf: TokenBindingOf,
+  tokenBindingOf: ProvenTokenBinding,
 ): void {
   override(
     engine,
@@ -33,7 +33,7 @@ export function checkTokenBindingAtUserinfo(
           const token = await super.find(value, options)
           const ctx = Provider.ctx
           if (token?.tbh !== undefined && ctx?.oidc.route === 'userinfo') {
-            if (token.tbh !== tokenBindingOf(ctx.req)?.provided.tbh) {
+            if (token.tbh !== tokenBindingOf(ctx)?.provided.tbh) {
               throw refusedFor('key_mismatch', new errors.InvalidToken('failed tbh verification'))
             }
           }
