@@ -1,23 +1,19 @@
 import { hash } from 'node:crypto'
 import { constantTimeEqual } from '@holdfast/verify/authorization-server'
-import type { BoundCredential } from '../bindings/binding.ts'
 import { decodeChallenge, verifiesChallenge } from '../bindings/token-binding-challenge.ts'
-import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,
-  firstRefreshToken,
+  findSource,
   type Grant,
-  isCertified,
-  issueTo,
+  issueOfCode,
   type PersonGrantOptions,
   personOf,
-  scopesOf,
+  refuseCodeReuse,
   sessionGoesOn,
   usableGrant,
 } from './grant.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import { findResource, grantedResource } from './resources.ts'
-import type { Found, StoredCode } from './stored.ts'
+import type { StoredCode } from './stored.ts'
 import type { TokenRequest } from './token-request.ts'
 
 const gty = 'authorization_code'
@@ -26,18 +22,16 @@ const gty = 'authorization_code'
 export function authorizationCodeGrant(
   options: PersonGrantOptions,
 ): Grant<FoundSource<StoredCode>> {
-  const { isRepeatable } = options
   return {
     grantType: gty,
     required: ['code', 'redirect_uri'],
     optional: ['code_verifier'],
 
-    async find(request, { credential: find, resource }) {
-      const credential = await find<StoredCode>('AuthorizationCode', request.params.code ?? '')
-      if (!credential) return { credential, resource: undefined }
-      const named = grantedResource(request, credential.source, scopesOf(credential.source))
-      return { credential, resource: await findResource(named, request.client, resource) }
-    },
+    find: (request, finders) =>
+      findSource<StoredCode>(request, finders, {
+        kind: 'AuthorizationCode',
+        value: request.params.code,
+      }),
 
     decide(request, { credential: found, resource }) {
       const { client, params, proofs, now } = request
@@ -53,7 +47,7 @@ export function authorizationCodeGrant(
       // RFC 6749 section 4.1.3: the same as in the authorization request.
       if (source.redirectUri !== params.redirect_uri) return refuse('redirect_uri_mismatch')
       // Section 4.1.2: a second use ends what came of the first.
-      if (found.consumedAt !== null) return replayed(found)
+      if (found.consumedAt !== null) return refuseCodeReuse(gty, found)
       const person = personOf(found, grant)
       if (isRefusal(person)) return person
       // RFC 9449 section 10: the key that the authorization request has named.
@@ -62,27 +56,12 @@ export function authorizationCodeGrant(
         return refuse('key_mismatch', { detail })
       }
       if (resource && isRefusal(resource)) return resource
-      const family = familyOfCode(found.value)
-      const issue = {
-        gty,
-        family,
-        scopes: scopesOf(source),
-        resource,
-        certified: isCertified(client),
-        isElsewhere: false,
-        refreshToken: (bound: BoundCredential) =>
-          firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
-      }
-      return issueTo(request, person, issue, options)
+      return issueOfCode(request, person, { gty, resource, isElsewhere: false }, options)
     },
 
     // A code is used twice only by a thief or a broken client.
-    lose: (_request, { credential }) => replayed(credential),
+    lose: (_request, { credential }) => refuseCodeReuse(gty, credential),
   }
-}
-
-function replayed(found: Found<StoredCode> | undefined): Refusal {
-  return refuseReuse('authorization_code', found?.source, found && familyOfCode(found.value))
 }
 
 /** RFC 7636 section 4.6, and draft-ietf-oauth-token-binding-08 section 5. */

@@ -1,21 +1,18 @@
-import { type BoundCredential, isBound, missingKey } from '../bindings/binding.ts'
+import { isBound, missingKey } from '../bindings/binding.ts'
 import { bindings } from '../bindings/bindings.ts'
 import { deviceGrant } from '../clients/grant-types.ts'
-import { familyOfCode, refuseReuse } from './family.ts'
 import {
   type FoundSource,
-  firstRefreshToken,
+  findSource,
   type Grant,
-  isCertified,
-  issueTo,
+  issueOfCode,
   type PersonGrantOptions,
   personOf,
-  scopesOf,
+  refuseCodeReuse,
   sessionGoesOn,
   usableGrant,
 } from './grant.ts'
-import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import { findResource, grantedResource } from './resources.ts'
+import { isRefusal, refuse } from './refusal.ts'
 import type { Found, StoredDeviceCode } from './stored.ts'
 
 /** How tokens and rows name it. */
@@ -23,21 +20,16 @@ const gty = 'device_code'
 
 /** RFC 8628 section 3.4. A device has shown the key of its tokens when it asked for its code. */
 export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<StoredDeviceCode>> {
-  const { isRepeatable } = options
   return {
     grantType: deviceGrant,
     required: ['device_code'],
     optional: [],
 
-    async find(request, { credential: find, resource }) {
-      const credential = await find<StoredDeviceCode>(
-        'DeviceCode',
-        request.params.device_code ?? '',
-      )
-      if (!credential) return { credential, resource: undefined }
-      const named = grantedResource(request, credential.source, scopesOf(credential.source))
-      return { credential, resource: await findResource(named, request.client, resource) }
-    },
+    find: (request, finders) =>
+      findSource<StoredDeviceCode>(request, finders, {
+        kind: 'DeviceCode',
+        value: request.params.device_code,
+      }),
 
     decide(request, { credential: found, resource }) {
       const { client, proofs, now } = request
@@ -64,7 +56,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
           consequence: { kind: 'poll', id: found.key.id, now },
         })
       }
-      if (found.consumedAt !== null) return replayed(found)
+      if (found.consumedAt !== null) return refuseCodeReuse(gty, found)
       if (source.error !== undefined) {
         const { error, errorDescription: description } = source
         return refuse('device_denied', { error, description })
@@ -74,25 +66,14 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
       const person = personOf(found, grant)
       if (isRefusal(person)) return person
       if (resource && isRefusal(resource)) return resource
-      const family = familyOfCode(found.value)
-      const issue = {
-        gty,
-        family,
-        scopes: scopesOf(source),
-        resource,
-        certified: isCertified(client),
-        isElsewhere: true,
-        refreshToken: (bound: BoundCredential) =>
-          firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
-      }
-      return issueTo(request, person, issue, options)
+      return issueOfCode(request, person, { gty, resource, isElsewhere: true }, options)
     },
 
     // Two requests at once by the key that the code is bound to are those of one device.
     lose: (_request, { credential }) =>
       credential && isBound(credential.source)
         ? refuse('device_code_replayed')
-        : replayed(credential),
+        : refuseCodeReuse(gty, credential),
   }
 }
 
@@ -102,9 +83,4 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
  */
 function isSignedIn({ source, session, browserSession }: Found<StoredDeviceCode>): boolean {
   return session?.accountId === source.accountId && browserSession?.accountId === source.accountId
-}
-
-function replayed(found: Found<StoredDeviceCode> | undefined): Refusal {
-  const family = found && familyOfCode(found.value)
-  return refuseReuse('device_code', found?.source, family)
 }

@@ -1,6 +1,7 @@
 import type { BoundCredential } from '../bindings/binding.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
+import { familyOfCode, refuseReuse } from './family.ts'
 import {
   accessTokenKeys,
   accessTokenOf,
@@ -12,7 +13,12 @@ import {
   type TokenPolicy,
 } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type { FindResource, FoundResource } from './resources.ts'
+import {
+  type FindResource,
+  type FoundResource,
+  findResource,
+  grantedResource,
+} from './resources.ts'
 import type { Found, StoredGrant, StoredSource } from './stored.ts'
 import type { TokenClient, TokenRequest } from './token-request.ts'
 
@@ -48,6 +54,28 @@ export interface Grant<What> {
 export interface FoundSource<Source extends StoredSource> {
   readonly credential: Found<Source> | undefined
   readonly resource: FoundResource | Refusal | undefined
+}
+
+/** Finds a credential, and the API that its token is to be for. */
+export async function findSource<Source extends StoredSource>(
+  request: TokenRequest,
+  { credential: find, resource }: Finders,
+  {
+    kind,
+    value = '',
+    scopes = scopesOf,
+  }: {
+    kind: Parameters<Finders['credential']>[0]
+    value: string | undefined
+    /** Those that the token is to have. */
+    scopes?: (source: Source) => ReadonlySet<string>
+  },
+): Promise<FoundSource<Source>> {
+  const credential = await find<Source>(kind, value)
+  if (!credential) return { credential, resource: undefined }
+  const { source } = credential
+  const named = grantedResource(request, source, scopes(source))
+  return { credential, resource: await findResource(named, request.client, resource) }
 }
 
 /** Whether the session that a credential must not outlive goes on. */
@@ -95,37 +123,25 @@ export function scopesOf({ scope }: StoredSource): ReadonlySet<string> {
   return new Set(scope ? scope.split(' ') : [])
 }
 
+const inherited = [
+  'accountId',
+  'acr',
+  'amr',
+  'authTime',
+  'claims',
+  'expiresWithSession',
+  'grantId',
+  'nonce',
+  'resource',
+  'scope',
+  'sessionUid',
+  'sid',
+  'referredTbh',
+] as const satisfies readonly (keyof StoredSource)[]
+
 /** The members that a credential hands down to the refresh token that follows it. */
-export function handedDown({
-  accountId,
-  acr,
-  amr,
-  authTime,
-  claims,
-  expiresWithSession,
-  grantId,
-  nonce,
-  resource,
-  scope,
-  sessionUid,
-  sid,
-  referredTbh,
-}: StoredSource): Partial<StoredSource> {
-  return {
-    accountId,
-    acr,
-    amr,
-    authTime,
-    claims,
-    expiresWithSession,
-    grantId,
-    nonce,
-    resource,
-    scope,
-    sessionUid,
-    sid,
-    referredTbh,
-  } as Partial<StoredSource>
+export function handedDown(source: StoredSource): Partial<StoredSource> {
+  return Object.fromEntries(inherited.map((name) => [name, source[name]]))
 }
 
 /**
@@ -133,7 +149,7 @@ export function handedDown({
  * bound as well (docs/divergences.md); a client of bearer tokens that shows keys and has no secret is
  * held to them.
  */
-export function firstRefreshToken(
+function firstRefreshToken(
   { client, proofs }: TokenRequest,
   source: StoredSource,
   {
@@ -222,6 +238,37 @@ export function issueTo(
     account: found.source.accountId,
     keyChanges: issue.keyChanges ?? [],
   }
+}
+
+/** The tokens of a code, with which a family begins. */
+export function issueOfCode(
+  request: TokenRequest,
+  found: Found<StoredSource> & { readonly grant: StoredGrant; readonly account: Account },
+  { gty, resource, isElsewhere }: Pick<PersonIssue, 'gty' | 'resource' | 'isElsewhere'>,
+  options: PersonGrantOptions,
+): Issue | Refusal {
+  const { source, value } = found
+  const { isRepeatable } = options
+  const family = familyOfCode(value)
+  const issue = {
+    gty,
+    family,
+    scopes: scopesOf(source),
+    resource,
+    certified: isCertified(request.client),
+    isElsewhere,
+    refreshToken: (bound: BoundCredential) =>
+      firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
+  }
+  return issueTo(request, found, issue, options)
+}
+
+/** Refuses a code that was used before, and ends what came of it. */
+export function refuseCodeReuse(
+  credential: 'authorization_code' | 'device_code',
+  found: Found<StoredSource> | undefined,
+): Refusal {
+  return refuseReuse(credential, found?.source, found && familyOfCode(found.value))
 }
 
 /** Whether a client's tokens are bound to its certificate. */

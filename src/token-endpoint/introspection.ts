@@ -1,42 +1,26 @@
 import type { BoundCredential } from '../bindings/binding.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
-import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import { sessionGoesOn, usableGrant } from './grant.ts'
 import { confirmationOf, type SignJwt } from './issue.ts'
-import {
-  authenticate,
-  type MachineRequest,
-  type Outcome,
-  readToken,
-  writeMarks,
-} from './machine-request.ts'
-import type { FindToken, FoundToken, OwnClaims } from './presented-token.ts'
-import { isRefusal } from './refusal.ts'
+import type { MachineRequest, Outcome } from './machine-request.ts'
+import type { QuestionOptions } from './presented-token.ts'
+import { clientOf, type FoundToken, type OwnClaims, readQuestion } from './presented-token.ts'
 import type { TokenClient } from './token-request.ts'
 
 /** The media type of RFC 9701. */
 export const signedIntrospection = 'application/token-introspection+jwt'
 
-export interface IntrospectionOptions {
+export interface IntrospectionOptions extends QuestionOptions {
   readonly issuer: string
-  readonly authentication: ClientAuthenticationOptions
-  readonly findToken: FindToken
-  readonly replays: Pick<ReplayTable, 'insert'>
   readonly sign: SignJwt
 }
 
 /** RFC 7662: what a token is worth at this moment, for clients and APIs. */
 export function createIntrospection(options: IntrospectionOptions) {
-  const { issuer, authentication, findToken, replays, sign } = options
+  const { issuer, sign } = options
   return async (request: MachineRequest): Promise<Outcome> => {
-    const caller = await authenticate(request, authentication)
-    if (!('marks' in caller)) return caller
-    const { client, marks } = caller
-    const replayed = await writeMarks(marks, replays)
-    if (replayed) return { client, result: replayed }
-    const read = readToken(request)
-    if (isRefusal(read)) return { client, result: read }
-    const found = await findToken(read.token, request.now)
+    const asked = await readQuestion(request, options)
+    if ('result' in asked) return asked
+    const { client, found } = asked
     const body = found && maySee(client, found) ? describe(found, issuer, request.now) : inactive
     if (!request.wantsSigned) return { client, result: { body } }
     const { now: iat } = request
@@ -56,11 +40,6 @@ const inactive = Object.freeze({ active: false })
 function maySee(client: TokenClient, token: FoundToken): boolean {
   if (clientOf(token) === client.clientId) return true
   return client.authenticatesBy !== 'none' && !client.selfRegistered
-}
-
-/** The client that a token was issued to. */
-export function clientOf(token: FoundToken): string {
-  return token.kind === 'JWT' ? token.claims.client_id : token.found.source.clientId
 }
 
 function describe(token: FoundToken, issuer: string, now: number): object {

@@ -2,6 +2,16 @@
 import type { BoundCredential } from '../bindings/binding.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { CredentialTable } from '../storage/credential-table.ts'
+import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import {
+  authenticate,
+  type MachineRequest,
+  type Outcome,
+  readToken,
+  writeMarks,
+} from './machine-request.ts'
+import { isRefusal } from './refusal.ts'
 import type { Found, StoredSource } from './stored.ts'
 import type { TokenClient } from './token-request.ts'
 
@@ -70,4 +80,31 @@ export function createTokenFinder({
     const [kind, key, row] = [kinds[at], keys[at], rows[at]]
     return kind && key && row && { kind, found: { ...row, value: token, key } }
   }
+}
+
+/** The client that a token was issued to. */
+export function clientOf(token: FoundToken): string {
+  return token.kind === 'JWT' ? token.claims.client_id : token.found.source.clientId
+}
+
+/** What is needed to serve a question about a token. */
+export interface QuestionOptions {
+  readonly authentication: ClientAuthenticationOptions
+  readonly findToken: FindToken
+  readonly replays: Pick<ReplayTable, 'insert'>
+}
+
+/** Who asks about which token (RFC 7662 section 2.1, RFC 7009 section 2.1), or why not. */
+export async function readQuestion(
+  request: MachineRequest,
+  { authentication, findToken, replays }: QuestionOptions,
+): Promise<{ readonly client: TokenClient; readonly found: FoundToken | undefined } | Outcome> {
+  const caller = await authenticate(request, authentication)
+  if (!('marks' in caller)) return caller
+  const { client, marks } = caller
+  const replayed = await writeMarks(marks, replays)
+  if (replayed) return { client, result: replayed }
+  const read = readToken(request)
+  if (isRefusal(read)) return { client, result: read }
+  return { client, found: await findToken(read.token, request.now) }
 }

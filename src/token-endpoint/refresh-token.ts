@@ -3,6 +3,7 @@ import { type Binding, confirmations, isBound } from '../bindings/binding.ts'
 import { refuseReuse } from './family.ts'
 import {
   type FoundSource,
+  findSource,
   type Grant,
   handedDown,
   isCertified,
@@ -15,7 +16,6 @@ import {
 } from './grant.ts'
 import type { KeyChange, RefreshTokenPlan } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import { findResource, grantedResource } from './resources.ts'
 import type { Found, StoredRefreshToken, Successor } from './stored.ts'
 import { requestedScopes, type TokenRequest } from './token-request.ts'
 
@@ -38,19 +38,12 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
     required: ['refresh_token'],
     optional: ['scope', ...(keyOverlapS === undefined ? [] : ['successor'])],
 
-    async find(request, { credential: find, resource }) {
-      const credential = await find<StoredRefreshToken>(
-        'RefreshToken',
-        request.params.refresh_token ?? '',
-      )
-      if (!credential) return { credential, resource: undefined }
-      const named = grantedResource(
-        request,
-        credential.source,
-        scopesFor(request, credential.source),
-      )
-      return { credential, resource: await findResource(named, request.client, resource) }
-    },
+    find: (request, finders) =>
+      findSource<StoredRefreshToken>(request, finders, {
+        kind: 'RefreshToken',
+        value: request.params.refresh_token,
+        scopes: (source) => scopesFor(request, source),
+      }),
 
     decide(request, { credential: found, resource }) {
       const { client, now } = request

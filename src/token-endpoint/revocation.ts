@@ -1,45 +1,33 @@
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
-import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import { endFamily } from './family.ts'
-import { clientOf } from './introspection.ts'
+import type { MachineRequest, Outcome, Told } from './machine-request.ts'
 import {
-  authenticate,
-  type MachineRequest,
-  type Outcome,
-  readToken,
-  type Told,
-  writeMarks,
-} from './machine-request.ts'
-import { type FindToken, type FoundToken, revokedToken } from './presented-token.ts'
-import { isRefusal } from './refusal.ts'
+  clientOf,
+  type FoundToken,
+  type QuestionOptions,
+  readQuestion,
+  revokedToken,
+} from './presented-token.ts'
 
-export interface RevocationOptions {
-  readonly authentication: ClientAuthenticationOptions
-  readonly findToken: FindToken
+export interface RevocationOptions extends QuestionOptions {
   readonly artifacts: Pick<
     ArtifactTable,
     'endFamily' | 'remove' | 'removeGrant' | 'removeIssued' | 'write'
   >
-  readonly replays: Pick<ReplayTable, 'insert'>
 }
 
 /**
  * RFC 7009: a client ends a token of its own, and with a stored one its family: the chain of one
- * authorization. Other chains of the same grant go on, and so does the grant. Of the tokens of others it is told what it is told of unknown ones.
+ * authorization. Other chains of the same grant go on, and so does the grant. Of the tokens of
+ * others it is told what it is told of unknown ones.
  */
 export function createRevocation(options: RevocationOptions) {
-  const { authentication, findToken, artifacts, replays } = options
+  const { artifacts } = options
   return async (request: MachineRequest): Promise<Outcome> => {
-    const caller = await authenticate(request, authentication)
-    if (!('marks' in caller)) return caller
-    const { client, marks } = caller
-    const replayed = await writeMarks(marks, replays)
-    if (replayed) return { client, result: replayed }
-    const read = readToken(request)
-    if (isRefusal(read)) return { client, result: read }
-    const found = await findToken(read.token, request.now)
+    const asked = await readQuestion(request, options)
+    if ('result' in asked) return asked
+    const { client, found } = asked
     const told = found && clientOf(found) === client.clientId ? await revoke(found, artifacts) : []
     return { client, result: { body: '' }, told }
   }
