@@ -1,0 +1,60 @@
+// Part of `npm run lint`: keeps word orders and words out that make readers stumble. It reads pages,
+// settings and the comments of sources; code blocks, code spans and titles of tests in links are
+// left out. A line with "prose: allow" is let pass.
+import { readdirSync } from 'node:fs'
+import path from 'node:path'
+import { pages, readText, root } from '../support/markdown.ts'
+
+/** What is looked for, and what to write instead. */
+const patterns: readonly [RegExp, string][] = [
+  [/\bwhoever\b/i, 'a client that …, users who …, anyone who …'],
+  [/\b(some|any|every)body\b/i, 'someone, anyone, everyone; better: name the actor'],
+  [/\b(is|are|was) none\b/i, 'name the actor and the result: "the server rejects …"'],
+  [/\b(is|are|was|were|be|being) told\b/i, 'receives, learns, shows'],
+  [/\bof before\b/i, 'existing, from before …'],
+  [/\bgo(es)? on\b/i, 'continue'],
+  [/\bmay not\b/i, 'must not, cannot, is not allowed'],
+  [/\bthere are not\b/i, 'incorrect, unknown'],
+  [/\bis nothing to\b/i, 'the server ignores …'],
+  [/\bsays? no\b/i, 'deny, decline'],
+  [/\bin its time\b/i, 'on schedule, once …'],
+  [/\bare alike\b/i, 'match'],
+  [/\bcompanions?\b/i, 'bound cookie'],
+  [/\bhop\b/i, 'interstitial, page in between'],
+]
+
+/** Only those that a comment of a source must not have yet. */
+const ofComments = patterns.slice(0, 2)
+
+const comments = (text: string) =>
+  text.replaceAll(/^(?!\s*(?:\/\/|\/\*|\*)).*$/gm, (line) => /\s\/\/ (.*)$/.exec(line)?.[1] ?? '')
+
+const prose = (text: string) =>
+  text
+    .replaceAll(/^```[\s\S]*?^```$/gm, (block) => block.replaceAll(/[^\n]/g, ''))
+    .replaceAll(/`[^`\n]*`|\.test\.ts "[^"]*"/g, '')
+
+const sources = ['src', 'packages/verify', 'packages/token-binding-tls'].flatMap((folder) =>
+  readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !/node_modules|^dist\//.test(name))
+    .map((name) => path.join(folder, name)),
+)
+
+let found = 0
+function check(file: string, text: string, wanted: readonly [RegExp, string][]): void {
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.includes('prose: allow')) continue
+    for (const [pattern, instead] of wanted) {
+      const [words] = pattern.exec(line) ?? []
+      if (words === undefined) continue
+      found += 1
+      console.error(`${file}:${index + 1}: "${words}". Write: ${instead}`)
+    }
+  }
+}
+
+for (const page of [...pages(), 'CHANGELOG.md', 'CODE_OF_CONDUCT.md', '.env.example']) {
+  check(page, prose(readText(page)), patterns)
+}
+for (const file of sources) check(file, comments(readText(file)), ofComments)
+if (found > 0) process.exitCode = 1
