@@ -64,7 +64,7 @@ function asDate(time: number | undefined): Date | undefined {
 
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
- * that were begun; the storage stays open, and whoever opened it closes it.
+ * that were begun; the storage stays open, and anyone who opened it closes it.
  *
  * @param onStep told of keys that are made, which takes a while.
  * @param guardedFetch fetches what clients name by URL; a test may give one with an exception.

@@ -80,7 +80,7 @@ export class TokenBindingAgent extends Agent {
       secureContext,
     }
     const socket = super.createConnection(withContext) as TLSSocket
-    // Whoever waits for the handshake hears of an error; nobody else may be there yet.
+    // The waiter for the handshake hears of an error; nobody else may be there yet.
     socket.on('error', () => {})
     const bound = this.#bind(socket, options)
     this.#handshakes.set(socket, bound)

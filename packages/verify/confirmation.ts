@@ -78,7 +78,7 @@ export type TokenBindingFact = Readonly<{
  * Compares `x5t#S256` with the certificate of this connection (RFC 8705 section 3).
  *
  * It does NOT validate the certificate's chain (section 6.2 does not need it), and it takes the
- * fact as established: never pass a certificate from a header that just anybody may send.
+ * fact as established: never pass a certificate from a header that just anyone may send.
  *
  * @throws {@link VerifyError} `certificate_missing`, `certificate_mismatch`
  */

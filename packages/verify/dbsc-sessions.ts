@@ -64,7 +64,7 @@ export type DbscOptions = Readonly<{
   excludedPaths?: readonly string[]
   /**
    * Hosts whose pages may lead here and have the browser refresh at once: `app.example`,
-   * `*.example`, or `*` for all. They can tell from the time it takes whether somebody is signed in.
+   * `*.example`, or `*` for all. They can tell from the time it takes whether someone is signed in.
    */
   allowedRefreshInitiators?: readonly string[]
   /** What `/.well-known/device-bound-sessions` says, for sessions that share a key. */
@@ -120,7 +120,7 @@ export interface DbscSessions {
   readonly lifetime: number
   /**
    * The value of `Secure-Session-Registration`. Send it once, with the response that creates the
-   * session: whoever is offered it later may be a thief with the session cookie.
+   * session: anyone who is offered it later may be a thief with the session cookie.
    */
   offer(session: string, provider?: DbscProviderSession): string
   /** The answer to a request for one of the endpoints; `undefined` for any other request. */

@@ -44,7 +44,7 @@ export function createDecrypter(options: DecryptionOptions): Decrypter {
   const allowed = {
     keyManagementAlgorithms: [...new Set(keys.map(({ alg }) => alg as string))],
     contentEncryptionAlgorithms: [...(options.contentEncryption ?? contentEncryptionDefault)],
-    // Anybody may encrypt to this key, and what is inside is read before its signature is.
+    // Anyone may encrypt to this key, and what is inside is read before its signature is.
     maxDecompressedLength: maxTokenLength,
   }
 

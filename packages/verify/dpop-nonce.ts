@@ -10,7 +10,7 @@ import { constantTimeEqual } from './lib/equal.ts'
 export type DPoPNonceOptions = Readonly<{
   /**
    * Secrets of at least 32 bytes, the same on all nodes. The first one makes nonces; the others
-   * are still accepted, so that secrets can be changed without refusing anybody. A function gives
+   * are still accepted, so that secrets can be changed without refusing anyone. A function gives
    * those of the moment: the same array until they change.
    */
   secrets: readonly Uint8Array[] | (() => readonly Uint8Array[])

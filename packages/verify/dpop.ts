@@ -69,7 +69,7 @@ const maxRememberedHeader = 1024
 
 /**
  * Remembers imported keys by the encoded header they came in: a client sends the same header with
- * each proof, and importing a key costs half a signature verification. Anybody can make a key and a
+ * each proof, and importing a key costs half a signature verification. Anyone can make a key and a
  * proof, so that a key enters only after it was good for something: as the key that an access token
  * is bound to, or by {@link ProofKeys.remember}. Strangers cannot push out the keys of real clients.
  */

@@ -79,7 +79,7 @@ const refusals = {
   insufficient_scope: { status: 403, error: 'insufficient_scope' },
   insufficient_user_authentication: { status: 401, error: 'insufficient_user_authentication' },
 
-  // Nobody's mistake, and no reason to let anybody in.
+  // Nobody's mistake, and no reason to let anyone in.
   issuer_unavailable: { status: 503 },
   revocation_unavailable: { status: 503 },
   replay_store_full: { status: 503 },

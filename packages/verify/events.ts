@@ -30,7 +30,7 @@ export type VerifyEvent =
       /** Absent when the token was not found genuine. */
       token: TokenIdentity | undefined
     }>
-  /** A DPoP-bound token came without the DPoP scheme: somebody else may have it. */
+  /** A DPoP-bound token came without the DPoP scheme: someone else may have it. */
   | Readonly<{ type: 'leaked'; location: TokenLocation; token: TokenIdentity }>
   /** An issuer cannot be reached; `code` is what its tokens get once its old keys are too old. */
   | Readonly<{ type: 'keys_stale'; issuer: string; cause: unknown }>

@@ -46,7 +46,7 @@ export type PolicyOptions = Readonly<{
   algorithms?: readonly string[]
   /** Binding methods accepted. Default: all. */
   methods?: readonly BindingMethod[]
-  /** Accept tokens that are bound to nothing. Whoever steals one can use it. Default false. */
+  /** Accept tokens that are bound to nothing. Anyone who steals one can use it. Default false. */
   allowBearer?: boolean
   /** Refuse JWTs that are not encrypted. Needs `decryption`. Default false. */
   requireEncryption?: boolean

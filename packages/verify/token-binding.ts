@@ -179,11 +179,11 @@ export function createTokenBindingVerifier(
 }
 
 /**
- * Reads a Token Binding ID that somebody else has proven: one from a trusted proxy's header, or a
+ * Reads a Token Binding ID that someone else has proven: one from a trusted proxy's header, or a
  * `referred_tb` code verifier. Nothing where the text is not an ID of a registered kind in its
  * canonical form.
  *
- * This does NOT prove that anybody holds the key.
+ * This does NOT prove that anyone holds the key.
  */
 export function parseTokenBindingId(text: string): TokenBindingId | undefined {
   const bytes = decodeBase64url(text)

@@ -132,7 +132,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
 
   /** Everything that follows from the token and from how it was sent. */
   function checkPolicy({ scheme, location }: Credential, { token, policy }: Trusted): void {
-    // RFC 9449 section 7.2: whoever sends a DPoP-bound token in another way is not its client.
+    // RFC 9449 section 7.2: anyone who sends a DPoP-bound token in another way is not its client.
     const dpopBound = token.methods.includes('dpop')
     if (dpopBound && scheme !== 'DPoP') {
       emit?.(Object.freeze({ type: 'leaked', location, token: identityOf(token) }))

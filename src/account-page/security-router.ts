@@ -111,7 +111,7 @@ export function createSecurityRouter({
   router.post(publicRoutes.security_end_session.path, async (ctx) => {
     const { about, account, value: sessionUid } = await submitted(ctx, 'session')
     const session = await browserSessions.find(sessionUid)
-    // Whoever knows the name of somebody else's session must not end it.
+    // Anyone who knows the name of someone else's session must not end it.
     if (session?.accountId === account.id && (await browserSessions.end(sessionUid))) {
       await events.record('session_ended', { ...about, sessionUid })
     }

@@ -92,7 +92,7 @@ export function createAccounts({
       const refused = { account: undefined, of: found?.account.id }
       if (isOverlong(password)) return refused
       return queue.run(async () => {
-        // The work is the same whoever is asked for: the time taken does not tell which emails exist.
+        // The work is the same for every email: the time taken does not tell which ones exist.
         const correct = await verify(found?.passwordHash ?? decoy, password)
         if (!found || !correct || found.account.disabled) return refused
         if (needsRehash(found.passwordHash, cost)) {

@@ -9,7 +9,7 @@ declare const canonical: unique symbol
 /** An email in its one form: limits, lookups and rows have this type, so that no two can differ. */
 export type CanonicalEmail = string & { readonly [canonical]: true }
 
-/** What somebody typed as an email, in its one form; undefined for what can be nobody's email. */
+/** What someone typed as an email, in its one form; undefined for what can be nobody's email. */
 export function readEmail(typed: string): CanonicalEmail | undefined {
   try {
     return normalizeEmail(typed)

@@ -23,7 +23,7 @@ export const MAX_PASSWORD_BYTES = 1024
 
 /**
  * Passwords that may wait to be checked, and for how long: what comes on top is refused at once, so
- * that a flood of sign-ins does not make everybody wait. A hash takes tens of milliseconds.
+ * that a flood of sign-ins does not make everyone wait. A hash takes tens of milliseconds.
  */
 export const passwordQueue = Object.freeze({ waiting: 32, patienceMs: 2_000 })
 

@@ -1,7 +1,7 @@
 import type { AuditQuery, AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import type { CountedEventQuery, CountedEventTable } from '../storage/counted-event-table.ts'
 
-/** What happened, for whoever knows an account by its email or by its id. */
+/** What happened, for anyone who knows an account by its email or by its id. */
 export function administerAudit(table: AuditTable, idOf: (email: string) => Promise<string>) {
   return {
     async list({ account, ...query }: AuditQuery): Promise<StoredAuditRow[]> {

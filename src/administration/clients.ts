@@ -83,7 +83,7 @@ export function administerClients(
   }
 }
 
-/** A secret is stored as a digest, which is of no use to anybody who reads it. */
+/** A secret is stored as a digest, which is of no use to anyone who reads it. */
 function withoutSecret({ client_secret: _, ...shown }: ClientMetadata): ClientMetadata {
   return shown
 }

@@ -68,7 +68,7 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
   async function replace({ key }: KeySchedule): Promise<void> {
     const purpose = key.purpose as KeyPurpose
     if (!published(purpose)) await make([purpose], 0)
-    // Somebody who rotates at the same moment has made one that would sign only later.
+    // Someone who rotates at the same moment has made one that would sign only later.
     for (const kid of await table.advance(purpose)) changed('key.advanced', { kid, purpose })
   }
 

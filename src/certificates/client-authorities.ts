@@ -7,7 +7,7 @@ import { type RevocationLists, readRevocationLists } from './revocation-lists.ts
 import { isStrongKey, isStronglySigned } from './strength.ts'
 import * as x509 from './x509.ts'
 
-/** Why a certificate does not authenticate anybody. */
+/** Why a certificate does not authenticate anyone. */
 export type UntrustedReason =
   | 'outside_validity'
   | 'not_for_clients'
@@ -95,7 +95,7 @@ function checkPath(
     const issuers = new Set<X509Certificate>()
     for (const subject of subjects) {
       for (const issuer of [...authorities, ...unused]) {
-        // By name first: most are of somebody else, and the other questions take longer.
+        // By name first: most are of someone else, and the other questions take longer.
         if (!isCurrent(issuer, now) || !isIssuedBy(subject, issuer)) continue
         if (!mayIssue(issuer, below)) continue
         const isAuthority = authorities.includes(issuer)

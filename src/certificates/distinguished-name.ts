@@ -12,7 +12,7 @@ type RelativeName = readonly Attribute[]
 /** From the root to the leaf, the order of certificates. */
 export type DistinguishedName = readonly RelativeName[]
 
-/** RFC 4514 section 3, and the two names outside of it that everybody writes. */
+/** RFC 4514 section 3, and the two names outside of it that everyone writes. */
 const oids: Readonly<Record<string, string>> = {
   CN: '2.5.4.3',
   L: '2.5.4.7',

@@ -15,7 +15,7 @@ type List = Readonly<{ serials: ReadonlySet<bigint>; thisUpdate: number; nextUpd
 
 /**
  * Reads revocation lists (RFC 5280 section 5), each signed by one of the authorities. Delta and
- * partial lists are refused: whoever is missing from one of those may be revoked all the same.
+ * partial lists are refused: a certificate that is missing from one may be revoked all the same.
  *
  * @throws {@link CertificateFileError}
  */

@@ -16,7 +16,7 @@ export function isStronglySigned({ signatureAlgorithm }: x509.X509Certificate): 
   return hashName !== undefined && hashes.includes(hashName.toUpperCase())
 }
 
-/** Whether a key can neither be factored nor is one with which everybody "signs". */
+/** Whether a key can neither be factored nor is one with which everyone "signs". */
 export function isStrongKey(key: KeyObject): boolean {
   if (key.asymmetricKeyType !== 'rsa' && key.asymmetricKeyType !== 'rsa-pss') return true
   const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {}

@@ -1,4 +1,4 @@
-// @peculiar/x509 expects whoever imports it to have imported this first.
+// @peculiar/x509 expects that its importer has imported this first.
 import 'reflect-metadata'
 
 export * from '@peculiar/x509'

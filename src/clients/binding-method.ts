@@ -68,7 +68,7 @@ export function bindingOf({ binding_method }: { binding_method: string }): Bindi
   return bindings.find(({ method }) => method === named)
 }
 
-/** The clients whose tokens are bound to nothing, because somebody asked for that by name. */
+/** The clients whose tokens are bound to nothing, because someone asked for that by name. */
 export function bearerClientIds(
   clients: readonly { readonly metadata: ClientMetadata }[],
 ): string[] {

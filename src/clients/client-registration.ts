@@ -216,7 +216,7 @@ function refuseMisspeltRedirects(metadata: ClientMetadata): void {
 
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
 function refusePlainHttp({ redirect_uris, jwks_uri }: ClientMetadata): void {
-  // Whoever changes these keys on their way authenticates as the client.
+  // Anyone who changes these keys on their way authenticates as the client.
   if (typeof jwks_uri === 'string' && URL.parse(jwks_uri)?.protocol === 'http:') {
     throw new errors.InvalidClientMetadata('jwks_uri must be https')
   }

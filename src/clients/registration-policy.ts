@@ -97,7 +97,7 @@ export function applyPolicy(
   requested: Readonly<Record<string, unknown>>,
 ): RequestedMetadata {
   // Section 3.2.2. No issuer of statements is trusted, and to register less than a statement says
-  // would surprise everybody.
+  // would surprise everyone.
   if (requested.software_statement !== undefined) {
     throw new RegistrationError(
       'unapproved_software_statement',
@@ -246,7 +246,7 @@ function checkUris(metadata: RequestedMetadata): void {
   const hosts = (metadata.redirect_uris ?? []).flatMap((uri) => URL.parse(uri)?.hostname || [])
   for (const name of ['client_uri', 'logo_uri', 'policy_uri', 'tos_uri'] as const) {
     const url = httpsUri(name, metadata[name])
-    // RFC 7591 section 5: a page of somebody else lends its name to whoever links to it.
+    // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it.
     if (url && hosts.length > 0 && !hosts.includes(url.hostname)) {
       throw invalid(`${name} must be at a host of redirect_uris`)
     }

@@ -1,5 +1,5 @@
 /**
- * "My security" as an app of its own: whoever opens the page without a session signs in as for any
+ * "My security" as an app of its own: a user without a session signs in as for any
  * other app, with its limits, its offer of a key and its events, and comes back.
  */
 import { randomBytes } from 'node:crypto'
@@ -21,7 +21,7 @@ export function securityClient(issuer: string): ClientMetadata {
   }
 }
 
-/** Where somebody is sent to sign in. The code that comes back is for nobody: the session is all. */
+/** Where someone is sent to sign in. The code that comes back is for nobody: the session is all. */
 export function signInUrl(issuer: string): string {
   const query = new URLSearchParams({
     client_id: securityClientId,

@@ -95,7 +95,7 @@ async function* rows(
     process.once('SIGINT', () => stopped.abort())
     process.once('SIGTERM', () => stopped.abort())
   }
-  // Whoever reads has seen enough, as `head` does.
+  // The reader has seen enough, as `head` does.
   process.stdout.once('close', () => stopped.abort())
   let read = 0
   for (let after = 0; !stopped.signal.aborted; ) {

@@ -15,11 +15,11 @@ const email = 'admin@localhost'
 const clientId = 'first-app'
 
 export interface FirstSteps {
-  /** Whether anybody can sign in. */
+  /** Whether anyone can sign in. */
   readonly hasAccounts: boolean
   /** The account made now: its password is known only here. */
   readonly account: { readonly email: string; readonly password: string } | undefined
-  /** The client that is there from the first start until somebody removes it. */
+  /** The client that is there from the first start until someone removes it. */
   readonly clientId: string | undefined
 }
 

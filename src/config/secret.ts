@@ -69,7 +69,7 @@ export async function readOrMakeSecret(dataFolder: string): Promise<string> {
       { cause },
     )
   })
-  // Keys that are derived from an empty secret are known to everybody.
+  // Keys that are derived from an empty secret are known to everyone.
   if (secret.length < secretLength) {
     throw new SecretError(
       `The file ${file} does not hold a secret any more. Restore it, or remove it to have a new one made.`,

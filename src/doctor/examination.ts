@@ -113,7 +113,7 @@ async function readMetadata(
     const signal = AbortSignal.timeout(patience)
     return Object(await (await fetch(address, { signal })).json()) as Metadata
   } catch {
-    // Somebody else's page, perhaps.
+    // Someone else's page, perhaps.
     return undefined
   }
 }
@@ -204,7 +204,7 @@ function spoofAdvice(seen: Sent): string | undefined {
   }
   if (seen.certificate !== null) {
     return (
-      `Whoever sends ${seen.fields.join(', ')} can pass for any client. Let the proxy remove what ` +
+      `Anyone who sends ${seen.fields.join(', ')} can pass for any client. Let the proxy remove what ` +
       'clients send in it, as the configurations in docker/ do.'
     )
   }

@@ -55,7 +55,7 @@ export interface Observation {
 }
 
 /**
- * Answers what the server saw of a request, to whoever has the operator's code. To all others, and
+ * Answers what the server saw of a request, to anyone who has the operator's code. To all others, and
  * after the examination, there is no such endpoint.
  */
 export function doctorEndpoint({

@@ -10,7 +10,7 @@ const notAvailable =
   'Token Binding is configured, and this machine cannot speak it: build its native part here ' +
   '("npm run build:native") and examine again.'
 
-/** Negotiates Token Binding (RFC 8472) with whoever terminates TLS, and proves a key on it. */
+/** Negotiates Token Binding (RFC 8472) with the end of TLS, and proves a key on it. */
 export async function examineTokenBinding(
   target: Target,
   {
@@ -83,7 +83,7 @@ function bindingAdvice(
     )
   }
   if (provided !== mine) return 'The Token Binding of somebody else arrives.'
-  // Section 2.3 of the draft, rule 2: whoever reads it a second time has no connection to check it on.
+  // Section 2.3 of the draft, rule 2: a second reader has no connection to check it on.
   return mode === 'proxy' && seen.fields.includes('sec-token-binding')
     ? 'The proxy passes on Sec-Token-Binding, which it has checked: let it remove it.'
     : undefined

@@ -1,8 +1,8 @@
 /**
- * Before somebody has signed in, the engine's state travels with the browser: a stranger who begins
+ * Before someone has signed in, the engine's state travels with the browser: a stranger who begins
  * authorization requests writes no row. The interaction is in a cookie of its own path, so that a
  * request carries the state of one interaction and never that of other tabs; the session is in the
- * session cookie. Once somebody has signed in, both are rows.
+ * session cookie. Once someone has signed in, both are rows.
  *
  * A row that was used stays, consumed, until it expires. A browser that lost the answer to its use
  * asks again and goes on with what its session proves; a sign-in counts once.
@@ -149,7 +149,7 @@ function keepInteractions(
           return ctx && isResume(ctx) ? (asRepeated(found, ctx) as T) : undefined
         }
 
-        // Of any number of uses one signs somebody in.
+        // Of any number of uses one signs someone in.
         override async destroy(): Promise<void> {
           const ctx = Provider.ctx
           if (ctx && cookie.read(ctx, this.uid)) {
@@ -304,7 +304,7 @@ function keepSessions(
         }
 
         /**
-         * The identifier changes when somebody signs in. Other tabs send the one before until the
+         * The identifier changes when someone signs in. Other tabs send the one before until the
          * answer has arrived, so that it stays when nothing but consent was given.
          */
         override resetIdentifier(): void {

@@ -1,6 +1,6 @@
 /// <reference path="./engine-internals.d.ts" />
 /**
- * The engine's DeviceCode (RFC 8628), held fast to a key: whoever asks for one shows the key that its
+ * The engine's DeviceCode (RFC 8628), bound to a key: the client that asks for one shows the key that its
  * tokens will be bound to, and only that key redeems it.
  */
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'

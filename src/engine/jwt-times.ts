@@ -12,7 +12,7 @@ import { clockSkewOf } from './clock-skew.ts'
 /** Seconds by which the clock of a client may differ from ours. */
 export const jwtToleranceS = 5
 
-/** The times of a JWT, as somebody else has written them. */
+/** The times of a JWT, as someone else has written them. */
 export interface JwtTimes {
   readonly exp?: unknown
   readonly nbf?: unknown

@@ -10,7 +10,7 @@ const perMinute = 60
 const mostBrowsers = 20_000
 
 /**
- * Whether a request comes from a browser in which somebody has signed in, and which has not used up
+ * Whether a request comes from a browser in which someone has signed in, and which has not used up
  * a budget of its own. The signature of the session's cookie says so; the database is not asked, so
  * that a session which has ended since counts as well.
  */

@@ -3,7 +3,7 @@ import type { KoaContextWithOIDC } from 'oidc-provider'
 
 /**
  * Shows a page for errors of clients that have registered themselves, where nobody has done anything
- * for them in this browser: no sign-in, and no consent at any time. Otherwise anybody could register
+ * for them in this browser: no sign-in, and no consent at any time. Otherwise anyone could register
  * an address and have this server lead there, by `prompt=none` or a scope that does not exist (RFC
  * 9700 section 4.11.2). The engine tells of an error before it answers it, and looks at
  * `allow_redirect` then.

@@ -182,7 +182,7 @@ export function createProvider(options: ProviderOptions): Provider {
 
     ttl: {
       ...lifetimes,
-      // Of somebody who has not signed in there is a form's token to remember.
+      // Of someone who has not signed in there is a form's token to remember.
       Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
     },
     expiresWithSession: async (ctx, { scopes }) =>

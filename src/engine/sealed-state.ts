@@ -66,7 +66,7 @@ export function createSealedState(
           const [expiresAt, state] = JSON.parse(inflated) as [number, Record<string, unknown>]
           return now() / 1000 < expiresAt ? state : undefined
         } catch {
-          // Sealed with another key, for another owner, or by somebody else.
+          // Sealed with another key, for another owner, or by someone else.
         }
       }
       return undefined

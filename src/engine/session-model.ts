@@ -2,7 +2,7 @@
  * The engine's Session, held fast: what two requests at once must not lose lives in a row of its
  * own, and a session whose key is registered counts only with a fresh proof of that key.
  *
- * A request without one has no session. Nothing is destroyed: whoever holds a stolen cookie could
+ * A request without one has no session. Nothing is destroyed: a thief of a cookie could
  * otherwise end the session of its owner.
  */
 import type { IncomingMessage } from 'node:http'
@@ -61,7 +61,7 @@ export function seenSession({ req }: Pick<Context, 'req'>): NamedSession | undef
 /**
  * Whether a session is bound to a key of which there is no proof. One that was bound a moment ago
  * counts without: browsers follow the redirect of the sign-in while they register the key. That
- * moment is no proof either, for whoever wants one that is fresh.
+ * moment is no proof either, where a fresh one is needed.
  */
 export function isUnproven({ session: { binding }, provenAt }: NamedSession): boolean {
   return binding !== null && !binding.isNew && provenAt === undefined

@@ -60,7 +60,7 @@ export function withSessionPolicy(
 function isTooOldUnbound(ctx: KoaContextWithOIDC, now: number): boolean {
   const { oidc } = ctx
   const session = browserSessionOf(oidc.session)
-  // Whoever has just typed a password is who they are, in any browser.
+  // A user who has just typed a password is that user, in any browser.
   if (!session || session.binding || oidc.session?.tbh || oidc.result?.login) return false
   const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
   if (oidc.prompts.has('none') && !unboundPromptNone) return true

@@ -23,7 +23,7 @@ export function noteClientAddress(
   return (ctx, next) => {
     ctx.state.address = clientAddress(ctx.req, isTrusted)
     if (!isTold && isForwarded(ctx.req) && !isTrusted(ctx.req.socket.remoteAddress)) {
-      // Once: anybody can send such a header.
+      // Once: anyone can send such a header.
       isTold = true
       onFirstUntrusted(ctx.state.address)
     }

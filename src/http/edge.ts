@@ -30,7 +30,7 @@ export interface Edge {
   proofsOf(ctx: Pick<Context, 'state'>): ConnectionProofs
   /** The public origin that a request came to: one of those in the configuration. */
   originOf(request: IncomingMessage): URL
-  /** What the edge makes of a request, for whoever wants to know rather than to act on it. */
+  /** What the edge makes of a request, for callers that want to know rather than to act on it. */
   inspect(request: IncomingMessage): Inspection
   /** Refuses requests with proofs that are forged, ambiguous or broken. */
   readonly middleware: Middleware

@@ -86,7 +86,7 @@ const edgeErrors: ReadonlySet<PageErrorCode> = new Set([
 ] satisfies PageErrorCode[])
 
 /**
- * Limits what the edge refuses. The limit concerns such requests only: those that somebody forges
+ * Limits what the edge refuses. The limit concerns such requests only: those that someone forges
  * keep nobody out who is behind the same address.
  */
 export function limitEdgeRefusals({ limit, onLimited }: NetworkLimitOptions): Middleware {

@@ -1,6 +1,6 @@
 import { CannotStoreError } from '../storage/node-probe.ts'
 
-/** Why a node must get no requests, in words that anybody may read. */
+/** Why a node must get no requests, in words that anyone may read. */
 export class NotReadyError extends Error {
   override name = 'NotReadyError'
 }
@@ -34,7 +34,7 @@ export interface ReadinessOptions {
 export interface Readiness extends AsyncDisposable {
   /** @throws {@link NotReadyError} where people can be told why; anything else where not. */
   check(): Promise<void>
-  /** Looks now and then, whoever asks. */
+  /** Looks now and then, for every caller. */
   watch(): void
 }
 

@@ -51,7 +51,7 @@ export function createRequestLimits({
     par: limitRequests(perNetwork('par', operations.parLimit)),
   }
   if (!operations.deviceFlow) return { ...always, deviceCodes: undefined, devicePages: undefined }
-  // Whoever knows the client_id of a public client may ask for codes, each is kept for a while,
+  // Anyone who knows the client_id of a public client may ask for codes, each is kept for a while,
   // and the more there are the sooner a user code is guessed: nodes share this count.
   const asked = makeLimiter({ name: 'device-codes', points: operations.deviceLimit, duration: 60 })
   const pages = perNetwork('device_pages', operations.devicePageLimit)

@@ -3,7 +3,7 @@ import { suggestUserCode } from '../engine/device-pages.ts'
 
 /**
  * In front of the engine's form for user codes. A code in the address fills the form in and does not
- * send it: the engine would, by a script, and whoever followed a link would have typed nothing.
+ * send it: the engine would, by a script, and a user who followed a link would have typed nothing.
  */
 export function suggestedCodes(): Middleware {
   return (ctx, next) => {

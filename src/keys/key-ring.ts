@@ -117,7 +117,7 @@ export async function openKeyRing({
     const offset = found.now - (asked + now()) / 2
     const retired = new Set(found.keys.filter(({ retiredAt = Infinity }) => retiredAt <= found.now))
     await Promise.all(found.keys.filter((row) => !retired.has(row)).map(open))
-    // Somebody has asked later and is back already: what was read here may be of before a change.
+    // Someone has asked later and is back already: what was read here may be of before a change.
     if (mine < reading) return
     reading = mine
     clockOffset = offset

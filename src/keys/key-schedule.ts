@@ -5,7 +5,7 @@ import type { KeyTimes } from '../storage/signing-key-table.ts'
  *
  * A key is `published` before it is used, so that every node and every cache knows it by then; it is
  * `signing` until the next one begins; it is `verifying` for as long as something that it signed can
- * be shown; then it is `retired`, as it is from the moment at which somebody retires it.
+ * be shown; then it is `retired`, as it is from the moment at which someone retires it.
  *
  * All times are milliseconds since the epoch, by the clock of the database.
  */

@@ -4,7 +4,7 @@ import type { MakeLimiter } from '../storage/limiter.ts'
 /** Where a user code was typed. */
 export interface TypedUserCode {
   readonly address: string
-  /** The browser's session; whoever leaves it behind is still in the same network. */
+  /** The browser's session; anyone who leaves it behind is still in the same network. */
   readonly session: string
 }
 

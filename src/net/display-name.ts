@@ -1,6 +1,6 @@
 /**
  * Whether people can read a name for what it is: one line, something visible, and nothing that is
- * invisible or turns the text around it. Names are shown where somebody decides whom to trust.
+ * invisible or turns the text around it. Names are shown where someone decides whom to trust.
  */
 export function isDisplayName(name: string, limitCharacters: number): boolean {
   return [...name].length <= limitCharacters && visible.test(name) && !hidden.test(name)

@@ -1,5 +1,5 @@
 /**
- * Fetches documents whose URL somebody else has chosen, such as the `jwks_uri` of a client: a client
+ * Fetches documents whose URL someone else has chosen, such as the `jwks_uri` of a client: a client
  * must not make this server send requests into the network that it stands in, or hold its memory,
  * sockets and time. This file is the only way to such a URL, and imports nothing of this project.
  */
@@ -90,7 +90,7 @@ export type GuardedFetch = (url: string, request?: GuardedRequest) => Promise<Gu
 const failuresLimit = 10_000
 
 /**
- * A GET of an https URL that somebody else has chosen. It follows no redirect, reads a bounded body
+ * A GET of an https URL that someone else has chosen. It follows no redirect, reads a bounded body
  * in a bounded time, and connects to public addresses only, whatever the name of the host resolves to.
  *
  * @throws {@link GuardedFetchError}

@@ -267,7 +267,7 @@ export function createEvents({
       record('info', 'device_code.denied', facts, 'device not let in', details)
     },
 
-    /** Somebody has typed a code that there is not: by mistake, or to find one. */
+    /** Someone has typed a code that there is not: by mistake, or to find one. */
     userCodeUnknown(facts: Facts) {
       metrics.deviceCodes.inc({ outcome: 'unknown_user_code' })
       recordStrangers('user_code.unknown', facts, 'no device shows this code', 'unknown')
@@ -364,7 +364,7 @@ export function createEvents({
       log.error({ event: 'server_error', ...facts, err: error }, 'failed')
     },
 
-    /** Says at each start which clients have asked for tokens that whoever steals them can use. */
+    /** Says at each start which clients have asked for tokens that anyone who steals them can use. */
     bearerClientsFound(clientIds: readonly string[]) {
       for (const client of clientIds) {
         log.warn({ event: 'client.bearer', client }, 'tokens are bound to nothing')

@@ -1,6 +1,6 @@
 /**
  * Names of what must not be in a log, wherever in a record they appear. Nothing in this server logs
- * them: this is for the day when somebody logs a whole request, and for errors of libraries.
+ * them: this is for the day when someone logs a whole request, and for errors of libraries.
  */
 export const redactedNames: ReadonlySet<string> = new Set([
   // header fields

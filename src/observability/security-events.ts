@@ -17,7 +17,7 @@ export interface SecurityEvents {
   record(kind: SecurityEventKind, about: About): Promise<void>
 }
 
-/** What anybody can bring about who knows the name of a session or has a copy of its cookie. */
+/** What anyone can bring about who knows the name of a session or has a copy of its cookie. */
 const alarming: ReadonlySet<SecurityEventKind> = new Set(['session_unproven', 'proof_refused'])
 
 /** Of those, how many of a kind are told of one session, in a time in seconds; all are counted. */

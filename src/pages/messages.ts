@@ -18,7 +18,7 @@ export interface Messages {
   /** Plain text: a template has to escape it. */
   text(message: MessageKey | Message, values?: MessageValues): string
   /**
-   * HTML. Values are escaped, also those of messages among them. `<b>`, `<name>` (somebody else's
+   * HTML. Values are escaped, also those of messages among them. `<b>`, `<name>` (someone else's
    * text, whose direction must not change ours), `<span>` and `<link>` in a message become elements.
    */
   html(message: MessageKey | Message, values?: MessageValues, href?: string): string

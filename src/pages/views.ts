@@ -6,7 +6,7 @@ import type { ErrorMessage } from './error-messages.ts'
 import { english, type Message, type MessageKey, type Messages } from './messages.ts'
 import type { SecurityPage } from './security-page.ts'
 
-/** A message of ours, or a text that somebody else chose. */
+/** A message of ours, or a text that someone else chose. */
 export type MessageLabel = Message | string
 
 export interface ConsentLine {

@@ -66,7 +66,7 @@ function offerOnce(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSession
   if (!oidc?.issuer.startsWith('https:')) return
   if (!/^(device_)?resume$/.test(oidc.route) || !oidc.result?.login || !oidc.session?.accountId)
     return
-  // The first key stays, whoever knows the password.
+  // The first key stays, even against someone who knows the password.
   if (browserSessionOf(oidc.session)?.binding) return
   ctx.set('Secure-Session-Registration', dbsc.offer(oidc.session.uid))
 }

@@ -6,7 +6,7 @@ import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 
-/** Machines come here, and files that are the same for everybody: no request waits for a proof. */
+/** Machines come here, and files that are the same for everyone: no request waits for a proof. */
 const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', '/jwks', '/assets']
 
 export interface DbscParts {

@@ -5,7 +5,7 @@ import { createShortMemory, type ShortMemoryOptions } from '../storage/short-mem
 const limit = 1000
 
 /**
- * Where the clients live that may have sessions of their own on the keys of ours. Anybody may ask:
+ * Where the clients live that may have sessions of their own on the keys of ours. Anyone may ask:
  * the table is read once in a few seconds, and by one request at a time.
  */
 export function createRelyingOrigins(

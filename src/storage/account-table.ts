@@ -13,7 +13,7 @@ export interface AccountRow {
 
 export const accountColumns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
 
-/** Whoever was in with the old password is out with the new one, in the same statement. */
+/** The new password ends the sessions of the old one, in the same statement. */
 const endSessionsOfChanged = `
   update browser_sessions set ended_at = now()
    where ended_at is null and account_id in (select id from changed)`

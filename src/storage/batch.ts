@@ -5,7 +5,7 @@ const limit = 500
 
 /**
  * Runs what many requests ask for at once as few statements: what comes in one turn goes together,
- * and while one statement is on its way, whoever comes waits for the next. One that waits for a
+ * and while one statement is on its way, new callers wait for the next. One that waits for a
  * lock keeps the others waiting: statements here hold theirs for no longer than a commit takes.
  *
  * @param run - answers a list of items by a list of results, in the same order. When it fails, it

@@ -59,7 +59,7 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
     /**
      * Replaces the metadata of a client, if it is still what it was when it was read.
      *
-     * @returns false when somebody has changed or removed the client since.
+     * @returns false when someone has changed or removed the client since.
      */
     async replace(before: ClientMetadata, after: ClientMetadata): Promise<boolean> {
       const { rowCount } = await database.query({

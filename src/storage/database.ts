@@ -76,7 +76,7 @@ export async function openDatabase(
   // the process.
   let closing = false
   pool.on('error', (error) => {
-    // Whoever stops the server right after may be faster than the farewell of a connection.
+    // A server that is stopped right after may be faster than the farewell of a connection.
     if (!closing) onError(error)
   })
   const waitOf = measureWait(pool)

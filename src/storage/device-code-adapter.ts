@@ -17,13 +17,13 @@ export interface UserCodes {
 
 /**
  * Device codes (RFC 8628). A row knows the device code by its SHA-256 and the user code by a keyed
- * digest, and holds neither. The device asks by the device code. Whoever decides has typed the user
+ * digest, and holds neither. The device asks by the device code. The user who decides has typed the user
  * code, and is given its digest for an identifier: presented as a device code it finds nothing.
  *
  * The engine saves a code as a whole when it is made, when a person goes on with it, and when that
  * comes to an end. Here each is a step from one state to the next: of two people with one code, and
  * of two answers by one, the first counts. `upsert` throws {@link AlreadyConsumedError} for the
- * others. An answer that failed is none: whoever gave it may type the code again.
+ * others. An answer that failed does not count: the user may type the code again.
  */
 export function createDeviceCodeAdapter(
   artifacts: ArtifactTable,
@@ -82,7 +82,7 @@ export function isFailure(error: unknown): boolean {
   return error === 'server_error' || error === 'temporarily_unavailable'
 }
 
-/** A code as it was before anybody typed it. */
+/** A code as it was before anyone typed it. */
 function undecided(payload: AdapterPayload): Record<string, unknown> {
   const names = ['iat', 'exp', 'kind', 'clientId', 'params', 'deviceInfo', 'jkt', 'x5t#S256', 'tbh']
   return Object.fromEntries(Object.entries(payload).filter(([name]) => names.includes(name)))

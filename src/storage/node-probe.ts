@@ -5,7 +5,7 @@ import { DatabaseUnavailableError } from './database-unavailable.ts'
 /** Nodes that write at the same time have rows of their own, as a rule. */
 const slots = 1000
 
-/** Why a database can store nothing, in words that anybody may read. */
+/** Why a database can store nothing, in words that anyone may read. */
 export class CannotStoreError extends Error {
   override name = 'CannotStoreError'
 }

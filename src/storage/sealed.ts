@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 
-// Only whoever presents an artifact's identifier can read what was sealed under it: the database
+// Only a client that presents an artifact's identifier can read what was sealed under it: the database
 // has a hash of the identifier, from which the key cannot be made.
 const keyOf = (identifier: string) =>
   Buffer.from(hkdfSync('sha256', identifier, '', 'holdfast seal', 32))

@@ -74,7 +74,7 @@ export interface FailedAuthentication {
   readonly untrusted?: UntrustedReason
 }
 
-/** What a request claims before anybody has looked who it is. */
+/** What a request claims before anyone has looked who it is. */
 interface Claim {
   readonly clientId: string
   readonly methods: readonly ClientAuthenticationMethod[]

@@ -37,7 +37,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
       const { source } = found
       if (!sessionGoesOn(found)) return refuse('session_ended')
       if (source.clientId !== client.clientId) return refuse('client_mismatch')
-      // Another key finds out nothing: neither whether somebody has decided, nor what.
+      // Another key finds out nothing: neither whether someone has decided, nor what.
       if (client.binding && source[client.binding.confirmation] === undefined) {
         return refuse('not_bound', { description: 'the device code is not bound to a key' })
       }
@@ -79,7 +79,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
 
 /**
  * Whether the session in which a person said yes goes on. They may have ended it because of this
- * very device; what outlives sessions is a refresh token that somebody has received.
+ * very device; what outlives sessions is a refresh token that someone has received.
  */
 function isSignedIn({ source, session, browserSession }: Found<StoredDeviceCode>): boolean {
   return session?.accountId === source.accountId && browserSession?.accountId === source.accountId

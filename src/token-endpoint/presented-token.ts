@@ -1,4 +1,4 @@
-/** A token that somebody asks about or wants to end. */
+/** A token that someone asks about or wants to end. */
 import type { BoundCredential } from '../bindings/binding.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { CredentialTable } from '../storage/credential-table.ts'

@@ -73,7 +73,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
       }
       const person = personOf(found, grant)
       if (isRefusal(person)) return person
-      // Whoever comes back in time, by the same key, is treated as the first: the statement that
+      // A client that comes back in time, by the same key, is treated as the first: the statement that
       // consumes decides. Later it is reuse, and ends the family.
       if (found.consumedAt !== null && !isInTime(found.consumedAt, now)) return replayed(source)
       if (resource && isRefusal(resource)) return resource

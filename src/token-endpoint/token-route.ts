@@ -114,7 +114,7 @@ function refuseRequest(ctx: Context, refusal: Refusal, issuer: string): void {
   const body = refusalBody(refusal)
   ctx.status = status
   ctx.body = body
-  // RFC 6749 section 5.2: whoever has tried Basic is told so.
+  // RFC 6749 section 5.2: a client that has tried Basic gets the challenge.
   if (status === 401 && ctx.get('authorization')) {
     const fields = { realm: issuer, ...body }
     const quoted = Object.entries(fields).map(([key, value]) => `${key}="${value}"`)

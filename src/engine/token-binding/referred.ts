@@ -26,7 +26,7 @@ export function keepReferredTokenBinding(
   /**
    * Undefined where nobody needs it.
    *
-   * @throws the engine's `invalid_request` where somebody does and it did not come: a code or an ID
+   * @throws the engine's `invalid_request` where someone does and it did not come: a code or an ID
    *   token that should have been bound is not issued unbound.
    */
   function referredTbh(ctx: KoaContextWithOIDC): string | undefined {

@@ -15,7 +15,7 @@ declare module 'oidc-provider' {
 /**
  * Binds the browser's session and its interactions to the key of its connections (RFC 8473 section
  * 4): the cookie names a session, and the key opens it. With another key, or with none, there is no
- * session. It is not ended either: whoever stole the cookie could sign its owner out.
+ * session. It is not ended either: a thief of the cookie could sign its owner out.
  */
 export function bindSessionsByTokenBinding(
   engine: Provider,
@@ -35,7 +35,7 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: Securi
     'Session',
     (Base) =>
       class extends Base {
-        // In the session's own row: whoever writes the account writes the key that it is held by.
+        // In the session's own row: the writer of the account writes the key that it is held by.
         static override get IN_PAYLOAD() {
           return [...super.IN_PAYLOAD, 'tbh']
         }
@@ -52,7 +52,7 @@ function bindSessions(engine: Provider, providedTbh: ProvidedTbh, events: Securi
           if (session.tbh === undefined || session.tbh === providedTbh(ctx)) return session
           const { accountId = '', uid: sessionUid } = session
           await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
-          // New: it sets no cookie and is not saved unless somebody signs in.
+          // New: it sets no cookie and is not saved unless someone signs in.
           const anonymous = new this()
           ctx.oidc?.entity('Session', anonymous)
           return anonymous
