@@ -7,7 +7,7 @@ const noProof = 'malformed'
 
 /**
  * Holds the DPoP proofs that the engine itself checks to the rules of all others: JSON that repeats
- * no member and is not nested too deep, and keys with which not everybody can sign. Whether a proof
+ * no member and is not nested too deep, and keys with which not everyone can sign. Whether a proof
  * is of this request and of this moment is left to the engine, whose answers name nonces.
  */
 export function strictProofs({
