@@ -228,6 +228,21 @@ test.serial('no spelling of a route passes beside its limit', async (t) => {
   for (const target of ['/token?', '/token?x=y', `${atOrigin.issuer}/token`]) {
     t.is((await send(target)).status, 429, target)
   }
+  for (const target of ['/TOKEN', '/Token', '/token/', '//token', '/%74oken', '/token;x=y']) {
+    t.is((await send(target)).status, 404, target)
+  }
+})
+
+test('a link with a user code leads to our page in one spelling only', async (t) => {
+  const open = (path: string) =>
+    sendRequest(atOrigin.issuer, {
+      target: `${path}?user_code=BBBB-BBBB`,
+      headers: ['Accept: text/html'],
+    })
+  const page = await open('/device')
+  t.is(page.status, 200)
+  t.notRegex(page.text, /\.submit\(\)|onload/)
+  for (const path of ['/device/', '/DEVICE', '//device']) t.is((await open(path)).status, 404, path)
 })
 
 for (const [method, target, allow] of [
