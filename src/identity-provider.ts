@@ -152,6 +152,7 @@ function buildEngine(parts: Parts) {
     },
     required: config.dpopNonces === 'required',
     algorithms: proofAlgorithms,
+    windowS: config.proofWindowS,
   })
   const engine = createProvider({
     issuer,
@@ -280,7 +281,13 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
   const { replays, credentials } = storage
   return createAdminRouter({
     issuer,
-    guard: createAdminGuard({ issuer, keys, replays, credentials }),
+    guard: createAdminGuard({
+      issuer,
+      proofWindowS: config.proofWindowS,
+      keys,
+      replays,
+      credentials,
+    }),
     administrationFor: (facts) =>
       createAdministration({
         storage,
@@ -299,6 +306,7 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
   const router = createRegistrationRouter({
     issuer: config.issuer,
     credentials: createRegistrationCredentials({
+      proofWindowS: config.proofWindowS,
       nonces: config.dpopNonces === 'required' ? nonces : undefined,
       now: () => Math.floor(keys.now() / 1000),
       markOnce: (value, until) => replays.markOnce('registration', value, until),

@@ -8,7 +8,7 @@
 export { answerTo } from './answer.ts'
 export { challengesFor } from './challenge.ts'
 export { type Credential, headerValues, readCredential } from './credentials.ts'
-export { defaultClockTolerance, defaultMaxAge } from './dpop.ts'
+export { readDPoPHeader } from './dpop.ts'
 export { decodeBase64url } from './lib/base64url.ts'
 export { constantTimeEqual } from './lib/equal.ts'
 export { isObject, maxJsonDepth, parseJson, parseJsonObject } from './lib/json.ts'

@@ -5,6 +5,7 @@
  * servers and authorization servers use the same function.
  */
 import type { KeyObject } from 'node:crypto'
+import { headerValues, type RequestHeaders } from './credentials.ts'
 import { VerifyError } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
 import { checkNames, namesOf } from './lib/check.ts'
@@ -132,6 +133,9 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
       `DPoP proof is longer than ${maxProofLength} characters`,
     )
   }
+
+  // Step 1: one proof. No JWT has a comma: there, two header fields were joined.
+  if (proof.includes(',')) throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
 
   // Step 2: a single well-formed JWT.
   const jws = splitCompactJws(proof)
@@ -284,4 +288,13 @@ function importHeader(header: Record<string, unknown>): ProofHeader {
   const imported = importPublicJwk(jwk)
   if (imported === undefined) throw new VerifyError('dpop_key', 'DPoP proof jwk is not usable')
   return { alg, key: imported.key, jkt: imported.thumbprint }
+}
+
+/**
+ * The DPoP header of a request; undefined where it has none. Several are joined as proxies do it,
+ * for {@link verifyDPoPProof} to reject.
+ */
+export function readDPoPHeader(headers: RequestHeaders): string | undefined {
+  const proofs = headerValues(headers, 'dpop')
+  return proofs.length === 0 ? undefined : proofs.join(',')
 }

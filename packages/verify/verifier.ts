@@ -16,13 +16,12 @@ import {
 } from './confirmation.ts'
 import {
   type Credential,
-  headerValues,
   type RequestBody,
   type RequestHeaders,
   readCredential,
   type TokenLocation,
 } from './credentials.ts'
-import { type DPoPProof, ProofKeys, replayKey, verifyDPoPProof } from './dpop.ts'
+import { type DPoPProof, ProofKeys, readDPoPHeader, replayKey, verifyDPoPProof } from './dpop.ts'
 import { VerifyError } from './errors.ts'
 import type { TokenIdentity } from './events.ts'
 import {
@@ -176,13 +175,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
     request: VerifyRequest,
     { ath, jkt, seconds }: { ath: string; jkt: string; seconds: number },
   ): DPoPProof {
-    const proofs = headerValues(request.headers, 'dpop')
-    const proof = proofs[0]
+    const proof = readDPoPHeader(request.headers)
     if (proof === undefined) throw new VerifyError('dpop_missing', 'DPoP proof missing')
-    // RFC 9449 section 4.3 step 1. No JWT has a comma: there, two header fields were joined.
-    if (proofs.length > 1 || proof.includes(',')) {
-      throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
-    }
     const { algorithms, maxAge, nonces } = dpop
     return verifyDPoPProof(proof, {
       method: request.method,

@@ -14,11 +14,14 @@ import { revokedToken } from '../token-endpoint/presented-token.ts'
  */
 export function createAdminGuard({
   issuer,
+  proofWindowS,
   keys,
   replays,
   credentials,
 }: {
   issuer: string
+  /** Seconds for which a proof is good. */
+  proofWindowS: number
   /** The signing keys of this server. */
   keys: Pick<KeyRing, 'view' | 'now'>
   replays: ReplayTable
@@ -32,6 +35,7 @@ export function createAdminGuard({
       publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
+      dpop: { maxAge: proofWindowS },
       now: keys.now,
       isRevoked: async ({ claims: { jti } }) =>
         (await credentials.stateOf(artifactKey(revokedToken, String(jti)), undefined)) !== 'active',

@@ -150,7 +150,7 @@ const describeClient = (members: Readonly<Record<string, object>>) => ({
 })
 
 const metadata = z.record(
-  z.string(),
+  z.string().meta({ pattern: '^[^\\u0000]*$' }),
   z
     .unknown()
     .refine((value) => value !== null, 'must not be null')

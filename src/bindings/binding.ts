@@ -57,6 +57,8 @@ export interface Binding {
 }
 
 export interface RefreshWithSuccessor {
+  /** Seconds by which the time of a proof may differ from ours. */
+  readonly proofWindowS: number
   readonly refreshToken: string
   /** The public address of the token endpoint. */
   readonly uri: string

@@ -8,8 +8,14 @@ import {
 } from '@holdfast/verify'
 import type { Binding } from './binding.ts'
 
-/** Seconds by which the clock of a client may differ from ours, where no nonce says the time. */
-export const proofWindow = 300
+/**
+ * The most seconds by which the time of a proof may differ from ours, where no nonce says the time.
+ * It is the engine's own window; a `jti` is remembered by it, whatever is configured.
+ */
+export const longestProofWindowS = 300
+
+/** Accepts proofs of so many seconds before and after now. */
+export const within = (windowS: number) => ({ maxAge: 0, clockTolerance: windowS })
 
 /** RFC 9449: a JWT by the client's key beside each request. */
 export const dpopBinding: Binding = {
@@ -20,10 +26,12 @@ export const dpopBinding: Binding = {
   missing: 'the tokens of this client are bound by DPoP: a DPoP proof is required',
   presented: ({ dpop }) => dpop?.jkt,
   // A proof by the next key, which with `ath` is about this one refresh token.
-  readSuccessor(proof, { refreshToken, uri, now }) {
+  readSuccessor(proof, { refreshToken, uri, now, proofWindowS }) {
     try {
       const ath = hash('sha256', refreshToken, 'base64url')
-      return { key: verifyDPoPProof(proof, { method: 'POST', uri, now, ath }).jkt }
+      return {
+        key: verifyDPoPProof(proof, { method: 'POST', uri, now, ath, ...within(proofWindowS) }).jkt,
+      }
     } catch (cause) {
       if (!(cause instanceof VerifyError)) throw cause
       return { problem: `successor: ${cause.message}` }
@@ -59,6 +67,8 @@ export type DPoPOutcome =
 
 /** Checks the proofs of requests to this server. */
 export interface ProofCheck {
+  /** Seconds by which the time of a proof without a nonce may differ from ours. */
+  readonly windowS: number
   check(
     proof: string,
     request: { readonly method: string; readonly uri: string; readonly now: number },
@@ -77,11 +87,14 @@ export function createProofCheck({
   nonces,
   required,
   algorithms,
+  windowS = longestProofWindowS,
 }: {
   nonces: ProofNonces
   /** Whether a proof needs a nonce. */
   required: boolean
   algorithms: readonly string[]
+  /** Seconds by which the time of a proof without a nonce may differ from ours. */
+  windowS?: number
 }): ProofCheck {
   const keys = new ProofKeys()
   const check: ProofCheck['check'] = (text, { method, uri, now }) => {
@@ -91,7 +104,7 @@ export function createProofCheck({
     const ask = (problem: DPoPProblem, detail: string) => ({ problem, detail, nonce: next })
     if (proof.nonce === undefined) {
       if (required) return ask('dpop_nonce', 'nonce is required in the DPoP proof')
-      if (Math.abs(now - proof.iat) > proofWindow) {
+      if (Math.abs(now - proof.iat) > windowS) {
         const detail = 'DPoP proof iat is not recent enough, use a DPoP nonce instead'
         return ask('dpop_not_recent', detail)
       }
@@ -100,7 +113,7 @@ export function createProofCheck({
     }
     return { proof, nonce: proof.nonce === next ? undefined : next }
   }
-  return { check, remember: (proof) => keys.remember(proof) }
+  return { windowS, check, remember: (proof) => keys.remember(proof) }
 }
 
 const problems: Partial<Record<VerifyErrorCode, DPoPProblem>> = {

@@ -54,6 +54,8 @@ export interface Config {
   readonly previousSecret: string | undefined
   readonly keys: KeysConfig
   readonly dpopNonces: 'required' | 'optional'
+  /** Seconds by which the time of a DPoP proof without a nonce may differ from ours. */
+  readonly proofWindowS: number
   /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it may not. */
@@ -133,6 +135,12 @@ const variables = z.object({
     .transform(Number)
     .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
     .default(0),
+  HOLDFAST_PROOF_WINDOW_SECONDS: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a number of seconds from 10 to 300')
+    .transform(Number)
+    .refine((seconds) => seconds >= 10 && seconds <= 300, 'must be from 10 to 300')
+    .default(300),
   HOLDFAST_SESSION_PROOF_SECONDS: z
     .string()
     .regex(/^\d{1,4}$/, 'must be a number of seconds from 1 to 3600')
@@ -221,6 +229,7 @@ export function parseConfig(
     previousSecret: values.HOLDFAST_SECRET_PREVIOUS,
     keys: keysConfig(values),
     dpopNonces: values.HOLDFAST_DPOP_NONCES,
+    proofWindowS: values.HOLDFAST_PROOF_WINDOW_SECONDS,
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,

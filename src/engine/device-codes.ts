@@ -3,10 +3,11 @@
  * The engine's DeviceCode (RFC 8628), bound to a key: the client that asks for one shows the key that its
  * tokens will be bound to, and only that key redeems it.
  */
+import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
 import type { Confirmation } from '../bindings/binding.ts'
-import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
+import { longestProofWindowS, type ProofCheck } from '../bindings/dpop.ts'
 import { clientBinding } from '../clients/binding-method.ts'
 import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
@@ -112,10 +113,13 @@ async function shownKey(
   const connection = edge.proofsOf(ctx)
   const now = Math.floor(clock() / 1000)
   const binding = clientBinding(ctx)
-  const text = ctx.get('DPoP')
+  const text = readDPoPHeader(ctx.req.rawHeaders)
   const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
   const namesResource = ctx.oidc.params?.resource !== undefined
-  if (binding && !binding.hasProof({ connection, hasDPoP: text !== '', namesResource, now })) {
+  if (
+    binding &&
+    !binding.hasProof({ connection, hasDPoP: text !== undefined, namesResource, now })
+  ) {
     const reason = binding.method === 'dpop' ? 'dpop_missing' : 'key_mismatch'
     throw refusedFor(reason, new errors.InvalidRequest(binding.missing))
   }
@@ -135,7 +139,13 @@ async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofChec
   }
   const { ReplayDetection } = ctx.oidc.provider
   const { jti } = checked.proof
-  if (!(await ReplayDetection.unique(String(ctx.oidc.client?.clientId), jti, now + proofWindow))) {
+  if (
+    !(await ReplayDetection.unique(
+      String(ctx.oidc.client?.clientId),
+      jti,
+      now + longestProofWindowS,
+    ))
+  ) {
     throw refusedFor('dpop_replayed', new errors.InvalidRequest('DPoP proof JWT Replay detected'))
   }
   return checked.proof

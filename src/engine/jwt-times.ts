@@ -5,7 +5,6 @@
  */
 import type Provider from 'oidc-provider'
 import { get as internalsOf } from 'oidc-provider/lib/helpers/weak_cache.js'
-import { proofWindow } from '../bindings/dpop.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { clockSkewOf } from './clock-skew.ts'
 
@@ -34,9 +33,9 @@ export function isCurrentJwt({ exp, nbf }: JwtTimes, now: number): boolean {
  *
  * @param now milliseconds since the epoch.
  */
-export function isRecentProof(proof: string, now: number): boolean {
+export function isRecentProof(proof: string, now: number, windowS: number): boolean {
   const skew = clockSkewOf(proof, now)
-  return skew === undefined || Math.abs(skew) <= proofWindow
+  return skew === undefined || Math.abs(skew) <= windowS
 }
 
 /** Lets the engine accept what its own clock would refuse, by as much as that clock is wrong. */

@@ -83,7 +83,8 @@ export function createProvider(options: ProviderOptions): Provider {
         // The engine judges the time of a proof by the clock of its node: a proof that is not of
         // this moment by the clock of the database needs a nonce.
         requireNonce: (ctx) =>
-          options.dpopNonces === 'required' || !isRecentProof(ctx.get('DPoP'), now()),
+          options.dpopNonces === 'required' ||
+          !isRecentProof(ctx.get('DPoP'), now(), options.proofs.windowS),
       },
       // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
       requestObjects: {

@@ -1,5 +1,5 @@
 import type Provider from 'oidc-provider'
-import { proofWindow } from '../bindings/dpop.ts'
+import { longestProofWindowS } from '../bindings/dpop.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { override } from './override.ts'
@@ -18,8 +18,8 @@ export function markReplaysOnce(
         // engine would forget it after once. The engine counts from the clock of its node, which
         // may be behind: no mark ends before the window does.
         static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
-          const windowEnd = Math.ceil(now() / 1000) + proofWindow
-          return replays.markOnce(issuer, jti, Math.max(exp, windowEnd) + proofWindow)
+          const windowEnd = Math.ceil(now() / 1000) + longestProofWindowS
+          return replays.markOnce(issuer, jti, Math.max(exp, windowEnd) + longestProofWindowS)
         }
       },
   )

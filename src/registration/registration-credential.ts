@@ -4,12 +4,12 @@ import { type DPoPProof, replayKey, VerifyError, verifyDPoPProof } from '@holdfa
 import {
   type Credential,
   challengesFor,
-  defaultClockTolerance,
-  defaultMaxAge,
-  headerValues,
   readCredential,
+  readDPoPHeader,
   supportedAlgorithms,
 } from '@holdfast/verify/authorization-server'
+
+import { longestProofWindowS, within } from '../bindings/dpop.ts'
 
 /** What a credential of registration is bound to, as it is stored. */
 export interface CredentialBinding {
@@ -51,27 +51,27 @@ export type RegistrationCredentials = ReturnType<typeof createRegistrationCreden
 export function createRegistrationCredentials({
   nonces,
   markOnce,
+  proofWindowS = longestProofWindowS,
   now,
 }: {
   /** Undefined where proofs need no nonce. */
   nonces: DPoPNonces | undefined
   /** True for exactly one of any number of calls with the same value. */
   markOnce: (value: string, expiresAt: number) => Promise<boolean>
+  /** Seconds by which the time of a proof may differ from ours. */
+  proofWindowS?: number
   /** Seconds since the epoch. */
   now: () => number
 }) {
   function verifyProof(token: string, { method, uri, rawHeaders }: CredentialRequest): DPoPProof {
-    const [proof, ...more] = headerValues(rawHeaders, 'dpop')
+    const proof = readDPoPHeader(rawHeaders)
     if (proof === undefined) throw new VerifyError('dpop_missing', 'a DPoP proof is required')
-    // RFC 9449 section 4.3 step 1. No JWT has a comma: there, two header fields were joined.
-    if (more.length > 0 || proof.includes(',')) {
-      throw new VerifyError('dpop_multiple', 'More than one DPoP proof')
-    }
     const seconds = now()
     return verifyDPoPProof(proof, {
       method,
       uri,
       now: seconds,
+      ...within(proofWindowS),
       ath: hash('sha256', token, 'base64url'),
       ...(nonces && { acceptNonce: (nonce) => nonces.accepts(nonce, seconds) }),
     })
@@ -113,7 +113,7 @@ export function createRegistrationCredentials({
       if (binding.jkt !== null && proof.jkt !== binding.jkt) {
         throw new VerifyError('dpop_key_mismatch', 'failed jkt verification')
       }
-      const expiresAt = proof.iat + defaultMaxAge + defaultClockTolerance
+      const expiresAt = proof.iat + proofWindowS
       if (!(await markOnce(replayKey(proof), expiresAt))) {
         throw new VerifyError('dpop_replayed', 'DPoP proof JWT Replay detected')
       }

@@ -10,7 +10,7 @@ import {
   verifySignature,
 } from '@holdfast/verify/authorization-server'
 import type { ConnectionProofs } from '../bindings/binding.ts'
-import { proofWindow } from '../bindings/dpop.ts'
+import { longestProofWindowS } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import { subjectMatches } from '../certificates/subject.ts'
@@ -206,7 +206,7 @@ async function checkAssertion(
     return refuse('assertion_time')
   }
   if (!(exp <= now + longestAssertionS)) return refuse('assertion_long')
-  const until = exp + clockToleranceS + proofWindow
+  const until = exp + clockToleranceS + longestProofWindowS
   return { mark: replayMark(client.clientId, jti, until), replayed: 'assertion_replayed' }
 }
 

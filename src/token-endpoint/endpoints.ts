@@ -89,14 +89,14 @@ export function createEndpoints(
 }
 
 function grantsOf(
-  { refreshReuseSeconds: reuseS, keyOverlapHours, polls }: EndpointsOptions,
+  { refreshReuseSeconds: reuseS, keyOverlapHours, polls, proofs }: EndpointsOptions,
   policy: TokenPolicy,
 ): ReadonlyMap<string, Grant<unknown>> {
   const person = { policy, claimsOf: accountClaims, isRepeatable: reuseS > 0 }
   const keyOverlapS = keyOverlapHours ? keyOverlapHours * 60 * 60 : undefined
   const grants = [
     authorizationCodeGrant(person),
-    refreshTokenGrant({ ...person, keyOverlapS, reuseS }),
+    refreshTokenGrant({ ...person, keyOverlapS, proofWindowS: proofs.windowS, reuseS }),
     clientCredentialsGrant({ policy }),
     ...(polls ? [deviceCodeGrant(person)] : []),
   ]

@@ -24,13 +24,15 @@ const gty = 'refresh_token'
 export interface RefreshOptions extends PersonGrantOptions {
   /** Seconds for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapS: number | undefined
+  /** Seconds by which the time of a successor's proof may differ from ours. */
+  readonly proofWindowS: number
   /** Seconds after the first use for which a refresh may be repeated. */
   readonly reuseS: number
 }
 
 /** RFC 6749 section 6, with rotation (RFC 9700 section 4.14.2): each token is good once. */
 export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<StoredRefreshToken>> {
-  const { keyOverlapS, reuseS, isRepeatable } = options
+  const { keyOverlapS, proofWindowS, reuseS, isRepeatable } = options
   const isInTime = (consumedAt: number, now: number) =>
     isRepeatable && Math.floor(consumedAt) > now - reuseS
   return {
@@ -57,7 +59,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
         return refuse('not_bound', { description: 'the refresh token is not bound to a key' })
       }
       if (source.exp <= now) return refuse('token_expired')
-      const keys = renewedKeys(request, source, keyOverlapS)
+      const keys = renewedKeys(request, source, { overlapS: keyOverlapS, proofWindowS })
       if (isRefusal(keys)) return keys
       const mismatch = keyProblem(keys.bound, request)
       if (mismatch) return mismatch
@@ -185,7 +187,7 @@ interface RenewedKeys {
 function renewedKeys(
   request: TokenRequest,
   source: StoredRefreshToken,
-  overlapS: number | undefined,
+  { overlapS, proofWindowS }: { overlapS: number | undefined; proofWindowS: number },
 ): RenewedKeys | Refusal {
   const { client, params, proofs, now } = request
   const { jkt, tbh, 'x5t#S256': x5t } = source
@@ -202,7 +204,12 @@ function renewedKeys(
   const changes: KeyChange[] = rebinds ? [{ step: 'rebound', from, to: key }] : []
   if (params.successor === undefined) return { bound, successor: kept, changes }
   const refreshToken = params.refresh_token ?? ''
-  const named = binding.readSuccessor(params.successor, { refreshToken, uri: request.uri, now })
+  const named = binding.readSuccessor(params.successor, {
+    refreshToken,
+    uri: request.uri,
+    now,
+    proofWindowS,
+  })
   if ('problem' in named) {
     const reason = binding.method === 'dpop' ? 'successor_proof' : 'successor_name'
     return refuse(reason, { description: named.problem })

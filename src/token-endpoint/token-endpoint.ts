@@ -4,7 +4,7 @@
  * is written is one statement.
  */
 import type { ConnectionProofs, Proofs } from '../bindings/binding.ts'
-import { type ProofCheck, proofWindow } from '../bindings/dpop.ts'
+import { longestProofWindowS, type ProofCheck } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ArtifactTable, UnitOutcome } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
@@ -131,7 +131,7 @@ function readRequest(
     return { refusal: refuse(problem, { description }), nonce }
   }
   const { proof } = checked
-  const mark = replayMark(client.clientId, proof.jti, now + 2 * proofWindow)
+  const mark = replayMark(client.clientId, proof.jti, now + 2 * longestProofWindowS)
   // A client may give its assertion and its proof one identifier.
   const isShared = marks.some((other) => other.mark.id === mark.id)
   const shownMarks: ShownMark[] = isShared ? [] : [{ mark, replayed: 'dpop_replayed' }]

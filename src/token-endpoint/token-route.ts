@@ -1,5 +1,7 @@
 /** The endpoints for machines as routes: the only file here that knows koa. */
+
 import type { IncomingMessage } from 'node:http'
+import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import type { Context, Middleware } from 'koa'
 import type { ConnectionProofs } from '../bindings/binding.ts'
 import type { BindingLabel, Events, Facts } from '../observability/events.ts'
@@ -68,7 +70,7 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
     const outcome = await endpoints[name]({
       form,
       authorization: ctx.req.headers.authorization,
-      dpop: ctx.get('dpop') || undefined,
+      dpop: readDPoPHeader(ctx.req.rawHeaders),
       wantsSigned:
         name === 'introspection' &&
         ctx.accepts('json', signedIntrospection) === signedIntrospection,

@@ -1,5 +1,8 @@
+import type { VerifyError } from '@holdfast/verify'
 import test from 'ava'
+import { makeProof } from '../../src/doctor/proof.ts'
 import { createRegistrationCredentials } from '../../src/registration/registration-credential.ts'
+import { newKey } from '../support/flow.ts'
 
 const credentials = createRegistrationCredentials({
   nonces: undefined,
@@ -37,4 +40,26 @@ for (const [what, presented] of [
       )
     })
   }
+}
+
+for (const [windowS, code] of [
+  [60, 'dpop_expired'],
+  [300, undefined],
+] as const) {
+  test(`judges a proof of 61 seconds ago by a window of ${windowS} seconds`, async (t) => {
+    const keys = await newKey()
+    const made = Math.floor(Date.now() / 1000)
+    const { read: readAt } = createRegistrationCredentials({
+      nonces: undefined,
+      now: () => made + 61,
+      proofWindowS: windowS,
+      markOnce: async () => true,
+    })
+    const uri = 'https://id.example/register'
+    const dpop = await makeProof(keys, { method: 'POST', url: uri, accessToken: token })
+    const rawHeaders = ['Authorization', `DPoP ${token}`, 'DPoP', dpop]
+    const request = { method: 'POST', uri, rawHeaders }
+    if (code === undefined) t.truthy(readAt(request).proof)
+    else t.is(t.throws<VerifyError>(() => readAt(request))?.code, code)
+  })
 }

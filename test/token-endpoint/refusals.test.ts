@@ -232,7 +232,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'none where one is needed': [service, { nonces: 'required' }],
     'a wrong one': [{ ...service, dpop: proof({ nonce: 'wrong' }) }],
   },
-  dpop_not_recent: [{ ...service, dpop: proof({ iat: now - 301 }) }],
+  dpop_not_recent: {
+    'by default': [{ ...service, dpop: proof({ iat: now - 301 }) }],
+    'by a shorter window': [{ ...service, dpop: proof({ iat: now + 61 }) }, { windowS: 60 }],
+  },
   dpop_replayed: [service, { outcome: { replayed: 0 } }],
   certificate_proof_missing: {
     'of a client of certificates': [{ ...service, dpop: undefined }, bound('mtls')],

@@ -150,6 +150,8 @@ export interface World {
   overlapS: number | undefined
   reuseS: number
   nonces: 'required' | 'optional'
+  /** Seconds by which the time of a proof may differ. */
+  windowS?: number | undefined
   authorities: { check: () => 'revoked' | undefined } | undefined
   successor: { payload: Record<string, unknown>; consumedAt: number | null } | undefined
 }
@@ -210,7 +212,12 @@ function createEndpoint(
   const grants = [
     authorizationCodeGrant(person),
     deviceCodeGrant(person),
-    refreshTokenGrant({ ...person, keyOverlapS: world.overlapS, reuseS: world.reuseS }),
+    refreshTokenGrant({
+      ...person,
+      keyOverlapS: world.overlapS,
+      proofWindowS: world.windowS ?? 300,
+      reuseS: world.reuseS,
+    }),
     clientCredentialsGrant({ policy }),
   ] as Grant<unknown>[]
   let names = 0
@@ -224,6 +231,7 @@ function createEndpoint(
       nonces: { current: () => 'next', accepts: (nonce) => nonce === 'good' },
       required: world.nonces === 'required',
       algorithms: ['ES256'],
+      windowS: world.windowS ?? 300,
     }),
     grants: new Map(grants.map((grant) => [grant.grantType, grant])),
     finders: {

@@ -48,7 +48,7 @@ const broken: [title: string, code: Parameters<typeof refused>[1], proof: () => 
   ['with padding', 'dpop_malformed', () => `${dpopProof(token)}==`],
   ['with spare bits in its signature', 'dpop_malformed', () => spareBits(dpopProof(token))],
   ['with a line break', 'dpop_malformed', () => dpopProof(token).replace('.', '.\n')],
-  ['beside another one', 'dpop_malformed', () => `${dpopProof(token)}, ${dpopProof(token)}`],
+  ['beside another one', 'dpop_multiple', () => `${dpopProof(token)}, ${dpopProof(token)}`],
   ['that is an array', 'dpop_malformed', () => withPayload('[]')],
   ['that is null', 'dpop_malformed', () => withPayload('null')],
   ['with the same member twice', 'dpop_malformed', () => withPayload('{"jti":"a", "jti":"b"}')],
