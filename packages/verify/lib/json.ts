@@ -21,9 +21,12 @@ export function parseJson(bytes: Buffer, limitBytes = maxJsonBytes): unknown {
   const ascii = isAscii(bytes)
   if (!ascii && !isUtf8(bytes)) return undefined
   const text = ascii ? bytes.toString('latin1') : bytes.toString('utf8')
-  if (!isBounded(text)) return undefined
+  const members = countMembers(text)
+  if (members === undefined) return undefined
   try {
-    return JSON.parse(text)
+    const value: unknown = JSON.parse(text)
+    // Of two members of one name, however it is written, JSON.parse has kept one.
+    return membersOf(value) === members ? value : undefined
   } catch {
     return undefined
   }
@@ -43,45 +46,41 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-const [quote, backslash, comma] = [0x22, 0x5c, 0x2c]
+const [quote, backslash, colon] = [0x22, 0x5c, 0x3a]
 const [openObject, closeObject, openArray, closeArray] = [0x7b, 0x7d, 0x5b, 0x5d]
 
 /**
- * Whether a text keeps to the depth, and names no member of an object twice. Each character is
- * looked at once, and nothing recurses. What is no JSON at all is left to `JSON.parse`, which stops
- * where the text does: until there the two agree.
+ * How many members the objects of a text have; undefined where it goes deeper than any document.
+ * Each character is looked at once, and nothing recurses. What is no JSON at all is left to
+ * `JSON.parse`.
  */
-function isBounded(text: string): boolean {
-  /** The names so far of each object that is open; nothing for an array. */
-  const open: (Set<string> | undefined)[] = []
-  let names: Set<string> | undefined
-  let isNameNext = false
+function countMembers(text: string): number | undefined {
+  let members = 0
+  let depth = 0
   for (let at = 0; at < text.length; at++) {
     const character = text.charCodeAt(at)
     if (character === quote) {
-      const end = endOfString(text, at)
-      if (end === -1) return false
-      if (isNameNext && names !== undefined) {
-        const name = readName(text, at, end)
-        if (name === undefined || names.has(name)) return false
-        names.add(name)
-      }
-      isNameNext = false
-      at = end
-    } else if (character === comma) {
-      isNameNext = names !== undefined
+      at = endOfString(text, at)
+      if (at === -1) return undefined
+    } else if (character === colon) {
+      members += 1
     } else if (character === openObject || character === openArray) {
-      if (open.length === maxJsonDepth) return false
-      names = character === openObject ? new Set() : undefined
-      isNameNext = names !== undefined
-      open.push(names)
+      depth += 1
+      if (depth > maxJsonDepth) return undefined
     } else if (character === closeObject || character === closeArray) {
-      open.pop()
-      names = open.at(-1)
-      isNameNext = false
+      depth -= 1
     }
   }
-  return true
+  return members
+}
+
+/** How many members the objects of a value have, at every depth. */
+function membersOf(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0
+  const inner = Object.values(value)
+  let members = Array.isArray(value) ? 0 : inner.length
+  for (const each of inner) members += membersOf(each)
+  return members
 }
 
 /** Where the string that begins at `start` ends: at the first quote that is not escaped. */
@@ -94,15 +93,4 @@ function endOfString(text: string, start: number): number {
     end = text.indexOf('"', end + 1)
   }
   return -1
-}
-
-/** A name as it is compared: `"\u0061"` is `a`. */
-function readName(text: string, start: number, end: number): string | undefined {
-  const name = text.slice(start + 1, end)
-  if (!name.includes('\\')) return name
-  try {
-    return JSON.parse(`"${name}"`)
-  } catch {
-    return undefined
-  }
 }
