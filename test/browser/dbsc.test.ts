@@ -233,7 +233,7 @@ browserTest(
   },
 )
 
-browserTest('a second sign-in as somebody else binds the new session', async (t) => {
+browserTest('binds the new session after a second sign-in as another user', async (t) => {
   const context = await openContext(t)
   const { page, registered, events } = await signedIn(t, context)
   const before = events.length
@@ -310,7 +310,7 @@ serialBrowserTest('a server that fails during a refresh ends nothing', async (t)
   await saw(isRefreshed, before)
 })
 
-serialBrowserTest('another node goes on where one has stopped', async (t) => {
+serialBrowserTest('continues at another node when one has stopped', async (t) => {
   const { nodes } = t.context
   const context = await openContext(t)
   const { page, saw, events } = await signedIn(t, context)

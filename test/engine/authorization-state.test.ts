@@ -63,7 +63,7 @@ async function consentAt(
   return (await redeem(client, location)).status
 }
 
-test.serial('writes no row before somebody has signed in', async (t) => {
+test.serial('writes no row before sign-in', async (t) => {
   const client = await addClient()
   counter.names.length = 0
   const login = await beginAt(client)

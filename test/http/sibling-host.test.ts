@@ -124,7 +124,7 @@ test.serial('cookies that a sibling host has planted have no effect', async (t) 
   }
 })
 
-test.serial('nor do they keep anybody from signing in', async (t) => {
+test.serial('nor do they keep anyone from signing in', async (t) => {
   for (const { errorOf, signIn, plant } of places) {
     const jar = new CookieJar()
     await signIn(jar)

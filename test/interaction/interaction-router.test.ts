@@ -254,7 +254,7 @@ test('a finished interaction is out of date', async (t) => {
   t.true(text.includes('<title>Error: This page is out of date – Holdfast</title>'))
 })
 
-test('an interaction is nothing to another browser', async (t) => {
+test('rejects an interaction in another browser', async (t) => {
   const login = await begin(t.context.idp)
   const other = createUserAgent(t.context.idp.origin)
   t.is((await other.get(login.url)).status, 400)

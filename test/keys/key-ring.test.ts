@@ -103,7 +103,7 @@ test('another secret is told apart from a damaged row', async (t) => {
   t.is((await t.throwsAsync(all, { instanceOf: StorageError }))?.code, 'secret_mismatch')
 })
 
-test('a node that runs goes on with a key whose row is damaged', async (t) => {
+test('keeps using a key whose row is damaged, in a running node', async (t) => {
   const { url } = t.context
   const ring = await openFirst(t.context)
   const before = ring.view()

@@ -21,7 +21,7 @@ test.before(async () => {
 })
 test.after.always('closes the other node', () => other?.[Symbol.asyncDispose]())
 
-test.serial('who guesses user codes is stopped, on all nodes and in all browsers', async (t) => {
+test.serial('limits guesses of user codes on all nodes and in all browsers', async (t) => {
   const { body } = await askForCode(server, client, { key: await newKey() })
   for (const fetch of [globalThis.fetch, other.fetch]) {
     const person = createPerson(server, { fetch })

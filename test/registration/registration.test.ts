@@ -144,7 +144,7 @@ test('a client that registered itself signs people in', async (t) => {
   t.is(tokens.body.token_type, 'DPoP')
 })
 
-test('people are told that nobody has checked such a client', async (t) => {
+test('warns on the consent page that nobody has checked such a client', async (t) => {
   const redirect_uri = 'https://shop.example/callback'
   const { body } = await registered({ ...webClient, client_name: 'Your Bank' })
   const browser = createBrowser()
@@ -174,7 +174,7 @@ test('a client that registered itself authenticates by its secret', async (t) =>
   t.is((await post(server, '/token', asking, options)).status, 200)
 })
 
-test('a client that registered itself is told nothing of the tokens of others', async (t) => {
+test('shows a client that registered itself no tokens of others', async (t) => {
   const { body } = await registered()
   const other = await server.addClient()
   const { exchange } = await obtainCode(createPerson(server), other)

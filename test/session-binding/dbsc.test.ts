@@ -67,7 +67,7 @@ test('registration is offered with the response to the sign-in, and only there',
   t.is(again.headers.get('secure-session-registration'), null)
 })
 
-test('a bound session works with its companion and is none without it', async (t) => {
+test('accepts a bound session with its bound cookie, and rejects it without', async (t) => {
   const { device } = await bound()
   t.true(isCode(await authorize(device.agent)))
   t.true(isSignIn(await authorize(cookiesOf(device))))
@@ -81,13 +81,13 @@ test('a session without a key works as it ever did', async (t) => {
   t.true(isCode(await authorize(device.agent)))
 })
 
-test('a companion alone is no session', async (t) => {
+test('rejects the bound cookie without the session cookie', async (t) => {
   const { device } = await bound()
   const agent = device.agent.copy((cookie) => cookie.startsWith('__Host-holdfast_bound'))
   t.true(isSignIn(await authorize(agent)))
 })
 
-test('the companion of another session is none', async (t) => {
+test('rejects the bound cookie of another session', async (t) => {
   const [ada, thief] = [await bound(), await bound()]
   const mixed = cookiesOf(ada.device)
   await mixed.take(thief.device.agent, '__Host-holdfast_bound')
@@ -147,7 +147,7 @@ test('signing in again in a bound session keeps its key', async (t) => {
   t.is((await device.refresh()).status, 200)
 })
 
-test('a refresh is 403 with a challenge, never 401, and then a companion', async (t) => {
+test('answers a refresh by 403 with a challenge, never 401, and then by a bound cookie', async (t) => {
   const { device } = await bound()
   const asked = await device.ask()
   t.is(asked.status, 403)
@@ -217,7 +217,7 @@ test('of what anybody can repeat a few are told, and all are counted', async (t)
   t.is((await device.refresh()).status, 200, 'its owner is not slowed down')
 })
 
-test('an app that leads the browser here makes one hop of our own, and no second', async (t) => {
+test('answers a navigation from an app by one page in between, and no second', async (t) => {
   const { device } = await bound()
   const stale = cookiesOf(device)
   t.true(isHop(await authorize(stale, {}, fromApp)))

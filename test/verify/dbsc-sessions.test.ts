@@ -93,7 +93,7 @@ test('names the hosts that may have the browser refresh, where there are any', a
 
 const companion = ({ headers }: DbscAnswer) => (headers['Set-Cookie'] ?? '').split(';')[0]
 
-test('registers a key, hands out a companion and says how to go on', async (t) => {
+test('registers a key, and sets the bound cookie and the rules of refreshes', async (t) => {
   const site = makeSite({ excludedPaths: ['/token'] })
   const answer = await bound(t, site)
   t.deepEqual(answer.body, {
@@ -262,7 +262,7 @@ test('rejects a refresh by another key, and tells', async (t) => {
   t.like(site.events.at(-1), { type: 'refused', session: 's1', code: 'dbsc_signature' })
 })
 
-test('an unknown session is told to end, politely', async (t) => {
+test('ends an unknown session by a 200 response', async (t) => {
   const answer = await makeSite().refresh(undefined, '"gone"')
   t.is(answer.status, 200)
   t.deepEqual(answer.body, { session_identifier: 'gone', continue: false })
@@ -277,7 +277,7 @@ test('an ended session is told to end, even with a good proof', async (t) => {
   t.is(answer.headers['Set-Cookie'], undefined)
 })
 
-test('a session that another one of the same browser has replaced is told to end', async (t) => {
+test('ends a session that another one of the same browser has replaced', async (t) => {
   const site = makeSite()
   await bound(t, site)
   const answer = await site.refresh(undefined, 's1', 's2')
@@ -331,7 +331,7 @@ test('a companion is for its session, for its time, and nothing else is one', as
   t.is(provenAt('s1', cookie), undefined)
 })
 
-test('a companion of before a refresh is good until its own end', async (t) => {
+test('accepts an older bound cookie until it expires', async (t) => {
   const site = makeSite()
   const registered = await bound(t, site)
   await site.refresh(refreshProof(nextChallenge(registered)))
