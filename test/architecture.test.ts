@@ -82,6 +82,7 @@ test('test/support imports no example', async (t) => {
 const ownClocks = {
   'src/accounts/accounts.ts': 'when an account was made',
   'src/certificates/watched-authorities.ts': 'when to warn of a list that has ended',
+  'src/commands/audit.ts': 'a duration ago, as the person at the terminal means it',
   'src/commands/progress.ts': 'how long a step takes',
   'src/doctor/client-certificate.ts': 'a certificate to examine a deployment with',
   'src/http/development-authority.ts': 'certificates of this machine',

@@ -36,7 +36,10 @@ export function auditCommand(): Command {
     'audit --json --follow',
     'audit --counted --since 2026-01-31T12:00:00Z',
   )
-    .option('--since <time>', 'from a time on, such as 2026-01-31 or 2026-01-31T12:00:00Z')
+    .option(
+      '--since <time>',
+      'from a time on: 2026-01-31, 2026-01-31T12:00:00Z, or a duration ago: 2h, 7d',
+    )
     .option('--event <event>', 'one kind of event, such as login.failed')
     .option('--account <email>', 'of one account, by its email or its id')
     .option('--client <client_id>', 'of one application')
@@ -113,7 +116,14 @@ async function* rows(
   }
 }
 
-function asTime(text: string): Date {
+const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+/** A time, or a duration before now such as 2h. */
+export function asTime(text: string, now = Date.now): Date {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? []
+  if (unit !== undefined) {
+    return new Date(now() - Number(count) * unitMs[unit as keyof typeof unitMs])
+  }
   const time = readTime(text)
   if (!time) {
     throw new UsageError(`--since ${text} is no time such as 2026-01-31 or 2026-01-31T12:00:00Z.`)

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import test from 'ava'
+import { asTime } from '../../src/commands/audit.ts'
 import { runProgram } from '../../src/commands/program.ts'
 import { holdfast } from '../support/cli.ts'
 import { useFolder } from '../support/folder.ts'
@@ -170,4 +171,11 @@ test('is a program with exit codes', async (t) => {
     const shown = await holdfast({ cwd, env: {} }, [flag])
     t.deepEqual(shown, { code: 0, stdout: `${version}\n`, stderr: '' })
   }
+})
+
+test('takes a duration as the time that audit begins at', (t) => {
+  const now = () => Date.UTC(2026, 0, 31, 12)
+  t.is(asTime('2h', now).toISOString(), '2026-01-31T10:00:00.000Z')
+  t.is(asTime('7d', now).toISOString(), '2026-01-24T12:00:00.000Z')
+  t.throws(() => asTime('2 weeks', now))
 })
