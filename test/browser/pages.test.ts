@@ -2,13 +2,19 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
-import { PASSWORD } from '../support/accounts.ts'
 import { CHROMIUM, launchChromium } from '../support/chromium.ts'
-import { askForCode, deviceGrant } from '../support/device-flow.ts'
-import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
-import { authorizationUrl, CLIENT } from '../support/journey.ts'
+import { askForCode, deviceEnvironment, television } from '../support/device-flow.ts'
+import { newKey } from '../support/flow.ts'
+import {
+  API,
+  authorizationUrl,
+  CLIENT,
+  type IdentityProvider,
+  startIdentityProvider,
+} from '../support/journey.ts'
 import { LOOKS } from '../support/looks.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
+import { password as PASSWORD } from '../support/server.ts'
 
 interface World {
   idp: IdentityProvider
@@ -32,27 +38,14 @@ test.before(async (t) => {
   if (CHROMIUM === undefined) return
   mkdirSync(ARTEFACTS, { recursive: true })
   const app = await startRelyingParty()
-  const idp = await startIdentityProvider({
-    clients: [
+  const idp = await startIdentityProvider(
+    [
       { ...CLIENT, redirect_uris: [...CLIENT.redirect_uris, 'https://rp.example/posted'] },
       { ...CLIENT, client_id: 'reports', client_name: 'Legacy Reports', binding_method: 'bearer' },
-      {
-        client_id: 'television',
-        client_name: 'Living room television',
-        binding_method: 'dpop',
-        redirect_uris: [],
-        response_types: [],
-        grant_types: [deviceGrant],
-      },
+      { ...television, application_type: 'native', client_id: 'television' },
     ],
-    resourceLabels: async () => ({
-      name: 'Orders',
-      scopes: new Map([
-        ['orders:read', 'Read your orders'],
-        ['orders:write', 'Place and cancel orders'],
-      ]),
-    }),
-  })
+    deviceEnvironment,
+  )
   await idp.accounts.add({ email: 'eve@example.com', password: PASSWORD })
   const browser = await launchChromium({ 'rp.example': app.address, 'app.example': app.address })
   Object.assign(t.context, { app, idp, browser })
@@ -124,10 +117,12 @@ async function visitDevicePages(
   origin: string,
   look: (state: string) => Promise<void>,
 ) {
-  const television = { client_id: 'television' }
+  const key = await newKey()
   const ask = async (headers: Record<string, string> = {}) => {
     const asked = { scope: 'openid email' }
-    return (await askForCode({ issuer: origin }, television, { headers }, asked)).body
+    return (
+      await askForCode({ issuer: origin }, { client_id: 'television' }, { key, headers }, asked)
+    ).body
   }
   await page.goto(`${origin}/device`)
   await look('device-code')

@@ -1,13 +1,18 @@
 import anyTest, { type TestFn } from 'ava'
 import { DatabaseUnavailableError } from '../../src/storage/database-unavailable.ts'
-import { type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
-import { authorizationUrl, begin, CLIENT } from '../support/journey.ts'
+import {
+  authorizationUrl,
+  begin,
+  CLIENT,
+  type IdentityProvider,
+  startIdentityProvider,
+} from '../support/journey.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider; agent: UserAgent }>
 
 test.before(async (t) => {
-  t.context.idp = await startIdentityProvider({ clients: [CLIENT] })
+  t.context.idp = await startIdentityProvider([CLIENT])
   t.context.agent = createUserAgent(t.context.idp.origin)
 })
 test.after.always((t) => t.context.idp?.close())

@@ -1,11 +1,16 @@
 import anyTest, { type TestFn } from 'ava'
-import { type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
-import { begin, CLIENT, signedIn } from '../support/journey.ts'
+import {
+  begin,
+  CLIENT,
+  type IdentityProvider,
+  signedIn,
+  startIdentityProvider,
+} from '../support/journey.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider }>
 
 test.before(async (t) => {
-  t.context.idp = await startIdentityProvider({ clients: [CLIENT] })
+  t.context.idp = await startIdentityProvider([CLIENT])
 })
 test.after.always((t) => t.context.idp?.close())
 

@@ -1,38 +1,34 @@
 import anyTest, { type TestFn } from 'ava'
 import type { Account } from '../../src/storage/account-store.ts'
-import { PASSWORD } from '../support/accounts.ts'
-import { API, type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
 import {
+  API,
   authorizationUrl,
   begin,
   CALLBACK,
   CLIENT,
+  type IdentityProvider,
   interact,
   signedIn,
   signIn,
+  startIdentityProvider,
 } from '../support/journey.ts'
+import { password as PASSWORD } from '../support/server.ts'
 import { createUserAgent } from '../support/user-agent.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider; eve: Account }>
 
 test.before(async (t) => {
-  const idp = await startIdentityProvider({
-    clients: [
-      CLIENT,
-      { ...CLIENT, client_id: 'bearer', client_name: 'Legacy', binding_method: 'bearer' },
-      { ...CLIENT, client_id: 'markup', client_name: '<script>alert(1)</script>' },
-      {
-        ...CLIENT,
-        client_id: 'native',
-        application_type: 'native',
-        redirect_uris: ['com.example.app:/cb'],
-      },
-    ],
-    resourceLabels: async () => ({
-      name: 'Orders',
-      scopes: new Map([['orders:read', 'Read your orders']]),
-    }),
-  })
+  const idp = await startIdentityProvider([
+    CLIENT,
+    { ...CLIENT, client_id: 'bearer', client_name: 'Legacy', binding_method: 'bearer' },
+    { ...CLIENT, client_id: 'markup', client_name: '<script>alert(1)</script>' },
+    {
+      ...CLIENT,
+      client_id: 'native',
+      application_type: 'native',
+      redirect_uris: ['com.example.app:/cb'],
+    },
+  ])
   t.context.eve = await idp.accounts.add({ email: 'eve@example.com', password: PASSWORD })
   t.context.idp = idp
 })
@@ -60,7 +56,8 @@ test('signs in, asks for consent and sends the person on with a code', async (t)
   t.true(consent.page.text.includes('Allow'))
   t.true(consent.page.text.includes('ada@example.com'))
   t.true(consent.page.text.includes('See your email address'))
-  t.true(consent.page.text.includes('Read your orders'))
+  t.true(consent.page.text.includes('Orders'))
+  t.true(consent.page.text.includes('orders:read'))
   t.true(consent.page.text.includes(API))
   t.true(consent.page.text.includes('rp.example'))
   t.true(consent.page.text.includes('Locked to a key'))

@@ -1,6 +1,6 @@
 import anyTest, { type TestFn } from 'ava'
 import { loadAssets } from '../../src/pages/assets.ts'
-import { type IdentityProvider, startIdentityProvider } from '../support/identity-provider.ts'
+import { type IdentityProvider, startIdentityProvider } from '../support/journey.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider; agent: UserAgent }>

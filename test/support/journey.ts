@@ -1,6 +1,56 @@
-import { PASSWORD } from './accounts.ts'
-import type { IdentityProvider } from './identity-provider.ts'
+import type Koa from 'koa'
+import type { Provider } from 'oidc-provider'
+import { type Accounts, createAccounts } from '../../src/accounts/accounts.ts'
+import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
+import type { Account } from '../../src/storage/account-store.ts'
+import { email, password, startTestServer } from './server.ts'
 import { createUserAgent, type Page, type UserAgent } from './user-agent.ts'
+
+export const API = 'https://api.example/orders'
+
+/** The composed server with what journeys through its pages need. */
+export interface IdentityProvider {
+  readonly origin: string
+  readonly provider: Provider
+  readonly accounts: Accounts
+  readonly ada: Account
+  /** Errors that nobody foresaw. */
+  readonly thrown: unknown[]
+  close(): Promise<void>
+}
+
+/** Starts the server of {@link startTestServer} with clients and the API {@link API}. */
+export async function startIdentityProvider(
+  clients: readonly RequestedMetadata[] = [],
+  environment: Record<string, string> = {},
+): Promise<IdentityProvider> {
+  const server = await startTestServer({
+    HOLDFAST_TRUSTED_PROXIES: '127.0.0.0/8',
+    HOLDFAST_DEVICE_FLOW: 'on',
+    ...environment,
+  })
+  const { provider, storage, issuer } = server
+  await storage.resourceServers.insert({
+    identifier: API,
+    name: 'Orders',
+    scopes: ['orders:read', 'orders:write'],
+  })
+  for (const client of clients) await server.addClient({ application_type: 'web', ...client })
+  const thrown: unknown[] = []
+  const app: Koa = provider
+  app.on('error', (error) => thrown.push(error))
+  const accounts = createAccounts({ store: storage.accounts })
+  const ada = (await accounts.list()).find((account) => account.email === email)
+  if (!ada) throw new Error('the test server has no account')
+  return {
+    origin: issuer,
+    provider,
+    accounts,
+    ada,
+    thrown,
+    close: async () => server[Symbol.asyncDispose](),
+  }
+}
 
 export const CALLBACK = 'https://rp.example/callback'
 
@@ -54,8 +104,8 @@ export function signIn(
 ): Promise<Page> {
   return agent.post(`${url}/login`, {
     token,
-    email: 'ada@example.com',
-    password: PASSWORD,
+    email,
+    password,
     ...fields,
   })
 }
