@@ -95,6 +95,7 @@ const certificate = (thumbprint = 'mine', from = now - 60) => ({
       validFromDate: new Date(from * 1000),
       validToDate: new Date((now + 60) * 1000),
       subject: 'CN=app',
+      publicKey: { asymmetricKeyType: 'ec' },
     } as never,
   },
   tokenBinding: undefined,
