@@ -192,7 +192,7 @@ for (const moment of ['before', 'after'] as const) {
           retried += 1
           await letIn(person, again)
           t.is((await redeem(server, client, body.device_code, options)).status, 200)
-        } else t.regex(again.html, /used already/)
+        } else t.regex(again.html, /has been used/)
       }
     }
     t.true(statement > 4, 'there are statements to break')

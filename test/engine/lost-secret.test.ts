@@ -64,7 +64,7 @@ test.serial(
     t.is(asked.stdout, '')
     t.regex(
       asked.stderr,
-      /^holdfast: .* is refused, and everybody signs in again.* keys reset --yes\.\n$/,
+      /^holdfast: .* are rejected, and all users must sign in again.* keys reset --yes\.\n$/,
     )
     t.regex((await command(next, 'keys', 'list')).stderr, /under another secret/)
 
