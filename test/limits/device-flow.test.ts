@@ -29,7 +29,7 @@ test.serial('limits guesses of user codes on all nodes and in all browsers', asy
     t.is((await typeCode(server, person, 'CCCC-CCCC')).status, 400)
     const third = await typeCode(server, person, 'DDDD-DDDD')
     t.is(third.status, 429)
-    t.regex(third.html, /Too many codes/)
+    t.regex(third.html, /Too many incorrect codes/)
   }
   for (const fetch of [globalThis.fetch, other.fetch]) {
     // Nor is the right one told from a wrong one any more.
