@@ -35,9 +35,10 @@ test('answers 503 to sign-ins beyond the queue, and refreshes tokens meanwhile',
     { origin: server.issuer },
     { client_id: client.client_id, redirect_uri: callback },
   )
-  const first = [signIn(form, { email }), signIn(form, { email })]
+  const hers = { email, password: PASSWORD }
+  const first = [signIn(form, hers), signIn(form, hers)]
   await bothTaken
-  const others = Array.from({ length: passwordQueue.waiting + 4 }, () => signIn(form, { email }))
+  const others = Array.from({ length: passwordQueue.waiting + 4 }, () => signIn(form, hers))
   const page = await Promise.race(others)
   t.is(page.status, 503)
   t.regex(page.headers.get('retry-after') ?? '', /^\d+$/)
