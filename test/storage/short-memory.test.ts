@@ -19,11 +19,53 @@ test('what was found is found again without asking, for three seconds', async (t
   const { asked, clock, memory, table } = createWorld()
   t.is(await memory.find('a'), 'first')
   table.set('a', 'second')
-  clock.now = 2999
+  clock.now = 1999
   t.is(await memory.find('a'), 'first')
   t.deepEqual(asked, ['a'])
-  clock.now = 3000
+  clock.now = 5000
   t.is(await memory.find('a'), 'second')
+})
+
+test('reads anew from two seconds on, and answers with what it has', async (t) => {
+  const { asked, clock, memory, table } = createWorld()
+  await memory.find('a')
+  table.set('a', 'second')
+  clock.now = 2999
+  t.is(await memory.find('a'), 'first')
+  t.deepEqual(asked, ['a', 'a'])
+  await Promise.resolve()
+  t.is(await memory.find('a'), 'second')
+})
+
+test('asks once for all who ask at the same moment', async (t) => {
+  const { asked, clock, memory } = createWorld()
+  t.deepEqual(await Promise.all([memory.find('a'), memory.find('a')]), ['first', 'first'])
+  clock.now = 3000
+  await Promise.all([memory.find('a'), memory.find('a')])
+  t.deepEqual(asked, ['a', 'a'])
+})
+
+test('reports a failure to those who wait, and asks again', async (t) => {
+  const answers = [Promise.resolve('first'), Promise.reject(new Error('gone')), undefined]
+  const clock = { now: 0 }
+  const memory = createShortMemory(async () => answers.shift(), { now: () => clock.now })
+  await memory.find('a')
+  clock.now = 2500
+  t.is(await memory.find('a'), 'first')
+  clock.now = 3000
+  await t.throwsAsync(memory.find('a'), { message: 'gone' })
+  t.is(await memory.find('a'), undefined)
+})
+
+test('gives nobody what was asked before a change', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<string>()
+  const answers = [promise, Promise.resolve('second')]
+  const memory = createShortMemory(async () => answers.shift())
+  const before = memory.find('a')
+  memory.forget('a')
+  t.is(await memory.find('a'), 'second')
+  resolve('first')
+  t.is(await before, 'first')
 })
 
 test('what was removed elsewhere is gone after three seconds', async (t) => {
