@@ -7,9 +7,10 @@ import { join } from 'node:path'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { installNode, nodesCache } from '../support/node-version.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
-import { installAlone, packVerify, run } from '../support/verify/package.ts'
+import { installAlone, installedEnvironment, packVerify, run } from '../support/verify/package.ts'
 import { packedProgram } from '../support/verify/packed-program.ts'
 
+const env = installedEnvironment()
 const versions = ['20.19.0', '22.23.3', '24.21.0']
 const compiled = join(nodesCache, 'compiled')
 
@@ -27,9 +28,9 @@ let passed = 0
 for (const [at, version] of versions.entries()) {
   progress.report(`Node ${version}`, at, versions.length)
   const node = await installNode(version)
-  const program = await run(node, ['program.js'], { cwd: folder.path })
+  const program = await run(node, ['program.js'], { cwd: folder.path, env })
   const { node: ran, methods, again } = JSON.parse(program.stdout)
-  const table = await run(node, [join(compiled, 'test/attack/core.js')])
+  const table = await run(node, [join(compiled, 'test/attack/core.js')], { env })
   const { rows, wrong } = JSON.parse(table.stdout)
   const right =
     ran === `v${version}` && methods.join() === 'dpop' && again === 'dpop_replayed' && rows > 100
