@@ -65,7 +65,7 @@ test.serial('shows failed sign-ins of the account, as one line an hour', async (
   const { agent } = await signedIn()
   const { text } = await open(agent)
   t.regex(text, /Failed sign-ins/)
-  t.regex(text, /Somebody entered your email with a wrong password/)
+  t.regex(text, /Someone entered your email with a wrong password/)
 })
 
 test.serial('ends one other sign-in', async (t) => {
