@@ -2,9 +2,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { openTestCluster } from './support/cluster.ts'
 
-await using cluster = await openTestCluster()
+// All of it ends by then, or fails. ava's own limit starts again with every event of a test.
+const limitMinutes = 25
+const limit = AbortSignal.timeout(limitMinutes * 60_000)
+
+const cluster = await openTestCluster()
 
 async function ava(...args: string[]): Promise<number> {
   const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.js', ...args], {
@@ -16,16 +21,28 @@ async function ava(...args: string[]): Promise<number> {
       HOLDFAST_TEST_CLUSTER: cluster.connectionString,
     },
   })
-  const [code] = await once(child, 'exit')
-  return code ?? 1
+  const exited = once(child, 'exit')
+  await Promise.race([exited, once(limit, 'abort')])
+  if (child.exitCode === null && child.signalCode === null) {
+    process.stderr.write(`\nThe tests did not end within ${limitMinutes} minutes. Pending are:\n`)
+    // ava lists the tests that are pending, and ends.
+    child.kill('SIGINT')
+    await Promise.race([exited, setTimeout(15_000)])
+    child.kill('SIGKILL')
+    return 1
+  }
+  return child.exitCode ?? 1
 }
 
 const args = process.argv.slice(2)
+let code: number
 if (args.length > 0) {
-  process.exitCode = await ava(...args)
+  code = await ava(...args)
 } else {
   // Browsers come first and have the machine to themselves: they keep time by their own clocks.
   const browsers = await ava('test/browser/*.test.ts')
-  const others = await ava('test/**/*.test.ts', '!test/browser/**')
-  process.exitCode = browsers || others
+  const others = limit.aborted ? 1 : await ava('test/**/*.test.ts', '!test/browser/**')
+  code = browsers || others
 }
+await Promise.race([cluster[Symbol.asyncDispose](), setTimeout(60_000)])
+process.exit(code)

@@ -240,7 +240,12 @@ async function readPidFile(cluster: string): Promise<{ pid: number; port: number
 const membershipLock = 2_718_281_828
 
 async function join(connectionString: string): Promise<pg.Client> {
-  const membership = new pg.Client({ connectionString, application_name: 'holdfast membership' })
+  const membership = new pg.Client({
+    connectionString,
+    application_name: 'holdfast membership',
+    connectionTimeoutMillis: patience,
+    query_timeout: patience,
+  })
   // A user of the database hears of its end by a connection that matters.
   membership.on('error', () => {})
   try {
@@ -373,6 +378,8 @@ function spawnAs(runAs: UserIds | undefined) {
     cwd: '/',
     env: { ...process.env, LC_ALL: 'C' },
     maxBuffer: 1 << 24,
+    // Making a cluster takes seconds, and a minute on a slow disk.
+    timeout: 5 * patience,
   }
 }
 

@@ -46,15 +46,15 @@ export async function holdfast(
 
 /** Runs commands as `holdfast` does, all of a test file in one process: they are loaded once. */
 export function useCommandLine(test: TestFn): typeof holdfast {
-  let host: ChildProcess | undefined
+  let host: { process: ChildProcess; ended: Promise<never> } | undefined
   let last: Promise<unknown> = Promise.resolve()
-  test.after.always(() => host?.disconnect())
+  test.after.always(() => host?.process.disconnect())
 
   async function ask(request: CommandRequest): Promise<Finished> {
-    host ??= fork(path.join(import.meta.dirname, 'command-host.ts'), { execArgv: [fromSources] })
-    const answered = once(host, 'message')
-    host.send(request)
-    const [finished] = await answered
+    host ??= startCommandHost()
+    const answered = once(host.process, 'message')
+    host.process.send(request)
+    const [finished] = await Promise.race([answered, host.ended])
     return finished
   }
 
@@ -65,6 +65,19 @@ export function useCommandLine(test: TestFn): typeof holdfast {
     last = finished.catch(() => {})
     return finished
   }
+}
+
+function startCommandHost() {
+  const host = fork(path.join(import.meta.dirname, 'command-host.ts'), {
+    execArgv: [fromSources],
+    // It would keep ava's pipes open if it outlived its test file.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  })
+  const ended = once(host, 'exit').then(([code]): never => {
+    throw new Error(`the process of the commands ended with ${code}`)
+  })
+  ended.catch(() => {})
+  return { process: host, ended }
 }
 
 export interface Serving {

@@ -37,6 +37,8 @@ async function run({ cwd, env, args }: CommandRequest) {
   }
 }
 
+// A command that left something open does not outlive the test file.
+process.on('disconnect', () => process.exit())
 process.on('message', async (request: CommandRequest) => {
   process.send?.(await run(request))
 })

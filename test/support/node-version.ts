@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { run } from './verify/package.ts'
+import { npmInstall } from './verify/package.ts'
 
 /** What is kept for the next run of the tests on other versions of Node. */
 export const nodesCache = resolve('node_modules/.cache/holdfast-nodes')
@@ -14,8 +14,7 @@ export async function installNode(version: string): Promise<string> {
     await mkdir(folder, { recursive: true })
     const manifest = { private: true, allowScripts: { node: true } }
     await writeFile(join(folder, 'package.json'), JSON.stringify(manifest))
-    const options = ['--prefer-offline', '--no-audit', '--no-fund', '--save-exact']
-    await run('npm', ['install', ...options, `node@${version}`], { cwd: folder })
+    await npmInstall([`node@${version}`], folder)
   }
   return binary
 }

@@ -1,9 +1,37 @@
-import { execFile } from 'node:child_process'
+import { type ExecFileException, type ExecFileOptions, execFile } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-export const run = promisify(execFile)
+const execute = promisify(execFile)
+
+// npm asks a registry: what takes longer than this has lost its connection.
+const limitMinutes = 5
+
+/** Runs a program and gives what it prints, or says that it took too long. */
+export async function run(file: string, args: readonly string[], options: ExecFileOptions = {}) {
+  try {
+    return await execute(file, args, {
+      timeout: limitMinutes * 60_000,
+      ...options,
+      encoding: 'utf8',
+    })
+  } catch (error) {
+    if (!(error as ExecFileException).killed) throw error
+    const command = [file, ...args].join(' ')
+    throw new Error(`"${command}" did not end within ${limitMinutes} minutes`, { cause: error })
+  }
+}
+
+/** Installs packages of a registry; a second time where the first failed. */
+export async function npmInstall(packages: readonly string[], folder: string): Promise<void> {
+  const options = ['--prefer-offline', '--no-audit', '--no-fund', '--save-exact']
+  const install = () => run('npm', ['install', ...options, ...packages], { cwd: folder })
+  await install().catch((error: Error) => {
+    process.stderr.write(`${error.message}\nTrying once more.\n`)
+    return install()
+  })
+}
 
 /** Builds and packs the library as `npm publish` would, and gives the path of the archive. */
 export async function packVerify(folder: string): Promise<string> {
@@ -26,7 +54,5 @@ export function installedEnvironment(): NodeJS.ProcessEnv {
 /** Installs an archive alone in an otherwise empty folder. */
 export async function installAlone(archive: string, folder: string): Promise<void> {
   await writeFile(join(folder, 'package.json'), '{"type":"module","private":true}')
-  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', archive], {
-    cwd: folder,
-  })
+  await npmInstall([archive], folder)
 }
