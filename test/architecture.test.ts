@@ -110,3 +110,16 @@ test('Token Binding of the engine is one folder and one entry of its extensions'
     { from: 'src/engine/extensions.ts', to: 'src/engine/token-binding/token-binding.ts' },
   ])
 })
+
+test('only the checks of the token endpoint say that a check has passed', async (t) => {
+  const files = await sources('src')
+  const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
+  const claim =
+    /^(?!\s*(?:\/?\*|\/\/)).*\b(?:as|is)\b.*\b(?:Witness|Committed|DecidedKeys|Redeemable)\b/m
+  t.deepEqual(files.filter((_, at) => claim.test(texts[at] ?? '')).sort(), [
+    'src/token-endpoint/authorization-code.ts',
+    'src/token-endpoint/checks.ts',
+    'src/token-endpoint/commit.ts',
+    'src/token-endpoint/token-keys.ts',
+  ])
+})

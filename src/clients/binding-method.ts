@@ -56,16 +56,19 @@ export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
   return { ...metadata, binding_method: method, ...Object.fromEntries(flags) }
 }
 
-/** How the tokens of the client that makes this request are bound; undefined for bearer tokens. */
-export function clientBinding(ctx: KoaContextWithOIDC): Binding | undefined {
+/** How the tokens of the client that makes this request are bound. */
+export function clientBinding(ctx: KoaContextWithOIDC): Binding | 'bearer' {
   // The engine leaves the names of metadata that it does not know as they were registered.
   return bindingOf(ctx.oidc.client as unknown as { binding_method: string })
 }
 
-/** The binding of a registered client; undefined for bearer tokens. */
-export function bindingOf({ binding_method }: { binding_method: string }): Binding | undefined {
+/** The binding of a registered client. */
+export function bindingOf({ binding_method }: { binding_method: string }): Binding | 'bearer' {
   const named = bindingMethodOf({ binding_method })
-  return bindings.find(({ method }) => method === named)
+  if (named === 'bearer') return named
+  const binding = bindings.find(({ method }) => method === named)
+  if (!binding) throw new TypeError(`there is no binding ${named}`)
+  return binding
 }
 
 /** The clients whose tokens are bound to nothing, because someone asked for that by name. */

@@ -117,13 +117,14 @@ async function shownKey(
   const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
   const namesResource = ctx.oidc.params?.resource !== undefined
   if (
-    binding &&
+    binding !== 'bearer' &&
     !binding.hasProof({ connection, hasDPoP: text !== undefined, namesResource, now })
   ) {
     const reason = binding.method === 'dpop' ? 'dpop_missing' : 'key_mismatch'
     throw refusedFor(reason, new errors.InvalidRequest(binding.missing))
   }
-  if (binding) return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
+  if (binding !== 'bearer')
+    return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
   return dpop ? { jkt: dpop.jkt } : {}
 }
 

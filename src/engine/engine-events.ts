@@ -109,5 +109,6 @@ function detailOf({ error_detail, error_description, message }: ProtocolError): 
 
 function bindingOf(ctx: KoaContextWithOIDC): BindingLabel {
   if (!ctx.oidc?.client) return 'unknown'
-  return clientBinding(ctx)?.method ?? 'bearer'
+  const binding = clientBinding(ctx)
+  return binding === 'bearer' ? binding : binding.method
 }

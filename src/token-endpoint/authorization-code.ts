@@ -2,18 +2,25 @@ import { hash } from 'node:crypto'
 import { constantTimeEqual } from '@holdfast/verify/authorization-server'
 import { decodeChallenge, verifiesChallenge } from '../bindings/token-binding-challenge.ts'
 import {
+  hasUsableGrant,
+  isInTime,
+  isOfClient,
+  isUnused,
+  sessionGoesOn,
+  type Witness,
+  withAccount,
+} from './checks.ts'
+import {
   type FoundSource,
   findSource,
   type Grant,
   issueOfCode,
   type PersonGrantOptions,
-  personOf,
   refuseCodeReuse,
-  sessionGoesOn,
-  usableGrant,
 } from './grant.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type { StoredCode } from './stored.ts'
+import type { Found, StoredCode } from './stored.ts'
+import { showsNamedKey } from './token-keys.ts'
 import type { TokenRequest } from './token-request.ts'
 
 const gty = 'authorization_code'
@@ -34,24 +41,21 @@ export function authorizationCodeGrant(
       }),
 
     decide(request, { credential: found, resource }) {
-      const { client, params, proofs, now } = request
+      const { client, params, now } = request
       if (!found) return refuse('token_unknown', { detail: 'authorization code not found' })
-      const { source } = found
       if (!sessionGoesOn(found)) return refuse('session_ended')
-      if (source.clientId !== client.clientId) return refuse('client_mismatch')
-      if (source.exp <= now) return refuse('code_expired')
-      const grant = usableGrant(found, { clientId: client.clientId, now })
-      if (!grant) return refuse('grant_gone')
-      const problem = verifierProblem(source, request)
-      if (problem) return problem
+      if (!isOfClient(found, client)) return refuse('client_mismatch')
+      if (!isInTime(found, now)) return refuse('code_expired')
+      if (!hasUsableGrant(found, { clientId: client.clientId, now })) return refuse('grant_gone')
+      const verified = withVerifier(found, request)
+      if (isRefusal(verified)) return verified
       // RFC 6749 section 4.1.3: the same as in the authorization request.
-      if (source.redirectUri !== params.redirect_uri) return refuse('redirect_uri_mismatch')
+      if (found.source.redirectUri !== params.redirect_uri) return refuse('redirect_uri_mismatch')
       // Section 4.1.2: a second use ends what came of the first.
-      if (found.consumedAt !== null) return refuseCodeReuse(gty, found)
-      const person = personOf(found, grant)
+      if (!isUnused(verified)) return refuseCodeReuse(gty, found)
+      const person = withAccount(verified)
       if (isRefusal(person)) return person
-      // RFC 9449 section 10: the key that the authorization request has named.
-      if (source.dpopJkt !== undefined && source.dpopJkt !== proofs.dpop?.jkt) {
+      if (!showsNamedKey(person, request)) {
         const detail = 'DPoP proof key thumbprint does not match dpop_jkt'
         return refuse('key_mismatch', { detail })
       }
@@ -62,6 +66,14 @@ export function authorizationCodeGrant(
     // A code is used twice only by a thief or a broken client.
     lose: (_request, { credential }) => refuseCodeReuse(gty, credential),
   }
+}
+
+/** The code, if the request has its verifier (RFC 7636 section 4.6). */
+function withVerifier<What extends Found<StoredCode>>(
+  found: What,
+  request: TokenRequest,
+): (What & Witness<'verifier'>) | Refusal {
+  return verifierProblem(found.source, request) ?? (found as What & Witness<'verifier'>)
 }
 
 /** RFC 7636 section 4.6, and draft-ietf-oauth-token-binding-08 section 5. */

@@ -1,7 +1,8 @@
-import { type Grant, isCertified } from './grant.ts'
-import { accessTokenKeys, type TokenPolicy } from './issue.ts'
+import type { Grant } from './grant.ts'
+import type { TokenPolicy } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import { type FoundResource, findResource, requestedResource } from './resources.ts'
+import { accessTokenKeys, isCertified } from './token-keys.ts'
 import { requestedScopes } from './token-request.ts'
 
 /** RFC 6749 section 4.4: a client in its own name. */

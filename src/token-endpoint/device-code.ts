@@ -1,19 +1,24 @@
-import { isBound, missingKey } from '../bindings/binding.ts'
-import { bindings } from '../bindings/bindings.ts'
+import { isBound } from '../bindings/binding.ts'
 import { deviceGrant } from '../clients/grant-types.ts'
+import {
+  hasUsableGrant,
+  isInTime,
+  isOfClient,
+  isUnused,
+  sessionGoesOn,
+  withAccount,
+} from './checks.ts'
 import {
   type FoundSource,
   findSource,
   type Grant,
   issueOfCode,
   type PersonGrantOptions,
-  personOf,
   refuseCodeReuse,
-  sessionGoesOn,
-  usableGrant,
 } from './grant.ts'
 import { isRefusal, refuse } from './refusal.ts'
 import type { Found, StoredDeviceCode } from './stored.ts'
+import { isBoundFor, showsKeys } from './token-keys.ts'
 
 /** How tokens and rows name it. */
 const gty = 'device_code'
@@ -32,16 +37,16 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
       }),
 
     decide(request, { credential: found, resource }) {
-      const { client, proofs, now } = request
+      const { client, now } = request
       if (!found) return refuse('token_unknown', { detail: 'device code not found' })
       const { source } = found
       if (!sessionGoesOn(found)) return refuse('session_ended')
-      if (source.clientId !== client.clientId) return refuse('client_mismatch')
+      if (!isOfClient(found, client)) return refuse('client_mismatch')
       // Another key finds out nothing: neither whether someone has decided, nor what.
-      if (client.binding && source[client.binding.confirmation] === undefined) {
+      if (!isBoundFor(found, client)) {
         return refuse('not_bound', { description: 'the device code is not bound to a key' })
       }
-      if (missingKey(source, bindings, proofs)) {
+      if (!showsKeys(found, request)) {
         return refuse('key_mismatch', { description: 'the device code is bound to another key' })
       }
       if (source.accountId !== undefined && !isSignedIn(found)) {
@@ -50,20 +55,19 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
         })
       }
       // RFC 8628 section 3.5.
-      if (source.exp <= now) return refuse('device_code_expired')
+      if (!isInTime(found, now)) return refuse('device_code_expired')
       if (source.accountId === undefined && source.error === undefined) {
         return refuse('authorization_pending', {
           consequence: { kind: 'poll', id: found.key.id, now },
         })
       }
-      if (found.consumedAt !== null) return refuseCodeReuse(gty, found)
+      if (!isUnused(found)) return refuseCodeReuse(gty, found)
       if (source.error !== undefined) {
         const { error, errorDescription: description } = source
         return refuse('device_denied', { error, description })
       }
-      const grant = usableGrant(found, { clientId: client.clientId, now })
-      if (!grant) return refuse('grant_gone')
-      const person = personOf(found, grant)
+      if (!hasUsableGrant(found, { clientId: client.clientId, now })) return refuse('grant_gone')
+      const person = withAccount(found)
       if (isRefusal(person)) return person
       if (resource && isRefusal(resource)) return resource
       return issueOfCode(request, person, { gty, resource, isElsewhere: true }, options)

@@ -1,9 +1,8 @@
-import type { BoundCredential } from '../bindings/binding.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
+import type { Redeemable } from './checks.ts'
 import { familyOfCode, refuseReuse } from './family.ts'
 import {
-  accessTokenKeys,
   accessTokenOf,
   type Issue,
   type Issued,
@@ -12,15 +11,16 @@ import {
   type RefreshTokenPlan,
   type TokenPolicy,
 } from './issue.ts'
-import { isRefusal, type Refusal, refuse } from './refusal.ts'
+import { isRefusal, type Refusal } from './refusal.ts'
 import {
   type FindResource,
   type FoundResource,
   findResource,
   grantedResource,
 } from './resources.ts'
-import type { Found, StoredGrant, StoredSource } from './stored.ts'
-import type { TokenClient, TokenRequest } from './token-request.ts'
+import type { Found, StoredSource } from './stored.ts'
+import { accessTokenKeys, type DecidedKeys, isCertified, refreshTokenKeys } from './token-keys.ts'
+import type { TokenRequest } from './token-request.ts'
 
 /** Looks things up; each is a statement at most. */
 export interface Finders {
@@ -78,46 +78,6 @@ export async function findSource<Source extends StoredSource>(
   return { credential, resource: await findResource(named, request.client, resource) }
 }
 
-/** Whether the session that a credential must not outlive goes on. */
-export function sessionGoesOn({
-  source,
-  session,
-  browserSession,
-}: Pick<Found<StoredSource>, 'source' | 'session' | 'browserSession'>): boolean {
-  if (!source.expiresWithSession) return true
-  const { accountId, clientId, grantId } = source
-  const authorization = browserSession?.authorizations[clientId] as { grantId?: string } | undefined
-  return (
-    accountId !== undefined &&
-    session?.accountId === accountId &&
-    browserSession?.accountId === accountId &&
-    authorization?.grantId === grantId
-  )
-}
-
-/** The grant that a credential comes from, if it is good for this client. */
-export function usableGrant(
-  { grant }: Found<StoredSource>,
-  { clientId, now }: { clientId: string; now: number },
-): StoredGrant | undefined {
-  if (!grant || grant.clientId !== clientId) return undefined
-  return grant.exp !== undefined && grant.exp <= now ? undefined : grant
-}
-
-/**
- * The grant and the account of a credential, if both are good: an account that was disabled and a
- * grant that has ended stop everything that came of them at once.
- */
-export function personOf<Source extends StoredSource>(
-  found: Found<Source>,
-  grant: StoredGrant,
-): (Found<Source> & { readonly grant: StoredGrant; readonly account: Account }) | Refusal {
-  const { source, account } = found
-  if (!account || account.disabled) return refuse('account_gone')
-  if (source.accountId !== grant.accountId) return refuse('account_mismatch')
-  return { ...found, grant, account }
-}
-
 /** The scopes of a credential. */
 export function scopesOf({ scope }: StoredSource): ReadonlySet<string> {
   return new Set(scope ? scope.split(' ') : [])
@@ -140,17 +100,13 @@ const inherited = [
 ] as const satisfies readonly (keyof StoredSource)[]
 
 /** The members that a credential hands down to the refresh token that follows it. */
-export function handedDown(source: StoredSource): Partial<StoredSource> {
+export function handedDown(source: StoredSource): Pick<StoredSource, (typeof inherited)[number]> {
   return Object.fromEntries(inherited.map((name) => [name, source[name]]))
 }
 
-/**
- * The first refresh token of a grant, if its client may have one. Those of confidential clients are
- * bound as well (docs/divergences.md); a client of bearer tokens that shows keys and has no secret is
- * held to them.
- */
+/** The first refresh token of a grant, if its client may have one. */
 function firstRefreshToken(
-  { client, proofs }: TokenRequest,
+  request: TokenRequest,
   source: StoredSource,
   {
     gty,
@@ -160,25 +116,17 @@ function firstRefreshToken(
   }: {
     gty: string
     family: string
-    bound: BoundCredential
+    bound: DecidedKeys
     isRepeatable: boolean
   },
 ): RefreshTokenPlan | undefined {
+  const { client } = request
   if (!client.grantTypes.has('refresh_token')) return undefined
-  const { binding } = client
-  const { jkt, 'x5t#S256': x5t } = bound
   return {
     value: undefined,
     isRepeatable,
-    payload: {
-      ...handedDown(source),
-      clientId: client.clientId,
-      family,
-      gty,
-      rotations: 0,
-      ...(client.authenticatesBy === 'none' && { jkt, 'x5t#S256': x5t }),
-      ...(binding && { [binding.confirmation]: binding.presented(proofs) }),
-    } as RefreshTokenPlan['payload'],
+    bound: refreshTokenKeys(request, bound),
+    payload: { ...handedDown(source), clientId: client.clientId, family, gty, rotations: 0 },
   }
 }
 
@@ -203,14 +151,14 @@ export interface PersonIssue {
   readonly certified: boolean
   /** Whether the person signed in on another device. */
   readonly isElsewhere: boolean
-  readonly refreshToken: (bound: BoundCredential) => RefreshTokenPlan | undefined
+  readonly refreshToken: (bound: DecidedKeys) => RefreshTokenPlan | undefined
   readonly keyChanges?: readonly KeyChange[]
 }
 
 /** The tokens of a person's grant, once nothing speaks against it. */
 export function issueTo(
   request: TokenRequest,
-  found: Found<StoredSource> & { readonly grant: StoredGrant; readonly account: Account },
+  found: Redeemable,
   { gty, family, scopes, resource, certified, isElsewhere, ...issue }: PersonIssue,
   { policy, claimsOf }: PersonGrantOptions,
 ): Issue | Refusal {
@@ -243,7 +191,7 @@ export function issueTo(
 /** The tokens of a code, with which a family begins. */
 export function issueOfCode(
   request: TokenRequest,
-  found: Found<StoredSource> & { readonly grant: StoredGrant; readonly account: Account },
+  found: Redeemable,
   { gty, resource, isElsewhere }: Pick<PersonIssue, 'gty' | 'resource' | 'isElsewhere'>,
   options: PersonGrantOptions,
 ): Issue | Refusal {
@@ -257,7 +205,7 @@ export function issueOfCode(
     resource,
     certified: isCertified(request.client),
     isElsewhere,
-    refreshToken: (bound: BoundCredential) =>
+    refreshToken: (bound: DecidedKeys) =>
       firstRefreshToken(request, source, { gty, family, bound, isRepeatable }),
   }
   return issueTo(request, found, issue, options)
@@ -269,9 +217,4 @@ export function refuseCodeReuse(
   found: Found<StoredSource> | undefined,
 ): Refusal {
   return refuseReuse(credential, found?.source, found && familyOfCode(found.value))
-}
-
-/** Whether a client's tokens are bound to its certificate. */
-export function isCertified({ binding }: TokenClient): boolean {
-  return binding?.method === 'mtls'
 }

@@ -1,9 +1,10 @@
 import type { BoundCredential } from '../bindings/binding.ts'
-import { sessionGoesOn, usableGrant } from './grant.ts'
+import { hasUsableGrant, isInTime, isUnused, sessionGoesOn, withAccount } from './checks.ts'
 import { confirmationOf, type SignJwt } from './issue.ts'
 import type { MachineRequest, Outcome } from './machine-request.ts'
 import type { QuestionOptions } from './presented-token.ts'
 import { clientOf, type FoundToken, type OwnClaims, readQuestion } from './presented-token.ts'
+import { isRefusal } from './refusal.ts'
 import type { TokenClient } from './token-request.ts'
 
 /** The media type of RFC 9701. */
@@ -72,12 +73,11 @@ const tokenTypeOf = ({ jkt }: BoundCredential) => (jkt === undefined ? 'Bearer' 
 
 /** Whether a stored token could be used now: it, its session, its grant and its account. */
 function isActive({ kind, found }: Exclude<FoundToken, { kind: 'JWT' }>, now: number): boolean {
-  const { source, account } = found
-  if (source.exp <= now) return false
-  if (kind === 'RefreshToken' && found.consumedAt !== null) return false
+  const { source } = found
+  if (!isInTime(found, now)) return false
+  if (kind === 'RefreshToken' && !isUnused(found)) return false
   if (source.grantId === undefined) return true
   if (!sessionGoesOn(found)) return false
-  const grant = usableGrant(found, { clientId: source.clientId, now })
-  if (!grant || grant.accountId !== source.accountId) return false
-  return account !== undefined && !account.disabled
+  if (!hasUsableGrant(found, { clientId: source.clientId, now })) return false
+  return !isRefusal(withAccount(found))
 }

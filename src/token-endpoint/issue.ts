@@ -4,7 +4,6 @@
  */
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
 import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
-import { referredTbh } from '../bindings/token-binding.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Artifact, ArtifactKey } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
@@ -12,6 +11,7 @@ import { grantedClaims, grantedScopes, grantedScopesOf, rejectedClaims } from '.
 import { type Refusal, refuse } from './refusal.ts'
 import type { FoundResource } from './resources.ts'
 import type { Found, StoredGrant, StoredRefreshToken, StoredSource } from './stored.ts'
+import type { DecidedKeys } from './token-keys.ts'
 import type { TokenClient, TokenRequest } from './token-request.ts'
 
 /** A key that has taken the place of another, or will: confirmations, for the log. */
@@ -39,7 +39,7 @@ export interface AccessTokenPlan {
   readonly kind: 'AccessToken' | 'ClientCredentials'
   readonly clientId: string
   readonly accountId: string | undefined
-  readonly bound: BoundCredential
+  readonly bound: DecidedKeys
   readonly scope: string | undefined
   /** Undefined for a token that is used at this server: that one is opaque. */
   readonly resource: FoundResource | undefined
@@ -54,7 +54,8 @@ export interface RefreshTokenPlan {
   readonly value: string | undefined
   /** Whether its successor is to be derived from it: then random bytes for that are stored. */
   readonly isRepeatable: boolean
-  readonly payload: Omit<StoredRefreshToken, 'exp' | 'iat' | 'iiat'> & {
+  readonly bound: DecidedKeys
+  readonly payload: Omit<StoredRefreshToken, 'exp' | 'iat' | 'iiat' | keyof BoundCredential> & {
     readonly iiat?: number | undefined
   }
 }
@@ -72,37 +73,6 @@ export interface TokenPolicy {
     Record<'AccessToken' | 'ClientCredentials' | 'RefreshToken' | 'IdToken', number>
   >
   readonly claimsByScope: Readonly<Record<string, readonly string[]>>
-}
-
-/**
- * The keys that an access token is bound to. A certificate and a DPoP proof together are refused; a
- * Token Binding is that of the server which the token is for (draft-ietf-oauth-token-binding-08
- * section 3.2).
- *
- * @param certified whether a certificate binds the token.
- */
-export function accessTokenKeys(
-  { client: { binding }, proofs: { dpop, certificate, tokenBinding } }: TokenRequest,
-  {
-    audience,
-    issuer,
-    certified,
-  }: { audience: string | undefined; issuer: string; certified: boolean },
-): BoundCredential | Refusal {
-  if (certified && dpop) return refuse('two_bindings')
-  const keys = {
-    ...(dpop && { jkt: dpop.jkt }),
-    ...(certified && { 'x5t#S256': certificate?.thumbprint }),
-  }
-  if (binding?.method !== 'token-binding') return keys
-  const isForThisServer = audience === undefined || audience === issuer
-  const tbh = isForThisServer ? tokenBinding?.provided.tbh : referredTbh(tokenBinding)
-  // The resource may be one that only the code or refresh token names.
-  if (tbh === undefined) {
-    const description = 'an access token for this resource needs a referred Token Binding'
-    return refuse('token_binding_missing', { description })
-  }
-  return { ...keys, tbh }
 }
 
 /** The access token of a person's grant, for a resource or for this server. */
@@ -124,7 +94,7 @@ export function accessTokenOf(
   }: {
     gty: string
     family: string | undefined
-    bound: BoundCredential
+    bound: DecidedKeys
     resource: FoundResource | undefined
     scopes: ReadonlySet<string>
   },
@@ -303,6 +273,7 @@ function refreshToken(plan: RefreshTokenPlan, { policy, newName }: Maker, now: n
   const value = plan.value ?? newName()
   const payload = {
     ...plan.payload,
+    ...plan.bound,
     ...(plan.isRepeatable && { succession: newName() }),
     kind: 'RefreshToken',
     iiat: plan.payload.iiat ?? now,

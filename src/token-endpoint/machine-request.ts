@@ -43,6 +43,11 @@ export interface Outcome {
   readonly told?: readonly Told[] | undefined
 }
 
+/** A request that was refused. */
+export interface RefusedOutcome extends Outcome {
+  readonly result: Refusal
+}
+
 export interface Answer {
   readonly body: object | string
   /** Undefined for JSON. */
@@ -76,7 +81,7 @@ export interface Caller {
 export async function authenticate(
   { form, authorization, connection, origin, audiences, now }: MachineRequest,
   options: ClientAuthenticationOptions,
-): Promise<Caller | Outcome> {
+): Promise<Caller | RefusedOutcome> {
   const parameters = takeParameters(form, authenticationParameters)
   if (isRefusal(parameters)) return { result: parameters }
   const { params } = parameters

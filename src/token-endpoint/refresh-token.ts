@@ -1,22 +1,27 @@
 import { createHmac } from 'node:crypto'
-import { type Binding, confirmations, isBound } from '../bindings/binding.ts'
+import { type BoundCredential, confirmations, isBound } from '../bindings/binding.ts'
+import {
+  hasUsableGrant,
+  isInTime,
+  isOfClient,
+  isUnused,
+  sessionGoesOn,
+  withAccount,
+} from './checks.ts'
 import { refuseReuse } from './family.ts'
 import {
   type FoundSource,
   findSource,
   type Grant,
   handedDown,
-  isCertified,
   issueTo,
   type PersonGrantOptions,
-  personOf,
   scopesOf,
-  sessionGoesOn,
-  usableGrant,
 } from './grant.ts'
 import type { KeyChange, RefreshTokenPlan } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import type { Found, StoredRefreshToken, Successor } from './stored.ts'
+import { type DecidedKeys, inheritedKeys, isBoundFor, isCertified } from './token-keys.ts'
 import { requestedScopes, type TokenRequest } from './token-request.ts'
 
 const gty = 'refresh_token'
@@ -33,8 +38,6 @@ export interface RefreshOptions extends PersonGrantOptions {
 /** RFC 6749 section 6, with rotation (RFC 9700 section 4.14.2): each token is good once. */
 export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<StoredRefreshToken>> {
   const { keyOverlapS, proofWindowS, reuseS, isRepeatable } = options
-  const isInTime = (consumedAt: number, now: number) =>
-    isRepeatable && Math.floor(consumedAt) > now - reuseS
   return {
     grantType: gty,
     required: ['refresh_token'],
@@ -52,19 +55,17 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
       if (!found) return refuse('token_unknown', { detail: 'refresh token not found' })
       const { source } = found
       if (!sessionGoesOn(found)) return refuse('session_ended')
-      if (source.clientId !== client.clientId) return refuse('client_mismatch')
-      // A client whose tokens were bearer tokens and are bound now must sign in again: nobody knows
-      // whose hands an unbound refresh token is in.
-      if (client.binding && source[client.binding.confirmation] === undefined) {
+      if (!isOfClient(found, client)) return refuse('client_mismatch')
+      if (!isBoundFor(found, client)) {
         return refuse('not_bound', { description: 'the refresh token is not bound to a key' })
       }
-      if (source.exp <= now) return refuse('token_expired')
-      const keys = renewedKeys(request, source, { overlapS: keyOverlapS, proofWindowS })
-      if (isRefusal(keys)) return keys
-      const mismatch = keyProblem(keys.bound, request)
-      if (mismatch) return mismatch
-      const grant = usableGrant(found, { clientId: client.clientId, now })
-      if (!grant) return refuse('grant_gone')
+      if (!isInTime(found, now)) return refuse('token_expired')
+      const renewed = renewedKeys(request, source, { overlapS: keyOverlapS, proofWindowS })
+      if (isRefusal(renewed)) return renewed
+      const inherited = inheritedKeys(found, renewed.bound, request)
+      if (isRefusal(inherited)) return inherited
+      const { found: shown, keys } = inherited
+      if (!hasUsableGrant(shown, { clientId: client.clientId, now })) return refuse('grant_gone')
       const granted = scopesOf(source)
       const exceeding = requestedScopes(request).filter((scope) => !granted.has(scope))
       if (exceeding.length > 0) {
@@ -73,11 +74,11 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
           scope: exceeding.join(' '),
         })
       }
-      const person = personOf(found, grant)
+      const person = withAccount(shown)
       if (isRefusal(person)) return person
       // A client that comes back in time, by the same key, is treated as the first: the statement that
       // consumes decides. Later it is reuse, and ends the family.
-      if (found.consumedAt !== null && !isInTime(found.consumedAt, now)) return replayed(source)
+      if (!isUnused(person, isRepeatable ? now - reuseS : undefined)) return replayed(source)
       if (resource && isRefusal(resource)) return resource
       const name = source.gty?.endsWith(gty) ? source.gty : `${source.gty ?? ''} ${gty}`.trim()
       const issue = {
@@ -87,8 +88,9 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
         resource,
         certified: isCertified(client) || source['x5t#S256'] !== undefined,
         isElsewhere: source.gty?.startsWith('device_code') ?? false,
-        refreshToken: () => nextRefreshToken(request, found, { keys, gty: name, isRepeatable }),
-        keyChanges: keys.changes,
+        refreshToken: () =>
+          nextRefreshToken(request, found, { keys, renewed, gty: name, isRepeatable }),
+        keyChanges: renewed.changes,
       }
       return issueTo(request, person, issue, options)
     },
@@ -121,22 +123,26 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
 function nextRefreshToken(
   { client }: TokenRequest,
   found: Found<StoredRefreshToken>,
-  { keys, gty, isRepeatable }: { keys: RenewedKeys; gty: string; isRepeatable: boolean },
+  {
+    keys,
+    renewed: { successor },
+    gty,
+    isRepeatable,
+  }: { keys: DecidedKeys; renewed: RenewedKeys; gty: string; isRepeatable: boolean },
 ): RefreshTokenPlan {
   const { source } = found
   return {
     value: isRepeatable ? successorOf(found) : undefined,
     isRepeatable,
+    bound: keys,
     payload: {
       ...handedDown(source),
-      // Inherited, whatever the client's metadata says by now.
-      ...keys.bound,
       clientId: client.clientId,
       family: source.family,
       gty,
       rotations: (source.rotations ?? 0) + 1,
       iiat: source.iiat ?? source.iat,
-      successor: keys.successor,
+      successor,
     } as RefreshTokenPlan['payload'],
   }
 }
@@ -151,29 +157,8 @@ function replayed(source: StoredRefreshToken | undefined): Refusal {
   return refuseReuse('refresh_token', source, source?.family)
 }
 
-/** Whatever a token is bound to must be shown, whatever the client is registered for by now. */
-function keyProblem(bound: BoundKeys, { proofs }: TokenRequest): Refusal | undefined {
-  const { jkt, tbh, 'x5t#S256': x5t } = bound
-  if (tbh !== undefined && tbh !== proofs.tokenBinding?.provided.tbh) {
-    const description = 'the refresh token is bound to another Token Binding'
-    return refuse('key_mismatch', { description })
-  }
-  if (x5t !== undefined && proofs.certificate === undefined) {
-    return refuse('key_mismatch', { detail: 'no certificate, and the token is bound to one' })
-  }
-  if (x5t !== undefined && x5t !== proofs.certificate?.thumbprint) {
-    return refuse('key_mismatch', { detail: 'failed x5t#S256 verification' })
-  }
-  if (jkt !== undefined && jkt !== proofs.dpop?.jkt) {
-    return refuse('key_mismatch', { detail: 'failed jkt verification' })
-  }
-  return undefined
-}
-
-type BoundKeys = Pick<StoredRefreshToken, Binding['confirmation']>
-
 interface RenewedKeys {
-  readonly bound: BoundKeys
+  readonly bound: BoundCredential
   readonly successor: Successor | undefined
   readonly changes: readonly KeyChange[]
 }
@@ -191,8 +176,8 @@ function renewedKeys(
 ): RenewedKeys | Refusal {
   const { client, params, proofs, now } = request
   const { jkt, tbh, 'x5t#S256': x5t } = source
-  const asItWas = { bound: { jkt, tbh, 'x5t#S256': x5t } as BoundKeys, changes: [] }
-  if (overlapS === undefined || !client.binding) {
+  const asItWas = { bound: { jkt, tbh, 'x5t#S256': x5t } as BoundCredential, changes: [] }
+  if (overlapS === undefined || client.binding === 'bearer') {
     return { ...asItWas, successor: overlapS === undefined ? undefined : source.successor }
   }
   const { binding } = client
@@ -230,7 +215,7 @@ function mayTakeOver(
   // RFC 8705 section 7.1: the client has authenticated by this very certificate.
   const byCertificate =
     authenticatesBy === 'tls_client_auth' || authenticatesBy === 'self_signed_tls_client_auth'
-  return binding?.confirmation === 'x5t#S256' && byCertificate
+  return isCertified({ binding }) && byCertificate
 }
 
 /**

@@ -6,23 +6,26 @@
 import type { ConnectionProofs, Proofs } from '../bindings/binding.ts'
 import { longestProofWindowS, type ProofCheck } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
-import type { ArtifactTable, UnitOutcome } from '../storage/artifact-table.ts'
+import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
+import { type Committed, commit } from './commit.ts'
 import { endFamily } from './family.ts'
 import { type Form, missingParameters, takeParameters } from './form.ts'
 import type { Finders, Grant } from './grant.ts'
-import { type Issue, type Issued, type Maker, makeTokens } from './issue.ts'
+import { type Issue, type Issued, type Maker, makeTokens, type TokenAnswer } from './issue.ts'
 import {
   authenticate,
   type Caller,
   type MachineRequest,
   type Outcome,
+  type RefusedOutcome,
   type Told,
   writeMarks,
 } from './machine-request.ts'
-import { type Consequence, isRefusal, type Refusal, type RefusalReason, refuse } from './refusal.ts'
+import { type Consequence, isRefusal, type Refusal, refuse } from './refusal.ts'
+import { refuseUnbound } from './token-keys.ts'
 import type { ShownMark, TokenClient, TokenRequest } from './token-request.ts'
 
 /** RFC 8628 section 3.2: seconds between two requests of a device, unless it is told otherwise. */
@@ -44,16 +47,14 @@ export interface TokenEndpointOptions {
   readonly polls: PollPolicy | undefined
 }
 
-/** What a client that is registered for a method is refused by when it shows no key. */
-const missingProof: Readonly<Record<string, RefusalReason>> = {
-  dpop: 'dpop_missing',
-  mtls: 'certificate_proof_missing',
-  'token-binding': 'token_binding_missing',
+/** What comes of a request: an answer that was committed, or a refusal. */
+export interface TokenOutcome extends Outcome {
+  readonly result: { readonly body: Committed<TokenAnswer> } | Refusal
 }
 
 /** Serves requests for tokens. */
 export function createTokenEndpoint(options: TokenEndpointOptions) {
-  return async (incoming: MachineRequest): Promise<Outcome> => {
+  return async (incoming: MachineRequest): Promise<TokenOutcome> => {
     const caller = await authenticate(incoming, options.authentication)
     if (!('marks' in caller)) return caller
     const { client } = caller
@@ -115,10 +116,7 @@ function readRequest(
   }
   const { binding } = client
   const shown = { connection, hasDPoP: Boolean(dpop), namesResource: resources.length > 0, now }
-  if (binding && !binding.hasProof(shown)) {
-    const reason = missingProof[binding.method] ?? 'dpop_missing'
-    return { refusal: refuse(reason, { description: binding.missing }) }
-  }
+  if (binding !== 'bearer' && !binding.hasProof(shown)) return { refusal: refuseUnbound(binding) }
   const missing = missingParameters(parameters, grant.required)
   if (missing) return { refusal: missing }
   const base = { client, params, resources, uri, now }
@@ -161,41 +159,40 @@ interface Decided {
 }
 
 /** Makes the tokens, and writes all of it or nothing. */
-async function issue(decided: Decided, options: TokenEndpointOptions): Promise<Outcome> {
+async function issue(decided: Decided, options: TokenEndpointOptions): Promise<TokenOutcome> {
   const { request, grant, found, decision, marks } = decided
   const issued = await makeTokens(decision, options.maker, request.now)
-  const outcome = await commit(decision, issued, marks, options)
+  const outcome = await commit({ consumes: decision.consumes, issued, marks }, options)
   if (outcome === 'already consumed') {
-    if (await grant.mayRepeat?.(found, issued, options.finders)) {
-      const written = issued.written.filter(({ kind }) => kind !== 'RefreshToken')
-      await commit({ consumes: undefined }, { written }, [], options)
-      return success({ ...decided, decision: { ...decision, keyChanges: [] } }, issued)
-    }
+    const repeated = await repeat(decided, issued, options)
+    if (repeated) return repeated
     const lost = grant.lose?.(request, found) ?? refuse('token_unknown')
     return end(request.client, lost, [], options)
   }
-  if (outcome !== 'closed') {
-    const old = marks[outcome.replayed]
-    return { result: refuse(old?.replayed ?? 'dpop_replayed') }
-  }
-  return success(decided, issued)
+  if ('answer' in outcome) return success(decided, outcome.answer)
+  const old = marks[outcome.replayed]
+  return { result: refuse(old?.replayed ?? 'dpop_replayed') }
 }
 
-async function commit(
-  { consumes }: Pick<Issue, 'consumes'>,
-  { written }: Pick<Issued, 'written'>,
-  marks: readonly ShownMark[],
-  { artifacts, replays }: TokenEndpointOptions,
-): Promise<UnitOutcome> {
-  if (consumes || written.length > 0) {
-    return artifacts.close({ marks: marks.map(({ mark }) => mark), consumed: consumes, written })
-  }
-  const fresh = await Promise.all(marks.map(({ mark }) => replays.insert(mark)))
-  const replayed = fresh.indexOf(false)
-  return replayed === -1 ? 'closed' : { replayed }
+/** Answers a repeated use, where its grant lets it: with a new access token and nothing else. */
+async function repeat(
+  decided: Decided,
+  issued: Issued,
+  options: TokenEndpointOptions,
+): Promise<TokenOutcome | undefined> {
+  const { grant, found, decision } = decided
+  if (!(await grant.mayRepeat?.(found, issued, options.finders))) return undefined
+  const written = issued.written.filter(({ kind }) => kind !== 'RefreshToken')
+  const repeated = { consumes: undefined, issued: { ...issued, written }, marks: [] }
+  const outcome = await commit(repeated, options)
+  if (outcome === 'already consumed' || !('answer' in outcome)) return undefined
+  return success({ ...decided, decision: { ...decision, keyChanges: [] } }, outcome.answer)
 }
 
-function success({ request, grant, decision }: Decided, { answer }: Issued): Outcome {
+function success(
+  { request, grant, decision }: Decided,
+  answer: Committed<TokenAnswer>,
+): TokenOutcome {
   const { dpop } = request.proofs
   const told: Told[] = decision.keyChanges.map((change) => ({ event: 'key changed', change }))
   if (dpop) told.push({ event: 'clock skew', seconds: dpop.iat - request.now })
@@ -209,7 +206,7 @@ async function end(
   refusal: Refusal,
   marks: readonly ShownMark[],
   options: TokenEndpointOptions,
-): Promise<Outcome> {
+): Promise<RefusedOutcome> {
   const replayed = await writeMarks(marks, options.replays)
   const { consequence } = refusal
   if (!consequence) return { client, result: refusal }
@@ -221,7 +218,7 @@ async function follow(
   refusal: Refusal,
   consequence: Consequence,
   { artifacts, polls }: TokenEndpointOptions,
-): Promise<Outcome> {
+): Promise<RefusedOutcome> {
   switch (consequence.kind) {
     case 'end-family': {
       const { kind: _, ...ended } = consequence

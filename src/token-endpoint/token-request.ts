@@ -53,8 +53,8 @@ export interface TokenClient {
     | { readonly property: SubjectProperty; readonly value: string }
     | undefined
   readonly grantTypes: ReadonlySet<string>
-  /** How its tokens are bound; undefined for bearer tokens, which it has asked for by name. */
-  readonly binding: Binding | undefined
+  /** How its tokens are bound; bearer tokens are those that it has asked for by name. */
+  readonly binding: Binding | 'bearer'
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
   readonly scopes: ReadonlySet<string> | undefined
   readonly idTokenAlgorithm: SigningAlgorithm

@@ -155,7 +155,8 @@ function tell(told: Told, facts: Facts, binding: BindingLabel, events: Events): 
 }
 
 function bindingLabel(client: TokenClient | undefined): BindingLabel {
-  return client ? (client.binding?.method ?? 'bearer') : 'unknown'
+  if (!client) return 'unknown'
+  return client.binding === 'bearer' ? 'bearer' : client.binding.method
 }
 
 /** What nobody has foreseen. The database that is away is foreseen. */

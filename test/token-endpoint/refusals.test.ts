@@ -12,6 +12,7 @@ import {
   refusals,
   refuse,
 } from '../../src/token-endpoint/refusal.ts'
+import { accessTokenKeys } from '../../src/token-endpoint/token-keys.ts'
 import type { ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
 import { makeSigningKey } from '../support/jws.ts'
@@ -544,6 +545,18 @@ test('the tokens of a refresh are bound to what was shown', async (t) => {
       ['RefreshToken', true],
     ],
   )
+})
+
+test('the keys of a token are decided by a proof, whatever was looked at before', (t) => {
+  const proofs = { dpop: undefined, certificate: undefined, tokenBinding: undefined }
+  const keysFor = (method: string) => {
+    const request = { client: client({ method }), params: {}, resources: [], proofs, uri, now }
+    return accessTokenKeys(request, { audience: api, issuer, certified: method === 'mtls' })
+  }
+  t.like(keysFor('dpop'), { refused: 'dpop_missing' })
+  t.like(keysFor('mtls'), { refused: 'certificate_proof_missing' })
+  t.like(keysFor('token-binding'), { refused: 'token_binding_missing' })
+  t.false(isRefusal(keysFor('bearer')))
 })
 
 test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
