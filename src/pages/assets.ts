@@ -1,22 +1,37 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { extname } from 'node:path'
+import { promisify } from 'node:util'
+import { brotliCompress, gzip } from 'node:zlib'
 import type { Middleware } from 'koa'
 
-const PREFIX = '/assets/'
+const prefix = '/assets/'
 
-const FILES = {
-  pico: createRequire(import.meta.url).resolve('@picocss/pico/css/pico.classless.min.css'),
+const files = {
+  pico: `${import.meta.dirname}/assets/pico.css`,
   holdfast: `${import.meta.dirname}/assets/holdfast.css`,
   mark: `${import.meta.dirname}/assets/mark.svg`,
 }
 
-export type AssetUrls = Readonly<Record<keyof typeof FILES, string>>
+export type AssetUrls = Readonly<Record<keyof typeof files, string>>
 
 export interface Assets {
   urls: AssetUrls
   middleware: Middleware
+}
+
+/** Content codings (RFC 9110 section 8.4.1), the smallest result first. */
+const encoders = { br: promisify(brotliCompress), gzip: promisify(gzip) }
+
+type Encoding = keyof typeof encoders
+
+const encodings = Object.keys(encoders) as Encoding[]
+
+interface Asset {
+  readonly type: string
+  readonly body: Buffer
+  /** Compresses once, when the first client asks for it. */
+  readonly compressed: (encoding: Encoding) => Promise<Buffer>
 }
 
 /**
@@ -25,24 +40,35 @@ export interface Assets {
  * @param base the public path of this server.
  */
 export function loadAssets({ base = '' }: { base?: string } = {}): Assets {
-  const bodies = new Map<string, { type: string; body: Buffer }>()
-  const urls = Object.entries(FILES).map(([name, path]) => {
+  const assets = new Map<string, Asset>()
+  const urls = Object.entries(files).map(([name, path]) => {
     const body = readFileSync(path)
     const digest = createHash('sha256').update(body).digest('base64url').slice(0, 16)
-    const place = `${PREFIX}${name}.${digest}${extname(path)}`
-    bodies.set(place, { type: extname(path), body })
+    const place = `${prefix}${name}.${digest}${extname(path)}`
+    assets.set(place, { type: extname(path), body, compressed: compressOnce(body) })
     return [name, base + place]
   })
-  return { urls: Object.fromEntries(urls), middleware: serve(bodies) }
+  return { urls: Object.fromEntries(urls), middleware: serve(assets) }
 }
 
-function serve(bodies: ReadonlyMap<string, { type: string; body: Buffer }>): Middleware {
-  return (ctx, next) => {
-    const file = bodies.get(ctx.path)
-    if (!file || (ctx.method !== 'GET' && ctx.method !== 'HEAD')) return next()
+function compressOnce(body: Buffer): Asset['compressed'] {
+  const results = new Map<Encoding, Promise<Buffer>>()
+  return (encoding) => {
+    const result = results.get(encoding) ?? encoders[encoding](body)
+    results.set(encoding, result)
+    return result
+  }
+}
+
+function serve(assets: ReadonlyMap<string, Asset>): Middleware {
+  return async (ctx, next) => {
+    const asset = assets.get(ctx.path)
+    if (!asset || (ctx.method !== 'GET' && ctx.method !== 'HEAD')) return next()
     ctx.set('cache-control', 'public, max-age=31536000, immutable')
-    ctx.type = file.type
-    ctx.body = file.body
-    return undefined
+    ctx.vary('Accept-Encoding')
+    ctx.type = asset.type
+    const encoding = encodings.find((each) => ctx.acceptsEncodings(each) === each)
+    if (encoding) ctx.set('content-encoding', encoding)
+    ctx.body = encoding ? await asset.compressed(encoding) : asset.body
   }
 }

@@ -1,4 +1,8 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import anyTest, { type TestFn } from 'ava'
+import { request } from 'undici'
 import { loadAssets } from '../../src/pages/assets.ts'
 import { type IdentityProvider, startIdentityProvider } from '../support/journey.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -28,6 +32,30 @@ for (const [name, type] of [
   })
 }
 
+test('is the Pico of the installed package', (t) => {
+  const file = createRequire(import.meta.url).resolve('@picocss/pico/css/pico.classless.min.css')
+  t.true(readFileSync('src/pages/assets/pico.css').equals(readFileSync(file)))
+})
+
+for (const [accepted, encoding, decode] of [
+  ['gzip, deflate, br', 'br', brotliDecompressSync],
+  ['gzip, br;q=0', 'gzip', gunzipSync],
+  ['identity', undefined, (body: Buffer) => body],
+] as const) {
+  test(`compresses for Accept-Encoding: ${accepted}`, async (t) => {
+    const ask = async (headers: Record<string, string>) => {
+      const answer = await request(t.context.idp.origin + urls.pico, { headers })
+      return { ...answer, body: Buffer.from(await answer.body.arrayBuffer()) }
+    }
+    const { headers, body } = await ask({ 'accept-encoding': accepted })
+    t.is(headers['content-encoding'], encoding)
+    t.is(headers.vary, 'Accept-Encoding')
+    t.is(headers['content-length'], String(body.length))
+    t.true(decode(body).equals(readFileSync('src/pages/assets/pico.css')))
+    if (encoding) t.true(body.length < 15_000)
+  })
+}
+
 for (const path of [
   '/assets/',
   '/assets/mark.svg',
@@ -38,3 +66,11 @@ for (const path of [
     t.is((await t.context.agent.get(path)).status, 404)
   })
 }
+
+test('redirects the home page and /.well-known/change-password to My security', async (t) => {
+  for (const path of ['/', '/.well-known/change-password']) {
+    const { status, location } = await t.context.agent.get(path)
+    t.is(status, 303, path)
+    t.is(location, `${t.context.idp.origin}/security`, path)
+  }
+})
