@@ -69,10 +69,14 @@ export function createSecurityRouter({
     return { ...who, value: form.get(name) ?? '' }
   }
 
-  function done(ctx: RouterContext) {
+  function toPage(ctx: RouterContext) {
     ctx.status = 303
     ctx.redirect(page)
   }
+
+  router.get(publicRoutes.home.path, toPage)
+  // Password managers open it (W3C, "A Well-Known URL for Changing Passwords").
+  router.get(publicRoutes.change_password.path, toPage)
 
   router.get(publicRoutes.security.path, async (ctx) => {
     const who = await reader(ctx)
@@ -115,21 +119,21 @@ export function createSecurityRouter({
     if (session?.accountId === account.id && (await browserSessions.end(sessionUid))) {
       await events.record('session_ended', { ...about, sessionUid })
     }
-    done(ctx)
+    toPage(ctx)
   })
 
   router.post(publicRoutes.security_end_others.path, async (ctx) => {
     const { about, account, uid } = await submitted(ctx, '')
     await browserSessions.endAllOf(account.id, { but: uid })
     await events.record('other_sessions_ended', { ...about, sessionUid: uid })
-    done(ctx)
+    toPage(ctx)
   })
 
   router.post(publicRoutes.security_end_application.path, async (ctx) => {
     const { about, account, uid, value: clientId } = await submitted(ctx, 'client_id')
     await artifacts.removeGrantsOf(account.id, clientId)
     await events.record('access_ended', { ...about, sessionUid: uid })
-    done(ctx)
+    toPage(ctx)
   })
 
   return router

@@ -4,7 +4,12 @@ import { pathOfIssuer } from '../config/issuer-path.ts'
 const metadata = ['/.well-known/oauth-authorization-server', '/.well-known/openid-configuration']
 
 /** What is about an origin, or about this node. */
-const ofOrigin = ['/.well-known/device-bound-sessions', '/livez', '/readyz']
+const ofOrigin = [
+  '/.well-known/change-password',
+  '/.well-known/device-bound-sessions',
+  '/livez',
+  '/readyz',
+]
 
 /**
  * Where a path that arrives is in this application, which lives at `/`. Undefined for what arrives

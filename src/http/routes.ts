@@ -79,6 +79,8 @@ export const publicRoutes = {
   dbsc_registration: route(['POST'], '/dbsc/registration'),
   dbsc_refresh: route(['POST'], '/dbsc/refresh'),
 
+  home: route(['GET'], '/'),
+  change_password: route(['GET'], '/.well-known/change-password'),
   security: route(['GET'], '/security'),
   security_end_session: route(['POST'], '/security/sessions/end', form),
   security_end_others: route(['POST'], '/security/sessions/end-others', form),

@@ -51,9 +51,11 @@ for (const arrivalPath of ['/auth', '']) {
     })
   }
 
-  test(`device-bound-sessions at the origin, with the path ${how}`, (t) => {
-    const place = '/.well-known/device-bound-sessions'
-    t.is(seen(issuer, arrivalPath, place), place)
+  test(`device-bound-sessions and change-password at the origin, with the path ${how}`, (t) => {
+    for (const document of ['device-bound-sessions', 'change-password']) {
+      const place = `/.well-known/${document}`
+      t.is(seen(issuer, arrivalPath, place), place)
+    }
   })
 }
 
