@@ -1,7 +1,7 @@
 import { type KeyPurpose, keyPurposes } from '../keys/key-purpose.ts'
 import type { KeyName, KeyRing, KeySchedule } from '../keys/key-ring.ts'
 import type { KeyState } from '../keys/key-schedule.ts'
-import type { KeyEvent } from '../observability/events.ts'
+import type { KeyEvent } from '../observability/event-names.ts'
 import type { SigningKeyTable } from '../storage/signing-key-table.ts'
 import { AdministrationError } from './administration-error.ts'
 

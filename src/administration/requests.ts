@@ -5,6 +5,7 @@ import { nameLimit } from '../clients/client-registration.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
 import { displayNameSchema } from '../net/display-name.ts'
+import { auditEvents, countedEvents } from '../observability/event-names.ts'
 import { isStorable } from '../storage/text.ts'
 import { readTime } from './audit.ts'
 import { scopePattern } from './resources.ts'
@@ -203,9 +204,11 @@ export const auditQuery = z.strictObject({
       anyOf: [{ format: 'date-time' }, { format: 'date' }],
     })
     .optional(),
-  event: word.describe('One kind of event').optional(),
+  event: z.enum(auditEvents).describe('One kind of event').optional(),
   account,
   client,
   limit: integer(1, 1000, 'must be a number').describe('The most events').default(100),
 })
-export const countedQuery = auditQuery.omit({ after: true, account: true })
+export const countedQuery = auditQuery.omit({ after: true, account: true }).extend({
+  event: z.enum(countedEvents).describe('One kind of event').optional(),
+})

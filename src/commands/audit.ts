@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { createAccounts } from '../accounts/accounts.ts'
 import { accountOf, readTime } from '../administration/audit.ts'
+import { auditEvents, countedEvents } from '../observability/event-names.ts'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import type { CountedEvent, CountedEventTable } from '../storage/counted-event-table.ts'
 import { command, UsageError, withStorage } from './command.ts'
@@ -49,6 +50,8 @@ export function auditCommand(): Command {
     .action(async ({ since: text, ...options }: AuditOptions) => {
       // What is wrong with what was typed is said before a database is looked for.
       const since = text === undefined ? undefined : asTime(text)
+      const known = options.counted ? countedEvents : auditEvents
+      if (options.event !== undefined) requireEvent(options.event, known)
       if (options.counted) {
         if (options.account || options.follow) {
           throw new UsageError('--counted takes neither --account nor --follow.')
@@ -69,6 +72,12 @@ export function auditCommand(): Command {
         }
       })
     })
+}
+
+/** A name with a typing mistake would show nothing, which reads as if nothing had happened. */
+function requireEvent(event: string, known: readonly string[]): void {
+  if (known.includes(event)) return
+  throw new UsageError(`--event ${event} does not exist. Use one of: ${known.join(', ')}.`)
 }
 
 /** Rows of counts that are printed at most: the latest. */

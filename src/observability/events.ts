@@ -2,6 +2,7 @@ import type { BindingMethod } from '@holdfast/verify'
 import type { Cleaned } from '../storage/cleanup.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { EventCounts } from './event-counts.ts'
+import type { AdministrativeChange, AuditEvent, CountedEventName, KeyEvent } from './event-names.ts'
 import { createLineBudget } from './line-budget.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
@@ -109,7 +110,7 @@ export function createEvents({
   const rows = createLineBudget({ perMinute, now })
 
   function recordStrangers(
-    event: string,
+    event: CountedEventName,
     facts: Facts,
     sentence: string,
     reason: string,
@@ -122,7 +123,7 @@ export function createEvents({
 
   function record(
     level: 'debug' | 'info' | 'warn',
-    event: string,
+    event: AuditEvent,
     facts: Facts,
     sentence: string,
     details: Record<string, unknown> = {},
@@ -377,21 +378,3 @@ export function createEvents({
 interface Beginning {
   readonly first?: boolean | undefined
 }
-
-export type KeyEvent = 'key.made' | 'key.advanced' | 'key.retired' | 'key.resealed' | 'key.removed'
-
-export type AdministrativeChange =
-  | 'account.added'
-  | 'account.disabled'
-  | 'account.enabled'
-  | 'account.password_set'
-  | 'account.signed_out'
-  | 'client.added'
-  | 'client.changed'
-  | 'client.removed'
-  | 'grant.revoked'
-  | 'registration_token.added'
-  | 'registration_token.removed'
-  | 'resource.added'
-  | 'resource.removed'
-  | 'session.ended'

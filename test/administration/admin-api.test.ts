@@ -624,6 +624,8 @@ for (const [title, method, path, body] of [
   ['U+0000 as a client', 'GET', '/grants?client=%00', undefined],
   ['U+0000 as an account', 'GET', '/sessions?account=%00', undefined],
   ['U+0000 as an event', 'GET', '/audit?event=%00', undefined],
+  ['an event that does not exist', 'GET', '/audit?event=login.fail', undefined],
+  ['a counted event as a kind of row', 'GET', '/audit?event=rate.limited', undefined],
   ['U+0000 in the client of events', 'GET', '/audit?client=a%00', undefined],
   ['to disable an account by no email', 'POST', '/accounts/nobody/disable', undefined],
   ['a filter that is none', 'GET', '/grants?klient=web-shop', undefined],

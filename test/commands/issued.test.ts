@@ -118,8 +118,8 @@ test.serial(
 test.serial('nothing in the audit trail moves the cursor of who reads it', async (t) => {
   const details = { detail: '\u009b31m' }
   const client = 'a\u001b[2Jb\u009bc'
-  await server.storage.audit.append([{ at: new Date(), event: 'odd', client, details }])
-  const text = done(t, await run('audit', '--event', 'odd'))
+  await server.storage.audit.append([{ at: new Date(), event: 'client_crl.expired', client, details }])
+  const text = done(t, await run('audit', '--event', 'client_crl.expired'))
   t.regex(text, /client=a\ufffd\[2Jb\ufffdc/)
   t.notRegex(text.trimEnd(), /\p{Cc}/u)
 })
@@ -128,19 +128,19 @@ test.serial('audit names an event whose id is beyond 2^53', async (t) => {
   await query(
     server.databaseUrl,
     `insert into audit_events (id, at, event, details) overriding system value
-     values (9007199254740993, now(), 'rounded', '{}')`,
+     values (9007199254740993, now(), 'key.removed', '{}')`,
   )
-  const { code, stderr } = await run('audit', '--event', 'rounded')
+  const { code, stderr } = await run('audit', '--event', 'key.removed')
   t.is(code, 1)
   t.regex(stderr, /^holdfast: The audit event 9007199254740993 has an id above /)
 })
 
 test.serial('ends when nobody reads it any more', async (t) => {
   const details = { padding: 'x'.repeat(1000) }
-  const rows = Array.from({ length: 500 }, () => ({ at: new Date(), event: 'many', details }))
+  const rows = Array.from({ length: 500 }, () => ({ at: new Date(), event: 'key.resealed', details }))
   await server.storage.audit.append(rows)
   const environment = { cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET } }
-  const child = start(environment, ['audit', '--event', 'many', '--follow'])
+  const child = start(environment, ['audit', '--event', 'key.resealed', '--follow'])
   const ended = once(child, 'exit')
   child.stdout?.once('data', () => child.stdout?.destroy())
   t.deepEqual(await ended, [0, null])

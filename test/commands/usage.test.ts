@@ -173,6 +173,14 @@ test('is a program with exit codes', async (t) => {
   }
 })
 
+test('rejects an event that does not exist, and lists those that do', async (t) => {
+  const { code, stderr } = await run('audit', '--event', 'login.fail')
+  t.is(code, 2)
+  t.regex(stderr, /^holdfast: --event login\.fail does not exist\. Use one of: .*login\.failed, /)
+  const counted = await run('audit', '--counted', '--event', 'tokens.issued')
+  t.regex(counted.stderr, /tokens\.issued does not exist\. Use one of: .*rate\.limited, /)
+})
+
 test('takes a duration as the time that audit begins at', (t) => {
   const now = () => Date.UTC(2026, 0, 31, 12)
   t.is(asTime('2h', now).toISOString(), '2026-01-31T10:00:00.000Z')

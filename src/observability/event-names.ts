@@ -1,0 +1,68 @@
+/** Changes that an administrator makes. */
+export const administrativeChanges = [
+  'account.added',
+  'account.disabled',
+  'account.enabled',
+  'account.password_set',
+  'account.signed_out',
+  'client.added',
+  'client.changed',
+  'client.removed',
+  'grant.revoked',
+  'registration_token.added',
+  'registration_token.removed',
+  'resource.added',
+  'resource.removed',
+  'session.ended',
+] as const
+
+export type AdministrativeChange = (typeof administrativeChanges)[number]
+
+/** What happens to a key of the server. */
+export const keyEvents = [
+  'key.made',
+  'key.advanced',
+  'key.retired',
+  'key.resealed',
+  'key.removed',
+] as const
+
+export type KeyEvent = (typeof keyEvents)[number]
+
+/** The events of the audit trail (`audit_events`). */
+export const auditEvents = [
+  ...administrativeChanges,
+  ...keyEvents,
+  'client_authorities.changed',
+  'client_authorities.unusable',
+  'client_crl.expired',
+  'consent.denied',
+  'consent.given',
+  'device_code.approved',
+  'device_code.denied',
+  'grant.ended',
+  'login.failed',
+  'login.succeeded',
+  'logout',
+  'refresh_token.rebound',
+  'refresh_token.successor_named',
+  'request.refused',
+  'tokens.issued',
+] as const
+
+export type AuditEvent = (typeof auditEvents)[number]
+
+/** The events that are counted by minute and network (`counted_events`). */
+export const countedEvents = [
+  'client_certificate.untrusted',
+  'consent.denied',
+  'device_code.issued',
+  'edge.refused',
+  'login.failed',
+  'logout',
+  'rate.limited',
+  'request.refused',
+  'user_code.unknown',
+] as const
+
+export type CountedEventName = (typeof countedEvents)[number]
