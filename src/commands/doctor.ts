@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
+import { readConfig } from '../config/env.ts'
 import { isPath } from '../config/issuer-path.ts'
 import { createDoctorCodes } from '../doctor/codes.ts'
 import { endExamination, examine } from '../doctor/examination.ts'
@@ -19,11 +20,11 @@ export function doctorCommand(): Command {
   const doctor = command(
     'doctor',
     'Send DPoP proofs, certificates, Token Bindings and forged headers through a deployment, and say what is wrong.',
-    'doctor --url https://id.example.com',
+    'doctor',
     'doctor code',
     'doctor --url https://id.example.com --code CODE',
   )
-    .option('--url <issuer>', 'the public address, as clients write it')
+    .option('--url <issuer>', 'the public address, as clients write it; HOLDFAST_ISSUER by default')
     .option('--code <code>', 'from "holdfast doctor code", on a machine without the database')
     .option('--json', 'print JSON')
     .action(run)
@@ -38,9 +39,15 @@ export function doctorCommand(): Command {
   )
 }
 
-async function run({ url, code, json }: DoctorOptions): Promise<void> {
-  if (!url || !isIssuer(url)) {
-    throw new UsageError('--url must be the https issuer, such as https://id.example.com')
+async function run({ url: given, code, json }: DoctorOptions): Promise<void> {
+  if (code && !given) throw new UsageError('--code is for another machine: give --url as well.')
+  const url = given ?? readConfig().issuer
+  if (!isIssuer(url)) {
+    throw new UsageError(
+      given
+        ? '--url must be the https issuer, such as https://id.example.com'
+        : `HOLDFAST_ISSUER must be https for an examination (it is ${url}). Give --url.`,
+    )
   }
   const findings = code ? await examineFromOutside({ url, code }) : await examineHere(url)
   console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
@@ -81,6 +88,7 @@ async function examineFromOutside(target: { url: string; code: string }): Promis
 const marks = {
   well: styleText('green', '✓'),
   wrong: styleText('red', '✗'),
+  off: styleText('dim', '–'),
   not_examined: styleText('yellow', '?'),
 }
 

@@ -74,7 +74,8 @@ export async function examine(
   )
 
   const mtlsUrl = metadata?.mtls_endpoint_aliases?.token_endpoint?.replace(/\/token$/, '')
-  await look('certificates are announced', async () => (mtlsUrl ? undefined : noAliases))
+  begin(announced)
+  findings.push(mtlsUrl === undefined ? unannounced(arrival) : finding(announced, undefined))
   if (mtlsUrl === undefined) return findings
   const mtls = { ...target, url: mtlsUrl }
   const mine = await makeClientCertificate('doctor')
@@ -145,9 +146,24 @@ function claim(name: string, base64: string, cert: string): string {
     : encodeURIComponent(cert)
 }
 
-const noAliases =
-  'Metadata has no mtls_endpoint_aliases. If clients are to show certificates, set ' +
-  'HOLDFAST_MTLS_PORT, or HOLDFAST_MTLS_ORIGIN behind a proxy.'
+const announced = 'certificates are announced'
+
+/** Metadata has no `mtls_endpoint_aliases`: client certificates are off, or half of them is. */
+function unannounced({ format }: Observation): Finding {
+  return format === null
+    ? {
+        check: announced,
+        outcome: 'off',
+        advice:
+          'Clients cannot use certificates. To let them, set HOLDFAST_MTLS_PORT, or ' +
+          'HOLDFAST_CLIENT_CERT_FORMAT and HOLDFAST_MTLS_ORIGIN behind a proxy.',
+      }
+    : finding(
+        announced,
+        'HOLDFAST_CLIENT_CERT_FORMAT is set, and metadata has no mtls_endpoint_aliases: set ' +
+          'HOLDFAST_MTLS_ORIGIN.',
+      )
+}
 
 function addressAdvice(url: string, { url: seen }: Observation): string | undefined {
   if (seen === url + doctorPath) return undefined

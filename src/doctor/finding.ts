@@ -1,9 +1,9 @@
 /** One thing that was looked at. */
 export interface Finding {
   readonly check: string
-  /** `not_examined`: nothing can be said from here. */
-  readonly outcome: 'well' | 'wrong' | 'not_examined'
-  /** What is wrong and what to change, or why nothing can be said. */
+  /** `off`: the configuration does not use it. `not_examined`: nothing can be said from here. */
+  readonly outcome: 'well' | 'wrong' | 'off' | 'not_examined'
+  /** What is wrong and what to change, how to switch it on, or why nothing can be said. */
   readonly advice?: string
 }
 

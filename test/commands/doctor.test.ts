@@ -44,6 +44,19 @@ test('says of each thing that it is well, and ends with 0', async (t) => {
   t.is(code, 0)
 })
 
+test('examines HOLDFAST_ISSUER without --url', async (t) => {
+  const { cwd, env } = shell()
+  const { code, stdout } = await holdfast(
+    { cwd, env: { ...env, HOLDFAST_TLS: 'on', HOLDFAST_ISSUER: mtls.server.issuer } },
+    ['doctor'],
+  )
+  t.is(stdout.trimEnd().split('\n').length, everything.length)
+  t.is(code, 0)
+  const plain = await holdfast(shell(), ['doctor'])
+  t.regex(plain.stderr, /^holdfast: HOLDFAST_ISSUER must be https .*it is http:/)
+  t.is(plain.code, 2)
+})
+
 test('says it as JSON', async (t) => {
   const args = ['doctor', '--url', mtls.server.issuer, '--json']
   const { code, stdout } = await holdfast(shell(), args)

@@ -118,7 +118,9 @@ test.serial(
 test.serial('nothing in the audit trail moves the cursor of who reads it', async (t) => {
   const details = { detail: '\u009b31m' }
   const client = 'a\u001b[2Jb\u009bc'
-  await server.storage.audit.append([{ at: new Date(), event: 'client_crl.expired', client, details }])
+  await server.storage.audit.append([
+    { at: new Date(), event: 'client_crl.expired', client, details },
+  ])
   const text = done(t, await run('audit', '--event', 'client_crl.expired'))
   t.regex(text, /client=a\ufffd\[2Jb\ufffdc/)
   t.notRegex(text.trimEnd(), /\p{Cc}/u)
@@ -137,7 +139,11 @@ test.serial('audit names an event whose id is beyond 2^53', async (t) => {
 
 test.serial('ends when nobody reads it any more', async (t) => {
   const details = { padding: 'x'.repeat(1000) }
-  const rows = Array.from({ length: 500 }, () => ({ at: new Date(), event: 'key.resealed', details }))
+  const rows = Array.from({ length: 500 }, () => ({
+    at: new Date(),
+    event: 'key.resealed',
+    details,
+  }))
   await server.storage.audit.append(rows)
   const environment = { cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET } }
   const child = start(environment, ['audit', '--event', 'key.resealed', '--follow'])

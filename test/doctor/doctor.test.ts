@@ -30,9 +30,12 @@ test.before(async () => {
 })
 test.after.always(() => rm(folder, { recursive: true, force: true }))
 
+/** Milliseconds: the machine that runs these tests may be busy. */
+const patience = 60_000
+
 const adviceOf = async ({ storage }: TestServer, url: string) => {
   const code = await createDoctorCodes(storage.artifacts).issue()
-  const findings = await examine({ url, code })
+  const findings = await examine({ url, code, patience })
   return Object.fromEntries(
     findings.flatMap(({ check, outcome, advice }) =>
       outcome === 'wrong' ? [[check, advice]] : [],
@@ -106,7 +109,7 @@ test('tells of each check before it is made, and of how many there are', async (
   const code = await createDoctorCodes(server.storage.artifacts).issue()
   const steps: [string, number, number][] = []
   const findings = await examine(
-    { url: server.issuer, code },
+    { url: server.issuer, code, patience },
     { onStep: (...step) => steps.push(step) },
   )
   t.deepEqual(
@@ -241,7 +244,7 @@ for (const [title, deployment, check, words] of [
 const bindingTest = skipped ? test.skip : test
 const checksOf = async ({ storage }: TestServer, url: string, options = {}) => {
   const code = await createDoctorCodes(storage.artifacts).issue()
-  const findings = await examine({ url, code }, options)
+  const findings = await examine({ url, code, patience }, options)
   return findings.map(({ check, outcome }) => `${outcome} ${check}`)
 }
 
@@ -253,10 +256,9 @@ for (const mode of ['tls', 'tls13-draft'] as const) {
     const checks = await checksOf(server, server.issuer)
     t.true(checks.includes('well a Token Binding arrives'))
     t.true(checks.includes('well a Token Binding does not stand beside a claim'))
-    // Nobody is asked for certificates there.
     t.deepEqual(
       checks.filter((check) => !check.startsWith('well')),
-      ['wrong certificates are announced'],
+      ['off certificates are announced'],
     )
     const blind = await checksOf(server, server.issuer, { tokenBindingAvailable: false })
     t.true(blind.includes('not_examined a Token Binding arrives'))
