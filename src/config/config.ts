@@ -87,6 +87,11 @@ export class ConfigError extends Error {
   }
 }
 
+const secretSchema = z.string().refine((secret) => secret.length >= 32, {
+  error: 'must have at least 32 characters',
+  abort: true,
+})
+
 const variables = z.object({
   HOLDFAST_ISSUER: z.string().optional(),
   HOLDFAST_PATH: z
@@ -118,14 +123,13 @@ const variables = z.object({
     )
     .optional(),
   HOLDFAST_PREPARED_STATEMENTS: z.enum(['on', 'off'], 'must be on or off').default('on'),
-  HOLDFAST_SECRET: z
-    .string()
-    .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
+  HOLDFAST_SECRET: secretSchema
+    .refine(
+      (secret) => new Set(secret).size >= 8,
+      'is weak: generate it, by "openssl rand -hex 32"',
+    )
     .optional(),
-  HOLDFAST_SECRET_PREVIOUS: z
-    .string()
-    .refine((secret) => secret.length >= 32, 'must have at least 32 characters')
-    .optional(),
+  HOLDFAST_SECRET_PREVIOUS: secretSchema.optional(),
   HOLDFAST_DPOP_NONCES: z
     .enum(['required', 'optional'], 'must be required or optional')
     .default('optional'),
@@ -179,24 +183,44 @@ export const variableNames = Object.keys(variables.shape)
 
 const known: ReadonlySet<string> = new Set([...variableNames, ...secretFileNames])
 
+type Environment = Readonly<Record<string, string | undefined>>
+
+interface ReadOptions {
+  readonly readFile?: (file: string) => string
+}
+
 /**
  * Makes the configuration from environment variables. An empty variable counts as unset.
  *
  * @throws {@link ConfigError} with every mistake at once.
  */
-export function parseConfig(
-  environment: Readonly<Record<string, string | undefined>>,
-  { readFile = readText }: { readFile?: (file: string) => string } = {},
-): Config {
+export function parseConfig(environment: Environment, options: ReadOptions = {}): Config {
+  const { config, problems } = examineVariables(environment, options)
+  if (problems.length > 0) throw new ConfigError(problems)
+  return config
+}
+
+/** What the environment says, mistakes included. */
+export interface ExaminedVariables {
+  /** Of the variables that are right: one that is wrong counts as unset here. */
+  readonly config: Config
+  readonly problems: readonly string[]
+  /** The value in use of every variable, defaults included; secrets are not in it. */
+  readonly shown: Readonly<Record<string, string | undefined>>
+}
+
+/** Reads the environment as {@link parseConfig} does, and goes on after mistakes. */
+export function examineVariables(
+  environment: Environment,
+  { readFile = readText }: ReadOptions = {},
+): ExaminedVariables {
   const { env, problems: fileProblems } = readSecretFiles(environment, readFile)
   const given = Object.fromEntries(
     variableNames.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
   )
-  const parsed = variables.safeParse(given)
-  const problems = parsed.success
-    ? []
-    : parsed.error.issues.map(({ path: [name], message }) => `${String(name)} ${message}.`)
-  problems.push(
+  const issues = variables.safeParse(given).error?.issues ?? []
+  const problems = [
+    ...issues.map(({ path: [name], message }) => `${String(name)} ${message}.`),
     ...fileProblems,
     ...misspelt(env),
     ...contradictions(given),
@@ -205,10 +229,19 @@ export function parseConfig(
     ...proxiesContradictions(given),
     ...tokenBindingContradictions(given),
     ...operationsContradictions(given, env.UV_THREADPOOL_SIZE),
-  )
-  if (!parsed.success || problems.length > 0) throw new ConfigError(problems)
+  ]
+  const wrong = new Set(issues.map(({ path: [name] }) => String(name)))
+  const { HOLDFAST_ISSUER: issuer, HOLDFAST_TLS } = given
+  if (issuer && issuerProblems(issuer, HOLDFAST_TLS === 'off').length > 0) {
+    wrong.add('HOLDFAST_ISSUER')
+  }
+  const right = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
+  const values = variables.parse(right)
+  const config = configOf(values, env)
+  return { config, problems, shown: shownVariables(config, { ...values, ...right }) }
+}
 
-  const values = parsed.data
+function configOf(values: z.output<typeof variables>, env: Environment): Config {
   const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
   const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
@@ -236,6 +269,33 @@ export function parseConfig(
     sessionRefreshInitiators: values.HOLDFAST_SESSION_REFRESH_INITIATORS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })
+}
+
+/** Text for each variable, and only that there is one for a secret. */
+function shownVariables(
+  config: Config,
+  values: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, string | undefined>> {
+  const derived: Record<string, string | undefined> = {
+    HOLDFAST_ISSUER: config.issuer,
+    HOLDFAST_PATH: config.arrivalPath || '/',
+    HOLDFAST_MTLS_ORIGIN: config.mtls.origin,
+    HOLDFAST_DATA: config.dataFolder,
+    DATABASE_URL: config.databaseUrl && withoutPassword(config.databaseUrl),
+    HOLDFAST_SECRET: config.secret && 'set',
+    HOLDFAST_SECRET_PREVIOUS: config.previousSecret && 'set',
+  }
+  return Object.fromEntries(
+    variableNames.map((name) => {
+      const value = name in derived ? derived[name] : values[name]
+      return [name, value === undefined ? undefined : String(value) || undefined]
+    }),
+  )
+}
+
+function withoutPassword(databaseUrl: string): string {
+  const { protocol = '', host = '', pathname = '' } = URL.parse(databaseUrl) ?? {}
+  return `${protocol}//${host}${pathname}`
 }
 
 function readText(file: string): string {
@@ -268,13 +328,13 @@ function isPostgresUrl(text: string): boolean {
 }
 
 /** A security setting with a typing mistake in its name must not be silently off. */
-function misspelt(env: Readonly<Record<string, string | undefined>>): string[] {
+function misspelt(env: Environment): string[] {
   return Object.keys(env)
     .filter((name) => name.startsWith('HOLDFAST_') && !known.has(name))
     .map((name) => `${name} is not a variable that Holdfast knows.`)
 }
 
-function contradictions(given: Readonly<Record<string, string | undefined>>): string[] {
+function contradictions(given: Environment): string[] {
   const problems: string[] = []
   const { HOLDFAST_TLS_CERT_FILE: cert, HOLDFAST_TLS_KEY_FILE: key } = given
   if (Boolean(cert) !== Boolean(key)) {

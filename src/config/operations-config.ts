@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { defaultPort } from './mtls-config.ts'
 
 /** What serves operators. */
 export interface OperationsConfig {
@@ -105,11 +106,34 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
   }
 }
 
+/** What is wrong with variables that are each right. */
+export function operationsContradictions(
+  given: Readonly<Record<string, string | undefined>>,
+  threads: string | undefined,
+): string[] {
+  return [...portContradictions(given), ...threadContradictions(given, threads)]
+}
+
+/** Two listeners cannot have one port of one address. */
+function portContradictions(given: Readonly<Record<string, string | undefined>>): string[] {
+  const { HOLDFAST_HOST: host = '127.0.0.1', HOLDFAST_PORT = defaultPort } = given
+  const metrics = parseAddress(given.HOLDFAST_METRICS ?? '')
+  if (!metrics || !overlap(metrics.host, host)) return []
+  return Object.entries({ HOLDFAST_PORT, HOLDFAST_MTLS_PORT: given.HOLDFAST_MTLS_PORT })
+    .filter(([, port]) => Number(port) === metrics.port)
+    .map(([name]) => `HOLDFAST_METRICS must be at another port than ${name}.`)
+}
+
+function overlap(one: string, other: string): boolean {
+  const hosts = [one, other].map((host) => host.replace('localhost', '127.0.0.1'))
+  return hosts[0] === hosts[1] || hosts.some((host) => host === '0.0.0.0' || host === '::')
+}
+
 /**
  * libuv hashes passwords on the threads that also resolve names, read files and check signatures:
  * one thread has to be left for them.
  */
-export function operationsContradictions(
+function threadContradictions(
   given: Readonly<Record<string, string | undefined>>,
   threads: string | undefined,
 ): string[] {

@@ -36,7 +36,16 @@ export function configWarnings({
 }: Pick<Config, 'issuer' | 'tls' | 'trustedProxies' | 'listen'>): string[] {
   const isPublic = !isLoopback(new URL(issuer))
   const isLocal = ['localhost', '127.0.0.1', '::1'].includes(listen.host)
-  if (!isPublic || trustedProxies.length > 0 || (tls.mode !== 'off' && !isLocal)) return []
+  if (!isPublic) {
+    return isLocal
+      ? []
+      : [
+          `HOLDFAST_HOST is ${listen.host} and HOLDFAST_ISSUER is ${issuer}: other machines reach ` +
+            'this server and are redirected to themselves. Set HOLDFAST_ISSUER to the address that ' +
+            'clients use.',
+        ]
+  }
+  if (trustedProxies.length > 0 || (tls.mode !== 'off' && !isLocal)) return []
   const why = tls.mode === 'off' ? 'HOLDFAST_TLS is off' : `HOLDFAST_HOST is ${listen.host}`
   return [
     `HOLDFAST_ISSUER is public, ${why}, and HOLDFAST_TRUSTED_PROXIES is empty: if a proxy that ` +

@@ -4,8 +4,8 @@ import { createServer as createHttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
-import type { TlsOptions } from 'node:tls'
-import { equip, TokenBindingTlsError } from '@holdfast/token-binding-tls'
+import { createSecureContext, type TlsOptions } from 'node:tls'
+import { equip } from '@holdfast/token-binding-tls'
 import type { Config } from '../config/config.ts'
 import { ListenError } from '../net/listen-error.ts'
 import { developmentCertificate } from './development-authority.ts'
@@ -99,20 +99,7 @@ async function makeServer(
     case 'off':
       return { server: createHttpServer(handler), authorityFile: undefined }
     case 'files': {
-      const [cert, key] = await Promise.all([
-        readPem('HOLDFAST_TLS_CERT_FILE', tls.certFile),
-        readPem('HOLDFAST_TLS_KEY_FILE', tls.keyFile),
-      ])
-      try {
-        return { server: createSecure({ cert, key }), authorityFile: undefined }
-      } catch (cause) {
-        if (cause instanceof TokenBindingTlsError) throw cause
-        throw new ListenError(
-          'certificate_unusable',
-          `HOLDFAST_TLS_CERT_FILE and HOLDFAST_TLS_KEY_FILE cannot be used: ${(cause as Error).message}.`,
-          { cause },
-        )
-      }
+      return { server: createSecure(await readCertificate(tls)), authorityFile: undefined }
     }
     case 'development': {
       const { authorityFile, ...pair } = await developmentCertificate(
@@ -122,6 +109,37 @@ async function makeServer(
       return { server: createSecure(pair), authorityFile }
     }
   }
+}
+
+/**
+ * Reads the certificate and the key that the configuration names.
+ *
+ * @throws {@link ListenError} `certificate_unusable`, naming each file that cannot be read.
+ */
+export async function readCertificate({
+  certFile,
+  keyFile,
+}: Extract<Config['tls'], { mode: 'files' }>): Promise<{ cert: string; key: string }> {
+  const [cert, key] = await Promise.allSettled([
+    readPem('HOLDFAST_TLS_CERT_FILE', certFile),
+    readPem('HOLDFAST_TLS_KEY_FILE', keyFile),
+  ])
+  if (cert.status === 'rejected' || key.status === 'rejected') {
+    const reasons = [cert, key].flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))
+    const message = reasons.map((reason: Error) => reason.message).join('\n')
+    throw new ListenError('certificate_unusable', message, { cause: reasons[0] })
+  }
+  const pair = { cert: cert.value, key: key.value }
+  try {
+    createSecureContext(pair)
+  } catch (cause) {
+    throw new ListenError(
+      'certificate_unusable',
+      `HOLDFAST_TLS_CERT_FILE and HOLDFAST_TLS_KEY_FILE cannot be used: ${(cause as Error).message}.`,
+      { cause },
+    )
+  }
+  return pair
 }
 
 async function readPem(variable: string, file: string): Promise<string> {

@@ -419,6 +419,8 @@ test('warns of a public issuer that only this machine can reach', (t) => {
   t.is(configWarnings(parseConfig({ HOLDFAST_ISSUER })).length, 1)
   t.deepEqual(configWarnings(parseConfig({ HOLDFAST_ISSUER, HOLDFAST_HOST: '0.0.0.0' })), [])
   t.deepEqual(configWarnings(parseConfig({ HOLDFAST_TLS: 'off' })), [])
+  const [warning] = configWarnings(parseConfig({ HOLDFAST_HOST: '0.0.0.0' }))
+  t.regex(warning ?? '', /^HOLDFAST_HOST is 0\.0\.0\.0 and HOLDFAST_ISSUER is https:\/\/localhost/)
 })
 
 test('.env.example lists every variable, with its default', async (t) => {
