@@ -1,19 +1,26 @@
 // `npm test`: one PostgreSQL for all test files, each of which makes its own database in it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { openTestCluster } from './support/cluster.ts'
 
 // All of it ends by then, or fails. ava's own limit starts again with every event of a test.
-const limitMinutes = 25
+const limitMinutes = 40
 const limit = AbortSignal.timeout(limitMinutes * 60_000)
 
 const cluster = await openTestCluster()
 
+/** Files with a failed test, by the lines that ava prints of them. */
+const failed = new Set<string>()
+let otherFailures = 0
+
 async function ava(...args: string[]): Promise<number> {
   const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.js', ...args], {
-    stdio: 'inherit',
+    stdio: ['inherit', process.env.CI ? 'pipe' : 'inherit', 'inherit'],
     env: {
       // Hundreds of processes load the same modules.
       NODE_COMPILE_CACHE: path.resolve('node_modules/.cache/node'),
@@ -21,6 +28,7 @@ async function ava(...args: string[]): Promise<number> {
       HOLDFAST_TEST_CLUSTER: cluster.connectionString,
     },
   })
+  const followed = child.stdout ? follow(child.stdout) : Promise.resolve()
   const exited = once(child, 'exit')
   await Promise.race([exited, once(limit, 'abort')])
   if (child.exitCode === null && child.signalCode === null) {
@@ -31,7 +39,30 @@ async function ava(...args: string[]): Promise<number> {
     child.kill('SIGKILL')
     return 1
   }
+  // A process that outlives its test may keep the pipe open.
+  await Promise.race([followed, setTimeout(5000)])
   return child.exitCode ?? 1
+}
+
+/** The test file of a line that tells of a failed test, or of a file that did not end well. */
+function fileOf(line: string): string | undefined {
+  if (!/✘|tests were pending in/.test(line)) return undefined
+  const [named] = /test\/\S+\.test\.ts/.exec(line) ?? []
+  if (named) return named
+  const titles = line.replace(/^ *✘ (\[fail\]: )?/, '').split(' › ')
+  return titles
+    .map((_, at) => `test/${titles.slice(0, at + 1).join('/')}.test.ts`)
+    .find((candidate) => existsSync(candidate))
+}
+
+/** Prints what ava prints, and notes what failed. */
+async function follow(output: Readable): Promise<void> {
+  for await (const line of createInterface(output)) {
+    process.stdout.write(`${line}\n`)
+    const file = fileOf(line)
+    if (file) failed.add(file)
+    else if (/^ *✘/.test(line) && !line.includes('Timed out')) otherFailures += 1
+  }
 }
 
 const args = process.argv.slice(2)
@@ -43,6 +74,14 @@ if (args.length > 0) {
   const browsers = await ava('test/browser/*.test.ts')
   const others = limit.aborted ? 1 : await ava('test/**/*.test.ts', '!test/browser/**')
   code = browsers || others
+}
+// Beside others on a busy machine a browser or a proxy is now and then too slow for a test. A defect
+// fails alone as well; a file that fails once only is named here, to be looked at.
+if (code !== 0 && failed.size > 0 && failed.size <= 5 && otherFailures === 0 && !limit.aborted) {
+  const again = [...failed]
+  process.stdout.write(`\nRun once more, alone: ${again.join(', ')}\n`)
+  code = await ava('--concurrency=1', ...again)
+  if (code === 0) process.stdout.write(`Failed once, and not alone: ${again.join(', ')}\n`)
 }
 await Promise.race([cluster[Symbol.asyncDispose](), setTimeout(60_000)])
 process.exit(code)
