@@ -70,7 +70,9 @@ const assignment = (text: string): readonly [string, string] => {
 
 /** What the files of secrets hold. */
 const readFile = (file: string) =>
-  file.includes('database') ? 'postgresql://holdfast:pass@db.example.com/holdfast' : 'x'.repeat(64)
+  file.includes('database')
+    ? 'postgresql://holdfast:pass@db.example.com/holdfast'
+    : 'a secret of at least 32 characters'
 
 function checkConfig(t: ExecutionContext, environment: Record<string, string>): void {
   try {
