@@ -5,7 +5,7 @@ import { createSecurityRouter } from './account-page/security-router.ts'
 import { createAccounts } from './accounts/accounts.ts'
 import { createBoundedQueue } from './accounts/bounded-queue.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
-import { passwordQueue } from './accounts/password.ts'
+import { type PasswordCost, passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
@@ -59,6 +59,8 @@ export interface IdentityProviderOptions {
   readonly keys: KeyRing
   readonly authorities: ClientAuthorities | undefined
   readonly guardedFetch?: GuardedFetch | undefined
+  /** What a hash of a password costs; a test may save it. */
+  readonly passwordCost?: PasswordCost | undefined
   /** Takes what runs beside the requests; undefined where none are served. */
   readonly opened?: AsyncDisposableStack
 }
@@ -117,7 +119,7 @@ function createParts(
     base,
     assets,
     securityEvents,
-    accounts: createAccounts({ store: storage.accounts, queue }),
+    accounts: createAccounts({ store: storage.accounts, cost: options.passwordCost, queue }),
     views: createViews({ assets: assets.urls, base }),
     edge: createEdge(config),
     mtls: mtlsOptions(config, options.authorities),

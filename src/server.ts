@@ -1,4 +1,5 @@
 import type { Provider } from 'oidc-provider'
+import type { PasswordCost } from './accounts/password.ts'
 import {
   type WatchedAuthorities,
   watchClientAuthorities,
@@ -62,18 +63,24 @@ function asDate(time: number | undefined): Date | undefined {
   return time === undefined ? undefined : new Date(time)
 }
 
+export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep'> {
+  /** Fetches what clients name by URL; a test may give one with an exception. */
+  readonly guardedFetch?: GuardedFetch | undefined
+  /** What a hash of a password costs; a test may save it. */
+  readonly passwordCost?: PasswordCost | undefined
+}
+
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and anyone who opened it closes it.
  *
  * @param onStep told of keys that are made, which takes a while.
- * @param guardedFetch fetches what clients name by URL; a test may give one with an exception.
  */
 export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
-  { onStep, guardedFetch }: Pick<OpenKeysOptions, 'onStep'> & { guardedFetch?: GuardedFetch } = {},
+  { onStep, guardedFetch, passwordCost }: ServerOptions = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   log.info({ event: 'server.starting', version, node: process.version }, 'Holdfast is starting')
@@ -113,6 +120,7 @@ export async function startServer(
     keys,
     authorities,
     guardedFetch,
+    passwordCost,
     opened,
   })
   events.bearerClientsFound(bearerClientIds(await storage.clients.list()))

@@ -7,12 +7,14 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { openTestCluster } from './support/cluster.ts'
+import { makeTemplate } from './support/database.ts'
 
 // All of it ends by then, or fails. ava's own limit starts again with every event of a test.
 const limitMinutes = 40
 const limit = AbortSignal.timeout(limitMinutes * 60_000)
 
 const cluster = await openTestCluster()
+await makeTemplate(cluster)
 
 /** Files with a failed test, by the lines that ava prints of them. */
 const failed = new Set<string>()

@@ -57,7 +57,7 @@ export type Authentication =
 
 export interface AccountsOptions {
   store: AccountStore
-  cost?: PasswordCost
+  cost?: PasswordCost | undefined
   verify?: typeof verifyPassword
   /** Waits for a turn to check a password; by default there is always one. */
   queue?: BoundedQueue

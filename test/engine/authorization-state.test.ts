@@ -21,7 +21,7 @@ const environment = {
   HOLDFAST_DEVICE_FLOW: 'on',
   HOLDFAST_SECRET: randomBytes(32).toString('base64url'),
 }
-const server = useTestServer(test, environment, counter.wrap)
+const server = useTestServer(test, environment, { wrap: counter.wrap })
 const callback = 'https://rp.example/callback'
 const verifier = randomBytes(32).toString('base64url')
 

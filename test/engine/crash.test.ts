@@ -25,7 +25,7 @@ import {
 import { email, password, useTestServer } from '../support/server.ts'
 
 const crash = createCrash(() => server.databaseUrl)
-const server = useTestServer(test, deviceEnvironment, crash.wrap)
+const server = useTestServer(test, deviceEnvironment, { wrap: crash.wrap })
 const redirect_uri = 'https://app.example/callback'
 const scope = 'openid offline_access'
 

@@ -22,7 +22,7 @@ const guardedFetch: typeof fetchFromInside = async (url, options) => {
   if (body === undefined) return fetchFromInside(url, options)
   return { status: 200, headers: new Map(), body: new Uint8Array(Buffer.from(body)) }
 }
-const server = useTestServer(test, {}, undefined, undefined, guardedFetch)
+const server = useTestServer(test, {}, { guardedFetch })
 
 /** Authenticates as a client whose keys are at an address. */
 async function authenticate(jwks_uri: string, client_id = `keys at ${jwks_uri}`) {

@@ -11,7 +11,7 @@ import { api, email, useTestServer } from '../support/server.ts'
 const counter = createStatementCounter()
 // Clients and APIs are remembered for some seconds, in which a busy machine may not come this far.
 const stopped = () => 0
-const server = useTestServer(test, {}, counter.wrap, stopped)
+const server = useTestServer(test, {}, { wrap: counter.wrap, now: stopped })
 const redirect_uri = 'https://app.example/callback'
 
 let key: KeyPair

@@ -1,16 +1,16 @@
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import { passwordQueue } from '../../src/accounts/password.ts'
+import { PASSWORD_COST, passwordQueue } from '../../src/accounts/password.ts'
 import { CHEAP, PASSWORD } from '../support/accounts.ts'
 import { callback, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { begin, signIn } from '../support/journey.ts'
-import { useTestServer } from '../support/server.ts'
+import { useTestServer, type WrapDatabase } from '../support/server.ts'
 
 /** Both threads for passwords are taken for as long as the better hash of one is not stored. */
 const { promise: stored, resolve: store } = Promise.withResolvers<void>()
 const { promise: bothTaken, resolve: taken } = Promise.withResolvers<void>()
 let rehashed = 0
-const server = useTestServer(test, { HOLDFAST_PASSWORD_HASHES: '2' }, (database) => ({
+const wrap: WrapDatabase = (database) => ({
   ...database,
   async query(statement) {
     if (statement.text.startsWith('update accounts set password_hash')) {
@@ -20,7 +20,9 @@ const server = useTestServer(test, { HOLDFAST_PASSWORD_HASHES: '2' }, (database)
     }
     return database.query(statement)
   },
-}))
+})
+const passwordCost = PASSWORD_COST
+const server = useTestServer(test, { HOLDFAST_PASSWORD_HASHES: '2' }, { wrap, passwordCost })
 
 test('answers 503 to sign-ins beyond the queue, and refreshes tokens meanwhile', async (t) => {
   const client = await server.addClient()

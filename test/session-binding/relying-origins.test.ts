@@ -5,7 +5,7 @@ import { useTestServer } from '../support/server.ts'
 
 const counter = createStatementCounter()
 let now = 0
-const server = useTestServer(test, {}, counter.wrap, () => now)
+const server = useTestServer(test, {}, { wrap: counter.wrap, now: () => now })
 
 test.serial('reads the clients once for many requests, and no others than it names', async (t) => {
   const web = { application_type: 'web' } as const

@@ -2,24 +2,41 @@ import { randomBytes } from 'node:crypto'
 import type { TestFn } from 'ava'
 import pg from 'pg'
 import { migrate } from '../../src/storage/migrate.ts'
-import { openTestCluster } from './cluster.ts'
+import { openTestCluster, type TestCluster } from './cluster.ts'
 
 /** A database that is dropped, connections and all, when it is disposed of. */
 export interface TestDatabase extends AsyncDisposable {
   readonly url: string
 }
 
+const template = 'migrated'
+
+/** Makes the database that those of a run of tests are copies of. */
+export async function makeTemplate({ connectionString }: TestCluster): Promise<void> {
+  await administer(connectionString, `create database ${template}`)
+  await migrate(urlOf(connectionString, template))
+}
+
+function urlOf(connectionString: string, name: string): string {
+  const url = new URL(connectionString)
+  url.pathname = `/${name}`
+  return url.href
+}
+
 export async function openTestDatabase({ migrated = true } = {}): Promise<TestDatabase> {
   await using opened = new AsyncDisposableStack()
   const { connectionString } = opened.use(await openTestCluster())
   const name = `test_${randomBytes(6).toString('hex')}`
-  await administer(connectionString, `create database ${name}`)
+  const copied = migrated && process.env.HOLDFAST_TEST_CLUSTER !== undefined
+  await administer(
+    connectionString,
+    `create database ${name} ${copied ? `template ${template}` : ''}`,
+  )
   opened.defer(() => administer(connectionString, `drop database ${name} with (force)`))
-  const url = new URL(connectionString)
-  url.pathname = `/${name}`
-  if (migrated) await migrate(url.href)
+  const url = urlOf(connectionString, name)
+  if (migrated && !copied) await migrate(url)
   const open = opened.move()
-  return { url: url.href, [Symbol.asyncDispose]: () => open.disposeAsync() }
+  return { url, [Symbol.asyncDispose]: () => open.disposeAsync() }
 }
 
 /**

@@ -48,9 +48,7 @@ export function useMtlsServer(
           HOLDFAST_CLIENT_CRL_FILE: files.crl,
           ...environment,
         },
-        undefined,
-        undefined,
-        guardedFetch,
+        { guardedFetch },
       ),
     )
     const ca = await readFile(server.authorityFile ?? '', 'utf8')

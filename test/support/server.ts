@@ -7,11 +7,11 @@ import { createAccounts } from '../../src/accounts/accounts.ts'
 import { type RequestedMetadata, registerClient } from '../../src/clients/client-registration.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { freePort } from '../../src/net/free-port.ts'
-import type { GuardedFetch } from '../../src/net/guarded-fetch.ts'
 import { createLog } from '../../src/observability/log.ts'
-import { type RunningServer, startServer } from '../../src/server.ts'
+import { type RunningServer, type ServerOptions, startServer } from '../../src/server.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
+import { CHEAP } from './accounts.ts'
 import { openTestDatabase } from './database.ts'
 
 export const email = 'ada@example.com'
@@ -43,25 +43,26 @@ export const publicClient: RequestedMetadata = {
   token_endpoint_auth_method: 'none',
 }
 
+export interface TestServerOptions extends Pick<ServerOptions, 'guardedFetch' | 'passwordCost'> {
+  readonly wrap?: WrapDatabase
+  /** The clock of what the server remembers of its database. */
+  readonly now?: () => number
+}
+
 /**
  * Gives a test file a real server with a database of its own, one account, and the API {@link api}
  * with the scopes `read` and `write`. Plain HTTP on loopback, unless `environment` says otherwise.
  * The result is filled in when the tests begin; hooks that use it are declared after it.
- *
- * @param now the clock of what the server remembers of its database.
- * @param guardedFetch fetches what clients name by URL.
  */
 export function useTestServer(
   test: Pick<TestFn, 'serial' | 'after'>,
   environment: Record<string, string> = {},
-  wrap?: WrapDatabase,
-  now?: () => number,
-  guardedFetch?: GuardedFetch,
+  options: TestServerOptions = {},
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
   test.serial.before(async () => {
-    Object.assign(server, opened.use(await startTestServer(environment, wrap, now, guardedFetch)))
+    Object.assign(server, opened.use(await startTestServer(environment, options)))
   })
   test.after.always('closes the server', () => opened.disposeAsync())
   return server as TestServer
@@ -70,9 +71,12 @@ export function useTestServer(
 /** The server of {@link useTestServer}, for tests that start and stop their own. */
 export async function startTestServer(
   environment: Record<string, string> = {},
-  wrap: WrapDatabase = (database) => database,
-  now: () => number = Date.now,
-  guardedFetch?: GuardedFetch,
+  {
+    wrap = (database) => database,
+    now = Date.now,
+    passwordCost = CHEAP,
+    ...options
+  }: TestServerOptions = {},
 ): Promise<TestServer> {
   await using opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase())
@@ -108,10 +112,12 @@ export async function startTestServer(
     }),
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
-  const server = opened.use(
-    await startServer(config, storage, log, { ...(guardedFetch && { guardedFetch }) }),
-  )
-  await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
+  const server = opened.use(await startServer(config, storage, log, { passwordCost, ...options }))
+  await createAccounts({ store: storage.accounts, cost: passwordCost }).add({
+    email,
+    password,
+    name: 'Ada',
+  })
   await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read', 'write'] })
   const open = opened.move()
   return {

@@ -9,7 +9,7 @@ import { query } from '../support/query.ts'
 import { api, email, useTestServer } from '../support/server.ts'
 
 const counter = createStatementCounter()
-const server = useTestServer(test, deviceEnvironment, counter.wrap, () => 0)
+const server = useTestServer(test, deviceEnvironment, { wrap: counter.wrap, now: () => 0 })
 const redirect_uri = 'https://app.example/callback'
 
 let key: KeyPair
