@@ -1,8 +1,18 @@
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createBoundedQueue, QueueFullError } from '../../src/accounts/bounded-queue.ts'
-import { readEmail } from '../../src/accounts/email.ts'
-import { verifyPassword } from '../../src/accounts/password.ts'
+import { accountClaims, createFindAccount } from '../../src/accounts/claims.ts'
+import { normalizeEmail, readEmail } from '../../src/accounts/email.ts'
+import {
+  checkNewPassword,
+  decoyHash,
+  generatePassword,
+  hashPassword,
+  MAX_PASSWORD_BYTES,
+  needsRehash,
+  PASSWORD_COST,
+  verifyPassword,
+} from '../../src/accounts/password.ts'
 import { authenticated, CHEAP, PASSWORD } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
 import { until } from '../support/until.ts'
@@ -195,4 +205,224 @@ test('keeps the old password when the new one is too short', async (t) => {
     code: 'password_too_short',
   })
   t.truthy(await authenticated(accounts, 'ada@example.com', PASSWORD))
+})
+
+const options = { atOnce: 2, waiting: 3, patienceMs: 60_000 }
+
+/** Work that ends when it is told to. */
+function held() {
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  return { work: () => promise, resolve, reject }
+}
+
+test('does so much at once, and the rest in its order', async (t) => {
+  const queue = createBoundedQueue(options)
+  const begun: number[] = []
+  const works = Array.from({ length: 5 }, held)
+  const results = works.map(({ work }, at) =>
+    queue.run(() => {
+      begun.push(at)
+      return work()
+    }),
+  )
+  await Promise.resolve()
+  t.deepEqual(begun, [0, 1])
+  works[1]?.reject(new Error('failed'))
+  await t.throwsAsync(results[1] as Promise<string>, { message: 'failed' })
+  t.deepEqual(begun, [0, 1, 2])
+  for (const { resolve } of works) resolve('done')
+  t.deepEqual(await Promise.all(results.toSpliced(1, 1)), Array(4).fill('done'))
+  t.deepEqual(begun, [0, 1, 2, 3, 4])
+})
+
+test('refuses at once what is more than may wait', async (t) => {
+  const queue = createBoundedQueue(options)
+  const { work, resolve } = held()
+  const accepted = Array.from({ length: 5 }, () => queue.run(work))
+  t.true(queue.isFull())
+  await t.throwsAsync(queue.run(work), { instanceOf: QueueFullError })
+  resolve('done')
+  await Promise.all(accepted)
+  t.false(queue.isFull())
+})
+
+test('refuses what has waited for too long, and never begins it', async (t) => {
+  const queue = createBoundedQueue({ ...options, atOnce: 1, patienceMs: 1 })
+  const { work, resolve } = held()
+  const first = queue.run(work)
+  await t.throwsAsync(
+    queue.run(async () => t.fail()),
+    { instanceOf: QueueFullError },
+  )
+  resolve('done')
+  t.is(await first, 'done')
+  t.is(await queue.run(async () => 'next'), 'next')
+})
+
+const ada = {
+  id: 'id-1',
+  email: 'ada@example.com',
+  name: 'Ada',
+  disabled: false,
+  createdAt: new Date(0),
+}
+
+type Context = Parameters<ReturnType<typeof createFindAccount>>[0]
+
+test('an account becomes the standard claims, with an email nobody has verified', (t) => {
+  t.deepEqual(accountClaims(ada), {
+    sub: 'id-1',
+    email: 'ada@example.com',
+    email_verified: false,
+    name: 'Ada',
+  })
+})
+
+test('an account without a name claims none', (t) => {
+  const { name: _, ...nameless } = ada
+  t.false('name' in accountClaims(nameless))
+})
+
+test('finds an active account', async (t) => {
+  const findAccount = createFindAccount({ findActive: async () => ada })
+  t.like(await findAccount({} as Context, 'id-1'), { accountId: 'id-1' })
+})
+
+test('finds no disabled account', async (t) => {
+  const findAccount = createFindAccount({ findActive: async () => undefined })
+  t.is(await findAccount({} as Context, 'id-1'), undefined)
+})
+
+test('gives one spelling to one mailbox', (t) => {
+  for (const typed of ['ada@example.com', ' Ada@Example.COM ', 'ADA@EXAMPLE.COM\n']) {
+    t.is<string, string>(normalizeEmail(typed), 'ada@example.com')
+  }
+})
+
+test('writes an international domain in ASCII', (t) => {
+  t.is<string, string>(normalizeEmail('ada@Bücher.example'), 'ada@xn--bcher-kva.example')
+})
+
+test('composes decomposed letters', (t) => {
+  t.is(normalizeEmail('zoe\u0308@example.com'), normalizeEmail('zo\u00eb@example.com'))
+})
+
+test('gives what it has made the same form again', (t) => {
+  for (const typed of [
+    '\u03ab\u0301@example.com',
+    'ada@B\u00fccher.example',
+    '\u212b@example.com',
+  ]) {
+    const once = normalizeEmail(typed)
+    t.is(normalizeEmail(once), once)
+    t.is(once.normalize('NFC'), once)
+  }
+})
+
+for (const [title, email] of [
+  ['no at sign', 'ada.example.com'],
+  ['nothing before the at sign', '@example.com'],
+  ['nothing after the at sign', 'ada@'],
+  ['two at signs', 'ada@evil@example.com'],
+  ['a space inside', 'ada lovelace@example.com'],
+  ['a control character', 'ada\u0000@example.com'],
+  ['angle brackets', '<ada@example.com'],
+  ['a domain that is none', 'ada@exa mple.com'],
+  ['a path behind its domain', 'ada@example.com/1'],
+  ['a query behind its domain', 'ada@example.com?1'],
+  ['a fragment behind its domain', 'ada@example.com#1'],
+  ['a backslash in its domain', 'ada@example.com\\1'],
+  ['an escape in its domain', 'ada@ex%61mple.com'],
+  ['a tab in its domain', 'ada@exam\tple.com'],
+  ['more than 254 bytes', `${'a'.repeat(250)}@example.com`],
+] as const) {
+  test(`rejects an email with ${title}`, (t) => {
+    t.like(
+      t.throws(() => normalizeEmail(email)),
+      { name: 'AccountError', code: 'invalid_email' },
+    )
+  })
+}
+
+test('hashes by argon2id into a PHC string that carries its parameters', async (t) => {
+  const hash = await hashPassword('correct horse battery', CHEAP)
+  t.regex(hash, /^\$argon2id\$v=19\$m=8,t=1,p=1\$/)
+})
+
+test('salts: one password, two hashes', async (t) => {
+  t.not(
+    await hashPassword('correct horse battery', CHEAP),
+    await hashPassword('correct horse battery', CHEAP),
+  )
+})
+
+test('the default cost is the first that OWASP recommends, or more', (t) => {
+  t.true(PASSWORD_COST.memoryCost >= 19 * 1024)
+  t.true(PASSWORD_COST.timeCost >= 2)
+})
+
+test('verifies a password however its letters were composed', async (t) => {
+  const hash = await hashPassword('cafe\u0301 au lait noir', CHEAP)
+  t.true(await verifyPassword(hash, 'caf\u00e9 au lait noir'))
+  t.false(await verifyPassword(hash, 'cafe au lait noir'))
+})
+
+test('a decoy is verified at full cost and never matches', async (t) => {
+  const decoy = decoyHash(PASSWORD_COST)
+  t.false(needsRehash(decoy, PASSWORD_COST))
+  t.is(decoy.length, (await hashPassword('correct horse battery', PASSWORD_COST)).length)
+  t.false(await verifyPassword(decoy, 'correct horse battery'))
+})
+
+test('asks for a new hash when memory or passes grew, not when they shrank', async (t) => {
+  const hash = await hashPassword('correct horse battery', {
+    ...CHEAP,
+    timeCost: 2,
+    memoryCost: 16,
+  })
+  t.true(needsRehash(hash, { ...CHEAP, timeCost: 3, memoryCost: 16 }))
+  t.true(needsRehash(hash, { ...CHEAP, timeCost: 2, memoryCost: 32 }))
+  t.false(needsRehash(hash, { ...CHEAP, timeCost: 2, memoryCost: 16 }))
+  t.false(needsRehash(hash, CHEAP))
+})
+
+test('accepts a new password of 15 characters and of 1024 bytes', (t) => {
+  t.notThrows(() => checkNewPassword('a'.repeat(15)))
+  t.notThrows(() => checkNewPassword('a'.repeat(MAX_PASSWORD_BYTES)))
+})
+
+test('counts characters, not UTF-16 units', (t) => {
+  t.like(
+    t.throws(() => checkNewPassword('🪢'.repeat(14))),
+    { code: 'password_too_short' },
+  )
+})
+
+test('rejects a new password of 14 characters', (t) => {
+  t.like(
+    t.throws(() => checkNewPassword('a'.repeat(14))),
+    { code: 'password_too_short' },
+  )
+})
+
+test('rejects a new password of 1025 bytes', (t) => {
+  t.like(
+    t.throws(() => checkNewPassword('a'.repeat(1025))),
+    { code: 'password_too_long' },
+  )
+})
+
+test('generates passwords that can be read out, pass the check and differ', (t) => {
+  const password = generatePassword()
+  t.regex(password, /^([0-9a-hjkmnp-tv-z]{5}-){3}[0-9a-hjkmnp-tv-z]{5}$/)
+  t.notThrows(() => checkNewPassword(password))
+  t.not(password, generatePassword())
+})
+
+test('a generated password uses every random byte', (t) => {
+  const bytes = Uint8Array.from({ length: 20 }, (_, index) => index)
+  t.is(
+    generatePassword(() => bytes),
+    '01234-56789-abcde-fghjk',
+  )
 })

@@ -429,3 +429,209 @@ test('.env.example lists every variable, with its default', async (t) => {
   t.deepEqual(lines.map(([name]) => name).sort(), [...variableNames, ...secretFileNames].sort())
   t.deepEqual(parseConfig(Object.fromEntries(lines)), parseConfig({}))
 })
+const previous = 'the secret that it was before this one'
+
+function keysOnlyProblem(t: ExecutionContext, env: Record<string, string>, name: string): string {
+  const problems = t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
+  t.is(problems.length, 1, problems.join('\n'))
+  t.true(problems[0]?.startsWith(`${name} `), problems[0])
+  return problems[0] ?? ''
+}
+
+test('takes days, hours and seconds', (t) => {
+  const { keys } = parseConfig({
+    HOLDFAST_KEY_ROTATION_DAYS: '30',
+    HOLDFAST_KEY_PUBLISH_HOURS: '48',
+    HOLDFAST_KEY_POLL_SECONDS: '5',
+  })
+  t.deepEqual(keys, { rotation: 2_592_000_000, publish: 172_800_000, poll: 5000 })
+})
+
+test('0 days is never, however long keys are published', (t) => {
+  const { keys } = parseConfig({
+    HOLDFAST_KEY_ROTATION_DAYS: '0',
+    HOLDFAST_KEY_PUBLISH_HOURS: '720',
+  })
+  t.is(keys.rotation, Number.POSITIVE_INFINITY)
+})
+
+test('takes the previous secret, from a file as well', (t) => {
+  const given = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS: previous }
+  t.is(parseConfig(given).previousSecret, previous)
+  const files = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS_FILE: '/run/secrets/previous' }
+  t.is(parseConfig(files, { readFile: () => `${previous}\n` }).previousSecret, previous)
+})
+
+for (const [name, value] of [
+  ['HOLDFAST_KEY_ROTATION_DAYS', '-1'],
+  ['HOLDFAST_KEY_ROTATION_DAYS', '3651'],
+  ['HOLDFAST_KEY_PUBLISH_HOURS', '1'],
+  ['HOLDFAST_KEY_PUBLISH_HOURS', '721'],
+  ['HOLDFAST_KEY_POLL_SECONDS', '0'],
+  ['HOLDFAST_KEY_POLL_SECONDS', '301'],
+  ['HOLDFAST_KEY_POLL_SECONDS', 'often'],
+] as const) {
+  test(`refuses ${value} as ${name}`, (t) => {
+    keysOnlyProblem(t, { [name]: value }, name)
+  })
+}
+
+test('refuses to publish keys for longer than they sign', (t) => {
+  const given = { HOLDFAST_KEY_ROTATION_DAYS: '1', HOLDFAST_KEY_PUBLISH_HOURS: '25' }
+  keysOnlyProblem(t, given, 'HOLDFAST_KEY_PUBLISH_HOURS')
+})
+
+test('refuses a previous secret that is short, and does not repeat it', (t) => {
+  const given = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS: 'x'.repeat(31) }
+  t.false(keysOnlyProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes('xxx'))
+})
+
+test('refuses a previous secret that is the present one', (t) => {
+  const given = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS: secret }
+  t.false(keysOnlyProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes(secret))
+})
+
+const port = { HOLDFAST_MTLS_PORT: '9444' }
+const proxied = {
+  HOLDFAST_TLS: 'off',
+  HOLDFAST_ISSUER: 'https://id.example.com',
+  HOLDFAST_TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7',
+  HOLDFAST_CLIENT_CERT_FORMAT: 'nginx',
+}
+
+test('without variables there are no certificates and no trusted proxies', (t) => {
+  const { mtls, trustedProxies } = parseConfig({})
+  t.deepEqual(mtls, {
+    port: undefined,
+    origin: undefined,
+    forwarded: undefined,
+    authorityFile: undefined,
+    revocationFile: undefined,
+  })
+  t.deepEqual(trustedProxies, [])
+})
+
+test('a port of its own has the host of the issuer', (t) => {
+  const { mtls } = parseConfig({ ...port, HOLDFAST_ISSUER: 'https://id.example.com' })
+  t.like(mtls, { port: 9444, origin: 'https://id.example.com:9444' })
+})
+
+test('takes every variable of client certificates', (t) => {
+  const { mtls, trustedProxies } = parseConfig({
+    ...proxied,
+    HOLDFAST_CLIENT_CERT_HEADER: 'SSL-Client-Cert',
+    HOLDFAST_MTLS_ORIGIN: 'https://mtls.id.example.com',
+    HOLDFAST_CLIENT_CA_FILE: '/etc/ca.pem',
+    HOLDFAST_CLIENT_CRL_FILE: '/etc/crl.pem',
+  })
+  t.deepEqual(mtls, {
+    port: undefined,
+    origin: 'https://mtls.id.example.com',
+    forwarded: { format: 'nginx', header: 'SSL-Client-Cert' },
+    authorityFile: '/etc/ca.pem',
+    revocationFile: '/etc/crl.pem',
+  })
+  t.deepEqual(trustedProxies, ['10.0.0.0/8', '192.0.2.7'])
+})
+
+for (const [title, name, env] of [
+  [
+    'a format without proxies',
+    'HOLDFAST_TRUSTED_PROXIES',
+    { HOLDFAST_CLIENT_CERT_FORMAT: 'nginx' },
+  ],
+  ['a network that is none', 'HOLDFAST_TRUSTED_PROXIES', { HOLDFAST_TRUSTED_PROXIES: 'proxy' }],
+  [
+    'an unknown format',
+    'HOLDFAST_CLIENT_CERT_FORMAT',
+    { ...proxied, HOLDFAST_CLIENT_CERT_FORMAT: 'x' },
+  ],
+  [
+    'a header without a format',
+    'HOLDFAST_CLIENT_CERT_HEADER',
+    { HOLDFAST_CLIENT_CERT_HEADER: 'X' },
+  ],
+  [
+    "another name for the standard's header",
+    'HOLDFAST_CLIENT_CERT_HEADER',
+    { ...proxied, HOLDFAST_CLIENT_CERT_FORMAT: 'rfc9440', HOLDFAST_CLIENT_CERT_HEADER: 'X' },
+  ],
+  [
+    'a header that is none',
+    'HOLDFAST_CLIENT_CERT_HEADER',
+    { ...proxied, HOLDFAST_CLIENT_CERT_HEADER: 'a b' },
+  ],
+  ['a port without TLS', 'HOLDFAST_MTLS_PORT', { ...port, HOLDFAST_TLS: 'off' }],
+  ['the port of browsers', 'HOLDFAST_MTLS_PORT', { HOLDFAST_MTLS_PORT: '9443' }],
+  ['a port that is none', 'HOLDFAST_MTLS_PORT', { HOLDFAST_MTLS_PORT: '0' }],
+  [
+    'an origin without certificates',
+    'HOLDFAST_MTLS_ORIGIN',
+    { HOLDFAST_MTLS_ORIGIN: 'https://m.example' },
+  ],
+  [
+    'an origin without TLS',
+    'HOLDFAST_MTLS_ORIGIN',
+    { ...port, HOLDFAST_MTLS_ORIGIN: 'http://m.example' },
+  ],
+  [
+    'an origin with a path',
+    'HOLDFAST_MTLS_ORIGIN',
+    { ...port, HOLDFAST_MTLS_ORIGIN: 'https://m.example/' },
+  ],
+  [
+    'the origin of browsers',
+    'HOLDFAST_MTLS_ORIGIN',
+    { ...proxied, HOLDFAST_MTLS_ORIGIN: 'https://id.example.com' },
+  ],
+  [
+    'authorities without certificates',
+    'HOLDFAST_CLIENT_CA_FILE',
+    { HOLDFAST_CLIENT_CA_FILE: '/ca' },
+  ],
+  [
+    'lists without authorities',
+    'HOLDFAST_CLIENT_CA_FILE',
+    { ...port, HOLDFAST_CLIENT_CRL_FILE: '/crl' },
+  ],
+] as const) {
+  test(`refuses ${title}`, (t) => {
+    const error = t.throws(() => parseConfig(env), { instanceOf: ConfigError })
+    t.is(error?.problems.length, 1, error?.message)
+    t.true(error?.message.startsWith(`${name} `), error?.message)
+  })
+}
+
+test('Token Binding is off unless it is switched on', (t) => {
+  t.is(parseConfig({}).tokenBinding, 'off')
+})
+
+for (const mode of ['tls', 'tls13-draft'] as const) {
+  test(`takes ${mode}`, (t) => {
+    t.is(parseConfig({ HOLDFAST_TOKEN_BINDING: mode }).tokenBinding, mode)
+  })
+
+  test(`refuses ${mode} without TLS`, (t) => {
+    const error = t.throws(
+      () => parseConfig({ HOLDFAST_TOKEN_BINDING: mode, HOLDFAST_TLS: 'off' }),
+      { instanceOf: ConfigError },
+    )
+    t.regex(error?.problems.join() ?? '', /^HOLDFAST_TOKEN_BINDING is .* it is proxy\.$/)
+  })
+}
+
+test('takes the headers of proxies that are named', (t) => {
+  const variables = { HOLDFAST_TOKEN_BINDING: 'proxy', HOLDFAST_TRUSTED_PROXIES: '192.0.2.7' }
+  t.is(parseConfig(variables).tokenBinding, 'proxy')
+})
+
+test('refuses the headers of proxies that nobody named', (t) => {
+  const error = t.throws(() => parseConfig({ HOLDFAST_TOKEN_BINDING: 'proxy' }), {
+    instanceOf: ConfigError,
+  })
+  t.regex(error?.message ?? '', /^HOLDFAST_TRUSTED_PROXIES is missing/)
+})
+
+test('refuses a mode that it does not know', (t) => {
+  t.throws(() => parseConfig({ HOLDFAST_TOKEN_BINDING: 'on' }), { instanceOf: ConfigError })
+})

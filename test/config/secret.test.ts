@@ -1,6 +1,9 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import test from 'ava'
+import { ConfigError, parseConfig } from '../../src/config/config.ts'
 import {
   encryptionKeyOf,
   firstSecretOf,
@@ -91,4 +94,110 @@ test('the secret of the installation comes before the one it had', async (t) => 
   const [made, previous] = await installationSecrets({ ...places, secret: undefined })
   t.is(made, await readOrMakeSecret(places.dataFolder))
   t.is(previous, 'old')
+})
+
+const secret = 'a secret of more than thirty-two characters'
+const files: Readonly<Record<string, string>> = {
+  '/run/secrets/url': 'postgresql://user:pass@db.example/holdfast\n',
+  '/run/secrets/secret': `${secret}\n`,
+  '/run/secrets/short': 'short',
+  '/run/secrets/empty': '\n',
+}
+
+const filesReadFile = (file: string) => {
+  const text = files[file]
+  if (text === undefined) throw Object.assign(new Error('no such file'), { code: 'ENOENT' })
+  return text
+}
+
+test('secrets come from files, without the end of their line', (t) => {
+  const config = parseConfig(
+    { DATABASE_URL_FILE: '/run/secrets/url', HOLDFAST_SECRET_FILE: '/run/secrets/secret' },
+    { readFile: filesReadFile },
+  )
+  t.is(config.databaseUrl, 'postgresql://user:pass@db.example/holdfast')
+  t.is(config.secret, secret)
+})
+
+for (const [title, env, problem] of [
+  [
+    'both are set',
+    { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_FILE: '/run/secrets/secret' },
+    /^HOLDFAST_SECRET and HOLDFAST_SECRET_FILE are both set/,
+  ],
+  [
+    'the file is not there',
+    { DATABASE_URL_FILE: '/run/secrets/other' },
+    /^DATABASE_URL_FILE cannot be read \(ENOENT\)/,
+  ],
+  [
+    'the file is empty',
+    { HOLDFAST_SECRET_FILE: '/run/secrets/empty' },
+    /^HOLDFAST_SECRET_FILE is empty/,
+  ],
+  [
+    'what it holds is wrong',
+    { HOLDFAST_SECRET_FILE: '/run/secrets/short' },
+    /^HOLDFAST_SECRET must/,
+  ],
+  ['the name is misspelt', { HOLDFAST_SECRETS_FILE: '/x' }, /^HOLDFAST_SECRETS_FILE is not/],
+] as const) {
+  test(`refuses a start when ${title}`, (t) => {
+    const error = t.throws(() => parseConfig(env, { readFile: filesReadFile }), {
+      instanceOf: ConfigError,
+    })
+    t.is(error?.problems.length, 1)
+    t.regex(error?.problems[0] ?? '', problem)
+    t.false(error?.message.includes(secret))
+  })
+}
+
+const run = promisify(execFile)
+
+const script = `
+  import { readConfig } from ${JSON.stringify(new URL('../../src/config/env.ts', import.meta.url))}
+  try { console.log(JSON.stringify(readConfig())) } catch (error) { console.log(JSON.stringify(error)) }
+`
+
+/** What readConfig returns or throws in a process whose current folder is `cwd`. */
+async function read(cwd: string, env: Record<string, string> = {}) {
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], {
+    cwd,
+    env: { PATH: process.env.PATH, NODE_OPTIONS: process.env.NODE_OPTIONS, ...env },
+  })
+  return JSON.parse(stdout)
+}
+
+test('does without a file .env', async (t) => {
+  const config = await read(folder, { HOLDFAST_PORT: '8001' })
+  t.is(config.listen.port, 8001)
+})
+
+test('reads .env, and the environment wins', async (t) => {
+  const cwd = path.join(folder, 'with-env')
+  await mkdir(cwd)
+  await writeFile(path.join(cwd, '.env'), 'HOLDFAST_PORT=8002\nHOLDFAST_LOG_LEVEL=warn\n')
+  const config = await read(cwd, { HOLDFAST_LOG_LEVEL: 'error' })
+  t.is(config.listen.port, 8002)
+  t.is(config.logLevel, 'error')
+})
+
+test('finds mistakes in .env as in the environment', async (t) => {
+  const cwd = path.join(folder, 'with-mistakes')
+  await mkdir(cwd)
+  await writeFile(path.join(cwd, '.env'), 'HOLDFAST_PROT=8002\n')
+  const error = await read(cwd, { HOLDFAST_TLS: 'x' })
+  t.is(error.name, 'ConfigError')
+  t.deepEqual(
+    error.problems.map((text: string) => text.split(' ')[0]),
+    ['HOLDFAST_TLS', 'HOLDFAST_PROT'],
+  )
+})
+
+test('says so when .env cannot be read', async (t) => {
+  const cwd = path.join(folder, 'with-folder')
+  await mkdir(path.join(cwd, '.env'), { recursive: true })
+  const error = await read(cwd)
+  t.is(error.name, 'ConfigError')
+  t.regex(error.problems[0], /^\.env cannot be read \(\w+\)\.$/)
 })

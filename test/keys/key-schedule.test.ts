@@ -1,8 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import test from 'ava'
 import fc from 'fast-check'
+import { createKeyObserver } from '../../src/keys/key-metrics.ts'
+import type { KeyRing, KeySchedule } from '../../src/keys/key-ring.ts'
+import { startKeyRotation } from '../../src/keys/key-rotation.ts'
 import { dueIn, nextChange, type ScheduledKey, scheduleKeys } from '../../src/keys/key-schedule.ts'
 import type { KeyTimes } from '../../src/storage/signing-key-table.ts'
+import { recordingEvents } from '../support/events.ts'
 
 const policy = { rotation: 1000, publish: 100, keep: 50 }
 
@@ -238,4 +242,114 @@ test('what any node signs is accepted by every node and every cache until it has
     { numRuns: 60 },
   )
   t.pass()
+})
+
+const signing = (kid: string, signsFrom: number): KeySchedule => ({
+  key: {
+    kid,
+    purpose: 'ES256',
+    generation: 1,
+    createdAt: 0,
+    signsFrom,
+    retiredAt: undefined,
+    jwe: '',
+  },
+  state: 'signing',
+  signsUntil: undefined,
+  endsAt: undefined,
+})
+
+function observed() {
+  const { events, metrics, logged } = recordingEvents()
+  const ring = { keys: [signing('k1', 1000)], unreadable: [] as string[] }
+  const observe = createKeyObserver(
+    {
+      now: () => 61_000,
+      scheduled: () => ring.keys,
+      unreadable: () => ring.unreadable,
+    } satisfies Partial<KeyRing>,
+    { events, metrics },
+  )
+  return { ring, observe, logged, metrics }
+}
+
+test('tells the age of the key that signs', async (t) => {
+  const { observe, metrics } = observed()
+  observe()
+  t.regex(
+    await metrics.registry.metrics(),
+    /^holdfast_signing_key_age_seconds\{purpose="ES256"\} 60$/m,
+  )
+})
+
+test('says once that another key signs, or that one cannot be opened', async (t) => {
+  const { observe, ring, logged, metrics } = observed()
+  observe()
+  t.deepEqual(logged, [])
+  ring.keys = [signing('k2', 60_000)]
+  ring.unreadable = ['k3']
+  observe()
+  observe()
+  t.deepEqual(
+    logged.map((line) => (line as { event: string }).event),
+    ['key.signs', 'keys.unreadable'],
+  )
+  t.regex(await metrics.registry.metrics(), /^holdfast_keys_unreadable 1$/m)
+})
+
+test('goes on after an error, and ends when it is told to', async (t) => {
+  const errors: unknown[] = []
+  const failure = new Error('the database is away')
+  const { promise: refreshed, resolve: onRefreshed } = Promise.withResolvers<void>()
+  let reads = 0
+  let upkeeps = 0
+  const rotation = startKeyRotation({
+    ring: {
+      async refresh() {
+        reads += 1
+        if (reads < 3) throw failure
+      },
+      async upkeep() {
+        upkeeps += 1
+      },
+    },
+    interval: 1,
+    onRefreshed,
+    onError: (error) => errors.push(error),
+  })
+  // Its timer keeps no process alive.
+  const alive = setInterval(() => {}, 1000)
+  await refreshed
+  clearInterval(alive)
+  await rotation[Symbol.asyncDispose]()
+  t.deepEqual(errors, [failure, failure])
+  const before = [reads, upkeeps]
+  t.is(reads - upkeeps, 2)
+  await new Promise(setImmediate)
+  t.deepEqual([reads, upkeeps], before)
+})
+
+test('ends a round that has begun, and no later one', async (t) => {
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>()
+  let upkeeps = 0
+  const rotation = startKeyRotation({
+    ring: {
+      refresh() {
+        begin()
+        return answered
+      },
+      async upkeep() {
+        upkeeps += 1
+      },
+    },
+    interval: 3_600_000,
+    onRefreshed() {},
+    onError: (error) => t.fail(String(error)),
+  })
+  await begun
+  const ended = rotation[Symbol.asyncDispose]()
+  answer()
+  await ended
+  t.is(upkeeps, 1)
 })

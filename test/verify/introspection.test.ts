@@ -1,6 +1,8 @@
 import test from 'ava'
 import { jwtVerify } from 'jose'
 import type { ClientAuthentication } from '../../packages/verify/client-authentication.ts'
+import { createJwks } from '../../packages/verify/jwks.ts'
+import { metadataUrl } from '../../packages/verify/metadata.ts'
 import type { IntrospectionOptions, VerifierOptions } from '../../packages/verify/options.ts'
 import { createVerifier } from '../../packages/verify/verifier.ts'
 import { makeKey, signJws } from '../support/verify/keys.ts'
@@ -15,6 +17,7 @@ import {
   jkt,
   jwks,
   start,
+  verifierWith,
 } from '../support/verify/world.ts'
 
 const endpoint = `${issuer}/introspect`
@@ -236,3 +239,185 @@ for (const [title, answer] of [
     await refused(t, 'issuer_unavailable', () => verifier.verify(dpopRequest('opaque')))
   })
 }
+
+/** An issuer whose answers a test decides, on a clock that it moves. */
+function makeIssuer() {
+  const state = { now: start, set: jwks as object | Error, fetched: 0, failures: [] as unknown[] }
+  const keys = createJwks({
+    source: async () => 'https://as.example/jwks',
+    fetch: async () => {
+      state.fetched++
+      if (state.set instanceof Error) throw state.set
+      return Response.json(state.set)
+    },
+    now: () => state.now,
+    maxAge: 600,
+    onFailure: (cause) => state.failures.push(cause),
+    maxStale: 3600,
+    cooldown: 30,
+  })
+  return { state, keys }
+}
+
+const k2 = { keys: [{ ...makeKey().publicJwk, kid: 'k2' }] }
+
+test('fetches once for many concurrent tokens, and not again while fresh', async (t) => {
+  const { state, keys } = makeIssuer()
+  await Promise.all(Array.from({ length: 9 }, () => keys.find('ES256', 'k1')))
+  state.now += 600
+  t.false(keys.find('ES256', 'k1') instanceof Promise)
+  t.is(state.fetched, 1)
+})
+
+test('fetches again for an unknown key, but not before the cool-down is over', async (t) => {
+  const { state, keys } = makeIssuer()
+  await keys.find('ES256', 'k1')
+  state.set = k2
+  for (let i = 0; i < 9; i++) {
+    await refused(t, 'token_key', () => keys.find('ES256', 'k2'))
+    state.now += 3
+  }
+  t.is(state.fetched, 1)
+  state.now += 3
+  await t.notThrowsAsync(async () => keys.find('ES256', 'k2'))
+  await refused(t, 'token_key', () => keys.find('ES256', 'k1'))
+  t.is(state.fetched, 2)
+})
+
+test('drops a key that the issuer has dropped', async (t) => {
+  const { state, keys } = makeIssuer()
+  await keys.find('ES256', 'k1')
+  state.set = k2
+  state.now += 601
+  await refused(t, 'token_key', () => keys.find('ES256', 'k1'))
+})
+
+test('serves old keys for a bounded time while the issuer is down', async (t) => {
+  const { state, keys } = makeIssuer()
+  await keys.find('ES256', 'k1')
+  state.set = new Error('down')
+  state.now += 4200
+  await t.notThrowsAsync(async () => keys.find('ES256', 'k1'))
+  state.now += 1
+  await refused(t, 'issuer_unavailable', () => keys.find('ES256', 'k1'))
+  state.now += 30
+  const error = await refused(t, 'issuer_unavailable', () => keys.find('ES256', 'k1'))
+  t.is(error.status, 503)
+  state.set = jwks
+  state.now += 30
+  await t.notThrowsAsync(async () => keys.find('ES256', 'k1'))
+})
+
+for (const set of [{}, { keys: 'none' }, [], new Error('no')]) {
+  test(`is unavailable when the first key set is ${JSON.stringify(set)} ${set}`, async (t) => {
+    const { state, keys } = makeIssuer()
+    state.set = set
+    await refused(t, 'issuer_unavailable', () => keys.find('ES256', 'k1'))
+  })
+}
+
+const metadata = `${issuer}/.well-known/oauth-authorization-server`
+const openid = `${issuer}/.well-known/openid-configuration`
+const jwksUri = `${issuer}/keys`
+
+function discovering(documents: Record<string, unknown>) {
+  const asked: string[] = []
+  const redirects: unknown[] = []
+  const verifier = createVerifier({
+    issuer,
+    audience,
+    now: () => start * 1000,
+    fetch: async (url, init) => {
+      asked.push(url)
+      redirects.push(init.redirect)
+      const body = documents[url]
+      return body === undefined ? new Response('', { status: 404 }) : Response.json(body)
+    },
+  })
+  return { asked, redirects, verifier }
+}
+
+test('finds the keys through RFC 8414 metadata, following no redirect', async (t) => {
+  const { asked, redirects, verifier } = discovering({
+    [metadata]: { issuer, jwks_uri: jwksUri },
+    [jwksUri]: jwks,
+  })
+  await t.notThrowsAsync(verifier.verify(dpopRequest()))
+  t.deepEqual(asked, [metadata, jwksUri])
+  t.true(redirects.every((redirect) => redirect === 'error'))
+})
+
+test('finds the keys through OpenID Connect metadata', async (t) => {
+  const { asked, verifier } = discovering({
+    [openid]: { issuer, jwks_uri: jwksUri },
+    [jwksUri]: jwks,
+  })
+  await t.notThrowsAsync(verifier.verify(dpopRequest()))
+  t.deepEqual(asked, [metadata, openid, jwksUri])
+})
+
+for (const [title, document] of [
+  ['of another issuer', { issuer: 'https://evil.example', jwks_uri: jwksUri }],
+  ['without jwks_uri', { issuer }],
+  ['with a jwks_uri over plain HTTP', { issuer, jwks_uri: 'http://as.example/keys' }],
+] as const) {
+  test(`does not use metadata ${title}`, async (t) => {
+    const { verifier } = discovering({ [metadata]: document, [jwksUri]: jwks })
+    await refused(t, 'issuer_unavailable', () => verifier.verify(dpopRequest()))
+  })
+}
+
+for (const [resource, expected] of [
+  ['https://api.example', 'https://api.example/.well-known/oauth-protected-resource'],
+  ['https://api.example/', 'https://api.example/.well-known/oauth-protected-resource'],
+  ['https://api.example/a/b', 'https://api.example/.well-known/oauth-protected-resource/a/b'],
+  ['https://api.example/a?b=c', 'https://api.example/.well-known/oauth-protected-resource/a?b=c'],
+]) {
+  test(`puts the metadata of ${resource} at ${expected}`, (t) => {
+    t.is(metadataUrl(resource as string), expected as string)
+  })
+}
+
+test('says what is enforced', (t) => {
+  const verifier = verifierWith({
+    metadata: { resource_name: 'Notes', scopes_supported: ['notes:read'] },
+    dpop: { algorithms: ['ES256'] },
+  })
+  t.deepEqual(verifier.metadata, {
+    path: '/.well-known/oauth-protected-resource',
+    document: {
+      resource: audience,
+      authorization_servers: [issuer],
+      bearer_methods_supported: ['header'],
+      dpop_signing_alg_values_supported: ['ES256'],
+      dpop_bound_access_tokens_required: false,
+      tls_client_certificate_bound_access_tokens: true,
+      resource_name: 'Notes',
+      scopes_supported: ['notes:read'],
+    },
+  })
+})
+
+test('says that DPoP is required where nothing else is accepted', (t) => {
+  const { metadata } = verifierWith({ metadata: {}, methods: ['dpop'] })
+  t.is(metadata?.document.dpop_bound_access_tokens_required, true)
+  t.is(metadata?.document.tls_client_certificate_bound_access_tokens, false)
+})
+
+test('points to itself in challenges', async (t) => {
+  const verifier = verifierWith({
+    metadata: {},
+    methods: ['dpop'],
+    dpop: { algorithms: ['ES256'] },
+  })
+  const error = await refused(t, 'credentials_missing', () =>
+    verifier.verify({ method: 'GET', url: '/', headers: [] }),
+  )
+  t.deepEqual(error.challenges, [
+    `DPoP algs="ES256", resource_metadata="${audience}/.well-known/oauth-protected-resource"`,
+  ])
+})
+
+test('publishes nothing unless asked', (t) => {
+  t.is(verifierWith().metadata, undefined)
+})

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
+import fc from 'fast-check'
+import { createIdTokenVerifier } from '../../packages/verify/id-token.ts'
 import {
   createTokenBindingVerifier,
   fieldValues,
@@ -7,8 +9,18 @@ import {
   type TokenBindingConnection,
   TokenBindingError,
   type TokenBindingErrorCode,
+  type TokenBindingProof,
   verifyTokenBinding,
 } from '../../packages/verify/token-binding.ts'
+import {
+  type ForwardedTokenBindingOptions,
+  forwardTokenBinding,
+  readTokenBindingHeaders,
+} from '../../packages/verify/token-binding-headers.ts'
+import {
+  beginTokenBoundLogin,
+  finishTokenBoundLogin,
+} from '../../packages/verify/token-binding-login.ts'
 import {
   type BindingOverrides,
   binding,
@@ -20,7 +32,17 @@ import {
   type TestKey,
   tokenBindingId,
 } from '../support/token-binding-messages.ts'
-import { weakExponents } from '../support/verify/keys.ts'
+import { signJws, weakExponents } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
+import {
+  accessToken,
+  bearerRequest,
+  issuer,
+  issuerKey,
+  jwks,
+  start,
+  verifierWith,
+} from '../support/verify/world.ts'
 
 const ec = makeEcKey()
 const otherEc = makeEcKey()
@@ -357,4 +379,380 @@ test('finds every value of a header field, whatever its case', (t) => {
   const rawHeaders = ['Host', 'a', 'sec-token-binding', '1', 'Sec-Token-Binding', '2', 'odd']
   t.deepEqual(fieldValues(rawHeaders, 'sec-token-binding'), ['1', '2'])
   t.deepEqual(fieldValues(rawHeaders, 'cookie'), [])
+})
+
+const [mine, theirs, third] = [makeEcKey(), makeEcKey(), makeEcKey()]
+const id = (key = mine) => tokenBindingId(key).toString('base64url')
+
+const provided = ['Sec-Provided-Token-Binding-ID', id(mine)]
+const referred = ['Sec-Referred-Token-Binding-ID', id(theirs)]
+const others = ['Sec-Other-Token-Binding-ID', `4d.${id(third)}, B.${id(theirs)}`]
+const valid = ['Host', 'backend', ...provided, ...referred, ...others]
+
+const read = (rawHeaders: string[], options: Partial<ForwardedTokenBindingOptions> = {}) =>
+  readTokenBindingHeaders(rawHeaders, { trusted: true, ...options })
+
+function headersCodeOf(run: () => unknown): string {
+  try {
+    run()
+    return 'accepted'
+  } catch (error) {
+    if (error instanceof TokenBindingError) return error.code
+    throw error
+  }
+}
+
+test('reads what a trusted proxy has proven', (t) => {
+  const proof = read(valid)
+  t.is(proof?.provided.id, id(mine))
+  t.like(proof?.referred, { id: id(theirs) })
+  t.deepEqual(proof?.other, [
+    { type: 0x4d, id: id(third) },
+    { type: 0xb, id: id(theirs) },
+  ])
+  t.true(Object.isFrozen(proof))
+})
+
+test('finds nothing where the proxy sent nothing', (t) => {
+  t.is(read(['Host', 'backend']), undefined)
+  t.is(read(['Host', 'backend'], { trusted: false }), undefined)
+})
+
+test('refuses each of the fields from anyone else', (t) => {
+  for (const fields of [provided, referred, others]) {
+    t.is(
+      headersCodeOf(() => read(fields, { trusted: false })),
+      'untrusted_peer',
+    )
+  }
+})
+
+test('can be told to ignore them from anyone else', (t) => {
+  t.is(read(valid, { trusted: false, untrusted: 'ignore' }), undefined)
+})
+
+test('refuses a second provided or referred field, and a list in one', (t) => {
+  t.is(
+    headersCodeOf(() => read([...valid, ...provided])),
+    'repeated_header',
+  )
+  t.is(
+    headersCodeOf(() => read([...valid, ...referred])),
+    'repeated_header',
+  )
+  const list = ['sec-provided-token-binding-id', `${id()}, ${id()}`]
+  t.is(
+    headersCodeOf(() => read(list)),
+    'malformed_header',
+  )
+})
+
+test('refuses a referred or other ID without a provided one', (t) => {
+  t.is(
+    headersCodeOf(() => read(referred)),
+    'malformed_header',
+  )
+  t.is(
+    headersCodeOf(() => read(others)),
+    'malformed_header',
+  )
+})
+
+test('refuses a provided ID that is none', (t) => {
+  for (const text of ['', 'unknown', `${id()}=`, id().slice(0, -4)]) {
+    t.is(
+      headersCodeOf(() => read(['Sec-Provided-Token-Binding-ID', text])),
+      'malformed_header',
+    )
+  }
+})
+
+test('refuses a referred ID that is none', (t) => {
+  const fields = [...provided, 'Sec-Referred-Token-Binding-ID', 'AgBB']
+  t.is(
+    headersCodeOf(() => read(fields)),
+    'malformed_header',
+  )
+})
+
+test('gives no ID for a referred key of an unknown kind', (t) => {
+  const unknown = tokenBindingId({ ...theirs, keyParameters: 9 }).toString('base64url')
+  t.is(read([...provided, 'Sec-Referred-Token-Binding-ID', unknown])?.referred, 'unsupported')
+})
+
+test('joins lists of other IDs that came in several fields', (t) => {
+  t.is(read([...valid, ...others])?.other.length, 4)
+})
+
+test('refuses lists of other IDs that break their syntax or name the two known types', (t) => {
+  for (const list of ['', id(), `g.${id()}`, `4d.${id()},`, '4d.AAAA', `1.${id()}`, `00.${id()}`]) {
+    const fields = [...provided, 'Sec-Other-Token-Binding-ID', list]
+    t.is(
+      headersCodeOf(() => read(fields)),
+      'malformed_header',
+    )
+  }
+})
+
+test('does not read Sec-Token-Binding, which belongs to another connection', (t) => {
+  t.is(read(['Sec-Token-Binding', message(binding(mine))]), undefined)
+})
+
+const proof = verifyTokenBinding(
+  message(binding(mine), binding(theirs, { type: 1 }), binding(third, { type: 0xb })),
+  { negotiated: 'ecdsap256', ekm },
+)
+
+test('a proxy forwards what it has proven in the place of what the client wrote', (t) => {
+  const forwarded = forwardTokenBinding(
+    ['host', 'idp', 'SEC-TOKEN-BINDING', 'x', 'sec-other-token-binding-id', 'x', ...referred],
+    proof,
+  )
+  t.deepEqual(forwarded, [
+    'host',
+    'idp',
+    ...provided,
+    ...referred,
+    'Sec-Other-Token-Binding-ID',
+    `0b.${id(third)}`,
+  ])
+  t.deepEqual(read(forwarded), proof)
+})
+
+test('a proxy forwards no Token Binding field of a client that has proven nothing', (t) => {
+  const forwarded = forwardTokenBinding([...valid, 'Sec-Token-Binding', 'x'], undefined)
+  t.deepEqual(forwarded, ['Host', 'backend'])
+})
+
+test('a proxy forwards no referred field where there is no binding it could check', (t) => {
+  t.deepEqual(forwardTokenBinding(referred, { ...proof, referred: undefined, other: [] }), provided)
+  t.deepEqual(forwardTokenBinding([], { ...proof, referred: 'unsupported', other: [] }), provided)
+})
+
+function newProof() {
+  const provided = parseTokenBindingId(tokenBindingId(makeEcKey()).toString('base64url'))
+  if (!provided) throw new Error('not a Token Binding ID')
+  return { provided }
+}
+
+const browser = newProof()
+const another = newProof()
+const { verifyIdToken } = createIdTokenVerifier({
+  issuer,
+  clientId: 'rp',
+  jwks,
+  now: () => start * 1000,
+})
+
+/** What the identity provider issues for a browser whose referred ID it has seen. */
+function idTokenFor({ provided }: typeof browser, aud = 'rp'): string {
+  const claims = { iss: issuer, sub: 'alice', aud, nonce: 'n', iat: start, exp: start + 60 }
+  const header = { alg: issuerKey.alg, kid: 'k1' }
+  return signJws(issuerKey, header, { ...claims, cnf: { tbh: provided.tbh } })
+}
+
+test('a login asks that the browser show its ID, and that the code be bound to it', (t) => {
+  const login = beginTokenBoundLogin(browser)
+  t.deepEqual(login.headers, { 'Include-Referred-Token-Binding-ID': 'true' })
+  t.deepEqual(login.parameters, {
+    code_challenge: 'referred_tb',
+    code_challenge_method: 'referred_tb',
+  })
+  t.is(login.browserId, browser.provided.id)
+})
+
+test('the browser that began a login finishes it', async (t) => {
+  const { browserId } = beginTokenBoundLogin(browser)
+  const { codeVerifier, tokenBinding } = finishTokenBoundLogin(browserId, browser)
+  t.is(codeVerifier, browser.provided.id)
+  const hash = createHash('sha256').update(tokenBinding.providedId).digest('base64url')
+  t.is(hash, browser.provided.tbh)
+  const { methods } = await verifyIdToken(idTokenFor(browser), { nonce: 'n', tokenBinding })
+  t.deepEqual(methods, ['token-binding'])
+})
+
+test('an ID token that is bound to another browser is refused', async (t) => {
+  const { browserId } = beginTokenBoundLogin(browser)
+  const { tokenBinding } = finishTokenBoundLogin(browserId, browser)
+  const expected = { nonce: 'n', tokenBinding }
+  await refused(t, 'token_binding_mismatch', () => verifyIdToken(idTokenFor(another), expected))
+})
+
+test('an ID token for another relying party is refused, in the same browser', async (t) => {
+  const { tokenBinding } = finishTokenBoundLogin(browser.provided.id, browser)
+  const expected = { nonce: 'n', tokenBinding }
+  await refused(t, 'token_audience', () => verifyIdToken(idTokenFor(browser, 'other'), expected))
+})
+
+test('no login begins or ends without Token Binding', async (t) => {
+  await refused(t, 'token_binding_missing', () => beginTokenBoundLogin(undefined))
+  await refused(t, 'token_binding_missing', () =>
+    finishTokenBoundLogin(browser.provided.id, undefined),
+  )
+})
+
+test('another browser does not finish a login', async (t) => {
+  await refused(t, 'token_binding_mismatch', () =>
+    finishTokenBoundLogin(browser.provided.id, another),
+  )
+})
+
+// Tokens in a query or form
+
+const token = accessToken({ cnf: { tbh: browser.provided.tbh } })
+const factOf = ({ provided }: typeof browser) => ({
+  tokenBinding: { providedId: Buffer.from(provided.id, 'base64url') },
+})
+const places = {
+  query: { method: 'GET', url: `/notes?access_token=${token}`, headers: [] },
+  body: {
+    method: 'POST',
+    url: '/notes',
+    headers: ['Content-Type', 'application/x-www-form-urlencoded'],
+    body: `access_token=${token}`,
+  },
+}
+
+for (const [place, request] of Object.entries(places)) {
+  test(`a tbh-bound token in the ${place} needs the matching ID, where it is allowed`, async (t) => {
+    const lax = verifierWith({ tokenLocations: ['header', 'body', 'query'] })
+    const { location } = await lax.verify({ ...request, ...factOf(browser) })
+    t.is(location as string, place)
+    await refused(t, 'token_binding_mismatch', () => lax.verify({ ...request, ...factOf(another) }))
+    await refused(t, 'token_binding_missing', () => lax.verify(request))
+  })
+
+  test(`a tbh-bound token in the ${place} is refused where it is not allowed`, async (t) => {
+    await refused(t, 'credentials_location', () =>
+      verifierWith().verify({ ...request, ...factOf(browser) }),
+    )
+  })
+}
+
+test("a token of one relying party by another's connection is refused", async (t) => {
+  const request = bearerRequest(token)
+  await t.notThrowsAsync(verifierWith().verify({ ...request, ...factOf(browser) }))
+  await refused(t, 'token_binding_mismatch', () =>
+    verifierWith().verify({ ...request, ...factOf(another) }),
+  )
+})
+
+const propertiesConnection = { negotiated: 'ecdsap256', ekm } as const
+const bindings = [
+  binding(makeEcKey(), { extensions: Buffer.from('c80003616263', 'hex') }),
+  binding(makeRsaKey(1), { type: 1 }),
+  binding(makeRsaKey(0), { type: 9 }),
+  binding(makeEcKey(), { type: 77 }),
+]
+const text = message(...bindings)
+const bytes = Buffer.from(text, 'base64url')
+const accepted = verifyTokenBinding(text, propertiesConnection)
+
+/** The decision, or undefined for a refusal; anything but a TokenBindingError fails the test. */
+function propertiesDecide(candidate: string): TokenBindingProof | undefined {
+  try {
+    return verifyTokenBinding(candidate, propertiesConnection)
+  } catch (error) {
+    if (error instanceof TokenBindingError) return undefined
+    throw error
+  }
+}
+
+/**
+ * Nothing proven beyond what was proven before. A referred or an unknown binding may drop out where
+ * the change made its key one of a kind that cannot be checked: nothing can be bound to it then.
+ */
+function sameOrLess(t: ExecutionContext, decision: TokenBindingProof): void {
+  t.deepEqual(decision.provided, accepted.provided)
+  if (decision.referred !== 'unsupported') t.deepEqual(decision.referred, accepted.referred)
+  for (const { type, id } of decision.other) {
+    t.true(accepted.other.some((known) => known.type === type && known.id === id))
+  }
+}
+
+test('every truncation is refused', (t) => {
+  for (let length = 0; length < bytes.length; length += 1) {
+    t.is(propertiesDecide(bytes.subarray(0, length).toString('base64url')), undefined)
+  }
+  for (let length = 0; length < text.length; length += 1) {
+    t.is(propertiesDecide(text.slice(0, length)), undefined)
+  }
+})
+
+test('every bit flip is the same decision or a refusal', (t) => {
+  for (let bit = 0; bit < bytes.length * 8; bit += 1) {
+    const flipped = Buffer.from(bytes)
+    flipped.writeUInt8(flipped.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3)
+    const decision = propertiesDecide(flipped.toString('base64url'))
+    if (decision !== undefined) sameOrLess(t, decision)
+  }
+  t.pass()
+})
+
+test('every order of the bindings is the same decision', (t) => {
+  const order = fc.shuffledSubarray(bindings, { minLength: bindings.length })
+  const property = fc.property(order, (shuffled) => {
+    const decision = propertiesDecide(message(...shuffled))
+    t.is(decision?.other.length, accepted.other.length)
+    t.deepEqual(decision?.referred, accepted.referred)
+    if (decision) sameOrLess(t, decision)
+  })
+  t.notThrows(() => fc.assert(property, { numRuns: 24 }))
+})
+
+test('no selection or repetition of bindings gives other IDs than those that were proven', (t) => {
+  const selection = fc.array(fc.constantFrom(...bindings), { maxLength: 6 })
+  const property = fc.property(selection, (chosen) => {
+    const decision = propertiesDecide(message(...chosen))
+    const count = (which: Buffer | undefined) => chosen.filter((item) => item === which).length
+    const valid = count(bindings[0]) === 1 && count(bindings[1]) <= 1
+    t.is(decision !== undefined, valid)
+    if (decision) t.deepEqual(decision.provided, accepted.provided)
+    if (decision?.referred) t.deepEqual(decision.referred, accepted.referred)
+  })
+  t.notThrows(() => fc.assert(property, { numRuns: 200 }))
+})
+
+test('several changes at once are the same decision or a refusal', (t) => {
+  const change = fc.record({ at: fc.nat(bytes.length - 1), value: fc.nat(255) })
+  const cut = fc.record({ at: fc.nat(bytes.length - 1), length: fc.integer({ min: 0, max: 8 }) })
+  const property = fc.property(
+    fc.array(change, { maxLength: 4 }),
+    cut,
+    (changes, { at, length }) => {
+      const changed = Buffer.from(bytes)
+      for (const { at: index, value } of changes) changed[index] = value
+      const shorter = Buffer.concat([changed.subarray(0, at), changed.subarray(at + length)])
+      const decision = propertiesDecide(shorter.toString('base64url'))
+      if (decision !== undefined) sameOrLess(t, decision)
+    },
+  )
+  t.notThrows(() => fc.assert(property, { numRuns: 2000 }))
+})
+
+test('no text, and no list of texts, is an exception', (t) => {
+  const wild = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.string({ unit: fc.constantFrom(...'AgBQ-_=+/ ,\n') }),
+    fc.uint8Array({ maxLength: 400 }).map((array) => Buffer.from(array).toString('base64url')),
+  )
+  const property = fc.property(fc.array(wild, { maxLength: 3 }), (values) => {
+    const names = ['Provided', 'Referred', 'Other']
+    const rawHeaders = values.flatMap((value, index) => [
+      `Sec-${names[index]}-Token-Binding-ID`,
+      value,
+    ])
+    for (const run of [
+      () => createTokenBindingVerifier(propertiesConnection)(values),
+      () => readTokenBindingHeaders(rawHeaders, { trusted: true }),
+      () => values.map(parseTokenBindingId),
+    ]) {
+      try {
+        run()
+      } catch (error) {
+        if (!(error instanceof TokenBindingError)) throw error
+      }
+    }
+  })
+  t.notThrows(() => fc.assert(property, { numRuns: 3000 }))
 })

@@ -1,8 +1,11 @@
+import { createHash } from 'node:crypto'
 import { inspect } from 'node:util'
 import test from 'ava'
+import { type RequestBody, readCredential } from '../../packages/verify/credentials.ts'
+import { createIdTokenVerifier, type IdTokenExpectation } from '../../packages/verify/id-token.ts'
 import type { VerifierOptions } from '../../packages/verify/options.ts'
 import { createVerifier } from '../../packages/verify/verifier.ts'
-import { makeKey } from '../support/verify/keys.ts'
+import { encode, makeKey, signJws } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
@@ -11,6 +14,7 @@ import {
   dpopProof,
   dpopRequest,
   issuer,
+  issuerKey,
   jkt,
   jwks,
   start,
@@ -208,3 +212,284 @@ for (const [option, options] of contradictions) {
     t.true(error?.message.includes(option), error?.message)
   })
 }
+
+const broken: [title: string, code: Parameters<typeof refused>[1], token: () => string][] = [
+  ['that is no JWT', 'token_malformed', () => 'abc'],
+  ['with an invalid character', 'token_malformed', () => accessToken().replace('.', '.*')],
+  ['with the same claim twice', 'token_malformed', () => rawPayload('{"iss":"a", "iss":"b"}')],
+  ['of 20,000 characters', 'token_too_large', () => accessToken({ pad: 'x'.repeat(20_000) })],
+  ['without typ', 'token_type', () => accessToken({}, { typ: undefined })],
+  ['of typ JWT, as an ID token is', 'token_type', () => accessToken({}, { typ: 'JWT' })],
+  ['of typ dpop+jwt', 'token_type', () => accessToken({}, { typ: 'dpop+jwt' })],
+  ['with crit', 'token_malformed', () => accessToken({}, { crit: ['b64'], b64: true })],
+  ['of another issuer', 'token_issuer', () => accessToken({ iss: 'https://evil.example' })],
+  ['without issuer', 'token_issuer', () => accessToken({ iss: undefined })],
+  ['for another audience', 'token_audience', () => accessToken({ aud: 'https://b.example' })],
+  ['for a longer audience', 'token_audience', () => accessToken({ aud: `${audience}/` })],
+  ['for other audiences', 'token_audience', () => accessToken({ aud: ['a', 'b'] })],
+  ['without audience', 'token_audience', () => accessToken({ aud: undefined })],
+  ['with alg none', 'token_algorithm', () => accessToken({}, { alg: 'none' })],
+  ['with alg HS256', 'token_algorithm', () => accessToken({}, { alg: 'HS256' })],
+  ['with an alg its key is not for', 'token_key', () => accessToken({}, { alg: 'RS256' })],
+  ['with an unknown kid', 'token_key', () => accessToken({}, { kid: 'k2' })],
+  ['with a numeric kid', 'token_malformed', () => accessToken({}, { kid: 1 })],
+  ['by another key', 'token_signature', () => accessToken({}, {}, makeKey())],
+  ['by the key in its own header', 'token_signature', () => selfSigned()],
+  ['that has expired', 'token_expired', () => accessToken({ exp: start - 10 })],
+  ['that is not valid yet', 'token_not_yet_valid', () => accessToken({ nbf: start + 11 })],
+  ['without exp', 'token_claims', () => accessToken({ exp: undefined })],
+  ['with an exp text', 'token_claims', () => accessToken({ exp: `${start + 600}` })],
+  ['with an nbf text', 'token_claims', () => accessToken({ nbf: `${start}` })],
+  ['without iat', 'token_claims', () => accessToken({ iat: undefined })],
+  ['without sub', 'token_claims', () => accessToken({ sub: undefined })],
+  ['without client_id', 'token_claims', () => accessToken({ client_id: undefined })],
+  ['without jti', 'token_claims', () => accessToken({ jti: undefined })],
+]
+
+for (const [title, code, make] of broken) {
+  test(`rejects a token ${title}`, async (t) => {
+    await refused(t, code, () => verifierWith().verify(dpopRequest(make())))
+  })
+}
+
+for (const typ of ['at+JWT', 'application/at+jwt']) {
+  test(`accepts typ ${typ}`, async (t) => {
+    await t.notThrowsAsync(verifierWith().verify(dpopRequest(accessToken({}, { typ }))))
+  })
+}
+
+test('accepts an audience array that names this resource', async (t) => {
+  const token = accessToken({ aud: ['https://b.example', audience] })
+  await t.notThrowsAsync(verifierWith().verify(dpopRequest(token)))
+})
+
+test('accepts a token within the clock tolerance', async (t) => {
+  const token = accessToken({ exp: start - 9, nbf: start + 10 })
+  await t.notThrowsAsync(verifierWith().verify(dpopRequest(token)))
+})
+
+test('checks the times of a token it knows again', async (t) => {
+  let now = start
+  const verifier = verifierWith({ now: () => now * 1000 })
+  const token = accessToken({ exp: start + 5 })
+  await verifier.verify(dpopRequest(token))
+  now = start + 15
+  await refused(t, 'token_expired', () => verifier.verify(dpopRequest(token)))
+})
+
+test('gives nobody the means to change the claims of a cached token', async (t) => {
+  const { claims } = await verifierWith().verify(dpopRequest())
+  t.throws(() => Object.assign(claims.cnf as object, { jkt: 'x' }), { instanceOf: TypeError })
+})
+
+test('guesses no key when a token names none and two would do', async (t) => {
+  const token = accessToken({}, { kid: undefined })
+  await t.notThrowsAsync(verifierWith().verify(dpopRequest(token)))
+  const two = { keys: [...jwks.keys, { ...makeKey().publicJwk, kid: 'k2' }] }
+  await refused(t, 'token_key', () => verifierWith({ jwks: two }).verify(dpopRequest(token)))
+})
+
+for (const [title, member] of [
+  ['an encryption key', { use: 'enc' }],
+  ['a key for other operations', { key_ops: ['sign'] }],
+  ['a key for another algorithm', { alg: 'ES384' }],
+  ['a published private key', { d: issuerKey.privateJwk.d }],
+] as const) {
+  test(`verifies no token with ${title}`, async (t) => {
+    const keys = [{ ...jwks.keys[0], ...member }]
+    await refused(t, 'token_key', () => verifierWith({ jwks: { keys } }).verify(dpopRequest()))
+  })
+}
+
+for (const alg of ['ES384', 'EdDSA', 'RS256', 'PS256']) {
+  test(`accepts a token signed with ${alg}`, async (t) => {
+    const key = makeKey(alg)
+    const verifier = verifierWith({ jwks: { keys: [{ ...key.publicJwk, kid: 'k1' }] } })
+    await t.notThrowsAsync(verifier.verify(dpopRequest(accessToken({}, {}, key))))
+  })
+}
+
+function rawPayload(payload: string): string {
+  return signJws(issuerKey, { typ: 'at+jwt', alg: 'ES256', kid: 'k1' }, payload)
+}
+
+function selfSigned(): string {
+  const key = makeKey()
+  const jku = 'https://evil.example/jwks'
+  const x5c = [encode('certificate')]
+  return accessToken({ cnf: { jkt } }, { jwk: key.publicJwk, jku, x5u: jku, x5c }, key)
+}
+
+const options = { issuer, clientId: 'rp', jwks, now: () => start * 1000 }
+const { verifyIdToken } = createIdTokenVerifier(options)
+const expected: IdTokenExpectation = { nonce: 'n', jkt }
+const providedId = Buffer.from('a token binding ID')
+const tbh = createHash('sha256').update(providedId).digest('base64url')
+
+type Members = Record<string, unknown>
+
+function idToken(claims: Members = {}, header: Members = {}, key = issuerKey): string {
+  const payload = { iss: issuer, sub: 'alice', aud: 'rp', nonce: 'n', iat: start, exp: start + 60 }
+  return signJws(
+    key,
+    { alg: key.alg, kid: 'k1', ...header },
+    { ...payload, cnf: { jkt }, ...claims },
+  )
+}
+
+test('accepts an ID token whose key the browser has proven', async (t) => {
+  const { claims, methods } = await verifyIdToken(idToken(), expected)
+  t.is(claims.sub, 'alice')
+  t.deepEqual(methods, ['dpop'])
+})
+
+test('accepts an ID token with the Token Binding of the browser', async (t) => {
+  const token = idToken({ cnf: { tbh } })
+  const { methods } = await verifyIdToken(token, { nonce: 'n', tokenBinding: { providedId } })
+  t.deepEqual(methods, ['token-binding'])
+  const tokenBinding = { providedId: Buffer.from('another') }
+  await refused(t, 'token_binding_mismatch', () =>
+    verifyIdToken(token, { ...expected, tokenBinding }),
+  )
+  await refused(t, 'token_binding_missing', () => verifyIdToken(token, expected))
+})
+
+test('accepts an ID token for several clients that was issued to this one', async (t) => {
+  await t.notThrowsAsync(verifyIdToken(idToken({ aud: ['rp', 'b'], azp: 'rp' }), expected))
+})
+
+test('accepts an unbound ID token only when told to', async (t) => {
+  const unbound = idToken({ cnf: undefined })
+  await refused(t, 'bearer_refused', () => verifyIdToken(unbound, expected))
+  const lax = createIdTokenVerifier({ ...options, allowUnbound: true })
+  t.deepEqual((await lax.verifyIdToken(unbound, expected)).methods, [])
+  const bound = idToken()
+  await refused(t, 'dpop_key_mismatch', () => lax.verifyIdToken(bound, { nonce: 'n' }))
+})
+
+const idTokenBroken: [title: string, code: Parameters<typeof refused>[1], token: () => string][] = [
+  ['that is no JWT', 'token_malformed', () => 'x'],
+  ['that is too long', 'token_too_large', () => idToken({ pad: 'x'.repeat(20_000) })],
+  ['that is an access token', 'token_type', () => accessToken({ aud: 'rp', nonce: 'n' })],
+  ['of typ logout+jwt', 'token_type', () => idToken({}, { typ: 'logout+jwt' })],
+  ['with crit', 'token_malformed', () => idToken({}, { crit: ['x'] })],
+  ['of another issuer', 'token_issuer', () => idToken({ iss: 'https://evil.example' })],
+  ['for another client', 'token_audience', () => idToken({ aud: 'b' })],
+  ['for several clients', 'token_audience', () => idToken({ aud: ['rp', 'b'] })],
+  ['issued to another client', 'token_audience', () => idToken({ azp: 'b' })],
+  ['with alg none', 'token_algorithm', () => idToken({}, { alg: 'none' })],
+  ['with alg HS256', 'token_algorithm', () => idToken({}, { alg: 'HS256' })],
+  ['with a numeric kid', 'token_malformed', () => idToken({}, { kid: 1 })],
+  ['by another key', 'token_signature', () => idToken({}, {}, makeKey())],
+  ['without sub', 'token_claims', () => idToken({ sub: undefined })],
+  ['that has expired', 'token_expired', () => idToken({ exp: start - 10 })],
+  ['from the future', 'token_not_yet_valid', () => idToken({ iat: start + 11 })],
+  ['of another request', 'id_token_nonce', () => idToken({ nonce: 'm' })],
+  ['without nonce', 'id_token_nonce', () => idToken({ nonce: undefined })],
+  ['with an unknown cnf', 'confirmation_unknown', () => idToken({ cnf: { jwk: {} } })],
+  [
+    'with a certificate nobody has',
+    'certificate_missing',
+    () => idToken({ cnf: { 'x5t#S256': jkt } }),
+  ],
+]
+
+for (const [title, code, token] of idTokenBroken) {
+  test(`rejects an ID token ${title}`, async (t) => {
+    await refused(t, code, () => verifyIdToken(token(), expected))
+  })
+}
+
+test('rejects an ID token of another key, and a nonce nobody asked for', async (t) => {
+  await refused(t, 'dpop_key_mismatch', () => verifyIdToken(idToken(), { ...expected, jkt: tbh }))
+  await refused(t, 'dpop_key_mismatch', () => verifyIdToken(idToken(), { nonce: 'n' }))
+  await refused(t, 'id_token_nonce', () => verifyIdToken(idToken(), { ...expected, nonce: null }))
+})
+
+test('asks how long ago the user signed in', async (t) => {
+  const recent = idToken({ auth_time: start - 100 })
+  await t.notThrowsAsync(verifyIdToken(recent, { ...expected, maxAge: 90 }))
+  const code = 'insufficient_user_authentication'
+  await refused(t, code, () => verifyIdToken(recent, { ...expected, maxAge: 89 }))
+  await refused(t, code, () => verifyIdToken(idToken(), { ...expected, maxAge: 1000 }))
+})
+
+test('refuses to be made without an issuer or a client', (t) => {
+  for (const bad of [{ issuer: 'http://a.example' }, { clientId: '' }, { algorithms: ['none'] }]) {
+    t.throws(() => createIdTokenVerifier({ ...options, ...bad }), { instanceOf: TypeError })
+  }
+})
+
+const form = ['Content-Type', 'application/x-www-form-urlencoded']
+
+function get(headers: Parameters<typeof readCredential>[0]['headers'], url = '/') {
+  return readCredential({ method: 'GET', url, headers })
+}
+
+function post(body: RequestBody, headers: string[] = form, method = 'POST') {
+  return readCredential({ method, url: '/', headers, body })
+}
+
+const bearer = { token: 'abc', scheme: 'Bearer', location: 'header' } as const
+
+test('reads the Authorization header in any case and form', (t) => {
+  t.deepEqual(get(['authorization', 'Bearer abc']), bearer)
+  t.deepEqual(get(['AUTHORIZATION', 'bearer   abc']), bearer)
+  t.deepEqual(get({ authorization: ['BEARER abc'] }), bearer)
+  t.deepEqual(get(new Headers({ Authorization: 'Bearer abc' })), bearer)
+  t.deepEqual(get(new Map([['Authorization', 'Bearer abc']])), bearer)
+  t.deepEqual(get([['Authorization', 'Bearer abc']]), bearer)
+  t.deepEqual(get(['Authorization', 'dpop abc']), { ...bearer, scheme: 'DPoP' })
+})
+
+test('reads a query and a form body', (t) => {
+  t.deepEqual(get([], '/?a=1&access_token=abc#x'), { ...bearer, location: 'query' })
+  t.deepEqual(get([], '/?acces%73_token=abc'), { ...bearer, location: 'query' })
+  const inBody = { ...bearer, location: 'body' } as const
+  t.deepEqual(post('access_token=abc'), inBody)
+  t.deepEqual(post(new URLSearchParams({ access_token: 'abc' })), inBody)
+  t.deepEqual(post({ access_token: 'abc' }), inBody)
+  t.deepEqual(post('access_token=abc', ['content-type', `${form[1]}; charset=utf-8`]), inBody)
+})
+
+test('finds nothing in other schemes, bodies and methods', async (t) => {
+  const missing = (attempt: () => unknown) => refused(t, 'credentials_missing', attempt)
+  await missing(() => get([]))
+  await missing(() => get(['Authorization', 'Basic YTpi']))
+  await missing(() => get(['Authorization', 'Bearertoken']))
+  await missing(() => post('access_token=abc', ['Content-Type', 'application/json']))
+  await missing(() => post('access_token=abc', form, 'GET'))
+  await missing(() => post({}))
+  await missing(() => post(Object.create({ access_token: 'abc' })))
+})
+
+test('rejects two credentials, wherever they are', async (t) => {
+  const multiple = (attempt: () => unknown) => refused(t, 'credentials_multiple', attempt)
+  const header = ['Authorization', 'Bearer abc']
+  await multiple(() => get([...header, ...header]))
+  await multiple(() => get([...header, 'Authorization', 'DPoP abc']))
+  await multiple(() => get([...header, 'Authorization', 'Basic YTpi']))
+  await multiple(() => get(['Authorization', 'Bearer a, DPoP b']))
+  await multiple(() => get(header, '/?access_token=abc'))
+  await multiple(() => get([], '/?access_token=abc&access_token=abc'))
+  await multiple(() => post('access_token=abc', [...form, ...header]))
+  await multiple(() => post('access_token=abc&access_token=d'))
+  await multiple(() => post({ access_token: ['a', 'b'] }))
+  const both = { method: 'POST', url: '/?access_token=a', headers: form, body: 'access_token=a' }
+  await multiple(() => readCredential(both))
+})
+
+test('rejects malformed credentials', async (t) => {
+  const malformed = (attempt: () => unknown) => refused(t, 'credentials_malformed', attempt)
+  await malformed(() => get(['Authorization', 'Bearer']))
+  await malformed(() => get(['Authorization', 'Bearer ']))
+  await malformed(() => get(['Authorization', 'DPoP']))
+  await malformed(() => get(['Authorization', 'Bearer a b']))
+  await malformed(() => post({ access_token: {} }))
+  await malformed(() => get([], '/?access_token='))
+})
+
+test('refuses the headers in which Node has hidden what was repeated', (t) => {
+  const headers = { authorization: 'Bearer abc' } as never
+  t.throws(() => get(headers), { instanceOf: TypeError, message: /rawHeaders/ })
+})

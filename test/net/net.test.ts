@@ -2,12 +2,55 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
+import { isDisplayName } from '../../src/net/display-name.ts'
 import {
   createGuardedFetch,
   type GuardedFetchErrorCode,
   type GuardedFetchOptions,
   isPublicAddress,
 } from '../../src/net/guarded-fetch.ts'
+import { networkOf, networksOf } from '../../src/net/network.ts'
+import { spellingProblem } from '../../src/net/normal-uri.ts'
+import { isOfThisMachine } from '../../src/net/this-machine.ts'
+import { trustedPeers } from '../../src/net/trusted-peers.ts'
+
+for (const name of [
+  'Harbour Orders',
+  'Ärzte & Söhne',
+  '日本',
+  'नमस्ते',
+  'လျှော့',
+  '✓',
+  'a'.repeat(100),
+]) {
+  test(`accepts ${name}`, (t) => t.true(isDisplayName(name, 100)))
+}
+
+const refused: [string, string][] = [
+  ['nothing', ''],
+  ['spaces', '  '],
+  ['no-break spaces', '\u00a0\u2003'],
+  ['a second line', 'Shop\nof Ada'],
+  ['a line separator', 'Shop\u2028'],
+  ['text that is turned round', 'Shop\u202etxt'],
+  ['an isolate', 'Shop\u2066'],
+  ['a zero-width space', 'Sh\u200bop'],
+  ['a zero-width joiner alone', '\u200d'],
+  ['a soft hyphen', 'Sh\u00adop'],
+  ['a Hangul filler', '\u3164'],
+  ['a variation selector', 'Shop\ufe0f'],
+  ['a tag', 'Shop\u{e0041}'],
+  ['an empty braille pattern', '\u2800'],
+  ['combining marks alone', '\u0301\u0301'],
+  ['a stack of marks', `a${'\u0301'.repeat(7)}`],
+  ['a private character', '\ue000'],
+  ['half of a surrogate pair', 'Shop\ud800'],
+  ['too many characters', 'a'.repeat(101)],
+]
+
+test('no name is invisible in part or as a whole, or turns the text around it', (t) => {
+  for (const [what, name] of refused) t.false(isDisplayName(name, 100), what)
+})
 
 /** Counts connections, on IPv4 and IPv6, which a request that was refused must never make. */
 async function listener(t: ExecutionContext) {
@@ -48,7 +91,7 @@ async function keyServer(t: ExecutionContext, handler: Handler, options: Guarded
 
 const answerOf: Handler = (_request, response) => response.end('{"keys":[]}')
 
-async function refused(
+async function fetchRefused(
   t: ExecutionContext,
   code: GuardedFetchErrorCode,
   fetching: Promise<unknown>,
@@ -100,7 +143,7 @@ for (const resolved of [
   test(`never connects to a name that resolves to ${resolved.join(' and ')}`, async (t) => {
     const { counts, port } = await listener(t)
     const guarded = createGuardedFetch({ resolve: async () => resolved })
-    await refused(t, 'special_address', guarded(`https://keys.evil.example:${port}/`))
+    await fetchRefused(t, 'special_address', guarded(`https://keys.evil.example:${port}/`))
     t.is(counts.connections, 0)
   })
 }
@@ -122,7 +165,7 @@ for (const host of [
     const { counts, port } = await listener(t)
     // A resolver that hands an address on as it is must make no difference.
     const guarded = createGuardedFetch({ resolve: async (name) => [name] })
-    await refused(t, 'special_address', guarded(`https://${host}:${port}/`))
+    await fetchRefused(t, 'special_address', guarded(`https://${host}:${port}/`))
     t.is(counts.connections, 0)
   })
 }
@@ -135,9 +178,9 @@ test('never connects to a name that resolved to a public address before', async 
     development: { addresses: ['127.0.0.2'] },
     limits: { firstPauseMs: 0 },
   })
-  await refused(t, 'unreachable', guarded(`https://keys.evil.example:${port}/`))
+  await fetchRefused(t, 'unreachable', guarded(`https://keys.evil.example:${port}/`))
   t.is(counts.connections, 1)
-  await refused(t, 'special_address', guarded(`https://keys.evil.example:${port}/`))
+  await fetchRefused(t, 'special_address', guarded(`https://keys.evil.example:${port}/`))
   t.is(counts.connections, 1)
 })
 
@@ -151,20 +194,20 @@ for (const url of [
 ]) {
   test(`refuses ${url}`, async (t) => {
     const resolve = async () => t.fail() as never
-    await refused(t, 'not_https', createGuardedFetch({ resolve })(url))
+    await fetchRefused(t, 'not_https', createGuardedFetch({ resolve })(url))
   })
 }
 
 test('refuses a name without an address', async (t) => {
   const guarded = createGuardedFetch({ resolve: async () => [] })
-  await refused(t, 'unreachable', guarded('https://keys.example/'))
+  await fetchRefused(t, 'unreachable', guarded('https://keys.example/'))
 })
 
 test('follows no redirect', async (t) => {
   const { asked, guarded, url } = await keyServer(t, (_request, response) => {
     response.writeHead(302, { location: '/elsewhere' }).end()
   })
-  await refused(t, 'redirected', guarded(url))
+  await fetchRefused(t, 'redirected', guarded(url))
   t.deepEqual(asked, ['/keys'])
 })
 
@@ -183,7 +226,7 @@ for (const [what, declare] of [
       },
       { limits },
     )
-    await refused(t, 'too_large', guarded(url))
+    await fetchRefused(t, 'too_large', guarded(url))
   })
 }
 
@@ -193,7 +236,7 @@ for (const [what, handler] of [
 ] satisfies [string, Handler][]) {
   test(`waits for no server that ${what}`, async (t) => {
     const { guarded, url } = await keyServer(t, handler, { limits: { patienceMs: 50 } })
-    await refused(t, 'timed_out', guarded(url))
+    await fetchRefused(t, 'timed_out', guarded(url))
   })
 }
 
@@ -205,9 +248,9 @@ test('limits the requests of a requester, and those of all', async (t) => {
   })
   await guarded(url, { requester: 'one' })
   await guarded(`${url}/2`, { requester: 'one' })
-  await refused(t, 'too_many', guarded(`${url}/3`, { requester: 'one' }))
+  await fetchRefused(t, 'too_many', guarded(`${url}/3`, { requester: 'one' }))
   await guarded(url, { requester: 'two' })
-  await refused(t, 'too_many', guarded(url, { requester: 'three' }))
+  await fetchRefused(t, 'too_many', guarded(url, { requester: 'three' }))
   t.is(asked.length, 3)
   time += 60_000
   t.is((await guarded(url, { requester: 'one' })).status, 200)
@@ -221,8 +264,8 @@ test('limits the requests on their way of a requester, and those of all', async 
     { limits: { concurrent: 2, concurrentPerRequester: 1 } },
   )
   const [one, two] = ['one', 'two'].map((requester) => guarded(url, { requester }))
-  await refused(t, 'too_many', guarded(url, { requester: 'one' }))
-  await refused(t, 'too_many', guarded(url, { requester: 'three' }))
+  await fetchRefused(t, 'too_many', guarded(url, { requester: 'one' }))
+  await fetchRefused(t, 'too_many', guarded(url, { requester: 'three' }))
   while (waiting.length < 2) await new Promise(setImmediate)
   for (const answer of waiting) answer()
   await Promise.all([one, two])
@@ -244,9 +287,151 @@ for (const [what, handler] of [
     for (time = 0; time < 100; time += 1) await attempt()
     // At 0, and after pauses of 10, 20 and then 25 each.
     t.is(asked.length, 5)
-    await refused(t, 'failed_before', guarded(url))
+    await fetchRefused(t, 'failed_before', guarded(url))
     time = 200
     await attempt()
     t.is(asked.length, 6)
   })
 }
+
+for (const [address, network] of [
+  ['192.0.2.7', '192.0.2.7'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+  ['2001:db8:1:2::6', '2001:db8:1:2::/64'],
+  ['2001:0db8:0001:0002:ffff:ffff:ffff:ffff', '2001:db8:1:2::/64'],
+  ['2001:db8::1', '2001:db8:0:0::/64'],
+  ['::1', '0:0:0:0::/64'],
+  ['::ffff:192.0.2.7', '192.0.2.7'],
+  ['::ffff:c000:207', '192.0.2.7'],
+  ['192.0.2.7:443', '192.0.2.7'],
+  ['[2001:db8:1:2::6]:443', '2001:db8:1:2::/64'],
+  ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+] as const) {
+  test(`${address} is of ${network}`, (t) => t.is(networkOf(address), network))
+}
+
+test('IPv6 counts for the /48 around it as well, and IPv4 for one network', (t) => {
+  t.deepEqual(networksOf('2001:db8:1:2::6'), { near: '2001:db8:1:2::/64', wide: '2001:db8:1::/48' })
+  t.deepEqual(networksOf('::ffff:192.0.2.7'), { near: '192.0.2.7', wide: undefined })
+})
+
+for (const host of [
+  'localhost',
+  'localhost.',
+  'LOCALHOST',
+  'app.localhost',
+  '127.0.0.1',
+  '127.8.9.10',
+  '0.0.0.0',
+  '2130706433',
+  '0x7f.1',
+  '0177.0.0.1',
+  '[::1]',
+  '[::]',
+  '[::ffff:127.0.0.1]',
+  '[::ffff:0.0.0.0]',
+  '[0:0:0:0:0:0:0:1]',
+]) {
+  test(`finds this machine at ${host}`, (t) => {
+    t.true(isOfThisMachine(new URL(`http://${host}/`).hostname))
+  })
+}
+
+for (const host of [
+  'shop.example',
+  'localhost.example',
+  'notlocalhost',
+  '128.0.0.1',
+  '10.0.0.1',
+  '127.0.0.1.example',
+  '[2001:db8::1]',
+  '[::ffff:192.0.2.1]',
+]) {
+  test(`finds another machine at ${host}`, (t) => {
+    t.false(isOfThisMachine(new URL(`http://${host}/`).hostname))
+  })
+}
+
+for (const uri of [
+  'https://shop.example:8443/cb?a=b',
+  'https://app.example',
+  'https://app.example/',
+  'https://xn--bcher-kva.example/cb',
+  'http://127.0.0.1/callback',
+  'http://[::1]:3000/callback',
+  'com.app:/cb',
+  'com.app://callback',
+]) {
+  test(`accepts ${uri}`, (t) => t.is(spellingProblem(uri), undefined))
+}
+
+const uriRefused: [string, string, string][] = [
+  ['capitals in the host', 'https://SHOP.example:8443/cb', 'https://shop.example:8443/cb'],
+  ['capitals in the scheme', 'HTTPS://shop.example/cb', 'https://shop.example/cb'],
+  ['capitals in a private scheme', 'COM.app:/cb', 'com.app:/cb'],
+  ['the default port', 'https://shop.example:443/cb', 'https://shop.example/cb'],
+  ['dot segments', 'https://shop.example/a/../cb', 'https://shop.example/cb'],
+  ['encoded dot segments', 'https://shop.example/a/%2e%2e/cb', 'https://shop.example/cb'],
+  ['a backslash', 'https://shop.example\\@evil.example', 'https://shop.example/@evil.example'],
+  ['one slash', 'https:/shop.example/cb', 'https://shop.example/cb'],
+  ['a decimal address', 'http://2130706433/cb', 'http://127.0.0.1/cb'],
+  ['an empty port', 'https://shop.example:', 'https://shop.example/'],
+  ['a query after the host', 'https://shop.example?a', 'https://shop.example/?a'],
+]
+
+for (const [what, uri, expected] of uriRefused) {
+  test(`rejects ${what}`, (t) =>
+    t.is(spellingProblem(uri), `must be written ${expected} (got ${uri})`))
+}
+
+for (const [what, uri] of [
+  ['a space before', ' https://shop.example/cb'],
+  ['a line break within', 'https://shop.exa\nmple/cb'],
+  ['letters beyond ASCII', 'https://shop.ex\u00e4mple/cb'],
+  ['fullwidth letters', 'https://\uff53hop.example/cb'],
+] as const) {
+  test(`rejects ${what}, and does not repeat it`, (t) => {
+    t.regex(spellingProblem(uri) ?? '', /^must be written https:[\x21-\x7e]+$/)
+  })
+}
+
+test('rejects half a surrogate pair', (t) =>
+  t.is(
+    spellingProblem('https://shop.example/\ud800'),
+    'must be written https://shop.example/%EF%BF%BD',
+  ))
+test('rejects what is no absolute URI', (t) =>
+  t.is(spellingProblem('/callback'), 'must be absolute URIs'))
+test('rejects a URI that is too long', (t) =>
+  t.regex(spellingProblem(`https://shop.example/${'a'.repeat(2048)}`) ?? '', /must not be longer/))
+
+const isTrusted = trustedPeers(['10.1.0.0/16', '192.0.2.7', 'fd00::/8', '2001:db8::1'])
+
+test('trusts addresses inside the networks', (t) => {
+  for (const address of ['10.1.2.3', '192.0.2.7', 'fd12::3', '2001:db8::1', '::ffff:10.1.2.3']) {
+    t.true(isTrusted(address), address)
+  }
+})
+
+test('trusts nobody else', (t) => {
+  for (const address of ['10.2.0.1', '192.0.2.8', 'fe80::1', '2001:db8::2', '::ffff:10.2.0.1']) {
+    t.false(isTrusted(address), address)
+  }
+})
+
+test('trusts no peer without an address', (t) => {
+  t.false(isTrusted(undefined))
+  t.false(isTrusted(''))
+  t.false(isTrusted('proxy.internal'))
+})
+
+test('trusts nobody where nobody is named', (t) => {
+  t.false(trustedPeers([])('127.0.0.1'))
+})
+
+test('names what is no network', (t) => {
+  for (const network of ['', 'proxy', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1']) {
+    const error = t.throws(() => trustedPeers([network]), { instanceOf: TypeError })
+    t.true(error.message.includes(`"${network}"`))
+  }
+})

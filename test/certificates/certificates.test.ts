@@ -1,11 +1,22 @@
 import { sign, X509Certificate } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import type { ClientCertificate } from '../../packages/verify/client-certificate.ts'
 import { CertificateFileError } from '../../src/certificates/certificate-file-error.ts'
 import { loadClientAuthorities } from '../../src/certificates/client-authorities.ts'
+import {
+  asDistinguishedName,
+  parseDistinguishedName,
+  sameName,
+} from '../../src/certificates/distinguished-name.ts'
+import {
+  isSubjectValue,
+  type SubjectProperty,
+  subjectMatches,
+} from '../../src/certificates/subject.ts'
+import { watchClientAuthorities } from '../../src/certificates/watched-authorities.ts'
 import * as x509 from '../../src/certificates/x509.ts'
 import {
   createAuthority,
@@ -14,6 +25,8 @@ import {
   type TestAuthority,
   type TestCertificate,
 } from '../support/certificates.ts'
+import { replaceFile } from '../support/replace-file.ts'
+import { until } from '../support/until.ts'
 
 let folder: string
 let root: TestAuthority
@@ -302,4 +315,307 @@ test('of many intermediates the oldest are forgotten', async (t) => {
     t.is(authorities.check(presented(client, intermediate), Date.now()), undefined)
   }
   t.is(known.size, 32)
+})
+
+/** CN=Ada App,OU=Payments,O=Example\, Inc.,C=SE as a certificate holds it. */
+const name = asDistinguishedName([
+  { C: ['SE'] },
+  { O: ['Example, Inc.'] },
+  { OU: ['Payments'] },
+  { CN: ['Ada App'] },
+])
+
+for (const text of [
+  'CN=Ada App,OU=Payments,O=Example\\, Inc.,C=SE',
+  'cn=ada app, ou=PAYMENTS , o=Example\\, Inc., c=se',
+  'CN=Ada  App,OU=Payments,O=Example\\2C Inc.,C=SE',
+  '2.5.4.3=Ada App,2.5.4.11=Payments,2.5.4.10=Example\\, Inc.,2.5.4.6=SE',
+]) {
+  test(`is the name in the certificate: ${text}`, (t) => {
+    t.true(sameName(parseDistinguishedName(text) ?? [], name))
+  })
+}
+
+for (const [title, text] of [
+  ['the order of the certificate', 'C=SE,O=Example\\, Inc.,OU=Payments,CN=Ada App'],
+  ['a part too few', 'CN=Ada App,OU=Payments,O=Example\\, Inc.'],
+  ['a part too many', 'CN=Ada App,OU=Payments,OU=x,O=Example\\, Inc.,C=SE'],
+  ['another value', 'CN=Ada Apps,OU=Payments,O=Example\\, Inc.,C=SE'],
+  ['another type', 'UID=Ada App,OU=Payments,O=Example\\, Inc.,C=SE'],
+  ['one set instead of two names', 'CN=Ada App+OU=Payments,O=Example\\, Inc.,C=SE'],
+] as const) {
+  test(`is another name: ${title}`, (t) => {
+    const parsed = parseDistinguishedName(text)
+    t.truthy(parsed)
+    t.false(sameName(parsed ?? [], name))
+  })
+}
+
+for (const [what, text] of [
+  ['spaces before a bad character', `CN=${' '.repeat(1_000_000)}"`],
+  ['spaces inside a value', `CN=a${' '.repeat(1_000_000)}b`],
+  ['spaces before the type', `${' '.repeat(1_000_000)}`],
+] as const) {
+  test(`reads ${what} in linear time`, (t) => {
+    const name = parseDistinguishedName(text)
+    t.deepEqual(name?.[0]?.[0]?.value, what === 'spaces inside a value' ? 'a b' : undefined)
+  })
+}
+
+test('the members of a set have no order', (t) => {
+  const set = asDistinguishedName([{ CN: ['a'], OU: ['b'] }])
+  t.true(sameName(parseDistinguishedName('OU=b+CN=a') ?? [], set))
+})
+
+test('values are UTF-8, escaped or not, composed or not', (t) => {
+  const lucic = asDistinguishedName([{ CN: ['Lučić'] }])
+  for (const text of ['CN=Lučić', 'CN=Lu\\C4\\8Di\\C4\\87', 'CN=Luc\u030cic\u0301']) {
+    t.true(sameName(parseDistinguishedName(text) ?? [], lucic), text)
+  }
+})
+
+test('an escaped space belongs to the value, and means as much as any other', (t) => {
+  t.true(
+    sameName(
+      parseDistinguishedName('CN=a\\ ') ?? [],
+      parseDistinguishedName('CN=a') ?? ['x' as never],
+    ),
+  )
+})
+
+for (const text of [
+  '',
+  'garbage',
+  'CN=',
+  'CN=a,',
+  'CN=a,,O=b',
+  'CN=a+',
+  'CN="quoted"',
+  'CN=#0C0161',
+  'CN=\\C4',
+  'CN=a\\',
+  'CN=a;O=b',
+  'UNKNOWN=a',
+]) {
+  test(`is no name that can be registered: "${text}"`, (t) => {
+    t.is(parseDistinguishedName(text), undefined)
+  })
+}
+
+let client: TestCertificate
+
+test.before(async () => {
+  const authority = await createAuthority()
+  client = await authority.issue({
+    subject: 'C=SE, O=Example, CN=app',
+    names: [
+      { type: 'dns', value: 'App.example.com' },
+      { type: 'dns', value: '*.wild.example.com' },
+      { type: 'url', value: 'spiffe://example.com/app' },
+      { type: 'ip', value: '192.0.2.7' },
+      { type: 'ip', value: '2001:db8::7' },
+      { type: 'email', value: 'App@Example.com' },
+    ],
+  })
+})
+
+const yes: [SubjectProperty, string][] = [
+  ['tls_client_auth_subject_dn', 'CN=app,O=Example,C=SE'],
+  ['tls_client_auth_san_dns', 'app.EXAMPLE.com'],
+  ['tls_client_auth_san_uri', 'spiffe://example.com/app'],
+  ['tls_client_auth_san_ip', '192.0.2.7'],
+  ['tls_client_auth_san_ip', '2001:0DB8:0:0::7'],
+  ['tls_client_auth_san_email', 'App@EXAMPLE.com'],
+]
+
+for (const [property, value] of yes) {
+  test(`${property} ${value} is this certificate`, (t) => {
+    t.true(isSubjectValue(property, value))
+    t.true(subjectMatches(client.certificate, property, value))
+  })
+}
+
+const no: [SubjectProperty, string][] = [
+  ['tls_client_auth_subject_dn', 'CN=app,O=Example'],
+  ['tls_client_auth_subject_dn', 'C=SE,O=Example,CN=app'],
+  ['tls_client_auth_san_dns', 'example.com'],
+  ['tls_client_auth_san_dns', 'any.wild.example.com'],
+  ['tls_client_auth_san_uri', 'spiffe://example.com/App'],
+  ['tls_client_auth_san_uri', 'spiffe://example.com/app/'],
+  ['tls_client_auth_san_ip', '192.0.2.70'],
+  ['tls_client_auth_san_ip', '::ffff:192.0.2.7'],
+  ['tls_client_auth_san_ip', '2001:db8::8'],
+  ['tls_client_auth_san_email', 'app@example.com'],
+  ['tls_client_auth_san_email', 'Other@example.com'],
+]
+
+for (const [property, value] of no) {
+  test(`${property} ${value} is another certificate`, (t) => {
+    t.true(isSubjectValue(property, value))
+    t.false(subjectMatches(client.certificate, property, value))
+  })
+}
+
+test('the value of one kind does not match a name of another', (t) => {
+  t.false(subjectMatches(client.certificate, 'tls_client_auth_san_uri', 'App.example.com'))
+  t.false(subjectMatches(client.certificate, 'tls_client_auth_san_dns', 'spiffe://example.com/app'))
+})
+
+const never: [SubjectProperty, string][] = [
+  ['tls_client_auth_subject_dn', 'app'],
+  ['tls_client_auth_san_dns', 'https://app.example.com'],
+  ['tls_client_auth_san_uri', 'app'],
+  ['tls_client_auth_san_ip', '192.0.2.0/24'],
+  ['tls_client_auth_san_email', 'example.com'],
+]
+
+for (const [property, value] of never) {
+  test(`${property} ${value} cannot be registered and matches nothing`, (t) => {
+    t.false(isSubjectValue(property, value))
+    t.false(subjectMatches(client.certificate, property, value))
+  })
+}
+
+interface Watching {
+  readonly told: string[]
+  readonly clock: { now: number }
+  readonly files: { authorityFile: string; revocationFile: string }
+  check(certificate: TestCertificate): string | undefined
+}
+
+/** Watched files of one authority and its list, told of in a few words. */
+async function watching(
+  t: ExecutionContext,
+  authority: TestAuthority,
+  crl?: string,
+): Promise<Watching> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-watched-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const files = {
+    authorityFile: path.join(folder, 'ca.pem'),
+    revocationFile: path.join(folder, 'crl.pem'),
+  }
+  await writeFile(files.authorityFile, authority.cert)
+  await writeFile(files.revocationFile, crl ?? (await authority.crl()))
+  const told: string[] = []
+  const clock = { now: Date.now() }
+  const authorities = await watchClientAuthorities(
+    files,
+    {
+      onRead: (_, change) => told.push(change),
+      onUnusable: ({ message }) => told.push(`unusable: ${message}`),
+      onExpired: (at) => told.push(`expired: ${new Date(at).toISOString()}`),
+    },
+    { interval: 5, now: () => clock.now },
+  )
+  t.teardown(() => authorities[Symbol.dispose]())
+  return {
+    told,
+    clock,
+    files,
+    check: ({ certificate, thumbprint }) =>
+      authorities.check({ certificate, thumbprint, chain: [] }, Date.now()),
+  }
+}
+
+test('a new list is used when it is there', async (t) => {
+  const authority = await createAuthority()
+  const client = await authority.issue()
+  const { files, check, told } = await watching(t, authority)
+  t.is(check(client), undefined)
+  await replaceFile(files.revocationFile, await authority.crl([client]))
+  await until(async () => check(client) === 'revoked')
+  t.deepEqual(told, ['first', 'changed'])
+})
+
+test('a new authority is used, and the old one no more', async (t) => {
+  const [old, next] = [await createAuthority('CN=Old'), await createAuthority('CN=Next')]
+  const { files, check } = await watching(t, old)
+  await replaceFile(files.authorityFile, `${old.cert}\n${next.cert}`)
+  await replaceFile(files.revocationFile, `${await old.crl()}\n${await next.crl()}`)
+  const renewed = await next.issue()
+  await until(async () => check(renewed) === undefined)
+  t.is(check(await old.issue()), undefined)
+  await replaceFile(files.revocationFile, await next.crl())
+  await replaceFile(files.authorityFile, next.cert)
+  const late = await old.issue()
+  await until(async () => check(late) === 'no_path_to_authority')
+  t.is(check(renewed), undefined)
+})
+
+for (const [title, broken] of [
+  ['is empty', ''],
+  ['is cut off', '-----BEGIN X509 CRL-----\nMIIB'],
+] as const) {
+  test(`a list that ${title} is told of once, and the one before is used`, async (t) => {
+    const authority = await createAuthority()
+    const revoked = await authority.issue()
+    const { files, check, told } = await watching(t, authority, await authority.crl([revoked]))
+    await replaceFile(files.revocationFile, broken)
+    await until(async () => told.length > 1)
+    t.regex(told[1] ?? '', /^unusable: .*crl\.pem/)
+    t.is(check(revoked), 'revoked')
+    t.is(check(await authority.issue()), undefined)
+    await replaceFile(files.revocationFile, await authority.crl())
+    await until(async () => check(revoked) === undefined)
+    t.is(told.filter((what) => what.startsWith('unusable')).length, 1)
+  })
+}
+
+test('a file that goes away changes nothing but is told of', async (t) => {
+  const authority = await createAuthority()
+  const { files, check, told } = await watching(t, authority)
+  await rm(files.authorityFile)
+  await until(async () => told.length > 1)
+  t.regex(told[1] ?? '', /^unusable: .*ca\.pem cannot be read \(ENOENT\)/)
+  t.is(check(await authority.issue()), undefined)
+})
+
+test('a list of a stranger does not take the place of ours', async (t) => {
+  const [authority, stranger] = [await createAuthority(), await createAuthority('CN=Stranger')]
+  const revoked = await authority.issue()
+  const { files, check, told } = await watching(t, authority, await authority.crl([revoked]))
+  await replaceFile(files.revocationFile, await stranger.crl())
+  await until(async () => told.length > 1)
+  t.regex(told[1] ?? '', /CN=Stranger, which is not in HOLDFAST_CLIENT_CA_FILE/)
+  t.is(check(revoked), 'revoked')
+})
+
+test('a link that leads elsewhere is a change', async (t) => {
+  const authority = await createAuthority()
+  const client = await authority.issue()
+  const { files, check } = await watching(t, authority)
+  const elsewhere = `${files.revocationFile}.next`
+  await writeFile(elsewhere, await authority.crl([client]))
+  await symlink(elsewhere, `${files.revocationFile}.link`)
+  await rename(`${files.revocationFile}.link`, files.revocationFile)
+  await until(async () => check(client) === 'revoked')
+  t.pass()
+})
+
+test('a list that ends is told of once, at the moment it ends', async (t) => {
+  const authority = await createAuthority()
+  const nextUpdate = new Date(Math.floor(daysFromNow(1).getTime() / 1000) * 1000)
+  const { told, clock, files, check } = await watching(
+    t,
+    authority,
+    await authority.crl([], { nextUpdate }),
+  )
+  t.deepEqual(told, ['first'])
+  clock.now = nextUpdate.getTime()
+  await until(async () => told.length > 1)
+  await replaceFile(
+    files.revocationFile,
+    await authority.crl([], { nextUpdate: daysFromNow(-0.5) }),
+  )
+  await until(async () => told.length > 3)
+  t.deepEqual(told.slice(0, 3), ['first', `expired: ${nextUpdate.toISOString()}`, 'changed'])
+  t.regex(told[3] ?? '', /^expired/)
+  t.is(check(await authority.issue()), 'revocation_unknown')
+})
+
+test('files that cannot be used at first are an error', async (t) => {
+  const ignore = { onRead() {}, onUnusable() {}, onExpired() {} }
+  const files = { authorityFile: '/nowhere/ca.pem', revocationFile: undefined }
+  await t.throwsAsync(watchClientAuthorities(files, ignore), { instanceOf: CertificateFileError })
 })

@@ -1,0 +1,193 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { maxJsonDepth, parseJson, parseJsonObject } from '../../packages/verify/lib/json.ts'
+import { RecentMap } from '../../packages/verify/lib/recent-map.ts'
+import { normalizeHttpUri, sameHttpUri } from '../../packages/verify/lib/uri.ts'
+
+const parse = (text: string | number[]) => parseJsonObject(Buffer.from(text as string))
+
+for (const text of [
+  '{}',
+  '{"a":1,"b":{"a":[{"a":"b"},{"a":null}]}}',
+  ' { "a" : "x:y" , "b" : [ "c" , "d" ] }\n',
+  '{"a":"\\"b\\":","c":"\\\\"}',
+  '{"ä":"ö","😀":"\\u00e4"}',
+  '{"a":"\uFFFD"}',
+  '{"__proto__":{"a":1}}',
+]) {
+  test(`reads ${text}`, (t) => {
+    t.deepEqual(parse(text), JSON.parse(text))
+  })
+}
+
+for (const text of [
+  '',
+  'null',
+  '[]',
+  '"a"',
+  '{',
+  '{"a":1}x',
+  '\uFEFF{}',
+  '{"a":1,"a":2}',
+  '{"a":1, "a" :1}',
+  '{"a":"x","b":2,"a":"x"}',
+  '{"b":{"a":1,"a":2}}',
+  '{"b":[{"a":1,"a":2}]}',
+  '{"a":1,"\\u0061":2}',
+  '{"a":1,"a":"\\n"}',
+  '{"ä":1,"ä":2}',
+  '{"__proto__":1,"__proto__":2}',
+]) {
+  test(`refuses ${JSON.stringify(text)}`, (t) => {
+    t.is(parse(text), undefined)
+  })
+}
+
+const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
+
+test('reads arrays and objects up to the depth limit, and refuses deeper ones', (t) => {
+  for (const [open, close] of [
+    ['[', ']'],
+    ['{"a":', '}'],
+  ] as const) {
+    const text = (depth: number) => `${open.repeat(depth)}1${close.repeat(depth)}`
+    t.not(parseJson(Buffer.from(text(maxJsonDepth))), undefined)
+    t.is(parseJson(Buffer.from(text(maxJsonDepth + 1))), undefined)
+  }
+})
+
+test('refuses nesting that would overflow the stack', (t) => {
+  t.is(parse(`{"a":${nested(400_000)}}`), undefined)
+  t.is(parse('{"a":'.repeat(100_000)), undefined)
+})
+
+test('counts the depth of what is open, not of what was closed', (t) => {
+  const text = `[${Array(1000).fill('[{"a":"]}"}]').join()}]`
+  t.deepEqual(parseJson(Buffer.from(text)), JSON.parse(text))
+})
+
+test('refuses more bytes than allowed', (t) => {
+  t.deepEqual(parseJsonObject(Buffer.from('{"a":1}'), 7), { a: 1 })
+  t.is(parseJsonObject(Buffer.from('{"a":12}'), 7), undefined)
+})
+
+test('agrees with JSON.parse on any text without a repeated member', (t) => {
+  const texts = fc.oneof(
+    fc.json({ maxDepth: 6 }),
+    fc.string({ unit: fc.constantFrom(...'{}[]:,"\\u0a1 '), maxLength: 20 }),
+  )
+  fc.assert(
+    fc.property(texts, (text) => {
+      let expected: unknown
+      try {
+        expected = JSON.parse(text)
+      } catch {}
+      const actual = parseJson(Buffer.from(text))
+      if (actual === undefined && expected !== undefined) t.true(hasRepeatedMember(text), text)
+      else t.deepEqual(actual, expected)
+    }),
+    { numRuns: 3000 },
+  )
+})
+
+/** Whether a value has lost members on the way: written again, it has fewer names than its text. */
+function hasRepeatedMember(text: string): boolean {
+  const countNames = (json: string) =>
+    [...json.matchAll(/"(?:[^"\\]|\\.)*"\s*(:)?/g)].filter(([, colon]) => colon).length
+  return countNames(text) > countNames(JSON.stringify(JSON.parse(text)))
+}
+
+test('refuses bytes that are not UTF-8', (t) => {
+  for (const bytes of [[0xff], [0xc3, 0x28], [0xed, 0xa0, 0x80], [0xc0, 0xaf]]) {
+    t.is(parse([0x7b, 0x22, 0x61, 0x22, 0x3a, 0x22, ...bytes, 0x22, 0x7d]), undefined)
+  }
+})
+
+test('keeps as many entries as promised, and forgets the rest', (t) => {
+  const map = new RecentMap<number>(3)
+  for (let i = 0; i < 10; i++) map.set(`${i}`, i)
+  for (const i of [7, 8, 9]) t.is(map.get(`${i}`), i)
+  t.is(map.get('0'), undefined)
+})
+
+test('keeps what is used', (t) => {
+  const map = new RecentMap<number>(3)
+  map.set('used', 1)
+  for (let i = 0; i < 100; i++) {
+    map.set(`${i}`, i)
+    t.is(map.get('used'), 1)
+  }
+})
+
+test('keeps no more bytes than allowed, and no value that is larger alone', (t) => {
+  const map = new RecentMap<string>(1000, 100, (_key, value) => value.length)
+  for (let i = 0; i < 50; i++) map.set(`${i}`, 'x'.repeat(30))
+  const kept = Array.from({ length: 50 }, (_, i) => map.get(`${i}`) !== undefined).filter(Boolean)
+  t.true(kept.length >= 3 && kept.length <= 6, `${kept.length}`)
+  map.set('large', 'x'.repeat(101))
+  t.is(map.get('large'), undefined)
+  t.is(map.get('49'), 'x'.repeat(30))
+})
+
+test('counts the bytes of what was replaced or deleted no longer', (t) => {
+  const map = new RecentMap<string>(1000, 100, (_key, value) => value.length)
+  map.set('kept', 'x'.repeat(30))
+  for (let i = 0; i < 50; i++) {
+    map.set('replaced', 'x'.repeat(60))
+    map.set('deleted', 'x')
+    map.delete('deleted')
+  }
+  t.is(map.get('kept'), 'x'.repeat(30))
+})
+
+test('replaces an entry without making room for it', (t) => {
+  const map = new RecentMap<number>(2)
+  map.set('a', 1)
+  map.set('b', 1)
+  for (let i = 0; i < 9; i++) map.set('a', i)
+  t.is(map.get('a'), 8)
+  t.is(map.get('b'), 1)
+})
+
+for (const [text, normal] of [
+  ['https://api.example', 'https://api.example/'],
+  ['HTTPS://API.EXAMPLE:443/', 'https://api.example/'],
+  ['http://api.example:80/a', 'http://api.example/a'],
+  ['https://api.example:8443/a', 'https://api.example:8443/a'],
+  ['https://api.example/a/./b/../c', 'https://api.example/a/c'],
+  ['https://api.example/%41%7e%2F%2f%c3%a4', 'https://api.example/A~%2F%2F%C3%A4'],
+  ['https://api.example/A?b=c#d', 'https://api.example/A'],
+  ['https://[::1]:8443/', 'https://[::1]:8443/'],
+]) {
+  test(`normalises ${text}`, (t) => {
+    t.is(normalizeHttpUri(text as string), normal)
+  })
+}
+
+for (const text of [
+  '',
+  '/notes',
+  'ftp://api.example/',
+  'https:/api.example/',
+  'https:///api.example/',
+  'https://user@api.example/',
+  'https://user:secret@api.example/',
+  'https://api.example\\@evil.example/',
+  'https://api.example/a\\b',
+  'https://api.example/a b',
+  'https://api.example/\ta',
+  'https://api.example/ä',
+  'https://api.example/%zz',
+  'https://api.example:x/',
+  'https://api.example:99999/',
+  'https://%61pi.example/',
+]) {
+  test(`does not take ${JSON.stringify(text)} for an HTTP URI`, (t) => {
+    t.is(normalizeHttpUri(text), undefined)
+    t.false(sameHttpUri(text, 'https://api.example/'))
+  })
+}
+
+test('leaves the case of a path alone', (t) => {
+  t.false(sameHttpUri('https://api.example/A', 'https://api.example/a'))
+})
