@@ -19,6 +19,12 @@ export function replayMark(issuer: string, value: string, expiresAt: number): Re
   return { id: hash('sha256', `${issuer.length}:${issuer}${value}`, 'hex'), expiresAt }
 }
 
+/**
+ * For how long a mark stays after its end. Proofs and assertions are judged by clocks that count whole
+ * seconds and differ from that of the database a little: one that is still good must still be known.
+ */
+const tolerance = '1 minute'
+
 export type ReplayTable = ReturnType<typeof createReplayTable>
 
 /** The table `replay_marks`: values that may be seen once. */
@@ -37,7 +43,11 @@ export function createReplayTable(database: Database) {
       return insert(replayMark(issuer, value, expiresAt))
     },
 
-    ...expiringRows(database, { table: 'replay_marks', key: 'id', expired: 'expires_at < now()' }),
+    ...expiringRows(database, {
+      table: 'replay_marks',
+      key: 'id',
+      expired: `expires_at < now() - interval '${tolerance}'`,
+    }),
   }
 }
 
