@@ -1,0 +1,211 @@
+/* Clients with their own keys, and thieves with copies of what they send and get. */
+import { deviceGrant } from '../../src/clients/grant-types.ts'
+import { lifetimes } from '../../src/config/lifetimes.ts'
+import { artifactKey } from '../../src/storage/artifact-table.ts'
+import type { Answer } from '../support/history.ts'
+import { api, challenge, verifier } from '../token-endpoint/world.ts'
+import type { Choices } from './choices.ts'
+import type { Cluster, Plan } from './cluster.ts'
+import type { ClientName } from './server.ts'
+
+/** A person's client, and its tokens of one authorization. */
+interface Owner {
+  readonly name: string
+  readonly client: ClientName
+  readonly key: string | undefined
+  readonly code: string
+  readonly isDevice: boolean
+  readonly refreshTokens: string[]
+  readonly accessTokens: string[]
+  /** Whether its newest token was refused: it would ask its person to sign in again. */
+  isDone: boolean
+}
+
+const redirectUri = 'https://app.example/callback'
+const tenYearsS = 10 * 365 * 24 * 60 * 60
+const refreshing = (token: string) => ({ grant_type: 'refresh_token', refresh_token: token })
+const newestOf = ({ refreshTokens, code }: Owner) => refreshTokens.at(-1) ?? code
+const keyOf = (client: ClientName, name: string) =>
+  client === 'plain' ? undefined : `${client === 'cert' ? 'cert' : 'key'} of ${name}`
+
+export class Actors {
+  readonly #cluster: Cluster
+  readonly #draw: Choices['draw']
+  readonly #owners: Owner[] = []
+  /** Requests that a thief may have a copy of, answers included. */
+  readonly #seen: Plan[] = []
+  #proofs = 0
+
+  constructor(cluster: Cluster, { draw }: Choices) {
+    this.#cluster = cluster
+    this.#draw = draw
+  }
+
+  #pick<Item>(items: readonly Item[]): Item {
+    return items[this.#draw(items.length || 1)] as Item
+  }
+
+  #oneIn(times: number): boolean {
+    return this.#draw(times) === times - 1
+  }
+
+  /** A person lets a client in, in a browser or at a device. */
+  authorize(): void {
+    const name = `owner ${this.#owners.length + 1}`
+    const client = this.#pick(['app', 'web', 'cert', 'plain'] as const)
+    const isDevice = client !== 'plain' && this.#oneIn(4)
+    const code = `${isDevice ? 'device code' : 'code'} of ${name}`
+    const key = keyOf(client, name)
+    // RFC 9449 section 10: half of the clients of DPoP name their key in the authorization request.
+    const isBound = isDevice || (key !== undefined && client !== 'cert' && this.#draw(2) === 0)
+    const expiresAt =
+      Math.floor(this.#cluster.time) + lifetimes[isDevice ? 'DeviceCode' : 'AuthorizationCode']
+    this.#cluster.origins.set(code, {
+      kind: isDevice ? 'device code' : 'code',
+      family: code,
+      key: isBound ? key : undefined,
+      expiresAt,
+    })
+    this.#cluster.say(
+      `${name} of client ${client} gets the ${code}${isBound ? ', bound' : ''}`,
+      code,
+    )
+    const owner = { name, client, key, code, isDevice, refreshTokens: [], accessTokens: [] }
+    this.#owners.push({ ...owner, isDone: false })
+    this.#store({ ...owner, isDone: false }, { isBound, expiresAt })
+  }
+
+  /** What the engine writes. */
+  #store(
+    { name, client, key, code, isDevice }: Owner,
+    { isBound, expiresAt }: { isBound: boolean; expiresAt: number },
+  ): void {
+    const { store, time } = this.#cluster
+    const grantId = `grant of ${name}`
+    const resources = { [api]: 'read' }
+    const grant = { accountId: 'ada', clientId: client, openid: { scope: 'read' }, resources }
+    const names = { grantId: undefined, uid: undefined }
+    const until = { expiresAt: Math.floor(time) + tenYearsS }
+    store.write({ ...artifactKey('Grant', grantId), ...names, payload: grant, ...until })
+    const person = { accountId: 'ada', grantId, sessionUid: 'session' }
+    const resource = this.#draw(2) === 0 ? { resource: api } : {}
+    const common = { clientId: client, exp: expiresAt, scope: 'read', ...resource }
+    if (!isDevice) {
+      const pkce = { codeChallenge: challenge, codeChallengeMethod: 'S256', redirectUri }
+      const payload = { ...common, ...person, ...pkce, ...(isBound && { dpopJkt: key }) }
+      const row = { ...artifactKey('AuthorizationCode', code), uid: undefined, grantId }
+      store.write({ ...row, payload, expiresAt })
+      return
+    }
+    const payload = { ...common, [client === 'cert' ? 'x5t#S256' : 'jkt']: key }
+    const row = { ...artifactKey('DeviceCode', code), grantId: undefined, uid: code }
+    store.write({ ...row, payload, expiresAt })
+    const decided = { kind: 'DeviceCode', uid: code, ...person, payload: { ...payload, ...person } }
+    store.advance(decided, { from: null, to: 'decided' })
+  }
+
+  ownerActs(): void {
+    if (this.#owners.length === 0) this.authorize()
+    const owner = this.#pick(this.#owners)
+    if (owner.isDone) return
+    const use = (credential: string) => this.#request(this.#redeem(owner, credential))
+    const token = this.#pick([undefined, ...owner.accessTokens])
+    const act = this.#draw(12)
+    if (act < 8) use(newestOf(owner))
+    // Two tabs.
+    if (act === 7) use(newestOf(owner))
+    // A client that was restored from a backup.
+    if (act === 8) use(this.#pick([newestOf(owner), owner.code, ...owner.refreshTokens]))
+    if (act === 9 && this.#oneIn(2)) this.#request(this.#about(owner, 'revoke', newestOf(owner)))
+    if (act === 10 && token) this.#request(this.#about(owner, 'inspect', token))
+    if (act === 11) {
+      const form = { grant_type: 'client_credentials', resource: api }
+      this.#request({ ...this.#redeem(owner, owner.code), credential: undefined, form })
+    }
+  }
+
+  /** A thief repeats a request as it was, or uses the credential of one with another key. */
+  thiefActs(): void {
+    const stolen = this.#pick(this.#seen) as Plan | undefined
+    if (!stolen) return
+    const { client, credential, form } = stolen
+    const hear = (answer: Answer | undefined) => {
+      const next = answer && 'granted' in answer ? answer.granted.refreshToken : undefined
+      if (next) this.#seen.push({ ...stolen, credential: next, form: refreshing(next) })
+    }
+    if (this.#oneIn(3)) {
+      this.#request({ ...stolen, by: 'a thief with the proof', hear })
+      return
+    }
+    if (stolen.does !== 'redeem' || credential === undefined) return
+    const key = keyOf(client, 'a thief')
+    const isCode = form.code_verifier !== undefined
+    const lacksVerifier = isCode && !this.#oneIn(4)
+    const guess = { code_verifier: lacksVerifier ? 'w'.repeat(43) : verifier }
+    const guessed = { ...form, ...(isCode && guess) }
+    const shown = { key, proof: this.#proof(key), lacksVerifier, form: guessed }
+    this.#request({ ...stolen, by: 'a thief', ...shown, hear })
+  }
+
+  /** Asks for everything that should be good now, and for what should not. */
+  async probe(): Promise<void> {
+    for (const owner of this.#owners) {
+      for (const token of owner.accessTokens.slice(-2)) {
+        this.#request(this.#about(owner, 'inspect', token))
+        await this.#cluster.settle()
+      }
+      const [newest, key] = [newestOf(owner), keyOf(owner.client, 'a thief')]
+      if (key !== undefined) {
+        const plan = { ...this.#redeem(owner, newest), by: 'a thief', lacksVerifier: true }
+        const form = {
+          ...plan.form,
+          ...(newest === owner.code && { code_verifier: 'w'.repeat(43) }),
+        }
+        this.#request({ ...plan, form, key, proof: this.#proof(key), hear() {} })
+        await this.#cluster.settle()
+      }
+      this.#request(this.#redeem(owner, newest))
+      await this.#cluster.settle()
+    }
+  }
+
+  #request(plan: Plan): void {
+    this.#seen.push(plan)
+    this.#cluster.request(plan)
+  }
+
+  /** Most clients are on time; some clocks are at the edges of what is accepted. */
+  #proof(key: string | undefined): Plan['proof'] {
+    if (!key?.startsWith('key')) return undefined
+    const skewS = this.#cluster.isCalm ? 0 : this.#pick([0, 0, 0, 300, -300])
+    this.#proofs += 1
+    return { jti: `proof ${this.#proofs}`, iat: Math.floor(this.#cluster.time) + skewS }
+  }
+
+  #redeem(owner: Owner, credential: string): Plan {
+    const { name: by, client, key, code, isDevice } = owner
+    const ofCode = isDevice
+      ? { grant_type: deviceGrant, device_code: code }
+      : {
+          ...{ grant_type: 'authorization_code', code },
+          ...{ redirect_uri: redirectUri, code_verifier: verifier },
+        }
+    const form: Record<string, string> = credential === code ? ofCode : refreshing(credential)
+    const hear = (answer: Answer | undefined) => hearOf(owner, credential, answer)
+    return { by, does: 'redeem', client, key, credential, form, proof: this.#proof(key), hear }
+  }
+
+  #about({ name: by, client, key }: Owner, does: 'revoke' | 'inspect', token: string): Plan {
+    const what = { credential: token, form: { token }, proof: undefined }
+    return { by, does, client, key, ...what, hear() {} }
+  }
+}
+
+function hearOf(owner: Owner, credential: string, answer: Answer | undefined): void {
+  if (!answer || credential !== newestOf(owner)) return
+  if ('refused' in answer) owner.isDone = answer.refused === 'invalid_grant'
+  if (!('granted' in answer)) return
+  const { refreshToken, accessToken } = answer.granted
+  if (refreshToken) owner.refreshTokens.push(refreshToken)
+  if (accessToken) owner.accessTokens.push(accessToken)
+}

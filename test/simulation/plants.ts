@@ -1,0 +1,21 @@
+/** Guards that a run can be made without, one at a time: the simulation must notice each. */
+export const plants = {
+  'rows-not-counted': 'two requests that consume one credential both succeed',
+  'reuse-does-not-end': 'a credential that comes back does not end its family',
+  'key-not-compared': 'the key of a credential is taken from the request',
+  'expiry-ignored': 'what has expired is found and good',
+  'jti-not-recorded': 'no proof is recorded',
+  'jti-checked-then-recorded': 'a proof is looked for in one statement and recorded in the next',
+  'consumed-then-written':
+    'a token is consumed in one statement and its successor written in the next',
+  'ended-family-forgotten': 'what a concurrent request writes into an ended family stays good',
+  'successor-random': 'a refresh that is repeated gets a new successor',
+  'grace-without-end': 'a refresh may be repeated for ever',
+  'answered-before-committed': 'the answer does not wait for the commit',
+  'revokes-one-token': 'a revocation ends one token and not its family',
+} as const
+
+export type Plant = keyof typeof plants
+
+/** Whether a name is one of {@link plants}. */
+export const isPlant = (name: string): name is Plant => name in plants

@@ -1,0 +1,231 @@
+/* The endpoints of src/token-endpoint, wired to a simulated store: one set for each request. */
+import type { ProofCheck } from '../../src/bindings/dpop.ts'
+import { bindingOf } from '../../src/clients/binding-method.ts'
+import { lifetimes } from '../../src/config/lifetimes.ts'
+import { artifactKey, type Unit, type UnitOutcome } from '../../src/storage/artifact-table.ts'
+import type { ReplayMark } from '../../src/storage/replay-table.ts'
+import { authorizationCodeGrant } from '../../src/token-endpoint/authorization-code.ts'
+import { clientCredentialsGrant } from '../../src/token-endpoint/client-credentials.ts'
+import { deviceCodeGrant } from '../../src/token-endpoint/device-code.ts'
+import type { Finders, Grant } from '../../src/token-endpoint/grant.ts'
+import { createIntrospection } from '../../src/token-endpoint/introspection.ts'
+import { createTokenFinder } from '../../src/token-endpoint/presented-token.ts'
+import { refreshTokenGrant } from '../../src/token-endpoint/refresh-token.ts'
+import { isRefusal } from '../../src/token-endpoint/refusal.ts'
+import { createRevocation } from '../../src/token-endpoint/revocation.ts'
+import type { Found, StoredSource } from '../../src/token-endpoint/stored.ts'
+import { createTokenEndpoint } from '../../src/token-endpoint/token-endpoint.ts'
+import type { Endpoint } from '../../src/token-endpoint/token-route.ts'
+import { api, client, credential, issuer } from '../token-endpoint/world.ts'
+import type { Plant } from './plants.ts'
+import type { Store } from './store.ts'
+
+/** A confidential client and a public one of DPoP, one of mutual TLS, and one of bearer tokens. */
+export const clients = {
+  app: client({ clientId: 'app' }),
+  web: client({ clientId: 'web', authenticatesBy: 'client_secret_post' }),
+  cert: client({ clientId: 'cert', method: 'mtls' }),
+  plain: client({
+    clientId: 'plain',
+    authenticatesBy: 'client_secret_post',
+    binding: bindingOf({ binding_method: 'bearer' }),
+  }),
+} as const
+
+export type ClientName = keyof typeof clients
+
+/** Sends one statement: it happens once, never, or without an answer. */
+export type Send = <Result>(name: string, run: (store: Store) => Result) => Promise<Result>
+
+export interface ServerOptions {
+  readonly send: Send
+  /** Sends a statement for whose answer nobody waits. */
+  readonly post: (name: string, run: (store: Store) => unknown) => void
+  readonly newName: () => string
+  readonly reuseS: number
+  /** The key of the request. */
+  readonly key: string | undefined
+  /** What the request is about. */
+  readonly credential: string | undefined
+  /** Whether an ending of a family misses rows that are written at the same time. */
+  readonly misses: () => boolean
+  readonly onEnd: (familyId: string) => void
+  readonly plant: Plant | undefined
+}
+
+const policy = { issuer, lifetimes, claimsByScope: { openid: ['sub'] } }
+const { session, browserSession, account } = credential('RefreshToken')
+
+/** Proofs are text that says what it proves: no signature is simulated. */
+const proofs: ProofCheck = {
+  windowS: 300,
+  check(text, { now }) {
+    const proof = JSON.parse(text)
+    return Math.abs(now - proof.iat) > 300
+      ? { problem: 'dpop_not_recent', detail: 'too old', nonce: undefined }
+      : { proof, nonce: undefined }
+  },
+  remember() {},
+}
+
+/** The endpoints for one request. */
+export function createServer(
+  options: ServerOptions,
+): Record<'redeem' | 'revoke' | 'inspect', Endpoint> {
+  const { send, newName } = options
+  const findClient = async (id: string) => clients[id as ClientName]
+  const authentication = { findClient, assertionAlgorithms: [], authorities: undefined }
+  const sign = (_algorithm: string, _typ: string | undefined, claims: object) =>
+    JSON.stringify(claims)
+  const tables = tablesOf(options)
+  const { artifacts, replays } = tables
+  const findToken = createTokenFinder({
+    credentials: {
+      find: async (key) => withSession(await send('find', (store) => store.findCredential(key))),
+      stateOf: async () => 'active',
+    } as Parameters<typeof createTokenFinder>[0]['credentials'],
+    readOwnToken: () => undefined,
+    findClient,
+  })
+  return {
+    redeem: createTokenEndpoint({
+      authentication,
+      proofs,
+      grants: grantsOf(options),
+      finders: findersOf(options),
+      maker: { policy, sign, newName },
+      artifacts,
+      replays,
+      polls: {
+        table: { take: (id, poll) => send('poll', (store) => store.take(id, poll)) },
+        pauseS: 5,
+        lifetimeS: lifetimes.DeviceCode,
+      },
+    }),
+    revoke: createRevocation({
+      authentication,
+      findToken,
+      artifacts: options.plant === 'revokes-one-token' ? onlyOne(options, artifacts) : artifacts,
+      replays,
+    }),
+    inspect: createIntrospection({ issuer, authentication, findToken, replays, sign }),
+  }
+}
+
+/** Revocation without the family. */
+function onlyOne<Artifacts>({ send, credential = '' }: ServerOptions, artifacts: Artifacts) {
+  const endFamily = () =>
+    send('remove', (store) => {
+      for (const kind of ['AccessToken', 'RefreshToken'])
+        store.remove(artifactKey(kind, credential))
+    })
+  return { ...artifacts, endFamily }
+}
+
+const withSession = (row: ReturnType<Store['findCredential']>) =>
+  row && {
+    source: row.payload,
+    consumedAt: row.consumedAt,
+    grant: row.grant,
+    session,
+    browserSession,
+    account,
+  }
+
+function findersOf({ send, key, plant }: ServerOptions): Finders {
+  return {
+    async credential<Source extends StoredSource>(kind: string, value: string) {
+      const id = artifactKey(kind, value)
+      const row = withSession(await send(`find ${kind}`, (store) => store.findCredential(id)))
+      if (!row) return undefined
+      const source = { ...row.source }
+      if (plant === 'expiry-ignored') source.exp = Number.POSITIVE_INFINITY
+      if (plant === 'key-not-compared') {
+        for (const name of ['jkt', 'x5t#S256', 'dpopJkt']) if (source[name]) source[name] = key
+      }
+      return { ...row, source, value, key: id } as unknown as Found<Source>
+    },
+    resource: async (identifier) => ({
+      identifier,
+      audience: identifier,
+      scopes: new Set(['read', 'write']),
+      algorithm: 'ES256',
+    }),
+    artifact: (id) => send('find successor', (store) => store.find(id)),
+  }
+}
+
+function grantsOf({ reuseS, plant }: ServerOptions): ReadonlyMap<string, Grant<unknown>> {
+  const person = { policy, claimsOf: () => ({ sub: 'ada' }), isRepeatable: reuseS > 0 }
+  const grace = plant === 'grace-without-end' ? Number.MAX_SAFE_INTEGER : reuseS
+  const refresh = refreshTokenGrant({
+    ...person,
+    keyOverlapS: undefined,
+    proofWindowS: 300,
+    reuseS: grace,
+  })
+  const randomly: typeof refresh = {
+    ...refresh,
+    decide(request, found) {
+      const decision = refresh.decide(request, found)
+      if (isRefusal(decision) || !decision.refreshToken) return decision
+      return { ...decision, refreshToken: { ...decision.refreshToken, value: undefined } }
+    },
+  }
+  const grants = [
+    authorizationCodeGrant(person),
+    deviceCodeGrant(person),
+    plant === 'successor-random' ? randomly : refresh,
+    clientCredentialsGrant({ policy }),
+  ] as Grant<unknown>[]
+  return new Map(grants.map((grant) => [grant.grantType, grant]))
+}
+
+/** The tables, each call a statement; some plants make two of one. */
+function tablesOf({ send, post, misses, onEnd, plant }: ServerOptions) {
+  const insert = async (mark: ReplayMark) => {
+    if (plant !== 'jti-checked-then-recorded') {
+      return send('record proof', (store) => store.insert(mark))
+    }
+    if (await send('look for proof', (store) => store.hasMark(mark.id))) return false
+    return send('record proof', (store) => store.insert(mark) || true)
+  }
+  const close = async (unit: Unit): Promise<UnitOutcome> => {
+    const commit = (part: Unit) => send('commit', (store) => store.close(part))
+    switch (plant) {
+      case 'jti-checked-then-recorded': {
+        for (const mark of unit.marks ?? []) if (!(await insert(mark))) return { replayed: 0 }
+        return commit({ ...unit, marks: [] })
+      }
+      case 'consumed-then-written': {
+        const outcome = await commit({ ...unit, written: [] })
+        return outcome === 'closed' ? commit({ ...unit, marks: [], consumed: undefined }) : outcome
+      }
+      case 'answered-before-committed':
+        post('commit', (store) => store.close(unit))
+        return 'closed'
+      default:
+        return commit(unit)
+    }
+  }
+  return {
+    replays: { insert },
+    artifacts: {
+      close,
+      endFamily: (ended: Parameters<Store['endFamily']>[0]) =>
+        send('end family', (store) => {
+          if (plant === 'reuse-does-not-end') return
+          store.endFamily(ended, misses())
+          onEnd(ended.familyId)
+        }),
+      remove: (id: Parameters<Store['remove']>[0]) => send('remove', (store) => store.remove(id)),
+      removeGrant: (id: Parameters<Store['removeGrant']>[0], grantId: string) =>
+        send('remove grant', (store) => store.removeGrant(id, grantId)),
+      removeIssued: (grantId: string) =>
+        send('remove issued', (store) => store.removeIssued(grantId)),
+      write: (artifact: object) => send('write', (store) => store.write(artifact as never)),
+    },
+  }
+}
+
+export { api }

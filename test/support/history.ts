@@ -1,0 +1,337 @@
+/*
+ * One judge for every run in which something goes wrong on purpose: the simulation, the fault tests
+ * and the cluster rehearsal record what each request asked for and what its sender saw, and this file
+ * decides afterwards whether any order of what happened on the server explains all of it.
+ *
+ * A credential is a register that is written once: it is fresh, used, or has ended with its family. A
+ * request takes effect at one moment between its beginning and its end; one without an answer may
+ * have taken effect or not.
+ */
+
+/** A moment, in the order of the history and in seconds of the clock. */
+export interface Moment {
+  readonly order: number
+  readonly at: number
+}
+
+export interface Granted {
+  readonly refreshToken?: string | undefined
+  readonly refreshTokenExpiresAt?: number | undefined
+  readonly accessToken?: string | undefined
+  readonly accessTokenExpiresAt?: number | undefined
+  /** The key that the access token is bound to; left out where the sender cannot see it. */
+  readonly boundTo?: string | undefined
+}
+
+/** What the sender saw. A 503 and a connection that broke are no answer: undefined. */
+export type Answer =
+  | { readonly granted: Granted }
+  | { readonly refused: string }
+  | { readonly active: boolean; readonly boundTo?: string | undefined }
+
+/** One request about one credential. */
+export interface Use {
+  readonly does: 'redeem' | 'revoke' | 'inspect'
+  /** Who sends it, for people. */
+  readonly by: string
+  /** The code or token; undefined for the client_credentials grant. */
+  readonly credential: string | undefined
+  /** The key that the request shows; undefined for none. */
+  readonly key: string | undefined
+  /** The one-time value of its proof, if it has one. */
+  readonly proof: string | undefined
+  /** Whether a sender who redeems a code lacks its verifier: then the code counts as not shown. */
+  readonly lacksVerifier?: boolean
+  readonly began: Moment
+  ended: Moment | undefined
+  answer: Answer | undefined
+}
+
+/** What is known of a credential from where it came from. */
+export interface Credential {
+  readonly kind: 'code' | 'device code' | 'refresh token' | 'access token'
+  /** The chain of one authorization, by the name of its code. */
+  readonly family: string
+  /** The only key that may use it; undefined for any. */
+  readonly key: string | undefined
+  readonly expiresAt: number | undefined
+}
+
+export interface History {
+  readonly uses: readonly Use[]
+  /** Codes, which no answer in the history has brought. */
+  readonly origins: ReadonlyMap<string, Credential>
+  /** Ends of families in the database, where these can be seen. */
+  readonly ends?: readonly { readonly family: string; readonly order: number }[]
+  /** Seconds for which a refresh may be repeated by its key; 0 for never. */
+  readonly graceS: number
+  /** Seconds by which clocks and requests may be apart. */
+  readonly slackS: number
+}
+
+export const rules = [
+  'a proof is good once',
+  'only its own key uses a credential',
+  'a credential is redeemed once',
+  'nothing is granted after its end',
+  'an answered grant is never lost',
+  'revocation is final',
+  'a family ends only for a reason',
+] as const
+
+export interface Violation {
+  readonly rule: (typeof rules)[number]
+  readonly what: string
+  /** The family that it is about. */
+  readonly family?: string | undefined
+}
+
+const orderOf = (moment: Moment | undefined) => moment?.order ?? Number.POSITIVE_INFINITY
+const timeOf = (moment: Moment | undefined) => moment?.at ?? Number.POSITIVE_INFINITY
+const grantedOf = ({ answer }: Use) => (answer && 'granted' in answer ? answer.granted : undefined)
+const isRefused = ({ answer }: Use) =>
+  answer !== undefined && 'refused' in answer && answer.refused === 'invalid_grant'
+/** Whether the credential of a request was good at that time. */
+const isGood = (use: Use) =>
+  use.does !== 'revoke' &&
+  (grantedOf(use) !== undefined || (use.answer && 'active' in use.answer && use.answer.active))
+const endOf = ({ expiresAt = Number.POSITIVE_INFINITY }: Credential) => expiresAt
+const isInactive = ({ answer }: Use) => answer !== undefined && 'active' in answer && !answer.active
+
+/** Everything in a history that no correct server could have answered. */
+export function judge(history: History): Violation[] {
+  const ledger = createLedger(history)
+  return [
+    ...reusedProofs(ledger),
+    ...history.uses.flatMap((use) => [
+      ...wrongKeys(use, ledger),
+      ...lateGrants(use, ledger, history),
+      ...losses(use, ledger, history),
+    ]),
+    ...[...ledger.redemptions.values()].flatMap((uses) => secondGrants(uses, ledger, history)),
+    ...revivals(history, ledger),
+    ...groundlessEnds(history, ledger),
+  ]
+}
+
+interface Ledger {
+  readonly credentials: ReadonlyMap<string, Credential>
+  /** By credential: the requests that redeem it, with its key. */
+  readonly redemptions: ReadonlyMap<string, readonly Use[]>
+  /** By family: the requests that may have ended it. */
+  readonly endings: ReadonlyMap<string, readonly Use[]>
+  /** By proof: the requests that show it. */
+  readonly proofs: ReadonlyMap<string | undefined, readonly Use[]>
+}
+
+function createLedger(history: History): Ledger {
+  const credentials = new Map(history.origins)
+  const answered = history.uses.filter(grantedOf)
+  for (const use of answered.toSorted((a, b) => orderOf(a.ended) - orderOf(b.ended))) {
+    const source = credentials.get(use.credential ?? '')
+    const granted = grantedOf(use)
+    if (!source || !granted || use.does !== 'redeem') continue
+    const { refreshToken, refreshTokenExpiresAt, accessToken, accessTokenExpiresAt } = granted
+    const { family } = source
+    const common = { family, key: use.key }
+    const made = [
+      ['refresh token', refreshToken, refreshTokenExpiresAt],
+      ['access token', accessToken, accessTokenExpiresAt],
+    ] as const
+    for (const [kind, value, expiresAt] of made) {
+      if (value && !credentials.has(value)) credentials.set(value, { ...common, kind, expiresAt })
+    }
+  }
+  const redemptions = Map.groupBy(
+    history.uses.filter((use) => use.does === 'redeem' && showsIts(credentials, use)),
+    (use) => use.credential ?? '',
+  )
+  const endings = Map.groupBy(
+    history.uses.filter((use) => mayEnd(use, { credentials, redemptions }, history)),
+    (use) => credentials.get(use.credential ?? '')?.family ?? '',
+  )
+  const proofs = Map.groupBy(history.uses, ({ proof }) => proof)
+  return { credentials, redemptions, endings, proofs }
+}
+
+/** Whether a request may have been refused for its proof, which another one has shown: then it says nothing. */
+function repeatsProof(use: Use, { proofs }: Ledger): boolean {
+  const others = use.proof === undefined ? [] : (proofs.get(use.proof) ?? [])
+  return others.some((other) => other !== use && other.began.order < orderOf(use.ended))
+}
+
+/** Whether a request shows what its credential needs: only such a one takes effect. */
+function showsIts(credentials: Ledger['credentials'], use: Use): boolean {
+  const credential = credentials.get(use.credential ?? '')
+  if (!credential || use.lacksVerifier) return false
+  // PKCE comes first: a code that is used again ends its family, whatever key the request has.
+  return credential.kind === 'code' || credential.key === undefined || credential.key === use.key
+}
+
+const hasGrace = ({ kind, key }: Credential, { graceS }: History) =>
+  kind === 'refresh token' && key !== undefined && graceS > 0
+
+/** Other requests that may have used the credential of this one before it was over. */
+function rivals(use: Use, { redemptions }: Pick<Ledger, 'redemptions'>): Use[] {
+  return (redemptions.get(use.credential ?? '') ?? []).filter(
+    (other) =>
+      other !== use &&
+      other.began.order < orderOf(use.ended) &&
+      (other.answer === undefined || grantedOf(other) !== undefined),
+  )
+}
+
+/** Whether a request may have ended the family of its credential: it revokes, or it is a reuse. */
+function mayEnd(
+  use: Use,
+  ledger: Pick<Ledger, 'credentials' | 'redemptions'>,
+  history: History,
+): boolean {
+  const credential = ledger.credentials.get(use.credential ?? '')
+  if (!credential || use.does === 'inspect') return false
+  if (use.does === 'revoke') {
+    return credential.kind.endsWith('token') && (!use.answer || grantedOf(use) !== undefined)
+  }
+  if (grantedOf(use) || !showsIts(ledger.credentials, use)) return false
+  // One that expires between the statement that finds it and the one that consumes it counts as used.
+  if (timeOf(use.ended) >= endOf(credential) - history.slackS) return true
+  const earlier = rivals(use, ledger)
+  if (earlier.length === 0) return false
+  const first = Math.min(...earlier.map(({ began }) => began.at))
+  return (
+    !hasGrace(credential, history) || timeOf(use.ended) > first + history.graceS - history.slackS
+  )
+}
+
+/** Whether a request was answered in a way that leaves no doubt that its family has ended. */
+function mustEnd(use: Use, ledger: Ledger, history: History): boolean {
+  const { graceS, slackS } = history
+  const credential = ledger.credentials.get(use.credential ?? '')
+  if (!credential || !mayEnd(use, ledger, history)) return false
+  if (timeOf(use.ended) >= endOf(credential) - slackS) return false
+  if (use.does === 'revoke') return grantedOf(use) !== undefined
+  const patience = hasGrace(credential, history) ? graceS + slackS : 0
+  return (
+    isRefused(use) &&
+    !repeatsProof(use, ledger) &&
+    rivals(use, ledger).some(
+      (other) =>
+        grantedOf(other) &&
+        orderOf(other.ended) < use.began.order &&
+        use.began.at >= timeOf(other.ended) + patience,
+    )
+  )
+}
+
+/** A violation by a request, of the family of its credential. */
+function violation(
+  rule: Violation['rule'],
+  what: string,
+  { credential = '' }: Use,
+  { credentials }: Ledger,
+): Violation {
+  return { rule, what, family: credentials.get(credential)?.family }
+}
+
+function reusedProofs(ledger: Ledger): Violation[] {
+  return [...ledger.proofs].flatMap(([proof, uses]) => {
+    const [first, second] = uses.filter(grantedOf)
+    if (proof === undefined || !first || !second) return []
+    return [violation('a proof is good once', `${proof} was good twice`, first, ledger)]
+  })
+}
+
+function wrongKeys(use: Use, ledger: Ledger): Violation[] {
+  const granted = grantedOf(use)
+  const rule = 'only its own key uses a credential'
+  const credential = ledger.credentials.get(use.credential ?? '')
+  if (!granted || use.does !== 'redeem') {
+    const { boundTo } = use.answer && 'active' in use.answer ? use.answer : {}
+    if (boundTo === undefined || !credential || boundTo === credential.key) return []
+    return [violation(rule, `a token of ${credential.key} is bound to ${boundTo}`, use, ledger)]
+  }
+  if (credential?.key !== undefined && credential.key !== use.key) {
+    const what = `${use.credential} belongs to ${credential.key} and was good for ${use.key}`
+    return [violation(rule, what, use, ledger)]
+  }
+  if (!('boundTo' in granted) || granted.boundTo === use.key) return []
+  return [violation(rule, `a token of ${use.key} is bound to ${granted.boundTo}`, use, ledger)]
+}
+
+function lateGrants(use: Use, ledger: Ledger, { slackS }: History): Violation[] {
+  const { expiresAt } = ledger.credentials.get(use.credential ?? '') ?? {}
+  if (!isGood(use) || expiresAt === undefined || use.began.at <= expiresAt + slackS) return []
+  const what = `${use.credential} has expired and was good later`
+  return [violation('nothing is granted after its end', what, use, ledger)]
+}
+
+/** Of several grants of one credential all but a refresh repeated in time are too many. */
+function secondGrants(uses: readonly Use[], ledger: Ledger, history: History): Violation[] {
+  const good = uses.filter(grantedOf).toSorted((a, b) => orderOf(a.ended) - orderOf(b.ended))
+  const [first, ...others] = good
+  const credential = ledger.credentials.get(first?.credential ?? '')
+  if (!first || !credential || others.length === 0) return []
+  const found = (what: string) => [
+    violation('a credential is redeemed once', `${first.credential} ${what}`, first, ledger),
+  ]
+  if (!hasGrace(credential, history)) return found('was redeemed twice')
+  if (new Set(good.map((use) => grantedOf(use)?.refreshToken)).size > 1) {
+    return found('has two successors')
+  }
+  const until = timeOf(first.ended) + history.graceS + history.slackS
+  return others.some(({ began }) => began.at > until) ? found('was redeemed too late') : []
+}
+
+/** A refusal that nothing in the history explains: what was granted before is lost. */
+function losses(use: Use, ledger: Ledger, history: History): Violation[] {
+  const credential = ledger.credentials.get(use.credential ?? '')
+  if (!credential || !(isRefused(use) || isInactive(use)) || repeatsProof(use, ledger)) return []
+  // Another key is refused whatever happened.
+  const hasKey = credential.key === undefined || credential.key === use.key
+  if (use.does === 'redeem' && (use.lacksVerifier || !hasKey)) return []
+  if (timeOf(use.ended) >= endOf(credential) - history.slackS) return []
+  const endings = ledger.endings.get(credential.family) ?? []
+  if (endings.some((other) => other !== use && other.began.order < orderOf(use.ended))) return []
+  const earlier = rivals(use, ledger)
+  const lost = (how: string) => [
+    violation(
+      'an answered grant is never lost',
+      `${use.credential} is refused ${how}`,
+      use,
+      ledger,
+    ),
+  ]
+  if (earlier.length === 0) return lost('and nothing has used it')
+  const first = Math.min(...earlier.map(({ began }) => began.at))
+  const isInTime = timeOf(use.ended) < first + history.graceS - history.slackS
+  if (use.does === 'inspect' || !hasGrace(credential, history) || !isInTime) return []
+  const successors = earlier.map((other) => grantedOf(other)?.refreshToken ?? '')
+  const isSuccessorUsed = successors
+    .flatMap((successor) => ledger.redemptions.get(successor) ?? [])
+    .some(({ began }) => began.order < orderOf(use.ended))
+  return isSuccessorUsed ? [] : lost('in its grace period, and its successor is unused')
+}
+
+/** What is good of a family that has ended before. */
+function revivals({ uses, ...history }: History, ledger: Ledger): Violation[] {
+  const familyOf = ({ credential = '' }: Use) => ledger.credentials.get(credential)?.family
+  return [...ledger.endings].flatMap(([family, endings]) => {
+    const certain = endings.filter((use) => mustEnd(use, ledger, { uses, ...history }))
+    const ended = Math.min(...certain.map((use) => orderOf(use.ended)))
+    return uses
+      .filter((use) => familyOf(use) === family && isGood(use) && use.began.order > ended)
+      .map((use) => {
+        const what = `${use.credential} is good after its family has ended`
+        return violation('revocation is final', what, use, ledger)
+      })
+  })
+}
+
+function groundlessEnds({ ends = [] }: History, { endings }: Ledger): Violation[] {
+  return ends
+    .filter(({ family, order }) => !endings.get(family)?.some(({ began }) => began.order < order))
+    .map(({ family }) => {
+      const what = 'a family has ended, and no request was a reuse or a revocation'
+      return { rule: 'a family ends only for a reason', what, family } as const
+    })
+}
