@@ -131,9 +131,6 @@ export function inheritedKeys<What extends BoundFound & Witness<'bound'>>(
     const description = 'the refresh token is bound to another Token Binding'
     return refuse('key_mismatch', { description })
   }
-  if (x5t !== undefined && proofs.certificate === undefined) {
-    return refuse('key_mismatch', { detail: 'no certificate, and the token is bound to one' })
-  }
   if (x5t !== undefined && x5t !== proofs.certificate?.thumbprint) {
     return refuse('key_mismatch', { detail: 'failed x5t#S256 verification' })
   }

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { Readable } from 'node:stream'
 import test from 'ava'
 import { isBound } from '../../src/bindings/binding.ts'
+import type { BrowserSession } from '../../src/storage/browser-session-table.ts'
 import { familyOfCode } from '../../src/token-endpoint/family.ts'
 import { readForm } from '../../src/token-endpoint/form.ts'
 import {
@@ -60,6 +61,10 @@ const device: Request = {
   },
 }
 const of = (...parameters: Parameters<typeof credential>) => ({ found: credential(...parameters) })
+const others = {
+  ...(credential('AuthorizationCode').browserSession as BrowserSession),
+  accountId: 'bob',
+}
 const undecided = { accountId: undefined, expiresWithSession: undefined }
 const bound = (method: string) => ({ client: client({ method }) })
 
@@ -268,6 +273,16 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   token_expired: [refresh(), of('RefreshToken', { exp: now })],
   session_ended: {
     'a code': [code(), of('AuthorizationCode', {}, { browserSession: undefined })],
+    'a code of another person': [code(), of('AuthorizationCode', {}, { browserSession: others })],
+    'a code of another grant': [code(), of('AuthorizationCode', { grantId: 'other' })],
+    'a refresh token of nobody': [
+      refresh(),
+      of(
+        'RefreshToken',
+        { accountId: undefined },
+        { session: {}, browserSession: { ...others, accountId: undefined as never } },
+      ),
+    ],
     'a refresh token': [refresh(), of('RefreshToken', {}, { session: undefined })],
     'a device code': [device, of('DeviceCode', {}, { session: { accountId: 'other' } })],
     'a device code for offline access': [
