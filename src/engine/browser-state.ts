@@ -15,6 +15,7 @@ import { lifetimes } from '../config/lifetimes.ts'
 import { cookiesOf } from '../http/host-cookies.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
+import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
 import { createSealedState, type SealedState } from './sealed-state.ts'
 
@@ -50,6 +51,7 @@ export interface BrowserStateOptions {
   /** Secrets that nodes share, the one to seal with first. */
   readonly keys: () => readonly Uint8Array[]
   readonly times: EngineTimes
+  readonly additions: Pick<ModelAdditions, 'keepInInteraction' | 'opensInteraction'>
   /** The path of the session cookie. */
   readonly sessionPath: string
   /** The path of an interaction's pages. */
@@ -61,13 +63,13 @@ export interface BrowserStateOptions {
 /** Keeps the state of browsers in which nobody has signed in out of the database. */
 export function keepStateInBrowsers(
   engine: Provider,
-  { keys, times, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
+  { keys, times, additions, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
 ): void {
   const sealing = { keys, now: times.now }
   const sealed = createSealedState('session', sealing)
   keepSessions(engine, { sealed, times, path: sessionPath })
   const cookie = interactionCookie(engine, createSealedState('interaction', sealing), times)
-  keepInteractions(engine, { cookie, times, interactionPath, admitRow })
+  keepInteractions(engine, { cookie, times, additions, interactionPath, admitRow })
   keepResults(engine, { cookie, times, interactionPath })
 }
 
@@ -113,9 +115,10 @@ function keepInteractions(
   {
     cookie,
     times,
+    additions,
     interactionPath,
     admitRow,
-  }: Pick<BrowserStateOptions, 'times' | 'interactionPath' | 'admitRow'> & {
+  }: Pick<BrowserStateOptions, 'times' | 'additions' | 'interactionPath' | 'admitRow'> & {
     cookie: InteractionCookie
   },
 ): void {
@@ -131,6 +134,7 @@ function keepInteractions(
         override async save(ttl: number): Promise<string> {
           const ctx = Provider.ctx
           const isNew = ctx !== undefined && ctx.oidc.entities.Interaction !== this
+          if (isNew) Object.assign(this, additions.keepInInteraction(ctx))
           if (!isNew || this.session) return super.save(ttl)
           this.exp = times.engineNowS() + ttl
           const { payload } = await this.getValueAndPayload()
@@ -143,9 +147,12 @@ function keepInteractions(
         static override async find<T>(uid: string, options?: object): Promise<T | undefined> {
           const ctx = Provider.ctx
           const state = ctx && cookie.read(ctx, uid)
-          if (state) return Reflect.construct(this, [state])
-          const found = (await super.find(uid, options)) as InstanceType<typeof Base> | undefined
-          if (!found?.consumed) return found as T | undefined
+          type Model = InstanceType<typeof Base>
+          const found: Model | undefined = state
+            ? Reflect.construct(this, [state])
+            : await super.find<Model>(uid, options)
+          if (ctx && found && !additions.opensInteraction(ctx, found)) return undefined
+          if (state || !found?.consumed) return found as T | undefined
           return ctx && isResume(ctx) ? (asRepeated(found, ctx) as T) : undefined
         }
 

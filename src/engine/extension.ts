@@ -15,6 +15,7 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import type { ClientCertificatesOptions } from './client-certificates.ts'
 import type { DevicePages } from './device-pages.ts'
+import type { ModelAdditions } from './model-additions.ts'
 import type { SessionModelOptions } from './session-model.ts'
 
 export interface ProviderOptions {
@@ -67,12 +68,18 @@ export type MtlsOptions = Omit<ClientCertificatesOptions, 'edge' | 'now'> & {
 }
 
 /** What an extension may need. */
-export type ExtensionOptions = ProviderOptions & { readonly times: EngineTimes }
+export type ExtensionOptions = ProviderOptions & {
+  readonly times: EngineTimes
+  /** Of all extensions. */
+  readonly additions: ModelAdditions
+}
 
 /** Something that Holdfast adds to oidc-provider. */
 export interface Extension {
   /** Changes the engine, once, before it has served a request. */
   readonly extend: (engine: Provider, options: ExtensionOptions) => void
+  /** What it adds to model classes that are another's. */
+  readonly models?: (options: ProviderOptions) => readonly Partial<ModelAdditions>[]
   /** Members of the metadata of the server. */
   readonly metadata?: (options: ProviderOptions) => Readonly<Record<string, unknown>>
   /** Names of members of client metadata. */

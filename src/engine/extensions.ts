@@ -20,8 +20,8 @@ import { keepShown } from './shown-client.ts'
 import { tokenBinding } from './token-binding/token-binding.ts'
 
 /**
- * Everything that Holdfast adds to oidc-provider, in the order in which it is added: of two that
- * extend one model class, the later one is asked first. The engine documents its model classes as
+ * Everything that Holdfast adds to oidc-provider, in the order in which it is added: of the two that
+ * replace Session, the later one is asked first; every other model class is replaced once. The engine documents its model classes as
  * usable and not as replaceable: `test/engine/` is the gate for each new release of the engine.
  */
 export const extensions: readonly Extension[] = [
@@ -32,7 +32,6 @@ export const extensions: readonly Extension[] = [
   { extend: consumeRequestsOnce },
   { extend: markReplaysOnce },
   { extend: keepStateWithBrowser },
-  // Before the sessions: one that has no key on this connection is not even named.
   tokenBinding,
   { extend: holdSessions },
   { extend: claimSessions },
@@ -57,12 +56,13 @@ function bindDevices(
 
 function keepStateWithBrowser(
   engine: Provider,
-  { issuer, keys, times, admitLargeRequest }: ExtensionOptions,
+  { issuer, keys, times, additions, admitLargeRequest }: ExtensionOptions,
 ): void {
   const base = pathOfIssuer(issuer)
   keepStateInBrowsers(engine, {
     keys: () => secretsOf(keys.view(), 'form-token'),
     times,
+    additions,
     sessionPath: base || '/',
     interactionPath: (uid) => interactionPath(base, uid),
     admitRow: admitLargeRequest,
@@ -71,13 +71,13 @@ function keepStateWithBrowser(
 
 function holdSessions(
   engine: Provider,
-  { sessions, provenAt, securityEvents, times }: ExtensionOptions,
+  { sessions, provenAt, securityEvents, times, additions }: ExtensionOptions,
 ): void {
-  bindSessions(engine, { sessions, provenAt, times, events: securityEvents })
+  bindSessions(engine, { sessions, provenAt, times, additions, events: securityEvents })
 }
 
-function claimSessions(engine: Provider, { sessions, times }: ExtensionOptions): void {
-  addSessionClaims(engine, sessions, times)
+function claimSessions(engine: Provider, options: ExtensionOptions): void {
+  addSessionClaims(engine, options)
 }
 
 function compareSecretDigests({ Client }: Provider): void {

@@ -1,7 +1,7 @@
 import type Provider from 'oidc-provider'
 
 /** The model classes of the engine that Holdfast extends. */
-type ModelName =
+export type ModelName =
   | 'AccessToken'
   | 'AuthorizationCode'
   | 'ClientCredentials'
@@ -15,7 +15,7 @@ type ModelName =
   | 'Session'
 
 /**
- * Replaces a model class, once or several times. The name of the class is the key of its adapter, TTL
+ * Replaces a model class. The name of the class is the key of its adapter, TTL
  * and events.
  */
 export function override<Name extends ModelName>(

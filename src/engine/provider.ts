@@ -23,6 +23,7 @@ import { extensions } from './extensions.ts'
 import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
 import { isCurrentJwt, isRecentProof, type JwtTimes, jwtToleranceS } from './jwt-times.ts'
+import { combineAdditions } from './model-additions.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
 import { refusedFor } from './refusal-reason.ts'
@@ -189,7 +190,8 @@ export function createProvider(options: ProviderOptions): Provider {
     expiresWithSession: async (ctx, { scopes }) =>
       !scopes.has('offline_access') || sessionPolicyOf(ctx).ends_tokens === true,
   })
-  for (const { extend } of extensions) extend(engine, { ...options, times })
+  const additions = combineAdditions(extensions.flatMap(({ models }) => models?.(options) ?? []))
+  for (const { extend } of extensions) extend(engine, { ...options, times, additions })
   return engine
 }
 

@@ -1,5 +1,6 @@
 import Provider, { errors } from 'oidc-provider'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
+import type { ExtensionOptions } from './extension.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
 
@@ -9,7 +10,10 @@ import { refusedFor } from './refusal-reason.ts'
  * response type has a code in it, so that nothing is answered without this. The loser of a race
  * gets the error of a request that was used.
  */
-export function consumeRequestsOnce(engine: Provider): void {
+export function consumeRequestsOnce(
+  engine: Provider,
+  { additions }: Pick<ExtensionOptions, 'additions'>,
+): void {
   override(
     engine,
     'PushedAuthorizationRequest',
@@ -46,7 +50,9 @@ export function consumeRequestsOnce(engine: Provider): void {
         }
 
         override async save(): Promise<string> {
-          this.consumes = Provider.ctx?.oidc.entities.PushedAuthorizationRequest?.jti
+          const ctx = Provider.ctx
+          if (ctx) Object.assign(this, additions.keepInCode(ctx))
+          this.consumes = ctx?.oidc.entities.PushedAuthorizationRequest?.jti
           return super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             throw refusedFor(

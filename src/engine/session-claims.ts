@@ -5,15 +5,13 @@
 import type Provider from 'oidc-provider'
 import { sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
 import { lifetimes } from '../config/lifetimes.ts'
-import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
-import type { EngineTimes } from '../storage/engine-times.ts'
+import type { ExtensionOptions } from './extension.ts'
 import { override } from './override.ts'
 
 /** Adds the claims to the ID tokens of an engine. */
 export function addSessionClaims(
   engine: Provider,
-  sessions: Pick<BrowserSessionTable, 'find'>,
-  times: EngineTimes,
+  { sessions, times, additions }: Pick<ExtensionOptions, 'sessions' | 'times' | 'additions'>,
 ): void {
   override(
     engine,
@@ -21,16 +19,15 @@ export function addSessionClaims(
     (Base) =>
       class extends Base {
         override async issue(context: Parameters<typeof Base.prototype.issue>[0]) {
-          const sessionUid = this.ctx?.oidc.entities.AuthorizationCode?.sessionUid
-          if (context.use === 'idtoken' && sessionUid) {
-            const { cnf, ...claims } = sessionClaimsOfIdToken(
-              await sessions.find(sessionUid),
-              false,
-            )
-            for (const [name, value] of Object.entries(claims)) this.set(name, value)
-            if (cnf) this.set('cnf', { ...(this.extra.cnf as object | undefined), ...cnf })
-          }
           if (context.use !== 'idtoken') return super.issue(context)
+          const sessionUid = this.ctx?.oidc.entities.AuthorizationCode?.sessionUid
+          const session = sessionUid && (await sessions.find(sessionUid))
+          const { cnf, ...claims } = sessionUid
+            ? sessionClaimsOfIdToken(session || undefined, false)
+            : {}
+          for (const [name, value] of Object.entries(claims)) this.set(name, value)
+          const confirmation = { ...cnf, ...additions.confirmIdToken(this.ctx) }
+          if (Object.keys(confirmation).length > 0) this.set('cnf', confirmation)
           // Its times are those of the database, whatever the clock of this node says.
           const ahead = times.aheadS()
           const issuedAt = times.engineNowS() - ahead

@@ -7,7 +7,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Context } from 'koa'
-import Provider from 'oidc-provider'
+import Provider, { type KoaContextWithOIDC } from 'oidc-provider'
 import { visitor } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type {
@@ -17,6 +17,7 @@ import type {
 } from '../storage/browser-session-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { boundSessionAcr } from './authentication-context.ts'
+import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
 
 declare module 'oidc-provider' {
@@ -76,6 +77,7 @@ export interface SessionModelOptions {
   readonly sessions: BrowserSessionTable
   readonly events: SecurityEvents
   readonly times: EngineTimes
+  readonly additions: Pick<ModelAdditions, 'keepInSession' | 'opensSession'>
   /** When the key of a session was last proven, by a Cookie header field. */
   readonly provenAt: (uid: string, cookies: string | undefined) => number | undefined
 }
@@ -83,7 +85,7 @@ export interface SessionModelOptions {
 /** Replaces the engine's Session. */
 export function bindSessions(
   engine: Provider,
-  { sessions, events, times, provenAt }: SessionModelOptions,
+  { sessions, events, times, additions, provenAt }: SessionModelOptions,
 ): void {
   type Session = InstanceType<Provider['Session']>
 
@@ -114,6 +116,9 @@ export function bindSessions(
 
         static override async get(ctx: Context): Promise<Session> {
           const session = await super.get(ctx)
+          if (!(await additions.opensSession(ctx as KoaContextWithOIDC, session))) {
+            return nobodyOf(this, ctx)
+          }
           const found = browserSessionOf(session)
           if (!found) return session
           const is = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
@@ -122,12 +127,12 @@ export function bindSessions(
             if (found.binding) Object.assign(session, { [proof]: is.provenAt })
             return Object.assign(session, { acr: acrOf(session) })
           }
-          const nobody = new this()
-          ctx.oidc?.entity('Session', nobody)
-          return nobody
+          return nobodyOf(this, ctx)
         }
 
         override loginAccount(details: Parameters<typeof Base.prototype.loginAccount>[0]): void {
+          const ctx = Provider.ctx
+          if (ctx) Object.assign(this, additions.keepInSession(ctx, this))
           super.loginAccount(details)
           Object.assign(this, { acr: acrOf(this) })
         }
@@ -168,6 +173,13 @@ export function bindSessions(
         }
       },
   )
+}
+
+/** A new session: it sets no cookie and is not saved unless someone signs in. */
+function nobodyOf(Model: Provider['Session'], ctx: Context): InstanceType<Provider['Session']> {
+  const nobody = new Model()
+  ctx.oidc?.entity('Session', nobody)
+  return nobody
 }
 
 /** What a request has done to the authorizations that it read. */

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type Provider from 'oidc-provider'
 import { isOfThisMachine } from '../net/this-machine.ts'
-import { override } from './override.ts'
+import { storeMembers } from './model-additions.ts'
 
 /*
  * Consent is for what was shown: the client's name, whether it registered itself, how its tokens are
@@ -50,16 +50,7 @@ export function rememberShown(grant: Grant, digest: string): void {
 
 /** Lets the engine's grants keep what was shown. */
 export function keepShown(engine: Provider): void {
-  override(
-    engine,
-    'Grant',
-    (Base) =>
-      class extends Base {
-        static override get IN_PAYLOAD(): string[] {
-          return [...super.IN_PAYLOAD, 'shown']
-        }
-      },
-  )
+  storeMembers(engine, 'Grant', ['shown'])
 }
 
 /** Where a redirect leads, without the port that an app on this device changes each time. */

@@ -22,10 +22,6 @@ export function checkTokenBindingAtUserinfo(
     'AccessToken',
     (Base) =>
       class extends Base {
-        static override get IN_PAYLOAD() {
-          return [...super.IN_PAYLOAD, 'tbh']
-        }
-
         static override async find<T>(
           value: string,
           options?: { ignoreExpiration?: boolean },
