@@ -89,7 +89,6 @@ function verifierProblem(
     return refuse('pkce_mismatch', { description })
   }
   if (verifier !== undefined && !/^[\w.~-]{43,128}$/.test(verifier)) return refuse('pkce_malformed')
-  if (verifier === undefined && codeChallenge === undefined) return undefined
   const expected = verifier && hash('sha256', verifier, 'base64url')
   return codeChallengeMethod === 'S256' && constantTimeEqual(codeChallenge, expected)
     ? undefined

@@ -2,7 +2,7 @@
  * `npm run mutate [-- --only FILE] [--minutes N] [--jobs N] [--quick]`: breaks each guard of the sources of
  * suites.ts in turn and runs their tests, the quick ones first. A mutant that no test finds and that
  * compiles has survived, and is printed; ignored.ts names those that change nothing. `--quick` runs the
- * first group of tests only: what survives that may still be found by others.
+ * first groups of tests only: what survives that may still be found by others.
  *
  * A mutation tool changes every expression, starts all tests for each, and knows no guards; here
  * nothing but guards is broken, and a mutant ends with the first test that fails.
@@ -102,11 +102,11 @@ async function breakGuards(file: string): Promise<readonly Mutant[]> {
   const text = readFileSync(path.join(root, file), 'utf8')
   const mutants = mutantsOf(file, text)
   const open = mutants.filter((mutant) => reasonFor(file, mutant) === undefined)
-  const [quick = [], ...others] = suitesOf(file)
+  const { quick, slow: others } = suitesOf(file)
   const slow = values.quick ? [] : others
-  if (open.length > 0) await checkSuites([quick, ...slow])
+  if (open.length > 0) await checkSuites([...quick, ...slow])
   const startedAt = Date.now()
-  const unfound = await survivorsOf(file, open, [quick])
+  const unfound = await survivorsOf(file, open, quick)
   // Types find some of them, and cost less than a server.
   const compiling = compilingMutants(path.join(root, file), text, unfound)
   const survivors = await survivorsOf(file, compiling, slow)

@@ -52,8 +52,10 @@ const more: Readonly<Record<string, readonly string[]>> = {
   'packages/verify/requirements.ts': ['test/verify/policy.test.ts'],
 }
 
+type Groups = readonly (readonly string[])[]
+
 /** The groups of tests for a source. The first that fails ends its mutant. */
-export function suitesOf(file: string): readonly (readonly string[])[] {
+export function suitesOf(file: string): { readonly quick: Groups; readonly slow: Groups } {
   const mirrored = file.replace(/^(?:src|packages)\//, 'test/').replace(/\.ts$/, '.test.ts')
   const own = [mirrored, ...(more[file] ?? [])].filter((test) => existsSync(path.join(root, test)))
   const others = file.startsWith('packages/verify/')
@@ -61,5 +63,6 @@ export function suitesOf(file: string): readonly (readonly string[])[] {
     : file.startsWith('src/engine/')
       ? engine
       : tokenEndpoint
-  return own.length > 0 ? [[...new Set(own)], ...others] : others
+  const [first, ...slow] = others
+  return { quick: [own, first ?? []].filter((group) => group.length > 0), slow }
 }

@@ -14,7 +14,7 @@ import {
   refuse,
 } from '../../src/token-endpoint/refusal.ts'
 import { accessTokenKeys } from '../../src/token-endpoint/token-keys.ts'
-import type { ClientKeys } from '../../src/token-endpoint/token-request.ts'
+import type { ClientKey, ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
 import { makeSigningKey } from '../support/jws.ts'
 import {
@@ -106,11 +106,12 @@ const certificate = (thumbprint = 'mine', from = now - 60) => ({
   },
   tokenBinding: undefined,
 })
+const aroundNow = { notBefore: new Date((now - 60) * 1000), notAfter: new Date((now + 60) * 1000) }
 const named = {
   ...certificate(),
   certificate: {
     ...certificate().certificate,
-    certificate: new X509Certificate((await selfSigned()).cert),
+    certificate: new X509Certificate((await selfSigned(aroundNow)).cert),
   },
 }
 const certified: Request = { ...service, dpop: undefined, connection: certificate() }
@@ -124,6 +125,41 @@ const byName = {
 const byRegistration = {
   client: client({ method: 'mtls', authenticatesBy: 'self_signed_tls_client_auth' }),
 }
+
+const registered: ClientKeys = { ...keysOf(), certificates: () => ['mine'] }
+const keysLike = (changes: Partial<ClientKey>): ClientKeys => ({
+  ...keysOf(),
+  current: () =>
+    keysOf(assertionKey)
+      .current()
+      .map((each) => ({ ...each, ...changes })),
+})
+/** A client that authenticates by the name of a certificate that an authority has issued. */
+const trusted = (method: string) => ({
+  client: client({
+    method,
+    authenticatesBy: 'tls_client_auth',
+    certificateSubject: {
+      property: 'tls_client_auth_subject_dn',
+      value: 'CN=self-signed client',
+    },
+  }),
+  authorities: { check: () => undefined },
+  overlapS: 3600,
+})
+const tbh = 'A'.repeat(43)
+const provided = (thumbprint: string) => ({
+  certificate: undefined,
+  tokenBinding: { provided: { tbh: thumbprint } } as never,
+})
+/** A refresh token that another request has used at this moment. */
+const repeated = (world: Partial<World> = {}, source: object = {}): Partial<World> => ({
+  ...of('RefreshToken', { succession: 's', ...source }),
+  reuseS: 10,
+  outcome: 'already consumed',
+  successor: { payload: { jkt: key.jkt }, consumedAt: null },
+  ...world,
+})
 
 type Case = [Request, Partial<World>?]
 
@@ -156,6 +192,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'no colon': [{ ...service, ...basic('app') }],
     'no secret': [{ ...service, ...basic('app:') }],
     'a broken escape': [{ ...service, ...basic('app:%zz') }],
+    'a control character': [{ ...service, ...basic('app:%0a') }],
   },
   assertion_type: [{ form: { ...assertion().form, client_assertion_type: 'other' } }, withKeys()],
   assertion_malformed: [{ form: { ...assertion().form, client_assertion: 'a.b' } }, withKeys()],
@@ -167,7 +204,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   secret_wrong: [{ ...secret, ...basic('app:wrong') }, withSecret()],
   secret_expired: [secret, withSecret({ secretExpiresAt: now })],
-  assertion_subject: [assertion({ sub: undefined }), withKeys()],
+  assertion_subject: {
+    none: [assertion({ sub: undefined }), withKeys()],
+    'an empty one': [assertion({ sub: '' }), withKeys()],
+  },
   assertion_algorithm: {
     'one that is not accepted': [assertion({}, { alg: 'HS256' }), withKeys()],
     'another than the registered': [
@@ -179,6 +219,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   assertion_claims: {
     'no exp': [assertion({ exp: undefined }), withKeys()],
     'no jti': [assertion({ jti: undefined }), withKeys()],
+    'an empty jti': [assertion({ jti: '' }), withKeys()],
     'a jti that is a number': [assertion({ jti: 1 }), withKeys()],
     'an nbf that is a text': [assertion({ nbf: '1' }), withKeys()],
   },
@@ -190,13 +231,26 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   assertion_signature: {
     'another key': [assertion(), withKeys(keysOf(makeSigningKey()))],
+    'a key of another curve': [assertion(), withKeys(keysLike({ crv: 'P-384' }))],
+    'a key for another algorithm': [assertion(), withKeys(keysLike({ alg: 'ES384' }))],
     'another kid': [assertion({}, { kid: 'other' }), withKeys()],
     'a key that was taken away': [
       assertion(),
       withKeys({ ...keysOf(), refresh: async () => 'fetched' }),
     ],
   },
-  assertion_keys: [assertion(), withKeys({ ...keysOf(), refresh: async () => 'failed' })],
+  assertion_keys: {
+    'of an assertion': [assertion(), withKeys({ ...keysOf(), refresh: async () => 'failed' })],
+    'of a certificate': [
+      certified,
+      {
+        client: {
+          ...byRegistration.client,
+          keys: { ...registered, refresh: async () => 'failed' },
+        },
+      },
+    ],
+  },
   assertion_time: {
     'the past': [assertion({ exp: now - 5 }), withKeys()],
     'the future': [assertion({ nbf: now + 6 }), withKeys()],
@@ -216,13 +270,17 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       { ...certified, connection: certificate('mine', now + 1) },
       byName,
     ],
+    'a registered one whose time has not come': [
+      { ...certified, connection: certificate('mine', now + 1) },
+      { client: { ...byRegistration.client, keys: registered } },
+    ],
   },
   certificate_untrusted: {
     'no authority': [certified, byName],
     'a revoked one': [certified, { ...byName, authorities: { check: () => 'revoked' } }],
   },
   certificate_subject: [
-    { ...certified, connection: named, now: Math.floor(Date.now() / 1000) },
+    { ...certified, connection: named },
     { ...byName, authorities: { check: () => undefined } },
   ],
   certificate_unregistered: [certified, byRegistration],
@@ -253,7 +311,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       {
         ...code(),
         dpop: undefined,
-        connection: { certificate: undefined, tokenBinding: { provided: { tbh: 'tbh' } } as never },
+        connection: provided(tbh),
       },
       { ...bound('token-binding'), ...of('AuthorizationCode', { scope: 'read' }) },
     ],
@@ -285,6 +343,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
     'a refresh token': [refresh(), of('RefreshToken', {}, { session: undefined })],
     'a device code': [device, of('DeviceCode', {}, { session: { accountId: 'other' } })],
+    'a device code whose session is of another person': [
+      device,
+      of('DeviceCode', { expiresWithSession: false }, { session: { accountId: 'other' } }),
+    ],
     'a device code for offline access': [
       device,
       of('DeviceCode', { expiresWithSession: false }, { browserSession: undefined }),
@@ -323,6 +385,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'another verifier': [code({ code_verifier: 'w'.repeat(43) }), of('AuthorizationCode')],
     none: [code({ code_verifier: undefined }), of('AuthorizationCode')],
     'a code without a challenge': [code(), of('AuthorizationCode', { codeChallenge: undefined })],
+    'neither a verifier nor a challenge': [
+      code({ code_verifier: undefined }),
+      of('AuthorizationCode', { codeChallenge: undefined, codeChallengeMethod: undefined }),
+    ],
     'another method': [code(), of('AuthorizationCode', { codeChallengeMethod: 'plain' })],
     'a Token Binding that is not shown': [
       code({ code_verifier: 'provided_tb' }),
@@ -343,6 +409,18 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
     'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
     'jkt of a device code': [device, of('DeviceCode', { jkt: 'other' })],
+    'another key of a client with a certificate': [
+      { ...refresh(), connection: named },
+      { ...trusted('dpop'), ...of('RefreshToken', { jkt: 'other' }) },
+    ],
+    'another certificate of a client that does not authenticate by it': [
+      { ...refresh(), dpop: undefined, connection: certificate() },
+      {
+        ...bound('mtls'),
+        ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'other' }),
+        overlapS: 3600,
+      },
+    ],
   },
   not_bound: {
     'a refresh token': [refresh(), of('RefreshToken', { jkt: undefined })],
@@ -359,6 +437,16 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   refresh_token_replayed: {
     later: [refresh(), of('RefreshToken', {}, { consumedAt: now - 1 })],
     'at once': [refresh(), { ...of('RefreshToken'), outcome: 'already consumed' }],
+    'at the same moment, where none is repeated': [
+      refresh(),
+      of('RefreshToken', {}, { consumedAt: now + 1 }),
+    ],
+    'where none is repeated': [refresh(), repeated({ reuseS: 0 })],
+    'of a client of bearer tokens': [refresh(), repeated(bound('bearer'), { jkt: undefined })],
+    'with a successor for another key': [
+      refresh(),
+      repeated({ successor: { payload: { jkt: 'other' }, consumedAt: null } }),
+    ],
     'after its time': [
       refresh(),
       { ...of('RefreshToken', {}, { consumedAt: now - 10 }), reuseS: 10 },
@@ -418,6 +506,8 @@ const ending = new Set([
   'code_replayed: at once',
   'refresh_token_replayed: later',
   'refresh_token_replayed: after its time',
+  'refresh_token_replayed: at the same moment, where none is repeated',
+  'refresh_token_replayed: of a client of bearer tokens',
   'device_code_replayed: later',
 ])
 
@@ -493,7 +583,33 @@ test('the valid cases are granted', async (t) => {
         ),
       ],
     ],
+    ['a secret that will expire', [secret, withSecret({ secretExpiresAt: now + 1 })]],
+    [
+      'a certificate that is registered',
+      [certified, { client: { ...byRegistration.client, keys: registered } }],
+    ],
+    [
+      'a scope of an API, whatever the client has registered',
+      [
+        withForm({ scope: 'openid read', resource: api }),
+        { client: client({ scopes: new Set(['openid']) }) },
+      ],
+    ],
     ['a code', [code(), of('AuthorizationCode')]],
+    [
+      'a code that is bound by Token Binding',
+      [
+        { ...code({ code_verifier: 'provided_tb' }), connection: provided(tbh) },
+        of('AuthorizationCode', { codeChallenge: `TB-S256.${tbh}` }),
+      ],
+    ],
+    [
+      'a certificate in the place of another',
+      [
+        { ...refresh(), dpop: undefined, connection: named },
+        { ...trusted('mtls'), ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'other' }) },
+      ],
+    ],
     ['a refresh token', [refresh(), of('RefreshToken')]],
     ['a device code', [device, of('DeviceCode')]],
     ['a nonce', [{ ...service, dpop: proof({ iat: 0, nonce: 'good' }) }, { nonces: 'required' }]],
@@ -522,18 +638,7 @@ test('the valid cases are granted', async (t) => {
         },
       ],
     ],
-    [
-      'a repeated refresh',
-      [
-        refresh(),
-        {
-          ...of('RefreshToken', { succession: 's' }, { consumedAt: now - 1 }),
-          reuseS: 10,
-          outcome: 'already consumed',
-          successor: { payload: { jkt: key.jkt }, consumedAt: null },
-        },
-      ],
-    ],
+    ['a repeated refresh', [refresh(), repeated()]],
   ]
   for (const [name, [request, world]] of granted) {
     const { outcome } = await ask(request, world)
@@ -560,6 +665,68 @@ test('the tokens of a refresh are bound to what was shown', async (t) => {
       ['RefreshToken', true],
     ],
   )
+})
+
+/** What a request writes of one kind. */
+async function writtenBy(request: Request, world: Partial<World>, kind: string) {
+  const { units, outcome } = await ask(request, world)
+  const rows = units.flatMap(({ written }) => written)
+  return { outcome, payload: rows.find((row) => row.kind === kind)?.payload }
+}
+
+test('the key that was to take over is kept until it has, and only while there is an overlap', async (t) => {
+  const successor = { confirmation: 'next', until: now + 1 }
+  const left = async (source: object, overlapS: number | undefined) => {
+    const world = { ...of('RefreshToken', { successor, ...source }), overlapS }
+    return (await writtenBy(refresh(), world, 'RefreshToken')).payload?.successor
+  }
+  t.deepEqual(await left({}, 3600), successor)
+  t.is(await left({}, undefined), undefined)
+  const taken = { jkt: 'old', successor: { ...successor, confirmation: key.jkt } }
+  t.is(await left(taken, 3600), undefined)
+})
+
+test('a client that has the next nonce is sent no other', async (t) => {
+  const nonceFor = async (nonce: string) =>
+    (await ask({ ...service, dpop: proof({ nonce }) })).outcome.nonce
+  t.is(await nonceFor('good'), 'next')
+  t.is(await nonceFor('next'), undefined)
+})
+
+test('a refresh token is random where none is repeated', async (t) => {
+  const { outcome } = await ask(refresh(), of('RefreshToken', { succession: 's' }))
+  t.like(outcome.result, { body: { refresh_token: 'name 1' } })
+})
+
+test('a lost race ends the family of a credential that is bound to no key, and no other', async (t) => {
+  const lost = async (...[kind, request]: [Parameters<typeof credential>[0], Request]) => {
+    const late = (method: string, source: object) =>
+      ask(request, { ...bound(method), ...of(kind, source), outcome: 'already consumed' })
+    const bearer = await late('bearer', { jkt: undefined })
+    return [(await late('dpop', {})).ended.length, bearer.ended.length]
+  }
+  t.deepEqual(await lost('RefreshToken', refresh()), [0, 1])
+  t.deepEqual(await lost('DeviceCode', device), [0, 1])
+  t.deepEqual(await lost('AuthorizationCode', code()), [1, 1])
+})
+
+test('a client that may not refresh gets no refresh token', async (t) => {
+  const world = {
+    ...of('AuthorizationCode'),
+    client: client({ grantTypes: new Set(['authorization_code']) }),
+  }
+  t.is((await writtenBy(code(), world, 'RefreshToken')).payload, undefined)
+})
+
+test('a certificate outside its validity binds nothing', async (t) => {
+  const world = { ...bound('bearer'), ...of('AuthorizationCode') }
+  const connection = certificate('mine', now + 1)
+  const { payload } = await writtenBy(
+    { ...code(), dpop: undefined, connection },
+    world,
+    'RefreshToken',
+  )
+  t.false(isBound(payload ?? {}))
 })
 
 test('the keys of a token are decided by a proof, whatever was looked at before', (t) => {
