@@ -19,7 +19,7 @@ test.before(async () => writeFile(authority, (await createAuthority()).cert))
 
 const { scripts } = JSON.parse(readText('package.json'))
 const tests = readdirSync(path.join(root, 'test'), { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.test.ts'))
+  .filter((name) => name.endsWith('.test.ts') || name === 'verify/frameworks.ts')
   .map((name) => readText(path.join('test', name)))
 
 for (const page of pages()) {
