@@ -65,6 +65,8 @@ export type DPoPOptions = Readonly<{
   algorithms?: readonly string[]
   /** Age in seconds up to which a proof is accepted. Default 60. */
   maxAge?: number
+  /** Seconds by which a proof may be from the future, or older than `maxAge`. Default: the verifier's. */
+  clockTolerance?: number
   /** Ask for nonces (RFC 9449 section 9). Default: none are asked for, or looked at. */
   nonces?: DPoPNonces
 }>
@@ -133,7 +135,12 @@ export type Settings = Readonly<{
   publicUri: (target: string) => string
   locations: readonly TokenLocation[]
   allowUnboundTokenInQuery: boolean
-  dpop: Readonly<{ algorithms: readonly string[]; maxAge: number; nonces: DPoPNonces | undefined }>
+  dpop: Readonly<{
+    algorithms: readonly string[]
+    maxAge: number
+    clockTolerance: number
+    nonces: DPoPNonces | undefined
+  }>
   replay: ReplayStore
   isRevoked: VerifierOptions['isRevoked']
   mode: 'enforce' | 'observe'
@@ -198,7 +205,12 @@ const introspectionOptions = namesOf<IntrospectionOptions>({
   negativeCacheSeconds: true,
 })
 
-const dpopOptions = namesOf<DPoPOptions>({ algorithms: true, maxAge: true, nonces: true })
+const dpopOptions = namesOf<DPoPOptions>({
+  algorithms: true,
+  maxAge: true,
+  clockTolerance: true,
+  nonces: true,
+})
 
 const bindingMethods: readonly BindingMethod[] = ['dpop', 'mtls', 'token-binding']
 const tokenLocations: readonly TokenLocation[] = ['header', 'body', 'query']
@@ -233,6 +245,7 @@ export function checkOptions(options: VerifierOptions): Settings {
   if (options.decryption === undefined && issuers.some((each) => each.requireEncryption)) {
     throw new TypeError('requireEncryption needs decryption')
   }
+  const clockTolerance = duration('clockTolerance', options.clockTolerance, defaultClockTolerance)
   return Object.freeze({
     issuers,
     decrypter: options.decryption && createDecrypter(options.decryption),
@@ -245,7 +258,8 @@ export function checkOptions(options: VerifierOptions): Settings {
     allowUnboundTokenInQuery,
     dpop: Object.freeze({
       algorithms: checkAlgorithms('dpop.algorithms', options.dpop?.algorithms),
-      maxAge: positive('dpop.maxAge', options.dpop?.maxAge, defaultMaxAge),
+      maxAge: duration('dpop.maxAge', options.dpop?.maxAge, defaultMaxAge),
+      clockTolerance: duration('dpop.clockTolerance', options.dpop?.clockTolerance, clockTolerance),
       nonces: options.dpop?.nonces,
     }),
     replay: checkReplay(options, issuers),
@@ -253,7 +267,7 @@ export function checkOptions(options: VerifierOptions): Settings {
     mode: options.mode ?? 'enforce',
     emit,
     metadata: options.metadata,
-    clockTolerance: duration('clockTolerance', options.clockTolerance, defaultClockTolerance),
+    clockTolerance,
     tokenCacheSeconds: duration('tokenCacheSeconds', options.tokenCacheSeconds, 300),
     tokenCacheSize: positive('tokenCacheSize', options.tokenCacheSize, 10_000),
     realm: options.realm,

@@ -184,7 +184,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
       now: seconds,
       algorithms,
       maxAge,
-      clockTolerance,
+      clockTolerance: dpop.clockTolerance,
       ath,
       jkt,
       keys,
@@ -195,7 +195,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
   /** A store in memory answers at once; then nobody has to wait for a promise. */
   function useOnce(proof: DPoPProof, seconds: number): void | Promise<void> {
     // The last moment at which the proof would still be accepted.
-    const expiresAt = proof.iat + dpop.maxAge + clockTolerance
+    const expiresAt = proof.iat + dpop.maxAge + dpop.clockTolerance
     let answer: ReplayOutcome | Promise<ReplayOutcome>
     try {
       answer = replay.consume(replayKey(proof), expiresAt, seconds)

@@ -1,5 +1,6 @@
 import { createVerifier } from '@holdfast/verify'
 import { koaVerify } from '@holdfast/verify/koa'
+import { within } from '../bindings/dpop.ts'
 import { adminResource } from '../engine/admin-resource.ts'
 import { perView, publicKeysOf } from '../engine/engine-keys.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
@@ -20,7 +21,7 @@ export function createAdminGuard({
   credentials,
 }: {
   issuer: string
-  /** Seconds for which a proof is good. */
+  /** Seconds by which the time of a proof may differ from ours. */
   proofWindowS: number
   /** The signing keys of this server. */
   keys: Pick<KeyRing, 'view' | 'now'>
@@ -35,7 +36,7 @@ export function createAdminGuard({
       publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
-      dpop: { maxAge: proofWindowS },
+      dpop: within(proofWindowS),
       now: keys.now,
       isRevoked: async ({ claims: { jti } }) =>
         (await credentials.stateOf(artifactKey(revokedToken, String(jti)), undefined)) !== 'active',

@@ -14,8 +14,13 @@ import type { Binding } from './binding.ts'
  */
 export const longestProofWindowS = 300
 
-/** Accepts proofs of so many seconds before and after now. */
+/** The rule of {@link isRecent} as options of `@holdfast/verify`. */
 export const within = (windowS: number) => ({ maxAge: 0, clockTolerance: windowS })
+
+/** Whether a proof without a nonce is of this moment: at every endpoint, in the past and the future. */
+export function isRecent(iat: number, nowS: number, windowS: number): boolean {
+  return Math.abs(nowS - iat) <= windowS
+}
 
 /** RFC 9449: a JWT by the client's key beside each request. */
 export const dpopBinding: Binding = {
@@ -104,7 +109,7 @@ export function createProofCheck({
     const ask = (problem: DPoPProblem, detail: string) => ({ problem, detail, nonce: next })
     if (proof.nonce === undefined) {
       if (required) return ask('dpop_nonce', 'nonce is required in the DPoP proof')
-      if (Math.abs(now - proof.iat) > windowS) {
+      if (!isRecent(proof.iat, now, windowS)) {
         const detail = 'DPoP proof iat is not recent enough, use a DPoP nonce instead'
         return ask('dpop_not_recent', detail)
       }

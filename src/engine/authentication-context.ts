@@ -3,6 +3,7 @@
  * key, and the requests that ask for it.
  */
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { refusedFor } from './refusal-reason.ts'
 
 /**
  * The session is held by a key, and this request came with a proof of it: a companion cookie that is
@@ -25,7 +26,10 @@ export function acrRequest({ oidc }: KoaContextWithOIDC): AcrRequest {
   const { value, values = [], essential } = asked
   const named = [...(Array.isArray(values) ? values : [undefined]), ...(value ? [value] : [])]
   if (!named.every((name) => typeof name === 'string')) {
-    throw new errors.InvalidRequest('claims.id_token.acr names something that is no text')
+    throw refusedFor(
+      'request_json',
+      new errors.InvalidRequest('claims.id_token.acr must be a string'),
+    )
   }
   return {
     values: [...new Set([...wished.split(' '), ...named])].filter(Boolean),
@@ -51,5 +55,8 @@ export function needsBoundSession(ctx: KoaContextWithOIDC): boolean {
 export const unmetAuthenticationRequirements = 'unmet_authentication_requirements'
 
 function unmet(description: string): Error {
-  return new errors.CustomOIDCProviderError(unmetAuthenticationRequirements, description)
+  return refusedFor(
+    'authentication_context',
+    new errors.CustomOIDCProviderError(unmetAuthenticationRequirements, description),
+  )
 }

@@ -17,6 +17,7 @@ import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
+import { refusedFor } from './refusal-reason.ts'
 import { createSealedState, type SealedState } from './sealed-state.ts'
 
 declare module 'oidc-provider' {
@@ -141,7 +142,10 @@ function keepInteractions(
           const state = { uid: this.uid, exp: this.exp, payload }
           if (cookie.write(ctx, interactionPath(this.uid), state)) return this.uid
           if (await admitRow(ctx)) return super.save(ttl)
-          throw new errors.TemporarilyUnavailable('too many large requests from this network')
+          throw refusedFor(
+            'large_requests',
+            new errors.TemporarilyUnavailable('too many large requests from this network'),
+          )
         }
 
         static override async find<T>(uid: string, options?: object): Promise<T | undefined> {
@@ -277,7 +281,9 @@ function keepSessions(
           this.browser ??= randomBytes(12).toString('base64url')
           const { state, browser } = this
           const value = sealedSession + sealed.seal('', { state, browser }, exp)
-          if (value.length > sessionLimitBytes) throw new errors.InvalidRequest('state is too long')
+          if (value.length > sessionLimitBytes) {
+            throw refusedFor('request_bounds', new errors.InvalidRequest('state is too long'))
+          }
           return value
         }
 

@@ -62,7 +62,9 @@ export function bindDeviceCodes(
           const value = await super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             // Two codes alike, of 25 billion: the device asks again.
-            if (isNew) throw new errors.TemporarilyUnavailable('try again')
+            if (isNew) {
+              throw refusedFor('user_code_taken', new errors.TemporarilyUnavailable('try again'))
+            }
             throw new AlreadyUsedError()
           })
           if (isFailure(this.error)) return value

@@ -1,3 +1,4 @@
+import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
@@ -28,7 +29,7 @@ export function observeEngine(
   { now }: { now: () => number },
 ): void {
   const skew = (ctx: KoaContextWithOIDC) => {
-    const seconds = clockSkewOf(ctx.get('DPoP'), now())
+    const seconds = clockSkewOf(readDPoPHeader(ctx.req.rawHeaders), now())
     if (seconds !== undefined) events.clockSkewSeen(seconds)
   }
 

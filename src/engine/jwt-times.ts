@@ -5,6 +5,7 @@
  */
 import type Provider from 'oidc-provider'
 import { get as internalsOf } from 'oidc-provider/lib/helpers/weak_cache.js'
+import { isRecent } from '../bindings/dpop.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { clockSkewOf } from './clock-skew.ts'
 
@@ -33,9 +34,9 @@ export function isCurrentJwt({ exp, nbf }: JwtTimes, now: number): boolean {
  *
  * @param now milliseconds since the epoch.
  */
-export function isRecentProof(proof: string, now: number, windowS: number): boolean {
+export function isRecentProof(proof: string | undefined, now: number, windowS: number): boolean {
   const skew = clockSkewOf(proof, now)
-  return skew === undefined || Math.abs(skew) <= windowS
+  return skew === undefined || isRecent(skew, 0, windowS)
 }
 
 /** Lets the engine accept what its own clock would refuse, by as much as that clock is wrong. */

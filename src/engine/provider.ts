@@ -1,3 +1,4 @@
+import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import Provider, { errors } from 'oidc-provider'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
@@ -85,7 +86,7 @@ export function createProvider(options: ProviderOptions): Provider {
         // this moment by the clock of the database needs a nonce.
         requireNonce: (ctx) =>
           options.dpopNonces === 'required' ||
-          !isRecentProof(ctx.get('DPoP'), now(), options.proofs.windowS),
+          !isRecentProof(readDPoPHeader(ctx.req.rawHeaders), now(), options.proofs.windowS),
       },
       // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
       requestObjects: {
@@ -93,7 +94,10 @@ export function createProvider(options: ProviderOptions): Provider {
         assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
           // What was pushed without a signature is ours, and ends with its row.
           if (alg !== 'none' && !isCurrentJwt(claims, now())) {
-            throw new errors.InvalidRequestObject('Request Object claims are invalid')
+            throw refusedFor(
+              'request_object_time',
+              new errors.InvalidRequestObject('Request Object claims are invalid'),
+            )
           }
         },
       },
@@ -195,9 +199,13 @@ export function createProvider(options: ProviderOptions): Provider {
   return engine
 }
 
+function unknownResource() {
+  return refusedFor('resource_unknown', new errors.InvalidTarget('unknown resource'))
+}
+
 async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
   const resourceServer = await table.find(identifier)
-  if (!resourceServer) throw new errors.InvalidTarget('unknown resource')
+  if (!resourceServer) throw unknownResource()
   const { scopes, signingAlg } = resourceServer
   return jwtFor(resourceServer.identifier, scopes.join(' '), signingAlg)
 }
@@ -213,7 +221,7 @@ function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256'
 
 function adminResourceInfo(identifier: string, client: unknown) {
   const scopes = adminScopesOf((client as { administration?: string }).administration)
-  if (!scopes) throw new errors.InvalidTarget('unknown resource')
+  if (!scopes) throw unknownResource()
   return jwtFor(identifier, scopes.join(' '))
 }
 

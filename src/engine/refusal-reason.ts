@@ -30,6 +30,7 @@ export const engineSentences = [
 const byError: Readonly<Record<string, RefusalReason>> = {
   invalid_client: 'client_authentication',
   invalid_dpop_proof: 'dpop_invalid',
+  invalid_target: 'resource_malformed',
 }
 
 /** Characters of a sentence that are looked at: what a client has sent may be a part of it. */

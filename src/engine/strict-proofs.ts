@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import type { Middleware } from 'koa'
 import type { ProofCheck } from '../bindings/dpop.ts'
 
@@ -21,7 +22,7 @@ export function strictProofs({
   now: () => number
 }): Middleware {
   return (ctx, next) => {
-    const text = ctx.get('dpop')
+    const text = readDPoPHeader(ctx.req.rawHeaders)
     if (text) {
       const uri = originOf(ctx.req).origin + ctx.originalUrl.split('?', 1)[0]
       const checked = proofs.check(text, { method: ctx.method, uri, now: now() / 1000 })

@@ -4,6 +4,7 @@
  */
 export type RefusalReason =
   | 'assertion_replayed'
+  | 'authentication_context'
   | 'client_authentication'
   | 'client_metadata'
   | 'dpop_ath_mismatch'
@@ -15,9 +16,14 @@ export type RefusalReason =
   | 'dpop_not_recent'
   | 'dpop_replayed'
   | 'key_mismatch'
+  | 'large_requests'
   | 'other'
   | 'request_bounds'
   | 'request_json'
+  | 'request_object_time'
   | 'request_replayed'
+  | 'resource_malformed'
+  | 'resource_unknown'
   | 'token_binding_missing'
   | 'token_unknown'
+  | 'user_code_taken'

@@ -56,12 +56,14 @@ async function call(
   method: string,
   path: string,
   body?: unknown,
+  aheadS = 0,
 ) {
   const url = `${server.issuer}/admin${path}`
   const proof = await makeProof(key, {
     method,
     url: url.split('?')[0] ?? url,
     accessToken: token,
+    iat: Math.floor(Date.now() / 1000) + aheadS,
   })
   const response = await fetch(url, {
     method,
@@ -593,6 +595,22 @@ test('reads the audit trail after an id beyond 2^31', async (t) => {
   for (const after of [2 ** 31, Number.MAX_SAFE_INTEGER]) {
     const { status, body } = await call(admin, 'GET', `/audit?after=${after}`)
     t.deepEqual([status, body], [200, []])
+  }
+})
+
+test('accepts a proof whose clock differs by the window of /token, earlier or later', async (t) => {
+  const admin = await administrator('read')
+  for (const [aheadS, status] of [
+    [280, 200],
+    [-280, 200],
+    [320, 401],
+    [-320, 401],
+  ] as const) {
+    t.is(
+      (await call(admin, 'GET', '/audit?limit=1', undefined, aheadS)).status,
+      status,
+      `${aheadS}`,
+    )
   }
 })
 

@@ -93,6 +93,28 @@ for (const [reason, headersFor] of Object.entries(refusals)) {
   })
 }
 
+for (const [reason, parameters] of Object.entries({
+  resource_unknown: { resource: 'https://unknown.example' },
+  resource_malformed: { resource: 'no URI' },
+  request_json: { claims: '{"id_token":{"acr":{"values":[7]}}}' },
+})) {
+  test(`labels a refusal of an authorization request ${reason}`, async (t) => {
+    const client = await server.addClient()
+    const query = new URLSearchParams({
+      client_id: client.client_id,
+      redirect_uri: client.redirect_uris?.[0] ?? '',
+      response_type: 'code',
+      scope: 'openid',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+      ...parameters,
+    })
+    const url = `${server.issuer}/authorize?${query}`
+    const { headers } = await fetch(url, { redirect: 'manual' })
+    t.is(refusalOf(headers)?.reason, reason)
+  })
+}
+
 test('a proof used twice is a replay', async (t) => {
   const client = await service()
   const proof = await makeProof(await newKey(), { method: 'POST', url: `${server.issuer}/token` })

@@ -50,3 +50,7 @@ test('takes the reason of an error that this server throws, whatever it says', (
   const error = refusedFor('key_mismatch', new errors.InvalidToken('DPoP proof htu mismatch'))
   t.is(refusalReason(error, 'DPoP proof htu mismatch'), 'key_mismatch')
 })
+
+test('labels a target that the engine itself rejects', (t) => {
+  t.is(refusalReason(new errors.InvalidTarget('x'), 'x'), 'resource_malformed')
+})

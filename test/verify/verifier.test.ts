@@ -203,6 +203,7 @@ const contradictions: [option: string, options: Record<string, unknown>][] = [
   ['dpop.algorithms', { dpop: { algorithms: ['HS256'] } }],
   ['algorithms', { algorithms: ['none'] }],
   ['dpop.maxAge', { dpop: { maxAge: Number.NaN } }],
+  ['dpop.clockTolerance', { dpop: { clockTolerance: -1 } }],
 ]
 
 for (const [option, options] of contradictions) {

@@ -6,6 +6,7 @@ import { visitor } from '../../http/client-info.ts'
 import type { Edge } from '../../http/edge.ts'
 import type { SecurityEvents } from '../../observability/security-events.ts'
 import type { ModelAdditions } from '../model-additions.ts'
+import { refusedFor } from '../refusal-reason.ts'
 
 declare module 'oidc-provider' {
   interface Interaction {
@@ -48,7 +49,10 @@ export function bindInteractionPages(engine: Provider, edge: Pick<Edge, 'inspect
   engine.interactionDetails = async (request: IncomingMessage, response: ServerResponse) => {
     const interaction = await details(request, response)
     if (!isOpenedBy(edge.inspect(request).tokenBinding?.provided.tbh, interaction)) {
-      throw new errors.SessionNotFound('the interaction is bound to another Token Binding')
+      throw refusedFor(
+        'key_mismatch',
+        new errors.SessionNotFound('the interaction is bound to another Token Binding'),
+      )
     }
     return interaction
   }
