@@ -5,11 +5,12 @@
  * only binding is unknown here would pass as a bearer token, so unknown members refuse the token
  * instead, except for a short list of harmless ones.
  */
-import { hash } from 'node:crypto'
+import { hash, type X509Certificate } from 'node:crypto'
 import { VerifyError } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
 import { constantTimeEqual } from './lib/equal.ts'
 import { isObject } from './lib/json.ts'
+import { hasWeakKey } from './lib/key-strength.ts'
 
 /** How possession of a key is shown: a DPoP proof, a TLS client certificate, Token Binding. */
 export type BindingMethod = 'dpop' | 'mtls' | 'token-binding'
@@ -65,8 +66,10 @@ export function parseConfirmation(
   return Object.freeze(confirmations)
 }
 
-/** A certificate as the TLS layer knows it: its DER bytes, or their hash. */
-export type CertificateFact = Uint8Array | Readonly<{ thumbprint: string }>
+/** A certificate as the TLS layer knows it: its DER bytes, or their hash, with the certificate if it is there. */
+export type CertificateFact =
+  | Uint8Array
+  | Readonly<{ thumbprint: string; certificate?: X509Certificate }>
 
 /** A Token Binding that has been verified for this connection (RFC 8471 section 4.2). */
 export type TokenBindingFact = Readonly<{
@@ -77,10 +80,13 @@ export type TokenBindingFact = Readonly<{
 /**
  * Compares `x5t#S256` with the certificate of this connection (RFC 8705 section 3).
  *
+ * An RSA key under 2048 bits, or with an exponent under 65537, is one that others can compute: its
+ * certificate proves nothing. Of a certificate that is given by its hash alone the key is not seen.
+ *
  * It does NOT validate the certificate's chain (section 6.2 does not need it), and it takes the
  * fact as established: never pass a certificate from a header that just anyone may send.
  *
- * @throws {@link VerifyError} `certificate_missing`, `certificate_mismatch`
+ * @throws {@link VerifyError} `certificate_missing`, `certificate_mismatch`, `certificate_weak`
  */
 export function confirmCertificate(
   thumbprint: string,
@@ -89,9 +95,15 @@ export function confirmCertificate(
   if (certificate === undefined) {
     throw new VerifyError('certificate_missing', 'Access token needs its TLS client certificate')
   }
-  const actual = certificate instanceof Uint8Array ? digest(certificate) : certificate.thumbprint
-  if (!constantTimeEqual(actual, thumbprint)) {
+  const isDer = certificate instanceof Uint8Array
+  if (!constantTimeEqual(isDer ? digest(certificate) : certificate.thumbprint, thumbprint)) {
     throw new VerifyError('certificate_mismatch', 'Access token is bound to another certificate')
+  }
+  if (hasWeakKey(thumbprint, isDer ? certificate : certificate.certificate)) {
+    throw new VerifyError(
+      'certificate_weak',
+      'Access token is bound to a certificate with a weak key',
+    )
   }
 }
 

@@ -38,6 +38,7 @@ const refusals = {
   dpop_token_leaked: { status: 401, error: 'invalid_token' },
   certificate_missing: { status: 401, error: 'invalid_token' },
   certificate_mismatch: { status: 401, error: 'invalid_token' },
+  certificate_weak: { status: 401, error: 'invalid_token' },
   token_binding_missing: { status: 401, error: 'invalid_token' },
   token_binding_mismatch: { status: 401, error: 'invalid_token' },
 

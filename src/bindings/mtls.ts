@@ -1,6 +1,5 @@
 import type { X509Certificate } from 'node:crypto'
-import { decodeBase64url } from '@holdfast/verify/authorization-server'
-import { isStrongKey } from '../certificates/strength.ts'
+import { decodeBase64url, isStrongKey } from '@holdfast/verify/authorization-server'
 import type { Binding, ConnectionProofs } from './binding.ts'
 
 /** RFC 8705: the certificate of the client's TLS connection. */

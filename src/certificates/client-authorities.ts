@@ -1,10 +1,11 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { ClientCertificate } from '@holdfast/verify'
+import { isStrongKey } from '@holdfast/verify/authorization-server'
 import type { AuthorityFiles } from '../config/mtls-config.ts'
 import { CertificateFileError } from './certificate-file-error.ts'
 import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
-import { isStrongKey, isStronglySigned } from './strength.ts'
+import { isStronglySigned } from './strength.ts'
 import * as x509 from './x509.ts'
 
 /** Why a certificate does not authenticate anyone. */

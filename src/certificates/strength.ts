@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto'
 import type * as x509 from './x509.ts'
 
 const hashes = ['SHA-256', 'SHA-384', 'SHA-512']
@@ -14,11 +13,4 @@ export function isStronglySigned({ signatureAlgorithm }: x509.X509Certificate): 
   if (/^Ed(?:DSA|25519|448)$/i.test(name)) return true
   const hashName = typeof hash === 'string' ? hash : hash?.name
   return hashName !== undefined && hashes.includes(hashName.toUpperCase())
-}
-
-/** Whether a key can neither be factored nor is one with which everyone "signs". */
-export function isStrongKey(key: KeyObject): boolean {
-  if (key.asymmetricKeyType !== 'rsa' && key.asymmetricKeyType !== 'rsa-pss') return true
-  const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {}
-  return modulusLength >= 2048 && publicExponent >= 65_537n
 }

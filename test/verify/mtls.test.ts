@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import http2 from 'node:http2'
 import https from 'node:https'
@@ -148,6 +148,31 @@ test('confirms a certificate by its bytes and by its thumbprint', async (t) => {
   await refused(t, 'certificate_missing', () => confirmCertificate(thumbprint, undefined))
   await refused(t, 'certificate_mismatch', () => confirmCertificate(x, certificate))
   await refused(t, 'certificate_mismatch', () => confirmCertificate(x, { thumbprint }))
+})
+
+test('rejects a certificate whose RSA key others can compute', async (t) => {
+  const authority = await createAuthority()
+  const rsa = (modulusLength: number, exponent: number[]) => ({
+    keys: {
+      name: 'RSASSA-PKCS1-v1_5',
+      hash: 'SHA-256',
+      modulusLength,
+      publicExponent: Uint8Array.from(exponent),
+    },
+  })
+  const factsOf = async (options: ReturnType<typeof rsa>) => {
+    const parsed = new X509Certificate((await authority.issue(options)).cert)
+    const thumbprint = sha256(parsed.raw)
+    return { thumbprint, facts: [parsed.raw, { thumbprint, certificate: parsed }] }
+  }
+  const strong = await factsOf(rsa(2048, [1, 0, 1]))
+  for (const fact of strong.facts) t.notThrows(() => confirmCertificate(strong.thumbprint, fact))
+  for (const keys of [rsa(1024, [1, 0, 1]), rsa(2048, [3])]) {
+    const { thumbprint, facts } = await factsOf(keys)
+    for (const fact of facts.concat(facts)) {
+      await refused(t, 'certificate_weak', () => confirmCertificate(thumbprint, fact))
+    }
+  }
 })
 
 test('confirms a Token Binding ID', async (t) => {
