@@ -9,6 +9,7 @@ import {
 import { english } from '../pages/messages.ts'
 import { PageError } from '../pages/page-error.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
+import { letScriptsRead } from './cross-origin.ts'
 
 export interface ErrorPagesOptions {
   render: (page: ErrorMessage & { requestId: string }) => string
@@ -31,6 +32,7 @@ export function errorPages({ render }: ErrorPagesOptions): Middleware {
       await next()
       if (ctx.status === 404 && ctx.body == null) answer(ctx, 404, notFound)
     } catch (error) {
+      letScriptsRead(ctx)
       if (error instanceof PageError) {
         answer(ctx, error.status, pageErrorMessage(error.code))
       } else {

@@ -11,6 +11,7 @@ import {
 } from '../limits/overload.ts'
 import { overloaded } from '../pages/error-messages.ts'
 import { english } from '../pages/messages.ts'
+import { letScriptsRead } from './cross-origin.ts'
 import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
 import { matchedRoute } from './routing.ts'
 import { securityHeaders } from './security-headers.ts'
@@ -125,6 +126,7 @@ function openLane(kind: WorkKind) {
 function refuse(ctx: Context, page: ShedLoadOptions['page']) {
   ctx.status = 503
   ctx.set('cache-control', 'no-store')
+  letScriptsRead(ctx)
   if (ctx.accepts('json', 'html') === 'html') {
     ctx.type = 'html'
     ctx.body = page(ctx.state.requestId)

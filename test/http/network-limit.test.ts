@@ -70,6 +70,22 @@ test('refusals use the count up, and then it is 429 with the time to wait', asyn
   t.is(state.limited, 1)
 })
 
+test('scripts may read when to come back, at routes that they may call', async (t) => {
+  const { post } = await start(t, refused)
+  const origin = { origin: 'https://app.example' }
+  for (let count = 0; count < 3; count += 1) await post('/token', origin)
+  for (const [path, allowed] of [
+    ['/token', '*'],
+    ['/par', '*'],
+    ['/register', null],
+  ] as const) {
+    const { status, headers } = await post(path, origin)
+    t.is(status, 429)
+    t.is(headers.get('access-control-allow-origin'), allowed)
+    t.is(headers.get('access-control-expose-headers'), allowed && 'Retry-After')
+  }
+})
+
 test('when the time is over, requests are heard again', async (t) => {
   const { post, state } = await start(t, refused)
   for (let count = 0; count < 5; count += 1) await post()
