@@ -264,6 +264,26 @@ test('closes a connection whose client reads none of its answers', async (t) => 
   socket.destroy()
 })
 
+test('bounds the time and the number of connections of every listener', async (t) => {
+  const { environment, ca } = await certificateFiles('bounds')
+  for (const [each, scheme] of [
+    [off, http],
+    [environment, https],
+  ] as const) {
+    const { promise, resolve } = Promise.withResolvers<http.Server>()
+    await using server = await start(each, ({ socket }, response) => {
+      resolve(Reflect.get(socket, 'server'))
+      response.end()
+    })
+    scheme.get({ host: 'localhost', port: server.port, ca, agent: false }).on('error', t.fail)
+    const { timeout, headersTimeout, requestTimeout, maxConnections } = await promise
+    t.deepEqual(
+      { timeout, headersTimeout, requestTimeout, maxConnections },
+      { timeout: 60_000, headersTimeout: 20_000, requestTimeout: 60_000, maxConnections: 10_000 },
+    )
+  }
+})
+
 test('serves many requests on one connection in turn', async (t) => {
   await using server = await start(off)
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
