@@ -122,6 +122,14 @@ test('escapes the name of a client', async (t) => {
   t.true(consent.page.text.includes('&lt;script&gt;'))
 })
 
+test('keeps the direction of its own text beside the name of a client', async (t) => {
+  const name = '<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>'
+  const { page } = await begin(t.context.idp, { client_id: 'markup' })
+  t.true(page.text.includes(name))
+  const consent = await signedIn(t.context.idp, { client_id: 'markup' })
+  t.true(consent.page.text.includes(`<h1>Allow ${name}?</h1>`))
+})
+
 test('warns of a client whose tokens are not bound', async (t) => {
   const { page } = await signedIn(t.context.idp, { client_id: 'bearer' })
   t.true(page.text.includes('class="warning"'))

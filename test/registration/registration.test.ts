@@ -85,6 +85,28 @@ test('rejects a client key of RSA whose exponent is weak', async (t) => {
   }
 })
 
+test('rejects a misleading name, of a new client and of one that changes', async (t) => {
+  const { client, token, key } = await registered()
+  const initial = await initialToken(server)
+  for (const client_name of [
+    '\u200b',
+    'Shop\u202e',
+    'Your\u00adBank',
+    '\u3164',
+    'x'.repeat(10_240),
+  ]) {
+    const named = { ...webClient, client_name }
+    const change = { method: 'PUT', client, token, key, body: { ...named, client_id: client } }
+    for (const call of [{ token: initial, key, body: named }, change]) {
+      const { status, body } = await register(server, call)
+      t.is(status, 400, client_name)
+      t.is(body.error, 'invalid_client_metadata')
+      t.regex(body.error_description, /client_name must (?:not )?be/)
+    }
+  }
+  t.is((await stored(client))?.client_name, webClient.client_name)
+})
+
 const stored = (id: string) => server.storage.clients.find(id)
 
 test('without the setting there is no endpoint, and the metadata names none', async (t) => {
