@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
-import type { Socket } from 'node:net'
+import type { Server as NetServer, Socket } from 'node:net'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
 import { createSecureContext, type TlsOptions } from 'node:tls'
 import { equip } from '@holdfast/token-binding-tls'
 import type { Config } from '../config/config.ts'
 import { ListenError } from '../net/listen-error.ts'
+import { closeServer, listenAt } from './acceptors.ts'
 import { developmentCertificate } from './development-authority.ts'
 import {
   boundConnections,
@@ -41,17 +42,16 @@ export async function listen(
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
   const requests = boundUnanswered(handler)
   const { server, authorityFile } = await makeServer(requests.listener, config, request)
-  boundConnections(server)
-  const { host, port } = config.listen
   server.on('connect', refuseTunnel)
-  const close = closing(server, requests)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => reject(asListenError(cause, host, port)))
-    server.listen(port, host, resolve)
+  const connections = connectionsOf(server)
+  const { host, port } = config.listen
+  const acceptors = await listenAt(server, { host, port }).catch((cause: NodeJS.ErrnoException) => {
+    throw asListenError(cause, host, port)
   })
+  boundConnections(server, acceptors)
   return {
     authorityFile,
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: () => close(server, acceptors, connections, requests),
   }
 }
 
@@ -64,25 +64,33 @@ function refuseTunnel(_request: unknown, socket: Duplex): void {
 /** Milliseconds that requests get to finish: a client that sends a byte a minute gets no more. */
 const patience = 20_000
 
-/**
- * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
- * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
- */
-function closing(server: Server, requests: UnansweredRequests): () => Promise<void> {
+/** The connections of a server that are open. */
+function connectionsOf(server: Server): ReadonlySet<Socket> {
   const connections = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     connections.add(socket)
     socket.once('close', () => connections.delete(socket))
   })
-  return async () => {
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-    const giveUp = setTimeout(() => server.closeAllConnections(), patience)
-    // A connection that is kept can bring one more request while another one ends.
-    await requests.allAnswered()
-    for (const socket of connections) socket.destroySoon()
-    await closed
-    clearTimeout(giveUp)
-  }
+  return connections
+}
+
+/**
+ * Closes a server when the last request that was begun has ended. Of itself Node would wait, for
+ * minutes, for connections on which nobody has asked for anything: browsers open them ahead.
+ */
+async function close(
+  server: Server,
+  acceptors: readonly NetServer[],
+  connections: ReadonlySet<Socket>,
+  requests: UnansweredRequests,
+): Promise<void> {
+  const closed = Promise.all([server, ...acceptors].map(closeServer))
+  const giveUp = setTimeout(() => server.closeAllConnections(), patience)
+  // A connection that is kept can bring one more request while another one ends.
+  await requests.allAnswered()
+  for (const socket of connections) socket.destroySoon()
+  await closed
+  clearTimeout(giveUp)
 }
 
 async function makeServer(

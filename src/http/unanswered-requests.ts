@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import type { RequestListener, Server, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import type { Server as NetServer, Socket } from 'node:net'
 
 /**
  * Requests of one connection that may be unanswered. Browsers and proxies send one at a time. Node
@@ -8,7 +8,7 @@ import type { Socket } from 'node:net'
  */
 export const mostUnanswered = 16
 
-/** Milliseconds, and connections, that a listener gives to clients. */
+/** Milliseconds that a listener gives to clients. */
 const bounds = {
   /** For all headers of a request. */
   headersTimeout: 20_000,
@@ -16,8 +16,10 @@ const bounds = {
   requestTimeout: 60_000,
   /** For a connection on which nothing moves, such as one whose client reads no answer. */
   timeout: 60_000,
-  maxConnections: 10_000,
 }
+
+/** Of a listener. */
+const mostConnections = 10_000
 
 export interface UnansweredRequests {
   /** Serves a request, or closes its connection where too many are unanswered on it. */
@@ -70,7 +72,13 @@ export function boundUnanswered(handler: RequestListener): UnansweredRequests {
   }
 }
 
-/** Bounds how long clients may take, and how many connections they may have. */
-export function boundConnections(server: Server): void {
+/**
+ * Bounds how long clients may take, and how many connections they may have.
+ *
+ * @param acceptors that share the port of the server: the system spreads connections evenly.
+ */
+export function boundConnections(server: Server, acceptors: readonly NetServer[] = []): void {
   Object.assign(server, bounds)
+  const sockets = [server, ...acceptors]
+  for (const each of sockets) each.maxConnections = Math.ceil(mostConnections / sockets.length)
 }
