@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
 import type { Context, Middleware } from 'koa'
 import {
   accepts,
   capacity,
-  type Delays,
   loopDelay,
+  makesWayMs,
   samplePeriodMs,
   type WorkKind,
   workAtRest,
@@ -33,6 +34,15 @@ const clientRoutes: ReadonlySet<string> = new Set<RouteName>([
 /** Never refused: a busy node that seems dead would be restarted, or its load sent to the others. */
 const healthRoutes: ReadonlySet<string> = new Set<RouteName>(['livez', 'readyz'])
 
+/** Refusals that wait to be answered: beyond them a refusal comes at once, and closes its connection. */
+const mostHeldBack = 1000
+
+/**
+ * Milliseconds until a refusal is answered. Clients that ask again at once would take the time of
+ * those that are served; what was refused together does not come back together.
+ */
+const untilAnswered = () => 500 + 1000 * Math.random()
+
 export interface ShedLoadOptions {
   readonly issuer: string
   readonly longestWaitMs: number
@@ -43,11 +53,14 @@ export interface ShedLoadOptions {
   readonly page: (requestId: string) => string
   /** Milliseconds that never go back. */
   readonly now?: () => number
+  readonly holdMs?: () => number
+  readonly mostHeld?: number
 }
 
 /**
  * Refuses with 503, before anything but routing is done, what a busy node could not serve in
- * time. A path without a route is served no sooner than one for people.
+ * time. A path without a route is served no sooner than one for people. The answer waits for about a
+ * second: it says when to come back, and a client that does not wait is made to.
  */
 export function shedLoad({
   issuer,
@@ -56,10 +69,14 @@ export function shedLoad({
   onShed,
   page,
   now = () => performance.now(),
+  holdMs = untilAnswered,
+  mostHeld = mostHeldBack,
 }: ShedLoadOptions): { readonly middleware: Middleware } & Disposable {
   const lanes = { tokens: openLane('tokens'), 'sign-ins': openLane('sign-ins') }
-  let delays: Delays = { loopDelayMs: 0, poolWaitMs: 0 }
+  let delays = { loopDelayMs: 0, poolWaitMs: 0 }
   let sampledAt = now()
+  let tokensRefusedAt = Number.NEGATIVE_INFINITY
+  const tokensAreRefused = () => now() - tokensRefusedAt < makesWayMs
 
   const timer = setInterval(() => {
     const elapsedMs = now() - sampledAt
@@ -73,17 +90,33 @@ export function shedLoad({
   timer.unref()
 
   const headers = securityHeaders({ issuer })
+  let held = 0
+  async function hold(ctx: Context): Promise<void> {
+    if (held >= mostHeld) {
+      ctx.set('connection', 'close')
+      return
+    }
+    held += 1
+    await setTimeout(holdMs())
+    held -= 1
+  }
+
   return {
     middleware(ctx, next) {
       const name = matchedRoute(ctx)?.name ?? ''
       if (healthRoutes.has(name)) return next()
       const kind = clientRoutes.has(name) ? 'tokens' : 'sign-ins'
-      if (accepts(kind, lanes[kind].work(), delays, longestWaitMs)) {
+      const seen = { ...delays, tokensAreRefused: tokensAreRefused() }
+      if (accepts(kind, lanes[kind].work(), seen, longestWaitMs)) {
         // A password waits in a queue of its own, which is no reason to refuse anything else.
         return name === 'sign_in_submit' ? next() : lanes[kind].enter(ctx.req, next)
       }
       onShed(kind)
-      return headers(ctx, async () => refuse(ctx, page))
+      if (kind === 'tokens') tokensRefusedAt = now()
+      return headers(ctx, async () => {
+        await hold(ctx)
+        refuse(ctx, page)
+      })
     },
     [Symbol.dispose]: () => clearInterval(timer),
   }
@@ -91,21 +124,22 @@ export function shedLoad({
 
 /** The requests of one kind that are in work. */
 function openLane(kind: WorkKind) {
-  const begun = new Map<symbol, { readonly request: IncomingMessage; isActive: boolean }>()
-  let { active, perSecond } = workAtRest(kind)
+  const unfinished = new Map<symbol, { readonly request: IncomingMessage; isActive: boolean }>()
+  let { active, begun, perSecond } = workAtRest(kind)
   let finished = 0
   return {
-    work: () => ({ active, perSecond }),
+    work: () => ({ active, begun, perSecond }),
 
     async enter(request: IncomingMessage, next: () => Promise<unknown>) {
       const key = Symbol()
-      begun.set(key, { request, isActive: true })
+      unfinished.set(key, { request, isActive: true })
       active += 1
+      begun += 1
       try {
         await next()
       } finally {
-        if (begun.get(key)?.isActive) active -= 1
-        begun.delete(key)
+        if (unfinished.get(key)?.isActive) active -= 1
+        unfinished.delete(key)
         finished += 1
       }
     },
@@ -113,8 +147,9 @@ function openLane(kind: WorkKind) {
     sample(elapsedMs: number) {
       perSecond = capacity(kind, { active, perSecond }, { finished, elapsedMs })
       finished = 0
+      begun = 0
       active = 0
-      for (const each of begun.values()) {
+      for (const each of unfinished.values()) {
         // A request whose body is slow takes nothing from the others, and must not keep them out.
         each.isActive = each.request.complete
         if (each.isActive) active += 1

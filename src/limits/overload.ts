@@ -11,20 +11,36 @@ export type WorkKind = 'tokens' | 'sign-ins'
 export interface Work {
   /** In work now; those that wait for bytes of their client are not among them. */
   readonly active: number
+  /** Begun since the last measurement: some end in the turn of the event loop that they begin in. */
+  readonly begun: number
   /** As many are finished in a second while the node is busy with them. */
   readonly perSecond: number
 }
 
-/** What all requests of a node wait for. */
+/** What all requests of a node wait for, and what they make way for. */
 export interface Delays {
   /** By how much the event loop was late. */
   readonly loopDelayMs: number
   /** For how long a statement waits for a connection of the pool. */
   readonly poolWaitMs: number
+  /** Whether a request for tokens was refused a moment ago. */
+  readonly tokensAreRefused: boolean
 }
 
-/** So many are in work before anything is refused: a node always makes progress. */
+/**
+ * So many are in work, and are begun between two measurements, before anything is refused: a node
+ * always makes progress.
+ */
 const alwaysAccepted: Record<WorkKind, number> = { tokens: 16, 'sign-ins': 8 }
+
+/** The same of sign-ins while tokens are refused: each takes the time of several tokens. */
+const besideRefusedTokens = 2
+
+/** Turns of the event loop that a request takes: it is read, waits for the database, is answered. */
+const turnsOfRequest = 3
+
+/** Milliseconds for which sign-ins make way after a request for tokens was refused. */
+export const makesWayMs = 1000
 
 /** What a node is believed to manage before it was busy for the first time. */
 const assumedPerSecond: Record<WorkKind, number> = { tokens: 200, 'sign-ins': 100 }
@@ -39,19 +55,24 @@ export const samplePeriodMs = 100
  */
 export function accepts(
   kind: WorkKind,
-  { active, perSecond }: Work,
-  { loopDelayMs, poolWaitMs }: Delays,
+  { active, begun, perSecond }: Work,
+  { loopDelayMs, poolWaitMs, tokensAreRefused }: Delays,
   longestWaitMs: number,
 ): boolean {
-  if (active < alwaysAccepted[kind]) return true
-  const waitMs = Math.max((active / perSecond) * 1000, loopDelayMs, poolWaitMs)
+  const makesWay = kind === 'sign-ins' && tokensAreRefused
+  if (Math.max(active, begun) < (makesWay ? besideRefusedTokens : alwaysAccepted[kind])) return true
+  if (makesWay) return false
+  const waitMs = Math.max((active / perSecond) * 1000, loopDelayMs * turnsOfRequest, poolWaitMs)
   return waitMs < (kind === 'tokens' ? longestWaitMs : longestWaitMs / 2)
 }
 
 /** What is believed of a kind before it was measured. */
 export function workAtRest(kind: WorkKind): Work {
-  return { active: 0, perSecond: assumedPerSecond[kind] }
+  return { active: 0, begun: 0, perSecond: assumedPerSecond[kind] }
 }
+
+/** Milliseconds over which is averaged what a node manages: requests finish in bursts. */
+const memoryMs = 1000
 
 /**
  * What a node manages, after another measurement. Only a busy node shows what it can do: one that
@@ -59,11 +80,12 @@ export function workAtRest(kind: WorkKind): Work {
  */
 export function capacity(
   kind: WorkKind,
-  { active, perSecond }: Work,
+  { active, perSecond }: Pick<Work, 'active' | 'perSecond'>,
   { finished, elapsedMs }: { finished: number; elapsedMs: number },
 ): number {
   if (active < alwaysAccepted[kind]) return perSecond
-  return Math.max(1, (perSecond + (finished / elapsedMs) * 1000) / 2)
+  const weight = Math.min(1, elapsedMs / memoryMs)
+  return Math.max(1, perSecond + ((finished / elapsedMs) * 1000 - perSecond) * weight)
 }
 
 /** How late the event loop is, after another measurement: a long delay fades within a second. */

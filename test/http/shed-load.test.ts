@@ -18,6 +18,7 @@ async function start(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}
     poolWaitMs: () => 0,
     onShed: (kind) => shed.push(kind),
     page: () => '<p>a page</p>',
+    holdMs: () => 0,
     ...options,
   })
   t.teardown(() => shedding[Symbol.dispose]())
@@ -65,6 +66,18 @@ test('refuses sign-ins while it serves tokens, and health always', async (t) => 
   t.is(await statusOf(ask('/token')), 200)
   t.is(await statusOf(ask('/token/')), 503)
   t.is(await statusOf(ask('/readyz', { method: 'GET' })), 200)
+  release()
+  await Promise.all(held)
+})
+
+test('holds a bounded number of refusals back, and closes the connections of others', async (t) => {
+  const { ask, hold, release } = await start(t, { ...busy, holdMs: () => 500, mostHeld: 2 })
+  const held = await hold('/token', 16)
+  await until(async () => (await statusOf(ask('/token'))) === 503)
+  const refused = await Promise.all(Array.from({ length: 20 }, () => ask('/token')))
+  t.true(refused.every(({ status }) => status === 503))
+  const closing = refused.filter(({ headers }) => headers.get('connection') === 'close')
+  t.true(closing.length > 0 && closing.length < 20)
   release()
   await Promise.all(held)
 })
