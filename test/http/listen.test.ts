@@ -8,8 +8,8 @@ import path from 'node:path'
 import tls from 'node:tls'
 import test from 'ava'
 import { parseConfig } from '../../src/config/config.ts'
-import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { listeningSockets } from '../../src/http/acceptors.ts'
+import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { type Listening, listen } from '../../src/http/listen.ts'
 import { mostUnanswered } from '../../src/http/unanswered-requests.ts'
 import { freePort } from '../../src/net/free-port.ts'
@@ -288,7 +288,8 @@ test('bounds the time and the number of connections of every listener', async (t
 
 const whereShared = sharesPorts ? test : test.skip
 whereShared('accepts many connections in one turn of the event loop', async (t) => {
-  const { port, ...server } = await start(off)
+  await using server = await start(off)
+  const { port } = server
   const perTurn = new Map<number, number>()
   let turn = 0
   let isOver = false
@@ -308,7 +309,6 @@ whereShared('accepts many connections in one turn of the event loop', async (t) 
   isOver = true
   t.true(Math.max(...perTurn.values()) > 4, `${[...perTurn.values()]}`)
   for (const client of clients) client.destroy()
-  await server[Symbol.asyncDispose]()
 })
 
 test('serves many requests on one connection in turn', async (t) => {
