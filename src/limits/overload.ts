@@ -28,13 +28,13 @@ export interface Delays {
 }
 
 /**
- * So many are in work, and are begun between two measurements, before anything is refused: a node
- * always makes progress.
+ * So many are in work before anything is refused, and twice as many are begun between two
+ * measurements: a node always makes progress.
  */
 const alwaysAccepted: Record<WorkKind, number> = { tokens: 16, 'sign-ins': 8 }
 
 /** The same of sign-ins while tokens are refused: each takes the time of several tokens. */
-const besideRefusedTokens = 2
+const besideRefusedTokens = 1
 
 /** Turns of the event loop that a request takes: it is read, waits for the database, is answered. */
 const turnsOfRequest = 3
@@ -60,7 +60,8 @@ export function accepts(
   longestWaitMs: number,
 ): boolean {
   const makesWay = kind === 'sign-ins' && tokensAreRefused
-  if (Math.max(active, begun) < (makesWay ? besideRefusedTokens : alwaysAccepted[kind])) return true
+  const always = makesWay ? besideRefusedTokens : alwaysAccepted[kind]
+  if (active < always && begun < 2 * always) return true
   if (makesWay) return false
   const waitMs = Math.max((active / perSecond) * 1000, loopDelayMs * turnsOfRequest, poolWaitMs)
   return waitMs < (kind === 'tokens' ? longestWaitMs : longestWaitMs / 2)

@@ -30,17 +30,17 @@ test('refuses sign-ins before tokens', (t) => {
 
 test('has sign-ins make way while tokens are refused, but for a few', (t) => {
   const making = { ...idle, tokensAreRefused: true }
-  t.false(accepts('sign-ins', { active: 2, begun: 0, perSecond: 500 }, making, 400))
-  t.true(accepts('sign-ins', { active: 1, begun: 1, perSecond: 500 }, making, 400))
+  t.false(accepts('sign-ins', { active: 1, begun: 0, perSecond: 500 }, making, 400))
+  t.true(accepts('sign-ins', { active: 0, begun: 1, perSecond: 500 }, making, 400))
   t.false(accepts('sign-ins', { active: 0, begun: 2, perSecond: 500 }, making, 400))
   t.true(accepts('tokens', work, making, 400))
 })
 
 test('accepts a few requests in work and between two measurements, however long the delay', (t) => {
   const stuck = { loopDelayMs: 60_000, poolWaitMs: 60_000, tokensAreRefused: false }
-  t.true(accepts('tokens', { active: 15, begun: 15, perSecond: 1 }, stuck, 400))
+  t.true(accepts('tokens', { active: 15, begun: 31, perSecond: 1 }, stuck, 400))
   t.false(accepts('tokens', { active: 16, begun: 0, perSecond: 1 }, stuck, 400))
-  t.false(accepts('tokens', { active: 0, begun: 16, perSecond: 1 }, stuck, 400))
+  t.false(accepts('tokens', { active: 0, begun: 32, perSecond: 1 }, stuck, 400))
   t.true(accepts('sign-ins', { active: 7, begun: 0, perSecond: 1 }, stuck, 400))
 })
 
