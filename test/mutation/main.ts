@@ -14,6 +14,7 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openTestCluster } from '../support/cluster.ts'
+import { makeTemplate } from '../support/database.ts'
 import { compilingMutants } from './compiling.ts'
 import { type Mutant, mutantsOf } from './guards.ts'
 import type { AppliedMutant } from './hook.ts'
@@ -34,6 +35,7 @@ const endsAt = Date.now() + Number(values.minutes) * 60_000
 const patienceMs = 120_000
 
 await using cluster = await openTestCluster()
+await makeTemplate(cluster)
 
 /** Whether tests pass, with a mutant or without. */
 async function pass(tests: readonly string[], mutant?: AppliedMutant): Promise<boolean> {

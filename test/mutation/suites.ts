@@ -18,12 +18,12 @@ const tokenEndpoint = [
   ['test/engine/client-assertion.test.ts', 'test/engine/refresh-reuse.test.ts'],
   ['test/engine/key-renewal.test.ts', 'test/engine/jwks-uri.test.ts'],
   ['test/engine/mtls.test.ts', 'test/engine/client-certificates.test.ts'],
-  ['test/engine/token-binding.test.ts', 'test/engine/token-binding-id-token.test.ts'],
+  ['test/engine/token-binding.test.ts'],
 ]
 
 const verify = [
-  ['test/verify/verifier.test.ts', 'test/verify/policy.test.ts', 'test/verify/options.test.ts'],
-  ['test/verify/properties.test.ts', 'test/verify/access-token.test.ts'],
+  ['test/verify/verifier.test.ts'],
+  ['test/verify/policy.test.ts', 'test/verify/properties.test.ts', 'test/verify/dpop.test.ts'],
   ['test/token-endpoint/refusals.test.ts', 'test/attack/attack.test.ts'],
 ]
 
@@ -31,33 +31,39 @@ const engine = [
   ['test/engine/binding.test.ts', 'test/engine/authorization-state.test.ts'],
   ['test/engine/device-flow.test.ts', 'test/engine/device-bindings.test.ts'],
   ['test/engine/single-use.test.ts', 'test/engine/dpop-proofs.test.ts'],
-  ['test/engine/token-binding.test.ts', 'test/engine/token-binding-pkce.test.ts'],
+  ['test/engine/token-binding.test.ts'],
   ['test/engine/mtls.test.ts', 'test/engine/client-certificates.test.ts'],
   ['test/session-binding', 'test/interaction'],
 ]
 
-/** Tests of a source that are not named like it. */
-const more: Readonly<Record<string, readonly string[]>> = {
-  'packages/verify/lib/token-binding-message.ts': ['test/verify/token-binding.test.ts'],
-  'packages/verify/lib/token-binding-key.ts': ['test/verify/token-binding.test.ts'],
-  'packages/verify/lib/certificate-formats.ts': ['test/verify/client-certificate.test.ts'],
-  'packages/verify/lib/ticket.ts': ['test/verify/dbsc.test.ts', 'test/verify/dpop-nonce.test.ts'],
-  'packages/verify/dbsc-express.ts': ['test/verify/dbsc-adapters.test.ts'],
-  'packages/verify/dbsc-koa.ts': ['test/verify/dbsc-adapters.test.ts'],
-  'packages/verify/express.ts': ['test/verify/adapters.test.ts', 'test/verify/mounted.test.ts'],
-  'packages/verify/fastify.ts': ['test/verify/adapters.test.ts', 'test/verify/mounted.test.ts'],
-  'packages/verify/fetch.ts': ['test/verify/adapters.test.ts'],
-  'packages/verify/jwt-access-token.ts': ['test/verify/access-token.test.ts'],
-  'packages/verify/issuer-keys.ts': ['test/verify/jwks.test.ts'],
-  'packages/verify/requirements.ts': ['test/verify/policy.test.ts'],
-}
+/** Tests of sources that are not named like them, by how the names of these begin. */
+const named: readonly (readonly [RegExp, string])[] = [
+  [/^packages\/verify\/(?:lib\/)?(?:dpop|jw|signature|rsa|recent)/, 'test/verify/dpop.test.ts'],
+  [/^packages\/verify\/(?:lib\/)?token-binding/, 'test/verify/token-binding.test.ts'],
+  [/^packages\/verify\/(?:dbsc|lib\/ticket)/, 'test/verify/dbsc.test.ts'],
+  [
+    /^packages\/verify\/(?:client-a|decr|disc|introsp|issuer|jwks|lib\/fetch)/,
+    'test/verify/introspection.test.ts',
+  ],
+  [/^packages\/verify\/(?:lib\/|client-)certificate/, 'test/verify/mtls.test.ts'],
+  [
+    /^packages\/verify\/(?:answer|express|fastify|fetch|koa|metadata|node)/,
+    'test/verify/adapters.test.ts',
+  ],
+  [/^packages\/verify\/(?:events|options|requirements|id-token)/, 'test/verify/policy.test.ts'],
+  [/^packages\/verify\/replay/, 'test/verify/replay-stores.test.ts'],
+  [/^packages\/verify\/lib\//, 'test/verify/lib.test.ts'],
+]
 
 type Groups = readonly (readonly string[])[]
 
 /** The groups of tests for a source. The first that fails ends its mutant. */
 export function suitesOf(file: string): { readonly quick: Groups; readonly slow: Groups } {
   const mirrored = file.replace(/^(?:src|packages)\//, 'test/').replace(/\.ts$/, '.test.ts')
-  const own = [mirrored, ...(more[file] ?? [])].filter((test) => existsSync(path.join(root, test)))
+  const ofName = named.flatMap(([names, test]) => (names.test(file) ? [test] : []))
+  const own = [...new Set([mirrored, ...ofName])].filter((test) =>
+    existsSync(path.join(root, test)),
+  )
   const others = file.startsWith('packages/verify/')
     ? verify
     : file.startsWith('src/engine/')
