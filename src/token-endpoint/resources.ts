@@ -56,6 +56,6 @@ export async function findResource(
   client: TokenClient,
   find: FindResource,
 ): Promise<FoundResource | Refusal | undefined> {
-  if (named === undefined || typeof named !== 'string') return named
+  if (typeof named !== 'string') return named
   return (await find(named, client)) ?? refuse('resource_unknown')
 }

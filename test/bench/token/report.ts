@@ -2,7 +2,7 @@ import { styleText } from 'node:util'
 import { asTable } from '../../../src/commands/table.ts'
 import { type Cell, cells, median, type Sample } from './measure.ts'
 import { cpuOf, type Measured, pick, type Result } from './result.ts'
-import { type Peer, peers } from './scenario.ts'
+import { isMeasuredAlone, nameOf, type Peer, peers, ways } from './scenario.ts'
 
 /** The result for a person. */
 export function report({ samples, roundTrips }: Measured, result: Result): string {
@@ -36,6 +36,21 @@ export function report({ samples, roundTrips }: Measured, result: Result): strin
       ['grant, client authentication and binding', 'holdfast'],
       Object.entries(roundTrips).map(([name, count]) => [name, String(count)]),
     ),
+    title('CPU of a grant that comes alone, beside one of sixteen at once'),
+    asTable(
+      ['grant, client authentication and binding', 'holdfast', 'by hand'],
+      ways
+        .filter(isMeasuredAlone)
+        .map(nameOf)
+        .map((name) => [
+          name,
+          ...[`${name}_alone`, `${name}_alone_by_hand`].map((each) =>
+            shown(result.cpu_ratios[each] ?? Number.NaN, 2, '×'),
+          ),
+        ]),
+    ),
+    title('Memory at most, with the flags of Node.js as they are'),
+    `${result.peak_memory_mb} MB`,
     title('Gates'),
     ...Object.entries(result.gates).map(([name, held]) =>
       held ? `${styleText('green', '✓')} ${name}` : `${styleText('red', '✗')} ${name}`,
