@@ -252,8 +252,10 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     forms,
     failures: storage.failedSignIns,
     resourceLabels: async (identifier) => {
-      const name = (await storage.resourceServers.find(identifier))?.name
-      return name ? { name } : undefined
+      const found = await storage.resourceServers.find(identifier)
+      if (!found) return undefined
+      const scopes = new Map(Object.entries(found.scopeLabels))
+      return { ...(found.name !== null && { name: found.name }), scopes }
     },
   })
   const account = createSecurityRouter({

@@ -79,6 +79,7 @@ export const resource = z.strictObject({
   identifier: z.string(),
   name: z.string().nullable(),
   scopes: texts,
+  scopeLabels: z.record(z.string(), z.string()),
   signingAlg: z.enum(signingAlgorithms),
 })
 

@@ -8,7 +8,7 @@ import { displayNameSchema } from '../net/display-name.ts'
 import { auditEvents, countedEvents } from '../observability/event-names.ts'
 import { isStorable } from '../storage/text.ts'
 import { readTime } from './audit.ts'
-import { scopePattern } from './resources.ts'
+import { scopeLabelLimit, scopePattern } from './resources.ts'
 
 /**
  * What the admin API accepts. The OpenAPI document shows these schemas; `meta` adds to it what a
@@ -49,6 +49,10 @@ export const newResource = z.strictObject({
     .default(null)
     .describe('Shown to people at consent'),
   scopes: z.array(z.string().meta({ pattern: scopePattern.source })),
+  scopeLabels: z
+    .record(z.string(), z.string().meta(displayNameSchema(scopeLabelLimit)))
+    .default({})
+    .describe('Sentences by scope, shown at consent; each for one of scopes'),
   signingAlg: z.enum(signingAlgorithms).default('ES256').describe('Signs its access tokens'),
 })
 

@@ -14,10 +14,16 @@ export function administerResources(table: ResourceServerTable, administered: Ad
   return {
     list: () => table.list(),
 
-    async add({ identifier, name, scopes: given, signingAlg = 'ES256' }: NewResourceServer) {
-      checkResource({ identifier, name, scopes: given, signingAlg })
+    async add({
+      scopes: given,
+      signingAlg = 'ES256',
+      scopeLabels = {},
+      ...rest
+    }: NewResourceServer) {
+      const { identifier } = rest
+      checkResource({ ...rest, scopes: given, scopeLabels, signingAlg })
       const scopes = [...new Set(given)]
-      const resource: StoredResourceServer = { identifier, name, scopes, signingAlg }
+      const resource: StoredResourceServer = { ...rest, scopes, scopeLabels, signingAlg }
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
@@ -39,11 +45,13 @@ export function checkResource({
   identifier,
   name,
   scopes,
+  scopeLabels = {},
   signingAlg = 'ES256',
-}: Pick<NewResourceServer, 'identifier' | 'name' | 'scopes'> & { signingAlg?: string }): void {
+}: Omit<NewResourceServer, 'signingAlg'> & { signingAlg?: string }): void {
   checkIdentifier(identifier)
   checkName(name)
   checkScopes(scopes)
+  checkLabels(scopeLabels, scopes)
   if (!isSigningAlgorithm(signingAlg)) {
     throw new AdministrationError(
       'invalid_request',
@@ -82,5 +90,22 @@ function checkScopes(scopes: readonly string[]): void {
       'invalid_request',
       `"${wrong}" is not a scope (RFC 6749 section 3.3).`,
     )
+  }
+}
+
+/** Characters of the sentence for a scope. */
+export const scopeLabelLimit = 120
+
+function checkLabels(labels: Readonly<Record<string, string>>, scopes: readonly string[]): void {
+  for (const [scope, label] of Object.entries(labels)) {
+    if (!scopes.includes(scope)) {
+      throw new AdministrationError('invalid_request', `"${scope}" is not a scope of this API.`)
+    }
+    if (!isDisplayName(label, scopeLabelLimit)) {
+      throw new AdministrationError(
+        'invalid_request',
+        `The label of "${scope}" must be ${displayNameRule(scopeLabelLimit)}.`,
+      )
+    }
   }
 }

@@ -1,13 +1,21 @@
 import { type Command, Option } from 'commander'
 import { checkResource } from '../administration/resources.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
-import { command, printing, withAdministration, withReadings } from './command.ts'
+import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
 interface AddOptions {
   scope: string[]
+  scopeLabel?: string[]
   name?: string
   alg: SigningAlgorithm
+}
+
+/** The first equals sign ends the scope, in which there may be one as well: then use the admin API. */
+function labelOf(text: string): [scope: string, label: string] {
+  const at = text.indexOf('=')
+  if (at < 1) throw new UsageError(`--scope-label ${text} is not SCOPE=SENTENCE.`)
+  return [text.slice(0, at), text.slice(at + 1)]
 }
 
 /** `holdfast resources`: the APIs that access tokens can be made for (RFC 8707). */
@@ -27,14 +35,19 @@ export function resourcesCommand(): Command {
         'resources add https://api.example.com --scope read write --name Orders',
       )
         .requiredOption('--scope <scope...>', 'scopes of the API')
+        .option(
+          '--scope-label <label...>',
+          'a sentence for a scope, shown at consent: "read=See your orders"',
+        )
         .option('--name <name>', 'display name')
         .addOption(
           new Option('--alg <alg>', 'signature algorithm of its access tokens')
             .choices(signingAlgorithms)
             .default('ES256'),
         ),
-      async (identifier: string, { scope, name, alg }: AddOptions) => {
-        const resource = { identifier, name: name ?? null, scopes: scope, signingAlg: alg }
+      async (identifier: string, { scope: scopes, scopeLabel = [], name, alg }: AddOptions) => {
+        const scopeLabels = Object.fromEntries(scopeLabel.map(labelOf))
+        const resource = { identifier, name: name ?? null, scopes, scopeLabels, signingAlg: alg }
         // What is wrong with what was typed is said before a database is looked for.
         checkResource(resource)
         return withAdministration(({ resources }) => resources.add(resource))

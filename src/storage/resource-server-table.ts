@@ -9,17 +9,20 @@ export interface StoredResourceServer {
   readonly identifier: string
   readonly name: string | null
   readonly scopes: readonly string[]
+  /** Sentences by scope, shown at consent instead of the scope's name. */
+  readonly scopeLabels: Readonly<Record<string, string>>
   /** What access tokens for it are signed by. */
   readonly signingAlg: SigningAlgorithm
 }
 
 /** Tokens are signed by ES256 unless another algorithm is asked for. */
-export type NewResourceServer = Omit<StoredResourceServer, 'signingAlg'> &
-  Partial<Pick<StoredResourceServer, 'signingAlg'>>
+export type NewResourceServer = Omit<StoredResourceServer, 'signingAlg' | 'scopeLabels'> &
+  Partial<Pick<StoredResourceServer, 'signingAlg' | 'scopeLabels'>>
 
 export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
 
-const columns = 'identifier, name, scopes, signing_alg as "signingAlg"'
+const columns =
+  'identifier, name, scopes, scope_labels as "scopeLabels", signing_alg as "signingAlg"'
 
 /** The table `resource_servers`. */
 export function createResourceServerTable(database: Database, clock: ShortMemoryOptions = {}) {
@@ -48,13 +51,14 @@ export function createResourceServerTable(database: Database, clock: ShortMemory
       identifier,
       name,
       scopes,
+      scopeLabels = {},
       signingAlg = 'ES256',
     }: NewResourceServer): Promise<boolean> {
       const { rowCount } = await database.query({
-        text: `insert into resource_servers (identifier, name, scopes, signing_alg)
-               values ($1, $2, $3, $4)
+        text: `insert into resource_servers (identifier, name, scopes, signing_alg, scope_labels)
+               values ($1, $2, $3, $4, $5)
                on conflict on constraint resource_servers_pkey do nothing`,
-        values: [identifier, name, scopes, signingAlg],
+        values: [identifier, name, scopes, signingAlg, scopeLabels],
       })
       return rowCount === 1
     },

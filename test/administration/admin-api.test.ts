@@ -471,7 +471,13 @@ test('APIs are added and removed', async (t) => {
   const admin = await administrator('write')
   const identifier = 'https://orders.example'
   const added = await call(admin, 'POST', '/resources', { identifier, scopes: ['read'] })
-  t.deepEqual(added.body, { identifier, name: null, scopes: ['read'], signingAlg: 'ES256' })
+  t.deepEqual(added.body, {
+    identifier,
+    name: null,
+    scopes: ['read'],
+    scopeLabels: {},
+    signingAlg: 'ES256',
+  })
   const path = `/resources/${encodeURIComponent(identifier)}`
   t.is((await call(admin, 'DELETE', path)).status, 204)
   t.is((await call(admin, 'DELETE', path)).status, 404)
@@ -663,6 +669,18 @@ for (const [title, method, path, body] of [
         { identifier: 'https://a.example', name, scopes: [] },
       ] as const,
   ),
+  [
+    'a label of another scope',
+    'POST',
+    '/resources',
+    { identifier: 'https://a.example', scopes: ['read'], scopeLabels: { write: 'Change' } },
+  ],
+  [
+    'a label that turns the text around it',
+    'POST',
+    '/resources',
+    { identifier: 'https://a.example', scopes: ['read'], scopeLabels: { read: 'a\u202e' } },
+  ],
   ['an event id above 2^53', 'GET', '/audit?after=9007199254740992', undefined],
   ['an event id of many digits', 'GET', `/audit?after=${'9'.repeat(400)}`, undefined],
   ['an event id that is no integer', 'GET', '/audit?after=1.5', undefined],

@@ -230,7 +230,8 @@ test.serial('says what is wrong with a file', async (t) => {
 test.serial('adds, lists and removes an API', async (t) => {
   t.regex(done(t, await run('resources', 'list')), /^There are no APIs\. .*holdfast resources add/)
   const uri = 'https://api.example.com'
-  const add = ['resources', 'add', uri, '--scope', 'read', 'write', '--name', 'Orders']
+  const label = ['--scope-label', 'read=See your orders']
+  const add = ['resources', 'add', uri, '--scope', 'read', 'write', ...label, '--name', 'Orders']
   t.is(
     done(t, await run(...add)),
     `Registered ${uri}.\n\n  Scopes     read write\n  Signed by  ES256\n`,
@@ -241,7 +242,13 @@ test.serial('adds, lists and removes an API', async (t) => {
     /^https:\/\/api\.example\.com +Orders +read write +ES256$/m,
   )
   t.deepEqual(JSON.parse(done(t, await run('resources', 'list', '--json'))), [
-    { identifier: uri, name: 'Orders', scopes: ['read', 'write'], signingAlg: 'ES256' },
+    {
+      identifier: uri,
+      name: 'Orders',
+      scopes: ['read', 'write'],
+      scopeLabels: { read: 'See your orders' },
+      signingAlg: 'ES256',
+    },
   ])
   t.is(done(t, await run('resources', 'remove', uri)), `Removed ${uri}.\n`)
   failed(t, await run('resources', 'remove', uri), /There is no API/)

@@ -118,6 +118,7 @@ const wrong: [string, RegExp][] = [
   ['resources add https://api.example', /^holdfast: Required option '--scope/],
   ['resources add nonsense --scope read', /^holdfast: nonsense is not an absolute URI/],
   ['resources add https://api.example/#x --scope read', /^holdfast: .* without a fragment/],
+  ['resources add https://a.example --scope a --scope-label =x', /--scope-label =x is not SCOPE=/],
   ['resources add https://api.example --scope a"b', /^holdfast: "a"b" is not a scope/],
   [
     'clients add --auth password',

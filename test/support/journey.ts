@@ -34,6 +34,7 @@ export async function startIdentityProvider(
     identifier: API,
     name: 'Orders',
     scopes: ['orders:read', 'orders:write'],
+    scopeLabels: { 'orders:read': 'See your orders & more' },
   })
   for (const client of clients) await server.addClient({ application_type: 'web', ...client })
   const thrown: unknown[] = []
