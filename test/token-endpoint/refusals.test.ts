@@ -13,6 +13,7 @@ import {
   refusals,
   refuse,
 } from '../../src/token-endpoint/refusal.ts'
+import { createClientFinder } from '../../src/token-endpoint/registered-clients.ts'
 import { accessTokenKeys } from '../../src/token-endpoint/token-keys.ts'
 import type { ClientKey, ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
@@ -691,6 +692,29 @@ test('a client that has the next nonce is sent no other', async (t) => {
     (await ask({ ...service, dpop: proof({ nonce }) })).outcome.nonce
   t.is(await nonceFor('good'), 'next')
   t.is(await nonceFor('next'), undefined)
+})
+
+test('only keys that are for signatures verify the assertions of a client', async (t) => {
+  const jwk = (changes: object) => ({ ...makeSigningKey().jwk, ...changes })
+  const keys = [
+    jwk({ kid: 'any' }),
+    jwk({ kid: 'use', use: 'sig' }),
+    jwk({ kid: 'operations', key_ops: ['verify'] }),
+    jwk({ kid: 'encryption', use: 'enc' }),
+    jwk({ kid: 'other operations', key_ops: ['wrapKey'] }),
+    { kid: 'broken', kty: 'EC' },
+  ]
+  const registeredClient = {
+    metadata: () => ({}),
+    grantTypes: [],
+    binding_method: 'dpop',
+    asymmetricKeyStore: keys,
+  }
+  const engine = { Client: { find: async () => registeredClient } }
+  const find = createClientFinder(engine as never, { find: async () => undefined })
+  const found = await find('app')
+  const kids = found?.keys.current().map(({ kid }) => kid)
+  t.deepEqual(kids, ['any', 'use', 'operations'])
 })
 
 test('a refresh token is random where none is repeated', async (t) => {
