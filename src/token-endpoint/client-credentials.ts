@@ -11,6 +11,7 @@ export function clientCredentialsGrant({
 }: {
   policy: TokenPolicy
 }): Grant<{ readonly resource: FoundResource | Refusal | undefined }> {
+  const known = new Set([...Object.keys(policy.claimsByScope), 'offline_access'])
   return {
     grantType: 'client_credentials',
     required: [],
@@ -23,7 +24,6 @@ export function clientCredentialsGrant({
     decide(request, { resource }) {
       const { client } = request
       if (resource && isRefusal(resource)) return resource
-      const known = new Set(Object.keys(policy.claimsByScope).concat('offline_access'))
       // Without a resource the token is for this server, which has its own scopes and no others.
       const requested = requestedScopes(request).filter((scope) => resource || known.has(scope))
       const forbidden = requested.find(

@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import type { Profiler } from 'node:inspector'
 import type { Order } from './child.ts'
 import type { Candidate, CandidateOptions, CredentialOrder, Peer } from './scenario.ts'
 
@@ -17,6 +18,8 @@ export interface CandidateProcess extends AsyncDisposable {
   readonly secrets: Candidate['secrets']
   usage(): Promise<Usage>
   makeCredentials(order: CredentialOrder): Promise<string[]>
+  startProfile(): Promise<void>
+  profile(): Promise<Profiler.Profile>
 }
 
 export async function startCandidate(
@@ -47,6 +50,8 @@ export async function startCandidate(
     secrets,
     usage: () => ask({ ask: 'usage' }),
     makeCredentials: (order) => ask({ ask: 'credentials', order }),
+    startProfile: () => ask({ ask: 'start profile' }),
+    profile: () => ask({ ask: 'profile' }),
     async [Symbol.asyncDispose]() {
       child.send({ ask: 'end' } satisfies Order)
       await exited

@@ -1,4 +1,5 @@
 // One candidate in a process of its own, driven by messages of the benchmark.
+import { Session } from 'node:inspector/promises'
 import { startByHand } from './by-hand.ts'
 import { startHoldfast } from './holdfast.ts'
 import type { CandidateOptions, CredentialOrder, Peer } from './scenario.ts'
@@ -12,7 +13,12 @@ const candidate = await start[name](JSON.parse(options) as CandidateOptions)
 export type Order =
   | { readonly ask: 'usage' }
   | { readonly ask: 'credentials'; readonly order: CredentialOrder }
+  /** What the process does until it is asked for the profile. */
+  | { readonly ask: 'start profile' }
+  | { readonly ask: 'profile' }
   | { readonly ask: 'end' }
+
+const inspector = new Session()
 
 process.on('message', async (order: Order) => {
   switch (order.ask) {
@@ -27,6 +33,16 @@ process.on('message', async (order: Order) => {
     }
     case 'credentials':
       process.send?.(await candidate.makeCredentials(order.order))
+      return
+    case 'start profile':
+      inspector.connect()
+      await inspector.post('Profiler.enable')
+      await inspector.post('Profiler.setSamplingInterval', { interval: 200 })
+      await inspector.post('Profiler.start')
+      process.send?.({})
+      return
+    case 'profile':
+      process.send?.((await inspector.post('Profiler.stop')).profile)
       return
     case 'end':
       await candidate[Symbol.asyncDispose]()

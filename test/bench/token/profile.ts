@@ -3,7 +3,8 @@
  *
  * npm run bench:profile -- [WAY …]   a way as bench:token names it: refresh_token_none_dpop
  */
-import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import type { Profiler } from 'node:inspector'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import pg from 'pg'
@@ -21,15 +22,6 @@ const names = wanted.length > 0 ? wanted : ['refresh_token_none_dpop']
 const requests = 480
 const rounds = 8
 
-interface CpuProfile {
-  readonly nodes: readonly {
-    readonly id: number
-    readonly callFrame: { readonly functionName: string; readonly url: string }
-  }[]
-  readonly samples: readonly number[]
-  readonly timeDeltas: readonly number[]
-}
-
 /** The folder of a script, as far as it says whose it is. */
 function packageOf({ functionName, url }: { functionName: string; url: string }): string {
   if (url === '') return functionName.startsWith('(') ? functionName : 'V8 and native code'
@@ -39,15 +31,18 @@ function packageOf({ functionName, url }: { functionName: string; url: string })
 }
 
 /** Shares of the time that the process was not idle. */
-function sharesOf({ nodes, samples, timeDeltas }: CpuProfile, of: typeof packageOf) {
+function sharesOf(
+  { nodes, samples = [], timeDeltas = [] }: Profiler.Profile,
+  of: typeof packageOf,
+) {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
   const times = new Map<string, number>()
   for (const [at, id] of samples.entries()) {
     const frame = frames.get(id)
-    const name = frame ? of(frame) : ''
+    if (!frame || frame.functionName === '(idle)') continue
+    const name = of(frame)
     times.set(name, (times.get(name) ?? 0) + (timeDeltas[at] ?? 0))
   }
-  for (const idle of ['(idle)', '(root)']) times.delete(idle)
   const total = [...times.values()].reduce((sum, time) => sum + time, 0)
   return [...times].map(([name, time]) => ({ name, share: time / total })).sort(byShare)
 }
@@ -69,19 +64,16 @@ async function profile(way: Way): Promise<void> {
   url.pathname = '/holdfast'
   const key = await makeKeys()
   const options = { databaseUrl: url.href, port: await freePort(), clientKeys: key.public }
-  const profiles = path.join(folder, 'profiles')
-  const flags = ['--cpu-prof', `--cpu-prof-dir=${profiles}`, '--cpu-prof-interval=200']
+  const candidate = opened.use(await startCandidate('holdfast', options))
+  const bench = { key, postgres: opened.use(await openPostgresMeter(connectionString)) }
+  const cell = { ...way, concurrency: 16 } as const
+  await measure(candidate, bench, cell, 800)
+  await candidate.startProfile()
   const costs: number[] = []
-  {
-    await using candidate = await startCandidate('holdfast', options, flags)
-    await using postgres = await openPostgresMeter(connectionString)
-    for (let round = 0; round < rounds; round += 1) {
-      const cell = { ...way, concurrency: 16 } as const
-      costs.push((await measure(candidate, { key, postgres }, cell, requests)).nodeCpu)
-    }
+  for (let round = 0; round < rounds; round += 1) {
+    costs.push((await measure(candidate, bench, cell, requests)).nodeCpu)
   }
-  const [file = ''] = (await readdir(profiles)).filter((name) => name.endsWith('.cpuprofile'))
-  const read: CpuProfile = JSON.parse(await readFile(path.join(profiles, file), 'utf8'))
+  const read = await candidate.profile()
   const rows = (of: typeof packageOf, most: number) =>
     sharesOf(read, of)
       .slice(0, most)
