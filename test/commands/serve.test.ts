@@ -89,19 +89,21 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
   t.false(await isRunning(data))
 })
 
-test('an installation that others can reach begins without accounts and clients', async (t) => {
+test('an installation that others can reach begins without accounts and clients, and is warned', async (t) => {
   await using database = await openTestDatabase()
   const env = await environment({
     DATABASE_URL: database.url,
     HOLDFAST_DATA: path.join(cwd, 'public'),
     HOLDFAST_ISSUER: 'https://id.example.com',
-    HOLDFAST_TRUSTED_PROXIES: '10.0.0.1',
+    HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES: 'on',
     HOLDFAST_TLS: 'off',
   })
   const serving = await serve(env)
   t.is(serving.told('Accounts'), 'none:')
   for (const name of ['Account', 'Password', 'Client']) t.is(serving.told(name), undefined)
-  t.is((await serving.end('SIGTERM')).code, 0)
+  const { code, stderr } = await serving.end('SIGTERM')
+  t.is(code, 0)
+  t.regex(stderr, /"event":"config\.warning".*HOLDFAST_TRUSTED_PROXIES is empty/)
   for (const command of ['accounts', 'clients']) {
     const { stdout } = await holdfast(env, [command, 'list', '--json'])
     t.deepEqual(JSON.parse(stdout), [])

@@ -104,6 +104,25 @@ for (const [title, listener, words] of [
   })
 }
 
+test("notices what becomes of a client's address", async (t) => {
+  const adviceFor = async (seen: object, isPassedOn = false) => {
+    const url = await serveAnybody(t, ({ headers }, response) => {
+      const address = (isPassedOn && headers['x-forwarded-for']) || '10.0.0.7'
+      const nothing = { fields: [], dpop: { count: 0 }, tokenBinding: { mode: 'off' } }
+      response.end(JSON.stringify({ ...nothing, address, ...seen }))
+    })
+    const findings = await examine({ url, code: 'x', patience })
+    return findings.find(({ check }) => check === "the client's address arrives")?.advice ?? ''
+  }
+  const proxied = { fromProxy: true, forwarded: true }
+  t.is(await adviceFor(proxied), '')
+  t.is(await adviceFor({ fromProxy: false, forwarded: false }), '')
+  const forgotten = { fromProxy: false, forwarded: true }
+  t.regex(await adviceFor(forgotten), /10\.0\.0\.7 .* name it in HOLDFAST_TRUSTED_PROXIES/)
+  t.regex(await adviceFor({ ...proxied, forwarded: false }), /sends no X-Forwarded-For/)
+  t.regex(await adviceFor(proxied, true), /they choose the address/)
+})
+
 test('tells of each check before it is made, and of how many there are', async (t) => {
   const { server } = direct
   const code = await createDoctorCodes(server.storage.artifacts).issue()

@@ -39,3 +39,13 @@ test('a sign-in within the limit begins the count anew', async (t) => {
   t.is((await signIn(again, wrong)).status, 401)
   t.is((await signIn(again)).status, 303)
 })
+
+test('the sign-ins of one network have the limit that is set for it', async (t) => {
+  const idp = await startIdentityProvider([CLIENT], { HOLDFAST_LOGIN_NETWORK_LIMIT: '2' })
+  t.teardown(() => idp.close())
+  const login = await begin(idp)
+  const statusFor = async (email: string) => (await signIn(login, { email, ...wrong })).status
+  t.is(await statusFor('one@example.com'), 401)
+  t.is(await statusFor('two@example.com'), 401)
+  t.is(await statusFor('three@example.com'), 429)
+})
