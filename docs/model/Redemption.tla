@@ -1,0 +1,228 @@
+----------------------------- MODULE Redemption -----------------------------
+(* One authorization: its code, or the code of a device, and the chain of refresh tokens that follows.
+   Nodes serve requests by statements that interleave; answers are lost, nodes crash, time passes, and a
+   thief has a copy of every credential and request. Credential 0 is the code, k+1 the successor of k. *)
+EXTENDS Naturals, FiniteSets, TLC
+
+CONSTANTS
+  Nodes, Tokens, Proofs, LastMoment,   \* the size of the model
+  Life, Grace,                         \* of a credential, and for a repeated refresh
+  Bound,                               \* FALSE: a client of bearer tokens, whose thief shows what it shows
+  \* The guards. Each is TRUE; `npm run model -- --broken` makes one FALSE at a time.
+  CheckKey, CheckExpiry, CheckEnded, CountRows, RecordProof, WriteWithUse, EndOnReuse, LimitGrace,
+  WaitForCommit, SameSuccessor
+
+VARIABLES
+  now, origin, isDecided,
+  rows,      \* the table artifacts: for each credential its state, and when it was used and expires
+  ended,     \* the row EndedFamily
+  marks,     \* the table replay_marks
+  proofs,    \* how many proofs were made; each is a number
+  sent,      \* requests that a thief can send again
+  nodes,     \* what each node is doing
+  newest,    \* the last credential that the client has received
+  \* For the invariants alone:
+  granted, causes, unpunished
+
+vars == <<now, origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
+          unpunished>>
+
+Alike == Permutations(Nodes)
+Credentials == 0 .. Tokens
+None == [state |-> "none", usedAt |-> 0, expiresAt |-> 0]
+Fresh == [state |-> "fresh", usedAt |-> 0, expiresAt |-> now + Life]
+(* The last credential that the client has as the model begins: a code, or a refresh token. *)
+Young == IF origin = "refresh" THEN 1 ELSE 0
+Idle == [phase |-> "idle"]
+
+Init ==
+  /\ now = 0
+  /\ origin \in {"code", "device", "refresh"}
+  /\ isDecided = (origin # "device")
+  /\ rows = [c \in Credentials |->
+       IF c = Young THEN Fresh ELSE IF c < Young THEN [Fresh EXCEPT !.state = "used"] ELSE None]
+  /\ ended = FALSE
+  /\ marks = {} /\ proofs = 0 /\ sent = {}
+  /\ nodes = [n \in Nodes |-> Idle]
+  /\ newest = Young
+  /\ granted = {} /\ causes = {} /\ unpunished = FALSE
+
+-----------------------------------------------------------------------------
+(* What a statement sees. *)
+
+IsCurrent(c) == CheckExpiry => rows[c].expiresAt > now
+IsLive(c) == rows[c].state # "none" /\ IsCurrent(c) /\ (CheckEnded => ~ended)
+(* The client has the key, or the verifier of the code. A thief of bearer tokens needs neither. *)
+ShowsKey(request) == request.key = "own" \/ ~CheckKey \/ (~Bound /\ request.cred # 0)
+HasGrace(c) == c > 0 /\ Bound
+IsInTime(request) ==
+  HasGrace(request.cred) /\ (LimitGrace => rows[request.cred].usedAt + Grace > request.began)
+
+Become(n, request) == nodes' = [nodes EXCEPT ![n] = request]
+Step(n, phase) == Become(n, [nodes[n] EXCEPT !.phase = phase])
+
+-----------------------------------------------------------------------------
+(* Requests. The client uses the newest credential that it has, or an older one by mistake. *)
+
+Receive(n, request) ==
+  /\ nodes[n] = Idle
+  /\ Become(n, [phase |-> "received", cred |-> request.cred, key |-> request.key,
+                proof |-> request.proof, began |-> now, afterEnd |-> ended])
+
+Send(n, key) ==
+  /\ proofs < Proofs
+  /\ \E c \in Credentials :
+       LET request == [cred |-> c, key |-> key, proof |-> proofs + 1]
+       IN /\ IF key = "own" THEN c <= newest ELSE rows[c].state # "none"
+          /\ Receive(n, request)
+          /\ sent' = sent \cup {request}
+  /\ proofs' = proofs + 1
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, newest, granted, causes, unpunished>>
+
+Repeat(n) ==
+  /\ \E request \in sent : Receive(n, request)
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
+                 unpunished>>
+
+(* grant.find and grant.decide: one statement, then a function of what it found. *)
+Find(n) ==
+  LET request == nodes[n]
+      c == request.cred
+  IN /\ request.phase = "received"
+     /\ IF ~IsLive(c) \/ ~ShowsKey(request) \/ (c = 0 /\ ~isDecided) THEN Become(n, Idle)
+        ELSE IF rows[c].state = "used" /\ ~IsInTime(request) THEN Step(n, "reuse")
+        ELSE Step(n, "found")
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
+                    unpunished>>
+
+(* artifact-close: the proof is recorded, the credential used, its successor written: one statement. *)
+Commit(n) ==
+  LET request == nodes[n]
+      c == request.cred
+      isReplayed == RecordProof /\ request.proof \in marks
+      isFirst == rows[c].state = "fresh" /\ IsCurrent(c)
+      used == [rows EXCEPT ![c].state = "used", ![c].usedAt = now]
+      following == IF rows[c + 1].state = "none" THEN Fresh ELSE rows[c + 1]
+  IN /\ request.phase = "found" /\ c < Tokens
+     /\ marks' = marks \cup {request.proof}
+     /\ IF isReplayed THEN Become(n, Idle) /\ UNCHANGED rows
+        ELSE IF isFirst \/ ~CountRows THEN
+          IF WriteWithUse
+          THEN Step(n, "done") /\ rows' = [used EXCEPT ![c + 1] = following]
+          ELSE Step(n, "used") /\ rows' = used
+        ELSE Step(n, "late") /\ UNCHANGED rows
+     /\ UNCHANGED <<now, origin, isDecided, ended, proofs, sent, newest, granted, causes, unpunished>>
+
+(* Only without WriteWithUse: a second statement writes the successor. *)
+Write(n) ==
+  /\ nodes[n].phase = "used"
+  /\ rows' = [rows EXCEPT ![nodes[n].cred + 1] = Fresh]
+  /\ Step(n, "done")
+  /\ UNCHANGED <<now, origin, isDecided, ended, marks, proofs, sent, newest, granted, causes,
+                 unpunished>>
+
+(* grant.mayRepeat and grant.lose: another request was first. *)
+Lose(n) ==
+  LET request == nodes[n]
+      c == request.cred
+      isRepeated == HasGrace(c) /\ IsLive(c + 1) /\ rows[c + 1].state = "fresh"
+      isOfOneClient == Bound /\ (c > 0 \/ origin = "device")
+  IN /\ request.phase = "late"
+     /\ IF isRepeated THEN Step(n, "repeated")
+        ELSE IF isOfOneClient THEN Become(n, Idle)
+        ELSE Step(n, "end")
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
+                    unpunished>>
+
+(* A reuse counts when its proof was not seen before. *)
+Record(n) ==
+  /\ nodes[n].phase = "reuse"
+  /\ marks' = marks \cup {nodes[n].proof}
+  /\ IF RecordProof /\ nodes[n].proof \in marks THEN Become(n, Idle) ELSE Step(n, "end")
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, proofs, sent, newest, granted, causes, unpunished>>
+
+End(n) ==
+  /\ nodes[n].phase = "end"
+  /\ ended' = (ended \/ EndOnReuse)
+  /\ unpunished' = ~ended'
+  /\ causes' = causes \cup {nodes[n].key}
+  /\ Become(n, Idle)
+  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, newest, granted>>
+
+(* The answer reaches whom it is for, or is lost. *)
+Answer(n) ==
+  LET request == nodes[n]
+      c == request.cred
+      isEarly == request.phase = "found" /\ ~WaitForCommit /\ c < Tokens
+      successor == IF request.phase = "repeated" /\ ~SameSuccessor THEN c + 100 ELSE c + 1
+  IN /\ request.phase \in {"done", "repeated"} \/ isEarly
+     /\ granted' = granted \cup
+          {[cred |-> c, key |-> request.key, proof |-> request.proof, successor |-> successor,
+            began |-> request.began, afterEnd |-> request.afterEnd]}
+     /\ newest' \in {newest} \cup
+          (IF request.key = "own" /\ c + 1 > newest THEN {c + 1} ELSE {})
+     /\ Become(n, Idle)
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, causes, unpunished>>
+
+-----------------------------------------------------------------------------
+(* What else happens. *)
+
+Crash(n) ==
+  /\ nodes[n] # Idle
+  /\ Become(n, Idle)
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
+                 unpunished>>
+
+Decide ==
+  /\ ~isDecided /\ isDecided' = TRUE
+  /\ UNCHANGED <<now, origin, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
+                 unpunished>>
+
+Revoke ==
+  /\ newest > 0 /\ ~ended /\ ended' = TRUE
+  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, nodes, newest, granted, causes,
+                 unpunished>>
+
+(* A request is over before much time passes: a statement is given up after 20 seconds. *)
+Pass ==
+  /\ now < LastMoment /\ now' = now + 1
+  /\ \A n \in Nodes : IF nodes[n] = Idle THEN TRUE ELSE nodes[n].began = now
+  /\ UNCHANGED <<origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
+                 unpunished>>
+
+Next ==
+  \/ \E n \in Nodes :
+       \/ \E key \in {"own", "thief"} : Send(n, key)
+       \/ Repeat(n) \/ Find(n) \/ Commit(n) \/ Write(n) \/ Lose(n) \/ Record(n) \/ End(n)
+       \/ Answer(n) \/ Crash(n)
+  \/ Decide \/ Revoke \/ Pass
+
+Spec == Init /\ [][Next]_vars
+
+-----------------------------------------------------------------------------
+(* The claims of docs/assurance.md. *)
+
+RedeemedOnce ==
+  \A one, other \in granted :
+    (one # other /\ one.cred = other.cred) =>
+      /\ HasGrace(one.cred) /\ one.successor = other.successor
+      /\ one.began < rows[one.cred].usedAt + Grace
+
+ProofGoodOnce == \A one, other \in granted : one.proof = other.proof => one = other
+
+OnlyItsOwnKey == \A grant \in granted : grant.key = "own" \/ (~Bound /\ grant.cred # 0)
+
+NothingAfterItsEnd == \A grant \in granted : grant.began < rows[grant.cred].expiresAt
+
+AnsweredGrantIsNeverLost ==
+  LET row == rows[newest] IN
+    (~ended /\ newest < Tokens /\ (newest = 0 \/ row.state # "none" => now < row.expiresAt)) =>
+      \/ row.state = "fresh"
+      \/ row.state = "used" /\ (now >= row.usedAt + Grace \/ rows[newest + 1].state # "none")
+
+RevocationIsFinal == \A grant \in granted : ~grant.afterEnd
+
+ReuseEndsTheFamily == ~unpunished
+
+OnlyTheClientEndsIt == Bound => "thief" \notin causes
+=============================================================================
