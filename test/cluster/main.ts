@@ -154,7 +154,8 @@ async function rehearse(
     await load.stop()
     testimony = witness.testify()
     const accepted = [...before.slice(-12), ...load.accepted().slice(-12)]
-    for (const loss of await findLosses(fleet, { accepted, chains: load.chains })) violate(loss)
+    for (const loss of await findLosses(fleet, load, { accepted, chains: load.chains }))
+      violate(loss)
   }
   try {
     await Promise.race([play(), timer.promise])
@@ -170,7 +171,7 @@ async function rehearse(
       violate(`${testimony.answers[status]} requests have ended in ${status}`)
   }
   const { name, title } = scenario
-  const violations = [...new Set([...load.violations, ...found])]
+  const violations = [...new Set([...load.judge(), ...found])]
   return { scenario: name, title, ...testimony, violations }
 }
 

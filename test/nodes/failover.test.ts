@@ -3,8 +3,9 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { makeProof } from '../../src/doctor/proof.ts'
 import { type DatabaseProxy, openDatabaseProxy } from '../support/database-proxy.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
-import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { findLosses, type Load, startLoad } from '../support/load.ts'
+import { basic, createPerson, newKey, obtainCode, refreshing } from '../support/flow.ts'
+import { createRecorder } from '../support/history.ts'
+import { findLosses, type Load, sendRecorded, startLoad } from '../support/load.ts'
 import { isInstalled, testWith } from '../support/proxies.ts'
 import { query } from '../support/query.ts'
 import {
@@ -62,7 +63,7 @@ async function catchUp({ primary }: Places): Promise<void> {
 
 function report(t: ExecutionContext<Places>): void {
   const { load } = t.context
-  t.log({ ...Object.fromEntries(load.answers), violations: load.violations.length })
+  t.log({ ...Object.fromEntries(load.answers), violations: load.judge().length })
 }
 
 scene('with synchronous replication nothing that was answered is lost', async (t) => {
@@ -80,21 +81,26 @@ scene('with synchronous replication nothing that was answered is lost', async (t
   await load.progress(5)
   await load.stop()
   report(t)
-  t.deepEqual(load.violations, [])
-  t.deepEqual(await findLosses(fleet, { accepted: used.slice(-12), chains: load.chains }), [])
+  const asked = { accepted: used.slice(-12), chains: load.chains }
+  t.deepEqual(await findLosses(fleet, load, asked), [])
+  t.deepEqual(load.judge(), [])
 })
 
 scene('with asynchronous replication what was not shipped is as if it had not been', async (t) => {
   const { link, fleet, load } = t.context
   const key = await newKey()
-  const { exchange } = await obtainCode(createPerson(fleet), fleet.app)
-  const { body: first } = await post(fleet, '/token', exchange, { key })
-  const refresh = (token: string) => post(fleet, '/token', refreshing(fleet.app, token), { key })
-  const proof = await makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
-  const serve = () => {
-    const parameters = { grant_type: 'client_credentials' }
-    return post(fleet, '/token', parameters, { proof, headers: basic(fleet.service) })
-  }
+  const history = createRecorder({ graceS: 60 })
+  const name = 'the key'
+  const { code, exchange } = await obtainCode(createPerson(fleet), fleet.app)
+  history.handOut(code, 60)
+  const newProof = () => makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
+  const ask = async (parameters: Record<string, string>) =>
+    sendRecorded(fleet, { parameters, proof: await newProof(), headers: {}, name }, history)
+  const { body: first } = await ask(exchange)
+  const refresh = (token: string) => ask(refreshing(fleet.app, token))
+  const parameters = { grant_type: 'client_credentials' }
+  const serving = { parameters, proof: await newProof(), headers: basic(fleet.service), name }
+  const serve = () => sendRecorded(fleet, serving, history)
   await load.progress(5)
   await catchUp(t.context)
 
@@ -118,4 +124,7 @@ scene('with asynchronous replication what was not shipped is as if it had not be
   t.is(again.status, 200)
   t.is(again.body.refresh_token, second.refresh_token)
   t.is((await refresh(second.refresh_token)).status, 200)
+  // The history of these clients contradicts itself, and says where.
+  const rules = new Set(history.judge().map(({ rule }) => rule))
+  t.deepEqual([...rules], ['a proof is good once', 'an answered grant is never lost'])
 })

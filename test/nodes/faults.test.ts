@@ -75,11 +75,11 @@ scene('nothing is used twice and no sign-in is lost, whatever ends', async (t) =
   await allReady(fleet)
 
   // A crash of PostgreSQL forgets no proof.
-  t.deepEqual(await findLosses(fleet, { accepted: used.slice(-12), chains: [] }), [])
+  t.deepEqual(await findLosses(fleet, load, { accepted: used.slice(-12), chains: [] }), [])
 
   await load.stop()
-  t.deepEqual(load.violations, [])
   for (const [status] of troubles(load)) t.true(['502', '503', 'network'].includes(status), status)
-  t.deepEqual(await findLosses(fleet, { accepted: [], chains: load.chains }), [])
+  t.deepEqual(await findLosses(fleet, load, { accepted: [], chains: load.chains }), [])
+  t.deepEqual(load.judge(), [])
   t.log(Object.fromEntries(load.answers))
 })

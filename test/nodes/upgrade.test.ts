@@ -54,7 +54,7 @@ scene('nodes of two releases serve side by side, and nobody notices', async (t) 
 
   await replace(second)
   await load.stop()
-  t.deepEqual(load.violations, [])
+  t.deepEqual(load.judge(), [])
   t.deepEqual(
     [...load.answers.keys()].filter((status) => !/^(200|302|303|400)$/.test(status)),
     [],

@@ -169,7 +169,7 @@ const resident: MemorySample[][] = fleet.nodes.slice(1).map(() => [])
 await load.stop()
 const tables = await lookAtTables(url)
 
-const { violations } = load
+const violations = load.judge()
 const answers = Object.fromEntries(load.answers)
 const gates = judge({ held, resident, tables, violations, answers })
 const failed = Object.values(gates).filter((held) => !held).length

@@ -120,6 +120,8 @@ interface Ledger {
   readonly redemptions: ReadonlyMap<string, readonly Use[]>
   /** By family: the requests that may have ended it. */
   readonly endings: ReadonlyMap<string, readonly Use[]>
+  /** By family: the requests about its credentials. */
+  readonly families: ReadonlyMap<string, readonly Use[]>
   /** By proof: the requests that show it. */
   readonly proofs: ReadonlyMap<string | undefined, readonly Use[]>
 }
@@ -150,8 +152,12 @@ function createLedger(history: History): Ledger {
     history.uses.filter((use) => mayEnd(use, { credentials, redemptions }, history)),
     (use) => credentials.get(use.credential ?? '')?.family ?? '',
   )
+  const families = Map.groupBy(
+    history.uses,
+    ({ credential = '' }) => credentials.get(credential)?.family ?? '',
+  )
   const proofs = Map.groupBy(history.uses, ({ proof }) => proof)
-  return { credentials, redemptions, endings, proofs }
+  return { credentials, redemptions, endings, families, proofs }
 }
 
 /** Whether a request may have been refused for its proof, which another one has shown: then it says nothing. */
@@ -313,13 +319,12 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
 }
 
 /** What is good of a family that has ended before. */
-function revivals({ uses, ...history }: History, ledger: Ledger): Violation[] {
-  const familyOf = ({ credential = '' }: Use) => ledger.credentials.get(credential)?.family
+function revivals(history: History, ledger: Ledger): Violation[] {
   return [...ledger.endings].flatMap(([family, endings]) => {
-    const certain = endings.filter((use) => mustEnd(use, ledger, { uses, ...history }))
+    const certain = endings.filter((use) => mustEnd(use, ledger, history))
     const ended = Math.min(...certain.map((use) => orderOf(use.ended)))
-    return uses
-      .filter((use) => familyOf(use) === family && isGood(use) && use.began.order > ended)
+    return (ledger.families.get(family) ?? [])
+      .filter((use) => isGood(use) && use.began.order > ended)
       .map((use) => {
         const what = `${use.credential} is good after its family has ended`
         return violation('revocation is final', what, use, ledger)
@@ -334,4 +339,64 @@ function groundlessEnds({ ends = [] }: History, { endings }: Ledger): Violation[
       const what = 'a family has ended, and no request was a reuse or a revocation'
       return { rule: 'a family ends only for a reason', what, family } as const
     })
+}
+
+export type Recorder = ReturnType<typeof createRecorder>
+
+/**
+ * Records requests as they are sent, for {@link judge}.
+ *
+ * @param now seconds since the epoch.
+ */
+export function createRecorder({
+  graceS,
+  slackS = 2,
+  now = () => Date.now() / 1000,
+}: {
+  graceS: number
+  slackS?: number
+  now?: () => number
+}) {
+  const uses: Use[] = []
+  const origins = new Map<string, Credential>()
+  let order = 0
+  const moment = () => ({ order: order++, at: now() })
+  return {
+    /** A code that was handed out, which lives for so many seconds. */
+    handOut(code: string, lifetimeS: number): void {
+      const expiresAt = now() + lifetimeS
+      origins.set(code, { kind: 'code', family: code, key: undefined, expiresAt })
+    },
+
+    /** A request for tokens; what comes of it is said when it is known. */
+    begin(
+      use: Pick<Use, 'by' | 'credential' | 'key' | 'proof'>,
+    ): (response?: TokenResponse) => void {
+      const made: Use = {
+        ...use,
+        does: 'redeem',
+        began: moment(),
+        ended: undefined,
+        answer: undefined,
+      }
+      uses.push(made)
+      return (response) => {
+        made.ended = moment()
+        made.answer = response && answerOf(response)
+      }
+    },
+
+    judge: (): Violation[] => judge({ uses, origins, graceS, slackS }),
+  }
+}
+
+interface TokenResponse {
+  readonly status: number
+  readonly body: { readonly refresh_token?: string; readonly error?: string }
+}
+
+/** Of a server or a proxy that cannot serve now nobody learns what has happened. */
+function answerOf({ status, body }: TokenResponse): Answer | undefined {
+  if (status === 200) return { granted: { refreshToken: body.refresh_token } }
+  return status < 500 ? { refused: body.error ?? '' } : undefined
 }

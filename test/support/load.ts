@@ -1,9 +1,10 @@
 import { createHistogram, performance, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import type { ClientMetadata } from 'oidc-provider'
-import type { KeyPair } from '../../src/doctor/proof.ts'
-import { makeProof } from '../../src/doctor/proof.ts'
+import { lifetimes } from '../../src/config/lifetimes.ts'
+import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
 import { type Answer, basic, createPerson, newKey, obtainCode, post, refreshing } from './flow.ts'
+import { createRecorder, type Recorder } from './history.ts'
 
 /** What the load is of: the nodes behind one address. */
 export interface Target {
@@ -24,16 +25,23 @@ export interface Accepted {
   readonly parameters: Record<string, string>
   readonly proof: string
   readonly headers: Record<string, string>
+  /** Its key, in the history. */
+  readonly name: string
 }
 
 /** The chain of refresh tokens of one sign-in: each the successor of the one before. */
 export interface Chain {
+  /** Its key, in the history. */
+  readonly name: string
   readonly key: KeyPair
   readonly tokens: readonly string[]
 }
 
 export interface Load {
-  readonly violations: readonly Violation[]
+  /** What a client has noticed by itself, and what the whole history contradicts. */
+  judge(): Violation[]
+  /** Every request for tokens, and what came of it. */
+  readonly history: Recorder
   /** Answers by status: what went wrong is 502, 503 or 504 with Retry-After, or `network`. */
   readonly answers: ReadonlyMap<string, number>
   readonly latencies: Readonly<Record<Operation, RecordableHistogram>>
@@ -52,6 +60,8 @@ export interface LoadOptions {
   readonly workers: number
   /** Milliseconds that a worker thinks between two operations. */
   readonly pause?: number
+  /** Seconds for which the nodes let a refresh be repeated. */
+  readonly graceS?: number
   /** Sends every request. */
   readonly fetch?: typeof globalThis.fetch
 }
@@ -73,9 +83,10 @@ const remembered = 50
  */
 export function startLoad(
   target: Target,
-  { workers, pause = 0, fetch = globalThis.fetch }: LoadOptions,
+  { workers, pause = 0, graceS = 60, fetch = globalThis.fetch }: LoadOptions,
 ): Load {
   const violations: Violation[] = []
+  const history = createRecorder({ graceS })
   const answers = new Map<string, number>()
   const watchers = new Set<() => void>()
   const finished = Array.from({ length: workers }, () => 0)
@@ -116,7 +127,7 @@ export function startLoad(
     })
 
   const machines = Array.from({ length: workers }, (_, at) =>
-    createWorker(target, { fetch: watchedFetch, violate, latencies, offset: at }),
+    createWorker(target, { fetch: watchedFetch, violate, history, latencies, offset: at }),
   )
   const running = machines.map(async (machine, at) => {
     while (!stopped) {
@@ -131,7 +142,8 @@ export function startLoad(
   failed.catch(() => {})
 
   return {
-    violations,
+    judge: () => [...violations, ...history.judge().map(({ rule, what }) => `${rule}: ${what}`)],
+    history,
     answers,
     latencies,
     chains: machines.map(({ chain }) => chain),
@@ -157,7 +169,7 @@ export function startLoad(
 }
 
 interface Worker {
-  readonly chain: { readonly key: KeyPair; tokens: string[] }
+  readonly chain: Chain & { tokens: string[] }
   readonly accepted: Accepted[]
   work(): Promise<void>
 }
@@ -165,11 +177,16 @@ interface Worker {
 interface Environment {
   readonly fetch: typeof globalThis.fetch
   readonly violate: (violation: Violation) => void
+  readonly history: Recorder
   readonly latencies: Record<Operation, RecordableHistogram>
   readonly offset: number
 }
 
-function createWorker(target: Target, { fetch, violate, latencies, offset }: Environment): Worker {
+function createWorker(
+  target: Target,
+  { fetch, violate, history, latencies, offset }: Environment,
+): Worker {
+  const name = `the key of worker ${offset}`
   const { app, service } = target
   const tokens: string[] = []
   const accepted: Accepted[] = []
@@ -187,17 +204,14 @@ function createWorker(target: Target, { fetch, violate, latencies, offset }: Env
   ): Promise<Answer[]> {
     const proof = await makeProof(key, { method: 'POST', url: `${target.issuer}/token` })
     const started = performance.now()
-    const all = await Promise.all(
-      Array.from({ length: twice ? 2 : 1 }, () =>
-        post(target, '/token', parameters, { proof, headers, fetch }).catch(() => undefined),
-      ),
+    const request = { parameters, proof, headers, name }
+    const copies = Array.from({ length: twice ? 2 : 1 }, () =>
+      sendRecorded(target, request, history, fetch).catch(() => undefined),
     )
-    const some = all.filter((answer) => answer !== undefined)
-    const good = some.filter(({ status }) => status === 200)
-    if (good.length > 1) violate(`one proof was good twice, for ${operation}`)
-    if (good.length > 0) {
+    const some = (await Promise.all(copies)).filter((answer) => answer !== undefined)
+    if (some.some(({ status }) => status === 200)) {
       latencies[operation].record(Math.max(1, Math.round((performance.now() - started) * 1000)))
-      accepted.push({ at: Date.now(), parameters, proof, headers })
+      accepted.push({ at: Date.now(), ...request })
       if (accepted.length > remembered) accepted.shift()
     }
     return some
@@ -228,6 +242,7 @@ function createWorker(target: Target, { fetch, violate, latencies, offset }: Env
     for (;;) {
       const requested = await obtainCode(person, app).catch(() => undefined)
       if (requested) {
+        history.handOut(requested.code, lifetimes.AuthorizationCode)
         const [answer] = await send('authorization_code', requested.exchange)
         if (answer?.status === 200) {
           tokens.splice(0, tokens.length, answer.body.refresh_token)
@@ -244,20 +259,15 @@ function createWorker(target: Target, { fetch, violate, latencies, offset }: Env
   async function useCodeTwice(): Promise<void> {
     const requested = await obtainCode(other, app).catch(() => undefined)
     if (!requested) return
-    const uses = [1, 2].map(() => send('authorization_code', requested.exchange))
-    const good = (await Promise.all(uses)).flat().filter(({ status }) => status === 200)
-    if (good.length > 1) violate('one code was good twice')
+    history.handOut(requested.code, lifetimes.AuthorizationCode)
+    await Promise.all([1, 2].map(() => send('authorization_code', requested.exchange)))
   }
 
   /** Two tabs of one client: each has a proof of its own, and both get the same successor. */
   async function race(used: Record<string, string>): Promise<Answer | undefined> {
     if (turn % 5 !== 0) return undefined
     const some = (await Promise.all([1, 2].map(() => send('refresh_token', used)))).flat()
-    const good = some.filter(({ status }) => status === 200)
-    if (new Set(good.map(({ body }) => body.refresh_token)).size > 1) {
-      violate('one refresh token has two successors')
-    }
-    return good[0]
+    return some.find(({ status }) => status === 200)
   }
 
   async function refresh(twice: boolean): Promise<void> {
@@ -273,6 +283,7 @@ function createWorker(target: Target, { fetch, violate, latencies, offset }: Env
 
   return {
     chain: {
+      name,
       get key() {
         return key
       },
@@ -295,34 +306,49 @@ function createWorker(target: Target, { fetch, violate, latencies, offset }: Env
   }
 }
 
-/** Sends a request again as it was, proof and all. */
-export function repeat(target: Target, { parameters, proof, headers }: Accepted): Promise<Answer> {
-  return post(target, '/token', parameters, { proof, headers })
-}
-
-/** Uses a refresh token of a chain, with a new proof by its key. */
-export function refreshWith(target: Target, chain: Chain, token: string): Promise<Answer> {
-  return post(target, '/token', refreshing(target.app, token), { key: chain.key })
+/** Sends one request for tokens, and records what comes of it. */
+export async function sendRecorded(
+  target: Pick<Target, 'issuer'>,
+  { parameters, proof, headers, name: key }: Omit<Accepted, 'at'>,
+  history: Recorder,
+  fetch = globalThis.fetch,
+): Promise<Answer> {
+  const credential = parameters.code ?? parameters.refresh_token
+  const done = history.begin({ by: key, credential, key, proof })
+  try {
+    const answer = await post(target, '/token', parameters, { proof, headers, fetch })
+    done(answer)
+    return answer
+  } catch (error) {
+    done()
+    throw error
+  }
 }
 
 /**
- * What a fault has undone: requests that were accepted and are accepted again, chains whose newest
- * token is not good, or whose older one is. Empty when nothing was lost and nothing used twice.
+ * Asks for what a fault may have undone: requests that were accepted before, each chain's newest token,
+ * and the one before it. The history has the answers; here are those that nothing can excuse.
  */
 export async function findLosses(
   target: Target,
+  { history }: Pick<Load, 'history'>,
   { accepted, chains }: { accepted: readonly Accepted[]; chains: readonly Chain[] },
 ): Promise<Violation[]> {
   const losses: Violation[] = []
   for (const request of accepted) {
-    const { status } = await repeat(target, request)
+    const { status } = await sendRecorded(target, request, history)
     if (status !== 400) losses.push(`a proof that was used is answered ${status}`)
   }
-  for (const chain of chains) {
-    const [older = '', newer = ''] = chain.tokens.slice(-2)
-    const newest = (await refreshWith(target, chain, newer)).status
+  for (const { name, key, tokens } of chains) {
+    const use = async (token = '') => {
+      const proof = await makeProof(key, { method: 'POST', url: `${target.issuer}/token` })
+      const request = { parameters: refreshing(target.app, token), proof, headers: {}, name }
+      return (await sendRecorded(target, request, history)).status
+    }
+    const [older, newer] = tokens.slice(-2)
+    const newest = await use(newer)
     if (newest !== 200) losses.push(`the newest refresh token is answered ${newest}`)
-    const used = (await refreshWith(target, chain, older)).status
+    const used = await use(older)
     if (used !== 400) losses.push(`a refresh token that was used is answered ${used}`)
   }
   return losses
