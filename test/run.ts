@@ -1,4 +1,5 @@
-// `npm test`: one PostgreSQL for all test files, each of which makes its own database in it.
+// `npm test` and `npm run test:system`: one PostgreSQL for all test files, each of which makes its
+// own database in it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -67,16 +68,35 @@ async function follow(output: Readable): Promise<void> {
   }
 }
 
-const args = process.argv.slice(2)
-let code: number
-if (args.length > 0) {
-  code = await ava(...args)
-} else {
-  // Browsers come first and have the machine to themselves: they keep time by their own clocks.
-  const browsers = await ava('test/browser/*.test.ts')
-  const others = limit.aborted ? 1 : await ava('test/**/*.test.ts', '!test/browser/**')
-  code = browsers || others
+/** What starts programs of the system, or takes long: `npm run test:system`. */
+const system = [
+  'test/backup.test.ts',
+  'test/demo.test.ts',
+  'test/docker/**',
+  'test/doctor/**',
+  'test/engine/crash.test.ts',
+  'test/nodes/**',
+  'test/outage.test.ts',
+  'test/proxies/**',
+  'test/start.test.ts',
+  'test/token-binding-tls/{gnutls,memory,package}.test.ts',
+  'test/verify/{package,replay-stores,soak}.test.ts',
+]
+
+async function runAll(args: readonly string[]): Promise<number> {
+  const [first] = args
+  if (first === '--system') {
+    // Browsers come first and have the machine to themselves: they keep time by their own clocks.
+    const browsers = await ava('test/browser/*.test.ts')
+    const others = limit.aborted ? 1 : await ava(...system)
+    return browsers || others
+  }
+  if (first !== undefined) return ava(...args)
+  const excluded = ['test/browser/**', ...system].map((pattern) => `!${pattern}`)
+  return ava('test/**/*.test.ts', ...excluded)
 }
+
+let code = await runAll(process.argv.slice(2))
 // Beside others on a busy machine a browser or a proxy is now and then too slow for a test. A defect
 // fails alone as well; a file that fails once only is named here, to be looked at.
 if (code !== 0 && failed.size > 0 && failed.size <= 5 && otherFailures === 0 && !limit.aborted) {

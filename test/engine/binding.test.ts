@@ -1,12 +1,31 @@
-import { hash } from 'node:crypto'
+import { generateKeyPairSync, hash, KeyObject, randomUUID, sign } from 'node:crypto'
 import test from 'ava'
-import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader, exportJWK } from 'jose'
+import {
+  calculateJwkThumbprint,
+  decodeJwt,
+  decodeProtectedHeader,
+  exportJWK,
+  type JWTHeaderParameters,
+  SignJWT,
+} from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
 import { changeClient } from '../../src/clients/client-registration.ts'
+import { version } from '../../src/config/version.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
-import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { api, publicClient, useTestServer } from '../support/server.ts'
+import type { StoredAuditRow } from '../../src/storage/audit-table.ts'
+import {
+  basic,
+  callback,
+  createPerson,
+  newKey,
+  obtainCode,
+  post,
+  refreshing,
+} from '../support/flow.ts'
+import { authorizationUrl } from '../support/journey.ts'
+import { api, email, publicClient, useTestServer } from '../support/server.ts'
+import { createUserAgent, type Page } from '../support/user-agent.ts'
 
 const server = useTestServer(test)
 const web = {
@@ -288,3 +307,540 @@ test('a replay mark outlasts a proof from the edge of the future', async (t) => 
   await database.end()
   t.true((rows[0]?.kept ?? 0) >= iat + 300)
 })
+let proofsClient: ClientMetadata
+let proofsKey: KeyPair
+
+test.before(async () => {
+  proofsKey = await newKey()
+  proofsClient = await server.addClient({
+    redirect_uris: [],
+    response_types: [],
+    grant_types: ['client_credentials'],
+    application_type: 'web',
+    token_endpoint_auth_method: 'client_secret_basic',
+  })
+})
+
+const now = () => Math.floor(Date.now() / 1000)
+
+async function ask(
+  { claims = {}, header = {} }: { claims?: object; header?: object } = {},
+  change = (proof: string) => proof,
+) {
+  const { alg, ...rest } = { alg: 'ES256', typ: 'dpop+jwt', ...header }
+  const jwk = await exportJWK(proofsKey.publicKey)
+  const payload = { htm: 'POST', htu: `${server.issuer}/token`, jti: randomUUID(), iat: now() }
+  const proof = await new SignJWT({ ...payload, ...claims })
+    .setProtectedHeader({ alg, jwk, ...rest } as JWTHeaderParameters)
+    .sign(proofsKey.privateKey)
+  return post(
+    server,
+    '/token',
+    { grant_type: 'client_credentials' },
+    { proof: change(proof), headers: basic(proofsClient) },
+  )
+}
+
+test('a proof by RFC 9449 gets a bound token, and the next nonce', async (t) => {
+  const { status, body, headers } = await ask()
+  t.is(status, 200)
+  t.is(body.token_type, 'DPoP')
+  const nonce = headers.get('dpop-nonce')
+  t.truthy(nonce)
+  t.is((await ask({ claims: { nonce } })).status, 200)
+})
+
+/** A proof whose header is given as text, signed by the key that is in it. */
+function proofOf(header: string, path: string): string {
+  const encode = (text: string) => Buffer.from(text).toString('base64url')
+  const ath = hash('sha256', 'token', 'base64url')
+  const claims = { htm: 'POST', htu: server.issuer + path, jti: randomUUID(), iat: now(), ath }
+  const input = `${encode(header)}.${encode(JSON.stringify(claims))}`
+  const signature = sign('sha256', Buffer.from(input), {
+    key: KeyObject.from(proofsKey.privateKey),
+    dsaEncoding: 'ieee-p1363',
+  })
+  return `${input}.${signature.toString('base64url')}`
+}
+
+for (const path of ['/token', '/par', '/userinfo']) {
+  test(`refuses a proof that names a member twice, or nests 40 arrays, at ${path}`, async (t) => {
+    const { client_id = '' } = await server.addClient()
+    const asked = {
+      client_id,
+      response_type: 'code',
+      redirect_uri: callback,
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    }
+    const use = async (header: string) => {
+      const parameters = path === '/par' ? asked : { grant_type: 'client_credentials' }
+      const headers = {
+        '/token': basic(proofsClient),
+        '/par': {},
+        '/userinfo': { authorization: 'DPoP token' },
+      }[path] as Record<string, string>
+      return post(server, path, parameters, { proof: proofOf(header, path), headers })
+    }
+    const jwk = JSON.stringify(await exportJWK(proofsKey.publicKey))
+    const members = `"alg":"ES256","typ":"dpop+jwt","jwk":${jwk}`
+    t.not((await use(`{${members}}`)).body.error, 'invalid_dpop_proof')
+    for (const more of ['"alg":"none"', `"x":${'['.repeat(40)}${']'.repeat(40)}`]) {
+      t.is((await use(`{${more},${members}}`)).body.error, 'invalid_dpop_proof', more)
+    }
+  })
+}
+
+const wrong = {
+  'another method': { claims: { htm: 'GET' } },
+  'another path': { claims: { htu: 'https://id.example/token' } },
+  'no URL': { claims: { htu: undefined } },
+  'no jti': { claims: { jti: undefined } },
+  'an iat that is no number': { claims: { iat: String(now()) } },
+  'a nonce that is no string': { claims: { nonce: 7 } },
+  'another type': { header: { typ: 'JWT' } },
+  'no key': { header: { jwk: undefined } },
+  'a key that cannot be imported': {
+    header: { jwk: { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA' } },
+  },
+  'another key': {
+    header: {
+      jwk: generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+    },
+  },
+  'a private key in it': {
+    header: {
+      jwk: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }),
+    },
+  },
+}
+for (const [what, change] of Object.entries(wrong)) {
+  test(`a proof with ${what} is refused`, async (t) => {
+    const { status, body } = await ask(change)
+    t.is(status, 400)
+    t.is(body.error, 'invalid_dpop_proof')
+  })
+}
+
+test('a proof that is no JWT is refused', async (t) => {
+  const { status, body } = await ask({}, () => 'no.proof')
+  t.is(status, 400)
+  t.is(body.error, 'invalid_dpop_proof')
+})
+
+test('a proof with a broken signature is refused', async (t) => {
+  const broken = (proof: string) =>
+    proof.replace(/\.([^.]+)$/, (_, last: string) => `.${last.split('').toReversed().join('')}`)
+  const { status, body } = await ask({}, broken)
+  t.is(status, 400)
+  t.is(body.error, 'invalid_dpop_proof')
+})
+
+for (const [when, seconds] of [
+  ['past', -400],
+  ['future', 400],
+] as const) {
+  test(`a clock that is far in the ${when} needs a nonce, and gets along with it`, async (t) => {
+    const iat = now() + seconds
+    const { status, body, headers } = await ask({ claims: { iat } })
+    t.is(status, 400)
+    t.is(body.error, 'use_dpop_nonce')
+    const again = await ask({ claims: { iat, nonce: headers.get('dpop-nonce') } })
+    t.is(again.status, 200)
+  })
+}
+
+for (const [what, claims] of [
+  ['an iat that no date can be', { iat: 1e300 }],
+  ['an iat before all dates', { iat: -1e300 }],
+  ['U+0000 and half a character in its jti', { jti: `\0\ud800${randomUUID()}` }],
+] as const) {
+  test(`answers a proof with ${what} without failing`, async (t) => {
+    const { headers } = await ask({ claims: { nonce: 'made-up' } })
+    const nonce = headers.get('dpop-nonce')
+    const { status, body } = await ask({ claims: { ...claims, nonce } })
+    t.true(status === 200 || body.error === 'invalid_dpop_proof', `${status} ${body.error}`)
+  })
+}
+
+for (const nonce of ['', 'made-up']) {
+  test(`the nonce "${nonce}" is refused, and a good one given`, async (t) => {
+    const { status, body, headers } = await ask({ claims: { nonce } })
+    t.is(status, 400)
+    t.is(body.error, 'use_dpop_nonce')
+    t.is((await ask({ claims: { nonce: headers.get('dpop-nonce') } })).status, 200)
+  })
+}
+
+test('a proof by an algorithm that the metadata does not name is refused', async (t) => {
+  const es384 = generateKeyPairSync('ec', { namedCurve: 'P-384' })
+  const proof = await new SignJWT({ htm: 'POST', htu: `${server.issuer}/token`, jti: randomUUID() })
+    .setProtectedHeader({
+      typ: 'dpop+jwt',
+      alg: 'ES384',
+      jwk: es384.publicKey.export({ format: 'jwk' }),
+    })
+    .setIssuedAt()
+    .sign(es384.privateKey)
+  const request = { grant_type: 'client_credentials' }
+  const { body } = await post(server, '/token', request, { proof, headers: basic(proofsClient) })
+  t.is(body.error, 'invalid_dpop_proof')
+})
+
+test('a grant that a client may not use is unauthorized_client', async (t) => {
+  const client = await server.addClient({ token_endpoint_auth_method: 'client_secret_basic' })
+  const { status, body } = await post(
+    server,
+    '/token',
+    { grant_type: 'client_credentials', resource: api },
+    { key: await newKey(), headers: basic(client) },
+  )
+  t.is(status, 400)
+  t.is(body.error, 'unauthorized_client')
+})
+
+test('a grant that nobody knows stays unsupported_grant_type', async (t) => {
+  const client = await server.addClient()
+  const { body } = await post(server, '/token', {
+    grant_type: 'password',
+    client_id: client.client_id,
+  })
+  t.is(body.error, 'unsupported_grant_type')
+})
+
+test('a client that may not refresh gets its tokens, and no refresh token', async (t) => {
+  const client = await server.addClient({ grant_types: ['authorization_code'] })
+  const { exchange } = await obtainCode(createPerson(server), client)
+  const { status, body } = await post(server, '/token', exchange, { key: await newKey() })
+  t.is(status, 200)
+  t.false('refresh_token' in body)
+})
+
+const eventsServer = useTestServer(test)
+
+/** What the server has written about a client, oldest first. */
+async function audited(client: string): Promise<StoredAuditRow[]> {
+  await eventsServer.flushAudit()
+  return eventsServer.storage.audit.list({ client, limit: 100 })
+}
+
+const eventsService = () =>
+  eventsServer.addClient({
+    grant_types: ['client_credentials'],
+    response_types: [],
+    redirect_uris: [],
+    token_endpoint_auth_method: 'client_secret_basic',
+  })
+
+const grant = { grant_type: 'client_credentials' }
+
+test('a sign-in leaves its trace: login, consent, tokens', async (t) => {
+  const client = await eventsServer.addClient()
+  const { exchange } = await obtainCode(createPerson(eventsServer), client)
+  t.is((await post(eventsServer, '/token', exchange, { key: await newKey() })).status, 200)
+  const rows = await audited(client.client_id)
+  t.deepEqual(
+    rows.map(({ event }) => event),
+    ['login.succeeded', 'consent.given', 'tokens.issued'],
+  )
+  t.is(new Set(rows.map(({ account }) => account)).size, 1)
+  t.truthy(rows[0]?.account)
+  t.true(rows.every(({ address }) => address === '127.0.0.1'))
+  t.true(rows.every(({ requestId }) => requestId !== null))
+  t.like(rows[2]?.details, { grantType: 'authorization_code', binding: 'dpop' })
+})
+
+/** The line of the log about a refused request: what strangers cause is no audit row. */
+function refusalOf(headers: Headers): Record<string, unknown> | undefined {
+  const lines = eventsServer.logged.map((text) => JSON.parse(text) as Record<string, unknown>)
+  return lines.find(
+    ({ event, requestId }) =>
+      event === 'request.refused' && requestId === headers.get('x-request-id'),
+  )
+}
+
+test('a refusal is logged with its reason, and without the code', async (t) => {
+  const client = await eventsServer.addClient()
+  const { exchange, code } = await obtainCode(createPerson(eventsServer), client)
+  const wrong = { ...exchange, code_verifier: 'w'.repeat(43) }
+  const refused = await post(eventsServer, '/token', wrong, { key: await newKey() })
+  t.is(refused.body.error, 'invalid_grant')
+  const line = refusalOf(refused.headers)
+  t.like(line, { endpoint: 'grant', error: 'invalid_grant', reason: 'pkce_mismatch' })
+  await eventsServer.flushAudit()
+  const counted = await eventsServer.storage.countedEvents.list({ limit: 1000 })
+  const reason = 'grant invalid_grant pkce_mismatch'
+  t.like(
+    counted.find((each) => each.reason === reason),
+    { event: 'request.refused', network: '127.0.0.1', client: client.client_id, count: 1 },
+  )
+  t.false((await audited(client.client_id)).some(({ event }) => event === 'request.refused'))
+  t.false(JSON.stringify([line, counted]).includes(code))
+  t.false(eventsServer.logged.some((text) => text.includes(code)))
+})
+
+const refusals: Record<string, (url: string) => Promise<Record<string, string>>> = {
+  dpop_missing: async () => ({}),
+  dpop_htu_mismatch: async (url) => ({
+    dpop: await makeProof(await newKey(), { method: 'POST', url: url.replace('/token', '/other') }),
+  }),
+  dpop_htm_mismatch: async (url) => ({
+    dpop: await makeProof(await newKey(), { method: 'GET', url }),
+  }),
+  dpop_invalid: async () => ({ dpop: 'not a proof' }),
+  client_authentication: async (url) => ({
+    dpop: await makeProof(await newKey(), { method: 'POST', url }),
+    authorization: `Basic ${btoa('nobody:nothing')}`,
+  }),
+}
+
+for (const [reason, headersFor] of Object.entries(refusals)) {
+  test(`the engine's words for ${reason} are known`, async (t) => {
+    const client = await eventsService()
+    const headers = { ...basic(client), ...(await headersFor(`${eventsServer.issuer}/token`)) }
+    const { status, headers: answered } = await post(eventsServer, '/token', grant, { headers })
+    t.true([400, 401].includes(status))
+    t.is(refusalOf(answered)?.reason, reason)
+  })
+}
+
+for (const [reason, parameters] of Object.entries({
+  resource_unknown: { resource: 'https://unknown.example' },
+  resource_malformed: { resource: 'no URI' },
+  request_json: { claims: '{"id_token":{"acr":{"values":[7]}}}' },
+})) {
+  test(`labels a refusal of an authorization request ${reason}`, async (t) => {
+    const client = await eventsServer.addClient()
+    const query = new URLSearchParams({
+      client_id: client.client_id,
+      redirect_uri: client.redirect_uris?.[0] ?? '',
+      response_type: 'code',
+      scope: 'openid',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+      ...parameters,
+    })
+    const url = `${eventsServer.issuer}/authorize?${query}`
+    const { headers } = await fetch(url, { redirect: 'manual' })
+    t.is(refusalOf(headers)?.reason, reason)
+  })
+}
+
+test('a proof used twice is a replay', async (t) => {
+  const client = await eventsService()
+  const proof = await makeProof(await newKey(), {
+    method: 'POST',
+    url: `${eventsServer.issuer}/token`,
+  })
+  await post(eventsServer, '/token', grant, { proof, headers: basic(client) })
+  const { headers } = await post(eventsServer, '/token', grant, { proof, headers: basic(client) })
+  t.is(refusalOf(headers)?.reason, 'dpop_replayed')
+})
+
+test('a refresh token used twice is a replay, and ends its family', async (t) => {
+  const client = await eventsServer.addClient()
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(eventsServer), client)
+  const { body } = await post(eventsServer, '/token', exchange, { key })
+  await post(eventsServer, '/token', refreshing(client, body.refresh_token), { key })
+  await post(eventsServer, '/token', refreshing(client, body.refresh_token), { key })
+  const rows = await audited(client.client_id)
+  t.deepEqual(
+    rows.slice(-3).map(({ event, details }) => details.reason ?? event),
+    ['tokens.issued', 'grant.ended', 'refresh_token_replayed'],
+  )
+  const ended = rows.at(-2)
+  t.is(ended?.account, (await eventsServer.storage.accounts.findByEmail(email))?.account.id)
+  t.like(ended?.details, { credential: 'refresh_token', cause: 'reused' })
+})
+
+test('a code used twice is a replay, and ends what was issued by it', async (t) => {
+  const client = await eventsServer.addClient()
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(eventsServer), client)
+  await post(eventsServer, '/token', exchange, { key })
+  await post(eventsServer, '/token', exchange, { key })
+  const rows = await audited(client.client_id)
+  t.deepEqual(
+    rows.slice(-3).map(({ event, details }) => details.reason ?? event),
+    ['tokens.issued', 'grant.ended', 'code_replayed'],
+  )
+})
+
+test('a failed sign-in names the client and the address, not what was typed', async (t) => {
+  const client = await eventsServer.addClient()
+  const person = createPerson(eventsServer, {
+    credentials: { email, password: 'a wrong and typed secret' },
+  })
+  await t.throwsAsync(obtainCode(person, client))
+  const row = (await audited(client.client_id)).at(-1)
+  t.is(row?.event, 'login.failed')
+  t.is(row?.address, '127.0.0.1')
+  const owner = await eventsServer.storage.accounts.findByEmail(email)
+  t.truthy(owner)
+  t.is(row?.account, owner?.account.id ?? '')
+  t.notRegex(JSON.stringify([row, ...eventsServer.logged]), /a wrong and typed secret|ada@example/)
+})
+
+test('metrics are served on their own address, with the skew of clocks', async (t) => {
+  const client = await eventsService()
+  await post(eventsServer, '/token', grant, { key: await newKey(), headers: basic(client) })
+  const answer = await fetch(`http://${eventsServer.operators}/metrics`)
+  t.regex(answer.headers.get('content-type') ?? '', /^text\/plain/)
+  const exposed = await answer.text()
+  t.regex(exposed, /holdfast_grants_total\{grant_type="client_credentials",binding="dpop"\} \d/)
+  t.regex(
+    exposed,
+    /holdfast_http_request_duration_seconds_count\{method="POST",route="token",status="200"\}/,
+  )
+  t.regex(exposed, /holdfast_dpop_clock_skew_seconds_count [1-9]/)
+  t.true(exposed.includes(`holdfast_build_info{version="${version}"} 1`))
+  t.is((await fetch(`${eventsServer.issuer}/metrics`)).status, 404)
+  const live = (origin: string) => fetch(`${origin}/livez`).then((answer) => answer.json())
+  t.deepEqual(await live(`http://${eventsServer.operators}`), { status: 'ok', version })
+  t.deepEqual(await live(eventsServer.issuer), { status: 'ok' })
+  t.is((await fetch(`http://${eventsServer.operators}/readyz`)).status, 200)
+})
+
+const boundsServer = useTestServer(test, { HOLDFAST_DEVICE_FLOW: 'on' })
+const boundsCallback = 'https://rp.example/callback'
+let boundsClient: ClientMetadata
+test.before(async () => {
+  boundsClient = await boundsServer.addClient({
+    application_type: 'web',
+    redirect_uris: [boundsCallback],
+  })
+})
+
+const boundsAsk = (
+  parameters: Record<string, string> = {},
+  { client_id } = boundsClient,
+): Promise<Page> =>
+  createUserAgent(boundsServer.issuer).get(
+    authorizationUrl(boundsServer.issuer, {
+      client_id,
+      redirect_uri: boundsCallback,
+      scope: 'openid',
+      ...parameters,
+    }),
+  )
+const errorOf = ({ location }: Page) => {
+  const { origin, searchParams } = new URL(location ?? 'about:blank')
+  return [origin, searchParams.get('error')]
+}
+
+test('accepts parameters of 2 KB', async (t) => {
+  const page = await boundsAsk({ state: 's'.repeat(2048), nonce: 'n'.repeat(2048) })
+  t.regex(page.location ?? '', /\/interaction\//)
+})
+
+for (const name of ['state', 'nonce', 'login_hint', 'acr_values', 'ui_locales']) {
+  test(`returns invalid_request when ${name} is longer than 2 KB`, async (t) => {
+    const page = await boundsAsk({ [name]: 'x'.repeat(2049) })
+    t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
+  })
+}
+
+test('returns invalid_request when claims are longer than 2 KB', async (t) => {
+  const page = await boundsAsk({
+    claims: JSON.stringify({ id_token: { ['x'.repeat(2048)]: null } }),
+  })
+  t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
+})
+
+test('returns invalid_request when all parameters are longer than 8 KB', async (t) => {
+  const long = 'x'.repeat(2000)
+  const names = ['nonce', 'login_hint', 'acr_values', 'ui_locales', 'claims_locales']
+  const page = await boundsAsk(Object.fromEntries(names.map((name) => [name, long])))
+  t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
+})
+
+test('redirects no long parameter to an address that is not registered', async (t) => {
+  const redirect_uri = 'https://evil.example/callback'
+  const page = await boundsAsk({ redirect_uri, state: 'x'.repeat(2049) })
+  t.is(page.status, 400)
+  t.is(page.location, undefined)
+})
+
+/** Parameters that mean nothing, of so many bytes together. */
+const filled = (bytes: number) =>
+  Object.fromEntries(
+    Array.from({ length: Math.ceil(bytes / 1000) }, (_, at) => [`x${at}`, 'x'.repeat(1000)]),
+  )
+
+for (const [title, parameters, status] of [
+  [
+    'returns invalid_request from /par when a parameter is longer than 2 KB',
+    { state: 'x'.repeat(2049) },
+    400,
+  ],
+  [
+    'returns invalid_request from /par when all parameters are longer than 16 KB',
+    filled(16_300),
+    400,
+  ],
+  ['accepts parameters of 14 KB at /par', filled(14_000), 201],
+] as const) {
+  test.serial(title, async (t) => {
+    const answer = await post(boundsServer, '/par', {
+      client_id: boundsClient.client_id,
+      response_type: 'code',
+      redirect_uri: boundsCallback,
+      scope: 'openid',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+      ...parameters,
+    })
+    t.is(answer.status, status)
+    t.is(answer.body.error, status === 400 ? 'invalid_request' : undefined)
+    t.regex(answer.body.error_description ?? 'longer than', /longer than/)
+  })
+}
+
+test('returns invalid_request from /device_authorization when a parameter is longer than 2 KB', async (t) => {
+  const { client_id } = await boundsServer.addClient({
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code'],
+    redirect_uris: [],
+    response_types: [],
+  })
+  const parameters = { client_id, scope: 'openid', nonce: 'x'.repeat(2049) }
+  const answer = await post(boundsServer, '/device_authorization', parameters, {
+    key: await newKey(),
+  })
+  t.deepEqual([answer.status, answer.body.error], [400, 'invalid_request'])
+})
+
+test('returns invalid_request when the state of a sign-out fits into no cookie', async (t) => {
+  const state = crypto.getRandomValues(Buffer.alloc(4500)).toString('base64url')
+  const agent = createUserAgent(boundsServer.issuer)
+  const page = await agent.get(`${boundsServer.issuer}/session/end?state=${state}`)
+  t.is(page.status, 400)
+  t.true(page.text.includes('invalid_request'))
+})
+
+test.serial('limits the rows of requests that no cookie can hold', async (t) => {
+  const random = () => crypto.getRandomValues(Buffer.alloc(1500)).toString('base64url')
+  const large = () => boundsAsk({ state: random(), nonce: random() })
+  t.regex((await large()).location ?? '', /\/interaction\//)
+  const answers = await Promise.all(Array.from({ length: 62 }, large))
+  const refused = answers.filter((page) => errorOf(page)[1] === 'temporarily_unavailable')
+  t.true(refused.length >= 2)
+  const small = await boundsAsk()
+  t.regex(small.location ?? '', /\/interaction\//)
+})
+
+for (const [title, parameters, error] of [
+  ['nobody is signed in for prompt=none', { prompt: 'none' }, 'login_required'],
+  ['it asks for an unknown prompt', { prompt: 'unknown' }, 'invalid_request'],
+] as const) {
+  test(`shows an error page to a self-registered client when ${title}`, async (t) => {
+    const client_id = `stranger-${error}`
+    const stranger = { ...boundsClient, client_id, self_registered: true } as const
+    await boundsServer.storage.clients.insert(stranger)
+    const page = await boundsAsk(parameters, stranger)
+    t.is(page.status, 400)
+    t.is(page.location, undefined)
+    t.true(page.text.includes(error))
+    t.deepEqual(errorOf(await boundsAsk(parameters)), ['https://rp.example', error])
+  })
+}

@@ -1,20 +1,38 @@
+import { hash, randomBytes } from 'node:crypto'
 import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
+import { createUserCodes } from '../../src/engine/device-grant.ts'
+import { selfSigned, type TestCertificate } from '../support/certificates.ts'
 import {
   approve,
   askForCode,
   deviceEnvironment,
+  deviceGrant,
   letIn,
   redeem,
   television,
   typeCode,
 } from '../support/device-flow.ts'
-import { basic, createPerson, newKey, post, refreshing } from '../support/flow.ts'
+import {
+  basic,
+  createPerson,
+  newKey,
+  obtainCode,
+  type Person,
+  type PostOptions,
+  post,
+  refreshing,
+} from '../support/flow.ts'
+import { race } from '../support/lock.ts'
+import { useMtlsServer } from '../support/mtls.ts'
 import { query } from '../support/query.ts'
-import { api, useTestServer } from '../support/server.ts'
+import { initialToken, register } from '../support/registration.ts'
+import { type Node, startSecondNode } from '../support/second-node.ts'
+import { api, publicClient, useTestServer } from '../support/server.ts'
+import { behindProxy, forwarded, newId } from '../support/token-binding.ts'
 
 const server = useTestServer(test, deviceEnvironment)
 let client: ClientMetadata
@@ -472,4 +490,351 @@ test('the audit trail and the metrics tell of each step', async (t) => {
   const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
   t.regex(metrics, /holdfast_device_codes_total\{outcome="approved"\} [1-9]/)
   t.regex(metrics, /holdfast_refusals_total\{[^}]*reason="authorization_pending"[^}]*\} [1-9]/)
+})
+
+const environment = {
+  ...deviceEnvironment,
+  HOLDFAST_SECRET: 'a secret of two nodes, which is long enough',
+}
+const racesServer = useTestServer(test, environment)
+let other: Node
+let racesClient: ClientMetadata
+let racesBearer: ClientMetadata
+let racesKey: KeyPair
+
+test.before(async () => {
+  other = await startSecondNode(racesServer, environment)
+  racesClient = await racesServer.addClient(television)
+  racesBearer = await racesServer.addClient({ ...television, binding_method: 'bearer' })
+  racesKey = await newKey()
+})
+
+test.after.always('closes the other node', () => other?.[Symbol.asyncDispose]())
+
+const nodes = () => [{ fetch: globalThis.fetch }, { fetch: other.fetch }]
+
+async function racesAsk(who = racesClient) {
+  const { body } = await askForCode(racesServer, who, { key: racesKey })
+  return body as { device_code: string; user_code: string }
+}
+
+function outcomes(answers: { status: number; body: { error?: string } }[]) {
+  const losers = answers.filter(({ status }) => status !== 200)
+  return {
+    won: answers.length - losers.length,
+    lost: [...new Set(losers.map(({ body }) => body.error))],
+  }
+}
+
+/** Somebody who has the page in front of them on which the code is to be compared. */
+async function atConfirmation(userCode: string, fetch: typeof globalThis.fetch) {
+  const person = createPerson(racesServer, { fetch })
+  return { person, confirm: await typeCode(racesServer, person, userCode) }
+}
+
+const sayYes = ({ browser }: Person, confirm: Awaited<ReturnType<typeof typeCode>>) =>
+  browser.submit(confirm, 'Continue', { confirm: 'yes' })
+
+test.serial(
+  'sixteen redemptions at once at two nodes: one success, and it keeps its tokens',
+  async (t) => {
+    const { device_code, user_code } = await racesAsk()
+    await approve(racesServer, createPerson(racesServer), user_code)
+    const answers = await Promise.all(
+      Array.from({ length: 16 }, (_, at) =>
+        redeem(racesServer, racesClient, device_code, { key: racesKey, ...nodes()[at % 2] }),
+      ),
+    )
+    t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
+  },
+)
+
+test.serial('redemptions that have both found the code: one success', async (t) => {
+  const { device_code, user_code } = await racesAsk()
+  await approve(racesServer, createPerson(racesServer), user_code)
+  const answers = await race(
+    racesServer.databaseUrl,
+    'DeviceCode',
+    nodes().map(
+      (by) => () => redeem(racesServer, racesClient, device_code, { key: racesKey, ...by }),
+    ),
+  )
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
+  const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
+  const next = await post(racesServer, '/token', refreshing(racesClient, refresh_token), {
+    key: racesKey,
+  })
+  t.is(next.status, 200)
+})
+
+test.serial('a code of bearer tokens that was raced for ends what was issued', async (t) => {
+  const { body } = await askForCode(racesServer, racesBearer)
+  await approve(racesServer, createPerson(racesServer), body.user_code)
+  const answers = await race(
+    racesServer.databaseUrl,
+    'DeviceCode',
+    nodes().map((by) => () => redeem(racesServer, racesBearer, body.device_code, by)),
+  )
+  t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
+  const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
+  const next = await post(racesServer, '/token', refreshing(racesBearer, refresh_token))
+  t.is(next.body.error, 'invalid_grant')
+})
+
+test.serial('two people go on with one code: one of them', async (t) => {
+  const { user_code } = await racesAsk()
+  const people = await Promise.all(nodes().map(({ fetch }) => atConfirmation(user_code, fetch)))
+  const pages = await race(
+    racesServer.databaseUrl,
+    'DeviceCode',
+    people.map(
+      ({ person, confirm }) =>
+        () =>
+          sayYes(person, confirm),
+    ),
+  )
+  t.deepEqual(
+    pages.map(({ html }) => (/>Sign in</.test(html) ? 'goes on' : 'used already')).sort(),
+    ['goes on', 'used already'],
+  )
+})
+
+test.serial('one says yes and another no: what came first, and never both', async (t) => {
+  const { device_code, user_code } = await racesAsk()
+  const [one, two] = await Promise.all(nodes().map(({ fetch }) => atConfirmation(user_code, fetch)))
+  if (!one || !two) return t.fail()
+  const [yes, no] = await race(racesServer.databaseUrl, 'DeviceCode', [
+    () => sayYes(one.person, one.confirm),
+    () => two.person.browser.submit(two.confirm, 'This was not me', { abort: 'yes' }),
+  ])
+  const goesOn = /Sign in/.test(yes?.html ?? '')
+  t.is(/not connected/.test(no?.html ?? ''), !goesOn)
+  const { body } = await redeem(racesServer, racesClient, device_code, { key: racesKey })
+  t.is(body.error, goesOn ? 'authorization_pending' : 'access_denied')
+})
+
+test.serial('questions at once, at two nodes, are too many', async (t) => {
+  const { device_code } = await racesAsk()
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, (_, at) =>
+      redeem(racesServer, racesClient, device_code, { key: racesKey, ...nodes()[at % 2] }),
+    ),
+  )
+  const count = (name: string) => answers.filter(({ body }) => body.error === name).length
+  t.true(count('authorization_pending') >= 1)
+  t.true(count('slow_down') >= 4)
+  t.is(count('authorization_pending') + count('slow_down'), 8)
+})
+
+test.serial('what one node has issued is decided and redeemed at another', async (t) => {
+  const { body } = await askForCode(racesServer, racesClient, { key: racesKey, fetch: other.fetch })
+  await approve(racesServer, createPerson(racesServer), body.user_code)
+  const answer = await redeem(racesServer, racesClient, body.device_code, {
+    key: racesKey,
+    fetch: other.fetch,
+  })
+  t.is(answer.status, 200)
+})
+
+const mtls = useMtlsServer(test, deviceEnvironment)
+const bound = useTestServer(test, { ...deviceEnvironment, ...behindProxy })
+
+const presenting = (certificate: TestCertificate): PostOptions => ({
+  fetch: mtls.fetchWith(certificate),
+  origin: mtls.mtlsOrigin,
+})
+
+async function askByCertificate() {
+  const { server } = mtls
+  const client = await server.addClient({ ...television, binding_method: 'mtls' })
+  const own = presenting(await selfSigned())
+  const { body } = await askForCode(server, client, own, { resource: api, scope: 'read' })
+  await approve(server, createPerson(server), body.user_code)
+  return { server, client, own, body }
+}
+
+test('a code of mutual TLS is redeemed by the certificate that asked for it', async (t) => {
+  const { server, client, own, body } = await askByCertificate()
+  const stolen = await redeem(server, client, body.device_code, presenting(await selfSigned()))
+  t.is(stolen.body.error, 'invalid_grant')
+  const answer = await redeem(server, client, body.device_code, own)
+  t.is(answer.status, 200)
+  t.truthy((decodeJwt(answer.body.access_token).cnf as Record<string, string>)['x5t#S256'])
+})
+
+test('the form is at the issuer, wherever the device has asked', async (t) => {
+  const { server, body } = await askByCertificate()
+  t.is(body.verification_uri, `${server.issuer}/device`)
+  t.true(body.verification_uri_complete.startsWith(`${server.issuer}/device?user_code=`))
+})
+
+test('the metadata names where certificates are asked for', async (t) => {
+  const response = await fetch(`${mtls.server.issuer}/.well-known/openid-configuration`)
+  const { mtls_endpoint_aliases: aliases } = (await response.json()) as {
+    mtls_endpoint_aliases: Record<string, string>
+  }
+  t.is(aliases.device_authorization_endpoint, `${mtls.mtlsOrigin}/device_authorization`)
+})
+
+test('without a certificate, or with one that has ended, there is no code', async (t) => {
+  const { server } = mtls
+  const client: ClientMetadata = await server.addClient({ ...television, binding_method: 'mtls' })
+  const ended = await selfSigned({ notAfter: new Date(Date.now() - 1000) })
+  for (const options of [{}, presenting(ended)]) {
+    const { body } = await askForCode(server, client, options)
+    t.is(body.error, 'invalid_request')
+    t.regex(body.error_description, /client certificate/)
+  }
+})
+
+test('a sign-in on the way to a device offers to bind the session', async (t) => {
+  const { server } = mtls
+  const client = await server.addClient(television)
+  const key = await newKey()
+  const offers: (string | null)[] = []
+  const person = createPerson(server, {
+    async fetch(...request) {
+      const response = await fetch(...request)
+      offers.push(response.headers.get('secure-session-registration'))
+      return response
+    },
+  })
+  const { body } = await askForCode(server, client, { key })
+  await approve(server, person, body.user_code)
+  t.true(offers.filter(Boolean).length > 0)
+  t.is((await redeem(server, client, body.device_code, { key })).status, 200)
+})
+
+test('a code of Token Binding is redeemed by the key of the connection that asked', async (t) => {
+  const client = await bound.addClient({ ...television, binding_method: 'token-binding' })
+  const [own, referred] = [newId(), newId()]
+  const connection = { headers: forwarded(own, referred) }
+  const { body } = await askForCode(bound, client, connection)
+  await approve(bound, createPerson(bound), body.user_code)
+  for (const headers of [forwarded(newId(), referred), {}]) {
+    const stolen = await redeem(bound, client, body.device_code, { headers })
+    t.is(stolen.body.error, 'invalid_grant')
+  }
+  t.is((await redeem(bound, client, body.device_code, connection)).status, 200)
+})
+
+test('without a Token Binding there is no code', async (t) => {
+  const client = await bound.addClient({ ...television, binding_method: 'token-binding' })
+  const { body } = await askForCode(bound, client)
+  t.is(body.error, 'invalid_request')
+  t.regex(body.error_description, /Token Binding/)
+})
+
+test('a code stays bound when its client is registered for bearer tokens meanwhile', async (t) => {
+  const client = await bound.addClient(television)
+  const key = await newKey()
+  const { body } = await askForCode(bound, client, { key })
+  await approve(bound, createPerson(bound), body.user_code)
+  await bound.storage.clients.remove(client.client_id)
+  await bound.addClient({
+    ...television,
+    client_id: client.client_id,
+    binding_method: 'bearer',
+  })
+  t.is((await askForCode(bound, client)).status, 200)
+  for (const options of [{}, { key: await newKey() }]) {
+    const { body: refused } = await redeem(bound, client, body.device_code, options)
+    t.is(refused.error, 'invalid_grant')
+  }
+})
+
+test('a code that is bound to nothing is worth nothing when its client has to be bound', async (t) => {
+  const client = await bound.addClient({ ...television, binding_method: 'bearer' })
+  const { body } = await askForCode(bound, client)
+  await approve(bound, createPerson(bound), body.user_code)
+  await bound.storage.clients.remove(client.client_id)
+  await bound.addClient({ ...television, client_id: client.client_id })
+  const { body: refused } = await redeem(bound, client, body.device_code, { key: await newKey() })
+  t.is(refused.error, 'invalid_grant')
+})
+
+test('a client of bound ID tokens has no device flow', async (t) => {
+  const asked = { ...television, id_token_token_binding_cnf: 'tbh' }
+  await t.throwsAsync(bound.addClient(asked), { message: /not for the device flow/ })
+})
+
+const off = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })
+const on = useTestServer(test, { HOLDFAST_REGISTRATION: 'on', ...deviceEnvironment })
+
+const device = {
+  client_name: 'Television',
+  grant_types: [deviceGrant],
+  response_types: [],
+  token_endpoint_auth_method: 'none',
+}
+
+test('it is off by default: no endpoints, and the metadata names none', async (t) => {
+  const response = await fetch(`${off.issuer}/.well-known/openid-configuration`)
+  const metadata = (await response.json()) as Record<string, string[]>
+  t.false('device_authorization_endpoint' in metadata)
+  t.false(metadata.grant_types_supported?.includes(deviceGrant))
+  const client = await off.addClient()
+  t.is((await askForCode(off, client, { key: await newKey() })).status, 404)
+  t.is((await fetch(`${off.issuer}/device`)).status, 404)
+  const { body } = await redeem(off, client, 'code', { key: await newKey() })
+  t.is(body.error, 'unsupported_grant_type')
+})
+
+test('where it is off nobody is registered for it, and is told why', async (t) => {
+  const expected = { message: /device_code needs HOLDFAST_DEVICE_FLOW=on/ }
+  await t.throwsAsync(off.addClient(television), expected)
+  const token = await initialToken(off, { grantTypes: [deviceGrant] })
+  const { status, body } = await register(off, { token, key: await newKey(), body: device })
+  t.is(status, 400)
+  t.is(body.error, 'invalid_client_metadata')
+  t.regex(body.error_description, expected.message)
+})
+
+test('another grant that is not known is not blamed on it', async (t) => {
+  const asked = { ...television, grant_types: ['password'] }
+  const error = await t.throwsAsync(off.addClient(asked))
+  t.notRegex(error?.message ?? '', /HOLDFAST_DEVICE_FLOW/)
+})
+
+test('a client that was registered for it while it was on keeps its other grants', async (t) => {
+  const grant_types = ['authorization_code', 'refresh_token', deviceGrant]
+  const client = await on.addClient({ ...publicClient, grant_types })
+  await off.storage.clients.insert(client)
+  const key = await newKey()
+  const { exchange } = await obtainCode(createPerson(off), client)
+  t.is((await post(off, '/token', exchange, { key })).status, 200)
+})
+
+test('a client registers itself for it where the policy says so', async (t) => {
+  const key = await newKey()
+  const token = await initialToken(on, { grantTypes: [deviceGrant] })
+  const { status, body } = await register(on, { token, key, body: device })
+  t.is(status, 201)
+  t.is((await askForCode(on, body, { key })).status, 200)
+})
+
+test('a client does not register itself for it where the policy does not say so', async (t) => {
+  const token = await initialToken(on)
+  const { status, body } = await register(on, { token, key: await newKey(), body: device })
+  t.is(status, 400)
+  t.is(body.error, 'invalid_client_metadata')
+})
+
+const [old, current] = [randomBytes(32), randomBytes(32)]
+const before = createUserCodes(() => [old])
+const after = createUserCodes(() => [current, old])
+
+test('a digest of a user code cannot be made without the key', (t) => {
+  const digest = before.digest('BCDFGHJK')
+  t.not(digest, createUserCodes(() => [randomBytes(32)]).digest('BCDFGHJK'))
+  t.not(digest, hash('sha256', 'holdfast user code\0BCDFGHJK', 'base64url'))
+})
+
+test('a code that was made under the key before is found by the one after', (t) => {
+  t.true(after.candidates('BCDFGHJK').includes(before.digest('BCDFGHJK')))
+  t.is(after.candidates('BCDFGHJK')[0], after.digest('BCDFGHJK'))
+})
+
+test('codes that differ have digests that differ', (t) => {
+  t.not(before.digest('BCDFGHJK'), before.digest('BCDFGHJL'))
 })

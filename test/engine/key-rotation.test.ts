@@ -1,22 +1,40 @@
+import { hash } from 'node:crypto'
 import test, { type ExecutionContext } from 'ava'
 import {
+  calculateJwkThumbprint,
+  compactVerify,
   createLocalJWKSet,
   createRemoteJWKSet,
   decodeProtectedHeader,
+  exportJWK,
+  generateKeyPair,
+  importJWK,
   type JSONWebKeySet,
   jwtVerify,
 } from 'jose'
-import type { ClientMetadata } from 'oidc-provider'
+import type { ClientMetadata, JWK } from 'oidc-provider'
 import { createIdTokenVerifier } from '../../packages/verify/id-token.ts'
 import { createVerifier } from '../../packages/verify/verifier.ts'
 import { administerKeys } from '../../src/administration/keys.ts'
+import { signingAlgorithms } from '../../src/config/signing-algorithms.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
-import type { KeyPurpose } from '../../src/keys/key-purpose.ts'
+import { LocalSigningKey } from '../../src/engine/local-signing-key.ts'
+import { type KeyPurpose, keyPurposes, makeKey as makeKeyFor } from '../../src/keys/key-purpose.ts'
 import { createBrowser } from '../support/browser.ts'
+import { selfSigned, type TestCertificate } from '../support/certificates.ts'
 import { holdfast } from '../support/cli.ts'
-import { basic, callback, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
+import {
+  basic,
+  callback,
+  createPerson,
+  newKey,
+  obtainCode,
+  post,
+  refreshing,
+} from '../support/flow.ts'
 import { useFolder } from '../support/folder.ts'
 import { letDaysPass } from '../support/keys.ts'
+import { useMtlsServer } from '../support/mtls.ts'
 import { type Node, startSecondNode } from '../support/second-node.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 import { until } from '../support/until.ts'
@@ -417,4 +435,366 @@ test.serial('metrics tell how old keys are, and that none is unreadable', async 
   const text = await (await fetch(`http://${server.operators}/metrics`)).text()
   t.regex(text, /holdfast_signing_key_age_seconds\{purpose="ES256"\} \d/)
   t.regex(text, /^holdfast_keys_unreadable 0$/m)
+})
+
+const mtls = useMtlsServer(test, { HOLDFAST_KEY_OVERLAP_HOURS: '1' })
+const strict = useMtlsServer(test)
+
+let client: ClientMetadata
+let dpop: ClientMetadata
+
+test.before(async () => {
+  client = await mtls.server.addClient({ binding_method: 'mtls' })
+  dpop = await mtls.server.addClient()
+})
+
+const by = (certificate: TestCertificate, { fetchWith, mtlsOrigin } = mtls) => ({
+  fetch: fetchWith(certificate),
+  origin: mtlsOrigin,
+})
+
+/** The refresh token of a new sign-in with a certificate, and refreshing with any. */
+async function renewalSignIn(certificate: TestCertificate, who = client, at = mtls) {
+  const { redirect_uris: [redirect_uri = ''] = [] } = who
+  const { exchange } = await obtainCode(createPerson(at.server), who, { redirect_uri })
+  const { body } = await post(at.server, '/token', exchange, by(certificate, at))
+  const refresh = (token: string, presented: TestCertificate, parameters = {}) =>
+    post(at.server, '/token', { ...refreshing(who, token), ...parameters }, by(presented, at))
+  return { token: body.refresh_token as string, refresh }
+}
+
+test('a certificate names the next, and both are good until the next is used', async (t) => {
+  const [old, next] = [await selfSigned(), await selfSigned()]
+  const { token, refresh } = await renewalSignIn(old)
+  const naming = await refresh(token, old, { successor: next.thumbprint })
+  t.is(naming.status, 200)
+  const again = await refresh(naming.body.refresh_token, old)
+  t.is(again.status, 200)
+  const renewed = await refresh(again.body.refresh_token, next)
+  t.is(renewed.status, 200)
+  const late = await refresh(renewed.body.refresh_token, old)
+  t.is(late.body.error, 'invalid_grant')
+  t.is((await refresh(renewed.body.refresh_token, next)).status, 200)
+})
+
+test('a certificate that nobody has named does not take over', async (t) => {
+  const [old, next, thief] = [await selfSigned(), await selfSigned(), await selfSigned()]
+  const { token, refresh } = await renewalSignIn(old)
+  const { body } = await refresh(token, old, { successor: next.thumbprint })
+  t.is((await refresh(body.refresh_token, thief)).body.error, 'invalid_grant')
+  t.is((await refresh(body.refresh_token, next)).status, 200)
+})
+
+test('a thief cannot name itself', async (t) => {
+  const [owner, thief] = [await selfSigned(), await selfSigned()]
+  const { token, refresh } = await renewalSignIn(owner)
+  const attempt = await refresh(token, thief, { successor: thief.thumbprint })
+  t.is(attempt.body.error, 'invalid_grant')
+  t.is((await refresh(token, thief)).body.error, 'invalid_grant')
+  t.is((await refresh(token, owner)).status, 200)
+})
+
+test('a successor that is no thumbprint is refused and consumes nothing', async (t) => {
+  const owner = await selfSigned()
+  const { token, refresh } = await renewalSignIn(owner)
+  t.is((await refresh(token, owner, { successor: 'x' })).body.error, 'invalid_request')
+  t.is((await refresh(token, owner)).status, 200)
+})
+
+test('both changes are in the log and in the audit trail, and are counted', async (t) => {
+  const [old, next] = [await selfSigned(), await selfSigned()]
+  const { token, refresh } = await renewalSignIn(old)
+  const { body } = await refresh(token, old, { successor: next.thumbprint })
+  await refresh(body.refresh_token, next)
+  const change = { from: old.thumbprint, to: next.thumbprint }
+  const events = mtls.server.logged
+    .map((line) => JSON.parse(line))
+    .filter(({ from }) => from === old.thumbprint)
+  t.like(events, [
+    { event: 'refresh_token.successor_named', client: client.client_id, ...change },
+    { event: 'refresh_token.rebound', client: client.client_id, ...change },
+  ])
+  const { server } = mtls
+  await server.flushAudit()
+  const rows = await server.storage.audit.list({ limit: 1000, client: client.client_id })
+  const audited = rows.filter(({ details }) => details?.from === old.thumbprint)
+  t.deepEqual(
+    audited.map(({ event, details }) => ({ event, details })),
+    [
+      { event: 'refresh_token.successor_named', details: change },
+      { event: 'refresh_token.rebound', details: change },
+    ],
+  )
+  t.true(audited.every(({ account }) => account !== null))
+  const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
+  for (const step of ['named', 'rebound']) {
+    t.regex(metrics, new RegExp(`holdfast_key_changes_total\\{step="${step}"\\} [1-9]`))
+  }
+})
+
+test('a change that comes to nothing is not told of', async (t) => {
+  const [old, next] = [await selfSigned(), await selfSigned()]
+  const { token, refresh } = await renewalSignIn(old)
+  const unknown = { successor: next.thumbprint, resource: 'https://unknown.example' }
+  t.is((await refresh(token, old, unknown)).body.error, 'invalid_target')
+  t.false(mtls.server.logged.some((line) => line.includes(next.thumbprint)))
+})
+
+const pki = {
+  application_type: 'web' as const,
+  redirect_uris: ['https://app.example/callback'],
+  binding_method: 'mtls',
+  token_endpoint_auth_method: 'tls_client_auth' as const,
+  tls_client_auth_subject_dn: 'CN=app',
+}
+
+test('a certificate that authenticates the client takes over by itself', async (t) => {
+  const issue = () => mtls.root.issue({ subject: 'CN=app' })
+  const [old, next] = [await issue(), await issue()]
+  const { token, refresh } = await renewalSignIn(old, await mtls.server.addClient(pki))
+  const renewed = await refresh(token, next)
+  t.is(renewed.status, 200)
+  const thief = await mtls.root.issue({ subject: 'CN=thief' })
+  t.is((await refresh(renewed.body.refresh_token, thief)).body.error, 'invalid_client')
+})
+
+test('where the operator has not allowed it, no key takes over', async (t) => {
+  const issue = () => strict.root.issue({ subject: 'CN=app' })
+  const [old, next] = [await issue(), await issue()]
+  const confidential = await strict.server.addClient(pki)
+  const { token, refresh } = await renewalSignIn(old, confidential, strict)
+  t.is((await refresh(token, next)).body.error, 'invalid_grant')
+  const { body } = await refresh(token, old, { successor: next.thumbprint })
+  t.is((await refresh(body.refresh_token, next)).body.error, 'invalid_grant')
+})
+
+/** A refresh with a proof by one key, and perhaps one by the next. */
+async function refreshWith(token: string, key: KeyPair, next?: KeyPair, accessToken = token) {
+  const url = `${mtls.server.issuer}/token`
+  const successor = next && (await makeProof(next, { method: 'POST', url, accessToken }))
+  const parameters = { ...refreshing(dpop, token), ...(successor && { successor }) }
+  return post(mtls.server, '/token', parameters, { key })
+}
+
+async function signInWith(key: KeyPair): Promise<string> {
+  const { exchange } = await obtainCode(createPerson(mtls.server), dpop)
+  return (await post(mtls.server, '/token', exchange, { key })).body.refresh_token
+}
+
+test('a DPoP key takes over after a refresh with proofs by both', async (t) => {
+  const [old, next] = [await newKey(), await newKey()]
+  const naming = await refreshWith(await signInWith(old), old, next)
+  t.is(naming.status, 200)
+  const renewed = await refreshWith(naming.body.refresh_token, next)
+  t.is(renewed.status, 200)
+  t.is((await refreshWith(renewed.body.refresh_token, old)).body.error, 'invalid_grant')
+  const { body } = await refreshWith(renewed.body.refresh_token, next)
+  const { body: seen } = await post(mtls.server, '/introspect', {
+    token: body.refresh_token,
+    client_id: dpop.client_id,
+  })
+  t.is(seen.cnf.jkt, await calculateJwkThumbprint(await exportJWK(next.publicKey)))
+})
+
+test('a proof by the next key is for one refresh token', async (t) => {
+  const [old, next] = [await newKey(), await newKey()]
+  const token = await signInWith(old)
+  const refused = await refreshWith(token, old, next, 'another token')
+  t.is(refused.body.error, 'invalid_dpop_proof')
+  const name = hash('sha256', 'not a proof', 'base64url')
+  const named = await post(
+    mtls.server,
+    '/token',
+    { ...refreshing(dpop, token), successor: name },
+    { key: old },
+  )
+  t.is(named.body.error, 'invalid_dpop_proof')
+  t.is((await refreshWith(token, old)).status, 200)
+})
+
+const lost = { HOLDFAST_SECRET: 'the secret that nobody has written down' }
+const next = { HOLDFAST_SECRET: 'the secret that somebody has written down' }
+const lostServer = useTestServer(test, lost)
+let fetchNode = globalThis.fetch
+
+const lostCommand = (env: Record<string, string>, ...args: string[]) =>
+  holdfast(
+    { cwd, env: { HOLDFAST_TLS: 'off', DATABASE_URL: lostServer.databaseUrl, ...env } },
+    args,
+  )
+
+interface Key {
+  readonly kid: string
+  readonly state: string
+  readonly readable: boolean
+}
+
+const keysOf = async (): Promise<Key[]> =>
+  JSON.parse((await lostCommand(next, 'keys', 'list', '--json')).stdout)
+
+async function keySet(fetch = globalThis.fetch): Promise<JSONWebKeySet> {
+  return (await (await fetch(`${lostServer.issuer}/jwks`)).json()) as JSONWebKeySet
+}
+
+test.serial(
+  'keys that no secret opens are replaced, and what follows is what is said',
+  async (t) => {
+    const key = await newKey()
+    const person = createPerson(lostServer, { fetch: (input, init) => fetchNode(input, init) })
+    const client = await lostServer.addClient({
+      application_type: 'web',
+      redirect_uris: ['https://app.example/callback'],
+      token_endpoint_auth_method: 'client_secret_basic',
+    })
+    const issued = []
+    for (const scope of ['openid read', 'openid offline_access read']) {
+      const asked = { redirect_uri: 'https://app.example/callback', scope, prompt: 'consent' }
+      const { exchange } = await obtainCode(person, client, { ...asked, resource: api })
+      const answer = await post(
+        lostServer,
+        '/token',
+        { ...exchange, resource: api },
+        sender(client),
+      )
+      t.is(answer.status, 200, JSON.stringify(answer.body))
+      issued.push(answer.body)
+    }
+    const verify = async (token: string, set: JSONWebKeySet) =>
+      jwtVerify(token, createLocalJWKSet(set), { issuer: lostServer.issuer })
+    for (const { access_token, id_token } of issued) {
+      await verify(access_token, await keySet())
+      await verify(id_token, await keySet())
+    }
+    t.is(await signedIn(), true)
+    await lostServer.close()
+
+    // Nothing is done by a command that was not meant.
+    const asked = await lostCommand(next, 'keys', 'reset')
+    t.is(asked.code, 2)
+    t.is(asked.stdout, '')
+    t.regex(
+      asked.stderr,
+      /^holdfast: .* are rejected, and all users must sign in again.* keys reset --yes\.\n$/,
+    )
+    t.regex((await lostCommand(next, 'keys', 'list')).stderr, /under another secret/)
+
+    const reset = await lostCommand(next, 'keys', 'reset', '--yes')
+    t.is(reset.stderr, '')
+    t.is(reset.code, 0)
+    t.regex(reset.stdout, /^All keys are new\. .*\n\n {2}ES256 +\S+\n/)
+    t.regex((await lostCommand(lost, 'keys', 'list')).stderr, /under another secret/)
+    const keys = await keysOf()
+    t.is(keys.filter(({ state }) => state === 'retired').length, keyPurposes.length)
+    const signing = keys.filter(({ state }) => state === 'signing')
+    t.is(signing.length, keyPurposes.length)
+    t.true(signing.every(({ readable }) => readable))
+    const { stdout } = await lostCommand(next, 'audit', '--json')
+    const told = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ event, actor }) => event.startsWith('key.') && actor.startsWith('command line of'))
+    for (const event of ['key.made', 'key.retired']) {
+      t.is(told.filter((row) => row.event === event).length, keyPurposes.length)
+    }
+
+    await using node: Node = await startSecondNode(lostServer, next)
+    fetchNode = node.fetch
+    const set = await keySet(node.fetch)
+    for (const { access_token, id_token, refresh_token } of issued) {
+      await t.throwsAsync(verify(access_token, set), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
+      await t.throwsAsync(verify(id_token, set), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
+      const refreshed = await post(
+        lostServer,
+        '/token',
+        { ...refreshing(client, refresh_token), resource: api },
+        sender(client),
+      )
+      t.is(refreshed.status, 200)
+      await verify(refreshed.body.access_token, set)
+    }
+    t.is(await signedIn(), false)
+
+    async function signedIn() {
+      const arrived = await person.authorize({
+        client_id: client.client_id,
+        response_type: 'code',
+        redirect_uri: 'https://app.example/callback',
+        scope: 'openid',
+        prompt: 'none',
+        code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+        code_challenge_method: 'S256',
+      })
+      return arrived.searchParams.has('code')
+    }
+
+    function sender(client: ClientMetadata) {
+      return { key, headers: basic(client), fetch: fetchNode }
+    }
+  },
+)
+
+test.serial('keys that can be opened are reset as well, and two resets come to one', async (t) => {
+  const both = await Promise.all([
+    lostCommand(next, 'keys', 'reset', '--yes', '--json'),
+    lostCommand(next, 'keys', 'reset', '--yes', '--json'),
+  ])
+  for (const { code, stderr, stdout } of both) {
+    t.is(stderr, '')
+    t.is(code, 0)
+    t.is(JSON.parse(stdout).length, keyPurposes.length)
+  }
+  const signing = (await keysOf()).filter(({ state }) => state !== 'retired')
+  t.is(signing.length, keyPurposes.length)
+  t.true(signing.every(({ readable }) => readable))
+})
+
+async function makeKey() {
+  const { privateKey } = await generateKeyPair('ES256', { extractable: true })
+  const jwk = await exportJWK(privateKey)
+  return { ...jwk, alg: 'ES256', use: 'sig', kid: await calculateJwkThumbprint(jwk) }
+}
+
+test('signatures verify, whatever zeros their halves begin with', async (t) => {
+  const jwk = await makeKey()
+  const key = new LocalSigningKey(jwk)
+  const { d: _, ...publicJwk } = jwk
+  const verifier = await importJWK(publicJwk, 'ES256')
+  const header = Buffer.from('{"alg":"ES256"}').toString('base64url')
+  let zeros = 0
+  // One in 128 has a half that is shorter than 32 bytes.
+  for (let payload = 0; payload < 1000 || zeros === 0; payload += 1) {
+    const input = `${header}.${Buffer.from(String(payload)).toString('base64url')}`
+    const signature = await key.sign(Buffer.from(input))
+    t.is(signature.length, 64)
+    if (signature[0] === 0 || signature[32] === 0) zeros += 1
+    await compactVerify(`${input}.${signature.toString('base64url')}`, verifier)
+  }
+})
+
+test('it shows its public half only', async (t) => {
+  const jwk = await makeKey()
+  const key = new LocalSigningKey(jwk)
+  t.like(key, { kid: jwk.kid, alg: 'ES256', use: 'sig', kty: 'EC', x: jwk.x, y: jwk.y })
+  t.is(key.keyObject().type, 'public')
+  t.false(JSON.stringify(key.keyObject().export({ format: 'jwk' })).includes('"d"'))
+})
+
+for (const alg of signingAlgorithms) {
+  test(`signs ${alg} so that another library verifies it`, async (t) => {
+    const key = new LocalSigningKey((await makeKeyFor(alg)) as JWK)
+    const input = [{ alg }, { sub: 'ada' }]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+      .join('.')
+    const signature = (await key.sign(Buffer.from(input))).toString('base64url')
+    const verifier = await importJWK(key.publicJwk as never, alg)
+    await t.notThrowsAsync(compactVerify(`${input}.${signature}`, verifier))
+    await t.throwsAsync(compactVerify(`${input}A.${signature}`, verifier))
+    for (const member of ['d', 'p', 'q', 'dp', 'dq', 'qi', 'k']) t.false(member in key.publicJwk)
+  })
+}
+
+test('another algorithm is a mistake of the caller', async (t) => {
+  const key = new LocalSigningKey({ ...(await makeKey()), alg: 'ES384' })
+  t.throws(() => key.sign(Buffer.from('x')), { instanceOf: TypeError })
 })

@@ -107,7 +107,9 @@ export async function startTestServer(
       ...config,
       tracing: config.operations.tracing,
       onError: () => {},
-      open: async (...parameters) => wrap(await openDatabase(...parameters)),
+      // Tests share a busy machine: none is about how long a connection is waited for.
+      open: async (url, options) =>
+        wrap(await openDatabase(url, { ...options, connectionTimeout: 60_000 })),
       now,
     }),
   )
