@@ -78,7 +78,9 @@ const system = [
   'test/nodes/**',
   'test/outage.test.ts',
   'test/proxies/**',
+  'test/simulation/**',
   'test/start.test.ts',
+  'test/token-endpoint/differential.test.ts',
   'test/token-binding-tls/{gnutls,memory,package}.test.ts',
   'test/verify/{package,replay-stores,soak}.test.ts',
 ]
