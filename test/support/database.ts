@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import type { TestFn } from 'ava'
 import pg from 'pg'
 import { migrate } from '../../src/storage/migrate.ts'
+import { type Hooks, limitTestsAtOnce } from './at-once.ts'
 import { openTestCluster, type TestCluster } from './cluster.ts'
 
 /** A database that is dropped, connections and all, when it is disposed of. */
@@ -44,11 +44,12 @@ export async function openTestDatabase({ migrated = true } = {}): Promise<TestDa
  * awaited: the result is filled in when the tests begin.
  */
 export function useTestDatabase(
-  test: Pick<TestFn, 'serial' | 'after'>,
+  test: Hooks,
   options?: { migrated?: boolean },
 ): { readonly url: string } {
   const database = { url: '' }
   const opened = new AsyncDisposableStack()
+  limitTestsAtOnce(test)
   test.serial.before(async () => {
     Object.assign(database, { url: opened.use(await openTestDatabase(options)).url })
   })

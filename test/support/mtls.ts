@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import tls from 'node:tls'
-import type { TestFn } from 'ava'
 import { freePort } from '../../src/net/free-port.ts'
 import type { GuardedFetch } from '../../src/net/guarded-fetch.ts'
+import { type Hooks, limitTestsAtOnce } from './at-once.ts'
 import { certificateFetch } from './certificate-fetch.ts'
 import { createAuthority, type TestAuthority, type TestCertificate } from './certificates.ts'
 import { startTestServer, type TestServer } from './server.ts'
@@ -24,12 +24,13 @@ export interface MtlsServer {
 
 /** A server over HTTPS with a port for certificates; the result is filled in when tests begin. */
 export function useMtlsServer(
-  test: Pick<TestFn, 'serial' | 'after'>,
+  test: Hooks,
   environment: Record<string, string> = {},
   guardedFetch?: GuardedFetch,
 ): MtlsServer {
   const started = {}
   const opened = new AsyncDisposableStack()
+  limitTestsAtOnce(test)
   test.serial.before(async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-mtls-'))
     opened.defer(() => rm(folder, { recursive: true, force: true }))

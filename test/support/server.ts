@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import type { TestFn } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { type RequestedMetadata, registerClient } from '../../src/clients/client-registration.ts'
@@ -12,6 +11,7 @@ import { type RunningServer, type ServerOptions, startServer } from '../../src/s
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
 import { CHEAP } from './accounts.ts'
+import { type Hooks, limitTestsAtOnce } from './at-once.ts'
 import { openTestDatabase } from './database.ts'
 
 export const email = 'ada@example.com'
@@ -55,12 +55,13 @@ export interface TestServerOptions extends Pick<ServerOptions, 'guardedFetch' | 
  * The result is filled in when the tests begin; hooks that use it are declared after it.
  */
 export function useTestServer(
-  test: Pick<TestFn, 'serial' | 'after'>,
+  test: Hooks,
   environment: Record<string, string> = {},
   options: TestServerOptions = {},
 ): TestServer {
   const server = {}
   const opened = new AsyncDisposableStack()
+  limitTestsAtOnce(test)
   test.serial.before(async () => {
     Object.assign(server, opened.use(await startTestServer(environment, options)))
   })
