@@ -16,8 +16,8 @@ const tokenEndpoint = [
   ['test/token-endpoint/refusals.test.ts'],
   ['test/token-endpoint/machine-endpoints.test.ts', 'test/token-endpoint/differential.test.ts'],
   ['test/engine/clients.test.ts', 'test/engine/single-use.test.ts'],
-  ['test/engine/key-rotation.test.ts', 'test/engine/clients.test.ts'],
-  ['test/engine/mtls.test.ts', 'test/engine/mtls.test.ts'],
+  ['test/engine/key-rotation.test.ts'],
+  ['test/engine/mtls.test.ts'],
   ['test/engine/token-binding.test.ts'],
 ]
 
@@ -30,10 +30,10 @@ const verify = [
 
 const engine = [
   ['test/engine/binding.test.ts', 'test/engine/authorization-state.test.ts'],
-  ['test/engine/device-flow.test.ts', 'test/engine/device-flow.test.ts'],
-  ['test/engine/single-use.test.ts', 'test/engine/binding.test.ts'],
+  ['test/engine/device-flow.test.ts'],
+  ['test/engine/single-use.test.ts'],
   ['test/engine/token-binding.test.ts'],
-  ['test/engine/mtls.test.ts', 'test/engine/mtls.test.ts'],
+  ['test/engine/mtls.test.ts'],
   ['test/session-binding', 'test/interaction'],
 ]
 
