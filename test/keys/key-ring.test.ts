@@ -4,6 +4,7 @@ import { encryptionKeyOf, firstSecretOf } from '../../src/config/secret.ts'
 import { keyPurposes, makeKey, secretPurposes } from '../../src/keys/key-purpose.ts'
 import type { KeyRing } from '../../src/keys/key-ring.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
+import { limitTestsAtOnce } from '../support/at-once.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { letDaysPass, openRing, policy, secret, type TestRing } from '../support/keys.ts'
 import { query } from '../support/query.ts'
@@ -11,6 +12,7 @@ import { until } from '../support/until.ts'
 
 const test = anyTest as TestFn<{ opened: AsyncDisposableStack; url: string }>
 
+limitTestsAtOnce(anyTest)
 test.beforeEach(async (t) => {
   const opened = new AsyncDisposableStack()
   t.context = { opened, url: opened.use(await openTestDatabase()).url }

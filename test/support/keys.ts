@@ -26,7 +26,9 @@ export async function openRing(
   url: string,
   options: Partial<KeyRingOptions> = {},
 ): Promise<TestRing> {
-  const database = opened.use(await openDatabase(url, { onError: () => {}, poolSize: 2 }))
+  // Tests share a busy machine.
+  const connection = { onError: () => {}, poolSize: 2, connectionTimeout: 60_000 }
+  const database = opened.use(await openDatabase(url, connection))
   const table = createSigningKeyTable(database)
   const changes: KeyChange[] = []
   const onChange = (change: KeyChange) => changes.push(change)
