@@ -40,6 +40,7 @@ function sharesOf(
   for (const [at, id] of samples.entries()) {
     const frame = frames.get(id)
     if (!frame || frame.functionName === '(idle)') continue
+    if (frame.url === 'node:inspector') continue
     const name = of(frame)
     times.set(name, (times.get(name) ?? 0) + (timeDeltas[at] ?? 0))
   }
