@@ -13,17 +13,24 @@ const absoluteForm = /^https?:\/\/([^/?#]+)(.*)$/i
 /** A host of RFC 3986 section 3.2.2, and a port. */
 const authorityForm = /^(?:[a-z\d._~%!$&'()*+,;=-]+|\[[\da-f:.]+\])(?::\d{0,5})?$/i
 
+/** Parameters of a query. Koa looks through all of them for each. */
+const mostParameters = 100
+
 /**
  * Reads the target of a request line: the origin form and the absolute one (RFC 9112 section 3.2).
- * Undefined for all others, which no client of this server needs, and for what is malformed. It
- * changes nothing: `/a/../b` and `/%61` are other paths than `/b` and `/a`.
+ * Undefined for all others, which no client of this server needs, for what is malformed, and for a
+ * query of too many parameters. It changes nothing: `/a/../b` and `/%61` are other paths than `/b`
+ * and `/a`.
  */
 export function readRequestTarget(target: string): RequestTarget | undefined {
   const [, authority, rest = ''] = absoluteForm.exec(target) ?? []
   if (authority !== undefined && !isHost(authority)) return undefined
   const own = authority === undefined ? target : rest.startsWith('/') ? rest : `/${rest}`
   const [, path, search = ''] = originForm.exec(own) ?? []
-  return path === undefined ? undefined : { path, search, authority }
+  if (path === undefined || search.split('&', mostParameters + 1).length > mostParameters) {
+    return undefined
+  }
+  return { path, search, authority }
 }
 
 function isHost(authority: string): boolean {

@@ -151,7 +151,10 @@ const longestOrigin = 300
 export function refuseUnrouted(): Middleware {
   return async (ctx, next) => {
     if (ctx.state.isMalformed) {
-      throw new PageError('malformed_target', 'Expected a path of visible ASCII characters')
+      throw new PageError(
+        'malformed_target',
+        'Expected a path of visible ASCII characters, and at most 100 parameters',
+      )
     }
     if (ctx.get('origin').length > longestOrigin) {
       throw new PageError('origin_too_long', `Expected at most ${longestOrigin} characters`)

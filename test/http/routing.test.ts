@@ -141,12 +141,17 @@ const malformed = [
   '/token#x',
   '/tok\u00e9n',
   '/a?\u00a0',
+  `/security?${'&'.repeat(100)}`,
 ]
 for (const target of [...malformed, '', '/a b', '/\t', '/\u0000']) {
   test(`reads no target ${JSON.stringify(target)}`, (t) => {
     t.is(readRequestTarget(target), undefined)
   })
 }
+
+test('reads a query of a hundred parameters', (t) => {
+  t.is(readRequestTarget(`/authorize?${'a&'.repeat(99)}`)?.search.length, 199)
+})
 
 test('shows the path / in place of a malformed target to what parses it', async (t) => {
   const seen: string[] = []
