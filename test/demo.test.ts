@@ -19,7 +19,7 @@ for (const [binding, thefts] of [
   ['token-binding', 13],
 ] as const) {
   const play = binding === 'token-binding' && skipped ? test.skip : test
-  play(`the demo plays its story with ${binding}, and every row is as it must be`, async (t) => {
+  play(`the demo gives the expected result in every row with ${binding}`, async (t) => {
     const { stdout } = await demo('--json', '--binding', binding)
     const { rows, failed } = JSON.parse(stdout) as Report
     t.is(failed, 0)
@@ -43,7 +43,7 @@ if (CHROMIUM === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
-browserTest('the demo plays its story in a browser that binds its session', async (t) => {
+browserTest('the demo gives the expected result in a browser that binds its session', async (t) => {
   const { rows, failed } = JSON.parse((await demo('--json', '--binding', 'dbsc')).stdout) as Report
   t.is(failed, 0)
   t.is(rows.filter(({ expected }) => expected === 'reject').length, 4)

@@ -2,18 +2,20 @@ import { Command, Option } from 'commander'
 import { CommandError, explain } from '../../src/commands/command.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { CHROMIUM } from '../../test/support/chromium-program.ts'
-import { setUpDbsc } from './dbsc-stage.ts'
-import { playDbscStory, residualWindow } from './dbsc-story.ts'
-import { playDpopStory } from './dpop-story.ts'
-import { playMtlsStory } from './mtls-story.ts'
+import { setUpDbsc } from './dbsc-fixtures.ts'
+import { residualWindow, runDbscScenario } from './dbsc-scenario.ts'
+import { runDpopScenario } from './dpop-scenario.ts'
+import { runMtlsScenario } from './mtls-scenario.ts'
 import { asJson, asText, failedRows } from './report.ts'
-import { createPlayer } from './scenes.ts'
 import { setUpDpop, setUpMtls } from './set-up.ts'
 import { setUpTokenBinding } from './set-up-token-binding.ts'
-import { playTokenBindingStory } from './token-binding-story.ts'
+import { createRunner } from './steps.ts'
+import { runTokenBindingScenario } from './token-binding-scenario.ts'
 
 const command = new Command('demo')
-  .description('Plays the story of an owner and a thief against a real server, and judges it.')
+  .description(
+    'Runs the requests of an owner and of a thief against a real server, and checks each response.',
+  )
   .addOption(
     new Option(
       '--binding <method>',
@@ -32,9 +34,9 @@ const { json, binding } = command.opts<{
 
 drawProgressOn(json ? undefined : process.stderr)
 const progress = showProgress()
-// How many rows a story has is known when it is told.
+// The number of rows is known when the scenario has run.
 const tell = (part: string) => progress.report(`Starting: ${part}`, 0, 0)
-const player = createPlayer((row) => progress.report(`${row.who}: ${row.case}`, 0, 0))
+const runner = createRunner((row) => progress.report(`${row.who}: ${row.case}`, 0, 0))
 try {
   await play()
 } catch (error) {
@@ -45,28 +47,28 @@ try {
   process.exit(1)
 }
 progress.rest()
-const { rows } = player
+const { rows } = runner
 console.log(json ? asJson(rows) : asText(rows))
 if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1
 
 async function play(): Promise<void> {
   if (binding === 'mtls') {
-    await using stage = await setUpMtls(tell)
-    await playMtlsStory(stage, player)
+    await using fixtures = await setUpMtls(tell)
+    await runMtlsScenario(fixtures, runner)
   } else if (binding === 'token-binding') {
-    await using stage = await setUpTokenBinding(tell)
-    await playTokenBindingStory(stage, player)
+    await using fixtures = await setUpTokenBinding(tell)
+    await runTokenBindingScenario(fixtures, runner)
   } else if (binding === 'dbsc') {
     if (CHROMIUM === undefined) {
       throw new CommandError(
-        'this story needs Chromium, and none was found: apt-get install chromium',
+        'this scenario needs Chromium, which was not found: apt-get install chromium',
       )
     }
-    await using stage = await setUpDbsc(tell)
-    await playDbscStory(stage, player)
+    await using fixtures = await setUpDbsc(tell)
+    await runDbscScenario(fixtures, runner)
   } else {
-    await using stage = await setUpDpop(tell)
-    await playDpopStory(stage, player)
+    await using fixtures = await setUpDpop(tell)
+    await runDpopScenario(fixtures, runner)
   }
 }

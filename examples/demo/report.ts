@@ -1,6 +1,6 @@
 import { styleText } from 'node:util'
 import Table from 'cli-table3'
-import type { Row } from './scenes.ts'
+import type { Row } from './steps.ts'
 
 export function failedRows(rows: readonly Row[]): Row[] {
   return rows.filter(({ expected, got }) => expected !== got)

@@ -1,26 +1,28 @@
 import { createMemoryKeys, registeredDomain, TokenBindingAgent } from '@holdfast/token-binding-tls'
 import * as oidc from 'openid-client'
 import { agentFetch } from '../../test/support/agent-fetch.ts'
+import { openEnvironment } from './environment.ts'
+import { recordingFetch } from './recording-fetch.ts'
 import { createRelyingParty, type RelyingParty, type Tokens } from './relying-party.ts'
-import { remembering } from './remembering.ts'
+import type { TokenBindingFixtures } from './token-binding-scenario.ts'
 import { createTokenBindingApi, createTokenBindingRelyingParty } from './token-binding-servers.ts'
-import type { TokenBindingStage } from './token-binding-story.ts'
-import { openWorld } from './world.ts'
 
 /**
  * Three registered names on loopback, each over real TLS: the identity provider's, the one of a
  * relying party and its API, and the one of another relying party.
  */
-export async function setUpTokenBinding(tell: (text: string) => void): Promise<TokenBindingStage> {
+export async function setUpTokenBinding(
+  tell: (text: string) => void,
+): Promise<TokenBindingFixtures> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(
-    await openWorld(tell, {
+  const environment = opened.use(
+    await openEnvironment(tell, {
       environment: { HOLDFAST_TOKEN_BINDING: 'tls' },
       names: { issuer: 'id.holdfast.example', api: 'api.orders.example' },
       makeApi: createTokenBindingApi,
     }),
   )
-  const { issuer, audience } = world
+  const { issuer, audience } = environment
 
   /** Somebody with keys of their own. */
   const connect = (keys = createMemoryKeys()) => {
@@ -32,7 +34,7 @@ export async function setUpTokenBinding(tell: (text: string) => void): Promise<T
   async function openRelyingParty(clientId: string, name: string) {
     let client: RelyingParty | undefined
     let tokens: Tokens | undefined
-    const serving = await world.serve(name, (origin) =>
+    const serving = await environment.serve(name, (origin) =>
       createTokenBindingRelyingParty({
         origin,
         issuer,
@@ -45,7 +47,7 @@ export async function setUpTokenBinding(tell: (text: string) => void): Promise<T
     )
     const { origin } = opened.use(serving)
     const redirectUri = `${origin}/callback`
-    const { client_secret: clientSecret = '' } = await world.register({
+    const { client_secret: clientSecret = '' } = await environment.register({
       client_id: clientId,
       client_name: clientId,
       redirect_uris: [redirectUri],
@@ -56,7 +58,7 @@ export async function setUpTokenBinding(tell: (text: string) => void): Promise<T
     })
     const keys = createMemoryKeys()
     const server = connect(keys)
-    const { fetch, lastResponse } = remembering(referring(server, issuer, audience))
+    const { fetch, lastResponse } = recordingFetch(referring(server, issuer, audience))
     client = await createRelyingParty({
       issuer,
       clientId,
@@ -75,7 +77,7 @@ export async function setUpTokenBinding(tell: (text: string) => void): Promise<T
   const [browserFetch, thiefFetch] = [connect(), connect()]
   const open = opened.move()
   return {
-    ...world,
+    ...environment,
     orders,
     papers,
     browserFetch,

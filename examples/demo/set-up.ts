@@ -1,14 +1,14 @@
 import * as oidc from 'openid-client'
 import { makeClientCertificate } from '../../src/doctor/client-certificate.ts'
 import { certificateFetch } from '../../test/support/certificate-fetch.ts'
-import type { DpopStage } from './dpop-story.ts'
-import type { MtlsStage } from './mtls-story.ts'
+import type { DpopFixtures } from './dpop-scenario.ts'
+import { type Environment, openEnvironment } from './environment.ts'
+import type { MtlsFixtures } from './mtls-scenario.ts'
+import { recordingFetch } from './recording-fetch.ts'
 import { createRelyingParty, type RelyingParty } from './relying-party.ts'
-import { remembering } from './remembering.ts'
-import type { SignIn } from './scenes.ts'
-import { openWorld, type World } from './world.ts'
+import type { SignIn } from './steps.ts'
 
-export interface Stage extends SignIn, AsyncDisposable {
+export interface Fixtures extends SignIn, AsyncDisposable {
   readonly issuer: string
   readonly apiUrl: string
   readonly clientId: string
@@ -17,7 +17,7 @@ export interface Stage extends SignIn, AsyncDisposable {
   readonly lastResponse: () => Response
 }
 
-// The browser of the story stops at this address; nothing needs to listen there.
+// The browser of the scenario stops at this address; nothing needs to listen there.
 const redirectUri = 'https://app.example/callback'
 
 /** Off by default: docs/divergences.md says what it costs. */
@@ -32,22 +32,22 @@ const application = {
 }
 
 /** A confidential client with a secret and a DPoP key. */
-export async function setUpDpop(tell: (text: string) => void): Promise<DpopStage> {
+export async function setUpDpop(tell: (text: string) => void): Promise<DpopFixtures> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(await openWorld(tell, { environment: renewal }))
+  const environment = opened.use(await openEnvironment(tell, { environment: renewal }))
   const { client_id: clientId, client_secret: clientSecret = '' } =
-    await world.register(application)
-  const { fetch, lastResponse } = remembering(globalThis.fetch)
+    await environment.register(application)
+  const { fetch, lastResponse } = recordingFetch(globalThis.fetch)
   const ownerKey = await oidc.randomDPoPKeyPair('ES256', { extractable: true })
   const relyingParty = await createRelyingParty({
-    ...relyingPartyOf(world, clientId),
+    ...relyingPartyOf(environment, clientId),
     authentication: oidc.ClientSecretBasic(clientSecret),
     dpopKey: ownerKey,
     fetch,
   })
   const open = opened.move()
   return {
-    ...world,
+    ...environment,
     redirectUri,
     clientId,
     clientSecret,
@@ -59,32 +59,34 @@ export async function setUpDpop(tell: (text: string) => void): Promise<DpopStage
 }
 
 /** A confidential client with a self-signed certificate, for authentication and for its tokens. */
-export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage> {
+export async function setUpMtls(tell: (text: string) => void): Promise<MtlsFixtures> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(await openWorld(tell, { certificates: true, environment: renewal }))
+  const environment = opened.use(
+    await openEnvironment(tell, { certificates: true, environment: renewal }),
+  )
   const mine = await makeClientCertificate('demo-app')
   const renewed = await makeClientCertificate('demo-app')
   const theirs = await makeClientCertificate('thief')
-  const { client_id: clientId } = await world.register({
+  const { client_id: clientId } = await environment.register({
     ...application,
     token_endpoint_auth_method: 'self_signed_tls_client_auth',
     // Both are published while one takes the place of the other.
     jwks: { keys: [mine, renewed].map(({ jwk, base64 }) => ({ ...jwk, x5c: [base64] }) as never) },
     binding_method: 'mtls',
   })
-  const ca = world.authority
+  const ca = environment.authority
   const ownerFetch = opened.use(certificateFetch({ cert: mine.cert, key: mine.key, ca }))
   const renewedFetch = opened.use(certificateFetch({ cert: renewed.cert, key: renewed.key, ca }))
   const thiefFetch = opened.use(certificateFetch({ cert: theirs.cert, key: theirs.key, ca }))
-  const { fetch, lastResponse } = remembering(ownerFetch)
+  const { fetch, lastResponse } = recordingFetch(ownerFetch)
   const relyingParty = await createRelyingParty({
-    ...relyingPartyOf(world, clientId),
+    ...relyingPartyOf(environment, clientId),
     authentication: oidc.TlsClientAuth(),
     fetch,
   })
   const open = opened.move()
   return {
-    ...world,
+    ...environment,
     redirectUri,
     clientId,
     relyingParty,
@@ -97,6 +99,6 @@ export async function setUpMtls(tell: (text: string) => void): Promise<MtlsStage
   }
 }
 
-function relyingPartyOf({ issuer, audience }: World, clientId: string) {
+function relyingPartyOf({ issuer, audience }: Environment, clientId: string) {
   return { issuer, clientId, redirectUri, resource: audience }
 }

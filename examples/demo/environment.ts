@@ -15,9 +15,9 @@ import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import { createApi } from './api.ts'
 
-export type World = Awaited<ReturnType<typeof openWorld>>
+export type Environment = Awaited<ReturnType<typeof openEnvironment>>
 
-export interface WorldOptions {
+export interface EnvironmentOptions {
   /** Whether the identity provider and the API ask their clients for certificates. */
   readonly certificates?: boolean
   readonly environment?: Readonly<Record<string, string>>
@@ -27,17 +27,17 @@ export interface WorldOptions {
 }
 
 /**
- * Boots everything a story needs, for real, on free ports of loopback and in a temporary folder:
+ * Boots everything that a scenario needs, for real, on free ports of loopback and in a temporary folder:
  * PostgreSQL, the identity provider and the API over HTTPS, and an account.
  */
-export async function openWorld(
+export async function openEnvironment(
   tell: (text: string) => void,
   {
     certificates = false,
     environment = {},
     names = { issuer: 'localhost', api: 'localhost' },
     makeApi = createApi,
-  }: WorldOptions = {},
+  }: EnvironmentOptions = {},
 ) {
   await using opened = new AsyncDisposableStack()
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-demo-'))

@@ -1,46 +1,33 @@
 import { generateKeyPair } from 'jose'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
-import { createBrowser } from '../../test/support/browser.ts'
-import { asTokens, type TokenResponse, type Tokens } from './relying-party.ts'
-import { type Player, signIn } from './scenes.ts'
-import type { Stage } from './set-up.ts'
+import { refreshAsOwner, signInAsOwner, signInElsewhere } from './owner-steps.ts'
+import { asTokens, type TokenResponse } from './relying-party.ts'
+import type { Fixtures } from './set-up.ts'
+import type { Runner } from './steps.ts'
 
-export interface DpopStage extends Stage {
+export interface DpopFixtures extends Fixtures {
   readonly clientSecret: string
   readonly ownerKey: KeyPair
 }
 
 /**
- * Plays the story: a person signs in, a thief who has everything but the private key tries what
+ * Runs the scenario: a person signs in, a thief who has everything but the private key tries what
  * thieves try (client credentials and all), and the person goes on.
  */
-export async function playDpopStory(stage: DpopStage, { owner, thief }: Player): Promise<void> {
-  const { relyingParty, apiUrl, issuer, ownerKey } = stage
+export async function runDpopScenario(
+  fixtures: DpopFixtures,
+  { owner, thief }: Runner,
+): Promise<void> {
+  const { apiUrl, issuer, ownerKey } = fixtures
   const tokenEndpoint = `${issuer}/token`
   const thiefKey = await generateKeyPair('ES256', { extractable: true })
-  const browser = createBrowser()
   const callApi = (init: RequestInit = {}, url = apiUrl) => fetch(url, init)
   const dpop = (accessToken: string, proof?: string) => ({
     headers: { authorization: `DPoP ${accessToken}`, ...(proof && { dpop: proof }) },
   })
 
   // The owner signs in.
-  await owner('discovery', 'accept', async () =>
-    fetch(`${issuer}/.well-known/openid-configuration`),
-  )
-  let login = await relyingParty.begin()
-  await owner('pushed authorization request', 'accept', async () => stage.lastResponse())
-  let callback = new URL(issuer)
-  await owner('sign in and consent in the browser', 'accept', async () => {
-    callback = await signIn(browser, login.authorizeUrl, stage)
-    return new Response(null, { status: callback.searchParams.has('code') ? 200 : 400 })
-  })
-  let tokens: Tokens = { accessToken: '', refreshToken: '', subject: '' }
-  await owner('code for tokens, with a DPoP proof', 'accept', async () => {
-    tokens = await relyingParty.finish(callback, login)
-    return stage.lastResponse()
-  })
-  await owner('call the API', 'accept', () => relyingParty.callApi(tokens))
+  let tokens = await signInAsOwner(fixtures, owner, 'DPoP proof')
 
   // A thief has the access token, and has seen a request of the owner's.
   const { accessToken } = tokens
@@ -76,7 +63,7 @@ export async function playDpopStory(stage: DpopStage, { owner, thief }: Player):
     fetch(tokenEndpoint, {
       method: 'POST',
       headers: {
-        authorization: `Basic ${btoa(`${stage.clientId}:${stage.clientSecret}`)}`,
+        authorization: `Basic ${btoa(`${fixtures.clientId}:${fixtures.clientSecret}`)}`,
         ...(key && { dpop: await makeProof(key, { method: 'POST', url: tokenEndpoint }) }),
       },
       body: new URLSearchParams(parameters),
@@ -88,25 +75,14 @@ export async function playDpopStory(stage: DpopStage, { owner, thief }: Player):
   )
 
   // The owner signs in on another device, and the thief reads the code on its way.
-  login = await relyingParty.begin()
-  callback = await signIn(createBrowser(), login.authorizeUrl, stage)
-  const exchanging = {
-    grant_type: 'authorization_code',
-    code: callback.searchParams.get('code') ?? '',
-    code_verifier: login.codeVerifier,
-    redirect_uri: stage.redirectUri,
-  }
+  const exchanging = await signInElsewhere(fixtures)
   await thief("authorization code, thief's key", () => askForTokens(exchanging, thiefKey))
   await owner('the same code, by its owner', 'accept', () => askForTokens(exchanging, ownerKey))
   await owner('the same code, used twice', 'reject', () => askForTokens(exchanging, ownerKey))
 
   // The first sign-in is untouched by all of it.
   const before = tokens
-  await owner('refresh', 'accept', async () => {
-    tokens = await relyingParty.refresh(tokens)
-    return stage.lastResponse()
-  })
-  await owner('call the API with the new token', 'accept', () => relyingParty.callApi(tokens))
+  tokens = await refreshAsOwner(fixtures, owner, tokens)
 
   // The owner changes keys, and nobody has to sign in again.
   const nextKey = await generateKeyPair('ES256', { extractable: true })

@@ -6,22 +6,24 @@ import {
   certificateOf,
   chromiumArguments,
 } from '../../test/support/chromium-program.ts'
-import type { DbscStage } from './dbsc-story.ts'
-import { openWorld } from './world.ts'
+import type { DbscFixtures } from './dbsc-scenario.ts'
+import { openEnvironment } from './environment.ts'
 
-/** Short, so that nobody waits ten minutes for the end of the story. */
+/** Short, so that nobody waits ten minutes for the end of the scenario. */
 const window = 8
 
 /** A browser that binds sessions, and an app that people sign in to. */
-export async function setUpDbsc(tell: (text: string) => void): Promise<DbscStage> {
+export async function setUpDbsc(tell: (text: string) => void): Promise<DbscFixtures> {
   await using opened = new AsyncDisposableStack()
-  const world = opened.use(
-    await openWorld(tell, { environment: { HOLDFAST_SESSION_PROOF_SECONDS: String(window) } }),
+  const environment = opened.use(
+    await openEnvironment(tell, {
+      environment: { HOLDFAST_SESSION_PROOF_SECONDS: String(window) },
+    }),
   )
-  const { issuer, audience, email, password, sessions, accounts } = world
+  const { issuer, audience, email, password, sessions, accounts } = environment
   // The API answers there that it knows nobody; the browser's address is all that matters.
   const landing = `${audience}/callback`
-  const { client_id } = await world.register({
+  const { client_id } = await environment.register({
     client_name: 'Demo app',
     redirect_uris: [landing],
     token_endpoint_auth_method: 'none',

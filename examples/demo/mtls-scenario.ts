@@ -1,13 +1,13 @@
 import { generateKeyPair } from 'jose'
 import { makeProof } from '../../src/doctor/proof.ts'
-import { createBrowser } from '../../test/support/browser.ts'
+import { refreshAsOwner, signInAsOwner, signInElsewhere } from './owner-steps.ts'
 import { asTokens, type TokenResponse, type Tokens } from './relying-party.ts'
-import { type Player, signIn } from './scenes.ts'
-import type { Stage } from './set-up.ts'
+import type { Fixtures } from './set-up.ts'
+import type { Runner } from './steps.ts'
 
 type Fetch = typeof globalThis.fetch
 
-export interface MtlsStage extends Stage {
+export interface MtlsFixtures extends Fixtures {
   /** Where the identity provider asks for certificates. */
   readonly mtlsOrigin: string
   /** Connections that show the owner's certificate, and a thief's. */
@@ -20,34 +20,22 @@ export interface MtlsStage extends Stage {
 }
 
 /**
- * The story with certificates: a person signs in to an application that authenticates by mutual
+ * The scenario with certificates: a person signs in to an application that authenticates by mutual
  * TLS, and a thief has all of its tokens and its certificate, and not the private key.
  */
-export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player): Promise<void> {
-  const { relyingParty, apiUrl, issuer, mtlsOrigin, ownerFetch, thiefFetch } = stage
+export async function runMtlsScenario(
+  fixtures: MtlsFixtures,
+  { owner, thief }: Runner,
+): Promise<void> {
+  const { apiUrl, mtlsOrigin, ownerFetch, thiefFetch } = fixtures
   const bearer = ({ accessToken }: Tokens) => ({ authorization: `Bearer ${accessToken}` })
   const forged = {
-    'client-cert': `:${stage.ownerCertificate}:`,
-    'x-ssl-client-der': stage.ownerCertificate,
-    'x-forwarded-client-cert': `Cert="${stage.ownerCertificate}"`,
+    'client-cert': `:${fixtures.ownerCertificate}:`,
+    'x-ssl-client-der': fixtures.ownerCertificate,
+    'x-forwarded-client-cert': `Cert="${fixtures.ownerCertificate}"`,
   }
 
-  await owner('discovery', 'accept', async () =>
-    fetch(`${issuer}/.well-known/openid-configuration`),
-  )
-  let login = await relyingParty.begin()
-  await owner('pushed authorization request', 'accept', async () => stage.lastResponse())
-  let callback = new URL(issuer)
-  await owner('sign in and consent in the browser', 'accept', async () => {
-    callback = await signIn(createBrowser(), login.authorizeUrl, stage)
-    return new Response(null, { status: callback.searchParams.has('code') ? 200 : 400 })
-  })
-  let tokens: Tokens = { accessToken: '', refreshToken: '', subject: '' }
-  await owner('code for tokens, with a certificate', 'accept', async () => {
-    tokens = await relyingParty.finish(callback, login)
-    return stage.lastResponse()
-  })
-  await owner('call the API', 'accept', () => relyingParty.callApi(tokens))
+  let tokens = await signInAsOwner(fixtures, owner, 'certificate')
 
   // A thief has the access token.
   await thief('access token without a certificate', () =>
@@ -77,7 +65,7 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
     by(`${mtlsOrigin}/token`, {
       method: 'POST',
       headers,
-      body: new URLSearchParams({ client_id: stage.clientId, ...parameters }),
+      body: new URLSearchParams({ client_id: fixtures.clientId, ...parameters }),
     })
   const refreshing = ({ refreshToken }: Tokens) => ({
     grant_type: 'refresh_token',
@@ -92,14 +80,7 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
   )
 
   // The owner signs in on another device, and the thief reads the code on its way.
-  login = await relyingParty.begin()
-  callback = await signIn(createBrowser(), login.authorizeUrl, stage)
-  const exchanging = {
-    grant_type: 'authorization_code',
-    code: callback.searchParams.get('code') ?? '',
-    code_verifier: login.codeVerifier,
-    redirect_uri: stage.redirectUri,
-  }
+  const exchanging = await signInElsewhere(fixtures)
   await thief("authorization code with the thief's certificate", () =>
     askForTokens(thiefFetch, exchanging),
   )
@@ -107,11 +88,7 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
 
   // The first sign-in is untouched by all of it.
   const before = tokens
-  await owner('refresh', 'accept', async () => {
-    tokens = await relyingParty.refresh(tokens)
-    return stage.lastResponse()
-  })
-  await owner('call the API with the new token', 'accept', () => relyingParty.callApi(tokens))
+  tokens = await refreshAsOwner(fixtures, owner, tokens)
 
   // The owner renews the certificate, and nobody has to sign in again.
   const refresh = async (by: Fetch) => {
@@ -124,9 +101,11 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
     }
     return response
   }
-  await owner('refresh with the renewed certificate', 'accept', () => refresh(stage.renewedFetch))
+  await owner('refresh with the renewed certificate', 'accept', () =>
+    refresh(fixtures.renewedFetch),
+  )
   await owner('call the API with the renewed certificate', 'accept', () =>
-    stage.renewedFetch(apiUrl, { headers: bearer(tokens) }),
+    fixtures.renewedFetch(apiUrl, { headers: bearer(tokens) }),
   )
   await thief('the token of the renewed certificate with none', () =>
     fetch(apiUrl, { headers: bearer(tokens) }),
@@ -135,6 +114,6 @@ export async function playMtlsStory(stage: MtlsStage, { owner, thief }: Player):
     askForTokens(ownerFetch, refreshing(before)),
   )
   await owner('the new refresh token: its family has ended', 'reject', () =>
-    refresh(stage.renewedFetch),
+    refresh(fixtures.renewedFetch),
   )
 }

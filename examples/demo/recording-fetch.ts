@@ -1,5 +1,5 @@
 /** A `fetch`, and the last response that came by it. */
-export function remembering(fetch: typeof globalThis.fetch) {
+export function recordingFetch(fetch: typeof globalThis.fetch) {
   let last = Response.error()
   return {
     lastResponse: () => last,

@@ -1,12 +1,12 @@
 import { CookieJar } from 'tough-cookie'
 import { createBrowser, type Page } from '../../test/support/browser.ts'
 import type { RelyingParty, Tokens } from './relying-party.ts'
-import { type Player, type SignIn, signIn } from './scenes.ts'
+import { type Runner, type SignIn, signIn } from './steps.ts'
 import { plainFetch } from './token-binding-servers.ts'
 
 type Fetch = typeof globalThis.fetch
 
-/** A relying party of the story, from outside and from inside. */
+/** A relying party of the scenario, from outside and from inside. */
 interface Party {
   readonly origin: string
   readonly redirectUri: string
@@ -22,7 +22,7 @@ interface Party {
   readonly tokens: () => Tokens | undefined
 }
 
-export interface TokenBindingStage extends Omit<SignIn, 'redirectUri'>, AsyncDisposable {
+export interface TokenBindingFixtures extends Omit<SignIn, 'redirectUri'>, AsyncDisposable {
   readonly issuer: string
   readonly apiUrl: string
   readonly orders: Party
@@ -32,23 +32,23 @@ export interface TokenBindingStage extends Omit<SignIn, 'redirectUri'>, AsyncDis
 }
 
 /**
- * The story with Token Binding: a person's browser signs in to two relying parties with another key
+ * The scenario with Token Binding: a person's browser signs in to two relying parties with another key
  * at each name, and a thief has cookies, codes, tokens and a client's secret, and no key.
  */
-export async function playTokenBindingStory(
-  stage: TokenBindingStage,
-  { owner, thief }: Player,
+export async function runTokenBindingScenario(
+  fixtures: TokenBindingFixtures,
+  { owner, thief }: Runner,
 ): Promise<void> {
-  const { issuer, apiUrl, orders, papers, thiefFetch } = stage
+  const { issuer, apiUrl, orders, papers, thiefFetch } = fixtures
   const jar = new CookieJar()
-  const browser = createBrowser({ fetch: stage.browserFetch, jar })
+  const browser = createBrowser({ fetch: fixtures.browserFetch, jar })
 
   await owner('discovery', 'accept', () =>
-    stage.browserFetch(`${issuer}/.well-known/openid-configuration`),
+    fixtures.browserFetch(`${issuer}/.well-known/openid-configuration`),
   )
   let callback = new URL(issuer)
   await owner('sign in and consent in the browser', 'accept', async () => {
-    const at = { ...stage, redirectUri: orders.redirectUri }
+    const at = { ...fixtures, redirectUri: orders.redirectUri }
     callback = await signIn(browser, new URL('/login', orders.origin), at)
     return new Response(null, { status: callback.searchParams.has('code') ? 200 : 400 })
   })

@@ -1,8 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
 import type { BrowserContext, Page } from 'playwright-core'
-import type { Player } from './scenes.ts'
+import type { Runner } from './steps.ts'
 
-export interface DbscStage extends AsyncDisposable {
+export interface DbscFixtures extends AsyncDisposable {
   readonly issuer: string
   /** An authorization request of the demo's app, which leads back to it with a code or an error. */
   readonly authorizeUrl: string
@@ -16,7 +16,7 @@ export interface DbscStage extends AsyncDisposable {
   readonly boundSession: () => Promise<string | undefined>
 }
 
-/** What a scene's end looks like to the judge: the app was told a code, or an error. */
+/** What a step's end looks like to the judge: the app was told a code, or an error. */
 function answerAt(url: string): Response {
   const parameters = URL.parse(url)?.searchParams
   if (parameters?.has('code')) return new Response()
@@ -24,20 +24,23 @@ function answerAt(url: string): Response {
 }
 
 /**
- * The story with the browser's session: a person signs in with Chromium, and a thief has a complete
+ * The scenario with the browser's session: a person signs in with Chromium, and a thief has a complete
  * copy of its cookies.
  */
-export async function playDbscStory(stage: DbscStage, { owner, thief }: Player): Promise<void> {
-  const { context, issuer, authorizeUrl, hasLanded, window: seconds } = stage
+export async function runDbscScenario(
+  fixtures: DbscFixtures,
+  { owner, thief }: Runner,
+): Promise<void> {
+  const { context, issuer, authorizeUrl, hasLanded, window: seconds } = fixtures
   const silently = `${authorizeUrl}&prompt=none`
   const page = await context.newPage()
 
   await owner('sign in and consent, in Chromium', 'accept', async () => {
-    await signIn(page, stage)
+    await signIn(page, fixtures)
     return answerAt(page.url())
   })
   await owner('the browser has bound its session to a key', 'accept', async () =>
-    (await stage.boundSession())
+    (await fixtures.boundSession())
       ? new Response()
       : Response.json({ error: 'unbound' }, { status: 401 }),
   )
@@ -55,7 +58,7 @@ export async function playDbscStory(stage: DbscStage, { owner, thief }: Player):
     return untilRefused(() => useCopy(kept.join('; ')))
   })
   await thief(`all cookies, after ${seconds} seconds`, () => untilRefused(useCopy))
-  await thief('a new short-lived cookie, without the key', () => refreshWithoutKey(stage))
+  await thief('a new short-lived cookie, without the key', () => refreshWithoutKey(fixtures))
 
   await owner('the app asks again: no new sign-in', 'accept', async () => {
     await page.goto(silently)
@@ -75,7 +78,7 @@ export async function playDbscStory(stage: DbscStage, { owner, thief }: Player):
   })
 }
 
-async function signIn(page: Page, { authorizeUrl, email, password, hasLanded }: DbscStage) {
+async function signIn(page: Page, { authorizeUrl, email, password, hasLanded }: DbscFixtures) {
   await page.goto(authorizeUrl)
   await page.getByLabel('Email').fill(email)
   await page.getByLabel('Password').fill(password)
@@ -96,7 +99,7 @@ async function untilRefused(attempt: () => Promise<Response>): Promise<Response>
 }
 
 /** The name of the session is no secret: applications are told it. */
-async function refreshWithoutKey({ issuer, boundSession }: DbscStage): Promise<Response> {
+async function refreshWithoutKey({ issuer, boundSession }: DbscFixtures): Promise<Response> {
   return fetch(`${issuer}/dbsc/refresh`, {
     method: 'POST',
     headers: {
@@ -109,4 +112,4 @@ async function refreshWithoutKey({ issuer, boundSession }: DbscStage): Promise<R
 export const residualWindow = `
 What stays open: a copy of all cookies works until the short-lived one runs out, here after
 seconds and by default after ten minutes. Whoever has the device itself has its key as well, and on
-Linux the key is a file: this story shows the protocol, not the hardware that keeps keys elsewhere.`
+Linux the key is a file: this scenario shows the protocol, not the hardware that keeps keys elsewhere.`

@@ -10,33 +10,33 @@ export interface Row {
   readonly error: string | null
 }
 
-/** A scene ends with the response that decides it. */
-type Scene = () => Promise<Response>
+/** A step ends with the response that decides it. */
+type Step = () => Promise<Response>
 
-export interface Player {
+export interface Runner {
   readonly rows: readonly Row[]
-  owner(name: string, expected: Row['expected'], scene: Scene): Promise<void>
+  owner(name: string, expected: Row['expected'], step: Step): Promise<void>
   /** Whatever a thief does must be refused, but for what no binding prevents. */
-  thief(name: string, scene: Scene, expected?: Row['expected']): Promise<void>
+  thief(name: string, step: Step, expected?: Row['expected']): Promise<void>
 }
 
 /** @param onRow told of each row as soon as it is known. */
-export function createPlayer(onRow: (row: Row) => void): Player {
+export function createRunner(onRow: (row: Row) => void): Runner {
   const rows: Row[] = []
   const play = async (
     who: Row['who'],
     name: string,
     expected: Row['expected'],
-    scene: Scene,
+    step: Step,
   ): Promise<void> => {
-    const row = { who, case: name, expected, ...(await judge(scene)) }
+    const row = { who, case: name, expected, ...(await judge(step)) }
     rows.push(row)
     onRow(row)
   }
   return {
     rows,
-    owner: (name, expected, scene) => play('owner', name, expected, scene),
-    thief: (name, scene, expected = 'reject') => play('thief', name, expected, scene),
+    owner: (name, expected, step) => play('owner', name, expected, step),
+    thief: (name, step, expected = 'reject') => play('thief', name, expected, step),
   }
 }
 
@@ -59,8 +59,8 @@ export async function signIn(
   return arrived.url
 }
 
-async function judge(scene: Scene): Promise<Pick<Row, 'got' | 'status' | 'error'>> {
-  const response = await scene()
+async function judge(step: Step): Promise<Pick<Row, 'got' | 'status' | 'error'>> {
+  const response = await step()
   const { status } = response
   if (response.ok) return { got: 'accept', status, error: null }
   const error = challengeError(response) ?? (await bodyError(response))
