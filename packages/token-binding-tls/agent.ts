@@ -111,7 +111,7 @@ export class TokenBindingAgent extends Agent {
         return
       }
       const prove = () => attach.call(request, socket, this.#prove(request, socket, options))
-      // Without the socket: node:http takes its error for one that the request was told of.
+      // Without the socket: node:http takes its error for one that the request has received.
       const fail = (failure?: Error) => attach.call(request, undefined, failure)
       const handshake = this.#handshakes.get(socket)
       if (handshake === undefined) prove()

@@ -16,7 +16,7 @@ export type Answer = Readonly<{
 }>
 
 /**
- * Either the answer to give, or leave to go on. `auth` is missing only in observe mode, when the
+ * Either the answer to give, or permission to continue. `auth` is missing only in observe mode, when the
  * request would have been refused.
  */
 export type Admission =

@@ -1,10 +1,10 @@
 /**
  * Device Bound Session Credentials for a site with sessions of its own: the header that offers
- * registration, the two endpoints that browsers talk to, and the short-lived companion cookie that
+ * registration, the two endpoints that browsers talk to, and the short-lived bound cookie that
  * shows on each request that the key was proven a short while ago.
  *
  * The session cookie stays what it is, an identifier. A session whose key is registered counts only
- * together with its companion. No framework is needed: requests and answers are plain data.
+ * together with its bound cookie. No framework is needed: requests and answers are plain data.
  */
 import {
   type DbscKey,
@@ -49,7 +49,7 @@ export type DbscOptions = Readonly<{
   /** Remembers used challenges; shared by all replicas. */
   replays: ReplayStore
   /**
-   * Seconds for which a companion cookie is good: as long as a thief can use a copy of it.
+   * Seconds for which a bound cookie is good: as long as a thief can use a copy of it.
    * Default 600. Browsers refresh two minutes before the end and sign about six times in nine
    * minutes, so that less than five minutes is for tests.
    */
@@ -60,7 +60,7 @@ export type DbscOptions = Readonly<{
   basePath?: string
   registrationPath?: string
   refreshPath?: string
-  /** Paths, with all below, that need no companion: requests there never wait for a refresh. */
+  /** Paths, with all below, that need no bound cookie: requests there never wait for a refresh. */
   excludedPaths?: readonly string[]
   /**
    * Hosts whose pages may lead here and have the browser refresh at once: `app.example`,
@@ -126,12 +126,12 @@ export interface DbscSessions {
   /** The answer to a request for one of the endpoints; `undefined` for any other request. */
   handle(request: DbscRequest): Promise<DbscAnswer | undefined>
   /**
-   * When the key of a session was last proven, by the companion in a `Cookie` header field, in
+   * When the key of a session was last proven, by the bound cookie in a `Cookie` header field, in
    * milliseconds since the epoch. `undefined`: not within the lifetime. It does NOT know whether
    * the session has a key: for one that has, `undefined` means that there is no session.
    */
   provenAt(session: string, cookies: string | undefined): number | undefined
-  /** A `Set-Cookie` that takes the companion away; the browser proves its key once more. */
+  /** A `Set-Cookie` that removes the bound cookie; the browser proves its key once more. */
   readonly forget: string
 }
 
@@ -209,7 +209,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     }
   }
 
-  /** The instructions of section 9.6, the next companion and the next challenge. */
+  /** The instructions of section 9.6, the next bound cookie and the next challenge. */
   function renewal(session: string): DbscAnswer {
     const companion = `${cookieName}=${ticket('companion', session)}`
     return {
@@ -285,7 +285,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     }
     const key = await bindings.find(session)
     const replacedBy = await current()
-    // Two sessions of one browser would overwrite each other's companion for ever.
+    // Two sessions of one browser would overwrite each other's bound cookie for ever.
     if (key === undefined || (replacedBy !== undefined && replacedBy !== session)) {
       return ended(session)
     }
@@ -310,7 +310,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
   ): Promise<DbscAnswer> {
     if (!(error instanceof VerifyError)) throw error
     const { code, status, message } = error
-    // The first request of every refresh comes without a proof, to be told a challenge.
+    // The first request of every refresh comes without a proof, to get a challenge.
     if (code !== 'dbsc_missing') await onEvent({ type: 'refused', session, code })
     return {
       status,

@@ -192,7 +192,7 @@ function checkClaims(
   if (typeof jti !== 'string' || acceptChallenge(jti) !== true) {
     throw new VerifyError('dbsc_challenge', 'DBSC proof jti is not an outstanding challenge')
   }
-  // Browsers send it only behind a switch, so far; a proof for elsewhere is none for here.
+  // Browsers send it only behind a switch, so far; a proof for elsewhere does not count here.
   if (aud !== undefined && (typeof aud !== 'string' || !constantTimeEqual(aud, audience))) {
     throw new VerifyError('dbsc_audience', 'DBSC proof aud mismatch', {
       cause: { expected: audience, actual: aud },

@@ -5,7 +5,7 @@ import { checkRequirements, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
 
 /**
- * Either a response to give at once, or leave to go on; then the response should carry
+ * Either a response to give at once, or permission to continue; then the response should carry
  * `auth.responseHeaders`. In observe mode both may be missing.
  */
 export type FetchAdmission = Readonly<{

@@ -69,7 +69,7 @@ export function writeAnswer(response: NodeResponse, { status, headers, body }: A
 }
 
 /**
- * Answers for an error that is no refusal: 500, of which nothing is told. Where the response has
+ * Answers for an error that is no refusal: 500 without a reason. Where the response has
  * begun, its connection ends, for a client must not take the part that it has for the whole.
  */
 function writeFailure(response: NodeResponse): void {

@@ -368,7 +368,7 @@ function checkIssuer(
   }
 }
 
-/** An empty list is none: then any member beside the known ones refuses a token. */
+/** An empty list allows none: then any member beside the known ones refuses a token. */
 function checkHarmless(members: readonly string[] | undefined): readonly string[] {
   if (members === undefined) return harmlessMembers
   if (!Array.isArray(members)) throw new TypeError('harmlessConfirmationMembers must be an array')

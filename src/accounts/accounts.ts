@@ -26,7 +26,7 @@ export interface NewAccount {
 
 export interface Accounts {
   /**
-   * Checks a password. What the person is told is the same for an unknown email, a disabled account
+   * Checks a password. The answer is the same for an unknown email, a disabled account
    * and a wrong password; `of` is for the audit trail and for the owner of the account.
    *
    * @throws {@link QueueFullError} when too many passwords are being checked.

@@ -96,7 +96,7 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
     },
 
     /**
-     * Takes a key out of use: in its time, so that nothing that it signed is refused; or now, and
+     * Takes a key out of use: once everything that it signed has expired; or now, and
      * everything that it signed with it.
      *
      * @throws AdministrationError `not_found`

@@ -48,7 +48,7 @@ export interface Binding {
   readonly confirmation: Confirmation
   /** Whether the request has a proof. That the proof is good is verified elsewhere. */
   hasProof(shown: Shown): boolean
-  /** What the client is told when it has none. */
+  /** What the client learns when it has none. */
   readonly missing: string
   /** The confirmation of the key in the request's proof: what a new refresh token is bound to. */
   presented(proofs: Proofs): string | undefined

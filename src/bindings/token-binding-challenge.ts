@@ -26,7 +26,7 @@ export interface Challenge {
   readonly challenge: string
 }
 
-/** The challenge of two parameters; undefined for what is none of these. */
+/** The challenge of two parameters; undefined for any other. */
 export function validateChallenge(method: unknown, challenge: unknown): Challenge | undefined {
   const known = challengeMethods.find((each) => each === method)
   if (known === undefined || typeof challenge !== 'string') return undefined

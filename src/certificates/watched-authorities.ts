@@ -53,7 +53,7 @@ export async function watchClientAuthorities(
         current = await loadClientAuthorities(files, known)
         onRead(current, 'changed')
       } catch (error) {
-        // Whatever a file does to its reader, the server goes on with what it has.
+        // Whatever a file does to its reader, the server keeps what it has.
         onUnusable(error as Error)
       }
     }

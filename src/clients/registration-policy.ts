@@ -28,7 +28,7 @@ export const registrableAuthMethods = [
 /**
  * The policy of an administrator who names none: applications that people sign in to, whose tokens
  * are bound. A client of client_credentials asks for the scopes of any API without a person who
- * could say no, so that grant has to be asked for by name, as bearer tokens have.
+ * could decline, so that grant has to be asked for by name, as bearer tokens have.
  */
 export const defaultPolicy: RegistrationPolicy = {
   grantTypes: ['authorization_code', 'refresh_token'],

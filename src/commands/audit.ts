@@ -64,7 +64,7 @@ export function auditCommand(): Command {
         const { find } = createAccounts({ store: accounts })
         const account = await accountOf(options.account, async (email) => (await find(email)).id)
         const filter = { ...options, since, account }
-        // What is followed has no end, and what is printed on a terminal is seen to go on.
+        // Following has no end, and output on a terminal shows its own progress.
         const isSeen = options.follow || process.stdout.isTTY
         if (isSeen) progress.rest()
         for await (const row of rows(audit, filter, isSeen ? undefined : progress)) {

@@ -282,7 +282,7 @@ async function readJson(file: string): Promise<object> {
   throw new CommandError(`${file} does not hold a JSON object.`)
 }
 
-/** Undefined for what is none: the parser's own words would quote a file, which may be a key. */
+/** Undefined for text that is not JSON: the parser's own words would quote a file, which may be a key. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)

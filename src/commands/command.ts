@@ -60,8 +60,8 @@ interface StorageUse {
 }
 
 /**
- * Runs work on the storage that the environment configures, and closes it. What takes long is told
- * to the progress; before the work prints anything itself, it lets it rest.
+ * Runs work on the storage that the environment configures, and closes it. The progress shows what
+ * takes long; before the work prints anything itself, it lets it rest.
  */
 export async function withStorage<T>(
   work: (storage: Storage, config: Config, progress: Progress) => Promise<T>,

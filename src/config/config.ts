@@ -58,7 +58,7 @@ export interface Config {
   readonly proofWindowS: number
   /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
-  /** For how long a client that renews its key may use both; undefined when it may not. */
+  /** For how long a client that renews its key may use both; undefined when it must not. */
   readonly keyOverlapHours: number | undefined
   /** Seconds for which a browser's proof of its session's key is good. */
   readonly sessionProofLifetime: number
@@ -209,7 +209,7 @@ export interface ExaminedVariables {
   readonly shown: Readonly<Record<string, string | undefined>>
 }
 
-/** Reads the environment as {@link parseConfig} does, and goes on after mistakes. */
+/** Reads the environment as {@link parseConfig} does, and continues after mistakes. */
 export function examineVariables(
   environment: Environment,
   { readFile = readText }: ReadOptions = {},

@@ -9,7 +9,7 @@ export const lifetimes = {
   IdToken: 10 * 60,
   Interaction: 60 * 60,
   Session: 14 * 24 * 60 * 60,
-  // Every use of a token needs its grant: this is how long rotation can go on without a person.
+  // Every use of a token needs its grant: this is how long rotation can continue without the user.
   Grant: 90 * 24 * 60 * 60,
   RefreshToken: 14 * 24 * 60 * 60,
 }

@@ -14,7 +14,7 @@ export interface OperationsConfig {
   readonly deviceLimit: number
   /** Wrong user codes that one network may type in 15 minutes. */
   readonly userCodeLimit: number
-  /** Seconds for which a server that was told to stop serves on, and says that it is not ready. */
+  /** Seconds for which a server that is stopping still serves requests, and reports that it is not ready. */
   readonly drainSeconds: number
   /** Traces, by the standard variables of OpenTelemetry. */
   readonly tracing: boolean
@@ -30,7 +30,7 @@ export interface OperationsConfig {
   readonly authorizeLimit: number
   readonly parLimit: number
   readonly devicePageLimit: number
-  /** Malformed and forged requests of one network in a minute that are told what is wrong. */
+  /** Malformed and forged requests of one network in a minute whose response says what is wrong. */
   readonly edgeRefusalLimit: number
   /** Refused requests of one network to the token endpoint and its like in a minute. */
   readonly refusalLimit: number

@@ -6,7 +6,7 @@ import { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { refusedFor } from './refusal-reason.ts'
 
 /**
- * The session is held by a key, and this request came with a proof of it: a companion cookie that is
+ * The session is held by a key, and this request came with a proof of it: a bound cookie that is
  * current, or a connection with Token Binding. It says nothing of how the person was authenticated,
  * and nothing of where the key is kept.
  */
@@ -38,7 +38,7 @@ export function acrRequest({ oidc }: KoaContextWithOIDC): AcrRequest {
 }
 
 /**
- * Whether a request must not go on without a bound session, and has none.
+ * Whether a request must not continue without a bound session, and has none.
  *
  * @throws the engine's `unmet_authentication_requirements` for what no session here can be.
  */

@@ -5,7 +5,7 @@
  * session cookie. Once someone has signed in, both are rows.
  *
  * A row that was used stays, consumed, until it expires. A browser that lost the answer to its use
- * asks again and goes on with what its session proves; a sign-in counts once.
+ * asks again and continues with what its session proves; a sign-in counts once.
  */
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'

@@ -9,7 +9,7 @@ import type { ClientTable } from '../storage/client-table.ts'
 import { isKeyOf } from './client-certificates.ts'
 
 /**
- * Whether a key is none to go by: an RSA key with which others may sign in the client's name, or a
+ * Whether a key must not be used: an RSA key with which others may sign in the client's name, or a
  * certificate of another key than the one it stands with.
  */
 function isUnusable(key: unknown): boolean {

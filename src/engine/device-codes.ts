@@ -17,7 +17,7 @@ import { browserOf } from './browser-state.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
 
-/** Too many codes were typed that there are not: the person is told when to try again. */
+/** Too many incorrect codes: the page says when to try again. */
 export class TooManyUserCodesError extends ReRenderError {
   readonly retryAfter: number
 

@@ -3,7 +3,7 @@ import { type ShownClient, shownDigest, wasShown } from './shown-client.ts'
 
 /**
  * oidc-provider's `interactions.policy`: its own, and a session whose account was disabled or
- * removed has to sign in again. Without this the engine goes on with no account and fails.
+ * removed has to sign in again. Without this the engine continues with no account and fails.
  */
 export function createInteractionPolicy(): interactionPolicy.DefaultPolicy {
   const policy = interactionPolicy.base()

@@ -1,7 +1,7 @@
 /// <reference path="./engine-internals.d.ts" />
 /*
  * The engine judges the times of JWTs and proofs by the clock of its node, which may be wrong. They
- * are judged here by the clock of the database, and the engine is told to tolerate its own clock.
+ * are judged here by the clock of the database, and the engine has to tolerate its own clock.
  */
 import type Provider from 'oidc-provider'
 import { get as internalsOf } from 'oidc-provider/lib/helpers/weak_cache.js'

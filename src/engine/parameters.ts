@@ -2,7 +2,7 @@ import type Provider from 'oidc-provider'
 
 /**
  * Looks at the parameters of each request where the engine assembles them: from a query, a body or
- * an interaction, before it reads any. What is returned is what the engine goes on with.
+ * an interaction, before it reads any. The engine continues with what is returned.
  */
 export function interceptParameters(
   engine: Provider,

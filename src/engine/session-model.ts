@@ -89,7 +89,7 @@ export function bindSessions(
 ): void {
   type Session = InstanceType<Provider['Session']>
 
-  /** A session that has ended, or whose row was lost, is none: it must not come back unbound. */
+  /** A session that has ended, or whose row was lost, is not found: it must not come back unbound. */
   async function withRow(session: Session | undefined): Promise<Session | undefined> {
     if (!session?.accountId) return session
     const found = await sessions.find(session.uid)

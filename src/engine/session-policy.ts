@@ -25,7 +25,7 @@ export function withSessionPolicy(
     ),
   )
   for (const replaced of ['essential_acrs', 'essential_acr']) login?.remove(replaced)
-  // A key is registered with a sign-in, and never for a session that goes on.
+  // A key is registered with a sign-in, and never for a session that continues.
   login?.add(
     new Check(
       'acr_needs_sign_in',

@@ -54,7 +54,7 @@ function started<S extends Server>(server: S, options: ListenOptions): Promise<S
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen(options, () => {
-      // A connection that cannot be accepted ends, and the server goes on.
+      // A connection that cannot be accepted ends, and the server continues.
       server.off('error', reject).on('error', () => {})
       resolve(server)
     })

@@ -19,7 +19,7 @@ export function visitor(ctx: Pick<Context, 'get' | 'state'> | undefined): Visito
 
 const current = new AsyncLocalStorage<Visitor>()
 
-/** Runs what is told of proofs, and not of the request that they came with. */
+/** Makes client info available to event handlers that receive proofs without the request. */
 export function asVisitor<T>(ctx: Pick<Context, 'get' | 'state'>, work: () => T): T {
   return current.run(visitor(ctx), work)
 }

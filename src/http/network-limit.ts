@@ -65,7 +65,7 @@ export function limitRefusals({ limit, onLimited }: NetworkLimitOptions): Middle
 }
 
 /**
- * Asking for a nonce (RFC 9449 section 8) is how every client begins, and being told to wait (RFC
+ * Asking for a nonce (RFC 9449 section 8) is how every client begins, and waiting for the user (RFC
  * 8628 section 3.5) is all that most requests of a device bring. One that asks too often is refused.
  */
 const notRefusals: ReadonlySet<unknown> = new Set(['use_dpop_nonce', 'authorization_pending'])

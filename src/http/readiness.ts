@@ -32,7 +32,7 @@ export interface ReadinessOptions {
 }
 
 export interface Readiness extends AsyncDisposable {
-  /** @throws {@link NotReadyError} where people can be told why; anything else where not. */
+  /** @throws {@link NotReadyError} where the reason can be shown; anything else where not. */
   check(): Promise<void>
   /** Looks now and then, for every caller. */
   watch(): void

@@ -84,7 +84,7 @@ export function createInteractionPages({
   }
 }
 
-/** Undefined where the interaction ends on a page of ours, and another device goes on. */
+/** Undefined where the interaction ends on a page of ours, and another device continues. */
 function redirectUriOf({ params, deviceCode }: Interaction): string | undefined {
   return deviceCode === undefined ? String(params.redirect_uri) : undefined
 }

@@ -117,7 +117,7 @@ export async function openKeyRing({
     const offset = found.now - (asked + now()) / 2
     const retired = new Set(found.keys.filter(({ retiredAt = Infinity }) => retiredAt <= found.now))
     await Promise.all(found.keys.filter((row) => !retired.has(row)).map(open))
-    // Someone has asked later and is back already: what was read here may be of before a change.
+    // Someone has asked later and is back already: what was read here may be older than a change.
     if (mine < reading) return
     reading = mine
     clockOffset = offset
@@ -132,7 +132,7 @@ export async function openKeyRing({
     if (known?.jwe === row.jwe) return
     const found = await openKey(row.jwe, row, encryptionKeys)
     // A key that is known stays so when its row is damaged, or sealed under a secret that this node
-    // will only be told when it is started again.
+    // will learn of it only when it is started again.
     if (found) opened.set(row.kid, { ...found, key: known?.key ?? found.key, jwe: row.jwe })
   }
 

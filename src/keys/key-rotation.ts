@@ -13,7 +13,7 @@ export interface KeyRotationOptions {
 
 /**
  * Keeps the keys of a node up to date: reads them every now and then, and does what is due. While
- * the database is away, a node goes on with the keys that it has.
+ * the database is away, a node continues with the keys that it has.
  */
 export function startKeyRotation({
   ring,

@@ -129,7 +129,7 @@ export function createGuardedFetch({
 /**
  * Whether an address is one of the public internet: unicast, and in no registry of special-purpose
  * addresses (RFC 6890). Addresses that carry an IPv4 address within (IPv4-mapped, NAT64, 6to4,
- * Teredo) are none, whatever they carry. Of IPv6 only 2000::/3 has been given out for it.
+ * Teredo) are not public, whatever they carry. Of IPv6 only 2000::/3 has been given out for it.
  */
 export function isPublicAddress(address: string): boolean {
   if (!isIP(address)) return false
@@ -243,7 +243,7 @@ async function ask(
     signal: AbortSignal.timeout(limits.patienceMs),
   })
   const { statusCode: status } = answer
-  // Reading goes on until the end or an error: the signal and the limits of the agent bound it.
+  // Reading continues until the end or an error: the signal and the limits of the agent bound it.
   const body = new Uint8Array(await answer.body.arrayBuffer())
   if (status >= 300 && status < 400) {
     throw new GuardedFetchError('redirected', 'redirects are not followed')

@@ -52,7 +52,7 @@ export type LimitName =
 /** What a busy node has refused: requests of clients or of people, or to check a password. */
 export type ShedKind = 'tokens' | 'sign-ins' | 'passwords'
 
-/** What well-behaved clients are told all the time. */
+/** Refusals that well-behaved clients receive all the time. */
 const everyday: ReadonlySet<string> = new Set(['dpop_nonce', 'authorization_pending'])
 
 const replayed: Readonly<Partial<Record<string, string>>> = {
@@ -66,7 +66,7 @@ const replayed: Readonly<Partial<Record<string, string>>> = {
 
 /**
  * Refusals of a credential that the server knows, and that its sender should not have: each is a row
- * of the audit trail by itself, as long as there are not many.
+ * of the audit trail by itself, as long as there are few.
  */
 const misuse: ReadonlySet<string> = new Set([
   'code_replayed',
@@ -323,7 +323,7 @@ export function createEvents({
       log.info({ event: 'key.signs', ...key }, 'another key signs')
     },
 
-    /** This node goes on with the keys that it knows. */
+    /** This node continues with the keys that it knows. */
     keysNotRefreshed(error: unknown) {
       metrics.keyRefreshFailures.inc()
       log.warn({ event: 'keys.not_refreshed', err: error }, 'keys were not read')

@@ -20,7 +20,7 @@ export interface SecurityEvents {
 /** What anyone can bring about who knows the name of a session or has a copy of its cookie. */
 const alarming: ReadonlySet<SecurityEventKind> = new Set(['session_unproven', 'proof_refused'])
 
-/** Of those, how many of a kind are told of one session, in a time in seconds; all are counted. */
+/** Of those, how many of a kind are recorded for one session, in a time in seconds; all are counted. */
 const alarms = { points: 10, duration: 60 * 60 }
 
 /** What happens to people's sessions, written down once for both who need to know. */

@@ -9,7 +9,7 @@ export interface ErrorMessage {
   readonly sentence: MessageKey
   /** What a developer of the client needs to know. */
   readonly detail?: string
-  /** Where to go on, below the path of this server. */
+  /** Where to continue, below the path of this server. */
   readonly link?: { readonly href: string; readonly label: MessageKey }
 }
 

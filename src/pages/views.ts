@@ -48,7 +48,7 @@ export interface ConsentPage {
   changed: boolean
   asked: ConsentSection[]
   allowed: ConsentSection[]
-  /** Where the person is sent next; undefined where another device of theirs goes on. */
+  /** Where the person is sent next; undefined where another device of theirs continues. */
   redirect: MessageLabel | undefined
 }
 

@@ -22,7 +22,7 @@ export type RegistrationRequest = Readonly<Record<string, unknown>>
 /** RFC 7591 section 3.2.1: the metadata as it was registered, by the names of the wire. */
 export type ClientInformation = Readonly<Record<string, unknown>>
 
-/** What a client may not send back (RFC 7592 section 2.2). */
+/** What a client must not send back (RFC 7592 section 2.2). */
 const provisioned = [
   'registration_access_token',
   'registration_client_uri',

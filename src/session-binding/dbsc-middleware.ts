@@ -15,7 +15,7 @@ export interface DbscMiddlewareOptions {
   readonly hop: () => string
 }
 
-/** Device Bound Session Credentials around the engine: endpoints, offers, the hop, and the end. */
+/** Device Bound Session Credentials around the engine: endpoints, offers, the interstitial, and the end. */
 export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOptions): Middleware {
   const endpoints = koaDbsc(
     dbsc,
@@ -48,7 +48,7 @@ export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOp
 /**
  * Whether another site has led the browser here. Browsers do not refresh for the requests of others,
  * and follow redirects in their name: only a page of our own can make them. From it, the same
- * request comes as our own, so that there is one hop and never two. A browser that does not say
+ * request comes as our own, so that there is one interstitial and never two. A browser that does not say
  * where a request comes from binds no sessions either.
  */
 function comesFromElsewhere(ctx: Context): boolean {
@@ -76,7 +76,7 @@ function forgetAtLogout(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSe
   const { oidc } = ctx
   if (oidc?.route !== 'end_session_confirm') return
   if (!(oidc.session as { destroyed?: boolean } | undefined)?.destroyed) return
-  // What else lives at the origin would lose what it has stored: its browser is told at the next
+  // What else lives at the origin would lose what it has stored: its browser learns of it at the next
   // refresh that the session has ended.
   if (!pathOfIssuer(oidc.issuer)) ctx.set('Clear-Site-Data', '"storage"')
   ctx.append('Set-Cookie', dbsc.forget)

@@ -11,7 +11,7 @@ const excludedPaths = ['/token', '/par', '/introspect', '/revoke', '/userinfo', 
 
 export interface DbscParts {
   readonly issuer: string
-  /** The one to make companions with first. */
+  /** The one that makes bound cookies comes first. */
   readonly secrets: () => readonly Uint8Array[]
   /** Seconds. */
   readonly lifetime: number

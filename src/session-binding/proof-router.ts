@@ -24,7 +24,7 @@ const pause = 250
 const registrationTime = 4_000
 
 /**
- * Step-up: takes the companion away, so that the browser proves its key before it sends the next
+ * Step-up: removes the bound cookie, so that the browser proves its key before it sends the next
  * request. That request has to be one of our own pages; in the name of an app, it would not. Where
  * an app must have a bound session, this is also where a browser is waited for that has just
  * signed in and is registering its key.
@@ -67,7 +67,7 @@ export function createProofRouter({
         error_description: 'the browser has not bound its session to a key',
       })
     }
-    // The companion of a key that was registered this moment is still on its way.
+    // The bound cookie of a key that was registered this moment is still on its way.
     if (is?.session.binding?.isNew && hops < mostHops) {
       await setTimeout(pause)
       return hopAgain()

@@ -5,7 +5,7 @@ import type { EngineTimes } from './engine-times.ts'
 
 const kind = 'DeviceCode'
 
-/** Seconds for which a device that comes too late is told so, and not that there is no such code. */
+/** Seconds for which a device that comes too late gets expired_token, and not invalid_grant. */
 const afterlife = 10 * 60
 
 /** What is stored of user codes, in place of them. */
@@ -20,7 +20,7 @@ export interface UserCodes {
  * digest, and holds neither. The device asks by the device code. The user who decides has typed the user
  * code, and is given its digest for an identifier: presented as a device code it finds nothing.
  *
- * The engine saves a code as a whole when it is made, when a person goes on with it, and when that
+ * The engine saves a code as a whole when it is made, when a person continues with it, and when that
  * comes to an end. Here each is a step from one state to the next: of two people with one code, and
  * of two answers by one, the first counts. `upsert` throws {@link AlreadyConsumedError} for the
  * others. An answer that failed does not count: the user may type the code again.
@@ -52,7 +52,7 @@ export function createDeviceCodeAdapter(
         if (!isNew) throw new AlreadyConsumedError('user code')
         return
       }
-      // Who says no at once has not gone on with it.
+      // A user who denies at once has not continued with it.
       const from = to === 'decided' && payload.inFlight ? 'in flight' : null
       const hasMoved = await artifacts.advance({ ...artifact, uid: id }, { from, to })
       if (!hasMoved) throw new AlreadyConsumedError(kind)

@@ -44,8 +44,8 @@ export type EmbeddedStep = 'make' | 'start' | 'stop'
  * also of processes that were killed.
  *
  * PostgreSQL refuses to run as root. For root it runs as the owner of the cluster: at first as the
- * user `postgres` if the system has one, or else as `nobody`. No user is made, and `onNotice` is told
- * of that user, and of files that are copied to where that user can read them.
+ * user `postgres` if the system has one, or else as `nobody`. No user is made, and `onNotice` reports
+ * that user, and files that are copied to where that user can read them.
  *
  * `disposable` gives up durability for speed. It is for tests and the demo.
  */
@@ -62,7 +62,7 @@ export async function startEmbeddedPostgres({
   make?: boolean
   /** Told of what begins and takes a while. */
   onStep?: (step: EmbeddedStep) => void
-  /** Told, in a sentence, of what root may not expect. */
+  /** Receives a sentence about what may surprise root. */
   onNotice?: (sentence: string) => void
 }): Promise<EmbeddedPostgres> {
   const name = path.join(path.resolve(folder), 'postgres')
@@ -208,7 +208,7 @@ async function stop(
 ): Promise<void> {
   const stopping = await readPidFile(cluster)
   await run(binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-W'], spawnAs(runAs))
-  // pg_ctl would go on to wait for the one that someone else may be starting now.
+  // pg_ctl would continue to wait for the one that someone else may be starting now.
   const giveUp = Date.now() + patience
   while ((await readPidFile(cluster))?.pid === stopping?.pid && Date.now() < giveUp) {
     await setTimeout(20)
@@ -250,7 +250,7 @@ async function join(connectionString: string): Promise<pg.Client> {
   membership.on('error', () => {})
   try {
     await membership.connect()
-    // Waits while the last one out stops the cluster, and is told so.
+    // Waits while the last one out stops the cluster.
     await membership.query('select pg_advisory_lock_shared($1)', [membershipLock])
     return membership
   } catch (error) {
@@ -268,7 +268,7 @@ function isPassing(error: unknown): boolean {
   )
 }
 
-/** Of any number that leave at once, one is told that it is the last. */
+/** Of any number that leave at once, true for one: the last. */
 async function isLastOut(membership: pg.Client): Promise<boolean> {
   try {
     await membership.query('select pg_advisory_unlock_shared($1)', [membershipLock])

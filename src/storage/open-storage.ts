@@ -88,7 +88,7 @@ export async function openStorage({
   preparedStatements?: boolean
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
-  /** Told, in a sentence, of what an operator may not expect. */
+  /** Receives a sentence about what may surprise an operator. */
   onNotice?: (sentence: string) => void
   /** Whether the schema, and an embedded database, are made where they are missing. */
   migrates?: boolean

@@ -25,7 +25,7 @@ export interface TokenBinding {
 
 /** An initial access token (RFC 7591 section 3) as administrators see it. */
 export interface StoredInitialAccessToken extends TokenBinding {
-  /** SHA-256 of the token, in hexadecimal: it names the token, and is none. */
+  /** SHA-256 of the token, in hexadecimal: it names the token, and does not work as one. */
   readonly id: string
   readonly name: string
   readonly policy: RegistrationPolicy

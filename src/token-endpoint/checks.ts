@@ -30,7 +30,7 @@ export type Redeemable<Source extends StoredSource = StoredSource> = Found<Sourc
 
 type AnyFound = Found<StoredSource>
 
-/** Whether the session that a credential must not outlive goes on. */
+/** Whether the session that a credential must not outlive still exists. */
 export function sessionGoesOn<What extends Pick<AnyFound, 'source' | 'session' | 'browserSession'>>(
   found: What,
 ): found is What & Witness<'session'> {

@@ -267,7 +267,7 @@ async function byRegisteredCertificate(
   if (!certificate || !currentCertificate(connection, now * 1000)) {
     return { refusal: refuse('certificate_missing'), client }
   }
-  // Registered means now: a certificate that was taken off the list is none.
+  // Registered means now: a certificate that was taken off the list is not registered.
   if ((await client.keys.refresh()) === 'failed')
     return { refusal: refuse('assertion_keys'), client }
   const isRegistered = client.keys.certificates().includes(certificate.thumbprint)

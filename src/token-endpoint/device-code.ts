@@ -82,7 +82,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
 }
 
 /**
- * Whether the session in which a person said yes goes on. They may have ended it because of this
+ * Whether the session in which a person said yes still exists. They may have ended it because of this
  * very device; what outlives sessions is a refresh token that someone has received.
  */
 function isSignedIn({ source, session, browserSession }: Found<StoredDeviceCode>): boolean {

@@ -7,7 +7,7 @@ import type { StoredSource } from './stored.ts'
 /*
  * The family of a token is the chain of one authorization: what was issued from one code, and from
  * the refresh tokens that follow. A client and a browser session have one grant for any number of
- * chains. Where a code or refresh token comes back, the one chain ends, and the others go on.
+ * chains. Where a code or refresh token comes back, the one chain ends, and the others continue.
  */
 
 /** For how long an ended family is remembered, in seconds: longer than any token lives. */

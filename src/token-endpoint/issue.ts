@@ -31,7 +31,7 @@ export interface Issue {
   /** The member `scope` of the answer; undefined to leave it out. */
   readonly scope: string | undefined
   readonly account: string | undefined
-  /** What the operator is told once it has become true. */
+  /** What the operator learns once it has become true. */
   readonly keyChanges: readonly KeyChange[]
 }
 

@@ -54,7 +54,7 @@ export interface Answer {
   readonly type?: string
 }
 
-/** What the operator is told of. */
+/** What the operator learns. */
 export type Told =
   | { readonly event: 'tokens issued'; readonly grantType: string }
   | { readonly event: 'clock skew'; readonly seconds: number }

@@ -171,9 +171,9 @@ export type RefusalReason = keyof typeof refusals
 /** A refusal as a value. What is left out is what the table says. */
 export interface Refusal {
   readonly refused: RefusalReason
-  /** What the client is told, where that depends on the request. */
+  /** What the client learns, where that depends on the request. */
   readonly description?: string | undefined
-  /** What the operator is told, where that depends on the request. */
+  /** What the operator learns, where that depends on the request. */
   readonly detail?: string | undefined
   /** The error code, where the person's own answer is one. */
   readonly error?: string | undefined
@@ -221,7 +221,7 @@ export function refusalBody({ refused, error, description, scope }: Refusal) {
 /** Characters of a description that are kept: a client's own words may be a part of it. */
 const longestDetail = 1000
 
-/** What the operator is told of it. */
+/** What the operator learns of it. */
 export function refusalForOperators(refusal: Refusal) {
   const row: Row = refusals[refusal.refused]
   return {

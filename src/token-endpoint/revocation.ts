@@ -19,8 +19,8 @@ export interface RevocationOptions extends QuestionOptions {
 
 /**
  * RFC 7009: a client ends a token of its own, and with a stored one its family: the chain of one
- * authorization. Other chains of the same grant go on, and so does the grant. Of the tokens of
- * others it is told what it is told of unknown ones.
+ * authorization. Other chains of the same grant continue, and so does the grant. For tokens of
+ * others the client gets the response for unknown ones.
  */
 export function createRevocation(options: RevocationOptions) {
   const { artifacts } = options

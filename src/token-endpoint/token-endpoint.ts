@@ -140,7 +140,7 @@ function readRequest(
 /** RFC 6749 section 3.3. */
 const scopeSyntax = /^[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*$/
 
-/** A certificate outside its validity is none. */
+/** A certificate outside its validity does not count. */
 function withoutDPoP(connection: ConnectionProofs, now: number): Proofs {
   const isCurrent = currentCertificate(connection, now * 1000) !== undefined
   return {

@@ -1,6 +1,6 @@
 /** Why the certificate in a header was refused. */
 export type ClientCertificateErrorCode =
-  /** A certificate from a peer that may not forward one. */
+  /** A certificate from a peer that must not forward one. */
   | 'untrusted_peer'
   /** A single-valued header field came twice, or as a list. */
   | 'repeated_header'

@@ -16,7 +16,7 @@ export type TokenBindingErrorCode =
   /** The provided binding uses other key parameters than TLS negotiated. */
   | 'key_parameters_not_negotiated'
   | 'invalid_signature'
-  /** A forwarded Token Binding ID from a peer that may not forward one. */
+  /** A forwarded Token Binding ID from a peer that must not forward one. */
   | 'untrusted_peer'
   /** A forwarded Token Binding ID that does not have the syntax of one. */
   | 'malformed_header'

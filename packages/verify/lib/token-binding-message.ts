@@ -54,7 +54,7 @@ function readTokenBinding(message: Reader): TokenBindingStruct {
     throw malformed(`a signature of at least 64 bytes, not ${signature.length}`)
   }
   // RFC 8471 section 3.4: unknown extensions are ignored, and all are unknown. They still have to
-  // be extensions: bytes that are none would be room for a second reading of the message.
+  // be extensions: other bytes would be room for a second reading of the message.
   const extensions = new Reader(message.vector('extensions'))
   while (extensions.remaining > 0) {
     extensions.uint8('extension_type')
