@@ -59,7 +59,7 @@ async function temporaryFolder(t: ExecutionContext): Promise<string> {
   return folder
 }
 
-test('a copy of the data folder is a backup: tokens, keys and events go on', async (t) => {
+test('restores tokens, keys and events from a copy of the data folder', async (t) => {
   const folder = await temporaryFolder(t)
   const [kept, restored] = [path.join(folder, 'kept'), path.join(folder, 'restored')]
   const places = {

@@ -352,7 +352,7 @@ for (const name of ['scope', 'state', 'nonce', 'response_type', 'code_challenge'
   })
 }
 
-test('an authorization request may not be cut off or too long', async (t) => {
+test('rejects an authorization request that is cut off or too long', async (t) => {
   isRefused(t, await request({ target: '/authorize?client_id=%', headers: asPage }), 400)
   isRefused(t, await request({ target: authorize({ state: 'x'.repeat(20_000) }) }), 431)
 })

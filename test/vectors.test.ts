@@ -137,7 +137,7 @@ test('prints JSON for programs and a table for people', async (t) => {
   t.regex(table.stdout, /gen-ec-provided .*accept/)
 })
 
-test('exits with 1 for a failed row and 2 where there is nothing to decide', async (t) => {
+test('exits with 1 for a failed row and 2 without rows to decide', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'vectors-'))
   t.teardown(() => rm(folder, { recursive: true }))
   const write = async (name: string, text: string) => {

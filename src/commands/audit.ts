@@ -44,7 +44,7 @@ export function auditCommand(): Command {
     .option('--event <event>', 'one kind of event, such as login.failed')
     .option('--account <email>', 'of one account, by its email or its id')
     .option('--client <client_id>', 'of one application')
-    .option('--follow', 'go on with what happens, until Ctrl-C')
+    .option('--follow', 'follow new events until Ctrl-C')
     .option('--counted', 'what strangers caused, counted by minute and network, kept for 7 days')
     .option('--json', 'print one JSON object a line')
     .action(async ({ since: text, ...options }: AuditOptions) => {

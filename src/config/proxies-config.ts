@@ -9,8 +9,8 @@ export const proxiesVariables = {
 }
 
 const consequence =
-  'every client has the address of the proxy, and a hundred failed sign-ins of anybody keep all ' +
-  'people out who have not signed in before'
+  'every client has the address of the proxy, and after a hundred failed sign-ins no one can sign ' +
+  'in who has not done so before'
 
 /** Plain HTTP for a public issuer has a proxy in front, which has to be named. */
 export function proxiesContradictions(

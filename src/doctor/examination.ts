@@ -245,7 +245,7 @@ function certificateAdvice(seen: Sent, thumbprint: string, origin: string): stri
       `${seen.format}, and the proxy writes another format.`
     )
   }
-  if (seen.certificate !== null) return 'The certificate of somebody else arrives.'
+  if (seen.certificate !== null) return 'Another certificate arrives.'
   return seen.fields.length > 0
     ? `The proxy writes ${seen.fields.join(', ')}, and HOLDFAST_CLIENT_CERT_FORMAT is ` +
         `${seen.format}: make them agree.`

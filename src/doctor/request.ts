@@ -30,7 +30,7 @@ export async function send(
       signal,
       headers: ['Host', target.host, doctorHeader, code, ...headers],
     })
-    if (status === 200) return observed(text) ?? `${target.href} is a page of somebody else.`
+    if (status === 200) return observed(text) ?? `${target.href} is not a page of this server.`
     return (
       `${target.href} answered ${status}: the code is not one of this server or has expired, or ` +
       'the proxy refuses the request or sends it elsewhere.'

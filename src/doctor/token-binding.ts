@@ -58,7 +58,7 @@ function bindingAdvice(
   const { provided, refused } = seen.tokenBinding
   if (mine === undefined) {
     return seen.fromProxy || mode === 'proxy'
-      ? 'Whoever terminates TLS does not negotiate Token Binding (RFC 8472). nginx, HAProxy and ' +
+      ? 'What terminates TLS does not negotiate Token Binding (RFC 8472). nginx, HAProxy and ' +
           'Envoy cannot: put a proxy there that can, or set HOLDFAST_TOKEN_BINDING=off.'
       : 'Token Binding is not negotiated (RFC 8472), though this server offers it: something ' +
           'between here and there terminates TLS. Let it pass connections on whole.'
@@ -82,7 +82,7 @@ function bindingAdvice(
       'Sec-Provided-Token-Binding-ID (draft-ietf-tokbind-ttrp-09).'
     )
   }
-  if (provided !== mine) return 'The Token Binding of somebody else arrives.'
+  if (provided !== mine) return 'Another Token Binding arrives.'
   // Section 2.3 of the draft, rule 2: a second reader has no connection to check it on.
   return mode === 'proxy' && seen.fields.includes('sec-token-binding')
     ? 'The proxy passes on Sec-Token-Binding, which it has checked: let it remove it.'

@@ -67,7 +67,7 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     }),
     deviceCodes: new Counter({
       name: 'holdfast_device_codes_total',
-      help: 'Device codes that were issued, approved or denied, and user codes that there are not',
+      help: 'Device codes that were issued, approved or denied, and unknown user codes',
       labelNames: ['outcome'] as const,
       registers,
     }),

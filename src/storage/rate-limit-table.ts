@@ -22,7 +22,7 @@ export function createRateLimitTable(database: Database) {
 /**
  * A counter in the table `rate_limits`. Keys are hashed: the table names nobody. The duration
  * begins with the first point and is not lengthened by later ones, so that nobody is kept out by
- * someone else who goes on trying. A key that has no points left is refused by the memory of this
+ * someone else who keeps trying. A key that has no points left is refused by the memory of this
  * process from then on: a flood does not reach the database. The library looks through the keys that
  * are refused whenever one is added to more than 999: 0.4 ms for 10,000. It takes `points` requests to
  * add one, and no limit lasts so long that there are more than a few thousand.

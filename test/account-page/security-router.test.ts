@@ -90,7 +90,7 @@ test.serial('ends the access of an app', async (t) => {
   t.falsy(await isIn(mine.agent))
 })
 
-test.serial('does not end the sign-in of somebody else', async (t) => {
+test.serial("does not end another user's sign-in", async (t) => {
   const mine = await signedIn()
   const theirs = await signedIn()
   await query(server.databaseUrl, "update browser_sessions set account_id = 'eve' where uid = $1", [
@@ -124,7 +124,7 @@ async function led() {
   return interact(agent, await agent.get(location))
 }
 
-test.serial('leads whoever has no session through a sign-in and back', async (t) => {
+test.serial('leads users without a session through a sign-in and back', async (t) => {
   const login = await led()
   t.regex(login.page.text, /to continue to <strong><bdi>My security</)
   const { location = '' } = await signIn(login, { password })
@@ -141,7 +141,7 @@ test.serial('leads whoever has no session through a sign-in and back', async (t)
   t.false(server.logged.some((line) => line.includes('session_bound_late')))
 })
 
-test.serial('whoever does not want to sign in is not asked again and again', async (t) => {
+test.serial('does not ask a user who cancels a sign-in again and again', async (t) => {
   const { agent, url, token } = await led()
   const { location = '' } = await agent.post(`${url}/abort`, { token })
   const back = (await agent.get(location)).location ?? ''

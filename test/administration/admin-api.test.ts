@@ -502,7 +502,7 @@ const auditOf = async (admin: Administrator, event: string, kid: string) =>
     (row: { details: { kid: string } }) => row.details.kid === kid,
   )
 
-test('keys are listed to whoever reads, and none of them is shown', async (t) => {
+test('lists keys to a reader, and shows none of them', async (t) => {
   const { status, body } = await call(await administrator('read'), 'GET', '/keys')
   t.is(status, 200)
   t.is(new Set(body.map(({ purpose }: Key) => purpose)).size, 8)
@@ -514,7 +514,7 @@ for (const [path, body] of [
   ['/keys/rotate', {}],
   ['/keys/any/retire', { now: true }],
 ] as const) {
-  test(`whoever reads cannot change keys: ${path}`, async (t) => {
+  test(`rejects changes of keys by a reader: ${path}`, async (t) => {
     const answer = await call(await administrator('read'), 'POST', path, body)
     t.is(answer.status, 403)
     t.is(answer.body.error, 'insufficient_scope')
@@ -555,7 +555,7 @@ test('eight administrators who rotate at once get the same next keys', async (t)
   }
 })
 
-test('a key ends in its time, or now, and another one signs', async (t) => {
+test('retires a key on schedule, or now, and signs with another one', async (t) => {
   const admin = await administrator('write')
   const [{ kid }] = (await keysOf(admin, 'EdDSA')) as [Key]
   const inTime = await call(admin, 'POST', `/keys/${kid}/retire`, {})

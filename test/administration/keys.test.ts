@@ -69,7 +69,7 @@ test('eight who retire a key now have one other key sign', async (t) => {
   t.deepEqual(changes.sort(), ['key.made ES256', 'key.retired ES256'])
 })
 
-test('whoever retires a key now while others rotate has the next one sign now', async (t) => {
+test('signs with the next key when one is retired during a rotation', async (t) => {
   const { administrators, of } = t.context
   const { kid } = first(await of('cookie'))
   await Promise.all(
@@ -93,7 +93,7 @@ test('a published key signs at once when the one before it is retired now', asyn
   t.deepEqual(changes, ['key.made form-token', 'key.advanced form-token', 'key.retired form-token'])
 })
 
-test('a key that signs ends in its time', async (t) => {
+test('retires the signing key on schedule', async (t) => {
   const { one, of, states, url } = t.context
   const { kid } = first(await of('ES256'))
   const ending = await one.retire(kid, { now: false })

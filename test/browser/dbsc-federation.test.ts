@@ -117,12 +117,9 @@ browserTest('the session of an app is on the key of the session at the provider'
   )
 })
 
-browserTest(
-  'browsers are told which apps may have a session on the key of the provider',
-  async (t) => {
-    const { nodes } = t.context
-    const { page } = await openPage(t)
-    const answer = await page.goto(`${nodes.server.issuer}/.well-known/device-bound-sessions`)
-    t.deepEqual(await answer?.json(), { relying_origins: [origin] })
-  },
-)
+browserTest('tells browsers which apps may use the key of the provider', async (t) => {
+  const { nodes } = t.context
+  const { page } = await openPage(t)
+  const answer = await page.goto(`${nodes.server.issuer}/.well-known/device-bound-sessions`)
+  t.deepEqual(await answer?.json(), { relying_origins: [origin] })
+})

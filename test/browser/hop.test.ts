@@ -11,7 +11,7 @@ const ARTEFACTS = `${import.meta.dirname}/../artefacts`
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
 const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
 
-browserTest('the page of one hop is accessible for as long as it is seen', async (t) => {
+browserTest('shows an accessible interstitial', async (t) => {
   t.truthy(CHROMIUM, 'Chromium is missing: apt-get install chromium')
   const assets = loadAssets()
   const app = new Koa()

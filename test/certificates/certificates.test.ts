@@ -98,7 +98,7 @@ test('the certificate of a client issues nothing', async (t) => {
   t.is((await load()).check(presented(forged, client), Date.now()), 'no_path_to_authority')
 })
 
-test('whoever is no authority issues nothing, whatever its key may be used for', async (t) => {
+test('rejects an issuer without the CA flag, whatever its key usage', async (t) => {
   const pretender = await root.intermediate({ ca: false })
   const client = presented(await pretender.issue(), pretender)
   t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
@@ -129,7 +129,7 @@ test('more intermediates than an authority allows lead nowhere', async (t) => {
   t.is((await load()).check(client, Date.now()), 'no_path_to_authority')
 })
 
-test('a certificate for servers is none for clients', async (t) => {
+test('rejects a certificate for servers as one of a client', async (t) => {
   const server = await root.issue({ usage: [x509.ExtendedKeyUsage.serverAuth] })
   t.is((await load()).check(presented(server), Date.now()), 'not_for_clients')
 })
@@ -547,7 +547,7 @@ for (const [title, broken] of [
   ['is empty', ''],
   ['is cut off', '-----BEGIN X509 CRL-----\nMIIB'],
 ] as const) {
-  test(`a list that ${title} is told of once, and the one before is used`, async (t) => {
+  test(`reports once a list that ${title}, and uses the previous one`, async (t) => {
     const authority = await createAuthority()
     const revoked = await authority.issue()
     const { files, check, told } = await watching(t, authority, await authority.crl([revoked]))
@@ -562,7 +562,7 @@ for (const [title, broken] of [
   })
 }
 
-test('a file that goes away changes nothing but is told of', async (t) => {
+test('keeps the previous lists when a file disappears, and reports it', async (t) => {
   const authority = await createAuthority()
   const { files, check, told } = await watching(t, authority)
   await rm(files.authorityFile)
@@ -593,7 +593,7 @@ test('a link that leads elsewhere is a change', async (t) => {
   t.pass()
 })
 
-test('a list that ends is told of once, at the moment it ends', async (t) => {
+test('reports the end of a list once, when it ends', async (t) => {
   const authority = await createAuthority()
   const nextUpdate = new Date(Math.floor(daysFromNow(1).getTime() / 1000) * 1000)
   const { told, clock, files, check } = await watching(

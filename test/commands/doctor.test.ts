@@ -110,7 +110,7 @@ test('says what is wrong in words, and ends with 1', async (t) => {
   t.like(found, { check: 'the deployment is reached', outcome: 'wrong' })
 })
 
-test('a certificate that is not trusted is told by its name', async (t) => {
+test('names an untrusted certificate', async (t) => {
   const { env } = shell()
   const stranger = { cwd, env: { ...env, NODE_EXTRA_CA_CERTS: '' } }
   const stdout = wrong(t, await holdfast(stranger, ['doctor', '--url', mtls.server.issuer]))
@@ -123,7 +123,7 @@ for (const url of [
   'https://localhost/a/?x',
   'localhost',
 ]) {
-  test(`--url ${url} is none`, async (t) => {
+  test(`rejects --url ${url}`, async (t) => {
     const { code, stdout, stderr } = await holdfast(shell(), ['doctor', '--url', url])
     t.is(code, 2)
     t.is(stdout, '')

@@ -316,7 +316,7 @@ test('reports everything that keeps a server from starting at once', async (t) =
   t.notRegex(stderr, /must.not.be.shown|abcd/)
 })
 
-test('a database that goes away while a command works is told in a sentence', (t) => {
+test('reports a database that goes away during a command in a sentence', (t) => {
   const error = new DatabaseUnavailableError(new Error('Connection terminated unexpectedly'))
   t.is(
     explain(error),
@@ -324,7 +324,7 @@ test('a database that goes away while a command works is told in a sentence', (t
   )
 })
 
-test('what the user of the database may not do is told, and other errors of it are defects', (t) => {
+test('reports what the user of the database must not do, and treats other errors as defects', (t) => {
   const error = new pg.DatabaseError('permission denied for table accounts', 0, 'error')
   t.is(explain(Object.assign(error, { code: '42703' })), undefined)
   t.is(

@@ -500,7 +500,7 @@ test.serial('publishes a key for as long as it is configured', async (t) => {
   t.is(Date.parse(next.signsFrom) - Date.parse(next.createdAt), 48 * 3_600_000)
 })
 
-test.serial('retires a key in its time, or now, and says what follows', async (t) => {
+test.serial('retires a key on schedule, or now, and says what follows', async (t) => {
   const of = async (purpose: string) =>
     (await list(t)).filter((key) => key.purpose === purpose).map(({ kid }) => kid)
   const [cookie = '', next] = await of('cookie')
@@ -782,7 +782,7 @@ test.serial('ends when nobody reads it any more', async (t) => {
 })
 
 for (const time of ['5', 'yesterday', '2026-13-01', '31.12.2026', '2026-01-31T12:00']) {
-  test.serial(`--since ${time} is no time`, async (t) => {
+  test.serial(`rejects --since ${time}`, async (t) => {
     const { code, stdout, stderr } = await issuedRun('audit', '--since', time)
     t.is(code, 2)
     t.is(stdout, '')
@@ -793,7 +793,7 @@ for (const time of ['5', 'yesterday', '2026-13-01', '31.12.2026', '2026-01-31T12
   })
 }
 
-test('a user who has no name is told by number', (t) => {
+test('names a user without a name by number', (t) => {
   const nameless = () => {
     throw new Error('ENOENT: no such file or directory, uv_os_get_passwd')
   }

@@ -80,9 +80,17 @@ async function serveAnybody(t: ExecutionContext, listener: RequestListener): Pro
 }
 
 for (const [title, listener, words] of [
-  ['a page of a proxy', (_, response) => response.end('<h1>Welcome</h1>'), /a page of somebody/],
-  ['JSON of somebody else', (_, response) => response.end('{"url":"x"}'), /a page of somebody/],
-  ['no JSON object', (_, response) => response.end('null'), /a page of somebody/],
+  [
+    'a page of a proxy',
+    (_, response) => response.end('<h1>Welcome</h1>'),
+    /is not a page of this server/,
+  ],
+  [
+    'JSON of somebody else',
+    (_, response) => response.end('{"url":"x"}'),
+    /is not a page of this server/,
+  ],
+  ['no JSON object', (_, response) => response.end('null'), /is not a page of this server/],
   ['a connection that breaks', (request) => request.socket.destroy(), /cannot be reached \(/],
   [
     'an answer that breaks off',

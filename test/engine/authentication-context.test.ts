@@ -88,7 +88,7 @@ test('the metadata names the acr, and the parameter by which it can be a must', 
   t.like(await answer.json(), { acr_values_supported: [bound], claims_parameter_supported: true })
 })
 
-test('the ID token of a bound session has the acr for whoever asks', async (t) => {
+test('sets the acr in the ID token of a bound session on request', async (t) => {
   const { agent } = await signedIn({ bound: true })
   for (const asked of [{ acr_values: `other ${bound}` }, claims(null), must]) {
     t.is((await idToken(await authorize(agent, asked))).acr, bound)

@@ -487,7 +487,7 @@ test('a proof by an algorithm that the metadata does not name is refused', async
   t.is(body.error, 'invalid_dpop_proof')
 })
 
-test('a grant that a client may not use is unauthorized_client', async (t) => {
+test('returns unauthorized_client for a grant that a client must not use', async (t) => {
   const client = await server.addClient({ token_endpoint_auth_method: 'client_secret_basic' })
   const { status, body } = await post(
     server,
@@ -508,7 +508,7 @@ test('a grant that nobody knows stays unsupported_grant_type', async (t) => {
   t.is(body.error, 'unsupported_grant_type')
 })
 
-test('a client that may not refresh gets its tokens, and no refresh token', async (t) => {
+test('returns tokens without a refresh token to a client that must not refresh', async (t) => {
   const client = await server.addClient({ grant_types: ['authorization_code'] })
   const { exchange } = await obtainCode(createPerson(server), client)
   const { status, body } = await post(server, '/token', exchange, { key: await newKey() })

@@ -302,7 +302,7 @@ function signByNobody(claims: object, kid = 'weak'): string {
   return `${input}.${padded.toString('base64url')}`
 }
 
-test.serial('refuses keys with which anybody can sign, wherever a client uses them', async (t) => {
+test.serial('rejects keys with which anyone can sign, wherever a client uses them', async (t) => {
   const { n } = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({
     format: 'jwk',
   })

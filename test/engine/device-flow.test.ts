@@ -135,7 +135,7 @@ test('another key redeems nothing, and consumes nothing', async (t) => {
   t.is((await redeem(server, client, device_code, { key })).status, 200)
 })
 
-test('another key does not even learn whether somebody has decided, and slows nobody', async (t) => {
+test('does not show another key whether a user has decided, and slows no one', async (t) => {
   const { device_code } = await ask()
   t.is(await error(redeem(server, client, device_code, { key: thief })), 'invalid_grant')
   t.is(await error(redeem(server, client, device_code, { key: thief })), 'invalid_grant')
@@ -187,7 +187,7 @@ test('a client that was not registered for it gets no code', async (t) => {
   t.is(await error(askForCode(server, other, { key })), 'invalid_request')
 })
 
-test('what somebody has typed is not a device code', async (t) => {
+test('rejects a user code as a device code', async (t) => {
   const { device_code, user_code } = await askAndApprove()
   const [row] = await query(
     server.databaseUrl,
@@ -239,7 +239,7 @@ test('a proof that was shown while waiting is used up', async (t) => {
   t.is(await error(redeem(server, client, device_code, { key })), 'authorization_pending')
 })
 
-test('who says no is heard by the device', async (t) => {
+test('returns access_denied to the device after denial', async (t) => {
   const { device_code, user_code } = await ask()
   const person = createPerson(server)
   const confirm = await typeCode(server, person, user_code)
@@ -391,7 +391,7 @@ test('the form of another site or of another browser does nothing', async (t) =>
   t.is(await error(redeem(server, client, device_code, { key })), 'authorization_pending')
 })
 
-test('of somebody who has typed nothing little is kept, and not for long', async (t) => {
+test('keeps little, and not for long, before a code is typed', async (t) => {
   await createPerson(server).browser.visit(`${server.issuer}/device`)
   const rows = await query(
     server.databaseUrl,
@@ -581,7 +581,7 @@ test.serial('a code of bearer tokens that was raced for ends what was issued', a
   t.is(next.body.error, 'invalid_grant')
 })
 
-test.serial('two people go on with one code: one of them', async (t) => {
+test.serial('lets one of two users continue with one code', async (t) => {
   const { user_code } = await racesAsk()
   const people = await Promise.all(nodes().map(({ fetch }) => atConfirmation(user_code, fetch)))
   const pages = await race(
@@ -780,7 +780,7 @@ test('it is off by default: no endpoints, and the metadata names none', async (t
   t.is(body.error, 'unsupported_grant_type')
 })
 
-test('where it is off nobody is registered for it, and is told why', async (t) => {
+test('rejects a registration for it where it is off, and says why', async (t) => {
   const expected = { message: /device_code needs HOLDFAST_DEVICE_FLOW=on/ }
   await t.throwsAsync(off.addClient(television), expected)
   const token = await initialToken(off, { grantTypes: [deviceGrant] })

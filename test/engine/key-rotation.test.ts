@@ -296,7 +296,7 @@ test.serial(
   },
 )
 
-test.serial('a nonce of before a rotation is good on every node', async (t) => {
+test.serial('accepts a nonce from before a rotation on every node', async (t) => {
   const asked = (node: Pick<Node, 'fetch'>, nonce?: string) =>
     makeProof(key, { method: 'POST', url: `${server.issuer}/token`, ...(nonce && { nonce }) }).then(
       (proof) =>

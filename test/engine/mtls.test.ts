@@ -446,7 +446,7 @@ test('authenticates by the certificate that its jwks_uri publishes', async (t) =
   await refused(t, changed, first)
 })
 
-test('the code of one client is nothing to another', async (t) => {
+test('rejects the code of another client', async (t) => {
   const web = {
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'] as ['code'],
@@ -631,7 +631,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     await Promise.all(rounds)
   })
 
-  test(`${version}: a session of one port is none at the other`, async (t) => {
+  test(`${version}: does not resume a session of one port at the other`, async (t) => {
     const certificate = await resumptionMtls.root.issue(named)
     const { issuer: origin } = resumptionMtls.server
     const browser = await ask({ version, certificate, origin })

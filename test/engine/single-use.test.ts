@@ -77,7 +77,7 @@ test('sixteen concurrent uses of one refresh token: one success', async (t) => {
   t.deepEqual(outcomes(answers), { won: 1, lost: ['400 invalid_grant'] })
 })
 
-test.serial('whoever wins a race of refreshes by one key keeps its tokens', async (t) => {
+test.serial('keeps the tokens of the winner of a race of refreshes by one key', async (t) => {
   const { exchange } = await obtainCode(createPerson(server), client)
   const { body } = await post(server, '/token', exchange, { key })
   const answers = await race(
@@ -331,7 +331,7 @@ test.serial('uses at the same moment with one proof are one use', async (t) => {
   t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
 })
 
-test.serial('once the successor was used it is refused, and its family goes on', async (t) => {
+test.serial('rejects it once the successor was used, and keeps the family', async (t) => {
   const { refresh, first, second } = await refreshTwice('dpop')
   const { body: third } = await refresh(second.refresh_token)
   const again = await refresh(first.refresh_token)

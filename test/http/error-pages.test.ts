@@ -17,7 +17,7 @@ test.before(async (t) => {
 })
 test.after.always((t) => t.context.idp?.close())
 
-test('an address that is none gets a page that says so', async (t) => {
+test('shows a page for an unknown address', async (t) => {
   const { status, headers, text } = await t.context.agent.get('/nowhere')
   t.is(status, 404)
   t.is(headers.get('cache-control'), 'no-store')

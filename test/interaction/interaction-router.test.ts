@@ -80,7 +80,7 @@ test('grants exactly what was asked for', async (t) => {
   t.deepEqual(grant?.getOIDCClaims(), [])
 })
 
-test('adds to the grant of before, and asks only for what is new', async (t) => {
+test('adds to the existing grant, and asks only for what is new', async (t) => {
   const { idp } = t.context
   const first = await signedIn(idp, { scope: 'openid' })
   const before = await codeOf(
@@ -176,7 +176,7 @@ for (const field of ['email', 'password']) {
   })
 }
 
-test('a second attempt with the right password goes on', async (t) => {
+test('continues after a second attempt with the right password', async (t) => {
   const login = await begin(t.context.idp)
   await signIn(login, { password: 'another password' })
   t.is((await signIn(login)).status, 303)
@@ -238,7 +238,7 @@ test('a sign-in page from before someone else signed in still signs in its own r
   t.true(adas.page.text.includes('ada@example.com'))
 })
 
-test('a disabled account cannot consent in a session of before', async (t) => {
+test('rejects consent by a disabled account in an existing session', async (t) => {
   const { idp } = t.context
   await idp.accounts.add({ email: 'left@example.com', password: PASSWORD })
   const login = await begin(idp)

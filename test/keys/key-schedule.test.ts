@@ -297,7 +297,7 @@ test('says once that another key signs, or that one cannot be opened', async (t)
   t.regex(await metrics.registry.metrics(), /^holdfast_keys_unreadable 1$/m)
 })
 
-test('goes on after an error, and ends when it is told to', async (t) => {
+test('continues after an error, and ends when it is disposed', async (t) => {
   const errors: unknown[] = []
   const failure = new Error('the database is away')
   const { promise: refreshed, resolve: onRefreshed } = Promise.withResolvers<void>()

@@ -106,7 +106,7 @@ test('a reader who has gone stops nobody', async (t) => {
   t.deepEqual(await ended, [0, null])
 })
 
-test('a reader who stops stops nobody, and is given whole lines when it goes on', async (t) => {
+test('does not wait for a reader that stops, and writes whole lines when it continues', async (t) => {
   const child = writing(5000)
   const dropped = await numberFrom(child.stdout)
   t.true(dropped > 1000)

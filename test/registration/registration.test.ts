@@ -471,7 +471,7 @@ test('of eight that give a secret up at once, one has the one that is good', asy
   t.is(secrets.filter((secret) => matchesSecret(secret, metadata?.client_secret)).length, 1)
 })
 
-test('whoever has no key of the registration renews no secret', async (t) => {
+test('renews no secret without the key of the registration', async (t) => {
   const { client, token } = await registered()
   const before = await stored(client)
   const body = { ...webClient, client_id: client, client_secret: null }
@@ -672,7 +672,7 @@ test('two tokens in one request are refused', async (t) => {
   t.is(status, 400)
 })
 
-test('a token in the address is none', async (t) => {
+test('ignores a token in the address', async (t) => {
   const { client, token } = await registered(webClient, { bearer: true })
   t.is((await register(server, { client: `${client}?access_token=${token}` })).status, 401)
 })

@@ -195,7 +195,7 @@ test('rejects a refresh by the key of a thief, and tells', async (t) => {
   })
 })
 
-test('of what anybody can repeat a few are told, and all are counted', async (t) => {
+test('logs at most ten repeats and counts all', async (t) => {
   const { device } = await bound()
   const counted = async (event: string) => {
     const metrics = await (await fetch(`http://${server.operators}/metrics`)).text()
@@ -243,7 +243,7 @@ test('nobody hops who has nothing to prove', async (t) => {
   t.true(isCode(await authorize(unbound.device.agent, {}, fromApp)))
 })
 
-test('a thief cannot go on with the consent of a bound session', async (t) => {
+test('rejects the consent of a bound session from a thief', async (t) => {
   const person = await signInAt(server, request())
   await person.device.register(person.offer)
   await age(person.device.session)
@@ -254,7 +254,7 @@ test('a thief cannot go on with the consent of a bound session', async (t) => {
   t.truthy((await allow(person.consent)).searchParams.get('code'))
 })
 
-test('signing out ends the session everywhere, and the browser is told', async (t) => {
+test('ends the session everywhere on sign-out, and tells the browser', async (t) => {
   const { device } = await bound()
   const page = await device.agent.get(`${server.issuer}/session/end`)
   const xsrf = /name="xsrf" value="([^"]+)"/.exec(page.text)?.[1] ?? ''
@@ -527,7 +527,7 @@ test('a browser that cannot prove its key once more gets no code', async (t) => 
   t.is((await device.agent.get(`${location}?again=1`)).status, 400)
 })
 
-test('a companion that a thief keeps is not asked for twice', async (t) => {
+test('does not ask twice for a bound cookie that a thief keeps', async (t) => {
   const client = await addClient({ proof_max_age: 10 })
   const { device } = await signedIn(client, { bound: true })
   await makeProofOlder(device)

@@ -74,7 +74,7 @@ for (const [name, theirs] of elsewhere) {
     t.is(await silently(owner), 'signed in')
   })
 
-  test(`whoever signs in with the cookie ${name} gets another session`, async (t) => {
+  test(`starts another session for a sign-in with the cookie ${name}`, async (t) => {
     const { owner, withCookies } = createVictim()
     await owner.authorize(parameters)
     const thief = await withCookies(theirs())
@@ -100,7 +100,7 @@ test.serial('the log has the session that was refused, and not its cookie', asyn
   )
 })
 
-test('a session from a browser without Token Binding goes on without it', async (t) => {
+test('continues a session from a browser without Token Binding without it', async (t) => {
   const { owner, withCookies } = createVictim(withoutTokenBinding)
   await owner.authorize(parameters)
   t.is(await silently(owner), 'signed in')
@@ -194,7 +194,7 @@ test('over plain http no browser is offered a key', async (t) => {
   )
 })
 
-test('the page says where somebody is, and not where the proxy is', async (t) => {
+test('shows where the user is, and not where the proxy is', async (t) => {
   const behind: typeof globalThis.fetch = (url, init) => {
     const headers = new Headers(init?.headers)
     headers.set('x-forwarded-for', '198.51.100.7, 192.0.2.7')

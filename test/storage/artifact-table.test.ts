@@ -584,7 +584,7 @@ test('finds by identifier, with the identifier put back', async (t) => {
   t.is(found?.consumed, undefined)
 })
 
-test('puts back what an interaction needs to go on', async (t) => {
+test('restores what an interaction needs to continue', async (t) => {
   const adapter = adapterOf('Interaction')
   const id = randomUUID()
   const interaction = {
@@ -620,7 +620,7 @@ test('an upsert does not clear consumption', async (t) => {
   t.truthy((await adapter.find(id))?.consumed)
 })
 
-test('of 16 concurrent uses one consumes, and the others are told', async (t) => {
+test('consumes for one of 16 concurrent uses, and rejects the others', async (t) => {
   const adapter = adapterOf('PushedAuthorizationRequest')
   const id = randomUUID()
   await adapter.upsert(id, { kind: 'PushedAuthorizationRequest', jti: id }, soon)

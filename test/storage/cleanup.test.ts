@@ -68,7 +68,7 @@ for (const [name, { add, removeExpired, countExpired }] of Object.entries(tables
     t.is(await count(name), 1)
   })
 
-  test.serial(`removes no more rows of ${name} than it is told`, async (t) => {
+  test.serial(`removes no more rows of ${name} than its limit`, async (t) => {
     for (let row = 0; row < 5; row += 1) await add(past)
     t.is(await removeExpired(2), 2)
     t.is(await count(name), 3)
@@ -151,7 +151,7 @@ test('leaves what is too much for one round to the next', async (t) => {
   t.is(batches, 50)
 })
 
-test('reports a failure, and goes on with the other tables', async (t) => {
+test('reports a failure, and continues with the other tables', async (t) => {
   const broken = new Error('broken')
   const reported: unknown[] = []
   const healthy = scripted()

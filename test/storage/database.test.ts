@@ -102,7 +102,7 @@ test('says that there is no such database', async (t) => {
   t.regex(told, /no such database/)
 })
 
-test('says that the user may not make tables', async (t) => {
+test('says that the user must not create tables', async (t) => {
   const poor = `poor_${process.pid}`
   await using empty = await openTestDatabase({ migrated: false })
   const owner = new pg.Client({ connectionString: empty.url })
@@ -398,7 +398,7 @@ test('what comes in one turn goes together, and so does what follows from it', a
   t.is(all.length, 2)
 })
 
-test('whoever comes while one is on its way goes together in the next', async (t) => {
+test('sends what comes during a statement together in the next', async (t) => {
   const { run, all, sent } = batchCreateWorld()
   const first = run('a')
   const { answer } = await sent()
@@ -415,7 +415,7 @@ test('whoever comes while one is on its way goes together in the next', async (t
   t.deepEqual(await Promise.all(others), ['B', 'C'])
 })
 
-test('a failure is for those that went together, and the next go on', async (t) => {
+test('fails only the statements of one batch, and sends the next', async (t) => {
   const { run, sent } = batchCreateWorld()
   const first = run('a')
   const { fail } = await sent()
@@ -597,7 +597,7 @@ test('holds its lock in a transaction, which a pooler gives a session of its own
   t.deepEqual(await states(), [])
 })
 
-test('goes on after a crash that left the lock of knex', async (t) => {
+test('migrates after a crash that left the lock of knex', async (t) => {
   await using database = await openTestDatabase()
   await query(database.url, 'update knex_migrations_lock set is_locked = 1')
   t.deepEqual(await migrate(database.url), [])

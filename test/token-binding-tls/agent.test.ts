@@ -220,7 +220,7 @@ test('fails a request that brings a message of its own', async (t) => {
   await t.throwsAsync(once(outgoing, 'response'), { code: 'header_not_placed' })
 })
 
-test('refuses kinds of keys that are none', (t) => {
+test('rejects unknown kinds of keys', (t) => {
   const keyParameters = ['ecdsap384' as KeyParameters]
   t.throws(() => new TokenBindingAgent({ keyParameters }), { instanceOf: TypeError })
   t.throws(() => new TokenBindingAgent({ keyParameters: [] }), { instanceOf: TypeError })

@@ -47,12 +47,12 @@ async function alertFor(t: ExecutionContext, answer: Answer): Promise<FirstAnswe
 const unsupportedExtension = { alert: 110 }
 const decodeError = { alert: 50 }
 
-test('goes on with an answer of version 1.0 and one identifier that was offered', async (t) => {
+test('continues with an answer of version 1.0 and one identifier that was offered', async (t) => {
   t.is(await alertFor(t, { tokenBinding: '01000102' }), 'nothing')
   t.is(await alertFor(t, { tokenBinding: '01000101' }), 'nothing')
 })
 
-test('goes on without Token Binding where the server has a lower version', async (t) => {
+test('continues without Token Binding where the server has a lower version', async (t) => {
   t.is(await alertFor(t, { tokenBinding: '000d0102' }), 'nothing')
 })
 

@@ -106,7 +106,7 @@ test('GnuTLS gets the answer, the keying material and the acceptance it expects'
   t.is(facts.response.proof?.provided.id, facts.id)
 })
 
-test('GnuTLS agrees over TLS 1.3 as well, where the server was told to', async (t) => {
+test('GnuTLS agrees over TLS 1.3 as well, where that is configured', async (t) => {
   const { port, ekms } = await serve(t, { tls13Draft: true })
   const [facts] = await runClient(port, tls13, '01000102')
   t.like(facts, { protocol: 'TLS1.3', extension: '01000102' })
@@ -188,7 +188,7 @@ for (const priorities of [tls12, tls13]) {
   })
 }
 
-test('the agent goes on without Token Binding where GnuTLS has a draft version', async (t) => {
+test('the agent continues without Token Binding where GnuTLS has a draft version', async (t) => {
   const { url, agent, next } = await startServer(t, tls12, '000d0102')
   t.is((await fetch(url, { agent })).status, 200)
   t.like(await next(), { requested: true, message: '' })

@@ -104,7 +104,7 @@ test('knows nothing of the socket of an HTTP/2 session that is gone', async (t) 
 
 // Versions, contexts and certificates
 
-test('negotiates in TLS 1.3 only where it was told to', async (t) => {
+test('negotiates in TLS 1.3 only where that is configured', async (t) => {
   for (const tls13Draft of [false, true]) {
     const server = equip(() => https.createServer(certificate), { tls13Draft })
     const port = await listen(t, server)

@@ -459,7 +459,7 @@ const differences: Readonly<Record<string, Difference>> = {
     given.client !== 'bearer' &&
     given.broken.includes('proof: none') &&
     ours.error === 'invalid_grant',
-  'a grant that a client may not use is unauthorized_client': ({ theirs, ours }) =>
+  'returns unauthorized_client for a grant that a client must not use': ({ theirs, ours }) =>
     theirs.error === 'invalid_request' && ours.error === 'unauthorized_client',
   'a refusal may have another reason first, and the same end': (compared) =>
     refusedBoth(compared) && nothingDone(compared) && compared.given.broken.length > 1,

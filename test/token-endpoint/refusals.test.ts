@@ -734,7 +734,7 @@ test('a lost race ends the family of a credential that is bound to no key, and n
   t.deepEqual(await lost('AuthorizationCode', code()), [1, 1])
 })
 
-test('a client that may not refresh gets no refresh token', async (t) => {
+test('returns no refresh token to a client that must not refresh', async (t) => {
   const world = {
     ...of('AuthorizationCode'),
     client: client({ grantTypes: new Set(['authorization_code']) }),

@@ -167,7 +167,7 @@ for (const [name, adapter] of overHttp) {
     t.is(headers['cache-control']?.[0], 'no-store')
   })
 
-  test(`${name} refuses a certificate that somebody else has forwarded`, async (t) => {
+  test(`${name} rejects a certificate that an untrusted peer has forwarded`, async (t) => {
     const facts = () => {
       throw new ClientCertificateError('untrusted_peer', 'not from the proxy')
     }

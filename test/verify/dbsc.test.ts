@@ -454,7 +454,7 @@ test('ends an unknown session by a 200 response', async (t) => {
   t.deepEqual(answer.body, { session_identifier: 'gone', continue: false })
 })
 
-test('an ended session is told to end, even with a good proof', async (t) => {
+test('ends an ended session at the browser, even with a good proof', async (t) => {
   const site = makeSite()
   const registered = await bound(t, site)
   site.keys.delete('s1')
@@ -486,7 +486,7 @@ test('leaves other requests alone', async (t) => {
   }
 })
 
-test('serves what it was told for the well-known address', async (t) => {
+test('serves the given document at the well-known address', async (t) => {
   const { dbsc } = makeSite({ wellKnown: () => ({ provider_origin: 'https://idp.example' }) })
   const answer = await dbsc.handle({
     method: 'GET',
@@ -497,7 +497,7 @@ test('serves what it was told for the well-known address', async (t) => {
   t.like(answer, { status: 200, body: { provider_origin: 'https://idp.example' } })
 })
 
-test('a companion is for its session, for its time, and nothing else is one', async (t) => {
+test('accepts a bound cookie for its session and lifetime only', async (t) => {
   const site = makeSite()
   const cookie = companion(await bound(t, site)) ?? ''
   const { provenAt } = site.dbsc
@@ -524,7 +524,7 @@ test('accepts an older bound cookie until it expires', async (t) => {
   t.is(site.dbsc.provenAt('s1', companion(registered)), site.clock.now)
 })
 
-test('a secret can be changed while sessions go on', async (t) => {
+test('keeps sessions when a secret is changed', async (t) => {
   const [old, next] = [Buffer.alloc(32, 7), Buffer.alloc(32, 8)]
   let secrets = [old, next]
   const site = makeSite({ secret: () => secrets })

@@ -183,7 +183,7 @@ test('ignores unknown extensions', (t) => {
   t.is(decideKey({ extensions: Buffer.from('c80003616263c90000', 'hex') }), 'accepted')
 })
 
-test('refuses extensions that are none', (t) => {
+test('rejects malformed extensions', (t) => {
   t.is(decideKey({ extensions: Buffer.from('c8', 'hex') }), 'malformed_message')
   t.is(decideKey({ extensions: Buffer.from('c80004616263', 'hex') }), 'malformed_message')
 })
@@ -279,7 +279,7 @@ test('refuses RSA keys in a second encoding', (t) => {
   }
 })
 
-test('refuses an RSA exponent with which everybody, or nobody, could sign', (t) => {
+test('rejects an RSA exponent with which anyone, or no one, could sign', (t) => {
   const modulus = pkcs1.encoded.subarray(2, 258)
   for (const exponent of [...weakExponents, Buffer.of(2), Buffer.alloc(33, 1)]) {
     const text = message(binding(pkcs1, { encoded: encodeRsa(modulus, exponent) }))
@@ -427,7 +427,7 @@ test('refuses each of the fields from anyone else', (t) => {
   }
 })
 
-test('can be told to ignore them from anyone else', (t) => {
+test('ignores them from anyone else where that is configured', (t) => {
   t.is(read(valid, { trusted: false, untrusted: 'ignore' }), undefined)
 })
 
@@ -458,7 +458,7 @@ test('refuses a referred or other ID without a provided one', (t) => {
   )
 })
 
-test('refuses a provided ID that is none', (t) => {
+test('rejects a malformed provided ID', (t) => {
   for (const text of ['', 'unknown', `${id()}=`, id().slice(0, -4)]) {
     t.is(
       headersCodeOf(() => read(['Sec-Provided-Token-Binding-ID', text])),
@@ -467,7 +467,7 @@ test('refuses a provided ID that is none', (t) => {
   }
 })
 
-test('refuses a referred ID that is none', (t) => {
+test('rejects a malformed referred ID', (t) => {
   const fields = [...provided, 'Sec-Referred-Token-Binding-ID', 'AgBB']
   t.is(
     headersCodeOf(() => read(fields)),
