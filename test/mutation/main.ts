@@ -29,7 +29,16 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
   },
 })
-const endsAt = Date.now() + Number(values.minutes) * 60_000
+let endsAt = Date.now() + Number(values.minutes) * 60_000
+const isOver = () => Date.now() >= endsAt
+// PostgreSQL and the tests under way are not to outlive this process.
+const stopped = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    endsAt = 0
+    stopped.abort()
+  })
+}
 
 /** Longer than the slowest group of tests: a mutant that hangs is found. */
 const patienceMs = 120_000
@@ -53,9 +62,12 @@ async function pass(tests: readonly string[], mutant?: AppliedMutant): Promise<b
       ...(mutant && { HOLDFAST_MUTANT: JSON.stringify(mutant) }),
     },
   })
-  const patience = setTimeout(() => child.pid && process.kill(-child.pid, 'SIGKILL'), patienceMs)
+  const kill = () => child.pid && process.kill(-child.pid, 'SIGKILL')
+  const patience = setTimeout(kill, patienceMs)
+  stopped.signal.addEventListener('abort', kill)
   const [code] = await once(child, 'exit')
   clearTimeout(patience)
+  stopped.signal.removeEventListener('abort', kill)
   return code === 0
 }
 
@@ -69,7 +81,7 @@ async function survivorsOf(
   const waiting = [...mutants]
   const survivors: Mutant[] = []
   const job = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
+    for (let next = waiting.shift(); next && !isOver(); next = waiting.shift()) {
       const { start, end, replacement } = next
       let survives = true
       for (const tests of suites) {
@@ -112,6 +124,7 @@ async function breakGuards(file: string): Promise<readonly Mutant[]> {
   // Types find some of them, and cost less than a server.
   const compiling = compilingMutants(path.join(root, file), text, unfound)
   const survivors = await survivorsOf(file, compiling, slow)
+  if (isOver()) return []
   const seconds = Math.round((Date.now() - startedAt) / 1000)
   const counts = `${mutants.length} mutants, ${mutants.length - open.length} ignored`
   const outcome = `${unfound.length - compiling.length} do not compile, ${survivors.length} survived`
@@ -134,12 +147,11 @@ const files = folders
   .filter((file) => values.only?.some((part) => file.includes(part)) ?? true)
 let survived = 0
 for (const file of files) {
-  if (Date.now() > endsAt) {
-    console.log(`stopped before ${file}: go on with --only`)
-    process.exitCode = 1
-    break
-  }
   survived += (await breakGuards(file)).length
+  if (!isOver()) continue
+  console.log(`stopped at ${file}: go on with --only`)
+  process.exitCode = 1
+  break
 }
 const gone = ignored.filter(
   ({ file, guard }) =>

@@ -39,6 +39,7 @@ const engine = [
 
 /** Tests of sources that are not named like them, by how the names of these begin. */
 const named: readonly (readonly [RegExp, string])[] = [
+  [/^src\/bindings\/token-binding/, 'test/bindings/token-binding-challenge.test.ts'],
   [/^src\/token-endpoint\/endpoints/, 'test/administration/admin-api.test.ts'],
   [/^packages\/verify\/(?:lib\/)?(?:dpop|jw|signature|rsa|recent)/, 'test/verify/dpop.test.ts'],
   [/^packages\/verify\/(?:lib\/)?token-binding/, 'test/verify/token-binding.test.ts'],
