@@ -9,7 +9,7 @@ export interface StoredResourceServer {
   readonly identifier: string
   readonly name: string | null
   readonly scopes: readonly string[]
-  /** Sentences by scope, shown at consent instead of the scope's name. */
+  /** Sentences by scope, shown at consent before the scope's name. */
   readonly scopeLabels: Readonly<Record<string, string>>
   /** What access tokens for it are signed by. */
   readonly signingAlg: SigningAlgorithm
