@@ -822,9 +822,12 @@ test.serial('limits the rows of requests that no cookie can hold', async (t) => 
   const random = () => crypto.getRandomValues(Buffer.alloc(1500)).toString('base64url')
   const large = () => boundsAsk({ state: random(), nonce: random() })
   t.regex((await large()).location ?? '', /\/interaction\//)
-  const answers = await Promise.all(Array.from({ length: 62 }, large))
-  const refused = answers.filter((page) => errorOf(page)[1] === 'temporarily_unavailable')
-  t.true(refused.length >= 2)
+  let refused = 0
+  // In turn: of so many at once a busy node sheds some before they are counted.
+  for (let count = 0; count < 62; count += 1) {
+    if (errorOf(await large())[1] === 'temporarily_unavailable') refused += 1
+  }
+  t.true(refused >= 2)
   const small = await boundsAsk()
   t.regex(small.location ?? '', /\/interaction\//)
 })
