@@ -68,9 +68,13 @@ async function follow(output: Readable): Promise<void> {
   }
 }
 
-/** What starts programs of the system, or takes long: `npm run test:system`. */
+/**
+ * `npm run test:system`: what starts programs of the system or takes long, and the tests of the
+ * scripts that do.
+ */
 const system = [
   'test/backup.test.ts',
+  'test/cluster/**',
   'test/demo.test.ts',
   'test/docker/**',
   'test/doctor/**',
@@ -79,6 +83,7 @@ const system = [
   'test/outage.test.ts',
   'test/proxies/**',
   'test/simulation/**',
+  'test/soak/**',
   'test/start.test.ts',
   'test/token-endpoint/differential.test.ts',
   'test/token-binding-tls/{gnutls,memory,package}.test.ts',
