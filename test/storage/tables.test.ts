@@ -157,7 +157,8 @@ test('finds, lists and removes an API', async (t) => {
   const made = api()
   t.true(await resourceServers.insert(made))
   t.false(await resourceServers.insert({ ...made, scopes: ['b'] }))
-  t.deepEqual(await resourceServers.find(made.identifier), { ...made, signingAlg: 'ES256' })
+  const stored = { ...made, scopeLabels: {}, signingAlg: 'ES256' }
+  t.deepEqual(await resourceServers.find(made.identifier), stored)
   t.true((await resourceServers.list()).some(({ identifier }) => identifier === made.identifier))
   t.true(await resourceServers.remove(made.identifier))
   t.is(await resourceServers.find(made.identifier), undefined)
