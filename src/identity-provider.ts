@@ -270,10 +270,21 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
   })
   return {
     account: routesOf(account),
-    dbsc: dbscMiddleware({ provider, dbsc, events: parts.securityEvents, hop: views.hop }),
+    dbsc: dbscMiddleware({
+      provider,
+      dbsc,
+      events: parts.securityEvents,
+      interstitial: views.interstitial,
+    }),
     interactions: routesOf(interactions),
     proofs: routesOf(
-      createProofRouter({ provider, dbsc, sessions, hop: views.hop, now: keys.now }),
+      createProofRouter({
+        provider,
+        dbsc,
+        sessions,
+        interstitial: views.interstitial,
+        now: keys.now,
+      }),
     ),
   }
 }
@@ -313,7 +324,7 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
       proofWindowS: config.proofWindowS,
       nonces: config.dpopNonces === 'required' ? nonces : undefined,
       now: () => Math.floor(keys.now() / 1000),
-      markOnce: (value, until) => replays.markOnce('registration', value, until),
+      recordReplay: (value, until) => replays.recordReplay('registration', value, until),
     }),
     registrations: createRegistrations({ table, clients, validator, now: keys.now }),
     table,

@@ -95,7 +95,7 @@ Find(n) ==
      /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
                     unpunished>>
 
-(* artifact-close: the proof is recorded, the credential used, its successor written: one statement. *)
+(* artifact-commit: the proof is recorded, the credential used, its successor written: one statement. *)
 Commit(n) ==
   LET request == nodes[n]
       c == request.cred

@@ -132,7 +132,7 @@ export interface DbscSessions {
    */
   provenAt(session: string, cookies: string | undefined): number | undefined
   /** A `Set-Cookie` that removes the bound cookie; the browser proves its key once more. */
-  readonly forget: string
+  readonly expiredCookie: string
 }
 
 /** Seconds by which a challenge outlives the cookie that it was handed out with. */
@@ -211,12 +211,12 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
 
   /** The instructions of section 9.6, the next bound cookie and the next challenge. */
   function renewal(session: string): DbscAnswer {
-    const companion = `${cookieName}=${ticket('companion', session)}`
+    const boundCookie = `${cookieName}=${ticket('companion', session)}`
     return {
       status: 200,
       headers: {
         'Cache-Control': 'no-store',
-        'Set-Cookie': `${companion}; ${attributes}; Max-Age=${maxAge}`,
+        'Set-Cookie': `${boundCookie}; ${attributes}; Max-Age=${maxAge}`,
         ...challenge(session),
       },
       body: {
@@ -322,7 +322,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
   return {
     cookieName,
     lifetime,
-    forget: `${cookieName}=; ${attributes}; Max-Age=0`,
+    expiredCookie: `${cookieName}=; ${attributes}; Max-Age=0`,
 
     offer(session, provider) {
       const parameters = {

@@ -2,7 +2,7 @@ import Router, { type RouterContext } from '@koa/router'
 import type { Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { signInUrl } from '../clients/security-client.ts'
-import { visitor } from '../http/client-info.ts'
+import { clientInfo } from '../http/client-info.ts'
 import { readForm } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
@@ -56,7 +56,7 @@ export function createSecurityRouter({
   async function reader(ctx: RouterContext) {
     const { uid, accountId } = await provider.Session.get(ctx)
     const account = accountId && (await accounts.findActive(accountId))
-    return account && { uid, account, about: { accountId: account.id, ...visitor(ctx) } }
+    return account && { uid, account, about: { accountId: account.id, ...clientInfo(ctx) } }
   }
 
   async function submitted(ctx: RouterContext, name: string) {

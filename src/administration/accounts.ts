@@ -1,7 +1,7 @@
 import type { Accounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import type { Account } from '../storage/account-store.ts'
-import type { IssuedTable } from '../storage/issued-table.ts'
+import type { AdminQueries } from '../storage/admin-queries.ts'
 import type { Administered } from './administration.ts'
 
 export interface NewPassword {
@@ -19,8 +19,8 @@ export interface SignedOut {
 /** The people who can sign in, by their email. */
 export function administerAccounts(
   accounts: Accounts,
-  issued: Pick<IssuedTable, 'revokeGrantsOf'>,
-  administered: Administered,
+  issued: Pick<AdminQueries, 'revokeGrantsOf'>,
+  recordChange: Administered,
 ) {
   return {
     list: () => accounts.list(),
@@ -37,20 +37,20 @@ export function administerAccounts(
       const password = given ?? generatePassword()
       const named = name === undefined ? {} : { name }
       const account = await accounts.add({ email, password, ...named })
-      administered('account.added', { account: account.id })
+      recordChange('account.added', { account: account.id })
       return { ...account, ...(given === undefined && { password }) }
     },
 
     async disable(email: string): Promise<void> {
       const { id } = await accounts.find(email)
       await accounts.disable(email)
-      administered('account.disabled', { account: id })
+      recordChange('account.disabled', { account: id })
     },
 
     async enable(email: string): Promise<void> {
       const { id } = await accounts.find(email)
       await accounts.enable(email)
-      administered('account.enabled', { account: id })
+      recordChange('account.enabled', { account: id })
     },
 
     /** Ends every sign-in of a person, and with `tokens` everything that applications hold. */
@@ -59,7 +59,7 @@ export function administerAccounts(
       // First the sessions: from one that is still there a new grant could come.
       const ended = await accounts.signOut(email)
       const revoked = tokens ? await issued.revokeGrantsOf(id) : 0
-      administered('account.signed_out', { account: id }, { ended, revoked })
+      recordChange('account.signed_out', { account: id }, { ended, revoked })
       return { ended, revoked }
     },
 
@@ -67,7 +67,7 @@ export function administerAccounts(
       const { id } = await accounts.find(email)
       const password = given ?? generatePassword()
       await accounts.setPassword(email, password)
-      administered('account.password_set', { account: id })
+      recordChange('account.password_set', { account: id })
       return given === undefined ? { password } : {}
     },
 

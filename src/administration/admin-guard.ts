@@ -5,7 +5,7 @@ import { adminResource } from '../engine/admin-resource.ts'
 import { perView, publicKeysOf } from '../engine/engine-keys.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
-import type { CredentialTable } from '../storage/credential-table.ts'
+import type { CredentialLookup } from '../storage/credential-lookup.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import { revokedToken } from '../token-endpoint/presented-token.ts'
 
@@ -26,7 +26,7 @@ export function createAdminGuard({
   /** The signing keys of this server. */
   keys: Pick<KeyRing, 'view' | 'now'>
   replays: ReplayTable
-  credentials: Pick<CredentialTable, 'stateOf'>
+  credentials: Pick<CredentialLookup, 'stateOf'>
 }) {
   // A token that was verified is remembered with the keys of that moment, and forgotten with them.
   const verifierBy = perView((view) =>
@@ -43,7 +43,7 @@ export function createAdminGuard({
       replay: {
         shared: true,
         consume: async (key, expiresAt) =>
-          (await replays.markOnce('admin', key, Math.ceil(expiresAt))) ? 'fresh' : 'replayed',
+          (await replays.recordReplay('admin', key, Math.ceil(expiresAt))) ? 'fresh' : 'replayed',
       },
     }),
   )

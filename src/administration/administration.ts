@@ -27,7 +27,7 @@ export interface AdministrationOptions {
   >
   readonly keys: Pick<KeysOptions, 'ring' | 'publish'>
   readonly validator: MetadataValidator
-  readonly events: Pick<Events, 'administered' | 'keyChanged'>
+  readonly events: Pick<Events, 'recordChange' | 'keyChanged'>
   /** Who does it, from where: for the audit trail. */
   readonly facts: Facts
 }
@@ -41,20 +41,20 @@ export function createAdministration({
   facts,
 }: AdministrationOptions) {
   const { audit, issued } = storage
-  const administered: Administered = (change, about, details) =>
-    events.administered({ ...facts, ...about }, change, details)
+  const recordChange: Administered = (change, about, details) =>
+    events.recordChange({ ...facts, ...about }, change, details)
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
     issued,
-    administered,
+    recordChange,
   )
   return {
     accounts,
-    clients: administerClients(storage.clients, validator, administered),
-    registrationTokens: administerRegistrationTokens(storage.registrations, administered),
-    resources: administerResources(storage.resourceServers, administered),
-    sessions: administerSessions(issued, accounts.idOf, administered),
-    grants: administerGrants(issued, accounts.idOf, administered),
+    clients: administerClients(storage.clients, validator, recordChange),
+    registrationTokens: administerRegistrationTokens(storage.registrations, recordChange),
+    resources: administerResources(storage.resourceServers, recordChange),
+    sessions: administerSessions(issued, accounts.idOf, recordChange),
+    grants: administerGrants(issued, accounts.idOf, recordChange),
     keys: administerKeys({
       ...keys,
       table: storage.signingKeys,
@@ -99,7 +99,7 @@ export type Readings = ReturnType<typeof createReadings>
 
 /** Tells of a change that was made. */
 export type Administered = (
-  change: Parameters<Events['administered']>[1],
+  change: Parameters<Events['recordChange']>[1],
   about: Pick<Facts, 'account' | 'client'>,
   details?: Record<string, unknown>,
 ) => void

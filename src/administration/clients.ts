@@ -20,14 +20,14 @@ export interface RenewedSecret {
 export function administerClients(
   table: ClientTable,
   validator: MetadataValidator,
-  administered: Administered,
+  recordChange: Administered,
 ) {
   return {
     /** A secret that was made is in the answer, and known only from it. */
     async add(requested: RequestedMetadata): Promise<ClientMetadata> {
       const metadata = await registerClient(requested, { table, validator })
       const binding = bindingMethodOf(metadata)
-      administered('client.added', { client: metadata.client_id }, { binding })
+      recordChange('client.added', { client: metadata.client_id }, { binding })
       return metadata
     },
 
@@ -35,7 +35,7 @@ export function administerClients(
     async change(clientId: string, requested: RequestedMetadata): Promise<ClientMetadata> {
       const metadata = await changeClient(clientId, requested, { table, validator })
       if (!metadata) throw noSuchClient(clientId)
-      administered(
+      recordChange(
         'client.changed',
         { client: clientId },
         {
@@ -72,13 +72,13 @@ export function administerClients(
         if (!(await table.find(clientId))) throw noSuchClient(clientId)
         throw new AdministrationError('conflict', `${clientId} does not authenticate by a secret.`)
       }
-      administered('client.changed', { client: clientId }, { new_secret: true })
+      recordChange('client.changed', { client: clientId }, { new_secret: true })
       return { client_id: clientId, client_secret: secret }
     },
 
     async remove(clientId: string): Promise<void> {
       if (!(await table.remove(clientId))) throw noSuchClient(clientId)
-      administered('client.removed', { client: clientId })
+      recordChange('client.removed', { client: clientId })
     },
   }
 }

@@ -1,4 +1,4 @@
-import type { IssuedTable, StoredGrant } from '../storage/issued-table.ts'
+import type { AdminQueries, StoredGrant } from '../storage/admin-queries.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { accountOf } from './audit.ts'
@@ -6,9 +6,9 @@ import { isDigest } from './digest.ts'
 
 /** What people have granted to applications: the roots of their tokens. */
 export function administerGrants(
-  table: IssuedTable,
+  table: AdminQueries,
   idOf: (email: string) => Promise<string>,
-  administered: Administered,
+  recordChange: Administered,
 ) {
   return {
     async list({
@@ -26,7 +26,7 @@ export function administerGrants(
     async revoke(id: string): Promise<void> {
       const revoked = isDigest(id) ? await table.revokeGrant(id) : undefined
       if (!revoked) throw new AdministrationError('not_found', `There is no grant ${id}.`)
-      administered('grant.revoked', revoked, { grant: id })
+      recordChange('grant.revoked', revoked, { grant: id })
     },
   }
 }

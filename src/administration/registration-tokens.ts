@@ -66,7 +66,7 @@ export const newRegistrationToken = z
 export type NewRegistrationToken = z.input<typeof newRegistrationToken>
 
 /** What lets applications register themselves (RFC 7591 section 3). */
-export function administerRegistrationTokens(table: RegistrationTable, administered: Administered) {
+export function administerRegistrationTokens(table: RegistrationTable, recordChange: Administered) {
   return {
     list: () => table.listInitialTokens(),
 
@@ -96,7 +96,7 @@ export function administerRegistrationTokens(table: RegistrationTable, administe
         uses,
         lifetimeS: lifetime,
       })
-      administered('registration_token.added', {}, { id: stored.id, name, uses, bearer })
+      recordChange('registration_token.added', {}, { id: stored.id, name, uses, bearer })
       return { ...stored, token }
     },
 
@@ -106,7 +106,7 @@ export function administerRegistrationTokens(table: RegistrationTable, administe
       if (name === undefined) {
         throw new AdministrationError('not_found', `There is no registration token ${id}.`)
       }
-      administered('registration_token.removed', {}, { id, name })
+      recordChange('registration_token.removed', {}, { id, name })
     },
   }
 }

@@ -10,7 +10,7 @@ import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
 /** The APIs that access tokens are made for (RFC 8707). */
-export function administerResources(table: ResourceServerTable, administered: Administered) {
+export function administerResources(table: ResourceServerTable, recordChange: Administered) {
   return {
     list: () => table.list(),
 
@@ -27,7 +27,7 @@ export function administerResources(table: ResourceServerTable, administered: Ad
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
-      administered('resource.added', {}, { identifier, scopes, signingAlg })
+      recordChange('resource.added', {}, { identifier, scopes, signingAlg })
       return resource
     },
 
@@ -35,7 +35,7 @@ export function administerResources(table: ResourceServerTable, administered: Ad
       if (!(await table.remove(identifier))) {
         throw new AdministrationError('not_found', `There is no API ${identifier}.`)
       }
-      administered('resource.removed', {}, { identifier })
+      recordChange('resource.removed', {}, { identifier })
     },
   }
 }

@@ -1,13 +1,13 @@
-import type { IssuedTable, StoredSession } from '../storage/issued-table.ts'
+import type { AdminQueries, StoredSession } from '../storage/admin-queries.ts'
 import type { Administered } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { accountOf } from './audit.ts'
 
 /** Where people are signed in. */
 export function administerSessions(
-  table: IssuedTable,
+  table: AdminQueries,
   idOf: (email: string) => Promise<string>,
-  administered: Administered,
+  recordChange: Administered,
 ) {
   return {
     async list({ account: named }: { account?: string | undefined }): Promise<StoredSession[]> {
@@ -18,7 +18,7 @@ export function administerSessions(
     async end(id: string): Promise<void> {
       const ended = await table.endSession(id)
       if (!ended) throw new AdministrationError('not_found', `There is no session ${id}.`)
-      administered('session.ended', ended, { session: id })
+      recordChange('session.ended', ended, { session: id })
     },
   }
 }

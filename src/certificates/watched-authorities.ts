@@ -35,9 +35,9 @@ export async function watchClientAuthorities(
   let current = await loadClientAuthorities(files, known)
   let toldOf: number | undefined
   onRead(current, 'first')
-  tellIfExpired()
+  reportIfExpired()
 
-  function tellIfExpired(): void {
+  function reportIfExpired(): void {
     const { nextUpdate } = current
     if (nextUpdate === undefined || now() < nextUpdate || toldOf === nextUpdate) return
     toldOf = nextUpdate
@@ -57,7 +57,7 @@ export async function watchClientAuthorities(
         onUnusable(error as Error)
       }
     }
-    tellIfExpired()
+    reportIfExpired()
   }
 
   let looking = false

@@ -178,11 +178,11 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
 }
 
 function describe(cause: errors.OIDCProviderError, { grant_types }: ClientMetadata): string {
-  const words = cause.error_description ?? cause.message
-  const isUnknownGrant = words.startsWith('grant_types can only contain')
-  return isUnknownGrant && !words.includes(deviceGrant) && grant_types?.includes(deviceGrant)
+  const description = cause.error_description ?? cause.message
+  const isUnknownGrant = description.startsWith('grant_types can only contain')
+  return isUnknownGrant && !description.includes(deviceGrant) && grant_types?.includes(deviceGrant)
     ? `the grant ${deviceGrant} needs HOLDFAST_DEVICE_FLOW=on`
-    : words
+    : description
 }
 
 function isStorableJson(value: unknown): boolean {

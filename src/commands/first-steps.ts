@@ -32,13 +32,13 @@ export async function takeFirstSteps(
   { issuer }: { issuer: string },
   storage: Storage,
   validator: MetadataValidator,
-  administered: Administered,
+  recordChange: Administered,
 ): Promise<FirstSteps> {
   const [accounts, clients] = await Promise.all([storage.accounts.list(), storage.clients.list()])
   const isMine = isLoopback(new URL(issuer))
   const account =
-    isMine && accounts.length === 0 ? await addFirstAccount(storage, administered) : undefined
-  if (isMine && clients.length === 0) await addFirstClient(storage, validator, administered)
+    isMine && accounts.length === 0 ? await addFirstAccount(storage, recordChange) : undefined
+  if (isMine && clients.length === 0) await addFirstClient(storage, validator, recordChange)
   return {
     account,
     hasAccounts: account !== undefined || accounts.length > 0,
@@ -46,11 +46,11 @@ export async function takeFirstSteps(
   }
 }
 
-async function addFirstAccount(storage: Storage, administered: Administered) {
+async function addFirstAccount(storage: Storage, recordChange: Administered) {
   const password = generatePassword()
   try {
     const { id } = await createAccounts({ store: storage.accounts }).add({ email, password })
-    administered('account.added', { account: id })
+    recordChange('account.added', { account: id })
     return { email, password }
   } catch (error) {
     // Another server that starts now has made it, and prints the password.
@@ -62,7 +62,7 @@ async function addFirstAccount(storage: Storage, administered: Administered) {
 async function addFirstClient(
   storage: Storage,
   validator: MetadataValidator,
-  administered: Administered,
+  recordChange: Administered,
 ): Promise<void> {
   try {
     const metadata = await registerClient(
@@ -77,7 +77,7 @@ async function addFirstClient(
       },
       { table: storage.clients, validator },
     )
-    administered('client.added', { client: clientId }, { binding: bindingMethodOf(metadata) })
+    recordChange('client.added', { client: clientId }, { binding: bindingMethodOf(metadata) })
   } catch (error) {
     if (error instanceof RegistrationError && error.code === 'client_id_taken') return
     throw error

@@ -41,7 +41,7 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
     storage,
     server.provider,
     (change, about, details) =>
-      server.events.administered({ actor: 'server', ...about }, change, details, { first: true }),
+      server.events.recordChange({ actor: 'server', ...about }, change, details, { first: true }),
   )
   // Before it says that it is ready: a signal may come at once.
   const stopped = signal()

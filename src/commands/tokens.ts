@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { StoredGrant } from '../storage/issued-table.ts'
+import type { StoredGrant } from '../storage/admin-queries.ts'
 import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asMinute, asTable } from './table.ts'
 

@@ -1,7 +1,7 @@
 /// <reference path="./engine-internals.d.ts" />
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { AbortedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
-import { type Visitor, visitor } from '../http/client-info.ts'
+import { type ClientInfo, clientInfo } from '../http/client-info.ts'
 import { networkOf } from '../net/network.ts'
 import { bindingLabels } from '../pages/binding-labels.ts'
 import { browserLabel } from '../pages/browser-labels.ts'
@@ -35,7 +35,7 @@ export function createDevicePages(
   views: Pick<Views, 'deviceCode' | 'deviceConfirm' | 'deviceDone' | 'error'>,
 ): DevicePages {
   return {
-    deviceInfo: (ctx) => ({ ...visitor(ctx) }),
+    deviceInfo: (ctx) => ({ ...clientInfo(ctx) }),
 
     userCodeInputSource(ctx, _form, out, error) {
       ctx.type = 'html'
@@ -61,7 +61,7 @@ export function createDevicePages(
     },
 
     userCodeConfirmSource(ctx, _form, client, deviceInfo, userCode) {
-      const { address, userAgent } = deviceInfo as unknown as Visitor
+      const { address, userAgent } = deviceInfo as unknown as ClientInfo
       const metadata = client as typeof client &
         Record<'binding_method' | 'self_registered', unknown>
       ctx.type = 'html'
@@ -73,7 +73,7 @@ export function createDevicePages(
         selfRegistered: metadata.self_registered === true,
         program: browserLabel(userAgent),
         address: address || { key: 'unknown_address' },
-        isElsewhere: networkOf(address) !== networkOf(visitor(ctx).address),
+        isElsewhere: networkOf(address) !== networkOf(clientInfo(ctx).address),
       })
     },
 

@@ -13,7 +13,7 @@ import { tolerateOwnClock } from './jwt-times.ts'
 import { redirectNoStrangers } from './open-redirects.ts'
 import { interceptParameters } from './parameters.ts'
 import { consumeRequestsOnce } from './pushed-requests.ts'
-import { markReplaysOnce } from './replay-detection.ts'
+import { recordReplaysOnce } from './replay-detection.ts'
 import { addSessionClaims } from './session-claims.ts'
 import { bindSessions } from './session-model.ts'
 import { keepShown } from './shown-client.ts'
@@ -30,7 +30,7 @@ export const extensions: readonly Extension[] = [
   { extend: bindDevices },
   { extend: keepShown },
   { extend: consumeRequestsOnce },
-  { extend: markReplaysOnce },
+  { extend: recordReplaysOnce },
   { extend: keepStateWithBrowser },
   tokenBinding,
   { extend: holdSessions },
@@ -39,7 +39,7 @@ export const extensions: readonly Extension[] = [
   { extend: useCurrentKeys },
   { extend: tolerateClock },
   { extend: redirectNoStrangers },
-  { extend: tellOperator },
+  { extend: reportToOperator },
 ]
 
 function checkParameters(engine: Provider): void {
@@ -90,7 +90,7 @@ function useCurrentKeys(engine: Provider, { keys }: ExtensionOptions): void {
   useKeyRing(engine, keys)
 }
 
-function tellOperator(engine: Provider, { events, keys }: ExtensionOptions): void {
+function reportToOperator(engine: Provider, { events, keys }: ExtensionOptions): void {
   observeEngine(engine, events, keys)
 }
 

@@ -5,7 +5,7 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import { override } from './override.ts'
 
 /** One statement instead of find, then save, and a mark that lasts as long as the proof can. */
-export function markReplaysOnce(
+export function recordReplaysOnce(
   engine: Provider,
   { tables: { replays }, times: { now } }: { tables: { replays: ReplayTable }; times: EngineTimes },
 ): void {
@@ -19,7 +19,7 @@ export function markReplaysOnce(
         // may be behind: no mark ends before the window does.
         static override async unique(issuer: string, jti: string, exp: number): Promise<boolean> {
           const windowEnd = Math.ceil(now() / 1000) + longestProofWindowS
-          return replays.markOnce(issuer, jti, Math.max(exp, windowEnd) + longestProofWindowS)
+          return replays.recordReplay(issuer, jti, Math.max(exp, windowEnd) + longestProofWindowS)
         }
       },
   )

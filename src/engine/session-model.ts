@@ -8,7 +8,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Context } from 'koa'
 import Provider, { type KoaContextWithOIDC } from 'oidc-provider'
-import { visitor } from '../http/client-info.ts'
+import { clientInfo } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type {
   Authorizations,
@@ -140,7 +140,7 @@ export function bindSessions(
         override async save(ttl: number): Promise<string> {
           if (this.accountId) {
             const now = Math.floor(times.now() / 1000)
-            const by = visitor(Provider.ctx)
+            const by = clientInfo(Provider.ctx)
             const isNew = await sessions.save({
               uid: this.uid,
               accountId: this.accountId,
@@ -163,7 +163,7 @@ export function bindSessions(
 
         override async destroy(): Promise<void> {
           if (this.accountId && (await sessions.end(this.uid))) {
-            await events.record('session_ended', { ...this.about(), ...visitor(Provider.ctx) })
+            await events.record('session_ended', { ...this.about(), ...clientInfo(Provider.ctx) })
           }
           return super.destroy()
         }

@@ -43,7 +43,7 @@ export function withSessionPolicy(
       'proof_too_old',
       'the last proof of the key of the session is too old for this client',
       'login_required',
-      (ctx) => !isFreshEnough(ctx, { is: seenSession(ctx), now: now() }),
+      (ctx) => !isFreshEnough(ctx, { named: seenSession(ctx), now: now() }),
     ),
     new Check(
       'acr_needs_key',
@@ -70,10 +70,10 @@ function isTooOldUnbound(ctx: KoaContextWithOIDC, now: number): boolean {
 /** Whether the last proof of a session's key is as fresh as the client of a request wants it. */
 function isFreshEnough(
   ctx: KoaContextWithOIDC,
-  { is, now }: { is: NamedSession | undefined; now: number },
+  { named, now }: { named: NamedSession | undefined; now: number },
 ): boolean {
-  if (!is?.session.binding) return true
-  return now - (is.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
+  if (!named?.session.binding) return true
+  return now - (named.provenAt ?? 0) <= rulesOf(ctx).proofMaxAge * 1000
 }
 
 const rulesOf = (ctx: KoaContextWithOIDC) =>

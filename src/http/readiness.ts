@@ -67,7 +67,7 @@ export function createReadiness({
   }
 
   async function look() {
-    await tellWhy(async () => {
+    await explain(async () => {
       await ping()
       if (elapsed() - wroteAt >= restMs) await compare()
     })
@@ -95,7 +95,7 @@ export function createReadiness({
 }
 
 /** What the database says of itself is for people, and nothing else that it says. */
-async function tellWhy(work: () => Promise<void>): Promise<void> {
+async function explain(work: () => Promise<void>): Promise<void> {
   try {
     await work()
   } catch (cause) {

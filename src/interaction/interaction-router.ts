@@ -3,7 +3,7 @@ import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { QueueFullError } from '../accounts/bounded-queue.ts'
 import { readEmail } from '../accounts/email.ts'
-import { visitor } from '../http/client-info.ts'
+import { clientInfo } from '../http/client-info.ts'
 import { currentInteraction, type Interaction, submittedForm } from '../http/current-interaction.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
@@ -108,7 +108,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       const { of } = authentication
       events.signInFailed({ ...facts, account: of })
       // Beside the answer, which takes as long for an unknown email.
-      if (of) failures.add(of, visitor(ctx)).catch((error) => ctx.app.emit('error', error, ctx))
+      if (of) failures.add(of, clientInfo(ctx)).catch((error) => ctx.app.emit('error', error, ctx))
       ctx.status = 401
       await pages.signIn(ctx, interaction, { email, problem: 'sign_in.wrong' })
       return

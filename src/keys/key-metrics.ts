@@ -10,7 +10,7 @@ export function createKeyObserver(
   { metrics, events }: Pick<Observability, 'metrics' | 'events'>,
 ): () => void {
   const signing = new Map<string, string>()
-  let told = ''
+  let reported = ''
   return () => {
     for (const { key, state } of ring.scheduled()) {
       if (state !== 'signing') continue
@@ -22,7 +22,7 @@ export function createKeyObserver(
     const unreadable = ring.unreadable()
     metrics.keysUnreadable.set(unreadable.length)
     // Once, and not each time that the rows are read.
-    if (unreadable.length > 0 && told !== unreadable.join()) events.keysUnreadable(unreadable)
-    told = unreadable.join()
+    if (unreadable.length > 0 && reported !== unreadable.join()) events.keysUnreadable(unreadable)
+    reported = unreadable.join()
   }
 }

@@ -299,7 +299,7 @@ export function createEvents({
     },
 
     /** `change` is one of a closed set of past participles of what a thing can undergo. */
-    administered(
+    recordChange(
       facts: Facts,
       change: AdministrativeChange,
       details: Record<string, unknown> = {},

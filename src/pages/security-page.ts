@@ -85,16 +85,16 @@ export function eventLine({ kind, at, address, userAgent }: StoredSecurityEvent)
   return {
     ...eventLabel(kind),
     at,
-    ...(address && { from: visitorLabel(userAgent ?? '', address) }),
+    ...(address && { from: clientLabel(userAgent ?? '', address) }),
   }
 }
 
 export function failureLine({ count, at, address, userAgent }: FailedSignIns): FailureLine {
-  return { count, at, from: visitorLabel(userAgent, address) }
+  return { count, at, from: clientLabel(userAgent, address) }
 }
 
-const visitorLabel = (userAgent: string, address: string): Message => ({
-  key: 'visitor.from',
+const clientLabel = (userAgent: string, address: string): Message => ({
+  key: 'client.from',
   values: { browser: browserLabel(userAgent), address: addressLabel(address) },
 })
 

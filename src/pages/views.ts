@@ -103,7 +103,7 @@ export interface Views {
   signOut(page: SignOutPage): string
   signedOut(page: SignedOutPage): string
   /** Opens itself again at once, or another page of ours. */
-  hop(to?: string): string
+  interstitial(to?: string): string
   security(page: SecurityPage): string
 }
 
@@ -131,6 +131,6 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
     security: view<SecurityPage>('security'),
-    hop: (to = '') => view('hop')({ to }),
+    interstitial: (to = '') => view('interstitial')({ to }),
   }
 }

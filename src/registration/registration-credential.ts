@@ -50,14 +50,14 @@ export type RegistrationCredentials = ReturnType<typeof createRegistrationCreden
  */
 export function createRegistrationCredentials({
   nonces,
-  markOnce,
+  recordReplay,
   proofWindowS = longestProofWindowS,
   now,
 }: {
   /** Undefined where proofs need no nonce. */
   nonces: DPoPNonces | undefined
   /** True for exactly one of any number of calls with the same value. */
-  markOnce: (value: string, expiresAt: number) => Promise<boolean>
+  recordReplay: (value: string, expiresAt: number) => Promise<boolean>
   /** Seconds by which the time of a proof may differ from ours. */
   proofWindowS?: number
   /** Seconds since the epoch. */
@@ -114,7 +114,7 @@ export function createRegistrationCredentials({
         throw new VerifyError('dpop_key_mismatch', 'failed jkt verification')
       }
       const expiresAt = proof.iat + proofWindowS
-      if (!(await markOnce(replayKey(proof), expiresAt))) {
+      if (!(await recordReplay(replayKey(proof), expiresAt))) {
         throw new VerifyError('dpop_replayed', 'DPoP proof JWT Replay detected')
       }
       return proof.jkt

@@ -22,7 +22,7 @@ export interface RegistrationRouterOptions {
   readonly credentials: RegistrationCredentials
   readonly registrations: Registrations
   readonly table: Pick<RegistrationTable, 'find' | 'findInitialToken'>
-  readonly events: Pick<Events, 'administered' | 'refused'>
+  readonly events: Pick<Events, 'recordChange' | 'refused'>
 }
 
 /**
@@ -154,7 +154,7 @@ export function createRegistrationRouter({
   ): void {
     const { client_id, client_secret, binding_method: binding } = information
     const isRenewed = change === 'client.changed' && client_secret !== undefined
-    events.administered(
+    events.recordChange(
       { ...requestFacts(ctx), client: String(client_id), actor: 'dynamic registration' },
       change,
       { binding, ...(isRenewed && { new_secret: true }), ...details },

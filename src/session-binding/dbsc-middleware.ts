@@ -4,7 +4,7 @@ import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { browserSessionOf, isUnproven, namedSession } from '../engine/session-model.ts'
-import { asVisitor, visitor } from '../http/client-info.ts'
+import { clientInfo, withClientInfo } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 
 export interface DbscMiddlewareOptions {
@@ -12,34 +12,39 @@ export interface DbscMiddlewareOptions {
   readonly dbsc: DbscSessions
   readonly events: SecurityEvents
   /** A page that opens itself again, from this site. */
-  readonly hop: () => string
+  readonly interstitial: () => string
 }
 
 /** Device Bound Session Credentials around the engine: endpoints, offers, the interstitial, and the end. */
-export function dbscMiddleware({ provider, dbsc, events, hop }: DbscMiddlewareOptions): Middleware {
+export function dbscMiddleware({
+  provider,
+  dbsc,
+  events,
+  interstitial,
+}: DbscMiddlewareOptions): Middleware {
   const endpoints = koaDbsc(
     dbsc,
     async (ctx: Context) => (await namedSession(provider, ctx))?.session.uid,
   )
 
   return (ctx, next) =>
-    asVisitor(ctx, () =>
+    withClientInfo(ctx, () =>
       endpoints(ctx, async () => {
         if (comesFromElsewhere(ctx)) {
-          const is = await namedSession(provider, ctx)
-          if (is && isUnproven(is)) {
+          const found = await namedSession(provider, ctx)
+          if (found && isUnproven(found)) {
             ctx.type = 'html'
-            ctx.body = hop()
+            ctx.body = interstitial()
             return
           }
         }
         await next()
         offerOnce(ctx, dbsc)
         forgetAtLogout(ctx, dbsc)
-        const is = await namedSession(provider, ctx)
-        if (is && isUnproven(is)) {
-          const { accountId, uid: sessionUid } = is.session
-          await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
+        const found = await namedSession(provider, ctx)
+        if (found && isUnproven(found)) {
+          const { accountId, uid: sessionUid } = found.session
+          await events.record('session_unproven', { accountId, sessionUid, ...clientInfo(ctx) })
         }
       }),
     )
@@ -79,5 +84,5 @@ function forgetAtLogout(ctx: Context & Partial<KoaContextWithOIDC>, dbsc: DbscSe
   // What else lives at the origin would lose what it has stored: its browser learns of it at the next
   // refresh that the session has ended.
   if (!pathOfIssuer(oidc.issuer)) ctx.set('Clear-Site-Data', '"storage"')
-  ctx.append('Set-Cookie', dbsc.forget)
+  ctx.append('Set-Cookie', dbsc.expiredCookie)
 }

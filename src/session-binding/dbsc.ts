@@ -1,7 +1,7 @@
 import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
 import { securityClientId } from '../clients/security-client.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
-import { currentVisitor } from '../http/client-info.ts'
+import { currentClientInfo } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
@@ -57,7 +57,7 @@ export function createDbsc({
     replays: {
       shared: true,
       consume: async (key, expiresAt) =>
-        (await replays.markOnce('dbsc', key, expiresAt)) ? 'fresh' : 'replayed',
+        (await replays.recordReplay('dbsc', key, expiresAt)) ? 'fresh' : 'replayed',
     },
     wellKnown: async () => ({ relying_origins: await relyingOrigins() }),
     async onEvent(event) {
@@ -65,7 +65,7 @@ export function createDbsc({
       const session = await sessions.find(event.session)
       if (!session) return
       const { accountId, uid: sessionUid } = session
-      const about = { accountId, sessionUid, ...currentVisitor() }
+      const about = { accountId, sessionUid, ...currentClientInfo() }
       if (event.type === 'refused') {
         await events.record('proof_refused', { ...about, code: event.code })
         return

@@ -16,7 +16,7 @@ import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 const justNow = 10_000
 
 /** How often a browser is sent back here for the proof to arrive with it. */
-const mostHops = 4
+const mostRepeats = 4
 
 const pause = 250
 
@@ -33,13 +33,13 @@ export function createProofRouter({
   provider,
   dbsc,
   sessions,
-  hop,
+  interstitial,
   now,
 }: {
   provider: Provider
   dbsc: DbscSessions
   sessions: Pick<BrowserSessionTable, 'find'>
-  hop: (to: string) => string
+  interstitial: (to: string) => string
   /** Milliseconds since the epoch. */
   now: () => number
 }): Router {
@@ -47,34 +47,34 @@ export function createProofRouter({
 
   router.get(publicRoutes.session_proof.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
-    const is = await namedSession(provider, ctx)
-    const hops = Number(ctx.query.again) || 0
+    const found = await namedSession(provider, ctx)
+    const repeats = Number(ctx.query.again) || 0
 
     async function finish(result: InteractionResults) {
       ctx.status = 303
       ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, result))
     }
-    function hopAgain() {
+    function interstitialAgain() {
       ctx.type = 'html'
-      ctx.body = hop(`?again=${hops + 1}`)
+      ctx.body = interstitial(`?again=${repeats + 1}`)
     }
 
-    if (now() - (is?.provenAt ?? 0) < justNow) return finish({})
-    if (is && wantsKey(interaction) && !is.session.binding) {
-      if (hops < mostHops && (await isBoundSoon(is))) return hopAgain()
+    if (now() - (found?.provenAt ?? 0) < justNow) return finish({})
+    if (found && wantsKey(interaction) && !found.session.binding) {
+      if (repeats < mostRepeats && (await isBoundSoon(found))) return interstitialAgain()
       return finish({
         error: unmetAuthenticationRequirements,
         error_description: 'the browser has not bound its session to a key',
       })
     }
     // The bound cookie of a key that was registered this moment is still on its way.
-    if (is?.session.binding?.isNew && hops < mostHops) {
+    if (found?.session.binding?.isNew && repeats < mostRepeats) {
       await setTimeout(pause)
-      return hopAgain()
+      return interstitialAgain()
     }
-    if (hops > 0) throw expiredInteraction()
-    ctx.append('Set-Cookie', dbsc.forget)
-    return hopAgain()
+    if (repeats > 0) throw expiredInteraction()
+    ctx.append('Set-Cookie', dbsc.expiredCookie)
+    return interstitialAgain()
   })
 
   async function isBoundSoon({ session: { uid } }: NamedSession): Promise<boolean> {

@@ -1,5 +1,5 @@
 import type { ClientTable } from '../storage/client-table.ts'
-import { createShortMemory, type ShortMemoryOptions } from '../storage/short-memory.ts'
+import { createTtlCache, type TtlCacheOptions } from '../storage/ttl-cache.ts'
 
 /** Redirect URIs that the document is made from: a browser reads no more of it. */
 const limit = 1000
@@ -10,9 +10,9 @@ const limit = 1000
  */
 export function createRelyingOrigins(
   clients: Pick<ClientTable, 'listFederatedRedirectUris'>,
-  clock: ShortMemoryOptions = {},
+  clock: TtlCacheOptions = {},
 ): () => Promise<readonly string[]> {
-  const memory = createShortMemory(async () => {
+  const memory = createTtlCache(async () => {
     const uris = await clients.listFederatedRedirectUris(limit)
     const origins = uris.flatMap((uri) => (uri.startsWith('https:') ? [new URL(uri).origin] : []))
     return [...new Set(origins)]

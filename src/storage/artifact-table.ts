@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
-import type { ReplayMark } from './replay-table.ts'
+import type { ReplayEntry } from './replay-table.ts'
 import { isStorable } from './text.ts'
 
 export interface ArtifactKey {
@@ -57,17 +57,17 @@ export interface StoredArtifact {
 }
 
 /** What becomes true together, or not at all. */
-export interface Unit {
-  readonly marks?: readonly ReplayMark[]
+export interface UnitOfWork {
+  readonly replayEntries?: readonly ReplayEntry[]
   readonly consumed: ArtifactKey | undefined
   readonly written: readonly Artifact[]
 }
 
 /**
- * Whether a unit became true; if not, what of it another one had done before: which of its marks,
- * by its place, or the consumption.
+ * Whether a unit of work was committed; if not, what another had done before: which of its replay
+ * entries, by its place, or the consumption.
  */
-export type UnitOutcome = 'closed' | { readonly replayed: number } | 'already consumed'
+export type CommitOutcome = 'committed' | { readonly replayed: number } | 'already consumed'
 
 /** That a person has let a client in. */
 export interface StoredGrant {
@@ -79,7 +79,7 @@ export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
 export function createArtifactTable(database: Database) {
-  const close = createBatch((units: readonly Unit[]) => closeUnits(database, units))
+  const commit = createBatch((units: readonly UnitOfWork[]) => commitUnits(database, units))
   return {
     async find({ kind, id }: ArtifactKey): Promise<StoredArtifact | undefined> {
       const { rows } = await database.query<StoredArtifact>({
@@ -203,12 +203,12 @@ export function createArtifactTable(database: Database) {
     },
 
     /**
-     * Marks one-time values as seen, consumes one artifact and writes new ones. Of any number of
-     * concurrent calls for the same artifact, or with a mark in common, one succeeds. The others
-     * consume and write nothing; marks of their own stay. Calls that come together are one
-     * statement and one commit.
+     * Records one-time values as used, consumes one artifact and writes new ones. Of any number of
+     * concurrent calls for the same artifact, or with a replay entry in common, one succeeds. The
+     * others consume and write nothing; replay entries of their own stay. Calls that come together
+     * are one statement and one commit.
      */
-    close,
+    commit,
 
     async remove({ kind, id }: ArtifactKey): Promise<void> {
       await database.query({
@@ -303,36 +303,41 @@ export function createArtifactTable(database: Database) {
   }
 }
 
-async function closeUnits(database: Database, units: readonly Unit[]): Promise<UnitOutcome[]> {
-  // Of units that share a mark the first may have it; the statement could not tell them apart.
+async function commitUnits(
+  database: Database,
+  units: readonly UnitOfWork[],
+): Promise<CommitOutcome[]> {
+  // Of units that share a replay entry the first may have it: the statement sees no difference.
   const seen = new Set<string>()
-  const repeated = units.map(({ marks = [] }) => {
-    const at = marks.findIndex(({ id }) => seen.has(id))
-    for (const { id } of marks) seen.add(id)
+  const repeated = units.map(({ replayEntries = [] }) => {
+    const at = replayEntries.findIndex(({ id }) => seen.has(id))
+    for (const { id } of replayEntries) seen.add(id)
     return at
   })
-  const marks = units.flatMap(({ marks = [] }, unit) => marks.map((mark) => ({ ...mark, unit })))
+  const replayEntries = units.flatMap(({ replayEntries = [] }, unit) =>
+    replayEntries.map((entry) => ({ ...entry, unit })),
+  )
   const open = units.flatMap((unit, at) => (repeated[at] === -1 ? [{ ...unit, at }] : []))
   const asked = open.flatMap(({ consumed, at }) => (consumed ? [{ ...consumed, unit: at }] : []))
   const written = open.flatMap(({ consumed, written, at }) =>
     written.map((artifact) => ({ ...artifact, unit: at, follows: consumed !== undefined })),
   )
-  const { rows } = await database.query<{ unit: number | null; mark: string | null }>({
-    name: 'artifact-close',
-    // Marks are inserted and locks are taken in one order everywhere, first all of the one and then
-    // all of the other: nodes that do the same wait in a line and not in a circle. An update
+  const { rows } = await database.query<{ unit: number | null; entry: string | null }>({
+    name: 'artifact-commit',
+    // Replay entries are inserted and locks are taken in one order everywhere, first all of the one
+    // and then all of the other: nodes that do the same wait in a line and not in a circle. An update
     // changes a row once: of units that consume the same artifact it returns one. The columns
     // travel as arrays because PostgreSQL's functions on json refuse U+0000 in a payload.
-    text: `with marked as (
+    text: `with recorded as (
              insert into replay_marks (id, expires_at)
              select decode(id, 'hex'), to_timestamp(expires_at)
-               from unnest($1::text[], $2::float8[]) as mark (id, expires_at)
+               from unnest($1::text[], $2::float8[]) as entry (id, expires_at)
               order by id
              on conflict on constraint replay_marks_pkey do nothing
              returning encode(id, 'hex') as id
            ), replayed as (
-             select unit from unnest($1::text[], $3::int[]) as mark (id, unit)
-              where id <> all(array(select id from marked))
+             select unit from unnest($1::text[], $3::int[]) as entry (id, unit)
+              where id <> all(array(select id from recorded))
            ), locked as (
              select asked.kind, asked.id, asked.unit
                from (select kind, id, unit
@@ -364,13 +369,13 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
               where unit <> all(array(select unit from replayed))
                 and (not follows or unit = any(array(select unit from consumed)))
            )
-           select unit, null as mark from consumed
+           select unit, null as entry from consumed
            union all
-           select null, id from marked`,
+           select null, id from recorded`,
     values: [
-      marks.map(({ id }) => id),
-      marks.map(({ expiresAt }) => expiresAt),
-      marks.map(({ unit }) => unit),
+      replayEntries.map(({ id }) => id),
+      replayEntries.map(({ expiresAt }) => expiresAt),
+      replayEntries.map(({ unit }) => unit),
       asked.map(({ kind }) => kind),
       asked.map(({ id }) => id),
       asked.map(({ unit }) => unit),
@@ -389,11 +394,11 @@ async function closeUnits(database: Database, units: readonly Unit[]): Promise<U
     ],
   })
   const consumed = new Set(rows.map(({ unit }) => unit))
-  const marked = new Set(rows.map(({ mark }) => mark))
+  const recorded = new Set(rows.map(({ entry }) => entry))
   return units.map((unit, at) => {
-    const replayed = unit.marks?.findIndex(({ id }) => !marked.has(id)) ?? -1
+    const replayed = unit.replayEntries?.findIndex(({ id }) => !recorded.has(id)) ?? -1
     const old = replayed === -1 ? (repeated[at] as number) : replayed
     if (old !== -1) return { replayed: old }
-    return unit.consumed && !consumed.has(at) ? 'already consumed' : 'closed'
+    return unit.consumed && !consumed.has(at) ? 'already consumed' : 'committed'
   })
 }

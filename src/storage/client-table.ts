@@ -1,7 +1,7 @@
 import type { ClientMetadata } from 'oidc-provider'
 import type { Database } from './database.ts'
-import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'
+import { createTtlCache, type TtlCacheOptions } from './ttl-cache.ts'
 
 export interface StoredClient {
   readonly metadata: ClientMetadata
@@ -11,8 +11,8 @@ export interface StoredClient {
 export type ClientTable = ReturnType<typeof createClientTable>
 
 /** The table `clients`. */
-export function createClientTable(database: Database, clock: ShortMemoryOptions = {}) {
-  const memory = createShortMemory(async (id) => {
+export function createClientTable(database: Database, clock: TtlCacheOptions = {}) {
+  const memory = createTtlCache(async (id) => {
     if (!isStorable(id)) return undefined
     const { rows } = await database.query<{ metadata: ClientMetadata }>({
       name: 'client-find',
@@ -67,7 +67,7 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
         text: 'update clients set metadata = $3 where id = $1 and metadata = $2::jsonb',
         values: [before.client_id, JSON.stringify(before), JSON.stringify(after)],
       })
-      memory.forget(before.client_id)
+      memory.invalidate(before.client_id)
       return rowCount === 1
     },
 
@@ -80,7 +80,7 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
                   in ('client_secret_basic', 'client_secret_post')`,
         values: [id, stored],
       })
-      memory.forget(id)
+      memory.invalidate(id)
       return rowCount === 1
     },
 
@@ -117,7 +117,7 @@ export function createClientTable(database: Database, clock: ShortMemoryOptions 
                select from removed`,
         values: [id],
       })
-      memory.forget(id)
+      memory.invalidate(id)
       return rowCount === 1
     },
   }

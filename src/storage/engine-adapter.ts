@@ -60,7 +60,7 @@ function artifactAdapter(
       if (consumes === undefined) return table.write(artifact)
       // A code takes the place of the pushed request that it was made from, in one statement.
       const consumed = artifactKey('PushedAuthorizationRequest', String(consumes))
-      if ((await table.close({ consumed, written: [artifact] })) !== 'closed') {
+      if ((await table.commit({ consumed, written: [artifact] })) !== 'committed') {
         throw new AlreadyConsumedError(consumed.kind)
       }
     },

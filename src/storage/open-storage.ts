@@ -1,18 +1,18 @@
 import { mkdir } from 'node:fs/promises'
 import type { AccountStore } from './account-store.ts'
 import { createAccountTable } from './account-table.ts'
+import { type AdminQueries, createAdminQueries } from './admin-queries.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
-import { type CredentialTable, createCredentialTable } from './credential-table.ts'
+import { type CredentialLookup, createCredentialLookup } from './credential-lookup.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
-import { createIssuedTable, type IssuedTable } from './issued-table.ts'
 import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
@@ -31,10 +31,10 @@ export interface Storage extends AsyncDisposable {
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
-  readonly credentials: CredentialTable
+  readonly credentials: CredentialLookup
   readonly devicePolls: DevicePollTable
   readonly failedSignIns: FailedSignInTable
-  readonly issued: IssuedTable
+  readonly issued: AdminQueries
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
   readonly replays: ReplayTable
@@ -52,7 +52,7 @@ export interface Storage extends AsyncDisposable {
   poolUse(): PoolUse
 }
 
-const words = {
+const stepLabels = {
   make: 'Making the database',
   start: 'Starting the database',
   connect: 'Connecting to the database',
@@ -60,7 +60,7 @@ const words = {
   stop: 'Stopping the database',
 }
 
-type Step = keyof typeof words
+type Step = keyof typeof stepLabels
 
 const starting: readonly Step[] = ['make', 'start']
 const connecting: readonly Step[] = ['connect', 'migrate']
@@ -105,8 +105,8 @@ export async function openStorage({
   // Stopping is a step of its own, of which there is no end to be seen.
   const begin = (step: Step) =>
     step === 'stop'
-      ? onStep(words.stop, 0, 0)
-      : onStep(words[step], steps.indexOf(step), steps.length)
+      ? onStep(stepLabels.stop, 0, 0)
+      : onStep(stepLabels[step], steps.indexOf(step), steps.length)
   const connectionString =
     databaseUrl ??
     opened.use(await openEmbedded(dataFolder, migrates, { onStep: begin, onNotice }))
@@ -143,14 +143,14 @@ export async function openStorage({
     accounts: createAccountTable(database),
     artifacts,
     audit: createAuditTable(database),
-    issued: createIssuedTable(database),
+    issued: createAdminQueries(database),
     rateLimits,
     browserSessions,
     replays,
     clients: createClientTable(database, memory),
     registrations,
     countedEvents,
-    credentials: createCredentialTable(database),
+    credentials: createCredentialLookup(database),
     failedSignIns,
     devicePolls,
     resourceServers: createResourceServerTable(database, memory),
@@ -178,9 +178,9 @@ export async function openStorage({
 async function openEmbedded(
   dataFolder: string,
   make: boolean,
-  told: { onStep: (step: EmbeddedStep) => void; onNotice: (sentence: string) => void },
+  handlers: { onStep: (step: EmbeddedStep) => void; onNotice: (sentence: string) => void },
 ) {
-  if (!make) return startEmbeddedPostgres({ folder: dataFolder, make, ...told })
+  if (!make) return startEmbeddedPostgres({ folder: dataFolder, make, ...handlers })
   await mkdir(dataFolder, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
     throw new StorageError(
       'data_folder_unusable',
@@ -189,5 +189,5 @@ async function openEmbedded(
       { cause },
     )
   })
-  return startEmbeddedPostgres({ folder: dataFolder, ...told })
+  return startEmbeddedPostgres({ folder: dataFolder, ...handlers })
 }

@@ -4,10 +4,10 @@ import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 
 /** That a one-time value was seen. */
-export interface ReplayMark {
+export interface ReplayEntry {
   /** SHA-256, in hexadecimal. */
   readonly id: string
-  /** Unix time in seconds until which the mark is kept. */
+  /** Unix time in seconds until which the entry is kept. */
   readonly expiresAt: number
 }
 
@@ -15,13 +15,13 @@ export interface ReplayMark {
  * @param issuer who made the value. Its length is part of the key, so that no two pairs of issuer
  *   and value have one key.
  */
-export function replayMark(issuer: string, value: string, expiresAt: number): ReplayMark {
+export function replayEntry(issuer: string, value: string, expiresAt: number): ReplayEntry {
   return { id: hash('sha256', `${issuer.length}:${issuer}${value}`, 'hex'), expiresAt }
 }
 
 /**
- * For how long a mark stays after its end. Proofs and assertions are judged by clocks that count whole
- * seconds and differ from that of the database a little: one that is still good must still be known.
+ * For how long an entry stays after its end. Proofs and assertions are judged by clocks that count
+ * whole seconds and differ from that of the database a little: one that is still good must still be known.
  */
 const tolerance = '1 minute'
 
@@ -29,7 +29,9 @@ export type ReplayTable = ReturnType<typeof createReplayTable>
 
 /** The table `replay_marks`: values that may be seen once. */
 export function createReplayTable(database: Database) {
-  const insert = createBatch((marks: readonly ReplayMark[]) => insertMarks(database, marks))
+  const insert = createBatch((replayEntries: readonly ReplayEntry[]) =>
+    insertMarks(database, replayEntries),
+  )
   return {
     /**
      * Marks a one-time value as seen: true for exactly one of any number of concurrent calls on
@@ -38,9 +40,9 @@ export function createReplayTable(database: Database) {
      */
     insert,
 
-    /** The same, of {@link replayMark}. */
-    markOnce(issuer: string, value: string, expiresAt: number): Promise<boolean> {
-      return insert(replayMark(issuer, value, expiresAt))
+    /** The same, of {@link replayEntry}. */
+    recordReplay(issuer: string, value: string, expiresAt: number): Promise<boolean> {
+      return insert(replayEntry(issuer, value, expiresAt))
     },
 
     ...expiringRows(database, {
@@ -51,11 +53,14 @@ export function createReplayTable(database: Database) {
   }
 }
 
-/** @returns for each mark whether it is new; of equal marks, the first may be. */
-async function insertMarks(database: Database, marks: readonly ReplayMark[]): Promise<boolean[]> {
+/** @returns for each entry whether it is new; of equal entries, the first may be. */
+async function insertMarks(
+  database: Database,
+  replayEntries: readonly ReplayEntry[],
+): Promise<boolean[]> {
   const { rows } = await database.query<{ id: string }>({
     name: 'replay-mark-once',
-    // In one order everywhere, so that nodes that mark the same values wait in a line and not in a
+    // In one order everywhere, so that nodes that record the same values wait in a line and not in a
     // circle.
     text: `insert into replay_marks (id, expires_at)
            select decode(id, 'hex'), to_timestamp(expires_at)
@@ -63,8 +68,8 @@ async function insertMarks(database: Database, marks: readonly ReplayMark[]): Pr
             order by id
            on conflict on constraint replay_marks_pkey do nothing
            returning encode(id, 'hex') as id`,
-    values: [marks.map(({ id }) => id), marks.map(({ expiresAt }) => expiresAt)],
+    values: [replayEntries.map(({ id }) => id), replayEntries.map(({ expiresAt }) => expiresAt)],
   })
   const inserted = new Set(rows.map(({ id }) => id))
-  return marks.map(({ id }) => inserted.delete(id))
+  return replayEntries.map(({ id }) => inserted.delete(id))
 }

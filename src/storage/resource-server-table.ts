@@ -1,7 +1,7 @@
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Database } from './database.ts'
-import { createShortMemory, type ShortMemoryOptions } from './short-memory.ts'
 import { isStorable } from './text.ts'
+import { createTtlCache, type TtlCacheOptions } from './ttl-cache.ts'
 
 /** An API that access tokens can be made for (RFC 8707). */
 export interface StoredResourceServer {
@@ -25,8 +25,8 @@ const columns =
   'identifier, name, scopes, scope_labels as "scopeLabels", signing_alg as "signingAlg"'
 
 /** The table `resource_servers`. */
-export function createResourceServerTable(database: Database, clock: ShortMemoryOptions = {}) {
-  const memory = createShortMemory(async (identifier) => {
+export function createResourceServerTable(database: Database, clock: TtlCacheOptions = {}) {
+  const memory = createTtlCache(async (identifier) => {
     if (!isStorable(identifier)) return undefined
     const { rows } = await database.query<StoredResourceServer>({
       name: 'resource-server-find',
@@ -70,7 +70,7 @@ export function createResourceServerTable(database: Database, clock: ShortMemory
         text: 'delete from resource_servers where identifier = $1',
         values: [identifier],
       })
-      memory.forget(identifier)
+      memory.invalidate(identifier)
       return rowCount === 1
     },
   }

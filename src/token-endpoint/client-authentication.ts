@@ -14,16 +14,16 @@ import { longestProofWindowS } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import { subjectMatches } from '../certificates/subject.ts'
-import { replayMark } from '../storage/replay-table.ts'
+import { replayEntry } from '../storage/replay-table.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import type {
   ClientAuthenticationMethod,
   ClientKey,
-  ShownMark,
   TokenClient,
+  UsedJti,
 } from './token-request.ts'
 
-/** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
+/** The longest a client assertion may live, in seconds: its replay entry is kept for as long. */
 const longestAssertionS = 10 * 60
 
 /** Seconds by which the clock of a client may be wrong in an assertion. */
@@ -64,7 +64,7 @@ export interface ClientAuthenticationOptions {
 export interface AuthenticatedClient {
   readonly client: TokenClient
   /** Its assertion, which is good once; undefined where it has authenticated in another way. */
-  readonly mark: ShownMark | undefined
+  readonly entry: UsedJti | undefined
 }
 
 /** A refusal, with the client that it is about if that is known. */
@@ -97,13 +97,13 @@ export async function authenticateClient(
   const failed = (refusal: Refusal) => ({ refusal, client })
   switch (client.authenticatesBy) {
     case 'none':
-      return { client, mark: undefined }
+      return { client, entry: undefined }
     case 'client_secret_basic':
     case 'client_secret_post':
-      return secretProblem(client, claim.secret ?? '', shown.now) ?? { client, mark: undefined }
+      return secretProblem(client, claim.secret ?? '', shown.now) ?? { client, entry: undefined }
     case 'private_key_jwt': {
-      const mark = await checkAssertion(claim.assertion, client, shown, options)
-      return isRefusal(mark) ? failed(mark) : { client, mark }
+      const entry = await checkAssertion(claim.assertion, client, shown, options)
+      return isRefusal(entry) ? failed(entry) : { client, entry: entry }
     }
     case 'tls_client_auth':
       return byCertificateName(client, shown, options)
@@ -184,7 +184,7 @@ async function checkAssertion(
   client: TokenClient,
   { audiences, now }: ShownCredentials,
   { assertionAlgorithms }: ClientAuthenticationOptions,
-): Promise<ShownMark | Refusal> {
+): Promise<UsedJti | Refusal> {
   if (!jwt) return refuse('assertion_malformed')
   const { alg, crit } = jwt.header
   const accepted = client.assertionAlgorithm
@@ -207,7 +207,7 @@ async function checkAssertion(
   }
   if (!(exp <= now + longestAssertionS)) return refuse('assertion_long')
   const until = exp + clockToleranceS + longestProofWindowS
-  return { mark: replayMark(client.clientId, jti, until), replayed: 'assertion_replayed' }
+  return { entry: replayEntry(client.clientId, jti, until), replayed: 'assertion_replayed' }
 }
 
 /** Keys at a URL are fetched again, once, when none of the known ones does. */
@@ -255,7 +255,7 @@ function byCertificateName(
   if (!subject || !subjectMatches(certificate.certificate, subject.property, subject.value)) {
     return { refusal: refuse('certificate_subject'), client }
   }
-  return { client, mark: undefined }
+  return { client, entry: undefined }
 }
 
 /** RFC 8705 section 2.2: the very certificate that was registered. */
@@ -272,6 +272,6 @@ async function byRegisteredCertificate(
     return { refusal: refuse('assertion_keys'), client }
   const isRegistered = client.keys.certificates().includes(certificate.thumbprint)
   return isRegistered
-    ? { client, mark: undefined }
+    ? { client, entry: undefined }
     : { refusal: refuse('certificate_unregistered'), client }
 }

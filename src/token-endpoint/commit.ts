@@ -3,10 +3,10 @@
  * writes the tokens. This file alone makes {@link Committed}, and no other answer leaves the token
  * endpoint.
  */
-import type { ArtifactKey, ArtifactTable, UnitOutcome } from '../storage/artifact-table.ts'
+import type { ArtifactKey, ArtifactTable, CommitOutcome } from '../storage/artifact-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { Issued, TokenAnswer } from './issue.ts'
-import type { ShownMark } from './token-request.ts'
+import type { UsedJti } from './token-request.ts'
 
 /** That a statement has succeeded; see `Witness` in checks.ts. */
 declare class Commitment {
@@ -17,7 +17,7 @@ declare class Commitment {
 export type Committed<What> = What & Commitment
 
 export interface CommitTables {
-  readonly artifacts: Pick<ArtifactTable, 'close'>
+  readonly artifacts: Pick<ArtifactTable, 'commit'>
   readonly replays: Pick<ReplayTable, 'insert'>
 }
 
@@ -26,28 +26,32 @@ export async function commit(
   {
     consumes,
     issued,
-    marks,
+    usedJtis,
   }: {
     readonly consumes: ArtifactKey | undefined
     readonly issued: Issued
-    readonly marks: readonly ShownMark[]
+    readonly usedJtis: readonly UsedJti[]
   },
   tables: CommitTables,
-): Promise<{ readonly answer: Committed<TokenAnswer> } | Exclude<UnitOutcome, 'closed'>> {
-  const outcome = await write(consumes, issued, marks, tables)
-  return outcome === 'closed' ? { answer: issued.answer as Committed<TokenAnswer> } : outcome
+): Promise<{ readonly answer: Committed<TokenAnswer> } | Exclude<CommitOutcome, 'committed'>> {
+  const outcome = await write(consumes, issued, usedJtis, tables)
+  return outcome === 'committed' ? { answer: issued.answer as Committed<TokenAnswer> } : outcome
 }
 
 async function write(
   consumed: ArtifactKey | undefined,
   { written }: Issued,
-  marks: readonly ShownMark[],
+  usedJtis: readonly UsedJti[],
   { artifacts, replays }: CommitTables,
-): Promise<UnitOutcome> {
+): Promise<CommitOutcome> {
   if (consumed || written.length > 0) {
-    return artifacts.close({ marks: marks.map(({ mark }) => mark), consumed, written })
+    return artifacts.commit({
+      replayEntries: usedJtis.map(({ entry }) => entry),
+      consumed,
+      written,
+    })
   }
-  const fresh = await Promise.all(marks.map(({ mark }) => replays.insert(mark)))
+  const fresh = await Promise.all(usedJtis.map(({ entry }) => replays.insert(entry)))
   const replayed = fresh.indexOf(false)
-  return replayed === -1 ? 'closed' : { replayed }
+  return replayed === -1 ? 'committed' : { replayed }
 }

@@ -11,7 +11,7 @@ import { proofAlgorithms } from '../engine/proof-algorithms.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
-import type { CredentialTable } from '../storage/credential-table.ts'
+import type { CredentialLookup } from '../storage/credential-lookup.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -41,7 +41,7 @@ export interface EndpointsOptions {
   readonly tables: {
     readonly artifacts: ArtifactTable
     readonly clients: ClientTable
-    readonly credentials: CredentialTable
+    readonly credentials: CredentialLookup
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable
   }

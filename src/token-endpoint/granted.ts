@@ -1,12 +1,12 @@
 /** What of a request a person has granted: pure functions of what is stored of their grant. */
 import type { StoredGrant } from './stored.ts'
 
-const words = (scope: string | undefined) => (scope ? scope.split(' ') : [])
+const scopesOf = (scope: string | undefined) => (scope ? scope.split(' ') : [])
 
 /** The scopes of OpenID Connect that were granted, out of some. */
 export function grantedScopes(grant: StoredGrant, wanted: ReadonlySet<string>): string {
-  const rejected = new Set(words(grant.rejected?.openid?.scope))
-  return words(grant.openid?.scope)
+  const rejected = new Set(scopesOf(grant.rejected?.openid?.scope))
+  return scopesOf(grant.openid?.scope)
     .filter((scope) => scope === 'openid' || !rejected.has(scope))
     .filter((scope) => wanted.has(scope))
     .join(' ')
@@ -18,8 +18,8 @@ export function grantedScopesOf(
   resource: string,
   wanted: ReadonlySet<string>,
 ): string {
-  const rejected = new Set(words(grant.rejected?.resources?.[resource]))
-  return words(grant.resources?.[resource])
+  const rejected = new Set(scopesOf(grant.rejected?.resources?.[resource]))
+  return scopesOf(grant.resources?.[resource])
     .filter((scope) => !rejected.has(scope) && wanted.has(scope))
     .join(' ')
 }

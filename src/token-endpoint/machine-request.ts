@@ -13,7 +13,7 @@ import {
 import { type Form, missingParameters, type Parameters, takeParameters } from './form.ts'
 import type { KeyChange } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type { ShownMark, TokenClient } from './token-request.ts'
+import type { TokenClient, UsedJti } from './token-request.ts'
 
 /** A request as it has come. */
 export interface MachineRequest {
@@ -40,7 +40,7 @@ export interface Outcome {
   readonly result: Answer | Refusal
   /** What to send as `DPoP-Nonce`. */
   readonly nonce?: string | undefined
-  readonly told?: readonly Told[] | undefined
+  readonly reports?: readonly Report[] | undefined
 }
 
 /** A request that was refused. */
@@ -55,7 +55,7 @@ export interface Answer {
 }
 
 /** What the operator learns. */
-export type Told =
+export type Report =
   | { readonly event: 'tokens issued'; readonly grantType: string }
   | { readonly event: 'clock skew'; readonly seconds: number }
   | {
@@ -74,7 +74,7 @@ export type Told =
 /** A client that has authenticated, and the one-time value that it has done so by. */
 export interface Caller {
   readonly client: TokenClient
-  readonly marks: readonly ShownMark[]
+  readonly usedJtis: readonly UsedJti[]
 }
 
 /** Who calls. */
@@ -92,16 +92,16 @@ export async function authenticate(
     return {
       client,
       result: refusal,
-      told: reason && [{ event: 'certificate untrusted', reason }],
+      reports: reason && [{ event: 'certificate untrusted', reason }],
     }
   }
-  const { client, mark } = authenticated
-  const marks = mark ? [mark] : []
+  const { client, entry } = authenticated
+  const usedJtis = entry ? [entry] : []
   if (origin !== undefined && !client.mayBeCalledFrom(origin)) {
     const description = `origin ${origin} not allowed for client: ${client.clientId}`
     return { client, result: refuse('origin_forbidden', { description }) }
   }
-  return { client, marks }
+  return { client, usedJtis: usedJtis }
 }
 
 /** The parameters `token` and `token_type_hint` of RFC 7009 section 2.1 and RFC 7662 section 2.1. */
@@ -113,15 +113,15 @@ export function readToken({ form }: MachineRequest): (Parameters & { token: stri
 }
 
 /**
- * Writes the marks of a request that comes to nothing else: what it has shown is used up.
+ * Records the used jtis of a request that writes nothing else.
  *
- * @returns the refusal of the first mark that was there already.
+ * @returns the refusal of the first that was recorded already.
  */
 export async function writeMarks(
-  marks: readonly ShownMark[],
+  usedJtis: readonly UsedJti[],
   { insert }: Pick<ReplayTable, 'insert'>,
 ): Promise<Refusal | undefined> {
-  const fresh = await Promise.all(marks.map(({ mark }) => insert(mark)))
-  const old = marks.find((_, at) => !fresh[at])
+  const fresh = await Promise.all(usedJtis.map(({ entry }) => insert(entry)))
+  const old = usedJtis.find((_, at) => !fresh[at])
   return old && refuse(old.replayed)
 }

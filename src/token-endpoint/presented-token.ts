@@ -1,7 +1,7 @@
 /** A token that someone asks about or wants to end. */
 import type { BoundCredential } from '../bindings/binding.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
-import type { CredentialTable } from '../storage/credential-table.ts'
+import type { CredentialLookup } from '../storage/credential-lookup.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import {
@@ -59,7 +59,7 @@ export function createTokenFinder({
   readOwnToken,
   findClient,
 }: {
-  credentials: CredentialTable
+  credentials: CredentialLookup
   readOwnToken: ReadOwnToken
   findClient: (clientId: string) => Promise<TokenClient | undefined>
 }): FindToken {
@@ -100,9 +100,9 @@ export async function readQuestion(
   { authentication, findToken, replays }: QuestionOptions,
 ): Promise<{ readonly client: TokenClient; readonly found: FoundToken | undefined } | Outcome> {
   const caller = await authenticate(request, authentication)
-  if (!('marks' in caller)) return caller
-  const { client, marks } = caller
-  const replayed = await writeMarks(marks, replays)
+  if (!('usedJtis' in caller)) return caller
+  const { client, usedJtis } = caller
+  const replayed = await writeMarks(usedJtis, replays)
   if (replayed) return { client, result: replayed }
   const read = readToken(request)
   if (isRefusal(read)) return { client, result: read }

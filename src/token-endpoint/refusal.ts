@@ -18,11 +18,11 @@ interface Row {
 }
 
 /** One sentence for the client and the operator. */
-const told = (error: string, words: string): Row => ({
+const told = (error: string, description: string): Row => ({
   status: 400,
   error,
-  description: words,
-  detail: words,
+  description: description,
+  detail: description,
 })
 
 /** The client learns that its grant is no good, and a thief learns not why. */

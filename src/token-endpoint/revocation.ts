@@ -1,7 +1,7 @@
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import { endFamily } from './family.ts'
-import type { MachineRequest, Outcome, Told } from './machine-request.ts'
+import type { MachineRequest, Outcome, Report } from './machine-request.ts'
 import {
   clientOf,
   type FoundToken,
@@ -28,15 +28,16 @@ export function createRevocation(options: RevocationOptions) {
     const asked = await readQuestion(request, options)
     if ('result' in asked) return asked
     const { client, found } = asked
-    const told = found && clientOf(found) === client.clientId ? await revoke(found, artifacts) : []
-    return { client, result: { body: '' }, told }
+    const reports =
+      found && clientOf(found) === client.clientId ? await revoke(found, artifacts) : []
+    return { client, result: { body: '' }, reports: reports }
   }
 }
 
 async function revoke(
   token: FoundToken,
   artifacts: RevocationOptions['artifacts'],
-): Promise<readonly Told[]> {
+): Promise<readonly Report[]> {
   if (token.kind === 'JWT') {
     const { jti, exp: expiresAt } = token.claims
     const names = { grantId: undefined, uid: undefined }

@@ -8,7 +8,7 @@ import { longestProofWindowS, type ProofCheck } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
-import { type ReplayTable, replayMark } from '../storage/replay-table.ts'
+import { type ReplayTable, replayEntry } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import { type Committed, commit } from './commit.ts'
 import { endFamily } from './family.ts'
@@ -21,12 +21,12 @@ import {
   type MachineRequest,
   type Outcome,
   type RefusedOutcome,
-  type Told,
+  type Report,
   writeMarks,
 } from './machine-request.ts'
 import { type Consequence, isRefusal, type Refusal, refuse } from './refusal.ts'
 import { refuseUnbound } from './token-keys.ts'
-import type { ShownMark, TokenClient, TokenRequest } from './token-request.ts'
+import type { TokenClient, TokenRequest, UsedJti } from './token-request.ts'
 
 /** RFC 8628 section 3.2: seconds between two requests of a device, unless it is told otherwise. */
 export interface PollPolicy {
@@ -41,7 +41,7 @@ export interface TokenEndpointOptions {
   readonly grants: ReadonlyMap<string, Grant<unknown>>
   readonly finders: Finders
   readonly maker: Maker
-  readonly artifacts: Pick<ArtifactTable, 'close' | 'endFamily' | 'removeGrant'>
+  readonly artifacts: Pick<ArtifactTable, 'commit' | 'endFamily' | 'removeGrant'>
   readonly replays: Pick<ReplayTable, 'insert'>
   /** Undefined where the device flow is off. */
   readonly polls: PollPolicy | undefined
@@ -56,20 +56,20 @@ export interface TokenOutcome extends Outcome {
 export function createTokenEndpoint(options: TokenEndpointOptions) {
   return async (incoming: MachineRequest): Promise<TokenOutcome> => {
     const caller = await authenticate(incoming, options.authentication)
-    if (!('marks' in caller)) return caller
+    if (!('usedJtis' in caller)) return caller
     const { client } = caller
     const grant = chooseGrant(incoming.form, client, options.grants)
-    if (isRefusal(grant)) return end(client, grant, caller.marks, options)
+    if (isRefusal(grant)) return end(client, grant, caller.usedJtis, options)
     const read = readRequest(incoming, caller, grant, options.proofs)
     if ('refusal' in read) {
-      return { ...(await end(client, read.refusal, caller.marks, options)), nonce: read.nonce }
+      return { ...(await end(client, read.refusal, caller.usedJtis, options)), nonce: read.nonce }
     }
-    const { request, marks, nonce } = read
+    const { request, usedJtis, nonce } = read
     const found = await grant.find(request, options.finders)
     const decision = grant.decide(request, found)
     const outcome = isRefusal(decision)
-      ? await end(client, decision, marks, options)
-      : await issue({ request, grant, found, decision, marks }, options)
+      ? await end(client, decision, usedJtis, options)
+      : await issue({ request, grant, found, decision, usedJtis: usedJtis }, options)
     // Strangers make keys as fast as they can send: only those of granted requests are kept.
     if (incoming.dpop && !isRefusal(outcome.result)) options.proofs.remember(incoming.dpop)
     return { client, nonce, ...outcome }
@@ -94,7 +94,7 @@ function chooseGrant(
 
 interface ReadRequest {
   readonly request: TokenRequest
-  readonly marks: readonly ShownMark[]
+  readonly usedJtis: readonly UsedJti[]
   readonly nonce: string | undefined
 }
 
@@ -104,7 +104,7 @@ interface ReadRequest {
  */
 function readRequest(
   { form, dpop, connection, uri, now }: MachineRequest,
-  { client, marks }: Caller,
+  { client, usedJtis }: Caller,
   grant: Grant<unknown>,
   checkProofs: ProofCheck,
 ): ReadRequest | { readonly refusal: Refusal; readonly nonce?: string | undefined } {
@@ -121,7 +121,11 @@ function readRequest(
   if (missing) return { refusal: missing }
   const base = { client, params, resources, uri, now }
   if (!dpop)
-    return { request: { ...base, proofs: withoutDPoP(connection, now) }, marks, nonce: undefined }
+    return {
+      request: { ...base, proofs: withoutDPoP(connection, now) },
+      usedJtis: usedJtis,
+      nonce: undefined,
+    }
   const checked = checkProofs.check(dpop, { method: 'POST', uri, now })
   const { nonce } = checked
   if ('problem' in checked) {
@@ -129,12 +133,12 @@ function readRequest(
     return { refusal: refuse(problem, { description }), nonce }
   }
   const { proof } = checked
-  const mark = replayMark(client.clientId, proof.jti, now + 2 * longestProofWindowS)
+  const entry = replayEntry(client.clientId, proof.jti, now + 2 * longestProofWindowS)
   // A client may give its assertion and its proof one identifier.
-  const isShared = marks.some((other) => other.mark.id === mark.id)
-  const shownMarks: ShownMark[] = isShared ? [] : [{ mark, replayed: 'dpop_replayed' }]
+  const isShared = usedJtis.some((other) => other.entry.id === entry.id)
+  const shownMarks: UsedJti[] = isShared ? [] : [{ entry: entry, replayed: 'dpop_replayed' }]
   const proofs = { ...withoutDPoP(connection, now), dpop: proof }
-  return { request: { ...base, proofs }, marks: [...marks, ...shownMarks], nonce }
+  return { request: { ...base, proofs }, usedJtis: [...usedJtis, ...shownMarks], nonce }
 }
 
 /** RFC 6749 section 3.3. */
@@ -155,14 +159,14 @@ interface Decided {
   readonly grant: Grant<unknown>
   readonly found: unknown
   readonly decision: Issue
-  readonly marks: readonly ShownMark[]
+  readonly usedJtis: readonly UsedJti[]
 }
 
 /** Makes the tokens, and writes all of it or nothing. */
 async function issue(decided: Decided, options: TokenEndpointOptions): Promise<TokenOutcome> {
-  const { request, grant, found, decision, marks } = decided
+  const { request, grant, found, decision, usedJtis } = decided
   const issued = await makeTokens(decision, options.maker, request.now)
-  const outcome = await commit({ consumes: decision.consumes, issued, marks }, options)
+  const outcome = await commit({ consumes: decision.consumes, issued, usedJtis: usedJtis }, options)
   if (outcome === 'already consumed') {
     const repeated = await repeat(decided, issued, options)
     if (repeated) return repeated
@@ -170,7 +174,7 @@ async function issue(decided: Decided, options: TokenEndpointOptions): Promise<T
     return end(request.client, lost, [], options)
   }
   if ('answer' in outcome) return success(decided, outcome.answer)
-  const old = marks[outcome.replayed]
+  const old = usedJtis[outcome.replayed]
   return { result: refuse(old?.replayed ?? 'dpop_replayed') }
 }
 
@@ -183,7 +187,7 @@ async function repeat(
   const { grant, found, decision } = decided
   if (!(await grant.mayRepeat?.(found, issued, options.finders))) return undefined
   const written = issued.written.filter(({ kind }) => kind !== 'RefreshToken')
-  const repeated = { consumes: undefined, issued: { ...issued, written }, marks: [] }
+  const repeated = { consumes: undefined, issued: { ...issued, written }, usedJtis: [] }
   const outcome = await commit(repeated, options)
   if (outcome === 'already consumed' || !('answer' in outcome)) return undefined
   return success({ ...decided, decision: { ...decision, keyChanges: [] } }, outcome.answer)
@@ -194,20 +198,20 @@ function success(
   answer: Committed<TokenAnswer>,
 ): TokenOutcome {
   const { dpop } = request.proofs
-  const told: Told[] = decision.keyChanges.map((change) => ({ event: 'key changed', change }))
-  if (dpop) told.push({ event: 'clock skew', seconds: dpop.iat - request.now })
-  told.push({ event: 'tokens issued', grantType: grant.grantType })
-  return { account: decision.account, result: { body: answer }, told }
+  const reports: Report[] = decision.keyChanges.map((change) => ({ event: 'key changed', change }))
+  if (dpop) reports.push({ event: 'clock skew', seconds: dpop.iat - request.now })
+  reports.push({ event: 'tokens issued', grantType: grant.grantType })
+  return { account: decision.account, result: { body: answer }, reports: reports }
 }
 
-/** Ends a request that is refused. What it leads to needs marks that were not seen before. */
+/** Ends a request that is refused. What it leads to needs jtis that were not used before. */
 async function end(
   client: TokenClient,
   refusal: Refusal,
-  marks: readonly ShownMark[],
+  usedJtis: readonly UsedJti[],
   options: TokenEndpointOptions,
 ): Promise<RefusedOutcome> {
-  const replayed = await writeMarks(marks, options.replays)
+  const replayed = await writeMarks(usedJtis, options.replays)
   const { consequence } = refusal
   if (!consequence) return { client, result: refusal }
   if (replayed) return { client, result: replayed }
@@ -223,7 +227,7 @@ async function follow(
     case 'end-family': {
       const { kind: _, ...ended } = consequence
       await endFamily(ended, artifacts)
-      return { result: refusal, told: [{ event: 'grant ended', cause: 'reused', ...ended }] }
+      return { result: refusal, reports: [{ event: 'grant ended', cause: 'reused', ...ended }] }
     }
     case 'poll': {
       if (!polls) return { result: refusal }

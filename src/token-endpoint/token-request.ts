@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { Binding, Proofs } from '../bindings/binding.ts'
 import type { SubjectProperty } from '../certificates/subject.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
-import type { ReplayMark } from '../storage/replay-table.ts'
+import type { ReplayEntry } from '../storage/replay-table.ts'
 import type { RefusalReason } from './refusal.ts'
 
 /** How clients authenticate at this server (OpenID Connect Core section 9, RFC 8705 section 2). */
@@ -70,8 +70,8 @@ export interface TokenClient {
 }
 
 /** A one-time value that a request has shown, and why it is refused if it was seen before. */
-export interface ShownMark {
-  readonly mark: ReplayMark
+export interface UsedJti {
+  readonly entry: ReplayEntry
   readonly replayed: Extract<RefusalReason, 'assertion_replayed' | 'dpop_replayed'>
 }
 

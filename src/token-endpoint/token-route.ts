@@ -8,7 +8,7 @@ import type { BindingLabel, Events, Facts } from '../observability/events.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { readForm } from './form.ts'
 import { signedIntrospection } from './introspection.ts'
-import type { MachineRequest, Outcome, Told } from './machine-request.ts'
+import type { MachineRequest, Outcome, Report } from './machine-request.ts'
 import { isRefusal, type Refusal, refusalBody, refusalForOperators, refusals } from './refusal.ts'
 import type { TokenClient } from './token-request.ts'
 
@@ -89,13 +89,13 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
 function answer(
   ctx: Context,
   name: EndpointName,
-  { client, account, result, nonce, told = [] }: Outcome,
+  { client, account, result, nonce, reports = [] }: Outcome,
   request: Facts,
   { issuer, events }: TokenRouteOptions,
 ): void {
   const facts = { ...request, client: client?.clientId, account }
   const binding = bindingLabel(client)
-  for (const each of told) tell(each, facts, binding, events)
+  for (const each of reports) report(each, facts, binding, events)
   if (nonce !== undefined) ctx.set('dpop-nonce', nonce)
   const origin = ctx.get('origin')
   if (origin && client && !client.mayBeCalledFrom(origin)) {
@@ -124,30 +124,30 @@ function refuseRequest(ctx: Context, refusal: Refusal, issuer: string): void {
   }
 }
 
-function tell(told: Told, facts: Facts, binding: BindingLabel, events: Events): void {
-  switch (told.event) {
+function report(reports: Report, facts: Facts, binding: BindingLabel, events: Events): void {
+  switch (reports.event) {
     case 'tokens issued':
-      events.tokensIssued(facts, { grantType: told.grantType, binding })
+      events.tokensIssued(facts, { grantType: reports.grantType, binding })
       break
     case 'clock skew':
-      events.clockSkewSeen(told.seconds)
+      events.clockSkewSeen(reports.seconds)
       break
     case 'grant ended':
       events.familyEnded(
-        { ...facts, account: told.accountId },
+        { ...facts, account: reports.accountId },
         {
-          grant: told.grantId,
-          family: told.family,
-          credential: told.credential,
-          cause: told.cause,
+          grant: reports.grantId,
+          family: reports.family,
+          credential: reports.credential,
+          cause: reports.cause,
         },
       )
       break
     case 'certificate untrusted':
-      events.clientCertificateUntrusted(facts, told.reason)
+      events.clientCertificateUntrusted(facts, reports.reason)
       break
     case 'key changed': {
-      const { step, ...keys } = told.change
+      const { step, ...keys } = reports.change
       if (step === 'named') events.successorNamed(facts, keys)
       else events.rebound(facts, keys)
     }

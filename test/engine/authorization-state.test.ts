@@ -335,11 +335,11 @@ test.serial('opaque tokens of client credentials are stored with their mark', as
   await grant(withSecret, { grant_type: 'client_credentials' })
   const { status, statements } = await grant(withSecret, { grant_type: 'client_credentials' })
   t.is(status, 200)
-  t.deepEqual(statements, ['artifact-close'])
+  t.deepEqual(statements, ['artifact-commit'])
 })
 
 // Whether the tokens end with the session or outlive it, and name it both times.
-const statements = ['credential-find', 'artifact-close']
+const statements = ['credential-find', 'artifact-commit']
 for (const scope of ['openid offline_access read', 'openid read']) {
   for (const method of ['secret', 'assertion'] as const) {
     test.serial(`codes and refreshes of ${scope} by ${method} take few statements`, async (t) => {

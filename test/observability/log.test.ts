@@ -449,7 +449,7 @@ test('no id reaches a metric, whatever happens', async (t) => {
     cause: 'reused',
   })
   events.rateLimited(facts, 'login')
-  events.administered(facts, 'client.added', { name: 'name-of-the-test' })
+  events.recordChange(facts, 'client.added', { name: 'name-of-the-test' })
   events.databaseUnavailable(facts, new Error('error-of-the-test'))
   events.failed(facts, new Error('error-of-the-test'))
   t.notRegex(await metrics.registry.metrics(), /of-the-test|192\.0\.2\.7|r1/)
@@ -560,7 +560,7 @@ test('a token request is one trace, its statements below it, without what they c
   t.is(request?.traceId, traceId)
   t.is(request?.parentSpanId, 'b7ad6b7169203331')
   const statements = spans.filter(({ parentSpanId }) => parentSpanId === request?.spanId)
-  t.true(statements.some(({ name }) => name === 'artifact-close'))
+  t.true(statements.some(({ name }) => name === 'artifact-commit'))
   t.notRegex(
     JSON.stringify(spans),
     new RegExp(`${client.client_id}|${client.client_secret}|127\\.0`),

@@ -65,7 +65,7 @@ test('escapes values in HTML, in messages among them as well', (t) => {
   t.is(english.html('consent.heading', { client: evil }), `Allow <bdi>${escaped}</bdi>?`)
   const redirect = { key: 'client.on_this_device', values: { address: evil } } as const
   t.true(english.html('consent.next', { redirect }).includes(`an app on this device (${escaped})`))
-  t.true(english.html('hop.lead', {}, `"${evil}`).includes(`<a href="&quot;${escaped}">`))
+  t.true(english.html('interstitial.lead', {}, `"${evil}`).includes(`<a href="&quot;${escaped}">`))
 })
 
 test('does not read braces and tags of a value as a message', (t) => {

@@ -687,7 +687,7 @@ test.after('none of it was a mistake of ours', (t) => {
 const credentials = createRegistrationCredentials({
   nonces: undefined,
   now: () => Math.floor(Date.now() / 1000),
-  markOnce: async () => true,
+  recordReplay: async () => true,
 })
 const token = 'Ab-_'.repeat(10).padEnd(43, 'x')
 
@@ -733,7 +733,7 @@ for (const [windowS, code] of [
       nonces: undefined,
       now: () => made + 61,
       proofWindowS: windowS,
-      markOnce: async () => true,
+      recordReplay: async () => true,
     })
     const uri = 'https://id.example/register'
     const dpop = await makeProof(keys, { method: 'POST', url: uri, accessToken: token })

@@ -234,7 +234,7 @@ test('answers a navigation from an app by one page in between, and no second', a
   t.true(isSignIn(await authorize(stale, {}, { ...fromApp, 'sec-fetch-site': 'none' })))
 })
 
-test('nobody hops who has nothing to prove', async (t) => {
+test('sends no interstitial without a bound session', async (t) => {
   const { device } = await bound()
   t.true(isCode(await authorize(device.agent, {}, fromApp)))
   t.true(isSignIn(await authorize(createUserAgent(server.issuer), {}, fromApp)))

@@ -8,10 +8,10 @@ import {
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
-import { createCredentialTable } from '../../src/storage/credential-table.ts'
+import { createCredentialLookup } from '../../src/storage/credential-lookup.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { createDevicePollTable } from '../../src/storage/device-poll-table.ts'
-import { createReplayTable, replayMark } from '../../src/storage/replay-table.ts'
+import { createReplayTable, replayEntry } from '../../src/storage/replay-table.ts'
 import { type Choices, seeded } from './choices.ts'
 import { createStore, type Store } from './store.ts'
 
@@ -27,14 +27,14 @@ type State = ReturnType<Store['save']>
 
 interface Node {
   readonly artifacts: ReturnType<typeof createArtifactTable>
-  readonly credentials: ReturnType<typeof createCredentialTable>
+  readonly credentials: ReturnType<typeof createCredentialLookup>
   readonly polls: ReturnType<typeof createDevicePollTable>
   readonly replays: ReturnType<typeof createReplayTable>
 }
 
 const nodeOf = (database: Database): Node => ({
   artifacts: createArtifactTable(database),
-  credentials: createCredentialTable(database),
+  credentials: createCredentialLookup(database),
   polls: createDevicePollTable(database),
   replays: createReplayTable(database),
 })
@@ -77,7 +77,7 @@ function createCalls({ draw }: Choices, now: () => number) {
     ...each,
     expiresAt: at(each.expiresAt),
   })
-  const mark = () => replayMark(prefix, `proof ${draw(5)}`, later())
+  const mark = () => replayEntry(prefix, `proof ${draw(5)}`, later())
 
   const make: Record<string, () => Omit<Call, 'what'>> = {
     write() {
@@ -97,17 +97,17 @@ function createCalls({ draw }: Choices, now: () => number) {
     findCredential() {
       return credentialOf(pick(known))
     },
-    close() {
+    commit() {
       const marks = Array.from({ length: draw(3) }, mark)
       const shown = [...new Map(marks.map((each) => [each.id, each])).values()]
       const consumed = pick([undefined, ...known.slice(-3), pick(known)])
       const written = draw(3) === 0 ? [] : [artifact('RefreshToken'), artifact('AccessToken')]
       return {
-        simulated: (store) => store.close({ marks: shown, consumed, written }),
+        simulated: (store) => store.commit({ replayEntries: shown, consumed, written }),
         real: ({ artifacts }, at) => {
           const until = shown.map((each) => ({ ...each, expiresAt: at(each.expiresAt) }))
           const rows = written.map((each) => moved(each, at))
-          return artifacts.close({ marks: until, consumed, written: rows })
+          return artifacts.commit({ replayEntries: until, consumed, written: rows })
         },
       }
     },
@@ -165,7 +165,7 @@ function createCalls({ draw }: Choices, now: () => number) {
       }
     },
   }
-  const often = ['close', 'close', 'close', 'close', 'write', 'findCredential']
+  const often = ['commit', 'commit', 'commit', 'commit', 'write', 'findCredential']
   return {
     make(): Call {
       const what = pick([...Object.keys(make), ...often])

@@ -2,8 +2,12 @@
 import type { ProofCheck } from '../../src/bindings/dpop.ts'
 import { bindingOf } from '../../src/clients/binding-method.ts'
 import { lifetimes } from '../../src/config/lifetimes.ts'
-import { artifactKey, type Unit, type UnitOutcome } from '../../src/storage/artifact-table.ts'
-import type { ReplayMark } from '../../src/storage/replay-table.ts'
+import {
+  artifactKey,
+  type CommitOutcome,
+  type UnitOfWork,
+} from '../../src/storage/artifact-table.ts'
+import type { ReplayEntry } from '../../src/storage/replay-table.ts'
 import { authorizationCodeGrant } from '../../src/token-endpoint/authorization-code.ts'
 import { clientCredentialsGrant } from '../../src/token-endpoint/client-credentials.ts'
 import { deviceCodeGrant } from '../../src/token-endpoint/device-code.ts'
@@ -183,35 +187,38 @@ function grantsOf({ reuseS, plant }: ServerOptions): ReadonlyMap<string, Grant<u
 
 /** The tables, each call a statement; some plants make two of one. */
 function tablesOf({ send, post, misses, onEnd, plant }: ServerOptions) {
-  const insert = async (mark: ReplayMark) => {
+  const insert = async (mark: ReplayEntry) => {
     if (plant !== 'jti-checked-then-recorded') {
       return send('record proof', (store) => store.insert(mark))
     }
     if (await send('look for proof', (store) => store.hasMark(mark.id))) return false
     return send('record proof', (store) => store.insert(mark) || true)
   }
-  const close = async (unit: Unit): Promise<UnitOutcome> => {
-    const commit = (part: Unit) => send('commit', (store) => store.close(part))
+  const commit = async (unit: UnitOfWork): Promise<CommitOutcome> => {
+    const write = (part: UnitOfWork) => send('commit', (store) => store.commit(part))
     switch (plant) {
       case 'jti-checked-then-recorded': {
-        for (const mark of unit.marks ?? []) if (!(await insert(mark))) return { replayed: 0 }
-        return commit({ ...unit, marks: [] })
+        for (const mark of unit.replayEntries ?? [])
+          if (!(await insert(mark))) return { replayed: 0 }
+        return write({ ...unit, replayEntries: [] })
       }
       case 'consumed-then-written': {
-        const outcome = await commit({ ...unit, written: [] })
-        return outcome === 'closed' ? commit({ ...unit, marks: [], consumed: undefined }) : outcome
+        const outcome = await write({ ...unit, written: [] })
+        return outcome === 'committed'
+          ? write({ ...unit, replayEntries: [], consumed: undefined })
+          : outcome
       }
       case 'answered-before-committed':
-        post('commit', (store) => store.close(unit))
-        return 'closed'
+        post('commit', (store) => store.commit(unit))
+        return 'committed'
       default:
-        return commit(unit)
+        return write(unit)
     }
   }
   return {
     replays: { insert },
     artifacts: {
-      close,
+      commit,
       endFamily: (ended: Parameters<Store['endFamily']>[0]) =>
         send('end family', (store) => {
           if (plant === 'reuse-does-not-end') return

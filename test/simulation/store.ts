@@ -3,8 +3,13 @@
  * moment, and what it answers is what PostgreSQL answers (test/simulation/store.test.ts).
  */
 import { hash } from 'node:crypto'
-import type { Artifact, ArtifactKey, Unit, UnitOutcome } from '../../src/storage/artifact-table.ts'
-import type { ReplayMark } from '../../src/storage/replay-table.ts'
+import type {
+  Artifact,
+  ArtifactKey,
+  CommitOutcome,
+  UnitOfWork,
+} from '../../src/storage/artifact-table.ts'
+import type { ReplayEntry } from '../../src/storage/replay-table.ts'
 
 interface Row {
   readonly artifact: Artifact
@@ -60,7 +65,7 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
     rows.set(nameOf(key), { ...row, consumedAt: now() })
     return true
   }
-  const insert = ({ id, expiresAt }: ReplayMark) => {
+  const insert = ({ id, expiresAt }: ReplayEntry) => {
     if (has('jti-not-recorded')) return true
     if (marks.has(id)) return false
     marks.set(id, expiresAt)
@@ -87,13 +92,13 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
       return { payload, consumedAt: row.consumedAt, grant: grant?.artifact.payload }
     },
 
-    close({ marks: shown = [], consumed, written }: Unit): UnitOutcome {
+    commit({ replayEntries: shown = [], consumed, written }: UnitOfWork): CommitOutcome {
       const fresh = shown.map(insert)
       const replayed = fresh.indexOf(false)
       if (replayed !== -1) return { replayed }
       const isFirst = !consumed || consume(consumed)
       if (isFirst || has('rows-not-counted')) for (const artifact of written) write(artifact)
-      return isFirst || has('rows-not-counted') ? 'closed' : 'already consumed'
+      return isFirst || has('rows-not-counted') ? 'committed' : 'already consumed'
     },
 
     insert,

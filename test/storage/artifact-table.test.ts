@@ -10,11 +10,11 @@ import {
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
-import { createCredentialTable } from '../../src/storage/credential-table.ts'
+import { createCredentialLookup } from '../../src/storage/credential-lookup.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { createEngineAdapter } from '../../src/storage/engine-adapter.ts'
 import { createEngineTimes } from '../../src/storage/engine-times.ts'
-import { replayMark } from '../../src/storage/replay-table.ts'
+import { replayEntry } from '../../src/storage/replay-table.ts'
 import { openTestDatabase, useTestDatabase } from '../support/database.ts'
 import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
 import { race, raceFor } from '../support/lock.ts'
@@ -61,7 +61,7 @@ const consumeAndWrite = async (
   artifacts: ArtifactTable,
   consumed: ArtifactKey | undefined,
   written: readonly Artifact[],
-) => (await artifacts.close({ consumed, written })) === 'closed'
+) => (await artifacts.commit({ consumed, written })) === 'committed'
 
 test('finds what was written', async (t) => {
   const made = await written()
@@ -219,19 +219,25 @@ test('of a consumption and a consumption with writes at once one succeeds', asyn
   }
 })
 
-const mark = () => replayMark('client', randomUUID(), now() + 60)
+const mark = () => replayEntry('client', randomUUID(), now() + 60)
 
 test('with a mark that is there, a unit consumes and writes nothing', async (t) => {
   const used = mark()
   const code = await written()
   const [first, second, third] = [artifact(), artifact(), artifact()]
-  t.is(await table.close({ marks: [used], consumed: undefined, written: [first] }), 'closed')
-  t.deepEqual(await table.close({ marks: [used], consumed: code, written: [second] }), {
+  t.is(
+    await table.commit({ replayEntries: [used], consumed: undefined, written: [first] }),
+    'committed',
+  )
+  t.deepEqual(await table.commit({ replayEntries: [used], consumed: code, written: [second] }), {
     replayed: 0,
   })
-  t.deepEqual(await table.close({ marks: [used], consumed: undefined, written: [third] }), {
-    replayed: 0,
-  })
+  t.deepEqual(
+    await table.commit({ replayEntries: [used], consumed: undefined, written: [third] }),
+    {
+      replayed: 0,
+    },
+  )
   t.is((await table.find(code))?.consumedAt, null)
   t.truthy(await table.find(first))
   t.is(await table.find(second), undefined)
@@ -241,23 +247,27 @@ test('with a mark that is there, a unit consumes and writes nothing', async (t) 
 test('the mark of a unit that could not consume stays', async (t) => {
   const used = mark()
   const nothing = artifact()
-  const close = () => table.close({ marks: [used], consumed: nothing, written: [artifact()] })
+  const close = () =>
+    table.commit({ replayEntries: [used], consumed: nothing, written: [artifact()] })
   t.is(await close(), 'already consumed')
   t.deepEqual(await close(), { replayed: 0 })
 })
 
 test('a unit needs all of its marks, and says which one was there', async (t) => {
   const [old, first, second] = [mark(), mark(), mark()] as const
-  await table.close({ marks: [old], consumed: undefined, written: [] })
+  await table.commit({ replayEntries: [old], consumed: undefined, written: [] })
   const code = await written()
   const token = artifact()
-  t.deepEqual(await table.close({ marks: [first, old], consumed: code, written: [token] }), {
-    replayed: 1,
-  })
+  t.deepEqual(
+    await table.commit({ replayEntries: [first, old], consumed: code, written: [token] }),
+    {
+      replayed: 1,
+    },
+  )
   t.is((await table.find(code))?.consumedAt, null)
   t.is(await table.find(token), undefined)
   // What the refused request has shown besides is used all the same.
-  t.deepEqual(await table.close({ marks: [second, first], consumed: code, written: [] }), {
+  t.deepEqual(await table.commit({ replayEntries: [second, first], consumed: code, written: [] }), {
     replayed: 1,
   })
 })
@@ -266,11 +276,11 @@ test('of units that go together and share one of their marks one is done', async
   const [shared, one, another] = [mark(), mark(), mark()] as const
   const tokens = [artifact(), artifact(), artifact()] as const
   const outcomes = await Promise.all([
-    table.close({ marks: [shared, one], consumed: undefined, written: [tokens[0]] }),
-    table.close({ marks: [shared, another], consumed: undefined, written: [tokens[1]] }),
-    table.close({ marks: [another], consumed: undefined, written: [tokens[2]] }),
+    table.commit({ replayEntries: [shared, one], consumed: undefined, written: [tokens[0]] }),
+    table.commit({ replayEntries: [shared, another], consumed: undefined, written: [tokens[1]] }),
+    table.commit({ replayEntries: [another], consumed: undefined, written: [tokens[2]] }),
   ])
-  t.deepEqual(outcomes, ['closed', { replayed: 0 }, { replayed: 0 }])
+  t.deepEqual(outcomes, ['committed', { replayed: 0 }, { replayed: 0 }])
   const found = await Promise.all(tokens.map((token) => table.find(token)))
   t.deepEqual(
     found.map((token) => token !== undefined),
@@ -280,15 +290,15 @@ test('of units that go together and share one of their marks one is done', async
 
 test('units that go together do not share what they consume and write', async (t) => {
   const used = mark()
-  await table.close({ marks: [used], consumed: undefined, written: [] })
+  await table.commit({ replayEntries: [used], consumed: undefined, written: [] })
   const [refused, free] = [await written(), await written()]
   const tokens = [artifact(), artifact(), artifact()] as const
   const outcomes = await Promise.all([
-    table.close({ marks: [used], consumed: refused, written: [tokens[0]] }),
-    table.close({ marks: [mark()], consumed: free, written: [tokens[1]] }),
-    table.close({ marks: [mark()], consumed: artifact(), written: [tokens[2]] }),
+    table.commit({ replayEntries: [used], consumed: refused, written: [tokens[0]] }),
+    table.commit({ replayEntries: [mark()], consumed: free, written: [tokens[1]] }),
+    table.commit({ replayEntries: [mark()], consumed: artifact(), written: [tokens[2]] }),
   ])
-  t.deepEqual(outcomes, [{ replayed: 0 }, 'closed', 'already consumed'])
+  t.deepEqual(outcomes, [{ replayed: 0 }, 'committed', 'already consumed'])
   const found = await Promise.all([refused, free, ...tokens].map((key) => table.find(key)))
   t.deepEqual(
     found.map((artifact) => artifact && artifact.consumedAt !== null),
@@ -300,14 +310,14 @@ test('of 16 concurrent units with one mark one consumes its own', async (t) => {
   const used = mark()
   const codes = await Promise.all(Array.from({ length: 16 }, () => written()))
   const outcomes = await Promise.all(
-    codes.map((code) => table.close({ marks: [used], consumed: code, written: [] })),
+    codes.map((code) => table.commit({ replayEntries: [used], consumed: code, written: [] })),
   )
-  t.is(outcomes.filter((outcome) => outcome === 'closed').length, 1)
+  t.is(outcomes.filter((outcome) => outcome === 'committed').length, 1)
   t.is(outcomes.filter((outcome) => typeof outcome === 'object').length, 15)
   const found = await Promise.all(codes.map((code) => table.find(code)))
   t.deepEqual(
     found.map((code) => code?.consumedAt !== null),
-    outcomes.map((outcome) => outcome === 'closed'),
+    outcomes.map((outcome) => outcome === 'committed'),
   )
 })
 
@@ -401,7 +411,7 @@ test('advances nothing that was consumed, has ended, or has another uid', async 
 test('goes by keys in a table that was filled after its statements were planned', async (t) => {
   await using own = await openTestDatabase()
   await using alone = await openDatabase(own.url, { onError: () => {}, poolSize: 1 })
-  const [artifacts, credentials] = [createArtifactTable(alone), createCredentialTable(alone)]
+  const [artifacts, credentials] = [createArtifactTable(alone), createCredentialLookup(alone)]
   await alone.query({ text: 'alter table artifacts set (autovacuum_enabled = false)' })
   const familyId = 'family'
   const token = () => artifact({ grantId: 'grant', familyId })
@@ -409,7 +419,7 @@ test('goes by keys in a table that was filled after its statements were planned'
     const successor = token()
     const found = await credentials.find<object, object>(consumed)
     t.truthy(found?.grant)
-    t.is(await artifacts.close({ consumed, written: [successor] }), 'closed')
+    t.is(await artifacts.commit({ consumed, written: [successor] }), 'committed')
     return successor
   }
   await artifacts.write(artifact(artifactKey('Grant', 'grant')))
@@ -775,15 +785,15 @@ test.serial(
   async (t) => {
     const nodes = await Promise.all([openNode(), openNode()])
     const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
-      replayMark('client', value, Date.now() / 1000 + 60),
+      replayEntry('client', value, Date.now() / 1000 + 60),
     )
     const closeAll =
       ({ artifacts }: (typeof nodes)[number], order: typeof marks) =>
       () =>
         Promise.all(
           order.map((mark) =>
-            artifacts.close({
-              marks: [mark],
+            artifacts.commit({
+              replayEntries: [mark],
               consumed: undefined,
               written: [closingArtifact('Token')],
             }),
@@ -798,7 +808,9 @@ test.serial(
       nodes.map((node, at) => closeAll(node, at ? marks.toReversed() : marks)),
     )
     t.deepEqual(
-      forth?.map((outcome, at) => (outcome === 'closed') !== (back?.toReversed()[at] === 'closed')),
+      forth?.map(
+        (outcome, at) => (outcome === 'committed') !== (back?.toReversed()[at] === 'committed'),
+      ),
       marks.map(() => true),
     )
     for (const { pool } of nodes) await pool[Symbol.asyncDispose]()

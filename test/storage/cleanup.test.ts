@@ -47,7 +47,7 @@ const tables = {
     countExpired: (limit: number) => artifacts.countExpired(limit),
   },
   replay_marks: {
-    add: (expiresAt: number) => replays.markOnce('client', randomUUID(), expiresAt),
+    add: (expiresAt: number) => replays.recordReplay('client', randomUUID(), expiresAt),
     removeExpired: (limit: number) => replays.removeExpired(limit),
     countExpired: (limit: number) => replays.countExpired(limit),
   },

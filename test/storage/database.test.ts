@@ -11,8 +11,8 @@ import { openDatabase } from '../../src/storage/database.ts'
 import { asUnavailable, DatabaseUnavailableError } from '../../src/storage/database-unavailable.ts'
 import { migrate } from '../../src/storage/migrate.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
-import { createShortMemory } from '../../src/storage/short-memory.ts'
 import { StorageError, type StorageErrorCode } from '../../src/storage/storage-error.ts'
+import { createTtlCache } from '../../src/storage/ttl-cache.ts'
 import { openTestDatabase, useTestDatabase } from '../support/database.ts'
 import { until } from '../support/until.ts'
 
@@ -240,7 +240,7 @@ function createWorld() {
   const table = new Map([['a', 'first']])
   const asked: string[] = []
   const clock = { now: 0 }
-  const memory = createShortMemory(
+  const memory = createTtlCache(
     async (key) => {
       asked.push(key)
       return table.get(key)
@@ -283,7 +283,7 @@ test('asks once for all who ask at the same moment', async (t) => {
 test('reports a failure to those who wait, and asks again', async (t) => {
   const answers = [Promise.resolve('first'), Promise.reject(new Error('gone')), undefined]
   const clock = { now: 0 }
-  const memory = createShortMemory(async () => answers.shift(), { now: () => clock.now })
+  const memory = createTtlCache(async () => answers.shift(), { now: () => clock.now })
   await memory.find('a')
   clock.now = 2500
   t.is(await memory.find('a'), 'first')
@@ -295,9 +295,9 @@ test('reports a failure to those who wait, and asks again', async (t) => {
 test('gives nobody what was asked before a change', async (t) => {
   const { promise, resolve } = Promise.withResolvers<string>()
   const answers = [promise, Promise.resolve('second')]
-  const memory = createShortMemory(async () => answers.shift())
+  const memory = createTtlCache(async () => answers.shift())
   const before = memory.find('a')
-  memory.forget('a')
+  memory.invalidate('a')
   t.is(await memory.find('a'), 'second')
   resolve('first')
   t.is(await before, 'first')
@@ -322,16 +322,16 @@ test('what this process changes is forgotten at once', async (t) => {
   const { memory, table } = createWorld()
   await memory.find('a')
   table.delete('a')
-  memory.forget('a')
+  memory.invalidate('a')
   t.is(await memory.find('a'), undefined)
 })
 
 test('what is changed while it is read is not remembered as it was', async (t) => {
   const { promise, resolve } = Promise.withResolvers<string>()
   const answers = [promise, Promise.resolve('second')]
-  const memory = createShortMemory(async () => answers.shift())
+  const memory = createTtlCache(async () => answers.shift())
   const reading = memory.find('a')
-  memory.forget('a')
+  memory.invalidate('a')
   resolve('first')
   t.is(await reading, 'first')
   t.is(await memory.find('a'), 'second')

@@ -504,20 +504,20 @@ const soon = () => Date.now() / 1000 + 60
 
 test('takes a value once', async (t) => {
   const value = randomUUID()
-  t.true(await replaysTable.markOnce('client', value, soon()))
-  t.false(await replaysTable.markOnce('client', value, soon()))
+  t.true(await replaysTable.recordReplay('client', value, soon()))
+  t.false(await replaysTable.recordReplay('client', value, soon()))
 })
 
 test('takes the same value of another issuer', async (t) => {
   const value = randomUUID()
-  t.true(await replaysTable.markOnce('client', value, soon()))
-  t.true(await replaysTable.markOnce('another client', value, soon()))
+  t.true(await replaysTable.recordReplay('client', value, soon()))
+  t.true(await replaysTable.recordReplay('another client', value, soon()))
 })
 
 test('takes a value once of 16 concurrent times', async (t) => {
   const value = randomUUID()
   const marks = await Promise.all(
-    Array.from({ length: 16 }, () => replaysTable.markOnce('client', value, soon())),
+    Array.from({ length: 16 }, () => replaysTable.recordReplay('client', value, soon())),
   )
   t.is(marks.filter(Boolean).length, 1)
 })
@@ -535,19 +535,21 @@ test('no two pairs of issuer and value are one', async (t) => {
     ['a', '\0b'],
     ['aa', '3:b'],
   ] as const
-  for (const [issuer, value] of pairs) t.true(await replaysTable.markOnce(issuer, value, soon()))
-  for (const [issuer, value] of pairs) t.false(await replaysTable.markOnce(issuer, value, soon()))
+  for (const [issuer, value] of pairs)
+    t.true(await replaysTable.recordReplay(issuer, value, soon()))
+  for (const [issuer, value] of pairs)
+    t.false(await replaysTable.recordReplay(issuer, value, soon()))
 })
 
 test('takes values that are no text for PostgreSQL, and any length of them', async (t) => {
   for (const value of ['\0', '\ud800', 'x'.repeat(100_000)]) {
-    t.true(await replaysTable.markOnce('odd client', value, soon()))
-    t.false(await replaysTable.markOnce('odd client', value, soon()))
+    t.true(await replaysTable.recordReplay('odd client', value, soon()))
+    t.false(await replaysTable.recordReplay('odd client', value, soon()))
   }
 })
 
 test('keeps neither issuer nor value', async (t) => {
-  await replaysTable.markOnce('a telling issuer', 'a telling value', soon())
+  await replaysTable.recordReplay('a telling issuer', 'a telling value', soon())
   const { rows } = await replaysDatabase.query<{ row: string }>({
     text: 'select replay_marks::text as row from replay_marks',
   })
@@ -558,8 +560,8 @@ test('keeps neither issuer nor value', async (t) => {
 test('does not take a value again whose mark has ended and was not removed yet', async (t) => {
   const value = randomUUID()
   const past = Date.now() / 1000 - 60
-  t.true(await replaysTable.markOnce('client', value, past))
-  t.false(await replaysTable.markOnce('client', value, soon()))
+  t.true(await replaysTable.recordReplay('client', value, past))
+  t.false(await replaysTable.recordReplay('client', value, soon()))
 })
 
 const markingDatabase = useTestDatabase(test)
@@ -574,7 +576,7 @@ test('of equal marks that go together one is new', async (t) => {
   const { pool, replays } = await openNode()
   // The first goes at once, and the others together after it.
   const marks = ['first', 'second', 'same', 'same', 'other', 'same'].map((value) =>
-    replays.markOnce('client', value, later),
+    replays.recordReplay('client', value, later),
   )
   t.deepEqual(await Promise.all(marks), [true, true, true, false, true, false])
   await pool[Symbol.asyncDispose]()
@@ -586,7 +588,7 @@ test('nodes that mark the same values in opposite orders do not wait for each ot
   const markAll = (replays: ReplayTable, order: readonly string[]) => async () => {
     // The first goes at once, and the others together after it.
     const marks = [`before ${order}`, ...order].map((value) =>
-      replays.markOnce('client', value, later),
+      replays.recordReplay('client', value, later),
     )
     return (await Promise.all(marks)).slice(1)
   }
@@ -608,8 +610,8 @@ test('nodes that mark the same values in opposite orders do not wait for each ot
 
 test('the issuer and the value of a mark are two things', async (t) => {
   const { pool, replays } = await openNode()
-  t.true(await replays.markOnce('ab', 'c', later))
-  t.true(await replays.markOnce('a', 'bc', later))
+  t.true(await replays.recordReplay('ab', 'c', later))
+  t.true(await replays.recordReplay('a', 'bc', later))
   await pool[Symbol.asyncDispose]()
 })
 

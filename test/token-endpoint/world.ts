@@ -3,7 +3,11 @@ import { randomUUID } from 'node:crypto'
 import type { ConnectionProofs } from '../../src/bindings/binding.ts'
 import { createProofCheck } from '../../src/bindings/dpop.ts'
 import { bindingOf } from '../../src/clients/binding-method.ts'
-import { artifactKey, type Unit, type UnitOutcome } from '../../src/storage/artifact-table.ts'
+import {
+  artifactKey,
+  type CommitOutcome,
+  type UnitOfWork,
+} from '../../src/storage/artifact-table.ts'
 import { authorizationCodeGrant } from '../../src/token-endpoint/authorization-code.ts'
 import { clientCredentialsGrant } from '../../src/token-endpoint/client-credentials.ts'
 import { deviceCodeGrant } from '../../src/token-endpoint/device-code.ts'
@@ -143,7 +147,7 @@ export interface World {
   client: TokenClient | undefined
   found: Found<StoredSource> | undefined
   /** What the database says of what is to be written. */
-  outcome: UnitOutcome
+  outcome: CommitOutcome
   /** The next that was named before, or none. */
   replayed: boolean
   isInTime: boolean
@@ -165,7 +169,7 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
   const world: World = {
     client: client(),
     found: undefined,
-    outcome: 'closed',
+    outcome: 'committed',
     replayed: false,
     isInTime: true,
     overlapS: undefined,
@@ -175,7 +179,7 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
     successor: undefined,
     ...changes,
   }
-  const units: Unit[] = []
+  const units: UnitOfWork[] = []
   const ended: string[] = []
   const marked: string[] = []
   const outcome = await createEndpoint(world, { units, ended, marked })({
@@ -193,7 +197,7 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
   return { outcome, units, ended, marked }
 }
 
-type Effects = { units: Unit[]; ended: string[]; marked: string[] }
+type Effects = { units: UnitOfWork[]; ended: string[]; marked: string[] }
 
 function createEndpoint(
   world: World,
@@ -253,10 +257,10 @@ function createEndpoint(
       newName: () => `name ${names++}`,
     },
     artifacts: {
-      close: async (unit) => {
+      commit: async (unit) => {
         units.push(unit)
         const isLate = world.outcome === 'already consumed'
-        return isLate && !unit.consumed ? 'closed' : world.outcome
+        return isLate && !unit.consumed ? 'committed' : world.outcome
       },
       removeGrant: async (_key, grantId) => {
         ended.push(grantId)

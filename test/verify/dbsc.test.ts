@@ -563,7 +563,7 @@ test('a site below a path has its addresses and its cookie there', async (t) => 
   const { dbsc, register } = makeSite({ basePath: '/auth', excludedPaths: ['/assets'] })
   const offer = dbsc.offer('s1')
   t.regex(offer, /;path="\/auth\/dbsc\/registration";/)
-  t.regex(dbsc.forget, /^__Secure-bound=; Path=\/auth; Secure;/)
+  t.regex(dbsc.expiredCookie, /^__Secure-bound=; Path=\/auth; Secure;/)
   const [, jti, authorization] = /challenge="([^"]+)";authorization="([^"]+)"/.exec(offer) ?? []
   const answer = await register(registrationProof({ jti, authorization }))
   t.is(answer.status, 200)
@@ -583,7 +583,7 @@ test('a site below a path has its addresses and its cookie there', async (t) => 
 
 test('a cookie of __Host- is for the origin, whatever the path of the site', (t) => {
   const { dbsc } = makeSite({ basePath: '/auth', cookieName: '__Host-x' })
-  t.regex(dbsc.forget, /^__Host-x=; Path=\/; Secure;/)
+  t.regex(dbsc.expiredCookie, /^__Host-x=; Path=\/; Secure;/)
 })
 
 const apps: Record<string, (dbsc: DbscSessions) => RequestListener> = {

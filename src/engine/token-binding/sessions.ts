@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type Koa from 'koa'
 import type Provider from 'oidc-provider'
 import { errors } from 'oidc-provider'
-import { visitor } from '../../http/client-info.ts'
+import { clientInfo } from '../../http/client-info.ts'
 import type { Edge } from '../../http/edge.ts'
 import type { SecurityEvents } from '../../observability/security-events.ts'
 import type { ModelAdditions } from '../model-additions.ts'
@@ -37,7 +37,7 @@ export function bindSessionsByTokenBinding(
     async opensSession(ctx, session) {
       if (isOpenedBy(providedTbh(ctx), session)) return true
       const { accountId = '', uid: sessionUid } = session
-      await events.record('session_unproven', { accountId, sessionUid, ...visitor(ctx) })
+      await events.record('session_unproven', { accountId, sessionUid, ...clientInfo(ctx) })
       return false
     },
   }

@@ -7,7 +7,7 @@ const renewal = 2000
 /** Entries; when there are more, all are forgotten. */
 const limit = 1000
 
-export interface ShortMemoryOptions {
+export interface TtlCacheOptions {
   /** Milliseconds that never go back: a clock that is set must keep nothing alive. */
   readonly now?: () => number
 }
@@ -17,9 +17,9 @@ export interface ShortMemoryOptions {
  * What one node removes another may still find until then. What was not found is not remembered,
  * so that strangers cannot fill the memory and new things are there at once.
  */
-export function createShortMemory<T>(
+export function createTtlCache<T>(
   find: (key: string) => Promise<T | undefined>,
-  { now = () => performance.now() }: ShortMemoryOptions = {},
+  { now = () => performance.now() }: TtlCacheOptions = {},
 ) {
   const known = new Map<string, { value: T; asked: number }>()
   /** Questions that are being answered: everyone who asks the same meanwhile gets that answer. */
@@ -60,7 +60,7 @@ export function createShortMemory<T>(
       if (age >= renewal) readOnce(key).catch(() => {})
       return remembered.value
     },
-    forget(key: string): void {
+    invalidate(key: string): void {
       known.delete(key)
       asking.delete(key)
       forgotten += 1

@@ -18,7 +18,7 @@ browserTest('shows an accessible interstitial', async (t) => {
   app.use(assets.middleware)
   app.use((ctx) => {
     // It goes on at once; here it stays, to be looked at.
-    const html = createViews({ assets: assets.urls }).hop('/next')
+    const html = createViews({ assets: assets.urls }).interstitial('/next')
     ctx.body = html.replace(/<meta http-equiv="refresh"[^>]*>/, '')
   })
   const browser = await launchChromium()
@@ -26,7 +26,7 @@ browserTest('shows an accessible interstitial', async (t) => {
   const page = await browser.newPage({ reducedMotion: 'reduce' })
   await page.goto(await serve(t, app))
   mkdirSync(ARTEFACTS, { recursive: true })
-  await page.screenshot({ path: `${ARTEFACTS}/hop-light.png`, fullPage: true })
+  await page.screenshot({ path: `${ARTEFACTS}/interstitial-light.png`, fullPage: true })
   await page.evaluate(AXE)
   const { passes, violations } = await page.evaluate<{
     passes: unknown[]

@@ -32,10 +32,10 @@ interface Row {
   readonly account: AccountRow | null
 }
 
-export type CredentialTable = ReturnType<typeof createCredentialTable>
+export type CredentialLookup = ReturnType<typeof createCredentialLookup>
 
 /** Codes and tokens, with what they depend on. */
-export function createCredentialTable(database: Database) {
+export function createCredentialLookup(database: Database) {
   const findRow = createBatch((asked: readonly ArtifactKey[]) => findRows(database, asked))
   return {
     /**

@@ -44,13 +44,13 @@ interface GrantPayload {
   resources?: Record<string, string>
 }
 
-export type IssuedTable = ReturnType<typeof createIssuedTable>
+export type AdminQueries = ReturnType<typeof createAdminQueries>
 
 /**
  * What administrators see of sign-ins and grants. The ids of grants are the digests that the table
  * `artifacts` is keyed by.
  */
-export function createIssuedTable(database: Database) {
+export function createAdminQueries(database: Database) {
   async function list<Payload>(kind: string, filter: Readonly<Record<string, string | undefined>>) {
     const names = Object.keys(filter).filter((name) => filter[name] !== undefined)
     const { rows } = await database.query<Row<Payload>>({
