@@ -1,5 +1,6 @@
 // A node whose clock is a day wrong, beside one whose clock is right: what ends, and what has ended,
 // is decided by the clock of the database.
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -149,7 +150,7 @@ const expire = (token: string) =>
 const now = () => Math.floor(Date.now() / 1000)
 
 function signJwt(exp: number): string {
-  const claims = { iss: server.issuer, jti: `until ${exp}`, sub: app.client_id }
+  const claims = { iss: server.issuer, jti: randomUUID(), sub: app.client_id }
   return createSigner(server.keys)('ES256', 'at+jwt', {
     ...claims,
     client_id: app.client_id,
