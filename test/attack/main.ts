@@ -2,6 +2,7 @@
 
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { openTestCluster } from '../support/cluster.ts'
+import { makeTemplate } from '../support/database.ts'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
@@ -27,6 +28,7 @@ const certificates = await runCertificates()
 begin('identity provider')
 // One PostgreSQL for all of them.
 await using cluster = await openTestCluster()
+await makeTemplate(cluster)
 process.env.HOLDFAST_TEST_CLUSTER = cluster.connectionString
 certificates.push(...(await runIdentityProvider()))
 const wrong = [
