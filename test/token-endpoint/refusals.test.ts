@@ -443,7 +443,13 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       of('RefreshToken', {}, { consumedAt: now + 1 }),
     ],
     'where none is repeated': [refresh(), repeated({ reuseS: 0 })],
-    'of a client of bearer tokens': [refresh(), repeated(bound('bearer'), { jkt: undefined })],
+    'of a client of bearer tokens': [
+      refresh(),
+      repeated(
+        { ...bound('bearer'), successor: { payload: {}, consumedAt: null } },
+        { jkt: undefined },
+      ),
+    ],
     'with a successor for another key': [
       refresh(),
       repeated({ successor: { payload: { jkt: 'other' }, consumedAt: null } }),
