@@ -53,8 +53,10 @@ function fileOf(line: string): string | undefined {
   const [named] = /test\/\S+\.test\.ts/.exec(line) ?? []
   if (named) return named
   const titles = line.replace(/^ *✘ (\[fail\]: )?/, '').split(' › ')
+  // ava leaves out the folders that all files of a run share: `test`, or `test/browser`.
   return titles
-    .map((_, at) => `test/${titles.slice(0, at + 1).join('/')}.test.ts`)
+    .map((_, at) => `${titles.slice(0, at + 1).join('/')}.test.ts`)
+    .flatMap((name) => [`test/${name}`, `test/browser/${name}`])
     .find((candidate) => existsSync(candidate))
 }
 

@@ -5,6 +5,7 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { CHEAP } from '../support/accounts.ts'
+import { limitTestsAtOnce } from '../support/at-once.ts'
 import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
 import {
   boundArguments,
@@ -37,6 +38,9 @@ const serialBrowserTest = CHROMIUM === undefined && !process.env.CI ? test.seria
 if (CHROMIUM === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
+
+// Each has a browser context of its own, and every step of it has 30 seconds.
+limitTestsAtOnce(test as TestFn, 4)
 
 const callback = 'https://rp.example/callback'
 const welcome = /^https:\/\/app\.example\/welcome\?/

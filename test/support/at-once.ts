@@ -1,6 +1,5 @@
 import type { TestFn } from 'ava'
 
-const mostAtOnce = 8
 let running = 0
 const waiting: (() => void)[] = []
 let isLimited = false
@@ -9,10 +8,10 @@ let isLimited = false
 export type Hooks = Pick<TestFn, 'serial' | 'after' | 'beforeEach' | 'afterEach'>
 
 /**
- * Lets eight tests of this file run at once. ava starts all of them: on a busy machine each would
- * wait for all others, and connections and codes would end before their turn.
+ * Lets a number of tests of this file run at once. ava starts all of them: on a busy machine each
+ * would wait for all others, and connections and codes would end before their turn.
  */
-export function limitTestsAtOnce(test: Hooks): void {
+export function limitTestsAtOnce(test: Hooks, mostAtOnce = 8): void {
   if (isLimited) return
   isLimited = true
   test.beforeEach(async () => {
