@@ -9,14 +9,13 @@
  * --minutes is the length of the hostile phase, to which the others keep their proportion, and
  * --only makes all hostile requests of one kind, or of some: see kinds.ts.
  */
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { drawProgressOn, showProgress } from '../../../src/commands/progress.ts'
-import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
+import { openBenchDatabase } from '../database.ts'
 import { type HostileReport, type NormalReport, startChild } from './child.ts'
 import { type Kind, kinds } from './kinds.ts'
 import { startRelease } from './release.ts'
@@ -45,11 +44,7 @@ using progress = showProgress()
 progress.report('Starting the server', 0, 0)
 
 await using opened = new AsyncDisposableStack()
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
-opened.defer(() => rm(folder, { recursive: true, force: true }))
-// Root's PostgreSQL runs as another user, who must get in.
-await chmod(folder, 0o755)
-const { connectionString: databaseUrl } = opened.use(await startEmbeddedPostgres({ folder }))
+const { folder, connectionString: databaseUrl } = opened.use(await openBenchDatabase())
 const logFile = path.join(folder, 'log')
 const release = opened.use(await startRelease({ checkout, databaseUrl, folder, logFile }))
 const { world, pid } = release

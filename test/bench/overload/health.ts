@@ -5,7 +5,7 @@ import { createTimes } from './times.ts'
 
 const periodMs = 200
 
-/** Asks for the health of a server, on new connections, until it is told to stop. */
+/** Asks for the health of a server, on new connections, until it is stopped. */
 export function watchHealth(issuer: string): () => Promise<Result['health']> {
   const times = createTimes()
   let failures = 0

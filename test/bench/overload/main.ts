@@ -7,14 +7,13 @@
  *
  * npm run bench:overload -- [--checkout DIR] [--json]
  */
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { drawProgressOn, showProgress } from '../../../src/commands/progress.ts'
-import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
+import { openBenchDatabase } from '../database.ts'
 import { startChild } from '../hostile/child.ts'
 import { startRelease } from '../hostile/release.ts'
 import { watchHealth } from './health.ts'
@@ -36,11 +35,7 @@ using progress = showProgress()
 progress.report('Starting the server', 0, 0)
 
 await using opened = new AsyncDisposableStack()
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
-opened.defer(() => rm(folder, { recursive: true, force: true }))
-// Root's PostgreSQL runs as another user, who must get in.
-await chmod(folder, 0o755)
-const { connectionString: databaseUrl } = opened.use(await startEmbeddedPostgres({ folder }))
+const { folder, connectionString: databaseUrl } = opened.use(await openBenchDatabase())
 const { world, ended } = opened.use(
   await startRelease({
     checkout: path.resolve(values.checkout),

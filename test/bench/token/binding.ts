@@ -4,13 +4,10 @@
  *
  * npm run bench:binding
  */
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import pg from 'pg'
 import { asTable } from '../../../src/commands/table.ts'
 import { freePort } from '../../../src/net/free-port.ts'
-import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
+import { openBenchDatabase } from '../database.ts'
 import { startCandidate } from './candidate-process.ts'
 import { makeKeys } from './load.ts'
 import { type Cell, measure, median } from './measure.ts'
@@ -21,11 +18,7 @@ const rounds = 9
 const requests = 480
 
 await using opened = new AsyncDisposableStack()
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
-opened.defer(() => rm(folder, { recursive: true, force: true }))
-// Root's PostgreSQL runs as another user, who must get in.
-await chmod(folder, 0o755)
-const { connectionString } = opened.use(await startEmbeddedPostgres({ folder }))
+const { connectionString } = opened.use(await openBenchDatabase())
 const client = new pg.Client({ connectionString })
 await client.connect()
 await client.query('create database holdfast')

@@ -10,14 +10,11 @@
  *
  * npm run bench:token -- [--json] [--quick]
  */
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { drawProgressOn, showProgress } from '../../../src/commands/progress.ts'
 import { freePort } from '../../../src/net/free-port.ts'
-import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
+import { openBenchDatabase } from '../database.ts'
 import { type CandidateProcess, startCandidate } from './candidate-process.ts'
 import { makeKeys } from './load.ts'
 import {
@@ -52,11 +49,7 @@ using progress = showProgress()
 progress.report('Starting the candidates', 0, 0)
 
 await using opened = new AsyncDisposableStack()
-const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
-opened.defer(() => rm(folder, { recursive: true, force: true }))
-// Root's PostgreSQL runs as another user, who must get in.
-await chmod(folder, 0o755)
-const { connectionString } = opened.use(await startEmbeddedPostgres({ folder }))
+const { connectionString } = opened.use(await openBenchDatabase())
 
 const key = await makeKeys()
 const candidates: CandidateProcess[] = []

@@ -3,14 +3,11 @@
  *
  * npm run bench:profile -- [WAY …]   a way as bench:token names it: refresh_token_none_dpop
  */
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import type { Profiler } from 'node:inspector'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import pg from 'pg'
 import { asTable } from '../../../src/commands/table.ts'
 import { freePort } from '../../../src/net/free-port.ts'
-import { startEmbeddedPostgres } from '../../../src/storage/embedded-postgres.ts'
+import { openBenchDatabase } from '../database.ts'
 import { startCandidate } from './candidate-process.ts'
 import { makeKeys } from './load.ts'
 import { measure, median } from './measure.ts'
@@ -52,11 +49,7 @@ const byShare = (one: { share: number }, other: { share: number }) => other.shar
 
 async function profile(way: Way): Promise<void> {
   await using opened = new AsyncDisposableStack()
-  const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-profile-'))
-  opened.defer(() => rm(folder, { recursive: true, force: true }))
-  // Root's PostgreSQL runs as another user, who must get in.
-  await chmod(folder, 0o755)
-  const { connectionString } = opened.use(await startEmbeddedPostgres({ folder }))
+  const { connectionString } = opened.use(await openBenchDatabase())
   const database = new pg.Client({ connectionString })
   await database.connect()
   await database.query('create database holdfast')
