@@ -2,7 +2,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 
 export interface NewPassword {
   /** The password, when it was made here: it is known only from this answer. */
@@ -20,7 +20,7 @@ export interface SignedOut {
 export function administerAccounts(
   accounts: Accounts,
   issued: Pick<AdminQueries, 'revokeGrantsOf'>,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ) {
   return {
     list: () => accounts.list(),

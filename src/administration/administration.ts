@@ -41,7 +41,7 @@ export function createAdministration({
   facts,
 }: AdministrationOptions) {
   const { audit, issued } = storage
-  const recordChange: Administered = (change, about, details) =>
+  const recordChange: RecordChange = (change, about, details) =>
     events.recordChange({ ...facts, ...about }, change, details)
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
@@ -97,8 +97,8 @@ export function createReadings(
 
 export type Readings = ReturnType<typeof createReadings>
 
-/** Tells of a change that was made. */
-export type Administered = (
+/** Records a change that was made. */
+export type RecordChange = (
   change: Parameters<Events['recordChange']>[1],
   about: Pick<Facts, 'account' | 'client'>,
   details?: Record<string, unknown>,

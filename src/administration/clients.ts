@@ -8,7 +8,7 @@ import {
 } from '../clients/client-registration.ts'
 import { makeClientSecret } from '../clients/client-secret.ts'
 import type { ClientTable, StoredClient } from '../storage/client-table.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
 export interface RenewedSecret {
@@ -20,7 +20,7 @@ export interface RenewedSecret {
 export function administerClients(
   table: ClientTable,
   validator: MetadataValidator,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ) {
   return {
     /** A secret that was made is in the answer, and known only from it. */

@@ -1,5 +1,5 @@
 import type { AdminQueries, StoredGrant } from '../storage/admin-queries.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { accountOf } from './audit.ts'
 import { isDigest } from './digest.ts'
@@ -8,7 +8,7 @@ import { isDigest } from './digest.ts'
 export function administerGrants(
   table: AdminQueries,
   idOf: (email: string) => Promise<string>,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ) {
   return {
     async list({

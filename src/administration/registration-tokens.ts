@@ -12,7 +12,7 @@ import type {
   RegistrationTable,
   StoredInitialAccessToken,
 } from '../storage/registration-table.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { isDigest } from './digest.ts'
 import { scopePattern } from './resources.ts'
@@ -66,7 +66,7 @@ export const newRegistrationToken = z
 export type NewRegistrationToken = z.input<typeof newRegistrationToken>
 
 /** What lets applications register themselves (RFC 7591 section 3). */
-export function administerRegistrationTokens(table: RegistrationTable, recordChange: Administered) {
+export function administerRegistrationTokens(table: RegistrationTable, recordChange: RecordChange) {
   return {
     list: () => table.listInitialTokens(),
 

@@ -6,11 +6,11 @@ import type {
   ResourceServerTable,
   StoredResourceServer,
 } from '../storage/resource-server-table.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
 /** The APIs that access tokens are made for (RFC 8707). */
-export function administerResources(table: ResourceServerTable, recordChange: Administered) {
+export function administerResources(table: ResourceServerTable, recordChange: RecordChange) {
   return {
     list: () => table.list(),
 

@@ -1,5 +1,5 @@
 import type { AdminQueries, StoredSession } from '../storage/admin-queries.ts'
-import type { Administered } from './administration.ts'
+import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { accountOf } from './audit.ts'
 
@@ -7,7 +7,7 @@ import { accountOf } from './audit.ts'
 export function administerSessions(
   table: AdminQueries,
   idOf: (email: string) => Promise<string>,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ) {
   return {
     async list({ account: named }: { account?: string | undefined }): Promise<StoredSession[]> {

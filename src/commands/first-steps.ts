@@ -1,7 +1,7 @@
 import { AccountError } from '../accounts/account-error.ts'
 import { createAccounts } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
-import type { Administered } from '../administration/administration.ts'
+import type { RecordChange } from '../administration/administration.ts'
 import { bindingMethodOf } from '../clients/binding-method.ts'
 import {
   type MetadataValidator,
@@ -32,7 +32,7 @@ export async function takeFirstSteps(
   { issuer }: { issuer: string },
   storage: Storage,
   validator: MetadataValidator,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ): Promise<FirstSteps> {
   const [accounts, clients] = await Promise.all([storage.accounts.list(), storage.clients.list()])
   const isMine = isLoopback(new URL(issuer))
@@ -46,7 +46,7 @@ export async function takeFirstSteps(
   }
 }
 
-async function addFirstAccount(storage: Storage, recordChange: Administered) {
+async function addFirstAccount(storage: Storage, recordChange: RecordChange) {
   const password = generatePassword()
   try {
     const { id } = await createAccounts({ store: storage.accounts }).add({ email, password })
@@ -62,7 +62,7 @@ async function addFirstAccount(storage: Storage, recordChange: Administered) {
 async function addFirstClient(
   storage: Storage,
   validator: MetadataValidator,
-  recordChange: Administered,
+  recordChange: RecordChange,
 ): Promise<void> {
   try {
     const metadata = await registerClient(

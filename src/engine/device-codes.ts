@@ -125,8 +125,9 @@ async function shownKey(
     const reason = binding.method === 'dpop' ? 'dpop_missing' : 'key_mismatch'
     throw refusedFor(reason, new errors.InvalidRequest(binding.missing))
   }
-  if (binding !== 'bearer')
+  if (binding !== 'bearer') {
     return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
+  }
   return dpop ? { jkt: dpop.jkt } : {}
 }
 

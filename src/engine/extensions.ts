@@ -21,8 +21,9 @@ import { tokenBinding } from './token-binding/token-binding.ts'
 
 /**
  * Everything that Holdfast adds to oidc-provider, in the order in which it is added: of the two that
- * replace Session, the later one is asked first; every other model class is replaced once. The engine documents its model classes as
- * usable and not as replaceable: `test/engine/` is the gate for each new release of the engine.
+ * replace Session, the later one is asked first; every other model class is replaced once. The
+ * engine documents its model classes as usable and not as replaceable: `test/engine/` is the gate
+ * for each new release of the engine.
  */
 export const extensions: readonly Extension[] = [
   { extend: trustConfiguredOrigins },

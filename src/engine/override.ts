@@ -15,8 +15,7 @@ export type ModelName =
   | 'Session'
 
 /**
- * Replaces a model class. The name of the class is the key of its adapter, TTL
- * and events.
+ * Replaces a model class. The name of the class is the key of its adapter, TTL and events.
  */
 export function override<Name extends ModelName>(
   engine: Provider,

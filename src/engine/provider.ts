@@ -31,7 +31,7 @@ import { refusedFor } from './refusal-reason.ts'
 import { boundParameters } from './request-bounds.ts'
 import { withSessionPolicy } from './session-policy.ts'
 
-/** The longest a client assertion may live, in seconds: its replay mark is kept for as long. */
+/** The longest a client assertion may live, in seconds: its replay entry is kept for as long. */
 const assertionLifetime = 10 * 60
 
 /** The authorization server as a koa application: the engine, configured. */

@@ -121,10 +121,10 @@ export function bindSessions(
           }
           const found = browserSessionOf(session)
           if (!found) return session
-          const is = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
-          named.set(ctx.req, is)
-          if (!isUnproven(is)) {
-            if (found.binding) Object.assign(session, { [proof]: is.provenAt })
+          const current = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
+          named.set(ctx.req, current)
+          if (!isUnproven(current)) {
+            if (found.binding) Object.assign(session, { [proof]: current.provenAt })
             return Object.assign(session, { acr: acrOf(session) })
           }
           return nobodyOf(this, ctx)

@@ -37,16 +37,17 @@ export async function listenAt(
   const { address, port: shared } = server.address() as AddressInfo
   // As Node makes the connections of such a server itself.
   const allowHalfOpen = server instanceof HttpServer
-  return Promise.all(
-    Array.from({ length: listeningSockets - 1 }, () =>
-      started(
-        createServer({ allowHalfOpen, noDelay: true }, (socket) =>
-          server.emit('connection', socket),
-        ),
-        { host: address, port: shared, reusePort: true },
-      ),
-    ),
+  const acceptors = Array.from({ length: listeningSockets - 1 }, () =>
+    createServer({ allowHalfOpen, noDelay: true }, (socket) => server.emit('connection', socket)),
   )
+  try {
+    const options = { host: address, port: shared, reusePort: true }
+    return await Promise.all(acceptors.map((acceptor) => started(acceptor, options)))
+  } catch (error) {
+    // Half of them would keep the port, and the process.
+    for (const each of [server, ...acceptors]) each.close()
+    throw error
+  }
 }
 
 /** Ends when a server listens, with the error if it cannot. */

@@ -117,7 +117,7 @@ export function readToken({ form }: MachineRequest): (Parameters & { token: stri
  *
  * @returns the refusal of the first that was recorded already.
  */
-export async function writeMarks(
+export async function recordUsedJtis(
   usedJtis: readonly UsedJti[],
   { insert }: Pick<ReplayTable, 'insert'>,
 ): Promise<Refusal | undefined> {

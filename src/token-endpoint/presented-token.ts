@@ -9,7 +9,7 @@ import {
   type MachineRequest,
   type Outcome,
   readToken,
-  writeMarks,
+  recordUsedJtis,
 } from './machine-request.ts'
 import { isRefusal } from './refusal.ts'
 import type { Found, StoredSource } from './stored.ts'
@@ -102,7 +102,7 @@ export async function readQuestion(
   const caller = await authenticate(request, authentication)
   if (!('usedJtis' in caller)) return caller
   const { client, usedJtis } = caller
-  const replayed = await writeMarks(usedJtis, replays)
+  const replayed = await recordUsedJtis(usedJtis, replays)
   if (replayed) return { client, result: replayed }
   const read = readToken(request)
   if (isRefusal(read)) return { client, result: read }

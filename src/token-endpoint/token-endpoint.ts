@@ -22,7 +22,7 @@ import {
   type Outcome,
   type RefusedOutcome,
   type Report,
-  writeMarks,
+  recordUsedJtis,
 } from './machine-request.ts'
 import { type Consequence, isRefusal, type Refusal, refuse } from './refusal.ts'
 import { refuseUnbound } from './token-keys.ts'
@@ -201,7 +201,7 @@ function success(
   const reports: Report[] = decision.keyChanges.map((change) => ({ event: 'key changed', change }))
   if (dpop) reports.push({ event: 'clock skew', seconds: dpop.iat - request.now })
   reports.push({ event: 'tokens issued', grantType: grant.grantType })
-  return { account: decision.account, result: { body: answer }, reports: reports }
+  return { account: decision.account, result: { body: answer }, reports }
 }
 
 /** Ends a request that is refused. What it leads to needs jtis that were not used before. */
@@ -211,7 +211,7 @@ async function end(
   usedJtis: readonly UsedJti[],
   options: TokenEndpointOptions,
 ): Promise<RefusedOutcome> {
-  const replayed = await writeMarks(usedJtis, options.replays)
+  const replayed = await recordUsedJtis(usedJtis, options.replays)
   const { consequence } = refusal
   if (!consequence) return { client, result: refusal }
   if (replayed) return { client, result: replayed }

@@ -124,30 +124,30 @@ function refuseRequest(ctx: Context, refusal: Refusal, issuer: string): void {
   }
 }
 
-function report(reports: Report, facts: Facts, binding: BindingLabel, events: Events): void {
-  switch (reports.event) {
+function report(reported: Report, facts: Facts, binding: BindingLabel, events: Events): void {
+  switch (reported.event) {
     case 'tokens issued':
-      events.tokensIssued(facts, { grantType: reports.grantType, binding })
+      events.tokensIssued(facts, { grantType: reported.grantType, binding })
       break
     case 'clock skew':
-      events.clockSkewSeen(reports.seconds)
+      events.clockSkewSeen(reported.seconds)
       break
     case 'grant ended':
       events.familyEnded(
-        { ...facts, account: reports.accountId },
+        { ...facts, account: reported.accountId },
         {
-          grant: reports.grantId,
-          family: reports.family,
-          credential: reports.credential,
-          cause: reports.cause,
+          grant: reported.grantId,
+          family: reported.family,
+          credential: reported.credential,
+          cause: reported.cause,
         },
       )
       break
     case 'certificate untrusted':
-      events.clientCertificateUntrusted(facts, reports.reason)
+      events.clientCertificateUntrusted(facts, reported.reason)
       break
     case 'key changed': {
-      const { step, ...keys } = reports.change
+      const { step, ...keys } = reported.change
       if (step === 'named') events.successorNamed(facts, keys)
       else events.rebound(facts, keys)
     }

@@ -209,7 +209,7 @@ test('keeps the old password when the new one is too short', async (t) => {
 
 const options = { atOnce: 2, waiting: 3, patienceMs: 60_000 }
 
-/** Work that ends when it is told to. */
+/** Work that ends on request. */
 function held() {
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   return { work: () => promise, resolve, reject }
@@ -327,7 +327,7 @@ for (const [title, email] of [
   ['a space inside', 'ada lovelace@example.com'],
   ['a control character', 'ada\u0000@example.com'],
   ['angle brackets', '<ada@example.com'],
-  ['a domain that is none', 'ada@exa mple.com'],
+  ['a malformed domain', 'ada@exa mple.com'],
   ['a path behind its domain', 'ada@example.com/1'],
   ['a query behind its domain', 'ada@example.com?1'],
   ['a fragment behind its domain', 'ada@example.com#1'],

@@ -637,7 +637,12 @@ for (const [title, method, path, body] of [
   ['metadata that contradicts itself', 'POST', '/clients', { binding_method: 'none' }],
   ['a registration token without a name', 'POST', '/registration-tokens', {}],
   ['one that is bound and bearer', 'POST', '/registration-tokens', bearerOfKey],
-  ['one of a grant that is none', 'POST', '/registration-tokens', { name: 'x', grantTypes: ['x'] }],
+  [
+    'one of an unknown grant type',
+    'POST',
+    '/registration-tokens',
+    { name: 'x', grantTypes: ['x'] },
+  ],
   ['a client_id that is null', 'POST', '/clients', { ...service, client_id: null }],
   ['a client that registered itself', 'POST', '/clients', { self_registered: true }],
   ['a sign-out of more', 'POST', '/accounts/x@y.example/sign-out', { everybody: true }],
@@ -652,8 +657,8 @@ for (const [title, method, path, body] of [
   ['a counted event as a kind of row', 'GET', '/audit?event=rate.limited', undefined],
   ['U+0000 in the client of events', 'GET', '/audit?client=a%00', undefined],
   ['to disable an account by no email', 'POST', '/accounts/nobody/disable', undefined],
-  ['a filter that is none', 'GET', '/grants?klient=web-shop', undefined],
-  ['a filter of sessions that is none', 'GET', '/sessions?client=web-shop', undefined],
+  ['an unknown filter', 'GET', '/grants?klient=web-shop', undefined],
+  ['an unknown filter of sessions', 'GET', '/sessions?client=web-shop', undefined],
   ['two values of one filter', 'GET', '/grants?client=a&client=b', undefined],
   ['a number as a time', 'GET', '/audit?since=5', undefined],
   ['a time before time', 'GET', '/audit?since=-271821-04-20T00:00:00Z', undefined],
@@ -686,7 +691,7 @@ for (const [title, method, path, body] of [
   ['an event id that is no integer', 'GET', '/audit?after=1.5', undefined],
   ['an empty event id', 'GET', '/audit?after=', undefined],
   ['a limit without end', 'GET', '/audit?limit=1000000', undefined],
-  ['a time that is none', 'GET', '/audit?since=yesterday', undefined],
+  ['a malformed time', 'GET', '/audit?since=yesterday', undefined],
 ] as const) {
   test(`refuses ${title}`, async (t) => {
     const { status, body: answer } = await call(await administrator('write'), method, path, body)

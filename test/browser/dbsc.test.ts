@@ -242,7 +242,7 @@ browserTest('binds the new session after a second sign-in as another user', asyn
   const { page, registered, events } = await signedIn(t, context)
   const before = events.length
   await page.goto(addressOf(t, { prompt: 'login', login_hint: email }))
-  // Chromium asks the old session's endpoint first, which is alive until somebody else signs in.
+  // Chromium asks the old session's endpoint first, which is alive until someone else signs in.
   await page.getByLabel('Email').fill('eve@example.com')
   await page.getByLabel('Password').fill(password)
   await page.getByRole('button', { name: 'Sign in' }).click()

@@ -435,8 +435,8 @@ const refused: [string, object, RegExp][] = [
   ['much of everything', { jwks: { keys: [{ x5c: ['x'.repeat(17_000)] }] } }, /must not be longer/],
   ['keys over plain HTTP', { jwks_uri: 'http://shop.example/keys' }, /jwks_uri must be an https/],
   ['keys in a file', { jwks_uri: 'file:///etc/passwd' }, /jwks_uri must be an https/],
-  ['a page of somebody else', { client_uri: 'https://bank.example/' }, /client_uri must be at/],
-  ['a logo of somebody else', { logo_uri: 'https://bank.example/x.svg' }, /logo_uri must be at/],
+  ['a page on another host', { client_uri: 'https://bank.example/' }, /client_uri must be at/],
+  ['a logo on another host', { logo_uri: 'https://bank.example/x.svg' }, /logo_uri must be at/],
   ['terms over plain HTTP', { tos_uri: 'http://shop.example/' }, /tos_uri must be an https/],
 ]
 

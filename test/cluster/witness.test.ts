@@ -1,7 +1,7 @@
 import test from 'ava'
 import { createWitness } from './witness.ts'
 
-/** A server that answers what it is told to, on a clock that moves with each request. */
+/** A server with answers that a test sets, on a clock that moves with each request. */
 function witnessOf(t: { teardown(work: () => void): void }) {
   const { fetch } = globalThis
   t.teardown(() => {

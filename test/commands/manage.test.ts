@@ -628,9 +628,9 @@ test.serial('makes and removes a token, as JSON', async (t) => {
 })
 
 for (const [title, args, words] of [
-  ['a key that is none', ['--key', 'abc'], /jkt: must be a thumbprint/],
+  ['a malformed key', ['--key', 'abc'], /jkt: must be a thumbprint/],
   ['a bearer token of a key', ['--bearer', '--key', `${'x'.repeat(42)}A`], /choose one/],
-  ['a scope that is none', ['--scope', 'a"b'], /must be a scope/],
+  ['a malformed scope', ['--scope', 'a"b'], /must be a scope/],
   ['a URL as a host', ['--redirect-host', 'https://a.example'], /must be a host/],
 ] as const) {
   test.serial(`makes no token for ${title}`, async (t) => {

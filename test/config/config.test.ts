@@ -540,7 +540,7 @@ for (const [title, name, env] of [
     'HOLDFAST_TRUSTED_PROXIES',
     { HOLDFAST_CLIENT_CERT_FORMAT: 'nginx' },
   ],
-  ['a network that is none', 'HOLDFAST_TRUSTED_PROXIES', { HOLDFAST_TRUSTED_PROXIES: 'proxy' }],
+  ['a malformed network', 'HOLDFAST_TRUSTED_PROXIES', { HOLDFAST_TRUSTED_PROXIES: 'proxy' }],
   [
     'an unknown format',
     'HOLDFAST_CLIENT_CERT_FORMAT',
@@ -557,13 +557,13 @@ for (const [title, name, env] of [
     { ...proxied, HOLDFAST_CLIENT_CERT_FORMAT: 'rfc9440', HOLDFAST_CLIENT_CERT_HEADER: 'X' },
   ],
   [
-    'a header that is none',
+    'a malformed header name',
     'HOLDFAST_CLIENT_CERT_HEADER',
     { ...proxied, HOLDFAST_CLIENT_CERT_HEADER: 'a b' },
   ],
   ['a port without TLS', 'HOLDFAST_MTLS_PORT', { ...port, HOLDFAST_TLS: 'off' }],
   ['the port of browsers', 'HOLDFAST_MTLS_PORT', { HOLDFAST_MTLS_PORT: '9443' }],
-  ['a port that is none', 'HOLDFAST_MTLS_PORT', { HOLDFAST_MTLS_PORT: '0' }],
+  ['a malformed port', 'HOLDFAST_MTLS_PORT', { HOLDFAST_MTLS_PORT: '0' }],
   [
     'an origin without certificates',
     'HOLDFAST_MTLS_ORIGIN',

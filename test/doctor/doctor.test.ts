@@ -86,7 +86,7 @@ for (const [title, listener, words] of [
     /is not a page of this server/,
   ],
   [
-    'JSON of somebody else',
+    'JSON of another server',
     (_, response) => response.end('{"url":"x"}'),
     /is not a page of this server/,
   ],

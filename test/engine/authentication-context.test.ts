@@ -159,7 +159,7 @@ test('of several essential acrs one is enough', async (t) => {
 
 for (const [title, acr] of [
   ['a number', { essential: true, value: 7 }],
-  ['a list that is none', { essential: true, values: 'abc' }],
+  ['values that are not a list', { essential: true, values: 'abc' }],
   ['a list of numbers', { values: [7] }],
 ] as const) {
   test(`rejects an acr that is ${title}`, async (t) => {

@@ -502,7 +502,7 @@ const refused: [string, Record<string, unknown>, RegExp][] = [
     /contradicts binding_method bearer/,
   ],
   ['no redirect URI', { redirect_uris: [] }, /redirect_uris/],
-  ['a redirect URI that is none', { redirect_uris: ['callback'] }, /redirect_uris/],
+  ['a malformed redirect URI', { redirect_uris: ['callback'] }, /redirect_uris/],
   ['a redirect URI with a fragment', { redirect_uris: ['https://a.example/#x'] }, /fragment/],
   [
     'a web client on plain HTTP',

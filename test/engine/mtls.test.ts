@@ -398,7 +398,7 @@ test('a client of the right authority is bound to DPoP if it asks for that', asy
 for (const [title, metadata] of [
   ['no name', {}],
   ['two names', { ...byName, tls_client_auth_san_dns: 'a.example.com' }],
-  ['a name that is none', { tls_client_auth_subject_dn: 'service' }],
+  ['a malformed name', { tls_client_auth_subject_dn: 'service' }],
   ['a network as address', { tls_client_auth_san_ip: '192.0.2.0/24' }],
 ] as const) {
   test(`a client cannot be registered with ${title}`, async (t) => {

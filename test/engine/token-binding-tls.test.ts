@@ -43,7 +43,7 @@ async function connectTo(t: ExecutionContext, mode: Mode) {
   }
 }
 
-/** What an agent with these keys says on a connection with somebody else of the same name. */
+/** What an agent with these keys says on a connection with another server of the same name. */
 async function recordMessage(t: ExecutionContext, fetch: typeof globalThis.fetch): Promise<string> {
   const server = equip(() =>
     https.createServer(certificate, ({ headers }, response) =>

@@ -218,7 +218,7 @@ const request = (token: string, proof: string, url = '/notes') => ({
   headers: ['Authorization', `DPoP ${token}`, 'DPoP', proof],
 })
 
-/** Every function that reads what somebody else has written. */
+/** Every function that reads untrusted input. */
 export const targets: readonly Target[] = [
   {
     name: 'verify',

@@ -181,7 +181,7 @@ test('says that an address is not one of this machine', async (t) => {
   t.regex(error?.message ?? '', /HOLDFAST_HOST/)
 })
 
-/** A handler that answers the first request when it is told to. */
+/** A handler that answers the first request when the test says so. */
 function holding() {
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
   const { promise: held, resolve: release } = Promise.withResolvers<void>()
@@ -579,7 +579,7 @@ test('answers 429 to what the edge refuses, and serves the rest of the network',
   t.is((await post('/jwks', {}, 'GET')).status, 200)
 })
 
-/** A node whose requests end when they are told to. */
+/** A node whose requests end when the test says so. */
 async function loadStart(t: ExecutionContext, options: Partial<ShedLoadOptions> = {}) {
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   const shed: string[] = []

@@ -36,7 +36,7 @@ test.afterEach.always((t) => t.context.opened.disposeAsync())
 const allReady = ({ nodes }: Fleet) =>
   until(async () => (await Promise.all(nodes.map((node) => node.isReady()))).every(Boolean))
 
-/** Answers that are none: a proxy may close a connection whose other end has died without one. */
+/** No answers: a proxy may close a connection whose other end has died without one. */
 const troubles = ({ answers }: Load) =>
   [...answers].filter(([status]) => !/^(200|302|303|400)$/.test(status))
 

@@ -153,7 +153,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     'x-forwarded-client-cert': `Cert="${encodeURIComponent(certificate.cert)}"`,
   })
 
-  scene(`${name}: the certificate of somebody else in a header is none`, async (t) => {
+  scene(`${name}: ignores a client's certificate header`, async (t) => {
     const thief = await authority.issue({ subject: 'CN=thief' })
     for (const options of [
       { origin: proxy.publicOrigin },

@@ -89,7 +89,7 @@ export async function startFleet({
   }
 }
 
-/** Adds an account, the API and two clients, by a server that is none of the fleet. */
+/** Adds an account, the API and two clients, by a server outside the fleet. */
 async function fill(environment: Record<string, string>) {
   await using server = await startTestServer(environment)
   const app = await server.addClient()

@@ -7,7 +7,7 @@ export interface Link extends AsyncDisposable {
   readonly address: string
   /** Lets no byte pass in either direction. As behind a broken switch, nobody hears of it. */
   silence(): void
-  /** Lets new connections pass. Those of before are broken: both ends have given them up. */
+  /** Lets new connections pass. Existing ones stay broken: both ends have given them up. */
   restore(): void
 }
 

@@ -69,7 +69,7 @@ export interface LoadOptions {
 /** Statuses by which a server or proxy says that it cannot now. */
 const passing = new Set([502, 503, 504])
 
-/** Milliseconds before a client asks again: less than it is told to, for the load to be one. */
+/** Milliseconds before a client asks again: less than the response asks for, to keep up the load. */
 const patience = 100
 
 /** Of each worker so many are remembered. */

@@ -11,7 +11,7 @@ import {
 } from '../../packages/verify/token-binding.ts'
 
 /*
- * Decides every entry of a file of vectors. The file is somebody else's: each field is unknown
+ * Decides every entry of a file of vectors. The file comes from someone else: each field is unknown
  * until it was looked at, and an entry that cannot be understood fails with a reason.
  */
 

@@ -199,7 +199,7 @@ test('reads header fields quoted and bare', (t) => {
 
 const origin = 'https://op.example'
 
-/** A site with one session, `s1`, and a clock that moves when it is told to. */
+/** A site with one session, `s1`, and a clock that a test moves. */
 function makeSite(options: Partial<DbscOptions> = {}) {
   const keys = new Map<string, DbscRegistration>()
   const events: DbscEvent[] = []

@@ -359,7 +359,7 @@ test('accepts an ID token for several clients that was issued to this one', asyn
   await t.notThrowsAsync(verifyIdToken(idToken({ aud: ['rp', 'b'], azp: 'rp' }), expected))
 })
 
-test('accepts an unbound ID token only when told to', async (t) => {
+test('accepts an unbound ID token only where the option allows it', async (t) => {
   const unbound = idToken({ cnf: undefined })
   await refused(t, 'bearer_refused', () => verifyIdToken(unbound, expected))
   const lax = createIdTokenVerifier({ ...options, allowUnbound: true })
