@@ -1,8 +1,8 @@
 // What starts the program: npm, and the launcher on a Node that is too old.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { Socket } from 'node:net'
 import path from 'node:path'
-import { text } from 'node:stream/consumers'
 import test from 'ava'
 import { freePort } from '../src/net/free-port.ts'
 import { useTestDatabase } from './support/database.ts'
@@ -11,29 +11,65 @@ import { useFolder } from './support/folder.ts'
 const cwd = useFolder(test)
 const database = useTestDatabase(test)
 
-test('finishes requests and ends when npm start receives SIGTERM', async (t) => {
+test.serial('finishes requests and ends when npm start receives SIGTERM', async (t) => {
+  const { answer, printed } = await stopped((pid) => process.kill(pid, 'SIGTERM'))
+  t.regex(answer, /^HTTP\/1\.1 40[01] /m)
+  t.regex(printed, /Finishing requests\.\n$/)
+})
+
+// A service manager signals all processes of a service, and npm passes on what it gets.
+test.serial('finishes requests when the same SIGTERM comes twice', async (t) => {
+  const { answer, printed } = await stopped((pid) => process.kill(-pid, 'SIGTERM'), 'again')
+  t.regex(answer, /^HTTP\/1\.1 40[01] /m)
+  t.regex(printed, /Finishing requests\.\n$/)
+})
+
+/** Runs `npm start`, and stops it while the body of a request is on its way. */
+async function stopped(stop: (pid: number) => void, again?: 'again') {
+  const port = await freePort()
   const npm = spawn('npm', ['start'], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
     env: {
       PATH: process.env.PATH,
       HOME: process.env.HOME,
       DATABASE_URL: database.url,
       HOLDFAST_DATA: path.join(cwd, 'data'),
       HOLDFAST_LOG_LEVEL: 'warn',
-      HOLDFAST_PORT: String(await freePort()),
+      HOLDFAST_PORT: String(port),
       HOLDFAST_TLS: 'off',
     },
   })
   const exited = once(npm, 'exit')
+  const request = new Socket()
+  let answer = ''
+  request.on('data', (chunk) => {
+    answer += chunk
+  })
+  request.on('error', () => {})
+  let printed = ''
   // Its end is the end of the last process that writes there.
-  const output = text(
-    npm.stdout.on('data', (chunk: Buffer) => {
-      if (chunk.includes('Ctrl-C')) npm.kill('SIGTERM')
-    }),
-  )
-  t.regex(await output, /Finishing requests\.\n$/)
+  for await (const chunk of npm.stdout) {
+    printed += chunk
+    if (String(chunk).includes('Ctrl-C')) {
+      request.connect(port, 'localhost')
+      request.write(
+        'POST /token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n' +
+          'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n' +
+          'Expect: 100-continue\r\n\r\n',
+      )
+      // The server has begun with it when it asks for the body.
+      await once(request, 'data')
+      stop(Number(npm.pid))
+    }
+    if (String(chunk).includes('Finishing')) {
+      if (again) stop(Number(npm.pid))
+      request.write('a=b')
+    }
+  }
   await exited
-})
+  return { answer, printed }
+}
 
 test('says which Node is needed on an older one, and nothing else', (t) => {
   const pretend = "Object.defineProperty(process.versions, 'node', { value: '22.21.1' })"

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
@@ -9,6 +8,7 @@ import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
 import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
 import type { Progress } from './progress.ts'
+import { listenForStop } from './stop-signals.ts'
 import { asFacts } from './table.ts'
 
 /** `holdfast serve`: the identity provider until a signal ends it. */
@@ -44,7 +44,8 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
       server.events.recordChange({ actor: 'server', ...about }, change, details, { first: true }),
   )
   // Before it says that it is ready: a signal may come at once.
-  const stopped = signal()
+  const signals = listenForStop()
+  const stopped = signals.next()
   console.log(welcome(server, firstSteps))
   await stopped
   server.drain()
@@ -52,13 +53,9 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   if (drainSeconds > 0) {
     console.log(`\nServing for ${drainSeconds} seconds more.`)
     // The server keeps the process until then; after a second signal nothing does.
-    await Promise.race([signal(), setTimeout(drainSeconds * 1000, undefined, { ref: false })])
+    await Promise.race([signals.next(), setTimeout(drainSeconds * 1000, undefined, { ref: false })])
   }
   console.log('\nFinishing requests.')
-}
-
-function signal(): Promise<unknown> {
-  return Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
 }
 
 function welcome(
