@@ -103,7 +103,7 @@ export async function authenticateClient(
       return secretProblem(client, claim.secret ?? '', shown.now) ?? { client, entry: undefined }
     case 'private_key_jwt': {
       const entry = await checkAssertion(claim.assertion, client, shown, options)
-      return isRefusal(entry) ? failed(entry) : { client, entry: entry }
+      return isRefusal(entry) ? failed(entry) : { client, entry }
     }
     case 'tls_client_auth':
       return byCertificateName(client, shown, options)

@@ -101,7 +101,7 @@ export async function authenticate(
     const description = `origin ${origin} not allowed for client: ${client.clientId}`
     return { client, result: refuse('origin_forbidden', { description }) }
   }
-  return { client, usedJtis: usedJtis }
+  return { client, usedJtis }
 }
 
 /** The parameters `token` and `token_type_hint` of RFC 7009 section 2.1 and RFC 7662 section 2.1. */

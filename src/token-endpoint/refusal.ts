@@ -21,7 +21,7 @@ interface Row {
 const told = (error: string, description: string): Row => ({
   status: 400,
   error,
-  description: description,
+  description,
   detail: description,
 })
 

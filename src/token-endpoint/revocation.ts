@@ -30,7 +30,7 @@ export function createRevocation(options: RevocationOptions) {
     const { client, found } = asked
     const reports =
       found && clientOf(found) === client.clientId ? await revoke(found, artifacts) : []
-    return { client, result: { body: '' }, reports: reports }
+    return { client, result: { body: '' }, reports }
   }
 }
 

@@ -69,7 +69,7 @@ export function createTokenEndpoint(options: TokenEndpointOptions) {
     const decision = grant.decide(request, found)
     const outcome = isRefusal(decision)
       ? await end(client, decision, usedJtis, options)
-      : await issue({ request, grant, found, decision, usedJtis: usedJtis }, options)
+      : await issue({ request, grant, found, decision, usedJtis }, options)
     // Strangers make keys as fast as they can send: only those of granted requests are kept.
     if (incoming.dpop && !isRefusal(outcome.result)) options.proofs.remember(incoming.dpop)
     return { client, nonce, ...outcome }
@@ -123,7 +123,7 @@ function readRequest(
   if (!dpop)
     return {
       request: { ...base, proofs: withoutDPoP(connection, now) },
-      usedJtis: usedJtis,
+      usedJtis,
       nonce: undefined,
     }
   const checked = checkProofs.check(dpop, { method: 'POST', uri, now })
@@ -136,9 +136,9 @@ function readRequest(
   const entry = replayEntry(client.clientId, proof.jti, now + 2 * longestProofWindowS)
   // A client may give its assertion and its proof one identifier.
   const isShared = usedJtis.some((other) => other.entry.id === entry.id)
-  const shownMarks: UsedJti[] = isShared ? [] : [{ entry: entry, replayed: 'dpop_replayed' }]
+  const shownJtis: UsedJti[] = isShared ? [] : [{ entry, replayed: 'dpop_replayed' }]
   const proofs = { ...withoutDPoP(connection, now), dpop: proof }
-  return { request: { ...base, proofs }, usedJtis: [...usedJtis, ...shownMarks], nonce }
+  return { request: { ...base, proofs }, usedJtis: [...usedJtis, ...shownJtis], nonce }
 }
 
 /** RFC 6749 section 3.3. */
@@ -166,7 +166,7 @@ interface Decided {
 async function issue(decided: Decided, options: TokenEndpointOptions): Promise<TokenOutcome> {
   const { request, grant, found, decision, usedJtis } = decided
   const issued = await makeTokens(decision, options.maker, request.now)
-  const outcome = await commit({ consumes: decision.consumes, issued, usedJtis: usedJtis }, options)
+  const outcome = await commit({ consumes: decision.consumes, issued, usedJtis }, options)
   if (outcome === 'already consumed') {
     const repeated = await repeat(decided, issued, options)
     if (repeated) return repeated
