@@ -63,9 +63,9 @@ test('no import leaves src: packages are reached through their exports', (t) => 
 test('only the engine imports private modules of oidc-provider', async (t) => {
   const files = await sources('src')
   const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
-  const private_ = files.filter((_, index) => /'oidc-provider\/lib\//.test(texts[index] ?? ''))
+  const importing = files.filter((_, index) => /'oidc-provider\/lib\//.test(texts[index] ?? ''))
   t.deepEqual(
-    private_.filter((file) => placeOf(file) !== 'engine'),
+    importing.filter((file) => placeOf(file) !== 'engine'),
     [],
   )
 })

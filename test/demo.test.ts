@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import test from 'ava'
-import { CHROMIUM } from './support/chromium-program.ts'
+import { chromiumPath } from './support/chromium-program.ts'
 import { skipped } from './token-binding-tls/support.ts'
 
 const run = promisify(execFile)
@@ -37,9 +37,9 @@ for (const [binding, thefts] of [
   })
 }
 
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 

@@ -35,16 +35,16 @@ async function addService(changes: Parameters<typeof mtls.server.addClient>[0] =
 }
 
 test('the relying party signs a person in and calls the API', async (t) => {
-  const APP = `http://127.0.0.1:${await freePort()}`
+  const appUrl = `http://127.0.0.1:${await freePort()}`
   const { client_id } = await mtls.server.addClient()
-  const app = examples.start('relying-party/main.js', { APP, CLIENT_ID: client_id })
+  const app = examples.start('relying-party/main.js', { APP: appUrl, CLIENT_ID: client_id })
   await printed(app, /The application listens/)
   const person = createPerson(mtls.server)
-  t.regex((await person.browser.visit(APP)).html, /Sign in/)
-  const url = (await person.browser.visit(`${APP}/login`, { until: mtls.server.issuer })).url
+  t.regex((await person.browser.visit(appUrl)).html, /Sign in/)
+  const url = (await person.browser.visit(`${appUrl}/login`, { until: mtls.server.issuer })).url
   const arrived = await person.authorize({
     ...Object.fromEntries(url.searchParams),
-    redirect_uri: `${APP}/callback`,
+    redirect_uri: `${appUrl}/callback`,
   })
   const page = await person.browser.visit(arrived)
   t.regex(page.html, /a harbour map.*"proven":\["dpop"\]/)

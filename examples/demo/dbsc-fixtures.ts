@@ -2,9 +2,9 @@ import { hash, randomBytes } from 'node:crypto'
 import { chromium } from 'playwright-core'
 import {
   boundArguments,
-  CHROMIUM,
   certificateOf,
   chromiumArguments,
+  chromiumPath,
 } from '../../test/support/chromium-program.ts'
 import type { DbscFixtures } from './dbsc-scenario.ts'
 import { openEnvironment } from './environment.ts'
@@ -33,7 +33,7 @@ export async function setUpDbsc(tell: (text: string) => void): Promise<DbscFixtu
     [issuer, audience].map((origin) => certificateOf(Number(new URL(origin).port), 'localhost')),
   )
   const browser = await chromium.launch({
-    executablePath: CHROMIUM ?? '',
+    executablePath: chromiumPath ?? '',
     args: [...chromiumArguments({}), ...boundArguments(certificates)],
   })
   opened.defer(() => browser.close())

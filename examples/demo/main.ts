@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander'
 import { CommandError, explain } from '../../src/commands/command.ts'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
-import { CHROMIUM } from '../../test/support/chromium-program.ts'
+import { chromiumPath } from '../../test/support/chromium-program.ts'
 import { setUpDbsc } from './dbsc-fixtures.ts'
 import { residualWindow, runDbscScenario } from './dbsc-scenario.ts'
 import { runDpopScenario } from './dpop-scenario.ts'
@@ -60,7 +60,7 @@ async function play(): Promise<void> {
     await using fixtures = await setUpTokenBinding(tell)
     await runTokenBindingScenario(fixtures, runner)
   } else if (binding === 'dbsc') {
-    if (CHROMIUM === undefined) {
+    if (chromiumPath === undefined) {
       throw new CommandError(
         'this scenario needs Chromium, which was not found: apt-get install chromium',
       )

@@ -7,16 +7,16 @@ import { type CanonicalEmail, normalizeEmail } from './email.ts'
 import {
   checkNewPassword,
   decoyHash,
+  defaultPasswordCost,
   hashPassword,
   isOverlong,
   needsRehash,
-  PASSWORD_COST,
   type PasswordCost,
   verifyPassword,
 } from './password.ts'
 
 /** The most characters that the name of a person may have. */
-export const MAX_NAME_CHARACTERS = 200
+export const maxNameCharacters = 200
 
 export interface NewAccount {
   email: string
@@ -67,7 +67,7 @@ export interface AccountsOptions {
 
 export function createAccounts({
   store,
-  cost = PASSWORD_COST,
+  cost = defaultPasswordCost,
   verify = verifyPassword,
   queue = { run: (work) => work(), isFull: () => false },
   randomUUID = nodeRandomUUID,
@@ -149,10 +149,10 @@ function notFound(email: string): AccountError {
 
 function checkedName(name: string): string {
   const text = name.trim().normalize('NFC')
-  if (!isDisplayName(text, MAX_NAME_CHARACTERS)) {
+  if (!isDisplayName(text, maxNameCharacters)) {
     throw new AccountError(
       'invalid_name',
-      `Expected a name of ${displayNameRule(MAX_NAME_CHARACTERS)}`,
+      `Expected a name of ${displayNameRule(maxNameCharacters)}`,
     )
   }
   return text

@@ -2,7 +2,7 @@ import { domainToASCII } from 'node:url'
 import { AccountError } from './account-error.ts'
 
 // RFC 5321 section 4.5.3.1: a path of 256 octets, less its angle brackets.
-const MAX_EMAIL_BYTES = 254
+const maxEmailBytes = 254
 
 declare const canonical: unique symbol
 
@@ -38,7 +38,7 @@ export function normalizeEmail(email: string): CanonicalEmail {
     at < 1 ||
     !domain ||
     /[\s\p{C}@<>]/u.test(local) ||
-    Buffer.byteLength(normal) > MAX_EMAIL_BYTES
+    Buffer.byteLength(normal) > maxEmailBytes
   ) {
     throw new AccountError('invalid_email', 'Expected an email address such as ada@example.com')
   }

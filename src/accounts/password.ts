@@ -10,16 +10,16 @@ export interface PasswordCost {
 }
 
 // OWASP Password Storage Cheat Sheet: Argon2id with at least 19 MiB, two passes, one lane.
-export const PASSWORD_COST: PasswordCost = Object.freeze({
+export const defaultPasswordCost: PasswordCost = Object.freeze({
   memoryCost: 19_456,
   timeCost: 2,
   parallelism: 1,
 })
 
 // NIST SP 800-63B-4 section 3.1.1.2: 15 characters where the password is the only factor.
-export const MIN_PASSWORD_CHARACTERS = 15
+export const minPasswordCharacters = 15
 // Longer input buys no strength and makes every attempt cost us more than it costs the sender.
-export const MAX_PASSWORD_BYTES = 1024
+export const maxPasswordBytes = 1024
 
 /**
  * Passwords that may wait to be checked, and for how long: what comes on top is refused at once, so
@@ -27,33 +27,33 @@ export const MAX_PASSWORD_BYTES = 1024
  */
 export const passwordQueue = Object.freeze({ waiting: 32, patienceMs: 2_000 })
 
-const SALT_BYTES = 16
-const HASH_BYTES = 32
+const saltBytes = 16
+const hashBytes = 32
 
 // The same password typed on two keyboards may arrive composed or decomposed.
 const canonical = (password: string) => password.normalize('NFKC')
 
 export function isOverlong(password: string): boolean {
-  return Buffer.byteLength(password) > MAX_PASSWORD_BYTES
+  return Buffer.byteLength(password) > maxPasswordBytes
 }
 
 export function checkNewPassword(password: string): void {
   if (isOverlong(password)) {
     throw new AccountError(
       'password_too_long',
-      `Expected a password of at most ${MAX_PASSWORD_BYTES} bytes`,
+      `Expected a password of at most ${maxPasswordBytes} bytes`,
     )
   }
-  if ([...canonical(password)].length < MIN_PASSWORD_CHARACTERS) {
+  if ([...canonical(password)].length < minPasswordCharacters) {
     throw new AccountError(
       'password_too_short',
-      `Expected a password of at least ${MIN_PASSWORD_CHARACTERS} characters`,
+      `Expected a password of at least ${minPasswordCharacters} characters`,
     )
   }
 }
 
 export function hashPassword(password: string, cost: PasswordCost): Promise<string> {
-  return hash(canonical(password), { ...cost, outputLen: HASH_BYTES })
+  return hash(canonical(password), { ...cost, outputLen: hashBytes })
 }
 
 export function verifyPassword(passwordHash: string, password: string): Promise<boolean> {
@@ -68,14 +68,17 @@ export function needsRehash(passwordHash: string, cost: PasswordCost): boolean {
 /** A hash of no password: to verify against it is the full work, and never succeeds. */
 export function decoyHash({ memoryCost, timeCost, parallelism }: PasswordCost): string {
   const field = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
-  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${field(SALT_BYTES)}$${field(HASH_BYTES)}`
+  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${field(saltBytes)}$${field(hashBytes)}`
 }
 
 // Crockford's base32 in lower case: no letter that reads as a digit, no u, and 32 divides 256.
-const READABLE = '0123456789abcdefghjkmnpqrstvwxyz'
+const readableCharacters = '0123456789abcdefghjkmnpqrstvwxyz'
 
 /** A first password to read out or type: 100 random bits in four groups of five. */
 export function generatePassword(random: (bytes: number) => Uint8Array = randomBytes): string {
-  const characters = Array.from(random(20), (byte) => READABLE[byte % READABLE.length])
+  const characters = Array.from(
+    random(20),
+    (byte) => readableCharacters[byte % readableCharacters.length],
+  )
   return [0, 5, 10, 15].map((from) => characters.slice(from, from + 5).join('')).join('-')
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { MAX_NAME_CHARACTERS } from '../accounts/accounts.ts'
-import { MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARACTERS } from '../accounts/password.ts'
+import { maxNameCharacters } from '../accounts/accounts.ts'
+import { maxPasswordBytes, minPasswordCharacters } from '../accounts/password.ts'
 import { nameLimit } from '../clients/client-registration.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
@@ -16,13 +16,11 @@ import { scopeLabelLimit, scopePattern } from './resources.ts'
  */
 
 const email = z.string().meta({ format: 'email' })
-const password = z
-  .string()
-  .meta({ minLength: MIN_PASSWORD_CHARACTERS, maxLength: MAX_PASSWORD_BYTES })
+const password = z.string().meta({ minLength: minPasswordCharacters, maxLength: maxPasswordBytes })
 
 export const newAccount = z.strictObject({
   email,
-  name: z.string().meta(displayNameSchema(MAX_NAME_CHARACTERS)).optional(),
+  name: z.string().meta(displayNameSchema(maxNameCharacters)).optional(),
   password: password.describe('Generated if it is left out').optional(),
 })
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import getRawBody from 'raw-body'
 import { PageError } from '../pages/page-error.ts'
 
-const LIMIT = 16 * 1024
+const limitBytes = 16 * 1024
 
 export type FormBody = ReadonlyMap<string, string>
 
@@ -27,10 +27,10 @@ export async function readForm(request: FormRequest): Promise<FormBody> {
 
 async function readText(req: IncomingMessage): Promise<string> {
   try {
-    return await getRawBody(req, { limit: LIMIT, encoding: 'utf-8' })
+    return await getRawBody(req, { limit: limitBytes, encoding: 'utf-8' })
   } catch (cause) {
     throw (cause as { type?: string }).type === 'entity.too.large'
-      ? new PageError('form_too_large', `Expected at most ${LIMIT} bytes`, { cause })
+      ? new PageError('form_too_large', `Expected at most ${limitBytes} bytes`, { cause })
       : new PageError('invalid_form', 'Expected a whole body', { cause })
   }
 }

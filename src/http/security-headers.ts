@@ -2,7 +2,7 @@ import type { Middleware } from 'koa'
 import { isLoopback } from '../net/loopback.ts'
 import { formAction } from './form-action.ts'
 
-const CONTENT_SECURITY_POLICY = [
+const contentSecurityPolicy = [
   "default-src 'none'",
   // Named although default-src covers it: oidc-provider adds the hash of the one script in its
   // self-submitting forms (response_mode=form_post, logout) to a script-src that is there.
@@ -25,7 +25,7 @@ export function securityHeaders({ issuer }: { issuer: string }): Middleware {
   return async (ctx, next) => {
     if (isRemembered) ctx.set('strict-transport-security', httpsOnly)
     ctx.set({
-      'content-security-policy': CONTENT_SECURITY_POLICY,
+      'content-security-policy': contentSecurityPolicy,
       'x-content-type-options': 'nosniff',
       // Not no-referrer: with it browsers post our own forms with `Origin: null`.
       'referrer-policy': 'same-origin',

@@ -14,7 +14,7 @@ export interface Consent {
 
 type Grant = InstanceType<Provider['Grant']>
 
-const REASONS = new Set([
+const answeredReasons = new Set([
   'consent_prompt',
   'native_client_prompt',
   'op_scopes_missing',
@@ -26,7 +26,7 @@ const REASONS = new Set([
 /** What the client asks for and has not been granted, as oidc-provider's consent prompt found it. */
 export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Consent {
   if (prompt.name !== 'consent') throw expiredInteraction()
-  const unknown = prompt.reasons.find((reason) => !REASONS.has(reason))
+  const unknown = prompt.reasons.find((reason) => !answeredReasons.has(reason))
   // Consent to what the page cannot put into words is no consent.
   if (unknown) throw new PageError('unsupported_prompt', `No page for the reason ${unknown}`)
   const details = prompt.details as {

@@ -14,7 +14,7 @@ export type PageErrorCode =
   | 'too_many_requests'
   | 'unsupported_prompt'
 
-const STATUS: Record<PageErrorCode, number> = {
+const statusOf: Record<PageErrorCode, number> = {
   // RFC 9440 section 3.2.
   client_certificate_too_large: 431,
   cross_site_request: 403,
@@ -41,6 +41,6 @@ export class PageError extends Error {
   constructor(code: PageErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
     this.code = code
-    this.status = STATUS[code]
+    this.status = statusOf[code]
   }
 }

@@ -6,21 +6,21 @@ import { normalizeEmail, readEmail } from '../../src/accounts/email.ts'
 import {
   checkNewPassword,
   decoyHash,
+  defaultPasswordCost,
   generatePassword,
   hashPassword,
-  MAX_PASSWORD_BYTES,
+  maxPasswordBytes,
   needsRehash,
-  PASSWORD_COST,
   verifyPassword,
 } from '../../src/accounts/password.ts'
-import { authenticated, CHEAP, PASSWORD } from '../support/accounts.ts'
+import { authenticated, cheapCost, testPassword } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
 import { until } from '../support/until.ts'
 
 async function withAda(options = {}) {
   const store = createMemoryAccountStore()
-  const accounts = createAccounts({ store, cost: CHEAP, ...options })
-  const ada = await accounts.add({ email: 'ada@example.com', name: 'Ada', password: PASSWORD })
+  const accounts = createAccounts({ store, cost: cheapCost, ...options })
+  const ada = await accounts.add({ email: 'ada@example.com', name: 'Ada', password: testPassword })
   return { store, accounts, ada }
 }
 
@@ -38,14 +38,14 @@ test('adds an account from plain data', async (t) => {
 
 test('authenticates by email and password', async (t) => {
   const { accounts, ada } = await withAda()
-  t.deepEqual(await authenticated(accounts, ' ADA@example.com', PASSWORD), ada)
+  t.deepEqual(await authenticated(accounts, ' ADA@example.com', testPassword), ada)
 })
 
 test('checks passwords in turn, and refuses those that are too many', async (t) => {
   const queue = createBoundedQueue({ atOnce: 1, waiting: 1, patienceMs: 60_000 })
   const { promise, resolve } = Promise.withResolvers<boolean>()
   const { accounts, ada } = await withAda({ queue, verify: () => promise })
-  const signIn = () => authenticated(accounts, 'ada@example.com', PASSWORD)
+  const signIn = () => authenticated(accounts, 'ada@example.com', testPassword)
   const accepted = [signIn(), signIn()]
   await until(async () => accounts.isBusy())
   await t.throwsAsync(signIn(), { instanceOf: QueueFullError })
@@ -61,12 +61,12 @@ test('refuses a wrong password', async (t) => {
 
 test('refuses an unknown email', async (t) => {
   const { accounts } = await withAda()
-  t.is(await authenticated(accounts, 'eve@example.com', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'eve@example.com', testPassword), undefined)
 })
 
 test('refuses what is no email at all', async (t) => {
   const { accounts } = await withAda()
-  t.is(await authenticated(accounts, 'ada', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'ada', testPassword), undefined)
 })
 
 test('names the account of a failed sign-in where there is one', async (t) => {
@@ -79,10 +79,10 @@ test('names the account of a failed sign-in where there is one', async (t) => {
 test('refuses a disabled account, and takes it back when enabled', async (t) => {
   const { accounts, ada } = await withAda()
   await accounts.disable('ada@example.com')
-  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'ada@example.com', testPassword), undefined)
   t.is(await accounts.findActive(ada.id), undefined)
   await accounts.enable('ada@example.com')
-  t.deepEqual(await authenticated(accounts, 'ada@example.com', PASSWORD), ada)
+  t.deepEqual(await authenticated(accounts, 'ada@example.com', testPassword), ada)
 })
 
 test('verifies one hash of the same cost for a wrong password, an unknown and a disabled account', async (t) => {
@@ -94,10 +94,10 @@ test('verifies one hash of the same cost for a wrong password, an unknown and a 
     },
   })
   await authenticated(accounts, 'ada@example.com', 'another password')
-  await authenticated(accounts, 'eve@example.com', PASSWORD)
-  await authenticated(accounts, 'no email', PASSWORD)
+  await authenticated(accounts, 'eve@example.com', testPassword)
+  await authenticated(accounts, 'no email', testPassword)
   await accounts.disable('ada@example.com')
-  await authenticated(accounts, 'ada@example.com', PASSWORD)
+  await authenticated(accounts, 'ada@example.com', testPassword)
   t.deepEqual(verified, Array(4).fill('$argon2id$v=19$m=8,t=1,p=1'))
 })
 
@@ -109,22 +109,22 @@ test('hashes nothing longer than a password may be', async (t) => {
 test('a failing store is an error, not a refusal', async (t) => {
   const { accounts, store } = await withAda()
   store.findByEmail = () => Promise.reject(new Error('connection lost'))
-  await t.throwsAsync(authenticated(accounts, 'ada@example.com', PASSWORD), {
+  await t.throwsAsync(authenticated(accounts, 'ada@example.com', testPassword), {
     message: 'connection lost',
   })
 })
 
 test('rehashes on sign-in when the cost grew', async (t) => {
   const { store } = await withAda()
-  const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
-  t.truthy(await authenticated(grown, 'ada@example.com', PASSWORD))
+  const grown = createAccounts({ store, cost: { ...cheapCost, timeCost: 2 } })
+  t.truthy(await authenticated(grown, 'ada@example.com', testPassword))
   t.regex((await store.findByEmail('ada@example.com'))?.passwordHash ?? '', /t=2/)
-  t.truthy(await authenticated(grown, 'ada@example.com', PASSWORD))
+  t.truthy(await authenticated(grown, 'ada@example.com', testPassword))
 })
 
 test('a wrong password rehashes nothing', async (t) => {
   const { store } = await withAda()
-  const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
+  const grown = createAccounts({ store, cost: { ...cheapCost, timeCost: 2 } })
   await authenticated(grown, 'ada@example.com', 'another password')
   t.regex((await store.findByEmail('ada@example.com'))?.passwordHash ?? '', /t=1/)
 })
@@ -136,29 +136,31 @@ test('a rehash does not undo a password set meanwhile', async (t) => {
     await accounts.setPassword('ada@example.com', 'set while signing in')
     await replace(...swap)
   }
-  const grown = createAccounts({ store, cost: { ...CHEAP, timeCost: 2 } })
-  await authenticated(grown, 'ada@example.com', PASSWORD)
-  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
+  const grown = createAccounts({ store, cost: { ...cheapCost, timeCost: 2 } })
+  await authenticated(grown, 'ada@example.com', testPassword)
+  t.is(await authenticated(accounts, 'ada@example.com', testPassword), undefined)
   t.truthy(await authenticated(accounts, 'ada@example.com', 'set while signing in'))
 })
 
 test('sets a password', async (t) => {
   const { accounts } = await withAda()
   await accounts.setPassword('Ada@example.com', 'a quite different one')
-  t.is(await authenticated(accounts, 'ada@example.com', PASSWORD), undefined)
+  t.is(await authenticated(accounts, 'ada@example.com', testPassword), undefined)
   t.truthy(await authenticated(accounts, 'ada@example.com', 'a quite different one'))
 })
 
 test('rejects a second account for one email, however it is written', async (t) => {
   const { accounts } = await withAda()
-  const again = accounts.add({ email: 'ADA@Example.com', password: PASSWORD })
+  const again = accounts.add({ email: 'ADA@Example.com', password: testPassword })
   t.like(await t.throwsAsync(again), { code: 'email_taken' })
 })
 
 test('of many who add one email at once, one succeeds', async (t) => {
   const { accounts } = await withAda()
   const added = await Promise.allSettled(
-    Array.from({ length: 8 }, () => accounts.add({ email: 'eve@example.com', password: PASSWORD })),
+    Array.from({ length: 8 }, () =>
+      accounts.add({ email: 'eve@example.com', password: testPassword }),
+    ),
   )
   t.is(added.filter(({ status }) => status === 'fulfilled').length, 1)
 })
@@ -177,7 +179,7 @@ for (const [title, change, code] of [
 ] as const) {
   test(`adds nobody with ${title}`, async (t) => {
     const { accounts } = await withAda()
-    const add = accounts.add({ email: 'eve@example.com', password: PASSWORD, ...change })
+    const add = accounts.add({ email: 'eve@example.com', password: testPassword, ...change })
     t.like(await t.throwsAsync(add), { name: 'AccountError', code })
     t.is((await accounts.list()).length, 1)
   })
@@ -195,7 +197,7 @@ for (const [title, act] of [
 
 test('cannot set the password of an account that does not exist', async (t) => {
   const { accounts } = await withAda()
-  const set = accounts.setPassword('eve@example.com', PASSWORD)
+  const set = accounts.setPassword('eve@example.com', testPassword)
   t.like(await t.throwsAsync(set), { code: 'account_not_found' })
 })
 
@@ -204,7 +206,7 @@ test('keeps the old password when the new one is too short', async (t) => {
   t.like(await t.throwsAsync(accounts.setPassword('ada@example.com', 'short')), {
     code: 'password_too_short',
   })
-  t.truthy(await authenticated(accounts, 'ada@example.com', PASSWORD))
+  t.truthy(await authenticated(accounts, 'ada@example.com', testPassword))
 })
 
 const options = { atOnce: 2, waiting: 3, patienceMs: 60_000 }
@@ -345,50 +347,50 @@ for (const [title, email] of [
 }
 
 test('hashes by argon2id into a PHC string that carries its parameters', async (t) => {
-  const hash = await hashPassword('correct horse battery', CHEAP)
+  const hash = await hashPassword('correct horse battery', cheapCost)
   t.regex(hash, /^\$argon2id\$v=19\$m=8,t=1,p=1\$/)
 })
 
 test('salts: one password, two hashes', async (t) => {
   t.not(
-    await hashPassword('correct horse battery', CHEAP),
-    await hashPassword('correct horse battery', CHEAP),
+    await hashPassword('correct horse battery', cheapCost),
+    await hashPassword('correct horse battery', cheapCost),
   )
 })
 
 test('the default cost is the first that OWASP recommends, or more', (t) => {
-  t.true(PASSWORD_COST.memoryCost >= 19 * 1024)
-  t.true(PASSWORD_COST.timeCost >= 2)
+  t.true(defaultPasswordCost.memoryCost >= 19 * 1024)
+  t.true(defaultPasswordCost.timeCost >= 2)
 })
 
 test('verifies a password however its letters were composed', async (t) => {
-  const hash = await hashPassword('cafe\u0301 au lait noir', CHEAP)
+  const hash = await hashPassword('cafe\u0301 au lait noir', cheapCost)
   t.true(await verifyPassword(hash, 'caf\u00e9 au lait noir'))
   t.false(await verifyPassword(hash, 'cafe au lait noir'))
 })
 
 test('a decoy is verified at full cost and never matches', async (t) => {
-  const decoy = decoyHash(PASSWORD_COST)
-  t.false(needsRehash(decoy, PASSWORD_COST))
-  t.is(decoy.length, (await hashPassword('correct horse battery', PASSWORD_COST)).length)
+  const decoy = decoyHash(defaultPasswordCost)
+  t.false(needsRehash(decoy, defaultPasswordCost))
+  t.is(decoy.length, (await hashPassword('correct horse battery', defaultPasswordCost)).length)
   t.false(await verifyPassword(decoy, 'correct horse battery'))
 })
 
 test('asks for a new hash when memory or passes grew, not when they shrank', async (t) => {
   const hash = await hashPassword('correct horse battery', {
-    ...CHEAP,
+    ...cheapCost,
     timeCost: 2,
     memoryCost: 16,
   })
-  t.true(needsRehash(hash, { ...CHEAP, timeCost: 3, memoryCost: 16 }))
-  t.true(needsRehash(hash, { ...CHEAP, timeCost: 2, memoryCost: 32 }))
-  t.false(needsRehash(hash, { ...CHEAP, timeCost: 2, memoryCost: 16 }))
-  t.false(needsRehash(hash, CHEAP))
+  t.true(needsRehash(hash, { ...cheapCost, timeCost: 3, memoryCost: 16 }))
+  t.true(needsRehash(hash, { ...cheapCost, timeCost: 2, memoryCost: 32 }))
+  t.false(needsRehash(hash, { ...cheapCost, timeCost: 2, memoryCost: 16 }))
+  t.false(needsRehash(hash, cheapCost))
 })
 
 test('accepts a new password of 15 characters and of 1024 bytes', (t) => {
   t.notThrows(() => checkNewPassword('a'.repeat(15)))
-  t.notThrows(() => checkNewPassword('a'.repeat(MAX_PASSWORD_BYTES)))
+  t.notThrows(() => checkNewPassword('a'.repeat(maxPasswordBytes)))
 })
 
 test('counts characters, not UTF-16 units', (t) => {

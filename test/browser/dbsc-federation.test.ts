@@ -9,7 +9,7 @@ import type { Browser } from 'playwright-core'
 import { developmentCertificate } from '../../src/http/development-authority.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
 import { createBoundRelyingParty } from '../support/bound-relying-party.ts'
-import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
+import { certificateOf, chromiumPath } from '../support/chromium-program.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
 import { email, password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
@@ -25,16 +25,16 @@ interface World {
 }
 
 const test = anyTest as TestFn<World>
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
 const origin = 'https://rp.example'
 
 test.before(async (t) => {
-  if (CHROMIUM === undefined) return
+  if (chromiumPath === undefined) return
   const opened = new AsyncDisposableStack()
   Object.assign(t.context, { opened })
   const nodes = opened.use(await startNodes({ HOLDFAST_SESSION_PROOF_SECONDS: '5' }))

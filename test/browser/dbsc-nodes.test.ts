@@ -11,7 +11,7 @@ import { startServer } from '../../src/server.ts'
 import { openStorage } from '../../src/storage/open-storage.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
 import { createAuthority } from '../support/certificates.ts'
-import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
+import { certificateOf, chromiumPath } from '../support/chromium-program.ts'
 import { challengeOf, letMomentPass, signInAt } from '../support/device.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { startProxy, testWith } from '../support/proxies.ts'
@@ -37,9 +37,9 @@ interface World {
 
 const test = anyTest as TestFn<World>
 const nodesTest = testWith(test as TestFn, 'nginx') as typeof test
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : nodesTest
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : nodesTest
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
@@ -104,7 +104,7 @@ const request = ({ context: { clientId } }: ExecutionContext<World>) => ({
 })
 
 browserTest('a session is bound at one node and refreshed at the other', async (t) => {
-  t.truthy(CHROMIUM, 'Chromium is missing: apt-get install chromium')
+  t.truthy(chromiumPath, 'Chromium is missing: apt-get install chromium')
   const { server, app, served } = t.context
   const { port } = new URL(server.issuer)
   const certificates = [

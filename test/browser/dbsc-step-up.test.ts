@@ -5,7 +5,7 @@ import { makeTicket } from '../../packages/verify/lib/ticket.ts'
 import { boundSessionAcr } from '../../src/engine/authentication-context.ts'
 import { secretsOf } from '../../src/engine/engine-keys.ts'
 import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
-import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
+import { certificateOf, chromiumPath } from '../support/chromium-program.ts'
 import { letMomentPass } from '../support/device.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
@@ -22,9 +22,9 @@ interface World {
 }
 
 const test = anyTest as TestFn<World>
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
@@ -33,7 +33,7 @@ const welcome = /^https:\/\/app\.example\/welcome\?/
 const companion = '__Host-holdfast_bound'
 
 test.before(async (t) => {
-  if (CHROMIUM === undefined) return
+  if (chromiumPath === undefined) return
   const app = await startRelyingParty()
   // A proof is good for as long as in production: nothing is refreshed ahead of its time.
   const nodes = await startNodes({

@@ -4,14 +4,14 @@ import path from 'node:path'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import { CHEAP } from '../support/accounts.ts'
+import { cheapCost } from '../support/accounts.ts'
 import { limitTestsAtOnce } from '../support/at-once.ts'
 import { launchBoundChromium, type WatchedPage, watch } from '../support/bound-chromium.ts'
 import {
   boundArguments,
-  CHROMIUM,
   certificateOf,
   chromiumArguments,
+  chromiumPath,
 } from '../support/chromium-program.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
@@ -32,10 +32,11 @@ interface World {
 }
 
 const test = anyTest as TestFn<World>
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
-const serialBrowserTest = CHROMIUM === undefined && !process.env.CI ? test.serial.skip : test.serial
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
+const serialBrowserTest =
+  chromiumPath === undefined && !process.env.CI ? test.serial.skip : test.serial
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
@@ -47,11 +48,11 @@ const welcome = /^https:\/\/app\.example\/welcome\?/
 const companion = '__Host-holdfast_bound'
 
 test.before(async (t) => {
-  if (CHROMIUM === undefined) return
+  if (chromiumPath === undefined) return
   const app = await startRelyingParty()
   const nodes = await startNodes({ HOLDFAST_SESSION_PROOF_SECONDS: '5' })
   await trust(nodes)
-  const accounts = createAccounts({ store: nodes.server.storage.accounts, cost: CHEAP })
+  const accounts = createAccounts({ store: nodes.server.storage.accounts, cost: cheapCost })
   await accounts.add({ email: 'eve@example.com', password })
   const { client_id: clientId } = await nodes.server.addClient({
     application_type: 'web',
@@ -281,7 +282,7 @@ browserTest('the session is still bound after a restart of the browser', async (
   t.teardown(() => rm(profile, { recursive: true, force: true }))
   const launch = () =>
     chromium.launchPersistentContext(profile, {
-      ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
+      ...(chromiumPath === undefined ? {} : { executablePath: chromiumPath }),
       args: [...chromiumArguments(hosts), ...boundArguments(certificates)],
     })
   const before = await launch()

@@ -4,15 +4,18 @@ import test from 'ava'
 import Koa from 'koa'
 import { loadAssets } from '../../src/pages/assets.ts'
 import { createViews } from '../../src/pages/views.ts'
-import { CHROMIUM, launchChromium } from '../support/chromium.ts'
+import { chromiumPath, launchChromium } from '../support/chromium.ts'
 import { serve } from '../support/serve.ts'
 
-const ARTEFACTS = `${import.meta.dirname}/../artefacts`
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const artefacts = `${import.meta.dirname}/../artefacts`
+const axeSource = readFileSync(
+  createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
+  'utf-8',
+)
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
 browserTest('shows an accessible interstitial', async (t) => {
-  t.truthy(CHROMIUM, 'Chromium is missing: apt-get install chromium')
+  t.truthy(chromiumPath, 'Chromium is missing: apt-get install chromium')
   const assets = loadAssets()
   const app = new Koa()
   app.use(assets.middleware)
@@ -25,9 +28,9 @@ browserTest('shows an accessible interstitial', async (t) => {
   t.teardown(() => browser.close())
   const page = await browser.newPage({ reducedMotion: 'reduce' })
   await page.goto(await serve(t, app))
-  mkdirSync(ARTEFACTS, { recursive: true })
-  await page.screenshot({ path: `${ARTEFACTS}/interstitial-light.png`, fullPage: true })
-  await page.evaluate(AXE)
+  mkdirSync(artefacts, { recursive: true })
+  await page.screenshot({ path: `${artefacts}/interstitial-light.png`, fullPage: true })
+  await page.evaluate(axeSource)
   const { passes, violations } = await page.evaluate<{
     passes: unknown[]
     violations: { id: string }[]

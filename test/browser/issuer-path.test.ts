@@ -1,7 +1,7 @@
 // A real browser, at an issuer that has a path.
 import test from 'ava'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
-import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
+import { certificateOf, chromiumPath } from '../support/chromium-program.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { startNodes } from '../support/nodes.ts'
 import { startRelyingParty } from '../support/relying-party.ts'
@@ -9,7 +9,7 @@ import { email, password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import { until } from '../support/until.ts'
 
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
 browserTest('signs in, has its session bound below the path alone, and signs out', async (t) => {
   await using opened = new AsyncDisposableStack()

@@ -4,14 +4,14 @@ import anyTest, { type TestFn } from 'ava'
 import type { Browser } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { freePort } from '../../src/net/free-port.ts'
-import { CHEAP } from '../support/accounts.ts'
+import { cheapCost } from '../support/accounts.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
-import { CHROMIUM, certificateOf } from '../support/chromium-program.ts'
+import { certificateOf, chromiumPath } from '../support/chromium-program.ts'
 import { signInAt } from '../support/device.ts'
 import { type Examples, printed, startExamples } from '../support/examples.ts'
 import { useFolder } from '../support/folder.ts'
 import { authorizationUrl } from '../support/journey.ts'
-import { LOOKS } from '../support/looks.ts'
+import { looks } from '../support/looks.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { email, password } from '../support/server.ts'
@@ -23,29 +23,32 @@ interface World {
   browser: Browser
   examples: Examples
   /** The origin of the single-page application, which its API names in CORS. */
-  APP: string
+  appUrl: string
 }
 
-const ARTEFACTS = `${import.meta.dirname}/../artefacts`
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
+const artefacts = `${import.meta.dirname}/../artefacts`
+const axeSource = readFileSync(
+  createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
+  'utf-8',
+)
 
 const test = anyTest as TestFn<World>
 const folder = useFolder(test)
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.skip : test
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
 test.before(async (t) => {
-  if (CHROMIUM === undefined) return
-  mkdirSync(ARTEFACTS, { recursive: true })
+  if (chromiumPath === undefined) return
+  mkdirSync(artefacts, { recursive: true })
   const app = await startRelyingParty()
   const nodes = await startNodes({})
   await trust(nodes)
   const { authorityFile } = nodes
-  const APP = `http://127.0.0.1:${await freePort()}`
-  const examples = await startExamples(nodes.server, { folder, authorityFile }, { APP })
+  const appUrl = `http://127.0.0.1:${await freePort()}`
+  const examples = await startExamples(nodes.server, { folder, authorityFile }, { APP: appUrl })
   const certificates = await Promise.all([
     certificateOf(nodes.port, 'localhost'),
     certificateOf(Number(app.address.split(':')[1]), 'rp.example'),
@@ -53,7 +56,7 @@ test.before(async (t) => {
   ])
   const hosts = { 'rp.example': app.address, 'app.example': app.address }
   const browser = await launchBoundChromium(certificates, hosts)
-  Object.assign(t.context, { nodes, app, browser, examples, APP })
+  Object.assign(t.context, { nodes, app, browser, examples, appUrl })
 })
 
 test.after.always(async ({ context: { browser, nodes, app, examples } }) => {
@@ -85,13 +88,13 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.waitForURL(/welcome/)
 
   await page.goto(`${server.issuer}/security`)
-  for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(LOOKS)) {
+  for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(looks)) {
     await page.emulateMedia({ colorScheme })
     if (viewport) await page.setViewportSize(viewport)
-    await page.screenshot({ path: `${ARTEFACTS}/my-security-${name}.png`, fullPage: true })
+    await page.screenshot({ path: `${artefacts}/my-security-${name}.png`, fullPage: true })
     const width = await page.evaluate<number>('document.documentElement.scrollWidth')
     t.true(width <= (viewport?.width ?? 0), `${name} is ${width} px wide`)
-    await page.evaluate(AXE)
+    await page.evaluate(axeSource)
     const { passes, violations } = await page.evaluate<{
       passes: unknown[]
       violations: { id: string; nodes: { html: string }[] }[]
@@ -114,7 +117,7 @@ browserTest('My security, without a session: a sign-in that is bound, and the pa
   const context = await t.context.browser.newContext()
   t.teardown(() => context.close())
   const { page, registered } = await watch(t, context)
-  const accounts = createAccounts({ store: server.storage.accounts, cost: CHEAP })
+  const accounts = createAccounts({ store: server.storage.accounts, cost: cheapCost })
   await accounts.add({ email: 'eve@example.com', password })
   await page.goto(`${server.issuer}/security`)
   await page.getByText('to continue to My security').waitFor()
@@ -129,9 +132,9 @@ browserTest('My security, without a session: a sign-in that is bound, and the pa
 
 browserTest('a single-page app signs in and calls the API with a key it cannot read', async (t) => {
   t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
-  const { APP, examples, nodes } = t.context
-  const { client_id } = await nodes.server.addClient({ redirect_uris: [`${APP}/`] })
-  const accounts = createAccounts({ store: nodes.server.storage.accounts, cost: CHEAP })
+  const { appUrl, examples, nodes } = t.context
+  const { client_id } = await nodes.server.addClient({ redirect_uris: [`${appUrl}/`] })
+  const accounts = createAccounts({ store: nodes.server.storage.accounts, cost: cheapCost })
   await accounts.add({ email: 'grace@example.com', password })
   // It serves examples/single-page-app/app.js.
   const serving = examples.start('single-page-app/main.js', { CLIENT_ID: client_id })
@@ -139,7 +142,7 @@ browserTest('a single-page app signs in and calls the API with a key it cannot r
   const context = await t.context.browser.newContext()
   t.teardown(() => context.close())
   const page = await context.newPage()
-  await page.goto(APP)
+  await page.goto(appUrl)
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByLabel('Email').fill('grace@example.com')
   await page.getByLabel('Password').fill(password)

@@ -2,19 +2,19 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
-import { CHROMIUM, launchChromium } from '../support/chromium.ts'
+import { chromiumPath, launchChromium } from '../support/chromium.ts'
 import { askForCode, deviceEnvironment, television } from '../support/device-flow.ts'
 import { newKey } from '../support/flow.ts'
 import {
-  API,
   authorizationUrl,
-  CLIENT,
   type IdentityProvider,
+  ordersApi,
+  ordersClient,
   startIdentityProvider,
 } from '../support/journey.ts'
-import { LOOKS } from '../support/looks.ts'
+import { looks } from '../support/looks.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
-import { password as PASSWORD } from '../support/server.ts'
+import { password } from '../support/server.ts'
 
 interface World {
   idp: IdentityProvider
@@ -22,31 +22,42 @@ interface World {
   browser: Browser
 }
 
-const ARTEFACTS = `${import.meta.dirname}/../artefacts`
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf-8')
-const WELCOME = /^https:\/\/app\.example\/welcome\?/
+const artefacts = `${import.meta.dirname}/../artefacts`
+const axeSource = readFileSync(
+  createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
+  'utf-8',
+)
+const welcomeUrl = /^https:\/\/app\.example\/welcome\?/
 
 const test = anyTest as TestFn<World>
 // One at a time: a browser in parallel with itself is slower, and waits that end in time do not.
-const browserTest = CHROMIUM === undefined && !process.env.CI ? test.serial.skip : test.serial
+const browserTest = chromiumPath === undefined && !process.env.CI ? test.serial.skip : test.serial
 
-if (CHROMIUM === undefined) {
+if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
 test.before(async (t) => {
-  if (CHROMIUM === undefined) return
-  mkdirSync(ARTEFACTS, { recursive: true })
+  if (chromiumPath === undefined) return
+  mkdirSync(artefacts, { recursive: true })
   const app = await startRelyingParty()
   const idp = await startIdentityProvider(
     [
-      { ...CLIENT, redirect_uris: [...CLIENT.redirect_uris, 'https://rp.example/posted'] },
-      { ...CLIENT, client_id: 'reports', client_name: 'Legacy Reports', binding_method: 'bearer' },
+      {
+        ...ordersClient,
+        redirect_uris: [...ordersClient.redirect_uris, 'https://rp.example/posted'],
+      },
+      {
+        ...ordersClient,
+        client_id: 'reports',
+        client_name: 'Legacy Reports',
+        binding_method: 'bearer',
+      },
       { ...television, application_type: 'native', client_id: 'television' },
     ],
     deviceEnvironment,
   )
-  await idp.accounts.add({ email: 'eve@example.com', password: PASSWORD })
+  await idp.accounts.add({ email: 'eve@example.com', password })
   const browser = await launchChromium({ 'rp.example': app.address, 'app.example': app.address })
   Object.assign(t.context, { app, idp, browser })
 })
@@ -69,7 +80,7 @@ async function open(t: ExecutionContext<World>, options: BrowserContextOptions):
   return page
 }
 
-const everything = { scope: 'openid profile email orders:read orders:write', resource: API }
+const everything = { scope: 'openid profile email orders:read orders:write', resource: ordersApi }
 
 async function typePassword(page: Page, password: string) {
   await page.getByLabel('Password').fill(password)
@@ -78,7 +89,7 @@ async function typePassword(page: Page, password: string) {
 
 async function signIn(page: Page, email = 'ada@example.com') {
   await page.getByLabel('Email').fill(email)
-  await typePassword(page, PASSWORD)
+  await typePassword(page, password)
 }
 
 async function consent(page: Page, origin: string, parameters: Record<string, string> = {}) {
@@ -95,7 +106,7 @@ async function visitAll(page: Page, origin: string, look: (state: string) => Pro
   await typePassword(page, 'another password')
   await page.waitForSelector('[role=alert]')
   await look('sign-in-error')
-  await typePassword(page, PASSWORD)
+  await typePassword(page, password)
   await page.waitForSelector('text=Locked to a key')
   await look('consent')
   await page.goto(authorizationUrl(origin, { ...everything, client_id: 'reports' }))
@@ -162,14 +173,14 @@ interface AxeResults {
   violations: { id: string; nodes: { html: string }[] }[]
 }
 
-for (const [name, options] of Object.entries(LOOKS)) {
+for (const [name, options] of Object.entries(looks)) {
   browserTest(
     `${name}: every page is accessible, fits, and is told apart by its title`,
     async (t) => {
       const page = await open(t, options)
       const titles = new Set<string>()
       await visitAll(page, t.context.idp.origin, async (state) => {
-        await page.screenshot({ path: `${ARTEFACTS}/${state}-${name}.png`, fullPage: true })
+        await page.screenshot({ path: `${artefacts}/${state}-${name}.png`, fullPage: true })
         const title = await page.title()
         t.regex(
           title,
@@ -178,7 +189,7 @@ for (const [name, options] of Object.entries(LOOKS)) {
         titles.add(title)
         const width = await page.evaluate<number>('document.documentElement.scrollWidth')
         t.true(width <= (options.viewport?.width ?? 0), `${state} is ${width} px wide`)
-        await page.evaluate(AXE)
+        await page.evaluate(axeSource)
         const { passes, violations } = await page.evaluate<AxeResults>('axe.run(document)')
         t.true(passes.length > 10)
         t.deepEqual(
@@ -203,7 +214,7 @@ browserTest('by keyboard alone and without JavaScript, from the app to the app',
   await page.keyboard.press('Enter')
   await page.waitForSelector('[role=alert]')
   t.is(await focused.getAttribute('id'), 'password')
-  await page.keyboard.type(PASSWORD)
+  await page.keyboard.type(password)
   await page.keyboard.press('Enter')
   await page.waitForSelector('text=Use another account')
   await page.keyboard.press('Tab')
@@ -211,7 +222,7 @@ browserTest('by keyboard alone and without JavaScript, from the app to the app',
   await page.keyboard.press('Tab')
   t.is(await focused.textContent(), 'Allow')
   await page.keyboard.press('Enter')
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /code=/)
 })
 
@@ -219,7 +230,7 @@ browserTest('saying no leads to the app', async (t) => {
   const page = await open(t, { javaScriptEnabled: false })
   await consent(page, t.context.idp.origin)
   await page.getByRole('button', { name: 'Deny' }).click()
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /error=access_denied/)
 })
 
@@ -227,7 +238,7 @@ browserTest('cancelling the sign-in needs neither email nor password', async (t)
   const page = await open(t, {})
   await page.goto(authorizationUrl(t.context.idp.origin))
   await page.getByRole('button', { name: 'Cancel' }).click()
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /error=access_denied/)
 })
 
@@ -235,10 +246,10 @@ browserTest('signing in again leads straight to the app that was allowed before'
   const page = await open(t, {})
   await consent(page, t.context.idp.origin)
   await page.getByRole('button', { name: 'Allow' }).click()
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   await page.goto(authorizationUrl(t.context.idp.origin, { ...everything, prompt: 'login' }))
   await signIn(page)
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /code=/)
 })
 
@@ -249,7 +260,7 @@ browserTest('another account, without a page in between', async (t) => {
   await signIn(page, 'eve@example.com')
   await page.waitForSelector('text=eve@example.com')
   await page.getByRole('button', { name: 'Allow' }).click()
-  await page.waitForURL(WELCOME)
+  await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /code=/)
 })
 

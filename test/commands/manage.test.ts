@@ -641,11 +641,11 @@ for (const [title, args, words] of [
   })
 }
 
-const HOLDFAST_SECRET = 'a secret of at least 32 characters'
-const server = useTestServer(test, { HOLDFAST_SECRET })
+const issuedSecret = 'a secret of at least 32 characters'
+const server = useTestServer(test, { HOLDFAST_SECRET: issuedSecret })
 
 const issuedRun = (...args: string[]) =>
-  holdfast({ cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET } }, args)
+  holdfast({ cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET: issuedSecret } }, args)
 
 async function signIn(parameters: Record<string, string> = {}) {
   const client = await server.addClient()
@@ -774,7 +774,10 @@ test.serial('ends when nobody reads it any more', async (t) => {
     details,
   }))
   await server.storage.audit.append(rows)
-  const environment = { cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET } }
+  const environment = {
+    cwd,
+    env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET: issuedSecret },
+  }
   const child = start(environment, ['audit', '--event', 'key.resealed', '--follow'])
   const ended = once(child, 'exit')
   child.stdout?.once('data', () => child.stdout?.destroy())

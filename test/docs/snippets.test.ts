@@ -123,8 +123,8 @@ async function checkCommands(t: ExecutionContext, shown: readonly Shown[]): Prom
   }
 }
 
-const environmentOf = (DATABASE_URL: string) => ({
-  DATABASE_URL,
+const environmentOf = (databaseUrl: string) => ({
+  DATABASE_URL: databaseUrl,
   HOLDFAST_DATA: folder,
   HOLDFAST_DEVICE_FLOW: 'on',
   HOLDFAST_ADMIN_API: 'on',

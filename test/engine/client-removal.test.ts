@@ -99,9 +99,9 @@ test.serial('a client that is added again inherits nothing', async (t) => {
     t.is((await post(server, '/token', used, by)).body.error, 'invalid_grant')
   }
   for (const { access_token } of [tokens, service]) t.false(await isActive(again, access_token))
-  const query_ = { client_id: 'shop', request_uri: pushed.body.request_uri }
+  const repeatedRequest = { client_id: 'shop', request_uri: pushed.body.request_uri }
   const page = await person.browser.visit(
-    `${server.issuer}/authorize?${new URLSearchParams(query_)}`,
+    `${server.issuer}/authorize?${new URLSearchParams(repeatedRequest)}`,
   )
   t.regex(page.html, /request_uri|expired|invalid/i)
   const url = `${server.issuer}/authorize?${new URLSearchParams({ ...pushedRequest, client_id: 'shop' })}`

@@ -281,7 +281,7 @@ test('a Sec-Token-Binding field behind the proxy is not looked at', async (t) =>
   const headers = { ...both.headers, 'sec-token-binding': 'AIkAAgBB' }
   t.is((await post(server, '/token', await codeForApi(), { headers })).status, 200)
 })
-const pkceRedirect_uri = 'http://127.0.0.1/callback'
+const pkceRedirectUri = 'http://127.0.0.1/callback'
 let pkceClient: ClientMetadata
 let signer: KeyPair
 
@@ -315,7 +315,7 @@ const ways: Record<string, (parameters: Parameters) => Promise<Parameters>> = {
 const request = (challenge: Parameters): Parameters => ({
   client_id: pkceClient.client_id,
   response_type: 'code',
-  redirect_uri: pkceRedirect_uri,
+  redirect_uri: pkceRedirectUri,
   scope: 'openid',
   ...challenge,
 })
@@ -324,7 +324,7 @@ const openly = ({ client_id = '', response_type = '', scope = '' }: Parameters) 
   client_id,
   response_type,
   scope,
-  redirect_uri: pkceRedirect_uri,
+  redirect_uri: pkceRedirectUri,
 })
 
 async function sign(parameters: Parameters): Promise<string> {
@@ -342,7 +342,7 @@ async function push(parameters: Parameters, headers: Parameters = {}): Promise<P
   if (!body.request_uri) throw Object.assign(new Error('not pushed'), body)
   return {
     client_id: pkceClient.client_id,
-    redirect_uri: pkceRedirect_uri,
+    redirect_uri: pkceRedirectUri,
     request_uri: body.request_uri,
   }
 }
@@ -358,7 +358,7 @@ const redeem = (code: string | null, code_verifier: string, proven = forwarded(p
       grant_type: 'authorization_code',
       client_id: pkceClient.client_id,
       code: code ?? '',
-      redirect_uri: pkceRedirect_uri,
+      redirect_uri: pkceRedirectUri,
       ...(code_verifier && { code_verifier }),
     },
     { headers: proven },
@@ -499,8 +499,8 @@ for (const [way, make] of Object.entries(ways)) {
 }
 
 test('a request object is what counts, not the query beside it', async (t) => {
-  const request_ = await sign(request(nativeChallenge))
-  const beside = { ...request(webChallenge), request: request_ }
+  const signedRequest = await sign(request(nativeChallenge))
+  const beside = { ...request(webChallenge), request: signedRequest }
   const code = (await authorize(beside)).searchParams.get('code')
   t.is((await redeem(code, pkceReferred.id)).body.error, 'invalid_grant')
   t.is((await redeem(code, 'provided_tb')).status, 200)

@@ -3,8 +3,8 @@ import { DatabaseUnavailableError } from '../../src/storage/database-unavailable
 import {
   authorizationUrl,
   begin,
-  CLIENT,
   type IdentityProvider,
+  ordersClient,
   startIdentityProvider,
 } from '../support/journey.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
@@ -12,7 +12,7 @@ import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 const test = anyTest as TestFn<{ idp: IdentityProvider; agent: UserAgent }>
 
 test.before(async (t) => {
-  t.context.idp = await startIdentityProvider([CLIENT])
+  t.context.idp = await startIdentityProvider([ordersClient])
   t.context.agent = createUserAgent(t.context.idp.origin)
 })
 test.after.always((t) => t.context.idp?.close())

@@ -1,35 +1,35 @@
 import anyTest, { type TestFn } from 'ava'
 import type { Account } from '../../src/storage/account-store.ts'
 import {
-  API,
   authorizationUrl,
   begin,
-  CALLBACK,
-  CLIENT,
+  callbackUrl,
   type IdentityProvider,
   interact,
+  ordersApi,
+  ordersClient,
   signedIn,
   signIn,
   startIdentityProvider,
 } from '../support/journey.ts'
-import { password as PASSWORD } from '../support/server.ts'
+import { password } from '../support/server.ts'
 import { createUserAgent } from '../support/user-agent.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider; eve: Account }>
 
 test.before(async (t) => {
   const idp = await startIdentityProvider([
-    CLIENT,
-    { ...CLIENT, client_id: 'bearer', client_name: 'Legacy', binding_method: 'bearer' },
-    { ...CLIENT, client_id: 'markup', client_name: '<script>alert(1)</script>' },
+    ordersClient,
+    { ...ordersClient, client_id: 'bearer', client_name: 'Legacy', binding_method: 'bearer' },
+    { ...ordersClient, client_id: 'markup', client_name: '<script>alert(1)</script>' },
     {
-      ...CLIENT,
+      ...ordersClient,
       client_id: 'native',
       application_type: 'native',
       redirect_uris: ['com.example.app:/cb'],
     },
   ])
-  t.context.eve = await idp.accounts.add({ email: 'eve@example.com', password: PASSWORD })
+  t.context.eve = await idp.accounts.add({ email: 'eve@example.com', password })
   t.context.idp = idp
 })
 
@@ -43,7 +43,7 @@ const codeOf = async (idp: IdentityProvider, location: string | undefined) => {
 
 test('signs in, asks for consent and sends the person on with a code', async (t) => {
   const { idp } = t.context
-  const login = await begin(idp, { scope: 'openid email orders:read', resource: API })
+  const login = await begin(idp, { scope: 'openid email orders:read', resource: ordersApi })
   t.is(login.page.status, 200)
   t.true(login.page.text.includes('<title>Sign in – Holdfast</title>'))
   t.true(login.page.text.includes('Harbour Orders'))
@@ -58,25 +58,25 @@ test('signs in, asks for consent and sends the person on with a code', async (t)
   t.true(consent.page.text.includes('See your email address'))
   t.true(consent.page.text.includes('Orders'))
   t.regex(consent.page.text, /See your orders &amp; more/)
-  t.true(consent.page.text.includes(API))
+  t.true(consent.page.text.includes(ordersApi))
   t.true(consent.page.text.includes('rp.example'))
   t.true(consent.page.text.includes('Locked to a key'))
 
   const posted = await consent.agent.post(`${consent.url}/confirm`, { token: consent.token })
   const { location } = await consent.agent.follow(posted)
-  t.true(location?.startsWith(`${CALLBACK}?`))
+  t.true(location?.startsWith(`${callbackUrl}?`))
   t.is(new URL(location ?? '').searchParams.get('state'), 'the state')
   t.like(await codeOf(idp, location), { accountId: idp.ada.id, amr: ['pwd'] })
 })
 
 test('grants exactly what was asked for', async (t) => {
   const { idp } = t.context
-  const consent = await signedIn(idp, { scope: 'openid orders:read', resource: API })
+  const consent = await signedIn(idp, { scope: 'openid orders:read', resource: ordersApi })
   const posted = await consent.agent.post(`${consent.url}/confirm`, { token: consent.token })
   const code = await codeOf(idp, (await consent.agent.follow(posted)).location)
   const grant = await idp.provider.Grant.find(code?.grantId ?? '')
   t.is(grant?.getOIDCScope(), 'openid')
-  t.is(grant?.getResourceScope(API), 'orders:read')
+  t.is(grant?.getResourceScope(ordersApi), 'orders:read')
   t.deepEqual(grant?.getOIDCClaims(), [])
 })
 
@@ -188,7 +188,7 @@ for (const where of ['sign-in', 'consent']) {
     const at = await (where === 'consent' ? signedIn(idp) : begin(idp))
     const posted = await at.agent.post(`${at.url}/abort`, { token: at.token })
     const { location } = await at.agent.follow(posted)
-    t.true(location?.startsWith(CALLBACK))
+    t.true(location?.startsWith(callbackUrl))
     t.is(new URL(location ?? '').searchParams.get('error'), 'access_denied')
   })
 }
@@ -240,7 +240,7 @@ test('a sign-in page from before someone else signed in still signs in its own r
 
 test('rejects consent by a disabled account in an existing session', async (t) => {
   const { idp } = t.context
-  await idp.accounts.add({ email: 'left@example.com', password: PASSWORD })
+  await idp.accounts.add({ email: 'left@example.com', password })
   const login = await begin(idp)
   const posted = await signIn(login, { email: 'left@example.com' })
   const consent = await interact(login.agent, await login.agent.get(posted.location ?? ''))
@@ -285,7 +285,7 @@ test('consent does not stand in for a fresh sign-in', async (t) => {
 
 test('a session whose account was disabled is no session', async (t) => {
   const { idp } = t.context
-  await idp.accounts.add({ email: 'gone@example.com', password: PASSWORD })
+  await idp.accounts.add({ email: 'gone@example.com', password })
   const login = await begin(idp)
   const posted = await signIn(login, { email: 'gone@example.com' })
   const consent = await interact(login.agent, await login.agent.get(posted.location ?? ''))
@@ -306,7 +306,7 @@ test('consent cannot be given on the sign-in page', async (t) => {
 for (const action of ['login', 'confirm', 'abort']) {
   const attempt = async (idp: IdentityProvider) => {
     const at = await (action === 'login' ? begin(idp) : signedIn(idp))
-    const fields = { token: at.token, email: 'ada@example.com', password: PASSWORD }
+    const fields = { token: at.token, email: 'ada@example.com', password }
     return { ...at, fields, target: `${at.url}/${action}` }
   }
 
@@ -369,5 +369,5 @@ test('a session is not asked for its password again', async (t) => {
     await consent.agent.post(`${consent.url}/confirm`, { token: consent.token }),
   )
   const { location } = await consent.agent.get(authorizationUrl(t.context.idp.origin))
-  t.true(location?.startsWith(`${CALLBACK}?code=`))
+  t.true(location?.startsWith(`${callbackUrl}?code=`))
 })

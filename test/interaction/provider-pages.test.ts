@@ -1,8 +1,8 @@
 import anyTest, { type TestFn } from 'ava'
 import {
   authorizationUrl,
-  CLIENT,
   type IdentityProvider,
+  ordersClient,
   signedIn,
   startIdentityProvider,
 } from '../support/journey.ts'
@@ -10,7 +10,7 @@ import {
 const test = anyTest as TestFn<{ idp: IdentityProvider }>
 
 test.before(async (t) => {
-  t.context.idp = await startIdentityProvider([CLIENT])
+  t.context.idp = await startIdentityProvider([ordersClient])
 })
 test.after.always((t) => t.context.idp?.close())
 

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import { PASSWORD_COST, passwordQueue } from '../../src/accounts/password.ts'
-import { CHEAP, PASSWORD } from '../support/accounts.ts'
+import { defaultPasswordCost, passwordQueue } from '../../src/accounts/password.ts'
+import { cheapCost, testPassword } from '../support/accounts.ts'
 import { callback, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { begin, signIn } from '../support/journey.ts'
 import { useTestServer, type WrapDatabase } from '../support/server.ts'
@@ -21,8 +21,11 @@ const wrap: WrapDatabase = (database) => ({
     return database.query(statement)
   },
 })
-const passwordCost = PASSWORD_COST
-const server = useTestServer(test, { HOLDFAST_PASSWORD_HASHES: '2' }, { wrap, passwordCost })
+const server = useTestServer(
+  test,
+  { HOLDFAST_PASSWORD_HASHES: '2' },
+  { wrap, passwordCost: defaultPasswordCost },
+)
 
 test('answers 503 to sign-ins beyond the queue, and refreshes tokens meanwhile', async (t) => {
   const client = await server.addClient()
@@ -32,12 +35,12 @@ test('answers 503 to sign-ins beyond the queue, and refreshes tokens meanwhile',
 
   const email = 'eve@example.com'
   const { accounts } = server.storage
-  await createAccounts({ store: accounts, cost: CHEAP }).add({ email, password: PASSWORD })
+  await createAccounts({ store: accounts, cost: cheapCost }).add({ email, password: testPassword })
   const form = await begin(
     { origin: server.issuer },
     { client_id: client.client_id, redirect_uri: callback },
   )
-  const hers = { email, password: PASSWORD }
+  const hers = { email, password: testPassword }
   const first = [signIn(form, hers), signIn(form, hers)]
   await bothTaken
   const others = Array.from({ length: passwordQueue.waiting + 4 }, () => signIn(form, hers))

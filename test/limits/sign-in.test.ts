@@ -1,8 +1,8 @@
 import anyTest, { type TestFn } from 'ava'
 import {
   begin,
-  CLIENT,
   type IdentityProvider,
+  ordersClient,
   signIn,
   startIdentityProvider,
 } from '../support/journey.ts'
@@ -10,7 +10,7 @@ import {
 const test = anyTest as TestFn<{ idp: IdentityProvider }>
 
 test.before(async (t) => {
-  t.context.idp = await startIdentityProvider([CLIENT], { HOLDFAST_LOGIN_LIMIT: '2' })
+  t.context.idp = await startIdentityProvider([ordersClient], { HOLDFAST_LOGIN_LIMIT: '2' })
 })
 test.after.always((t) => t.context.idp?.close())
 
@@ -41,7 +41,7 @@ test('a sign-in within the limit begins the count anew', async (t) => {
 })
 
 test('the sign-ins of one network have the limit that is set for it', async (t) => {
-  const idp = await startIdentityProvider([CLIENT], { HOLDFAST_LOGIN_NETWORK_LIMIT: '2' })
+  const idp = await startIdentityProvider([ordersClient], { HOLDFAST_LOGIN_NETWORK_LIMIT: '2' })
   t.teardown(() => idp.close())
   const login = await begin(idp)
   const statusFor = async (email: string) => (await signIn(login, { email, ...wrong })).status

@@ -1,6 +1,6 @@
 import type { ExecutionContext } from 'ava'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { boundArguments, CHROMIUM, chromiumArguments } from './chromium-program.ts'
+import { boundArguments, chromiumArguments, chromiumPath } from './chromium-program.ts'
 
 /** What the browser itself tells of a device-bound session. */
 export interface DbscBrowserEvent {
@@ -27,7 +27,7 @@ export async function launchBoundChromium(
   options: { bound?: boolean } = {},
 ): Promise<Browser> {
   return chromium.launch({
-    ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
+    ...(chromiumPath === undefined ? {} : { executablePath: chromiumPath }),
     args: [...chromiumArguments(hosts), ...boundArguments(certificates, options)],
   })
 }

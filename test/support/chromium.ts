@@ -1,12 +1,12 @@
 import { type Browser, chromium } from 'playwright-core'
-import { CHROMIUM, chromiumArguments } from './chromium-program.ts'
+import { chromiumArguments, chromiumPath } from './chromium-program.ts'
 
-export { CHROMIUM }
+export { chromiumPath }
 
 /** `hosts` maps names such as "rp.example" to a loopback address and port. */
 export function launchChromium(hosts: Record<string, string> = {}): Promise<Browser> {
   return chromium.launch({
-    ...(CHROMIUM === undefined ? {} : { executablePath: CHROMIUM }),
+    ...(chromiumPath === undefined ? {} : { executablePath: chromiumPath }),
     args: chromiumArguments(hosts),
   })
 }

@@ -1,4 +1,4 @@
-import { PASSWORD } from './accounts.ts'
+import { testPassword } from './accounts.ts'
 import { begin, type Interacting, interact, signIn } from './journey.ts'
 import { query } from './query.ts'
 import { email, password, type TestServer } from './server.ts'
@@ -72,7 +72,7 @@ export async function signInAt(
   { agent, as = { email, password } }: { agent?: UserAgent; as?: Record<string, string> } = {},
 ): Promise<SignedIn> {
   const login = await begin({ origin: server.issuer }, parameters, agent)
-  const posted = await signIn(login, { password: PASSWORD, ...as })
+  const posted = await signIn(login, { password: testPassword, ...as })
   const offer = await login.agent.get(posted.location ?? '')
   return {
     device: createDevice(server, login.agent),

@@ -6,7 +6,7 @@ import type { Account } from '../../src/storage/account-store.ts'
 import { email, password, startTestServer } from './server.ts'
 import { createUserAgent, type Page, type UserAgent } from './user-agent.ts'
 
-export const API = 'https://api.example/orders'
+export const ordersApi = 'https://api.example/orders'
 
 /** The composed server with what journeys through its pages need. */
 export interface IdentityProvider {
@@ -19,7 +19,7 @@ export interface IdentityProvider {
   close(): Promise<void>
 }
 
-/** Starts the server of {@link startTestServer} with clients and the API {@link API}. */
+/** Starts the server of {@link startTestServer} with clients and the API {@link ordersApi}. */
 export async function startIdentityProvider(
   clients: readonly RequestedMetadata[] = [],
   environment: Record<string, string> = {},
@@ -31,7 +31,7 @@ export async function startIdentityProvider(
   })
   const { provider, storage, issuer } = server
   await storage.resourceServers.insert({
-    identifier: API,
+    identifier: ordersApi,
     name: 'Orders',
     scopes: ['orders:read', 'orders:write'],
     scopeLabels: { 'orders:read': 'See your orders & more' },
@@ -53,12 +53,12 @@ export async function startIdentityProvider(
   }
 }
 
-export const CALLBACK = 'https://rp.example/callback'
+export const callbackUrl = 'https://rp.example/callback'
 
-export const CLIENT = {
+export const ordersClient = {
   client_id: 'orders',
   client_name: 'Harbour Orders',
-  redirect_uris: [CALLBACK],
+  redirect_uris: [callbackUrl],
   post_logout_redirect_uris: ['https://rp.example/bye'],
   binding_method: 'dpop',
 }
@@ -67,7 +67,7 @@ export function authorizationUrl(origin: string, parameters: Record<string, stri
   const query = new URLSearchParams({
     client_id: 'orders',
     response_type: 'code',
-    redirect_uri: CALLBACK,
+    redirect_uri: callbackUrl,
     scope: 'openid email',
     code_challenge: 'x'.repeat(43),
     code_challenge_method: 'S256',

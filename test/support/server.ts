@@ -10,7 +10,7 @@ import { createLog } from '../../src/observability/log.ts'
 import { type RunningServer, type ServerOptions, startServer } from '../../src/server.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
-import { CHEAP } from './accounts.ts'
+import { cheapCost } from './accounts.ts'
 import { type Hooks, limitTestsAtOnce } from './at-once.ts'
 import { openTestDatabase } from './database.ts'
 
@@ -75,7 +75,7 @@ export async function startTestServer(
   {
     wrap = (database) => database,
     now = Date.now,
-    passwordCost = CHEAP,
+    passwordCost = cheapCost,
     ...options
   }: TestServerOptions = {},
 ): Promise<TestServer> {

@@ -8,7 +8,7 @@ const test = skipped ? anyTest.skip : anyTest
 
 const offer = (hexadecimal: string) => ({ offer: Buffer.from(hexadecimal, 'hex') })
 /** Of OpenSSL's headers; `node:crypto` does not name it. */
-const SSL_OP_NO_EXTENDED_MASTER_SECRET = 1
+const noExtendedMasterSecret = 1
 
 const good = offer('01000102')
 
@@ -73,7 +73,7 @@ test('does not negotiate without the extended master secret', async (t) => {
   const port = await serve(t)
   t.is(await answerTo(port, { ...good, extendedMasterSecret: false }), 'none')
 
-  const without = { secureOptions: SSL_OP_NO_EXTENDED_MASTER_SECRET }
+  const without = { secureOptions: noExtendedMasterSecret }
   t.is(await answerTo(await serve(t, {}, without), good), 'none')
 })
 

@@ -92,8 +92,12 @@ for (const [name, adapter] of Object.entries(adapters)) {
       // The client of HTTP/2 sends no field twice; something on the way may have joined the two.
       const joined = fields.map(([, value]) => value).join(', ')
       const headers = name.endsWith('h2') ? [['Authorization', joined] as const] : fields
-      for (const target_ of ['/', `/?access_token=${bearer}`]) {
-        const { status, body } = await target.send({ method: 'GET', target: target_, headers })
+      for (const requestTarget of ['/', `/?access_token=${bearer}`]) {
+        const { status, body } = await target.send({
+          method: 'GET',
+          target: requestTarget,
+          headers,
+        })
         t.is(status, 400, `${headers}`)
         t.is(JSON.parse(body).error, 'invalid_request')
       }
