@@ -9,6 +9,7 @@ import { type PasswordCost, passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
+import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
 import type { Config } from './config/config.ts'
@@ -154,7 +155,7 @@ function buildEngine(parts: Parts) {
     },
     required: config.dpopNonces === 'required',
     algorithms: proofAlgorithms,
-    windowS: config.proofWindowS,
+    window: proofWindowOf(config),
   })
   const engine = createProvider({
     issuer,
@@ -162,6 +163,7 @@ function buildEngine(parts: Parts) {
     adminApi: operations.adminApi,
     registrationEndpoint: operations.registration ? issuer + registrationPath : undefined,
     dpopNonces: config.dpopNonces,
+    protocol: config.protocol,
     edge: parts.edge,
     mtls: parts.mtls,
     tokenBinding: config.tokenBinding !== 'off',
@@ -216,7 +218,7 @@ function createFeatures(parts: Parts, built: Built): Features {
 }
 
 function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }: Built) {
-  const { issuer, operations, refreshReuseSeconds, keyOverlapHours } = config
+  const { issuer, operations, protocol, refreshReuseSeconds, keyOverlapHours } = config
   const { base, edge, keys, authorities, observability } = parts
   const endpoints = createEndpoints({
     issuer,
@@ -228,11 +230,14 @@ function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }:
     authorities,
     claimsByScope,
     adminApi: operations.adminApi,
+    clockToleranceS: protocol.clockToleranceS,
     refreshReuseSeconds,
     keyOverlapHours,
   })
   const { events } = observability
-  return createTokenRoutes({ issuer, base, endpoints, edge, events, now: keys.now })
+  const { acceptsEndpointAudiences } = protocol
+  const routing = { issuer, base, edge, acceptsEndpointAudiences }
+  return createTokenRoutes({ ...routing, endpoints, events, now: keys.now })
 }
 
 /** Sign-in, consent, My security, and proofs of the browser's key. */
@@ -298,7 +303,7 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
     issuer,
     guard: createAdminGuard({
       issuer,
-      proofWindowS: config.proofWindowS,
+      proofWindow: proofWindowOf(config),
       keys,
       replays,
       credentials,
@@ -321,7 +326,7 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
   const router = createRegistrationRouter({
     issuer: config.issuer,
     credentials: createRegistrationCredentials({
-      proofWindowS: config.proofWindowS,
+      proofWindow: proofWindowOf(config),
       nonces: config.dpopNonces === 'required' ? nonces : undefined,
       now: () => Math.floor(keys.now() / 1000),
       recordReplay: (value, until) => replays.recordReplay('registration', value, until),
@@ -351,6 +356,10 @@ function sheddingFeature(parts: Parts): Middleware | undefined {
     }),
   )
   return shedding?.middleware
+}
+
+function proofWindowOf({ proofWindowS: pastS, protocol }: Config): ProofWindow {
+  return { pastS, aheadS: protocol.clockToleranceS }
 }
 
 function mtlsOptions(

@@ -1,5 +1,6 @@
 import { createVerifier } from '@holdfast/verify'
 import { koaVerify } from '@holdfast/verify/koa'
+import type { ProofWindow } from '../bindings/binding.ts'
 import { within } from '../bindings/dpop.ts'
 import { adminResource } from '../engine/admin-resource.ts'
 import { perView, publicKeysOf } from '../engine/engine-keys.ts'
@@ -15,14 +16,13 @@ import { revokedToken } from '../token-endpoint/presented-token.ts'
  */
 export function createAdminGuard({
   issuer,
-  proofWindowS,
+  proofWindow,
   keys,
   replays,
   credentials,
 }: {
   issuer: string
-  /** Seconds by which the time of a proof may differ from ours. */
-  proofWindowS: number
+  proofWindow: ProofWindow
   /** The signing keys of this server. */
   keys: Pick<KeyRing, 'view' | 'now'>
   replays: ReplayTable
@@ -36,7 +36,7 @@ export function createAdminGuard({
       publicOrigin: new URL(issuer).origin,
       jwks: { keys: publicKeysOf(view) },
       methods: ['dpop'],
-      dpop: within(proofWindowS),
+      dpop: within(proofWindow),
       now: keys.now,
       isRevoked: async ({ claims: { jti } }) =>
         (await credentials.stateOf(artifactKey(revokedToken, String(jti)), undefined)) !== 'active',

@@ -56,9 +56,16 @@ export interface Binding {
   readSuccessor(successor: string, refresh: RefreshWithSuccessor): NamedSuccessor
 }
 
+/** When a proof without a nonce may have been made, by our clock: the same at every endpoint. */
+export interface ProofWindow {
+  /** Seconds for which it is good. */
+  readonly pastS: number
+  /** Seconds by which the clock of its maker may be ahead. */
+  readonly aheadS: number
+}
+
 export interface RefreshWithSuccessor {
-  /** Seconds by which the time of a proof may differ from ours. */
-  readonly proofWindowS: number
+  readonly proofWindow: ProofWindow
   readonly refreshToken: string
   /** The public address of the token endpoint. */
   readonly uri: string

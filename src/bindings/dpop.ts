@@ -6,7 +6,7 @@ import {
   type VerifyErrorCode,
   verifyDPoPProof,
 } from '@holdfast/verify'
-import type { Binding } from './binding.ts'
+import type { Binding, ProofWindow } from './binding.ts'
 
 /**
  * The most seconds by which the time of a proof may differ from ours, where no nonce says the time.
@@ -15,11 +15,14 @@ import type { Binding } from './binding.ts'
 export const longestProofWindowS = 300
 
 /** The rule of {@link isRecent} as options of `@holdfast/verify`. */
-export const within = (windowS: number) => ({ maxAge: 0, clockTolerance: windowS })
+export const within = ({ pastS, aheadS }: ProofWindow) => ({
+  maxAge: pastS - aheadS,
+  clockTolerance: aheadS,
+})
 
-/** Whether a proof without a nonce is of this moment: at every endpoint, in the past and the future. */
-export function isRecent(iat: number, nowS: number, windowS: number): boolean {
-  return Math.abs(nowS - iat) <= windowS
+/** Whether a proof without a nonce is of this moment. */
+export function isRecent(iat: number, nowS: number, { pastS, aheadS }: ProofWindow): boolean {
+  return nowS - iat <= pastS && iat - nowS <= aheadS
 }
 
 /** RFC 9449: a JWT by the client's key beside each request. */
@@ -31,11 +34,11 @@ export const dpopBinding: Binding = {
   missing: 'the tokens of this client are bound by DPoP: a DPoP proof is required',
   presented: ({ dpop }) => dpop?.jkt,
   // A proof by the next key, which with `ath` is about this one refresh token.
-  readSuccessor(proof, { refreshToken, uri, now, proofWindowS }) {
+  readSuccessor(proof, { refreshToken, uri, now, proofWindow }) {
     try {
       const ath = hash('sha256', refreshToken, 'base64url')
       return {
-        key: verifyDPoPProof(proof, { method: 'POST', uri, now, ath, ...within(proofWindowS) }).jkt,
+        key: verifyDPoPProof(proof, { method: 'POST', uri, now, ath, ...within(proofWindow) }).jkt,
       }
     } catch (cause) {
       if (!(cause instanceof VerifyError)) throw cause
@@ -72,8 +75,7 @@ export type DPoPOutcome =
 
 /** Checks the proofs of requests to this server. */
 export interface ProofCheck {
-  /** Seconds by which the time of a proof without a nonce may differ from ours. */
-  readonly windowS: number
+  readonly window: ProofWindow
   check(
     proof: string,
     request: { readonly method: string; readonly uri: string; readonly now: number },
@@ -92,14 +94,13 @@ export function createProofCheck({
   nonces,
   required,
   algorithms,
-  windowS = longestProofWindowS,
+  window,
 }: {
   nonces: ProofNonces
   /** Whether a proof needs a nonce. */
   required: boolean
   algorithms: readonly string[]
-  /** Seconds by which the time of a proof without a nonce may differ from ours. */
-  windowS?: number
+  window: ProofWindow
 }): ProofCheck {
   const keys = new ProofKeys()
   const check: ProofCheck['check'] = (text, { method, uri, now }) => {
@@ -109,7 +110,7 @@ export function createProofCheck({
     const ask = (problem: DPoPProblem, detail: string) => ({ problem, detail, nonce: next })
     if (proof.nonce === undefined) {
       if (required) return ask('dpop_nonce', 'nonce is required in the DPoP proof')
-      if (!isRecent(proof.iat, now, windowS)) {
+      if (!isRecent(proof.iat, now, window)) {
         const detail = 'DPoP proof iat is not recent enough, use a DPoP nonce instead'
         return ask('dpop_not_recent', detail)
       }
@@ -118,7 +119,7 @@ export function createProofCheck({
     }
     return { proof, nonce: proof.nonce === next ? undefined : next }
   }
-  return { windowS, check, remember: (proof) => keys.remember(proof) }
+  return { window, check, remember: (proof) => keys.remember(proof) }
 }
 
 const problems: Partial<Record<VerifyErrorCode, DPoPProblem>> = {

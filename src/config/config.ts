@@ -18,6 +18,12 @@ import {
   operationsContradictions,
   operationsVariables,
 } from './operations-config.ts'
+import {
+  type ProtocolConfig,
+  protocolConfig,
+  protocolContradictions,
+  protocolVariables,
+} from './protocol-config.ts'
 import { proxiesContradictions, proxiesVariables } from './proxies-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
 import {
@@ -42,6 +48,7 @@ export interface Config {
   /** Whether plain HTTP for a public issuer is meant, though no proxy is named. */
   readonly allowsTlsOffWithoutTrustedProxies: boolean
   readonly operations: OperationsConfig
+  readonly protocol: ProtocolConfig
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -54,7 +61,7 @@ export interface Config {
   readonly previousSecret: string | undefined
   readonly keys: KeysConfig
   readonly dpopNonces: 'required' | 'optional'
-  /** Seconds by which the time of a DPoP proof without a nonce may differ from ours. */
+  /** Seconds for which a DPoP proof without a nonce is good. */
   readonly proofWindowS: number
   /** Seconds for which a client that lost the answer to a refresh may repeat it. */
   readonly refreshReuseSeconds: number
@@ -173,6 +180,7 @@ const variables = z.object({
     .optional(),
   ...keysVariables,
   ...mtlsVariables,
+  ...protocolVariables,
   ...proxiesVariables,
   ...tokenBindingVariables,
   ...operationsVariables,
@@ -226,6 +234,7 @@ export function examineVariables(
     ...contradictions(given),
     ...keysContradictions(given),
     ...mtlsContradictions(given),
+    ...protocolContradictions(given),
     ...proxiesContradictions(given),
     ...tokenBindingContradictions(given),
     ...operationsContradictions(given, env.UV_THREADPOOL_SIZE),
@@ -255,6 +264,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     allowsTlsOffWithoutTrustedProxies:
       values.HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES === 'on',
     operations: operationsConfig(values, asksForTraces(env)),
+    protocol: protocolConfig(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     preparedStatements: values.HOLDFAST_PREPARED_STATEMENTS === 'on',

@@ -2,6 +2,7 @@ import type { Context } from 'koa'
 import type Provider from 'oidc-provider'
 import type { ClientMetadata, Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import type { ProofCheck } from '../bindings/dpop.ts'
+import type { ProtocolConfig } from '../config/protocol-config.ts'
 import type { Edge } from '../http/edge.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
@@ -22,6 +23,7 @@ export interface ProviderOptions {
   readonly issuer: string
   readonly keys: Pick<KeyRing, 'view' | 'now'>
   readonly dpopNonces: 'required' | 'optional'
+  readonly protocol: ProtocolConfig
   readonly adminApi: boolean
   /** Where clients register themselves; undefined where they do not. */
   readonly registrationEndpoint: string | undefined

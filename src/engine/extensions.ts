@@ -95,6 +95,6 @@ function reportToOperator(engine: Provider, { events, keys }: ExtensionOptions):
   observeEngine(engine, events, keys)
 }
 
-function tolerateClock(engine: Provider, { times }: ExtensionOptions): void {
-  tolerateOwnClock(engine, times)
+function tolerateClock(engine: Provider, { times, protocol }: ExtensionOptions): void {
+  tolerateOwnClock(engine, times, protocol.clockToleranceS)
 }

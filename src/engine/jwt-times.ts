@@ -5,17 +5,16 @@
  */
 import type Provider from 'oidc-provider'
 import { get as internalsOf } from 'oidc-provider/lib/helpers/weak_cache.js'
+import type { ProofWindow } from '../bindings/binding.ts'
 import { isRecent } from '../bindings/dpop.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { clockSkewOf } from './clock-skew.ts'
-
-/** Seconds by which the clock of a client may differ from ours. */
-export const jwtToleranceS = 5
 
 /** The times of a JWT, as someone else has written them. */
 export interface JwtTimes {
   readonly exp?: unknown
   readonly nbf?: unknown
+  readonly iat?: unknown
 }
 
 /**
@@ -23,10 +22,28 @@ export interface JwtTimes {
  *
  * @param now milliseconds since the epoch.
  */
-export function isCurrentJwt({ exp, nbf }: JwtTimes, now: number): boolean {
+export function isCurrentJwt(
+  { exp, nbf, iat }: JwtTimes,
+  now: number,
+  toleranceS: number,
+): boolean {
   const seconds = now / 1000
-  if (typeof exp === 'number' && exp + jwtToleranceS <= seconds) return false
-  return !(typeof nbf === 'number' && nbf > seconds + jwtToleranceS)
+  if (typeof exp === 'number' && exp + toleranceS <= seconds) return false
+  return ![nbf, iat].some((time) => typeof time === 'number' && time > seconds + toleranceS)
+}
+
+/** The longest that a request object may be good for, and that it may be old, in seconds. */
+const longestRequestS = 60 * 60
+
+/**
+ * Whether a signed request says from when and until when it is good, and that is an hour or less
+ * (FAPI 2.0 Message Signing section 5.3.1): anyone who has read it could send it again until then.
+ *
+ * @param now milliseconds since the epoch.
+ */
+export function isShortRequest({ exp, nbf }: JwtTimes, now: number): boolean {
+  if (typeof exp !== 'number' || typeof nbf !== 'number') return false
+  return exp <= nbf + longestRequestS && nbf >= now / 1000 - longestRequestS
 }
 
 /**
@@ -34,14 +51,22 @@ export function isCurrentJwt({ exp, nbf }: JwtTimes, now: number): boolean {
  *
  * @param now milliseconds since the epoch.
  */
-export function isRecentProof(proof: string | undefined, now: number, windowS: number): boolean {
+export function isRecentProof(
+  proof: string | undefined,
+  now: number,
+  window: ProofWindow,
+): boolean {
   const skew = clockSkewOf(proof, now)
-  return skew === undefined || isRecent(skew, 0, windowS)
+  return skew === undefined || isRecent(skew, 0, window)
 }
 
 /** Lets the engine accept what its own clock would refuse, by as much as that clock is wrong. */
-export function tolerateOwnClock(engine: Provider, { aheadS }: EngineTimes): void {
+export function tolerateOwnClock(
+  engine: Provider,
+  { aheadS }: EngineTimes,
+  toleranceS: number,
+): void {
   Object.defineProperty(internalsOf(engine).configuration, 'clockTolerance', {
-    get: () => jwtToleranceS + Math.abs(aheadS()),
+    get: () => toleranceS + Math.abs(aheadS()),
   })
 }

@@ -23,7 +23,7 @@ import type { ProviderOptions } from './extension.ts'
 import { extensions } from './extensions.ts'
 import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
-import { isCurrentJwt, isRecentProof, type JwtTimes, jwtToleranceS } from './jwt-times.ts'
+import { isCurrentJwt, isRecentProof, isShortRequest, type JwtTimes } from './jwt-times.ts'
 import { combineAdditions } from './model-additions.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
@@ -37,6 +37,7 @@ const assertionLifetime = 10 * 60
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, deviceFlow } = options
+  const { clockToleranceS } = options.protocol
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const { now } = options.keys
   const times = createEngineTimes({ now })
@@ -86,17 +87,20 @@ export function createProvider(options: ProviderOptions): Provider {
         // this moment by the clock of the database needs a nonce.
         requireNonce: (ctx) =>
           options.dpopNonces === 'required' ||
-          !isRecentProof(readDPoPHeader(ctx.req.rawHeaders), now(), options.proofs.windowS),
+          !isRecentProof(readDPoPHeader(ctx.req.rawHeaders), now(), options.proofs.window),
       },
       // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
       requestObjects: {
         enabled: true,
         assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
           // What was pushed without a signature is ours, and ends with its row.
-          if (alg !== 'none' && !isCurrentJwt(claims, now())) {
+          if (alg === 'none') return
+          if (!isCurrentJwt(claims, now(), clockToleranceS) || !isShortRequest(claims, now())) {
             throw refusedFor(
               'request_object_time',
-              new errors.InvalidRequestObject('Request Object claims are invalid'),
+              new errors.InvalidRequestObject(
+                'exp and nbf are required in the Request Object, which may be good for an hour',
+              ),
             )
           }
         },
@@ -182,9 +186,9 @@ export function createProvider(options: ProviderOptions): Provider {
     },
     // One that is known already: a validator of it is called with every request.
     extraParams: { state: boundParameters },
-    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, now()),
+    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, options),
     fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
-    clockTolerance: jwtToleranceS,
+    clockTolerance: clockToleranceS,
 
     ttl: {
       ...lifetimes,
@@ -259,8 +263,21 @@ function webOrigin(uri: string): string | undefined {
   return url && /^https?:$/.test(url.protocol) ? url.origin : undefined
 }
 
-function checkAssertion(claims: JwtTimes, now: number): void {
-  if (!isCurrentJwt(claims, now)) {
+/** What the engine does not check of a client assertion, at the endpoints that are the engine's. */
+function checkAssertion(
+  claims: JwtTimes & { readonly aud?: unknown },
+  { issuer, keys, protocol }: ProviderOptions,
+): void {
+  const now = keys.now()
+  const { acceptsEndpointAudiences, clockToleranceS } = protocol
+  // Endpoints as strings are the engine's to check.
+  if (typeof claims.aud !== 'string' || (claims.aud !== issuer && !acceptsEndpointAudiences)) {
+    throw refusedFor(
+      'client_authentication',
+      new errors.InvalidClientAuth('aud of the client assertion must be the issuer, as a string'),
+    )
+  }
+  if (!isCurrentJwt(claims, now, clockToleranceS)) {
     throw new errors.InvalidClientAuth('the client assertion is expired or not valid yet')
   }
   if (!(Number(claims.exp) <= now / 1000 + assertionLifetime)) {

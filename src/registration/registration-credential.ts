@@ -9,7 +9,8 @@ import {
   supportedAlgorithms,
 } from '@holdfast/verify/authorization-server'
 
-import { longestProofWindowS, within } from '../bindings/dpop.ts'
+import type { ProofWindow } from '../bindings/binding.ts'
+import { within } from '../bindings/dpop.ts'
 
 /** What a credential of registration is bound to, as it is stored. */
 export interface CredentialBinding {
@@ -51,15 +52,14 @@ export type RegistrationCredentials = ReturnType<typeof createRegistrationCreden
 export function createRegistrationCredentials({
   nonces,
   recordReplay,
-  proofWindowS = longestProofWindowS,
+  proofWindow,
   now,
 }: {
   /** Undefined where proofs need no nonce. */
   nonces: DPoPNonces | undefined
   /** True for exactly one of any number of calls with the same value. */
   recordReplay: (value: string, expiresAt: number) => Promise<boolean>
-  /** Seconds by which the time of a proof may differ from ours. */
-  proofWindowS?: number
+  proofWindow: ProofWindow
   /** Seconds since the epoch. */
   now: () => number
 }) {
@@ -71,7 +71,7 @@ export function createRegistrationCredentials({
       method,
       uri,
       now: seconds,
-      ...within(proofWindowS),
+      ...within(proofWindow),
       ath: hash('sha256', token, 'base64url'),
       ...(nonces && { acceptNonce: (nonce) => nonces.accepts(nonce, seconds) }),
     })
@@ -113,7 +113,7 @@ export function createRegistrationCredentials({
       if (binding.jkt !== null && proof.jkt !== binding.jkt) {
         throw new VerifyError('dpop_key_mismatch', 'failed jkt verification')
       }
-      const expiresAt = proof.iat + proofWindowS
+      const expiresAt = proof.iat + proofWindow.pastS
       if (!(await recordReplay(replayKey(proof), expiresAt))) {
         throw new VerifyError('dpop_replayed', 'DPoP proof JWT Replay detected')
       }

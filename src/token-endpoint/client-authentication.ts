@@ -26,9 +26,6 @@ import type {
 /** The longest a client assertion may live, in seconds: its replay entry is kept for as long. */
 const longestAssertionS = 10 * 60
 
-/** Seconds by which the clock of a client may be wrong in an assertion. */
-const clockToleranceS = 5
-
 const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 /** The parameters by which clients name themselves and authenticate. */
@@ -47,7 +44,7 @@ export interface ShownCredentials {
   /** The header field, if there is one. */
   readonly authorization: string | undefined
   readonly connection: ConnectionProofs
-  /** What an assertion may say that it is for: the issuer and the addresses of this endpoint. */
+  /** What an assertion may say that it is for: the issuer. */
   readonly audiences: readonly string[]
   /** Seconds since the epoch. */
   readonly now: number
@@ -57,6 +54,8 @@ export interface ShownCredentials {
 export interface ClientAuthenticationOptions {
   readonly findClient: (clientId: string) => Promise<TokenClient | undefined>
   readonly assertionAlgorithms: readonly string[]
+  /** Seconds by which the clock of a client may be wrong in an assertion. */
+  readonly clockToleranceS: number
   /** Undefined where no authority of clients is configured. */
   readonly authorities: Pick<ClientAuthorities, 'check'> | undefined
 }
@@ -183,7 +182,7 @@ async function checkAssertion(
   jwt: ParsedJwt | undefined,
   client: TokenClient,
   { audiences, now }: ShownCredentials,
-  { assertionAlgorithms }: ClientAuthenticationOptions,
+  { assertionAlgorithms, clockToleranceS }: ClientAuthenticationOptions,
 ): Promise<UsedJti | Refusal> {
   if (!jwt) return refuse('assertion_malformed')
   const { alg, crit } = jwt.header
@@ -192,17 +191,19 @@ async function checkAssertion(
     : assertionAlgorithms.includes(String(alg))
   // RFC 7515 section 4.1.11: an extension that must be understood, and is not.
   if (!accepted || crit !== undefined) return refuse('assertion_algorithm')
-  const { iss, aud, exp, nbf, jti } = jwt.claims
+  const { iss, aud, exp, nbf, iat, jti } = jwt.claims
   if (typeof exp !== 'number' || typeof jti !== 'string' || jti === '') {
     return refuse('assertion_claims')
   }
-  if (nbf !== undefined && typeof nbf !== 'number') return refuse('assertion_claims')
+  const begins = [nbf, iat].filter((time) => time !== undefined)
+  if (!begins.every((time) => typeof time === 'number')) return refuse('assertion_claims')
   if (iss !== client.clientId) return refuse('assertion_issuer')
-  // The issuer as a string: one that is for several servers could be used at all of them.
+  // The issuer as a string (FAPI 2.0 section 5.3.2.1): one that is for several servers could be used
+  // at all of them, and metadata of another server may name our endpoints as its own.
   if (typeof aud !== 'string' || !audiences.includes(aud)) return refuse('assertion_audience')
   const problem = await signatureProblem(jwt, client)
   if (problem) return problem
-  if (exp <= now - clockToleranceS || Number(nbf ?? 0) > now + clockToleranceS) {
+  if (exp <= now - clockToleranceS || begins.some((time) => time > now + clockToleranceS)) {
     return refuse('assertion_time')
   }
   if (!(exp <= now + longestAssertionS)) return refuse('assertion_long')

@@ -51,6 +51,8 @@ export interface EndpointsOptions {
   readonly authorities: ClientAuthorities | undefined
   readonly claimsByScope: TokenPolicy['claimsByScope']
   readonly adminApi: boolean
+  /** Seconds by which the clock of a client may be wrong in an assertion. */
+  readonly clockToleranceS: number
   readonly refreshReuseSeconds: number
   /** Hours for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapHours: number | undefined
@@ -67,6 +69,7 @@ export function createEndpoints(
   const authentication: ClientAuthenticationOptions = {
     findClient,
     assertionAlgorithms: proofAlgorithms,
+    clockToleranceS: options.clockToleranceS,
     authorities: options.authorities,
   }
   const sign = createSigner(keys)
@@ -96,7 +99,7 @@ function grantsOf(
   const keyOverlapS = keyOverlapHours ? keyOverlapHours * 60 * 60 : undefined
   const grants = [
     authorizationCodeGrant(person),
-    refreshTokenGrant({ ...person, keyOverlapS, proofWindowS: proofs.windowS, reuseS }),
+    refreshTokenGrant({ ...person, keyOverlapS, proofWindow: proofs.window, reuseS }),
     clientCredentialsGrant({ policy }),
     ...(polls ? [deviceCodeGrant(person)] : []),
   ]

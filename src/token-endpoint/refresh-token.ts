@@ -1,5 +1,10 @@
 import { createHmac } from 'node:crypto'
-import { type BoundCredential, confirmations, isBound } from '../bindings/binding.ts'
+import {
+  type BoundCredential,
+  confirmations,
+  isBound,
+  type ProofWindow,
+} from '../bindings/binding.ts'
 import {
   hasUsableGrant,
   isInTime,
@@ -29,15 +34,15 @@ const gty = 'refresh_token'
 export interface RefreshOptions extends PersonGrantOptions {
   /** Seconds for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapS: number | undefined
-  /** Seconds by which the time of a successor's proof may differ from ours. */
-  readonly proofWindowS: number
+  /** When the proof of a successor may have been made. */
+  readonly proofWindow: ProofWindow
   /** Seconds after the first use for which a refresh may be repeated. */
   readonly reuseS: number
 }
 
 /** RFC 6749 section 6, with rotation (RFC 9700 section 4.14.2): each token is good once. */
 export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<StoredRefreshToken>> {
-  const { keyOverlapS, proofWindowS, reuseS, isRepeatable } = options
+  const { keyOverlapS, proofWindow, reuseS, isRepeatable } = options
   return {
     grantType: gty,
     required: ['refresh_token'],
@@ -60,7 +65,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
         return refuse('not_bound', { description: 'the refresh token is not bound to a key' })
       }
       if (!isInTime(found, now)) return refuse('token_expired')
-      const renewed = renewedKeys(request, source, { overlapS: keyOverlapS, proofWindowS })
+      const renewed = renewedKeys(request, source, { overlapS: keyOverlapS, proofWindow })
       if (isRefusal(renewed)) return renewed
       const inherited = inheritedKeys(found, renewed.bound, request)
       if (isRefusal(inherited)) return inherited
@@ -172,7 +177,7 @@ interface RenewedKeys {
 function renewedKeys(
   request: TokenRequest,
   source: StoredRefreshToken,
-  { overlapS, proofWindowS }: { overlapS: number | undefined; proofWindowS: number },
+  { overlapS, proofWindow }: { overlapS: number | undefined; proofWindow: ProofWindow },
 ): RenewedKeys | Refusal {
   const { client, params, proofs, now } = request
   const { jkt, tbh, 'x5t#S256': x5t } = source
@@ -193,7 +198,7 @@ function renewedKeys(
     refreshToken,
     uri: request.uri,
     now,
-    proofWindowS,
+    proofWindow,
   })
   if ('problem' in named) {
     const reason = binding.method === 'dpop' ? 'successor_proof' : 'successor_name'

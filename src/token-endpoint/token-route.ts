@@ -25,6 +25,8 @@ export interface TokenRouteOptions {
     originOf(request: IncomingMessage): URL
   }
   readonly events: Events
+  /** Whether a client assertion may name an endpoint instead of the issuer. */
+  readonly acceptsEndpointAudiences: boolean
   /** Milliseconds since the epoch. */
   readonly now: () => number
 }
@@ -60,7 +62,7 @@ export function createTokenRoutes(
 }
 
 async function serve(ctx: Context, name: EndpointName, options: TokenRouteOptions): Promise<void> {
-  const { issuer, base, endpoints, edge, events, now } = options
+  const { issuer, base, endpoints, edge, events, now, acceptsEndpointAudiences } = options
   const facts: Facts = { requestId: ctx.state.requestId, address: ctx.state.address }
   try {
     const form = await readForm(ctx.req)
@@ -77,7 +79,7 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
       origin: ctx.get('origin') || undefined,
       connection: edge.proofsOf(ctx),
       uri,
-      audiences: [issuer, origin + base + paths.token, uri],
+      audiences: acceptsEndpointAudiences ? [issuer, origin + base + paths.token, uri] : [issuer],
       now: Math.floor(now() / 1000),
     })
     answer(ctx, name, outcome, facts, options)

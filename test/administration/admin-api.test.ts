@@ -604,12 +604,12 @@ test('reads the audit trail after an id beyond 2^31', async (t) => {
   }
 })
 
-test('accepts a proof whose clock differs by the window of /token, earlier or later', async (t) => {
+test('accepts a proof of the time window of /token, earlier and later', async (t) => {
   const admin = await administrator('read')
   for (const [aheadS, status] of [
-    [280, 200],
+    [8, 200],
     [-280, 200],
-    [320, 401],
+    [30, 401],
     [-320, 401],
   ] as const) {
     t.is(

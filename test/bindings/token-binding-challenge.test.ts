@@ -63,7 +63,7 @@ test('a referred challenge is verified by the ID that the authorization request 
 })
 
 test('a successor is named by a SHA-256', (t) => {
-  const refresh = { proofWindowS: 300, refreshToken: '', uri: '', now: 0 }
+  const refresh = { proofWindow: { pastS: 300, aheadS: 10 }, refreshToken: '', uri: '', now: 0 }
   t.deepEqual(tokenBindingBinding.readSuccessor(tbh, refresh), { key: tbh })
   t.true('problem' in tokenBindingBinding.readSuccessor('short', refresh))
 })

@@ -350,7 +350,8 @@ test.serial('rejects keys with which anyone can sign, wherever a client uses the
       })
       return status
     }
-    const request = { ...claimsOf('three'), ...authorization, client_id }
+    const nbf = Math.floor(Date.now() / 1000)
+    const request = { ...claimsOf('three'), nbf, ...authorization, client_id }
     t.is(await push(await bySomebody(claimsOf('one'))), 201)
     t.is(await push(signByNobody(claimsOf('two'))), 401)
     t.is(await authorize(await bySomebody(request)), 303)

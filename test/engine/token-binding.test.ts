@@ -332,6 +332,7 @@ async function sign(parameters: Parameters): Promise<string> {
     .setProtectedHeader({ alg: 'ES256', kid: 'signer', typ: 'oauth-authz-req+jwt' })
     .setIssuer(pkceClient.client_id)
     .setAudience(server.issuer)
+    .setNotBefore('0s')
     .setExpirationTime('1m')
     .sign(signer.privateKey)
 }

@@ -685,6 +685,7 @@ test.after('none of it was a mistake of ours', (t) => {
 })
 
 const credentials = createRegistrationCredentials({
+  proofWindow: { pastS: 300, aheadS: 10 },
   nonces: undefined,
   now: () => Math.floor(Date.now() / 1000),
   recordReplay: async () => true,
@@ -732,7 +733,7 @@ for (const [windowS, code] of [
     const { read: readAt } = createRegistrationCredentials({
       nonces: undefined,
       now: () => made + 61,
-      proofWindowS: windowS,
+      proofWindow: { pastS: windowS, aheadS: 10 },
       recordReplay: async () => true,
     })
     const uri = 'https://id.example/register'

@@ -17,6 +17,7 @@ async function ask(found: FoundToken | undefined, by: Partial<TokenClient> = {})
     authentication: {
       findClient: async () => client({ authenticatesBy: 'client_secret_post', ...by }),
       assertionAlgorithms: [],
+      clockToleranceS: 10,
       authorities: undefined,
     },
     findToken: async () => found,

@@ -223,11 +223,14 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'an empty jti': [assertion({ jti: '' }), withKeys()],
     'a jti that is a number': [assertion({ jti: 1 }), withKeys()],
     'an nbf that is a text': [assertion({ nbf: '1' }), withKeys()],
+    'an iat that is a text': [assertion({ iat: '1' }), withKeys()],
   },
   assertion_issuer: [assertion({ iss: 'other' }), withKeys()],
   assertion_audience: {
     'another server': [assertion({ aud: 'https://other.example' }), withKeys()],
     several: [assertion({ aud: [issuer, 'https://other.example'] }), withKeys()],
+    'the issuer in a list': [assertion({ aud: [issuer] }), withKeys()],
+    'the endpoint': [assertion({ aud: uri }), withKeys()],
     none: [assertion({ aud: undefined }), withKeys()],
   },
   assertion_signature: {
@@ -253,8 +256,9 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
   },
   assertion_time: {
-    'the past': [assertion({ exp: now - 5 }), withKeys()],
-    'the future': [assertion({ nbf: now + 6 }), withKeys()],
+    'the past': [assertion({ exp: now - 10 }), withKeys()],
+    'the future': [assertion({ nbf: now + 11 }), withKeys()],
+    'issued in the future': [assertion({ iat: now + 11 }), withKeys()],
   },
   assertion_long: [assertion({ exp: now + 601 }), withKeys()],
   assertion_replayed: {
@@ -300,7 +304,8 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   dpop_not_recent: {
     'by default': [{ ...service, dpop: proof({ iat: now - 301 }) }],
-    'by a shorter window': [{ ...service, dpop: proof({ iat: now + 61 }) }, { windowS: 60 }],
+    'by a shorter window': [{ ...service, dpop: proof({ iat: now - 61 }) }, { windowS: 60 }],
+    'of the future': [{ ...service, dpop: proof({ iat: now + 11 }) }],
   },
   dpop_replayed: [service, { outcome: { replayed: 0 } }],
   certificate_proof_missing: {
@@ -570,7 +575,8 @@ test('the valid cases are granted', async (t) => {
     ['client credentials', [service]],
     ['a secret', [secret, withSecret()]],
     ['an assertion', [assertion(), withKeys()]],
-    ['an assertion for the endpoint', [assertion({ aud: uri }), withKeys()]],
+    ['an assertion of 8 seconds ahead', [assertion({ nbf: now + 8, iat: now + 8 }), withKeys()]],
+    ['a proof of 8 seconds ahead', [{ ...service, dpop: proof({ iat: now + 8 }) }]],
     [
       'keys that are fetched',
       [

@@ -154,7 +154,7 @@ export interface World {
   overlapS: number | undefined
   reuseS: number
   nonces: 'required' | 'optional'
-  /** Seconds by which the time of a proof may differ. */
+  /** Seconds for which a proof is good. */
   windowS?: number | undefined
   authorities: { check: () => 'revoked' | undefined } | undefined
   successor: { payload: Record<string, unknown>; consumedAt: number | null } | undefined
@@ -190,12 +190,14 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
     origin: undefined,
     connection: nobody,
     uri,
-    audiences: [issuer, uri],
+    audiences: [issuer],
     now,
     ...request,
   })
   return { outcome, units, ended, marked }
 }
+
+const proofWindow = ({ windowS = 300 }: World) => ({ pastS: windowS, aheadS: 10 })
 
 type Effects = { units: UnitOfWork[]; ended: string[]; marked: string[] }
 
@@ -219,7 +221,7 @@ function createEndpoint(
     refreshTokenGrant({
       ...person,
       keyOverlapS: world.overlapS,
-      proofWindowS: world.windowS ?? 300,
+      proofWindow: proofWindow(world),
       reuseS: world.reuseS,
     }),
     clientCredentialsGrant({ policy }),
@@ -229,13 +231,14 @@ function createEndpoint(
     authentication: {
       findClient: async (id) => (world.client?.clientId === id ? world.client : undefined),
       assertionAlgorithms: ['ES256'],
+      clockToleranceS: 10,
       authorities: world.authorities as never,
     },
     proofs: createProofCheck({
       nonces: { current: () => 'next', accepts: (nonce) => nonce === 'good' || nonce === 'next' },
       required: world.nonces === 'required',
       algorithms: ['ES256'],
-      windowS: world.windowS ?? 300,
+      window: proofWindow(world),
     }),
     grants: new Map(grants.map((grant) => [grant.grantType, grant])),
     finders: {

@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto'
+import { type Answer, post } from '../support/flow.ts'
+import { makeSigningKey } from '../support/jws.ts'
+import type { TestServer } from '../support/server.ts'
+
+export const redirect_uri = 'https://app.example/callback'
+
+type Claims = Readonly<Record<string, unknown>>
+
+export const nowS = () => Math.floor(Date.now() / 1000)
+
+/** A client of FAPI 2.0 that signs whatever it is told: assertions, requests and proofs. */
+export class Fapi2Client {
+  readonly key = makeSigningKey()
+  readonly server: TestServer
+  readonly id: string
+
+  constructor(server: TestServer, id: string = randomUUID()) {
+    this.server = server
+    this.id = id
+  }
+
+  async register(changes: object = {}): Promise<this> {
+    await this.server.addClient({
+      client_id: this.id,
+      application_type: 'web',
+      redirect_uris: [redirect_uri],
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [{ ...this.key.jwk, kid: 'a' }] },
+      ...changes,
+    } as object)
+    return this
+  }
+
+  /** RFC 7523, as FAPI 2.0 section 5.3.2.1 wants it. */
+  assertion(claims: Claims = {}, header: Claims = {}): Record<string, string> {
+    const registered = { iss: this.id, sub: this.id, aud: this.server.issuer, exp: nowS() + 60 }
+    return {
+      client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+      client_assertion: this.key.sign(header, { ...registered, jti: randomUUID(), ...claims }),
+    }
+  }
+
+  proof(path: string, claims: Claims = {}): string {
+    const { jwk } = this.key
+    const times = { iat: nowS(), jti: randomUUID() }
+    const target = { htm: 'POST', htu: this.server.issuer + path }
+    return this.key.sign({ typ: 'dpop+jwt', jwk }, { ...target, ...times, ...claims })
+  }
+
+  /** The parameters of an authorization request. */
+  request(changes: Record<string, string> = {}): Record<string, string> {
+    return {
+      client_id: this.id,
+      response_type: 'code',
+      redirect_uri,
+      scope: 'openid',
+      state: 'the state',
+      code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+      code_challenge_method: 'S256',
+      ...changes,
+    }
+  }
+
+  /** The same as a request object (FAPI 2.0 Message Signing section 5.3.2). */
+  requestObject(claims: Claims = {}, header: Claims = {}): Record<string, string> {
+    const times = { nbf: nowS(), exp: nowS() + 300 }
+    const names = { iss: this.id, aud: this.server.issuer }
+    const typ = 'oauth-authz-req+jwt'
+    return {
+      client_id: this.id,
+      request: this.key.sign(
+        { typ, kid: 'a', ...header },
+        { ...this.request(), ...names, ...times, ...claims },
+      ),
+    }
+  }
+
+  /** Posts with a proof, and authenticates unless `parameters` do. */
+  post(
+    path: string,
+    parameters: Record<string, string>,
+    proof = this.proof(path),
+  ): Promise<Answer> {
+    const authenticated = 'client_assertion' in parameters ? {} : this.assertion()
+    return post(this.server, path, { ...authenticated, ...parameters }, { proof })
+  }
+
+  push(parameters: Record<string, string> = this.request(), proof?: string): Promise<Answer> {
+    return this.post('/par', parameters, proof)
+  }
+}
