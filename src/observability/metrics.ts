@@ -168,7 +168,7 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     }),
     cleanups: new Histogram({
       name: 'holdfast_cleanup_duration_seconds',
-      help: 'Time that one round of removing expired rows took',
+      help: 'Time of the statements that removed expired rows, by round or minute',
       labelNames: ['table'] as const,
       buckets: [0.01, 0.1, 1, 10, 60],
       registers,
@@ -187,7 +187,7 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     }),
     cleanupBacklog: new Gauge({
       name: 'holdfast_cleanup_backlog_rows',
-      help: 'Expired rows that the last round left to the next, counted up to a million',
+      help: 'Expired rows that are left after a minute of removing them, counted up to a million',
       labelNames: ['table'] as const,
       registers,
     }),

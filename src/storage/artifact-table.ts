@@ -299,7 +299,7 @@ export function createArtifactTable(database: Database) {
       })
     },
 
-    ...expiringRows(database, { table: 'artifacts', key: 'ctid', expired: 'expires_at < now()' }),
+    ...expiringRows(database, { table: 'artifacts', column: 'expires_at', before: 'now()' }),
   }
 }
 

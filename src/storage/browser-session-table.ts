@@ -167,8 +167,8 @@ export function createBrowserSessionTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'browser_sessions',
-      key: 'uid',
-      expired: `expires_at < now() - interval '${keptAfterExpiry}'`,
+      column: 'expires_at',
+      before: `now() - interval '${keptAfterExpiry}'`,
     }),
   }
 }

@@ -1,79 +1,133 @@
+import { setTimeout } from 'node:timers/promises'
 import type { ExpiringRows } from './expiring-rows.ts'
 
 /** Rows removed by one statement: few enough to hold locks for milliseconds. */
 const batch = 1000
 
-/** Batches of one table in one round: what is left waits for the next round. */
-const batchesPerRound = 50
+/**
+ * After a batch a node waits for three times as long as it took: while there is a backlog, cleanup
+ * has a quarter of the time of one connection, and fewer rows of a database that is busy.
+ */
+const pauseFactor = 3
 
-/** As far as expired rows are counted that a round has left. */
-const mostCounted = 1_000_000
+/** Rounds after which one begins with the oldest row again: for rows that were passed over. */
+const roundsBetweenFull = 60
 
-/** What a round has done to one table. */
+/** As far as expired rows are counted that are left. */
+const countLimit = 1_000_000
+
+/** What was done to one table since the last report. */
 export interface Cleaned {
   readonly table: string
   readonly removed: number
+  /** Time of its statements. */
   readonly seconds: number
-  /** Expired rows that are left to the next round. */
+  /** Expired rows that are left. */
   readonly backlog: number
 }
 
 export interface CleanupOptions {
   readonly tables: readonly ExpiringRows[]
-  /** Milliseconds between the beginnings of two rounds. */
+  /** Milliseconds between the beginnings of two rounds, and between two reports of a longer one. */
   readonly interval: number
   readonly onCleaned: (cleaned: Cleaned) => void
   readonly onError: (error: unknown, table: string) => void
+  readonly now?: () => number
+  /** Resolves after a time, or when the signal aborts. */
+  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
 /**
- * Removes expired rows now and then every `interval` milliseconds, in bounded batches. Expired
- * rows are never found by any query, so a round that fails is only reported.
+ * Removes expired rows now and then every `interval` milliseconds, batch after batch until none is
+ * left. Tables take turns: the backlog of one does not hold up the others, and one that fails is
+ * reported and waits for the next round. Expired rows are never found by any query, so a late cleanup
+ * costs space only.
  */
 export function startCleanup(options: CleanupOptions): AsyncDisposable {
-  let stopped = false
-  let round: Promise<void> | undefined
-  const start = () => {
-    // A round that takes longer than the interval is the next one as well.
-    round ??= removeExpired(options, () => stopped).finally(() => {
-      round = undefined
+  const { now = () => performance.now(), sleep = wait, interval, onError } = options
+  const stopped = new AbortController()
+  const tables = options.tables.map((rows) => cleanTable(rows, options, now))
+  const due = new Set<(typeof tables)[number]>()
+  let rounds = 0
+  let working: Promise<void> | undefined
+
+  async function work() {
+    // A table that is added again is the last of them.
+    for (const table of due) {
+      if (stopped.signal.aborted) return
+      due.delete(table)
+      const began = now()
+      try {
+        if (await table.removeBatch()) due.add(table)
+      } catch (error) {
+        onError(error, table.name)
+      }
+      await sleep((now() - began) * pauseFactor, stopped.signal)
+    }
+  }
+
+  function start() {
+    const isFull = rounds % roundsBetweenFull === 0
+    rounds += 1
+    for (const table of tables) {
+      if (isFull) table.restart()
+      due.add(table)
+    }
+    working ??= work().finally(() => {
+      working = undefined
     })
   }
+
   start()
-  const timer = setInterval(start, options.interval)
+  const timer = setInterval(start, interval)
   timer.unref()
   return {
     async [Symbol.asyncDispose]() {
-      stopped = true
+      stopped.abort()
       clearInterval(timer)
-      await round
+      await working
     },
   }
 }
 
-async function removeExpired(
-  { tables, onCleaned, onError }: CleanupOptions,
-  isStopped: () => boolean,
-): Promise<void> {
-  for (const each of tables) {
-    if (isStopped()) return
-    try {
-      onCleaned(await clean(each, isStopped))
-    } catch (error) {
-      onError(error, each.table)
-    }
+function cleanTable(
+  rows: ExpiringRows,
+  { interval, onCleaned }: CleanupOptions,
+  now: () => number,
+) {
+  let from: string | undefined
+  let removed = 0
+  let seconds = 0
+  let reportedAt = now()
+
+  async function report(isLeft: boolean) {
+    const backlog = isLeft ? await rows.countExpired(countLimit, from) : 0
+    onCleaned({ table: rows.table, removed, seconds, backlog })
+    removed = 0
+    seconds = 0
+    reportedAt = now()
+  }
+
+  return {
+    name: rows.table,
+    /** Begins with the oldest row. */
+    restart() {
+      from = undefined
+    },
+    /** @returns whether there may be more. */
+    async removeBatch(): Promise<boolean> {
+      const began = now()
+      const done = await rows.removeExpired(batch, from)
+      seconds += (now() - began) / 1000
+      removed += done.rows
+      from = done.until ?? from
+      const isLeft = done.rows === batch
+      if (!isLeft || now() - reportedAt >= interval) await report(isLeft)
+      return isLeft
+    },
   }
 }
 
-async function clean(table: ExpiringRows, isStopped: () => boolean): Promise<Cleaned> {
-  const began = performance.now()
-  let removed = 0
-  let more = true
-  for (let count = 0; more && count < batchesPerRound && !isStopped(); count += 1) {
-    const now = await table.removeExpired(batch)
-    removed += now
-    more = now === batch
-  }
-  const backlog = more && !isStopped() ? await table.countExpired(mostCounted) : 0
-  return { table: table.table, removed, seconds: (performance.now() - began) / 1000, backlog }
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  return setTimeout(ms, undefined, { signal, ref: false }).catch(() => {})
 }

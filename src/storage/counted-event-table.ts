@@ -71,8 +71,8 @@ export function createCountedEventTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'counted_events',
-      key: 'ctid',
-      expired: `minute < now() - interval '${kept}'`,
+      column: 'minute',
+      before: `now() - interval '${kept}'`,
     }),
   }
 }

@@ -42,6 +42,6 @@ export function createDevicePollTable(database: Database) {
       return !rows[0]?.early
     },
 
-    ...expiringRows(database, { table: 'device_polls', key: 'id', expired: 'expires_at < now()' }),
+    ...expiringRows(database, { table: 'device_polls', column: 'expires_at', before: 'now()' }),
   }
 }

@@ -3,39 +3,70 @@ import type { Database } from './database.ts'
 /** A table whose rows are of no use after a while. Expired rows are never found by any query. */
 export interface ExpiringRows {
   readonly table: string
-  /** Removes up to `limit` expired rows; rows that another node is removing are passed over. */
-  removeExpired(limit: number): Promise<number>
+  /**
+   * Removes up to `limit` expired rows, the oldest first; rows that another node is removing are
+   * passed over.
+   *
+   * @param from where to begin: {@link Removed.until} of the batch before, or undefined.
+   */
+  removeExpired(limit: number, from?: string): Promise<Removed>
   /** How many expired rows there are, counted up to `limit`. */
-  countExpired(limit: number): Promise<number>
+  countExpired(limit: number, from?: string): Promise<number>
+}
+
+/** What one batch has done. */
+export interface Removed {
+  readonly rows: number
+  /** When the last of these rows expired, as the database writes it; undefined where none was found. */
+  readonly until: string | undefined
+}
+
+interface Expiry {
+  readonly table: string
+  /** The indexed column by which rows expire. */
+  readonly column: string
+  readonly type?: 'timestamptz' | 'bigint'
+  /** The SQL expression before which rows of that column can go. */
+  readonly before: string
 }
 
 /**
- * @param key what names a row in one statement.
- * @param expired the SQL condition that a row can go.
+ * The index still has an entry for each row that was removed since the last vacuum. A batch that
+ * begins where the one before ended does not read them again.
  */
 export function expiringRows(
   database: Database,
-  { table, key, expired }: { table: string; key: string; expired: string },
+  { table, column, type = 'timestamptz', before }: Expiry,
 ): ExpiringRows {
+  const least = type === 'bigint' ? '-9223372036854775808' : '-infinity'
+  const expired = `${column} < ${before} and ${column} >= coalesce($2::${type}, '${least}')`
   return {
     table,
 
-    async removeExpired(limit) {
-      const { rowCount } = await database.query({
+    async removeExpired(limit, from) {
+      const { rows } = await database.query<{ rows: number; until: string | null }>({
         name: `${table}-remove-expired`,
-        text: `delete from ${table} where ${key} = any(array(
-                 select ${key} from ${table} where ${expired} limit $1 for update skip locked))`,
-        values: [limit],
+        text: `with expired as materialized (
+                 select ctid as place, ${column} as at from ${table}
+                  where ${expired}
+                  order by ${column} limit $1 for update skip locked
+               ), removed as (
+                 delete from ${table} where ctid = any(array(select place from expired)) returning 1
+               )
+               select (select count(*)::int from removed) as rows,
+                      (select max(at)::text from expired) as until`,
+        values: [limit, from],
       })
-      return rowCount
+      const { rows: count = 0, until } = rows[0] ?? {}
+      return { rows: count, until: until ?? undefined }
     },
 
-    async countExpired(limit) {
+    async countExpired(limit, from) {
       const { rows } = await database.query<{ count: number }>({
         name: `${table}-count-expired`,
         text: `select count(*)::int as count
                  from (select from ${table} where ${expired} limit $1) as expired`,
-        values: [limit],
+        values: [limit, from],
       })
       return rows[0]?.count ?? 0
     },

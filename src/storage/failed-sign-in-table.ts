@@ -46,8 +46,8 @@ export function createFailedSignInTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'failed_sign_ins',
-      key: 'ctid',
-      expired: `hour < now() - interval '${kept}'`,
+      column: 'hour',
+      before: `now() - interval '${kept}'`,
     }),
   }
 }

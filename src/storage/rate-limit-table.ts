@@ -13,8 +13,9 @@ export function createRateLimitTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'rate_limits',
-      key: 'key',
-      expired: 'expire < extract(epoch from now()) * 1000',
+      column: 'expire',
+      type: 'bigint',
+      before: '(extract(epoch from now()) * 1000)::bigint',
     }),
   }
 }

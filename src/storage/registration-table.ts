@@ -159,8 +159,8 @@ export function createRegistrationTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'initial_access_tokens',
-      key: 'id',
-      expired: `expires_at < now() - interval '${keptAfterExpiry}'`,
+      column: 'expires_at',
+      before: `now() - interval '${keptAfterExpiry}'`,
     }),
   }
 }

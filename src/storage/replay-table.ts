@@ -47,8 +47,8 @@ export function createReplayTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'replay_marks',
-      key: 'id',
-      expired: `expires_at < now() - interval '${tolerance}'`,
+      column: 'expires_at',
+      before: `now() - interval '${tolerance}'`,
     }),
   }
 }

@@ -67,8 +67,8 @@ export function createSecurityEventTable(database: Database) {
 
     ...expiringRows(database, {
       table: 'security_events',
-      key: 'id',
-      expired: `at < now() - interval '${kept}'`,
+      column: 'at',
+      before: `now() - interval '${kept}'`,
     }),
   }
 }

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import test from 'ava'
+import { setImmediate } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
 import pg from 'pg'
 import {
   type ArtifactTable,
   artifactKey,
   createArtifactTable,
 } from '../../src/storage/artifact-table.ts'
-import { type Cleaned, startCleanup } from '../../src/storage/cleanup.ts'
+import { type Cleaned, type CleanupOptions, startCleanup } from '../../src/storage/cleanup.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import type { ExpiringRows } from '../../src/storage/expiring-rows.ts'
 import { createReplayTable, type ReplayTable } from '../../src/storage/replay-table.ts'
@@ -43,12 +44,12 @@ const tables = {
         payload: {},
         expiresAt,
       }),
-    removeExpired: (limit: number) => artifacts.removeExpired(limit),
+    removeExpired: (limit: number, from?: string) => artifacts.removeExpired(limit, from),
     countExpired: (limit: number) => artifacts.countExpired(limit),
   },
   replay_marks: {
     add: (expiresAt: number) => replays.recordReplay('client', randomUUID(), expiresAt),
-    removeExpired: (limit: number) => replays.removeExpired(limit),
+    removeExpired: (limit: number, from?: string) => replays.removeExpired(limit, from),
     countExpired: (limit: number) => replays.countExpired(limit),
   },
 }
@@ -63,15 +64,26 @@ async function count(name: string): Promise<number> {
 for (const [name, { add, removeExpired, countExpired }] of Object.entries(tables)) {
   test.serial(`removes expired rows of ${name} and no others`, async (t) => {
     for (const expiresAt of [past, past, future]) await add(expiresAt)
-    t.is(await removeExpired(100), 2)
-    t.is(await removeExpired(100), 0)
+    const { rows, until } = await removeExpired(100)
+    t.is(rows, 2)
+    t.is(Math.round(Date.parse(until ?? '') / 1000), Math.round(past))
+    t.deepEqual(await removeExpired(100, until), { rows: 0, until: undefined })
     t.is(await count(name), 1)
   })
 
   test.serial(`removes no more rows of ${name} than its limit`, async (t) => {
     for (let row = 0; row < 5; row += 1) await add(past)
-    t.is(await removeExpired(2), 2)
+    t.is((await removeExpired(2)).rows, 2)
     t.is(await count(name), 3)
+  })
+
+  test.serial(`removes the oldest rows of ${name} first, from a given one on`, async (t) => {
+    for (const age of [1, 3, 2]) await add(past - age)
+    const { until = '' } = await removeExpired(1)
+    t.is(Math.round(Date.parse(until) / 1000), Math.round(past - 3))
+    await add(past - 4)
+    t.is((await removeExpired(100, until)).rows, 2)
+    t.is((await removeExpired(100)).rows, 1)
   })
 
   test.serial(`counts expired rows of ${name}, up to a limit`, async (t) => {
@@ -86,180 +98,212 @@ for (const [name, { add, removeExpired, countExpired }] of Object.entries(tables
     await other.connect()
     await other.query('begin')
     await other.query(`select from ${name} limit 1 for update`)
-    t.is(await removeExpired(100), 2)
+    t.is((await removeExpired(100)).rows, 2)
     await other.query('rollback')
     await other.end()
-    t.is(await removeExpired(100), 1)
+    t.is((await removeExpired(100)).rows, 1)
   })
 }
+
+const removed = (rows: number) => ({ rows, until: rows > 0 ? `until ${rows}` : undefined })
 
 /** A table that answers each removal by the next of `answers`, and then by nothing to remove. */
 function scripted(...answers: (number | Error)[]) {
   const limits: number[] = []
+  const begun: (string | undefined)[] = []
   const calls = new EventTarget()
   return {
     table: 'scripted',
     countExpired: async () => 7,
     limits,
+    begun,
     called: () => once(calls, 'called'),
-    async removeExpired(limit: number) {
+    async removeExpired(limit: number, from?: string) {
       limits.push(limit)
+      begun.push(from)
       calls.dispatchEvent(new Event('called'))
       const answer = answers.shift() ?? 0
       if (typeof answer !== 'number') throw answer
-      return answer
+      return removed(answer)
     },
   } satisfies ExpiringRows & Record<string, unknown>
+}
+
+/** A table with more expired rows than anyone removes. */
+function endless() {
+  let batches = 0
+  return {
+    table: 'endless',
+    countExpired: async () => 12,
+    batches: () => batches,
+    async removeExpired(limit: number) {
+      batches += 1
+      return removed(limit)
+    },
+  }
 }
 
 const never = 2 ** 31 - 1
 
 const ignored = () => {}
 
-test('removes batch after batch until one is not full', async (t) => {
-  const table = scripted(1000, 1000, 3, 1000)
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [table],
+/** A cleanup that loses no time between two batches. */
+function start(
+  t: ExecutionContext,
+  tables: readonly ExpiringRows[],
+  options: Partial<CleanupOptions> = {},
+) {
+  return startCleanup({
+    tables,
     interval: never,
+    onCleaned: ignored,
     onError: (error) => t.fail(String(error)),
+    sleep: async () => {
+      await setImmediate()
+    },
+    ...options,
   })
+}
+
+test('removes batch after batch until one is not full, each from where the last ended', async (t) => {
+  const table = scripted(1000, 1000, 3, 1000)
+  const cleanup = start(t, [table])
   while (table.limits.length < 3) await table.called()
   await cleanup[Symbol.asyncDispose]()
   t.deepEqual(table.limits, [1000, 1000, 1000])
+  t.deepEqual(table.begun, [undefined, 'until 1000', 'until 1000'])
 })
 
-test('leaves what is too much for one round to the next', async (t) => {
-  let batches = 0
-  const last = scripted()
-  const endless = {
-    table: 'endless',
-    countExpired: async () => 12,
-    async removeExpired(limit: number) {
-      batches += 1
-      return limit
-    },
-  }
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [endless, last],
-    interval: never,
-    onError: (error) => t.fail(String(error)),
-  })
-  await last.called()
+test('begins a round where the last one ended, and each sixtieth with the oldest row', async (t) => {
+  const table = scripted(3)
+  const cleanup = start(t, [table], { interval: 1 })
+  while (table.limits.length < 61) await table.called()
   await cleanup[Symbol.asyncDispose]()
-  t.is(batches, 50)
+  const fromTheOldest = table.begun.flatMap((from, round) => (from === undefined ? [round] : []))
+  t.deepEqual(fromTheOldest, [0, 60])
+})
+
+test('drains a backlog of one table while the others have their turns', async (t) => {
+  const behind = endless()
+  const last = scripted(1000, 1000, 1)
+  const reported: Cleaned[] = []
+  const cleanup = start(t, [behind, last], { onCleaned: (cleaned) => reported.push(cleaned) })
+  while (last.limits.length < 3) await last.called()
+  while (behind.batches() < 100) await setImmediate()
+  await cleanup[Symbol.asyncDispose]()
+  t.deepEqual(
+    reported.map(({ table, removed }) => ({ table, removed })),
+    [{ table: 'scripted', removed: 2001 }],
+  )
 })
 
 test('reports a failure, and continues with the other tables', async (t) => {
   const broken = new Error('broken')
   const reported: unknown[] = []
-  const healthy = scripted()
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [scripted(broken), healthy],
-    interval: never,
-    onError: (error) => reported.push(error),
-  })
-  if (healthy.limits.length === 0) await healthy.called()
+  const healthy = scripted(1000)
+  const onError = (error: unknown, table: string) => reported.push([error, table])
+  const cleanup = start(t, [scripted(broken), healthy], { onError })
+  while (healthy.limits.length < 2) await healthy.called()
   await cleanup[Symbol.asyncDispose]()
-  t.deepEqual(reported, [broken])
+  t.deepEqual(reported, [[broken, 'scripted']])
 })
 
-test('tries again in the next round after a failure', async (t) => {
+test('tries again in the next round after a failure, whatever another table has left', async (t) => {
   const broken = new Error('broken')
   const reported: unknown[] = []
   const table = scripted(broken, broken, 3)
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [table],
-    interval: 1,
-    onError: (error) => reported.push(error),
-  })
+  const onError = (error: unknown) => reported.push(error)
+  const cleanup = start(t, [endless(), table], { interval: 1, onError })
   while (table.limits.length < 3) await table.called()
   await cleanup[Symbol.asyncDispose]()
   t.deepEqual(reported, [broken, broken])
 })
 
-test('does not begin a round before the last one has ended', async (t) => {
+test('removes one batch at a time, and pauses for three times as long as it took', async (t) => {
+  let time = 0
   let running = 0
   let most = 0
-  let rounds = 0
+  const pauses: number[] = []
   const slow = {
     table: 'slow',
     countExpired: async () => 0,
     async removeExpired() {
       running += 1
       most = Math.max(most, running)
-      for (let turn = 0; turn < 20; turn += 1) await once(AbortSignal.timeout(1), 'abort')
+      await setImmediate()
+      time += 40
       running -= 1
-      rounds += 1
-      return 0
+      return removed(1000)
     },
   }
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [slow],
+  const cleanup = start(t, [slow, slow], {
     interval: 1,
-    onError: (error) => t.fail(String(error)),
+    now: () => time,
+    async sleep(ms) {
+      pauses.push(ms)
+      await setImmediate()
+    },
   })
-  while (rounds < 3) await once(AbortSignal.timeout(1), 'abort')
+  while (pauses.length < 10) await setImmediate()
   await cleanup[Symbol.asyncDispose]()
   t.is(most, 1)
+  t.deepEqual([...new Set(pauses)], [120])
 })
 
 test('ends after the batch that is running, and starts no more', async (t) => {
-  const table = scripted(1000, 1000, 1000)
-  const cleanup = startCleanup({
-    onCleaned: ignored,
-    tables: [table],
+  const table = endless()
+  const cleanup = start(t, [table], {
     interval: 1,
-    onError: (error) => t.fail(String(error)),
-  })
-  await cleanup[Symbol.asyncDispose]()
-  const { length } = table.limits
-  t.true(length <= 1)
-  await once(AbortSignal.timeout(20), 'abort')
-  t.is(table.limits.length, length)
-})
-
-test('tells what a round has done to each table, and what it has left', async (t) => {
-  const told: Cleaned[] = []
-  const endless = {
-    table: 'endless',
-    removeExpired: async (limit: number) => limit,
-    countExpired: async () => 12,
-  }
-  const last = Promise.withResolvers<void>()
-  const cleanup = startCleanup({
-    tables: [scripted(1000, 3), endless, { ...scripted(), table: 'empty' }],
-    interval: never,
-    onCleaned(cleaned) {
-      told.push(cleaned)
-      if (cleaned.table === 'empty') last.resolve()
+    async sleep(_ms, signal) {
+      if (!signal.aborted) await once(signal, 'abort')
     },
-    onError: (error) => t.fail(String(error)),
   })
-  await last.promise
+  while (table.batches() < 1) await setImmediate()
   await cleanup[Symbol.asyncDispose]()
-  t.deepEqual(
-    told.map(({ seconds, ...rest }) => ({ ...rest, took: seconds >= 0 })),
-    [
-      { table: 'scripted', removed: 1003, backlog: 0, took: true },
-      { table: 'endless', removed: 50_000, backlog: 12, took: true },
-      { table: 'empty', removed: 0, backlog: 0, took: true },
-    ],
-  )
+  for (let turn = 0; turn < 100; turn += 1) await setImmediate()
+  t.is(table.batches(), 1)
 })
 
-test('says which table failed', async (t) => {
-  const failed = Promise.withResolvers<string>()
-  const cleanup = startCleanup({
-    tables: [scripted(new Error('broken'))],
-    interval: never,
-    onCleaned: () => t.fail(),
-    onError: (_error, table) => failed.resolve(table),
+test('reports what was done to each table, and once an interval what is left of a backlog', async (t) => {
+  let time = 0
+  const reported: Cleaned[] = []
+  const cleanup = start(t, [scripted(1000, 3), endless(), { ...scripted(), table: 'empty' }], {
+    now: () => time,
+    onCleaned: (cleaned) => reported.push(cleaned),
+    async sleep() {
+      await setImmediate()
+      time += never / 4
+    },
   })
-  t.is(await failed.promise, 'scripted')
+  while (reported.length < 3) await setImmediate()
   await cleanup[Symbol.asyncDispose]()
+  t.deepEqual(reported.slice(0, 3), [
+    { table: 'empty', removed: 0, seconds: 0, backlog: 0 },
+    { table: 'scripted', removed: 1003, seconds: 0, backlog: 0 },
+    { table: 'endless', removed: 2000, seconds: 0, backlog: 12 },
+  ])
+})
+
+test.serial('two nodes drain a backlog together, without waiting for each other', async (t) => {
+  await database.query({
+    text: `insert into replay_marks (id, expires_at)
+           select sha256(n::text::bytea), now() - interval '1 hour' + make_interval(secs => n / 100)
+             from generate_series(1, 20000) as n`,
+  })
+  const done = new Map<string, number>()
+  const drained = Promise.withResolvers<void>()
+  const nodes = ['one', 'other'].map((node) =>
+    start(t, [replays], {
+      onCleaned({ removed, backlog }) {
+        done.set(node, removed)
+        t.is(backlog, 0)
+        if (done.size === 2) drained.resolve()
+      },
+    }),
+  )
+  await drained.promise
+  for (const node of nodes) await node[Symbol.asyncDispose]()
+  t.is(await count('replay_marks'), 0)
+  const [one = 0, other = 0] = done.values()
+  t.is(one + other, 20_000)
 })
