@@ -314,7 +314,7 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
         keys: { ring: keys, publish: config.keys.publish },
         validator,
         events,
-        facts,
+        context: facts,
       }),
     flushAudit: flush,
   })

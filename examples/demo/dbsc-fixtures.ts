@@ -13,10 +13,10 @@ import { openEnvironment } from './environment.ts'
 const window = 8
 
 /** A browser that binds sessions, and an app that people sign in to. */
-export async function setUpDbsc(tell: (text: string) => void): Promise<DbscFixtures> {
+export async function setUpDbsc(report: (text: string) => void): Promise<DbscFixtures> {
   await using opened = new AsyncDisposableStack()
   const environment = opened.use(
-    await openEnvironment(tell, {
+    await openEnvironment(report, {
       environment: { HOLDFAST_SESSION_PROOF_SECONDS: String(window) },
     }),
   )
@@ -28,7 +28,7 @@ export async function setUpDbsc(tell: (text: string) => void): Promise<DbscFixtu
     redirect_uris: [landing],
     token_endpoint_auth_method: 'none',
   })
-  tell('Chromium')
+  report('Chromium')
   const certificates = await Promise.all(
     [issuer, audience].map((origin) => certificateOf(Number(new URL(origin).port), 'localhost')),
   )

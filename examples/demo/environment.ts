@@ -31,7 +31,7 @@ export interface EnvironmentOptions {
  * PostgreSQL, the identity provider and the API over HTTPS, and an account.
  */
 export async function openEnvironment(
-  tell: (text: string) => void,
+  report: (text: string) => void,
   {
     certificates = false,
     environment = {},
@@ -45,7 +45,7 @@ export async function openEnvironment(
   // Root's PostgreSQL runs as another user, who must get in.
   await chmod(dataFolder, 0o755)
 
-  tell('PostgreSQL')
+  report('PostgreSQL')
   const postgres = opened.use(await startEmbeddedPostgres({ folder: dataFolder, disposable: true }))
   const port = await freePort()
   const config = parseConfig({
@@ -57,10 +57,10 @@ export async function openEnvironment(
     ...environment,
     ...(certificates && { HOLDFAST_MTLS_PORT: String(await freePort()) }),
   })
-  tell('migrations')
+  report('migrations')
   const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
 
-  tell('identity provider')
+  report('identity provider')
   const server = opened.use(await startServer(config, storage, createLog(config.logLevel)))
   const { issuer, authorityFile } = server
   const authority = await readFile(authorityFile ?? '', 'utf8')
@@ -69,7 +69,7 @@ export async function openEnvironment(
   const password = generatePassword()
   await createAccounts({ store: storage.accounts }).add({ email, password, name: 'Ada' })
 
-  tell('API')
+  report('API')
   /** Serves at a name, over TLS with a certificate from the same authority. */
   const serve = async (name: string, make: (origin: string) => Koa) => {
     const port = await freePort()
@@ -83,7 +83,7 @@ export async function openEnvironment(
   )
   await storage.resourceServers.insert({ identifier: audience, name: 'Orders', scopes: ['read'] })
 
-  tell('relying party')
+  report('relying party')
   const open = opened.move()
   return {
     issuer,

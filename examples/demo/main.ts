@@ -35,7 +35,7 @@ const { json, binding } = command.opts<{
 drawProgressOn(json ? undefined : process.stderr)
 const progress = showProgress()
 // The number of rows is known when the scenario has run.
-const tell = (part: string) => progress.report(`Starting: ${part}`, 0, 0)
+const report = (part: string) => progress.report(`Starting: ${part}`, 0, 0)
 const runner = createRunner((row) => progress.report(`${row.who}: ${row.case}`, 0, 0))
 try {
   await play()
@@ -54,10 +54,10 @@ process.exitCode = failedRows(rows).length === 0 ? 0 : 1
 
 async function play(): Promise<void> {
   if (binding === 'mtls') {
-    await using fixtures = await setUpMtls(tell)
+    await using fixtures = await setUpMtls(report)
     await runMtlsScenario(fixtures, runner)
   } else if (binding === 'token-binding') {
-    await using fixtures = await setUpTokenBinding(tell)
+    await using fixtures = await setUpTokenBinding(report)
     await runTokenBindingScenario(fixtures, runner)
   } else if (binding === 'dbsc') {
     if (chromiumPath === undefined) {
@@ -65,10 +65,10 @@ async function play(): Promise<void> {
         'this scenario needs Chromium, which was not found: apt-get install chromium',
       )
     }
-    await using fixtures = await setUpDbsc(tell)
+    await using fixtures = await setUpDbsc(report)
     await runDbscScenario(fixtures, runner)
   } else {
-    await using fixtures = await setUpDpop(tell)
+    await using fixtures = await setUpDpop(report)
     await runDpopScenario(fixtures, runner)
   }
 }

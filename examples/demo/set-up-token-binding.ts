@@ -12,11 +12,11 @@ import { createTokenBindingApi, createTokenBindingRelyingParty } from './token-b
  * relying party and its API, and the one of another relying party.
  */
 export async function setUpTokenBinding(
-  tell: (text: string) => void,
+  report: (text: string) => void,
 ): Promise<TokenBindingFixtures> {
   await using opened = new AsyncDisposableStack()
   const environment = opened.use(
-    await openEnvironment(tell, {
+    await openEnvironment(report, {
       environment: { HOLDFAST_TOKEN_BINDING: 'tls' },
       names: { issuer: 'id.holdfast.example', api: 'api.orders.example' },
       makeApi: createTokenBindingApi,

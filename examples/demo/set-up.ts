@@ -32,9 +32,9 @@ const application = {
 }
 
 /** A confidential client with a secret and a DPoP key. */
-export async function setUpDpop(tell: (text: string) => void): Promise<DpopFixtures> {
+export async function setUpDpop(report: (text: string) => void): Promise<DpopFixtures> {
   await using opened = new AsyncDisposableStack()
-  const environment = opened.use(await openEnvironment(tell, { environment: renewal }))
+  const environment = opened.use(await openEnvironment(report, { environment: renewal }))
   const { client_id: clientId, client_secret: clientSecret = '' } =
     await environment.register(application)
   const { fetch, lastResponse } = recordingFetch(globalThis.fetch)
@@ -59,10 +59,10 @@ export async function setUpDpop(tell: (text: string) => void): Promise<DpopFixtu
 }
 
 /** A confidential client with a self-signed certificate, for authentication and for its tokens. */
-export async function setUpMtls(tell: (text: string) => void): Promise<MtlsFixtures> {
+export async function setUpMtls(report: (text: string) => void): Promise<MtlsFixtures> {
   await using opened = new AsyncDisposableStack()
   const environment = opened.use(
-    await openEnvironment(tell, { certificates: true, environment: renewal }),
+    await openEnvironment(report, { certificates: true, environment: renewal }),
   )
   const mine = await makeClientCertificate('demo-app')
   const renewed = await makeClientCertificate('demo-app')

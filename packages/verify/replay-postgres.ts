@@ -66,8 +66,8 @@ export function createPostgresReplayStore(options: PostgresReplayOptions): Postg
   return Object.freeze({
     shared: true,
     async consume(key: string, expiresAt: number, now: number): Promise<ReplayOutcome> {
-      const mark = hash('sha256', key, 'buffer')
-      const values = [mark, expiresAt + clockDifference, now]
+      const id = hash('sha256', key, 'buffer')
+      const values = [id, expiresAt + clockDifference, now]
       const { rowCount } = await client.query({
         name: 'dpop_replay_consume',
         text: consume,

@@ -15,7 +15,7 @@ import { noQuery } from './requests.ts'
 export interface AdminRouterOptions {
   readonly issuer: string
   readonly guard: AdminGuard
-  readonly administrationFor: (facts: Facts) => Administration
+  readonly administrationFor: (context: Facts) => Administration
   /** Writes the audit trail: a change is answered when it stands there. */
   readonly flushAudit: () => Promise<void>
 }

@@ -29,7 +29,7 @@ export interface AdministrationOptions {
   readonly validator: MetadataValidator
   readonly events: Pick<Events, 'recordChange' | 'keyChanged'>
   /** Who does it, from where: for the audit trail. */
-  readonly facts: Facts
+  readonly context: Facts
 }
 
 /** What administrators can do: one implementation for the command line and the HTTP API. */
@@ -38,11 +38,11 @@ export function createAdministration({
   keys,
   validator,
   events,
-  facts,
+  context,
 }: AdministrationOptions) {
   const { audit, issued } = storage
   const recordChange: RecordChange = (change, about, details) =>
-    events.recordChange({ ...facts, ...about }, change, details)
+    events.recordChange({ ...context, ...about }, change, details)
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
     issued,
@@ -58,7 +58,7 @@ export function createAdministration({
     keys: administerKeys({
       ...keys,
       table: storage.signingKeys,
-      changed: (change, key) => events.keyChanged(facts, change, key),
+      changed: (change, key) => events.keyChanged(context, change, key),
     }),
     audit: administerAudit(audit, accounts.idOf),
     countedEvents: administerCounts(storage.countedEvents),

@@ -33,14 +33,14 @@ export async function watchClientAuthorities(
   let seen = await versionOf(files)
   const known: KnownIntermediates = new Map()
   let current = await loadClientAuthorities(files, known)
-  let toldOf: number | undefined
+  let reported: number | undefined
   onRead(current, 'first')
   reportIfExpired()
 
   function reportIfExpired(): void {
     const { nextUpdate } = current
-    if (nextUpdate === undefined || now() < nextUpdate || toldOf === nextUpdate) return
-    toldOf = nextUpdate
+    if (nextUpdate === undefined || now() < nextUpdate || reported === nextUpdate) return
+    reported = nextUpdate
     onExpired(nextUpdate)
   }
 

@@ -119,7 +119,7 @@ export async function withAdministration<T>(
         keys: { ring: keys, publish: config.keys.publish },
         validator,
         events,
-        facts: { actor },
+        context: { actor },
       }),
     )
   })

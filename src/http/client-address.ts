@@ -19,12 +19,12 @@ export function noteClientAddress(
   isTrusted: PeerTest,
   { onFirstUntrusted = () => {} }: { onFirstUntrusted?: (peer: string) => void } = {},
 ): Middleware {
-  let isTold = false
+  let isReported = false
   return (ctx, next) => {
     ctx.state.address = clientAddress(ctx.req, isTrusted)
-    if (!isTold && isForwarded(ctx.req) && !isTrusted(ctx.req.socket.remoteAddress)) {
+    if (!isReported && isForwarded(ctx.req) && !isTrusted(ctx.req.socket.remoteAddress)) {
       // Once: anyone can send such a header.
-      isTold = true
+      isReported = true
       onFirstUntrusted(ctx.state.address)
     }
     return next()

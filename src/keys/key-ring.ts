@@ -189,7 +189,7 @@ export async function openKeyRing({
     return keys.flatMap(({ kid, purpose }) => (inserted.has(kid) ? [{ kid, purpose }] : []))
   }
 
-  async function makeAndTell(wanted: readonly { purpose: KeyPurpose; signsIn: number }[]) {
+  async function makeAndReport(wanted: readonly { purpose: KeyPurpose; signsIn: number }[]) {
     const first = rows.length === 0
     for (const made of await make(wanted)) onChange({ change: 'made', ...made, first })
   }
@@ -214,7 +214,7 @@ export async function openKeyRing({
 
   async function upkeep(): Promise<void> {
     // A node with an outdated secret makes no keys that the others could not read.
-    if (inUse().every(({ key }) => isCurrent(key))) await makeAndTell(due())
+    if (inUse().every(({ key }) => isCurrent(key))) await makeAndReport(due())
     await reseal()
     await removeEnded()
   }
@@ -245,7 +245,7 @@ export async function openKeyRing({
 
   await refresh()
   if (tolerate !== 'all') refuseUnreadable(inUse().length, unreadable(), tolerate === 'some')
-  if (makes) await makeAndTell(due().filter(({ signsIn }) => signsIn === 0))
+  if (makes) await makeAndReport(due().filter(({ signsIn }) => signsIn === 0))
   return {
     view: () => (view && databaseNow() < view.until ? view : look()).keys,
     scheduled,

@@ -64,7 +64,7 @@ export function createAccountTable(database: Database): AccountStore {
         text: `with changed as (
                  update accounts set password_hash = $2 where id = $1 returning id
                ), ended as (${endSessionsOfChanged}
-               ), told as (
+               ), reported as (
                  insert into security_events (kind, account_id)
                  select 'password_changed', id from changed
                )
@@ -85,7 +85,7 @@ export function createAccountTable(database: Database): AccountStore {
       const { rowCount } = await database.query({
         text: `with changed as (select id from accounts where id = $1),
                ended as (${endSessionsOfChanged} returning uid),
-               told as (
+               reported as (
                  insert into security_events (kind, account_id)
                  select 'all_sessions_ended', id from changed
                )
@@ -102,7 +102,7 @@ export function createAccountTable(database: Database): AccountStore {
                update accounts set disabled_at = coalesce(disabled_at, now()) where id = $1
                returning id
              ), ended as (${endSessionsOfChanged}
-             ), told as (
+             ), reported as (
                insert into security_events (kind, account_id)
                select 'account_disabled', id from changed
              )

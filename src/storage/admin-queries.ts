@@ -115,7 +115,7 @@ export function createAdminQueries(database: Database) {
                  update browser_sessions set ended_at = now()
                   where uid = $1 and ended_at is null and expires_at > now()
                  returning uid, account_id
-               ), told as (
+               ), reported as (
                  insert into security_events (kind, account_id, session_uid)
                  select 'session_ended', account_id, uid from ended
                )

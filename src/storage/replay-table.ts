@@ -30,7 +30,7 @@ export type ReplayTable = ReturnType<typeof createReplayTable>
 /** The table `replay_marks`: values that may be seen once. */
 export function createReplayTable(database: Database) {
   const insert = createBatch((replayEntries: readonly ReplayEntry[]) =>
-    insertMarks(database, replayEntries),
+    insertReplayEntries(database, replayEntries),
   )
   return {
     /**
@@ -54,17 +54,17 @@ export function createReplayTable(database: Database) {
 }
 
 /** @returns for each entry whether it is new; of equal entries, the first may be. */
-async function insertMarks(
+async function insertReplayEntries(
   database: Database,
   replayEntries: readonly ReplayEntry[],
 ): Promise<boolean[]> {
   const { rows } = await database.query<{ id: string }>({
-    name: 'replay-mark-once',
+    name: 'replay-record',
     // In one order everywhere, so that nodes that record the same values wait in a line and not in a
     // circle.
     text: `insert into replay_marks (id, expires_at)
            select decode(id, 'hex'), to_timestamp(expires_at)
-             from unnest($1::text[], $2::float8[]) as mark (id, expires_at)
+             from unnest($1::text[], $2::float8[]) as entry (id, expires_at)
             order by id
            on conflict on constraint replay_marks_pkey do nothing
            returning encode(id, 'hex') as id`,

@@ -229,6 +229,6 @@ function mayTakeOver(
  * row, which a thief of the token has not got.
  */
 function successorOf({ value, source }: Found<StoredRefreshToken>): string | undefined {
-  const { succession } = source
-  return succession && createHmac('sha256', succession).update(value).digest('base64url')
+  const { succession: successorSeed } = source
+  return successorSeed && createHmac('sha256', successorSeed).update(value).digest('base64url')
 }

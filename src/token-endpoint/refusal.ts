@@ -18,7 +18,7 @@ interface Row {
 }
 
 /** One sentence for the client and the operator. */
-const told = (error: string, description: string): Row => ({
+const explained = (error: string, description: string): Row => ({
   status: 400,
   error,
   description,
@@ -51,27 +51,33 @@ const target = (detail: string, description = detail): Row => ({
 
 export const refusals = {
   // The request
-  body_type: told('invalid_request', 'only application/x-www-form-urlencoded bodies are supported'),
-  body_unreadable: told('invalid_request', 'failed to parse the request body'),
-  parameter_twice: told('invalid_request', 'a parameter must not be provided twice'),
-  parameter_missing: told('invalid_request', 'a required parameter is missing'),
-  grant_type_unknown: told('unsupported_grant_type', 'unsupported grant_type requested'),
-  grant_type_forbidden: told(
+  body_type: explained(
+    'invalid_request',
+    'only application/x-www-form-urlencoded bodies are supported',
+  ),
+  body_unreadable: explained('invalid_request', 'failed to parse the request body'),
+  parameter_twice: explained('invalid_request', 'a parameter must not be provided twice'),
+  parameter_missing: explained('invalid_request', 'a required parameter is missing'),
+  grant_type_unknown: explained('unsupported_grant_type', 'unsupported grant_type requested'),
+  grant_type_forbidden: explained(
     'unauthorized_client',
     'requested grant type is not allowed for this client',
   ),
-  scope_malformed: told('invalid_scope', 'scope contains invalid characters'),
-  origin_forbidden: told('invalid_request', 'this origin is not allowed for this client'),
+  scope_malformed: explained('invalid_scope', 'scope contains invalid characters'),
+  origin_forbidden: explained('invalid_request', 'this origin is not allowed for this client'),
 
   // Client authentication
-  client_unnamed: told('invalid_request', 'no client authentication mechanism provided'),
-  client_named_twice: told('invalid_request', 'client_id mismatch'),
-  client_authenticates_twice: told(
+  client_unnamed: explained('invalid_request', 'no client authentication mechanism provided'),
+  client_named_twice: explained('invalid_request', 'client_id mismatch'),
+  client_authenticates_twice: explained(
     'invalid_request',
     'client authentication must only be provided using one mechanism',
   ),
-  authorization_malformed: told('invalid_request', 'invalid authorization header value format'),
-  assertion_type: told(
+  authorization_malformed: explained(
+    'invalid_request',
+    'invalid authorization header value format',
+  ),
+  assertion_type: explained(
     'invalid_request',
     'client_assertion_type must have value urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
   ),
@@ -102,11 +108,11 @@ export const refusals = {
 
   // Proofs
   dpop_missing: grant('the tokens of this client are bound: a proof is required'),
-  dpop_invalid: told('invalid_dpop_proof', 'DPoP proof is invalid'),
-  dpop_htm_mismatch: told('invalid_dpop_proof', 'DPoP proof htm mismatch'),
-  dpop_htu_mismatch: told('invalid_dpop_proof', 'DPoP proof htu mismatch'),
-  dpop_nonce: told('use_dpop_nonce', 'a nonce is required in the DPoP proof'),
-  dpop_not_recent: told('use_dpop_nonce', 'DPoP proof iat is not recent enough'),
+  dpop_invalid: explained('invalid_dpop_proof', 'DPoP proof is invalid'),
+  dpop_htm_mismatch: explained('invalid_dpop_proof', 'DPoP proof htm mismatch'),
+  dpop_htu_mismatch: explained('invalid_dpop_proof', 'DPoP proof htu mismatch'),
+  dpop_nonce: explained('use_dpop_nonce', 'a nonce is required in the DPoP proof'),
+  dpop_not_recent: explained('use_dpop_nonce', 'DPoP proof iat is not recent enough'),
   dpop_replayed: grant('DPoP proof JWT Replay detected'),
   certificate_proof_missing: {
     ...grant('the tokens of this client are bound: a certificate is required'),
@@ -116,7 +122,10 @@ export const refusals = {
     ...grant('the tokens of this client are bound by Token Binding'),
     counted: 'key_mismatch',
   },
-  two_bindings: told('invalid_request', 'multiple proof-of-possession mechanisms are not allowed'),
+  two_bindings: explained(
+    'invalid_request',
+    'multiple proof-of-possession mechanisms are not allowed',
+  ),
 
   // Codes, device codes and refresh tokens
   token_unknown: grant('the code or token is not found'),
@@ -127,7 +136,7 @@ export const refusals = {
   grant_gone: grant('grant not found, expired, or of another client'),
   account_gone: grant('referenced account not found'),
   account_mismatch: grant('accountId mismatch'),
-  pkce_malformed: told('invalid_request', 'code_verifier is malformed'),
+  pkce_malformed: explained('invalid_request', 'code_verifier is malformed'),
   pkce_mismatch: grant('code_verifier does not match code_challenge'),
   redirect_uri_mismatch: grant('authorization code redirect_uri mismatch'),
   key_mismatch: grant('the credential is bound to another key'),
@@ -136,24 +145,24 @@ export const refusals = {
   code_replayed: grant('authorization code already consumed'),
   refresh_token_replayed: grant('refresh token already used'),
   device_code_replayed: grant('device code already consumed'),
-  successor_proof: told('invalid_dpop_proof', 'successor: the proof is invalid'),
-  successor_name: told('invalid_request', 'successor is malformed'),
+  successor_proof: explained('invalid_dpop_proof', 'successor: the proof is invalid'),
+  successor_name: explained('invalid_request', 'successor is malformed'),
 
   // The device flow
-  authorization_pending: told(
+  authorization_pending: explained(
     'authorization_pending',
     "authorization request is still pending as the end-user hasn't yet completed the user interaction steps",
   ),
-  slow_down: told(
+  slow_down: explained(
     'slow_down',
     'you are polling too quickly and should back off at a reasonable rate',
   ),
-  device_code_expired: told('expired_token', 'device code is expired'),
-  device_denied: told('access_denied', 'the person has not let the device in'),
+  device_code_expired: explained('expired_token', 'device code is expired'),
+  device_denied: explained('access_denied', 'the person has not let the device in'),
 
   // Scopes and resources
-  scope_forbidden: told('invalid_scope', 'requested scope is not allowed'),
-  scope_exceeds: told('invalid_scope', 'refresh token missing requested scope'),
+  scope_forbidden: explained('invalid_scope', 'requested scope is not allowed'),
+  scope_exceeds: explained('invalid_scope', 'refresh token missing requested scope'),
   resource_malformed: target('resource indicator must be an absolute URI without a fragment'),
   resource_unknown: target('unknown resource'),
   resource_not_granted: target(

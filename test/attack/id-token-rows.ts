@@ -1,8 +1,16 @@
 /** The rows of the attack table in which a relying party is handed an ID token. */
 import { VerifyError } from '../../packages/verify/errors.ts'
 import { createIdTokenVerifier } from '../../packages/verify/id-token.ts'
+import {
+  accessToken,
+  ath,
+  issuer,
+  issuerKey,
+  jkt,
+  jwks,
+  start,
+} from '../support/verify/fixtures.ts'
 import { makeKey, signJws } from '../support/verify/keys.ts'
-import { accessToken, ath, issuer, issuerKey, jkt, jwks, start } from '../support/verify/world.ts'
 import type { Result } from './run-table.ts'
 
 type Members = Record<string, unknown>

@@ -11,9 +11,9 @@ import { mock } from 'node:test'
 import express from 'express'
 import { calculateJwkThumbprint, createLocalJWKSet, EmbeddedJWK, jwtVerify } from 'jose'
 import * as oauth from 'oauth4webapi'
+import { ath, audience, issuer, jwks, start } from '../support/verify/fixtures.ts'
 import { loadAuth0, version } from '../support/verify/installed.ts'
 import { sendHttp1 } from '../support/verify/raw-http.ts'
-import { ath, audience, issuer, jwks, start } from '../support/verify/world.ts'
 import { type Attack, attackTable } from './table.ts'
 
 type Peer = (attack: Attack) => Promise<boolean>

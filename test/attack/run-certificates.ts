@@ -11,7 +11,7 @@ import {
   type ClientAuthorities,
   loadClientAuthorities,
 } from '../../src/certificates/client-authorities.ts'
-import { accessToken, url, verifierWith } from '../support/verify/world.ts'
+import { accessToken, url, verifierWith } from '../support/verify/fixtures.ts'
 import {
   authority,
   type CertificateRow,

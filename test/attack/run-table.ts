@@ -5,7 +5,7 @@ import type { VerifyEvent } from '../../packages/verify/events.ts'
 import type { VerifierOptions } from '../../packages/verify/options.ts'
 import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
 import type { Adapter, Target } from '../support/verify/core-adapter.ts'
-import { verifierWith } from '../support/verify/world.ts'
+import { verifierWith } from '../support/verify/fixtures.ts'
 import { type AttackRow, attackTable, type Profile } from './table.ts'
 
 /** One row and what became of it; `status` and `error` are what the client saw. */

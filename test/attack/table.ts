@@ -2,8 +2,6 @@
 import { createHash } from 'node:crypto'
 import type { Facts } from '../../packages/verify/answer.ts'
 import type { VerifyErrorCode } from '../../packages/verify/errors.ts'
-import { encode, makeKey, signJws, signRaw, type TestKey } from '../support/verify/keys.ts'
-import type { Sent } from '../support/verify/raw-http.ts'
 import {
   accessToken,
   ath,
@@ -15,7 +13,9 @@ import {
   jkt,
   start,
   url,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { encode, makeKey, signJws, signRaw, type TestKey } from '../support/verify/keys.ts'
+import type { Sent } from '../support/verify/raw-http.ts'
 
 /** A request, and what the TLS layer knows of its connection. */
 export type Attack = Sent & Readonly<{ facts?: Facts }>

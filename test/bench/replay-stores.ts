@@ -77,14 +77,14 @@ async function raceOneKey(store: ReplayStore): Promise<number> {
 }
 
 interface Turn {
-  readonly marksPerSecond: number
+  readonly entriesPerSecond: number
   /** Milliseconds. */
   readonly median: number
 }
 
 async function takeTurn(store: ReplayStore, atOnce: number): Promise<Turn> {
   const keys = Array.from({ length: turns[atOnce] ?? 0 }, () => randomBytes(16).toString('hex'))
-  const marks = keys.length
+  const entries = keys.length
   const waits: number[] = []
   const started = performance.now()
   const workers = Array.from({ length: atOnce }, async () => {
@@ -96,7 +96,7 @@ async function takeTurn(store: ReplayStore, atOnce: number): Promise<Turn> {
   })
   await Promise.all(workers)
   const seconds = (performance.now() - started) / 1000
-  return { marksPerSecond: marks / seconds, median: median(waits) }
+  return { entriesPerSecond: entries / seconds, median: median(waits) }
 }
 
 const measured: { name: string; atOnce: number; turns: Turn[] }[] = Object.keys(turns)
@@ -124,13 +124,13 @@ const failed = Object.values(races).filter((good) => good !== 1).length
 const rows = measured.map(({ name, atOnce, turns }) => {
   const reference = measured.find((it) => it.name === 'postgres' && it.atOnce === atOnce)
   const ratios = turns.map(
-    ({ marksPerSecond }, round) =>
-      marksPerSecond / (reference?.turns[round]?.marksPerSecond ?? Number.NaN),
+    ({ entriesPerSecond }, round) =>
+      entriesPerSecond / (reference?.turns[round]?.entriesPerSecond ?? Number.NaN),
   )
   return {
     store: name,
     at_once: atOnce,
-    marks_per_s: Math.round(median(turns.map(({ marksPerSecond }) => marksPerSecond))),
+    marks_per_s: Math.round(median(turns.map(({ entriesPerSecond }) => entriesPerSecond))),
     median_ms: Number(median(turns.map((turn) => turn.median)).toFixed(2)),
     vs_postgres: Number(median(ratios).toFixed(2)),
   }

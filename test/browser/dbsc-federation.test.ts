@@ -17,14 +17,14 @@ import { until } from '../support/until.ts'
 
 type App = Awaited<ReturnType<typeof createBoundRelyingParty>>
 
-interface World {
+interface Environment {
   nodes: Nodes
   browser: Browser
   app: App
   opened: AsyncDisposableStack
 }
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
 if (chromiumPath === undefined) {
@@ -77,7 +77,7 @@ test.before(async (t) => {
 
 test.after.always((t) => t.context.opened?.disposeAsync())
 
-async function openPage(t: ExecutionContext<World>) {
+async function openPage(t: ExecutionContext<Environment>) {
   t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
   const context = await t.context.browser.newContext()
   t.teardown(() => context.close())

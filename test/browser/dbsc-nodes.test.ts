@@ -26,7 +26,7 @@ interface Served {
   readonly node: string
 }
 
-interface World {
+interface Environment {
   opened: AsyncDisposableStack
   server: TestServer
   app: RelyingParty
@@ -35,7 +35,7 @@ interface World {
   served(): Promise<Served[]>
 }
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 const nodesTest = testWith(test as TestFn, 'nginx') as typeof test
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : nodesTest
 
@@ -97,7 +97,7 @@ test.before(async (t) => {
 
 test.after.always((t) => t.context.opened?.disposeAsync())
 
-const request = ({ context: { clientId } }: ExecutionContext<World>) => ({
+const request = ({ context: { clientId } }: ExecutionContext<Environment>) => ({
   client_id: clientId,
   redirect_uri: callback,
   scope: 'openid',

@@ -13,7 +13,7 @@ import { type RelyingParty, startRelyingParty } from '../support/relying-party.t
 import { email, password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 
-interface World {
+interface Environment {
   nodes: Nodes
   app: RelyingParty
   browser: Browser
@@ -21,7 +21,7 @@ interface World {
   lenient: ClientMetadata
 }
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 
 if (chromiumPath === undefined) {
@@ -30,7 +30,7 @@ if (chromiumPath === undefined) {
 
 const callback = 'https://rp.example/callback'
 const welcome = /^https:\/\/app\.example\/welcome\?/
-const companion = '__Host-holdfast_bound'
+const boundCookie = '__Host-holdfast_bound'
 
 test.before(async (t) => {
   if (chromiumPath === undefined) return
@@ -59,7 +59,7 @@ test.after.always(async ({ context: { browser, nodes, app } }) => {
   await app?.close()
 })
 
-type Test = ExecutionContext<World>
+type Test = ExecutionContext<Environment>
 
 const addressOf = (
   { context: { nodes } }: Test,
@@ -120,7 +120,7 @@ browserTest('a fresh proof on demand, before consent', async (t) => {
   const halfMinuteAgo = Date.now() - 30_000
   await context.addCookies([
     {
-      name: companion,
+      name: boundCookie,
       value: makeTicket(sessionBindingKey, ['companion', session], halfMinuteAgo),
       domain: 'localhost',
       path: '/',
@@ -173,7 +173,7 @@ for (const [app, hops] of [
       const { nodes, lenient } = t.context
       const { page, context, session, events, saw } = await signedIn(t, lenient)
       await letMomentPass(nodes.server.databaseUrl, session)
-      await context.clearCookies({ name: companion })
+      await context.clearCookies({ name: boundCookie })
       await page.goto(`https://${app}/`)
       const before = events.length
       const answers = answersOf(t, page)

@@ -22,7 +22,7 @@ import { trust } from '../support/trust.ts'
 import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
-interface World {
+interface Environment {
   nodes: Nodes
   app: RelyingParty
   clientId: string
@@ -31,7 +31,7 @@ interface World {
   hosts: Record<string, string>
 }
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 const serialBrowserTest =
   chromiumPath === undefined && !process.env.CI ? test.serial.skip : test.serial
@@ -45,7 +45,7 @@ limitTestsAtOnce(test as TestFn, 4)
 
 const callback = 'https://rp.example/callback'
 const welcome = /^https:\/\/app\.example\/welcome\?/
-const companion = '__Host-holdfast_bound'
+const boundCookie = '__Host-holdfast_bound'
 
 test.before(async (t) => {
   if (chromiumPath === undefined) return
@@ -74,7 +74,7 @@ test.after.always(async ({ context: { browser, nodes, app } }) => {
   await app?.close()
 })
 
-type Test = ExecutionContext<World>
+type Test = ExecutionContext<Environment>
 
 const addressOf = ({ context: { nodes, clientId } }: Test, more: Record<string, string> = {}) =>
   authorizationUrl(nodes.server.issuer, {
@@ -114,7 +114,7 @@ async function signedIn(
 }
 
 const isExpired = (context: BrowserContext) => async () =>
-  (await context.cookies()).every(({ name }) => name !== companion)
+  (await context.cookies()).every(({ name }) => name !== boundCookie)
 
 const expired = (context: BrowserContext) => until(isExpired(context))
 

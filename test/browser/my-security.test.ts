@@ -17,7 +17,7 @@ import { type RelyingParty, startRelyingParty } from '../support/relying-party.t
 import { email, password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 
-interface World {
+interface Environment {
   nodes: Nodes
   app: RelyingParty
   browser: Browser
@@ -32,7 +32,7 @@ const axeSource = readFileSync(
   'utf-8',
 )
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 const folder = useFolder(test)
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.skip : test
 

@@ -16,7 +16,7 @@ import { looks } from '../support/looks.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { password } from '../support/server.ts'
 
-interface World {
+interface Environment {
   idp: IdentityProvider
   app: RelyingParty
   browser: Browser
@@ -29,7 +29,7 @@ const axeSource = readFileSync(
 )
 const welcomeUrl = /^https:\/\/app\.example\/welcome\?/
 
-const test = anyTest as TestFn<World>
+const test = anyTest as TestFn<Environment>
 // One at a time: a browser in parallel with itself is slower, and waits that end in time do not.
 const browserTest = chromiumPath === undefined && !process.env.CI ? test.serial.skip : test.serial
 
@@ -69,7 +69,10 @@ test.after.always(async ({ context: { browser, idp, app } }) => {
 })
 
 /** A page that fails the test when the browser had to refuse something. */
-async function open(t: ExecutionContext<World>, options: BrowserContextOptions): Promise<Page> {
+async function open(
+  t: ExecutionContext<Environment>,
+  options: BrowserContextOptions,
+): Promise<Page> {
   t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
   const context = await t.context.browser.newContext({ ignoreHTTPSErrors: true, ...options })
   t.teardown(() => context.close())

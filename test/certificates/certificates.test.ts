@@ -477,7 +477,7 @@ for (const [property, value] of never) {
 }
 
 interface Watching {
-  readonly told: string[]
+  readonly messages: string[]
   readonly clock: { now: number }
   readonly files: { authorityFile: string; revocationFile: string }
   check(certificate: TestCertificate): string | undefined
@@ -497,20 +497,20 @@ async function watching(
   }
   await writeFile(files.authorityFile, authority.cert)
   await writeFile(files.revocationFile, crl ?? (await authority.crl()))
-  const told: string[] = []
+  const messages: string[] = []
   const clock = { now: Date.now() }
   const authorities = await watchClientAuthorities(
     files,
     {
-      onRead: (_, change) => told.push(change),
-      onUnusable: ({ message }) => told.push(`unusable: ${message}`),
-      onExpired: (at) => told.push(`expired: ${new Date(at).toISOString()}`),
+      onRead: (_, change) => messages.push(change),
+      onUnusable: ({ message }) => messages.push(`unusable: ${message}`),
+      onExpired: (at) => messages.push(`expired: ${new Date(at).toISOString()}`),
     },
     { interval: 5, now: () => clock.now },
   )
   t.teardown(() => authorities[Symbol.dispose]())
   return {
-    told,
+    messages: messages,
     clock,
     files,
     check: ({ certificate, thumbprint }) =>
@@ -521,11 +521,11 @@ async function watching(
 test('a new list is used when it is there', async (t) => {
   const authority = await createAuthority()
   const client = await authority.issue()
-  const { files, check, told } = await watching(t, authority)
+  const { files, check, messages } = await watching(t, authority)
   t.is(check(client), undefined)
   await replaceFile(files.revocationFile, await authority.crl([client]))
   await until(async () => check(client) === 'revoked')
-  t.deepEqual(told, ['first', 'changed'])
+  t.deepEqual(messages, ['first', 'changed'])
 })
 
 test('a new authority is used, and the old one no more', async (t) => {
@@ -550,34 +550,34 @@ for (const [title, broken] of [
   test(`reports once a list that ${title}, and uses the previous one`, async (t) => {
     const authority = await createAuthority()
     const revoked = await authority.issue()
-    const { files, check, told } = await watching(t, authority, await authority.crl([revoked]))
+    const { files, check, messages } = await watching(t, authority, await authority.crl([revoked]))
     await replaceFile(files.revocationFile, broken)
-    await until(async () => told.length > 1)
-    t.regex(told[1] ?? '', /^unusable: .*crl\.pem/)
+    await until(async () => messages.length > 1)
+    t.regex(messages[1] ?? '', /^unusable: .*crl\.pem/)
     t.is(check(revoked), 'revoked')
     t.is(check(await authority.issue()), undefined)
     await replaceFile(files.revocationFile, await authority.crl())
     await until(async () => check(revoked) === undefined)
-    t.is(told.filter((what) => what.startsWith('unusable')).length, 1)
+    t.is(messages.filter((what) => what.startsWith('unusable')).length, 1)
   })
 }
 
 test('keeps the previous lists when a file disappears, and reports it', async (t) => {
   const authority = await createAuthority()
-  const { files, check, told } = await watching(t, authority)
+  const { files, check, messages } = await watching(t, authority)
   await rm(files.authorityFile)
-  await until(async () => told.length > 1)
-  t.regex(told[1] ?? '', /^unusable: .*ca\.pem cannot be read \(ENOENT\)/)
+  await until(async () => messages.length > 1)
+  t.regex(messages[1] ?? '', /^unusable: .*ca\.pem cannot be read \(ENOENT\)/)
   t.is(check(await authority.issue()), undefined)
 })
 
 test('a list of a stranger does not take the place of ours', async (t) => {
   const [authority, stranger] = [await createAuthority(), await createAuthority('CN=Stranger')]
   const revoked = await authority.issue()
-  const { files, check, told } = await watching(t, authority, await authority.crl([revoked]))
+  const { files, check, messages } = await watching(t, authority, await authority.crl([revoked]))
   await replaceFile(files.revocationFile, await stranger.crl())
-  await until(async () => told.length > 1)
-  t.regex(told[1] ?? '', /CN=Stranger, which is not in HOLDFAST_CLIENT_CA_FILE/)
+  await until(async () => messages.length > 1)
+  t.regex(messages[1] ?? '', /CN=Stranger, which is not in HOLDFAST_CLIENT_CA_FILE/)
   t.is(check(revoked), 'revoked')
 })
 
@@ -596,21 +596,21 @@ test('a link that leads elsewhere is a change', async (t) => {
 test('reports the end of a list once, when it ends', async (t) => {
   const authority = await createAuthority()
   const nextUpdate = new Date(Math.floor(daysFromNow(1).getTime() / 1000) * 1000)
-  const { told, clock, files, check } = await watching(
+  const { messages, clock, files, check } = await watching(
     t,
     authority,
     await authority.crl([], { nextUpdate }),
   )
-  t.deepEqual(told, ['first'])
+  t.deepEqual(messages, ['first'])
   clock.now = nextUpdate.getTime()
-  await until(async () => told.length > 1)
+  await until(async () => messages.length > 1)
   await replaceFile(
     files.revocationFile,
     await authority.crl([], { nextUpdate: daysFromNow(-0.5) }),
   )
-  await until(async () => told.length > 3)
-  t.deepEqual(told.slice(0, 3), ['first', `expired: ${nextUpdate.toISOString()}`, 'changed'])
-  t.regex(told[3] ?? '', /^expired/)
+  await until(async () => messages.length > 3)
+  t.deepEqual(messages.slice(0, 3), ['first', `expired: ${nextUpdate.toISOString()}`, 'changed'])
+  t.regex(messages[3] ?? '', /^expired/)
   t.is(check(await authority.issue()), 'revocation_unknown')
 })
 

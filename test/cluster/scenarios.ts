@@ -4,7 +4,7 @@ import type { Load } from '../support/load.ts'
 import type { Member, PatroniCluster } from './patroni.ts'
 
 /** What a scenario acts on. */
-export interface Stage {
+export interface Environment {
   readonly cluster: PatroniCluster
   readonly load: Load
   /** Reports what must not be. */
@@ -15,7 +15,7 @@ export interface Stage {
 export interface Scenario {
   readonly name: string
   readonly title: string
-  run(stage: Stage): Promise<void>
+  run(environment: Environment): Promise<void>
 }
 
 /** In the order in which they run. */

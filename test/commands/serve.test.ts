@@ -46,12 +46,12 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
 
   const first = await serve(env)
   const issuer = `https://localhost:${env.env.HOLDFAST_PORT}`
-  t.is(first.told('Issuer'), issuer)
-  t.is(first.told('Metadata'), `${issuer}/.well-known/openid-configuration`)
-  t.is(first.told('Account'), 'admin@localhost')
-  t.is(first.told('Client'), 'first-app')
-  t.regex(first.told('Password') ?? '', /^\S{23}$/)
-  const authorityFile = first.told('Trust')?.replace('NODE_EXTRA_CA_CERTS=', '') ?? ''
+  t.is(first.printed('Issuer'), issuer)
+  t.is(first.printed('Metadata'), `${issuer}/.well-known/openid-configuration`)
+  t.is(first.printed('Account'), 'admin@localhost')
+  t.is(first.printed('Client'), 'first-app')
+  t.regex(first.printed('Password') ?? '', /^\S{23}$/)
+  const authorityFile = first.printed('Trust')?.replace('NODE_EXTRA_CA_CERTS=', '') ?? ''
   t.is((await metadata(issuer, authorityFile)).issuer, issuer)
 
   await until(async () => {
@@ -80,10 +80,10 @@ test('serves with nothing but a data folder, beside the command line, and keeps 
   t.false(await isRunning(data))
 
   const second = await serve(env)
-  t.is(second.told('Account'), undefined)
-  t.is(second.told('Password'), undefined)
-  t.is(second.told('Client'), 'first-app')
-  t.is(second.told('Trust'), first.told('Trust'))
+  t.is(second.printed('Account'), undefined)
+  t.is(second.printed('Password'), undefined)
+  t.is(second.printed('Client'), 'first-app')
+  t.is(second.printed('Trust'), first.printed('Trust'))
   t.is((await metadata(issuer, authorityFile)).issuer, issuer)
   t.is((await second.end('SIGTERM')).code, 0)
   t.false(await isRunning(data))
@@ -99,8 +99,8 @@ test('an installation that others can reach begins without accounts and clients,
     HOLDFAST_TLS: 'off',
   })
   const serving = await serve(env)
-  t.is(serving.told('Accounts'), 'none:')
-  for (const name of ['Account', 'Password', 'Client']) t.is(serving.told(name), undefined)
+  t.is(serving.printed('Accounts'), 'none:')
+  for (const name of ['Account', 'Password', 'Client']) t.is(serving.printed(name), undefined)
   const { code, stderr } = await serving.end('SIGTERM')
   t.is(code, 0)
   t.regex(stderr, /"event":"config\.warning".*HOLDFAST_TRUSTED_PROXIES is empty/)
@@ -125,16 +125,16 @@ test('serves from a database, prints a password that signs in, and ends by signa
   })
 
   const serving = await serve(env)
-  t.is(serving.told('Issuer'), `http://localhost:${env.env.HOLDFAST_PORT}`)
-  t.is(serving.told('Trust'), undefined)
+  t.is(serving.printed('Issuer'), `http://localhost:${env.env.HOLDFAST_PORT}`)
+  t.is(serving.printed('Trust'), undefined)
   {
     await using open = await openDatabase(database.url, { onError: () => {} })
     const accounts = createAccounts({ store: createAccountTable(open) })
-    const [email, password] = [serving.told('Account'), serving.told('Password')]
+    const [email, password] = [serving.printed('Account'), serving.printed('Password')]
     t.truthy(await authenticated(accounts, email ?? '', password ?? ''))
   }
 
-  const status = async (path: string) => (await fetch(`${serving.told('Issuer')}${path}`)).status
+  const status = async (path: string) => (await fetch(`${serving.printed('Issuer')}${path}`)).status
   t.is(await status('/readyz'), 200)
   serving.signal('SIGTERM')
   await until(async () => (await status('/readyz')) === 503)

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { parseTokenBindingId } from '../../packages/verify/token-binding.ts'
 import { makeEcKey, tokenBindingId } from '../support/token-binding-messages.ts'
-import { accessToken, audience, dpopProof, issuer, jwks } from '../support/verify/world.ts'
+import { accessToken, audience, dpopProof, issuer, jwks } from '../support/verify/fixtures.ts'
 
 const load = (file: string) =>
   import(new URL(`../../examples/verify/${file}`, import.meta.url).href)

@@ -315,20 +315,20 @@ async function redeemCode(client: ClientMetadata, scope: string) {
 }
 
 const service = { grant_type: 'client_credentials', resource: api, scope: 'read' }
-const mark = 'replay-mark-once'
+const replayStatement = 'replay-record'
 
 test.serial('client credentials by secret are one statement', async (t) => {
   await grant(withSecret, service)
   const { status, statements } = await grant(withSecret, service)
   t.is(status, 200)
-  t.deepEqual(statements, [mark])
+  t.deepEqual(statements, [replayStatement])
 })
 
 test.serial('client credentials by assertion are one statement as well', async (t) => {
   await grant(withKey, service)
   const { status, statements } = await grant(withKey, service)
   t.is(status, 200)
-  t.deepEqual(statements, [mark])
+  t.deepEqual(statements, [replayStatement])
 })
 
 test.serial('opaque tokens of client credentials are stored with their mark', async (t) => {

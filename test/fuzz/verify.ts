@@ -26,7 +26,6 @@ import {
   tokenBindingId,
 } from '../support/token-binding-messages.ts'
 import { deviceKey, refreshProof, registrationProof } from '../support/verify/dbsc.ts'
-import { signJws } from '../support/verify/keys.ts'
 import {
   accessToken,
   ath,
@@ -39,7 +38,8 @@ import {
   jwks,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { signJws } from '../support/verify/keys.ts'
 
 type Random = () => number
 type Target = Readonly<{ name: string; run: (mutate: Mutate, random: Random) => unknown }>

@@ -28,7 +28,7 @@ interface Places {
 }
 
 const test = anyTest as TestFn<Places>
-const scene = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
+const nodesTest = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
 
 test.beforeEach(async (t) => {
   const opened = new AsyncDisposableStack()
@@ -66,7 +66,7 @@ function report(t: ExecutionContext<Places>): void {
   t.log({ ...Object.fromEntries(load.answers), violations: load.judge().length })
 }
 
-scene('with synchronous replication nothing that was answered is lost', async (t) => {
+nodesTest('with synchronous replication nothing that was answered is lost', async (t) => {
   const { primary, fleet, load } = t.context
   const url = primary.url('postgres')
   await query(url, "alter system set synchronous_standby_names = 'standby'")
@@ -86,45 +86,48 @@ scene('with synchronous replication nothing that was answered is lost', async (t
   t.deepEqual(load.judge(), [])
 })
 
-scene('with asynchronous replication what was not shipped is as if it had not been', async (t) => {
-  const { link, fleet, load } = t.context
-  const key = await newKey()
-  const history = createRecorder({ graceS: 60 })
-  const name = 'the key'
-  const { code, exchange } = await obtainCode(createPerson(fleet), fleet.app)
-  history.handOut(code, 60)
-  const newProof = () => makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
-  const ask = async (parameters: Record<string, string>) =>
-    sendRecorded(fleet, { parameters, proof: await newProof(), headers: {}, name }, history)
-  const { body: first } = await ask(exchange)
-  const refresh = (token: string) => ask(refreshing(fleet.app, token))
-  const parameters = { grant_type: 'client_credentials' }
-  const serving = { parameters, proof: await newProof(), headers: basic(fleet.service), name }
-  const serve = () => sendRecorded(fleet, serving, history)
-  await load.progress(5)
-  await catchUp(t.context)
+nodesTest(
+  'with asynchronous replication what was not shipped is as if it had not been',
+  async (t) => {
+    const { link, fleet, load } = t.context
+    const key = await newKey()
+    const history = createRecorder({ graceS: 60 })
+    const name = 'the key'
+    const { code, exchange } = await obtainCode(createPerson(fleet), fleet.app)
+    history.handOut(code, 60)
+    const newProof = () => makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
+    const ask = async (parameters: Record<string, string>) =>
+      sendRecorded(fleet, { parameters, proof: await newProof(), headers: {}, name }, history)
+    const { body: first } = await ask(exchange)
+    const refresh = (token: string) => ask(refreshing(fleet.app, token))
+    const parameters = { grant_type: 'client_credentials' }
+    const serving = { parameters, proof: await newProof(), headers: basic(fleet.service), name }
+    const serve = () => sendRecorded(fleet, serving, history)
+    await load.progress(5)
+    await catchUp(t.context)
 
-  // From here on the standby gets nothing, and the primary answers as ever.
-  link.pause()
-  const { body: second } = await refresh(first.refresh_token)
-  t.is((await serve()).status, 200)
-  t.is((await serve()).status, 400)
+    // From here on the standby gets nothing, and the primary answers as ever.
+    link.pause()
+    const { body: second } = await refresh(first.refresh_token)
+    t.is((await serve()).status, 200)
+    t.is((await serve()).status, 400)
 
-  await failOver(t.context)
-  await load.sees('200', 20)
-  await load.stop()
-  report(t)
+    await failOver(t.context)
+    await load.sees('200', 20)
+    await load.stop()
+    report(t)
 
-  // The proof is good once more, and then never again.
-  t.is((await serve()).status, 200)
-  t.is((await serve()).status, 400)
-  // The newest token is unknown. The one before it is unused, and its successor is the same one.
-  t.is((await refresh(second.refresh_token)).body.error, 'invalid_grant')
-  const again = await refresh(first.refresh_token)
-  t.is(again.status, 200)
-  t.is(again.body.refresh_token, second.refresh_token)
-  t.is((await refresh(second.refresh_token)).status, 200)
-  // The history of these clients contradicts itself, and says where.
-  const rules = new Set(history.judge().map(({ rule }) => rule))
-  t.deepEqual([...rules], ['a proof is good once', 'an answered grant is never lost'])
-})
+    // The proof is good once more, and then never again.
+    t.is((await serve()).status, 200)
+    t.is((await serve()).status, 400)
+    // The newest token is unknown. The one before it is unused, and its successor is the same one.
+    t.is((await refresh(second.refresh_token)).body.error, 'invalid_grant')
+    const again = await refresh(first.refresh_token)
+    t.is(again.status, 200)
+    t.is(again.body.refresh_token, second.refresh_token)
+    t.is((await refresh(second.refresh_token)).status, 200)
+    // The history of these clients contradicts itself, and says where.
+    const rules = new Set(history.judge().map(({ rule }) => rule))
+    t.deepEqual([...rules], ['a proof is good once', 'an answered grant is never lost'])
+  },
+)

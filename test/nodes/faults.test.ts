@@ -17,7 +17,7 @@ const test = anyTest as TestFn<{
   fleet: Fleet
   load: Load
 }>
-const scene = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
+const nodesTest = isInstalled('haproxy') ? testWithPostgres(test) : testWith(test, 'haproxy')
 
 /** Milliseconds for which PostgreSQL is stopped. */
 const outage = 10_000
@@ -40,7 +40,7 @@ const allReady = ({ nodes }: Fleet) =>
 const troubles = ({ answers }: Load) =>
   [...answers].filter(([status]) => !/^(200|302|303|400)$/.test(status))
 
-scene('nothing is used twice and no sign-in is lost, whatever ends', async (t) => {
+nodesTest('nothing is used twice and no sign-in is lost, whatever ends', async (t) => {
   const { postgres, fleet, load } = t.context
   const [first, second] = fleet.nodes as [Fleet['nodes'][0], Fleet['nodes'][0]]
   await load.progress(10)

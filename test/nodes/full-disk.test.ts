@@ -7,8 +7,8 @@ import { startTestServer } from '../support/server.ts'
 import { canMountDisk, startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
 import { until } from '../support/until.ts'
 
-const scene = testWithPostgres(test)
-const run = scene === test && !canMountDisk() ? test.skip : scene
+const nodesTest = testWithPostgres(test)
+const run = nodesTest === test && !canMountDisk() ? test.skip : nodesTest
 
 /** Takes all the space that there is. */
 async function fill(file: string): Promise<void> {

@@ -13,7 +13,7 @@ import { query } from '../support/query.ts'
 
 const run = promisify(execFile)
 const folder = useFolder(test)
-const scene = testWith(test as TestFn, 'haproxy')
+const nodesTest = testWith(test as TestFn, 'haproxy')
 
 /** What a release may do to a schema that another one is serving from. */
 const expand = `
@@ -33,7 +33,7 @@ async function makeNextRelease(): Promise<string> {
   return release
 }
 
-scene('nodes of two releases serve side by side, and nobody notices', async (t) => {
+nodesTest('nodes of two releases serve side by side, and nobody notices', async (t) => {
   await using database = await openTestDatabase()
   await using fleet = await startFleet({ databaseUrl: database.url, count: 2 })
   const [first, second] = fleet.nodes as [FleetNode, FleetNode]

@@ -97,7 +97,7 @@ interface Started {
   readonly child: ChildProcess
   readonly output: () => string
   /** The value of a line of the welcome. */
-  readonly told: (name: string) => string
+  readonly printed: (name: string) => string
 }
 
 /** Starts a server with its default settings as an ordinary user, and waits until it is ready. */
@@ -127,7 +127,7 @@ async function start(
   return {
     child,
     output: () => output,
-    told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(output)?.[1] ?? '',
+    printed: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(output)?.[1] ?? '',
   }
 }
 
@@ -141,7 +141,7 @@ async function end({ child, output }: Started, data: string): Promise<void> {
 }
 
 /** Registers a client and an API by the installed command, and gets a DPoP-bound token. */
-async function issueToken(node: string, cwd: string, { told }: Started): Promise<string> {
+async function issueToken(node: string, cwd: string, { printed }: Started): Promise<string> {
   const holdfast = (...args: string[]) =>
     execFileSync('npx', ['holdfast', ...args, '--json'], {
       cwd,
@@ -154,8 +154,8 @@ async function issueToken(node: string, cwd: string, { told }: Started): Promise
   ) as { client_secret: string }
   const api = 'https://api.example.com'
   holdfast('resources', 'add', api, '--scope', 'read')
-  const url = `${told('Issuer')}/token`
-  const authority = told('Trust').replace('NODE_EXTRA_CA_CERTS=', '')
+  const url = `${printed('Issuer')}/token`
+  const authority = printed('Trust').replace('NODE_EXTRA_CA_CERTS=', '')
   const response = await fetch(url, {
     method: 'POST',
     dispatcher: new Agent({ connect: { ca: readFileSync(authority) } }),

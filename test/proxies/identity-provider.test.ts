@@ -44,7 +44,7 @@ test.serial.before(async () => {
 })
 
 for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[]) {
-  const scene = testWith(test as TestFn, name)
+  const proxyTest = testWith(test as TestFn, name)
   let proxy: RunningProxy
   let server: TestServer
   let upstream: number
@@ -93,7 +93,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     )
   }
 
-  scene(`${name}: openid-client signs in, refreshes and renews its certificate`, async (t) => {
+  proxyTest(`${name}: openid-client signs in, refreshes and renews its certificate`, async (t) => {
     const config = await discover(certificate)
     const pkceCodeVerifier = oidc.randomPKCECodeVerifier()
     const expectedState = oidc.randomState()
@@ -127,7 +127,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     t.truthy((await oidc.clientCredentialsGrant(renewed)).access_token)
   })
 
-  scene(`${name}: curl --cert gets a token bound to its certificate`, async (t) => {
+  proxyTest(`${name}: curl --cert gets a token bound to its certificate`, async (t) => {
     const file = async (base: string, text: string) => {
       await writeFile(path.join(folder, `${name}-${base}`), text)
       return path.join(folder, `${name}-${base}`)
@@ -153,7 +153,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     'x-forwarded-client-cert': `Cert="${encodeURIComponent(certificate.cert)}"`,
   })
 
-  scene(`${name}: ignores a client's certificate header`, async (t) => {
+  proxyTest(`${name}: ignores a client's certificate header`, async (t) => {
     const thief = await authority.issue({ subject: 'CN=thief' })
     for (const options of [
       { origin: proxy.publicOrigin },
@@ -169,7 +169,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     }
   })
 
-  scene(`${name}: whoever goes around the proxy cannot speak for it`, async (t) => {
+  proxyTest(`${name}: rejects the headers of a proxy from any other address`, async (t) => {
     const answer = await new Promise<{ status: number | undefined; body: string }>(
       (resolve, reject) => {
         const sent = request(
@@ -197,7 +197,7 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const satisfies ProxyName[])
     t.true(server.logged.some((line) => line.includes('"reason":"untrusted_peer"')))
   })
 
-  scene(`${name}: DPoP proofs are for the public addresses`, async (t) => {
+  proxyTest(`${name}: DPoP proofs are for the public addresses`, async (t) => {
     const dpop = await server.addClient({
       redirect_uris: [],
       response_types: [],

@@ -47,7 +47,7 @@ for (const [name, upstreamPath] of [
   ['envoy', ''],
   ['envoy', publicPath],
 ] as const satisfies [ProxyName, string][]) {
-  const scene = testWith(test as TestFn, name)
+  const proxyTest = testWith(test as TestFn, name)
   const title = `${name} that ${upstreamPath ? 'keeps' : 'strips'} the path`
   let proxy: RunningProxy
   let server: TestServer
@@ -78,7 +78,7 @@ for (const [name, upstreamPath] of [
     )
   })
 
-  scene(`${title}: metadata by both rules is the same`, async (t) => {
+  proxyTest(`${title}: metadata by both rules is the same`, async (t) => {
     const [first, ...others] = await Promise.all(
       [
         `${issuer}/.well-known/openid-configuration`,
@@ -105,7 +105,7 @@ for (const [name, upstreamPath] of [
     t.is(registering.status, 401)
   })
 
-  scene(`${title}: openid-client signs in with DPoP, refreshes and signs out`, async (t) => {
+  proxyTest(`${title}: openid-client signs in with DPoP, refreshes and signs out`, async (t) => {
     const { client_id } = await server.addClient({
       application_type: 'web',
       redirect_uris: [redirect_uri],
@@ -189,7 +189,7 @@ for (const [name, upstreamPath] of [
     }
   })
 
-  scene(`${title}: My security leads to a sign-in and back`, async (t) => {
+  proxyTest(`${title}: My security leads to a sign-in and back`, async (t) => {
     const person = createPerson(server)
     const login = await person.browser.visit(`${issuer}/security`)
     t.true(login.url.href.startsWith(`${issuer}/interaction/`), login.url.href)
@@ -198,7 +198,7 @@ for (const [name, upstreamPath] of [
     t.true(page.html.includes(email))
   })
 
-  scene(`${title}: a request by POST comes back to the same place`, async (t) => {
+  proxyTest(`${title}: a request by POST comes back to the same place`, async (t) => {
     const { status, headers } = await fetch(`${issuer}/authorize`, {
       method: 'POST',
       redirect: 'manual',
@@ -208,7 +208,7 @@ for (const [name, upstreamPath] of [
     t.is(new URL(headers.get('location') ?? '', issuer).href, `${issuer}/authorize?client_id=x`)
   })
 
-  scene(`${title}: tokens bound to a certificate`, async (t) => {
+  proxyTest(`${title}: tokens bound to a certificate`, async (t) => {
     const certificate = await authority.issue({ subject: 'CN=app' })
     const { client_id } = await server.addClient({
       redirect_uris: [],
@@ -232,7 +232,7 @@ for (const [name, upstreamPath] of [
     t.is(iss, issuer)
   })
 
-  scene(`${title}: proofs are for the public address and no other`, async (t) => {
+  proxyTest(`${title}: proofs are for the public address and no other`, async (t) => {
     const client = await server.addClient({
       redirect_uris: [],
       response_types: [],
@@ -251,7 +251,7 @@ for (const [name, upstreamPath] of [
     }
   })
 
-  scene(`${title}: the admin API, an escaped address of a resource included`, async (t) => {
+  proxyTest(`${title}: the admin API, an escaped address of a resource included`, async (t) => {
     const client = await server.addClient({
       redirect_uris: [],
       response_types: [],
@@ -281,14 +281,14 @@ for (const [name, upstreamPath] of [
     t.is((await call('DELETE', `/resources/${encodeURIComponent(identifier)}`)).status, 204)
   })
 
-  scene(`${title}: nothing is served beside the path`, async (t) => {
+  proxyTest(`${title}: nothing is served beside the path`, async (t) => {
     for (const address of [`${origin}/token`, `${origin}/security`, `${origin}/readyz`]) {
       t.is((await fetch(address)).status, 404, address)
     }
     t.is((await fetch(`${issuer}/livez`)).status, 200)
   })
 
-  scene(`${title}: the doctor finds nothing`, async (t) => {
+  proxyTest(`${title}: the doctor finds nothing`, async (t) => {
     const code = await createDoctorCodes(server.storage.artifacts).issue()
     const findings = await examine({ url: issuer, code })
     t.deepEqual(

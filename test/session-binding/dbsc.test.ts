@@ -59,8 +59,8 @@ const fromApp = { 'sec-fetch-dest': 'document', 'sec-fetch-site': 'cross-site' }
 const isHop = ({ status, text }: Page) => status === 200 && text.includes('http-equiv="refresh"')
 
 /** Everything of a browser's but its key: its cookies, less the companion that has run out. */
-const cookiesOf = (device: SignedIn['device'], { companion = false } = {}) =>
-  device.agent.copy((cookie) => companion || !cookie.startsWith('__Host-holdfast_bound'))
+const cookiesOf = (device: SignedIn['device'], { companion: boundCookie = false } = {}) =>
+  device.agent.copy((cookie) => boundCookie || !cookie.startsWith('__Host-holdfast_bound'))
 
 test('registration is offered with the response to the sign-in, and only there', async (t) => {
   const { offer, consent, device } = await signInAt(server, request())

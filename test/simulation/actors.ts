@@ -3,7 +3,7 @@ import { deviceGrant } from '../../src/clients/grant-types.ts'
 import { lifetimes } from '../../src/config/lifetimes.ts'
 import { artifactKey } from '../../src/storage/artifact-table.ts'
 import type { Answer } from '../support/history.ts'
-import { api, challenge, verifier } from '../token-endpoint/world.ts'
+import { api, challenge, verifier } from '../token-endpoint/fixtures.ts'
 import type { Choices } from './choices.ts'
 import type { Cluster, Plan } from './cluster.ts'
 import type { ClientName } from './server.ts'
@@ -129,12 +129,12 @@ export class Actors {
     const stolen = this.#pick(this.#seen) as Plan | undefined
     if (!stolen) return
     const { client, credential, form } = stolen
-    const hear = (answer: Answer | undefined) => {
+    const learnFrom = (answer: Answer | undefined) => {
       const next = answer && 'granted' in answer ? answer.granted.refreshToken : undefined
       if (next) this.#seen.push({ ...stolen, credential: next, form: refreshing(next) })
     }
     if (this.#oneIn(3)) {
-      this.#request({ ...stolen, by: 'a thief with the proof', hear })
+      this.#request({ ...stolen, by: 'a thief with the proof', learnFrom: learnFrom })
       return
     }
     if (stolen.does !== 'redeem' || credential === undefined) return
@@ -144,7 +144,7 @@ export class Actors {
     const guess = { code_verifier: lacksVerifier ? 'w'.repeat(43) : verifier }
     const guessed = { ...form, ...(isCode && guess) }
     const shown = { key, proof: this.#proof(key), lacksVerifier, form: guessed }
-    this.#request({ ...stolen, by: 'a thief', ...shown, hear })
+    this.#request({ ...stolen, by: 'a thief', ...shown, learnFrom: learnFrom })
   }
 
   /** Asks for everything that should be good now, and for what should not. */
@@ -161,7 +161,7 @@ export class Actors {
           ...plan.form,
           ...(newest === owner.code && { code_verifier: 'w'.repeat(43) }),
         }
-        this.#request({ ...plan, form, key, proof: this.#proof(key), hear() {} })
+        this.#request({ ...plan, form, key, proof: this.#proof(key), learnFrom() {} })
         await this.#cluster.settle()
       }
       this.#request(this.#redeem(owner, newest))
@@ -191,17 +191,26 @@ export class Actors {
           ...{ redirect_uri: redirectUri, code_verifier: verifier },
         }
     const form: Record<string, string> = credential === code ? ofCode : refreshing(credential)
-    const hear = (answer: Answer | undefined) => hearOf(owner, credential, answer)
-    return { by, does: 'redeem', client, key, credential, form, proof: this.#proof(key), hear }
+    const learnFrom = (answer: Answer | undefined) => learn(owner, credential, answer)
+    return {
+      by,
+      does: 'redeem',
+      client,
+      key,
+      credential,
+      form,
+      proof: this.#proof(key),
+      learnFrom: learnFrom,
+    }
   }
 
   #about({ name: by, client, key }: Owner, does: 'revoke' | 'inspect', token: string): Plan {
     const what = { credential: token, form: { token }, proof: undefined }
-    return { by, does, client, key, ...what, hear() {} }
+    return { by, does, client, key, ...what, learnFrom() {} }
   }
 }
 
-function hearOf(owner: Owner, credential: string, answer: Answer | undefined): void {
+function learn(owner: Owner, credential: string, answer: Answer | undefined): void {
   if (!answer || credential !== newestOf(owner)) return
   if ('refused' in answer) owner.isDone = answer.refused === 'invalid_grant'
   if (!('granted' in answer)) return

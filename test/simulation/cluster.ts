@@ -9,7 +9,7 @@ import { familyOfCode } from '../../src/token-endpoint/family.ts'
 import type { MachineRequest, Outcome } from '../../src/token-endpoint/machine-request.ts'
 import { isRefusal, refusalBody } from '../../src/token-endpoint/refusal.ts'
 import type { Answer, Credential, History, Moment, Use } from '../support/history.ts'
-import { issuer, key as strongKey, uri } from '../token-endpoint/world.ts'
+import { issuer, key as strongKey, uri } from '../token-endpoint/fixtures.ts'
 import type { Choices } from './choices.ts'
 import type { Plant } from './plants.ts'
 import { type ClientName, createServer } from './server.ts'
@@ -32,7 +32,7 @@ export interface Plan {
   readonly proof: { readonly jti: string; readonly iat: number } | undefined
   readonly lacksVerifier?: boolean
   /** Hears of the answer; of undefined when there is none. */
-  readonly hear: (answer: Answer | undefined) => void
+  readonly learnFrom: (answer: Answer | undefined) => void
 }
 
 interface Request extends Plan {
@@ -189,7 +189,7 @@ export class Cluster {
     }
     const how = isLost ? ', and the answer is lost' : ''
     this.say(`${request.name} → ${this.#said(answer)}${how}`, credential)
-    request.hear(isLost ? undefined : answer)
+    request.learnFrom(isLost ? undefined : answer)
   }
 
   #said(answer: Answer | undefined): string {
@@ -245,9 +245,9 @@ export class Cluster {
     const lost = this.#requests.filter((each) => each.node === node)
     this.#requests = this.#requests.filter((each) => each.node !== node)
     this.#abandon((statement) => statement.request.node === node)
-    for (const { use, hear } of lost) {
+    for (const { use, learnFrom } of lost) {
       use.ended = this.#moment()
-      hear(undefined)
+      learnFrom(undefined)
     }
   }
 

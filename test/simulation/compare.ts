@@ -77,7 +77,7 @@ function createCalls({ draw }: Choices, now: () => number) {
     ...each,
     expiresAt: at(each.expiresAt),
   })
-  const mark = () => replayEntry(prefix, `proof ${draw(5)}`, later())
+  const newEntry = () => replayEntry(prefix, `proof ${draw(5)}`, later())
 
   const make: Record<string, () => Omit<Call, 'what'>> = {
     write() {
@@ -98,8 +98,8 @@ function createCalls({ draw }: Choices, now: () => number) {
       return credentialOf(pick(known))
     },
     commit() {
-      const marks = Array.from({ length: draw(3) }, mark)
-      const shown = [...new Map(marks.map((each) => [each.id, each])).values()]
+      const entries = Array.from({ length: draw(3) }, newEntry)
+      const shown = [...new Map(entries.map((each) => [each.id, each])).values()]
       const consumed = pick([undefined, ...known.slice(-3), pick(known)])
       const written = draw(3) === 0 ? [] : [artifact('RefreshToken'), artifact('AccessToken')]
       return {
@@ -112,7 +112,7 @@ function createCalls({ draw }: Choices, now: () => number) {
       }
     },
     insert() {
-      const shown = mark()
+      const shown = newEntry()
       return {
         simulated: (store) => store.insert(shown),
         real: ({ replays }, at) => replays.insert({ ...shown, expiresAt: at(shown.expiresAt) }),

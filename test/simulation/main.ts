@@ -33,7 +33,7 @@ if (values.plant !== undefined && !isPlant(values.plant)) {
 const plant = values.plant as Plant | undefined
 const range = { from: Number(values.from), count: Number(values.seeds) }
 const print = (text: string) => process.stdout.write(`${text}\n`)
-const tell = ({ seed, violation, lines }: Failure) =>
+const describe = ({ seed, violation, lines }: Failure) =>
   [`seed ${seed}: ${violation.rule}: ${violation.what}`, ...lines, ''].join('\n')
 
 if (values.seed !== undefined) await replay(Number(values.seed))
@@ -60,7 +60,7 @@ async function search(): Promise<void> {
   const seconds = Number(((performance.now() - begun) / 1000).toFixed(1))
   const failure = failed && (await explain(failed.seed, failed.run, plant))
   if (values.json) print(JSON.stringify({ runs, requests, seconds, failure }))
-  else print(`${failure ? tell(failure) : ''}${runs} seeds, ${requests} requests, ${seconds} s`)
+  else print(`${failure ? describe(failure) : ''}${runs} seeds, ${requests} requests, ${seconds} s`)
   process.exitCode = failure ? 1 : 0
 }
 

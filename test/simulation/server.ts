@@ -20,7 +20,7 @@ import { createRevocation } from '../../src/token-endpoint/revocation.ts'
 import type { Found, StoredSource } from '../../src/token-endpoint/stored.ts'
 import { createTokenEndpoint } from '../../src/token-endpoint/token-endpoint.ts'
 import type { Endpoint } from '../../src/token-endpoint/token-route.ts'
-import { api, client, credential, issuer } from '../token-endpoint/world.ts'
+import { api, client, credential, issuer } from '../token-endpoint/fixtures.ts'
 import type { Plant } from './plants.ts'
 import type { Store } from './store.ts'
 
@@ -195,19 +195,19 @@ function grantsOf({ reuseS, plant }: ServerOptions): ReadonlyMap<string, Grant<u
 
 /** The tables, each call a statement; some plants make two of one. */
 function tablesOf({ send, post, misses, onEnd, plant }: ServerOptions) {
-  const insert = async (mark: ReplayEntry) => {
+  const insert = async (entry: ReplayEntry) => {
     if (plant !== 'jti-checked-then-recorded') {
-      return send('record proof', (store) => store.insert(mark))
+      return send('record proof', (store) => store.insert(entry))
     }
-    if (await send('look for proof', (store) => store.hasMark(mark.id))) return false
-    return send('record proof', (store) => store.insert(mark) || true)
+    if (await send('look for proof', (store) => store.hasReplayEntry(entry.id))) return false
+    return send('record proof', (store) => store.insert(entry) || true)
   }
   const commit = async (unit: UnitOfWork): Promise<CommitOutcome> => {
     const write = (part: UnitOfWork) => send('commit', (store) => store.commit(part))
     switch (plant) {
       case 'jti-checked-then-recorded': {
-        for (const mark of unit.replayEntries ?? [])
-          if (!(await insert(mark))) return { replayed: 0 }
+        for (const entry of unit.replayEntries ?? [])
+          if (!(await insert(entry))) return { replayed: 0 }
         return write({ ...unit, replayEntries: [] })
       }
       case 'consumed-then-written': {

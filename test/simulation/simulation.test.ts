@@ -50,8 +50,15 @@ test('accepts a proof from the edge of the future once, however late it comes ag
   const form = { grant_type: 'client_credentials', resource: api }
   const proof = { jti: 'proof', iat: Math.floor(cluster.time) + 300 }
   const ask = async () => {
-    const hear = (answer: unknown) => answers.push(answer)
-    const request = { by: 'app', key: 'key', credential: undefined, form, proof, hear } as const
+    const learnFrom = (answer: unknown) => answers.push(answer)
+    const request = {
+      by: 'app',
+      key: 'key',
+      credential: undefined,
+      form,
+      proof,
+      learnFrom,
+    } as const
     cluster.request({ ...request, does: 'redeem', client: 'app' })
     await cluster.settle()
   }

@@ -40,7 +40,7 @@ const digest = (text: string) => hash('sha256', text, 'buffer')
 /** @param now seconds since the epoch, with fractions: the clock of the database. */
 export function createStore(now: () => number, has: HasPlant = () => false) {
   let rows = new Map<string, Row>()
-  let marks = new Map<string, number>()
+  let entries = new Map<string, number>()
   let polls = new Map<string, Poll>()
   /** Rows that a removal which runs at the same time may not see. */
   const recent = new Set<string>()
@@ -67,8 +67,8 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
   }
   const insert = ({ id, expiresAt }: ReplayEntry) => {
     if (has('jti-not-recorded')) return true
-    if (marks.has(id)) return false
-    marks.set(id, expiresAt)
+    if (entries.has(id)) return false
+    entries.set(id, expiresAt)
     return true
   }
   /** @param misses whether what was just written is not in its snapshot. */
@@ -103,7 +103,7 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
 
     insert,
     /** Not a statement of Holdfast: the half of an insert that looks first. */
-    hasMark: (id: string) => marks.has(id),
+    hasReplayEntry: (id: string) => entries.has(id),
     write,
 
     advance(
@@ -176,20 +176,20 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
     /** The cleanup of src/storage/cleanup.ts. */
     removeExpired() {
       removeWhere(({ artifact }) => artifact.expiresAt < now())
-      for (const [id, expiresAt] of marks) if (expiresAt < now() - 60) marks.delete(id)
+      for (const [id, expiresAt] of entries) if (expiresAt < now() - 60) entries.delete(id)
     },
 
     /** The state at this moment, by a name that equal states share, and the way back to it. */
     save() {
       recent.clear()
-      const saved = [new Map(rows), new Map(marks), new Map(polls)] as const
+      const saved = [new Map(rows), new Map(entries), new Map(polls)] as const
       const names = [...rows].map(([name, row]) => `${name} ${row.state} ${row.consumedAt}`)
       return {
         name: names.sort().join('\n'),
         restore() {
           recent.clear()
           rows = new Map(saved[0])
-          marks = new Map(saved[1])
+          entries = new Map(saved[1])
           polls = new Map(saved[2])
         },
       }

@@ -219,10 +219,10 @@ test('of a consumption and a consumption with writes at once one succeeds', asyn
   }
 })
 
-const mark = () => replayEntry('client', randomUUID(), now() + 60)
+const newEntry = () => replayEntry('client', randomUUID(), now() + 60)
 
 test('with a mark that is there, a unit consumes and writes nothing', async (t) => {
-  const used = mark()
+  const used = newEntry()
   const code = await written()
   const [first, second, third] = [artifact(), artifact(), artifact()]
   t.is(
@@ -245,7 +245,7 @@ test('with a mark that is there, a unit consumes and writes nothing', async (t) 
 })
 
 test('the mark of a unit that could not consume stays', async (t) => {
-  const used = mark()
+  const used = newEntry()
   const nothing = artifact()
   const close = () =>
     table.commit({ replayEntries: [used], consumed: nothing, written: [artifact()] })
@@ -254,7 +254,7 @@ test('the mark of a unit that could not consume stays', async (t) => {
 })
 
 test('a unit needs all of its marks, and says which one was there', async (t) => {
-  const [old, first, second] = [mark(), mark(), mark()] as const
+  const [old, first, second] = [newEntry(), newEntry(), newEntry()] as const
   await table.commit({ replayEntries: [old], consumed: undefined, written: [] })
   const code = await written()
   const token = artifact()
@@ -273,7 +273,7 @@ test('a unit needs all of its marks, and says which one was there', async (t) =>
 })
 
 test('of units that go together and share one of their marks one is done', async (t) => {
-  const [shared, one, another] = [mark(), mark(), mark()] as const
+  const [shared, one, another] = [newEntry(), newEntry(), newEntry()] as const
   const tokens = [artifact(), artifact(), artifact()] as const
   const outcomes = await Promise.all([
     table.commit({ replayEntries: [shared, one], consumed: undefined, written: [tokens[0]] }),
@@ -289,14 +289,14 @@ test('of units that go together and share one of their marks one is done', async
 })
 
 test('units that go together do not share what they consume and write', async (t) => {
-  const used = mark()
+  const used = newEntry()
   await table.commit({ replayEntries: [used], consumed: undefined, written: [] })
   const [refused, free] = [await written(), await written()]
   const tokens = [artifact(), artifact(), artifact()] as const
   const outcomes = await Promise.all([
     table.commit({ replayEntries: [used], consumed: refused, written: [tokens[0]] }),
-    table.commit({ replayEntries: [mark()], consumed: free, written: [tokens[1]] }),
-    table.commit({ replayEntries: [mark()], consumed: artifact(), written: [tokens[2]] }),
+    table.commit({ replayEntries: [newEntry()], consumed: free, written: [tokens[1]] }),
+    table.commit({ replayEntries: [newEntry()], consumed: artifact(), written: [tokens[2]] }),
   ])
   t.deepEqual(outcomes, [{ replayed: 0 }, 'committed', 'already consumed'])
   const found = await Promise.all([refused, free, ...tokens].map((key) => table.find(key)))
@@ -307,7 +307,7 @@ test('units that go together do not share what they consume and write', async (t
 })
 
 test('of 16 concurrent units with one mark one consumes its own', async (t) => {
-  const used = mark()
+  const used = newEntry()
   const codes = await Promise.all(Array.from({ length: 16 }, () => written()))
   const outcomes = await Promise.all(
     codes.map((code) => table.commit({ replayEntries: [used], consumed: code, written: [] })),
@@ -784,16 +784,16 @@ test.serial(
   'nodes that show the same marks in opposite orders do not wait for each other',
   async (t) => {
     const nodes = await Promise.all([openNode(), openNode()])
-    const marks = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
+    const entries = ['a', 'b', 'c', 'held', 'e', 'f'].map((value) =>
       replayEntry('client', value, Date.now() / 1000 + 60),
     )
     const closeAll =
-      ({ artifacts }: (typeof nodes)[number], order: typeof marks) =>
+      ({ artifacts }: (typeof nodes)[number], order: typeof entries) =>
       () =>
         Promise.all(
-          order.map((mark) =>
+          order.map((newEntry) =>
             artifacts.commit({
-              replayEntries: [mark],
+              replayEntries: [newEntry],
               consumed: undefined,
               written: [closingArtifact('Token')],
             }),
@@ -802,16 +802,16 @@ test.serial(
     const [forth, back] = await raceFor(
       closingDatabase.url,
       {
-        text: `insert into replay_marks (id, expires_at) values ('\\x${marks[3]?.id}', now())`,
+        text: `insert into replay_marks (id, expires_at) values ('\\x${entries[3]?.id}', now())`,
         andThen: 'rollback',
       },
-      nodes.map((node, at) => closeAll(node, at ? marks.toReversed() : marks)),
+      nodes.map((node, at) => closeAll(node, at ? entries.toReversed() : entries)),
     )
     t.deepEqual(
       forth?.map(
         (outcome, at) => (outcome === 'committed') !== (back?.toReversed()[at] === 'committed'),
       ),
-      marks.map(() => true),
+      entries.map(() => true),
     )
     for (const { pool } of nodes) await pool[Symbol.asyncDispose]()
   },

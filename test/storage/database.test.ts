@@ -28,23 +28,23 @@ function changed(change: (url: URL) => void): string {
 }
 
 async function fails(t: ExecutionContext, databaseUrl: string, code: StorageErrorCode) {
-  const { error, told } = await failure(databaseUrl)
+  const { error, message } = await failure(databaseUrl)
   t.true(error instanceof StorageError, String(error))
   t.is((error as StorageError).code, code)
-  t.regex(told, /DATABASE_URL|PostgreSQL/)
-  t.regex(told, /\.$/)
-  t.false(told.includes(password))
-  t.false(told.includes(new URL(database.url).password))
-  return told
+  t.regex(message, /DATABASE_URL|PostgreSQL/)
+  t.regex(message, /\.$/)
+  t.false(message.includes(password))
+  t.false(message.includes(new URL(database.url).password))
+  return message
 }
 
-async function failure(databaseUrl: string): Promise<{ error: unknown; told: string }> {
+async function failure(databaseUrl: string): Promise<{ error: unknown; message: string }> {
   const options = { databaseUrl, dataFolder: '/nonexistent', onError: () => {} }
   try {
     await using _ = await openStorage(options)
-    return { error: undefined, told: 'it was opened' }
+    return { error: undefined, message: 'it was opened' }
   } catch (error) {
-    return { error, told: (error as Error).message }
+    return { error, message: (error as Error).message }
   }
 }
 
@@ -55,18 +55,18 @@ async function listening(server: Server): Promise<number> {
 }
 
 test('opens a database that is there', async (t) => {
-  t.deepEqual(await failure(database.url), { error: undefined, told: 'it was opened' })
+  t.deepEqual(await failure(database.url), { error: undefined, message: 'it was opened' })
 })
 
 test('says that nothing listens', async (t) => {
   const port = await freePort()
-  const told = await fails(
+  const message = await fails(
     t,
     `postgresql://holdfast:${password}@127.0.0.1:${port}/holdfast`,
     'database_unreachable',
   )
-  t.true(told.includes(`127.0.0.1:${port}/holdfast`))
-  t.true(told.includes('ECONNREFUSED'))
+  t.true(message.includes(`127.0.0.1:${port}/holdfast`))
+  t.true(message.includes('ECONNREFUSED'))
 })
 
 test('says that nothing listens on any address of localhost', async (t) => {
@@ -83,8 +83,8 @@ test('says that the password is wrong', async (t) => {
   const url = changed((it) => {
     it.password = password
   })
-  const told = await fails(t, url, 'database_unusable')
-  t.regex(told, /user or password/)
+  const message = await fails(t, url, 'database_unusable')
+  t.regex(message, /user or password/)
 })
 
 test('says that the user is not known', async (t) => {
@@ -98,8 +98,8 @@ test('says that there is no such database', async (t) => {
   const url = changed((it) => {
     it.pathname = '/missing'
   })
-  const told = await fails(t, url, 'database_unusable')
-  t.regex(told, /no such database/)
+  const message = await fails(t, url, 'database_unusable')
+  t.regex(message, /no such database/)
 })
 
 test('says that the user must not create tables', async (t) => {
@@ -111,9 +111,9 @@ test('says that the user must not create tables', async (t) => {
     await owner.query(`create role ${poor} login password '${password}'`)
     const url = new URL(empty.url)
     Object.assign(url, { username: poor, password })
-    const told = await fails(t, url.href, 'database_unusable')
-    t.regex(told, /permission denied/)
-    t.false(/create table|select/.test(told), told)
+    const message = await fails(t, url.href, 'database_unusable')
+    t.regex(message, /permission denied/)
+    t.false(/create table|select/.test(message), message)
   } finally {
     await owner.query(`drop role ${poor}`)
     await owner.end()
@@ -159,12 +159,12 @@ test('refuses a PostgreSQL that is too old, and changes nothing in it', async (t
     return case $1 when 'server_version_num' then '140012' end`)
   const url = new URL(empty.url)
   url.searchParams.set('options', '-c search_path=old,pg_catalog')
-  const { error, told } = await failure(url.href)
+  const { error, message } = await failure(url.href)
   const { rows } = await client.query("select from pg_tables where schemaname in ('old', 'public')")
   await client.end()
-  t.true(error instanceof StorageError, told)
+  t.true(error instanceof StorageError, message)
   t.is((error as StorageError).code, 'database_unusable')
-  t.regex(told, /PostgreSQL 14; Holdfast needs 15/)
+  t.regex(message, /PostgreSQL 14; Holdfast needs 15/)
   t.is(rows.length, 0)
 })
 
@@ -236,7 +236,7 @@ for (const error of staying) {
   })
 }
 
-function createWorld() {
+function createFixtures() {
   const table = new Map([['a', 'first']])
   const asked: string[] = []
   const clock = { now: 0 }
@@ -251,7 +251,7 @@ function createWorld() {
 }
 
 test('what was found is found again without asking, for three seconds', async (t) => {
-  const { asked, clock, memory, table } = createWorld()
+  const { asked, clock, memory, table } = createFixtures()
   t.is(await memory.find('a'), 'first')
   table.set('a', 'second')
   clock.now = 1999
@@ -262,7 +262,7 @@ test('what was found is found again without asking, for three seconds', async (t
 })
 
 test('reads anew from two seconds on, and answers with what it has', async (t) => {
-  const { asked, clock, memory, table } = createWorld()
+  const { asked, clock, memory, table } = createFixtures()
   await memory.find('a')
   table.set('a', 'second')
   clock.now = 2999
@@ -273,7 +273,7 @@ test('reads anew from two seconds on, and answers with what it has', async (t) =
 })
 
 test('asks once for all who ask at the same moment', async (t) => {
-  const { asked, clock, memory } = createWorld()
+  const { asked, clock, memory } = createFixtures()
   t.deepEqual(await Promise.all([memory.find('a'), memory.find('a')]), ['first', 'first'])
   clock.now = 3000
   await Promise.all([memory.find('a'), memory.find('a')])
@@ -304,7 +304,7 @@ test('gives nobody what was asked before a change', async (t) => {
 })
 
 test('what was removed elsewhere is gone after three seconds', async (t) => {
-  const { clock, memory, table } = createWorld()
+  const { clock, memory, table } = createFixtures()
   await memory.find('a')
   table.delete('a')
   clock.now = 3000
@@ -312,14 +312,14 @@ test('what was removed elsewhere is gone after three seconds', async (t) => {
 })
 
 test('what was not found is asked for again', async (t) => {
-  const { memory, table } = createWorld()
+  const { memory, table } = createFixtures()
   t.is(await memory.find('b'), undefined)
   table.set('b', 'new')
   t.is(await memory.find('b'), 'new')
 })
 
 test('what this process changes is forgotten at once', async (t) => {
-  const { memory, table } = createWorld()
+  const { memory, table } = createFixtures()
   await memory.find('a')
   table.delete('a')
   memory.invalidate('a')
@@ -338,7 +338,7 @@ test('what is changed while it is read is not remembered as it was', async (t) =
 })
 
 test('more than a thousand entries are forgotten, and found again', async (t) => {
-  const { asked, memory, table } = createWorld()
+  const { asked, memory, table } = createFixtures()
   for (let index = 0; index < 1000; index += 1) table.set(`${index}`, 'x')
   await memory.find('a')
   for (let index = 0; index < 1000; index += 1) await memory.find(`${index}`)
@@ -355,7 +355,7 @@ interface Statement {
   readonly fail: () => void
 }
 
-function batchCreateWorld() {
+function createBatchFixtures() {
   const all: Statement[] = []
   const run = createBatch(
     (items: readonly string[]) =>
@@ -375,7 +375,7 @@ function batchCreateWorld() {
 }
 
 test('alone, an item goes at the end of the turn', async (t) => {
-  const { run, all, sent } = batchCreateWorld()
+  const { run, all, sent } = createBatchFixtures()
   const result = run('a')
   t.is(all.length, 0)
   const { items, answer } = await sent()
@@ -385,7 +385,7 @@ test('alone, an item goes at the end of the turn', async (t) => {
 })
 
 test('what comes in one turn goes together, and so does what follows from it', async (t) => {
-  const { run, all, sent } = batchCreateWorld()
+  const { run, all, sent } = createBatchFixtures()
   const both = ['a', 'b'].map((item) => run(item))
   const then = both.map(async (result) => run(`after ${await result}`))
   const first = await sent()
@@ -399,7 +399,7 @@ test('what comes in one turn goes together, and so does what follows from it', a
 })
 
 test('sends what comes during a statement together in the next', async (t) => {
-  const { run, all, sent } = batchCreateWorld()
+  const { run, all, sent } = createBatchFixtures()
   const first = run('a')
   const { answer } = await sent()
   const others = [run('b')]
@@ -416,7 +416,7 @@ test('sends what comes during a statement together in the next', async (t) => {
 })
 
 test('fails only the statements of one batch, and sends the next', async (t) => {
-  const { run, sent } = batchCreateWorld()
+  const { run, sent } = createBatchFixtures()
   const first = run('a')
   const { fail } = await sent()
   const next = run('c')
@@ -428,7 +428,7 @@ test('fails only the statements of one batch, and sends the next', async (t) => 
 })
 
 test('a crowd goes in parts', async (t) => {
-  const { run, sent } = batchCreateWorld()
+  const { run, sent } = createBatchFixtures()
   const crowd = Array.from({ length: 501 }, (_, index) => run(String(index)))
   const most = await sent()
   t.is(most.items.length, 500)
@@ -550,11 +550,11 @@ test('brings an empty database up to this release', async (t) => {
 
 test('tells of each migration as it begins', async (t) => {
   await using database = await openTestDatabase({ migrated: false })
-  const told: unknown[] = []
-  const onMigration = (...step: unknown[]) => told.push(step)
+  const message: unknown[] = []
+  const onMigration = (...step: unknown[]) => message.push(step)
   await migrate(database.url, { onMigration })
   t.deepEqual(
-    told,
+    message,
     allMigrations.map((name, applied) => [name, applied, allMigrations.length]),
   )
 })

@@ -516,10 +516,10 @@ test('takes the same value of another issuer', async (t) => {
 
 test('takes a value once of 16 concurrent times', async (t) => {
   const value = randomUUID()
-  const marks = await Promise.all(
+  const recorded = await Promise.all(
     Array.from({ length: 16 }, () => replaysTable.recordReplay('client', value, soon())),
   )
-  t.is(marks.filter(Boolean).length, 1)
+  t.is(recorded.filter(Boolean).length, 1)
 })
 
 test('no two pairs of issuer and value are one', async (t) => {
@@ -564,42 +564,42 @@ test('does not take a value again whose mark has ended and was not removed yet',
   t.false(await replaysTable.recordReplay('client', value, soon()))
 })
 
-const markingDatabase = useTestDatabase(test)
+const replayDatabase = useTestDatabase(test)
 const later = Math.floor(Date.now() / 1000) + 300
 
 async function openNode() {
-  const pool = await openDatabase(markingDatabase.url, { onError: () => {} })
+  const pool = await openDatabase(replayDatabase.url, { onError: () => {} })
   return { pool, replays: createReplayTable(pool) }
 }
 
 test('of equal marks that go together one is new', async (t) => {
   const { pool, replays } = await openNode()
   // The first goes at once, and the others together after it.
-  const marks = ['first', 'second', 'same', 'same', 'other', 'same'].map((value) =>
+  const recorded = ['first', 'second', 'same', 'same', 'other', 'same'].map((value) =>
     replays.recordReplay('client', value, later),
   )
-  t.deepEqual(await Promise.all(marks), [true, true, true, false, true, false])
+  t.deepEqual(await Promise.all(recorded), [true, true, true, false, true, false])
   await pool[Symbol.asyncDispose]()
 })
 
 test('nodes that mark the same values in opposite orders do not wait for each other', async (t) => {
   const nodes = await Promise.all([openNode(), openNode()])
   const values = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
-  const markAll = (replays: ReplayTable, order: readonly string[]) => async () => {
+  const recordAll = (replays: ReplayTable, order: readonly string[]) => async () => {
     // The first goes at once, and the others together after it.
-    const marks = [`before ${order}`, ...order].map((value) =>
+    const recorded = [`before ${order}`, ...order].map((value) =>
       replays.recordReplay('client', value, later),
     )
-    return (await Promise.all(marks)).slice(1)
+    return (await Promise.all(recorded)).slice(1)
   }
   const [forth, back] = await raceFor(
-    markingDatabase.url,
+    replayDatabase.url,
     {
       text: `insert into replay_marks (id, expires_at)
              values (sha256(convert_to('6:clientd', 'UTF8')), now())`,
       andThen: 'rollback',
     },
-    nodes.map(({ replays }, node) => markAll(replays, node ? values.toReversed() : values)),
+    nodes.map(({ replays }, node) => recordAll(replays, node ? values.toReversed() : values)),
   )
   t.deepEqual(
     forth?.map((fresh, at) => fresh !== back?.toReversed()[at]),

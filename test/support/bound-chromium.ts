@@ -46,14 +46,14 @@ export async function watch(t: ExecutionContext, context: BrowserContext): Promi
   const page = await context.newPage()
   const events: DbscBrowserEvent[] = []
   const session = await context.newCDPSession(page)
-  let tell = () => {}
+  let notify = () => {}
   const listen = session.on.bind(session) as (
     name: string,
     listener: (event: DbscBrowserEvent) => void,
   ) => void
   listen('Network.deviceBoundSessionEventOccurred', (event) => {
     events.push(event)
-    tell()
+    notify()
   })
   const send = session.send.bind(session) as (name: string, value?: object) => Promise<unknown>
   await send('Network.enable')
@@ -65,7 +65,7 @@ export async function watch(t: ExecutionContext, context: BrowserContext): Promi
       const at = events.findIndex((event, index) => index >= from && fits(event))
       if (at >= 0) return at
       await new Promise<void>((resolve, reject) => {
-        tell = resolve
+        notify = resolve
         deadline.onabort = () => reject(new Error(`not seen among ${JSON.stringify(events)}`))
       })
     }

@@ -84,7 +84,7 @@ export interface Serving {
   /** What it printed by the time it was ready. */
   readonly welcome: string
   /** The value of a line of the welcome. */
-  told(name: string): string | undefined
+  printed(name: string): string | undefined
   /** What it has written to standard error so far. */
   errors(): string
   signal(signal: NodeJS.Signals): void
@@ -111,7 +111,7 @@ export async function serve(environment: Environment): Promise<Serving> {
   const welcome = stripVTControlCharacters(stdout)
   return {
     welcome,
-    told: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
+    printed: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
     errors: () => errors,
     signal: (signal) => child.kill(signal),
     async end(signal) {

@@ -6,7 +6,7 @@ import { createOwnTokenReader } from '../../src/token-endpoint/own-tokens.ts'
 import type { FoundToken, StoredToken } from '../../src/token-endpoint/presented-token.ts'
 import type { Found } from '../../src/token-endpoint/stored.ts'
 import type { TokenClient } from '../../src/token-endpoint/token-request.ts'
-import { client, credential, issuer, key, now } from './world.ts'
+import { client, credential, issuer, key, now } from './fixtures.ts'
 
 /* Whether a token is active, by a valid one of which one thing is broken. */
 

@@ -23,6 +23,7 @@ import {
   ask,
   client,
   credential,
+  type Environment,
   issuer,
   key,
   keysOf,
@@ -31,8 +32,7 @@ import {
   type Request,
   uri,
   verifier,
-  type World,
-} from './world.ts'
+} from './fixtures.ts'
 
 /*
  * Every reason of the table of refusals, by a valid request of which one thing is broken. A reason
@@ -154,15 +154,18 @@ const provided = (thumbprint: string) => ({
   tokenBinding: { provided: { tbh: thumbprint } } as never,
 })
 /** A refresh token that another request has used at this moment. */
-const repeated = (world: Partial<World> = {}, source: object = {}): Partial<World> => ({
+const repeated = (
+  environment: Partial<Environment> = {},
+  source: object = {},
+): Partial<Environment> => ({
   ...of('RefreshToken', { succession: 's', ...source }),
   reuseS: 10,
   outcome: 'already consumed',
   successor: { payload: { jkt: key.jkt }, consumedAt: null },
-  ...world,
+  ...environment,
 })
 
-type Case = [Request, Partial<World>?]
+type Case = [Request, Partial<Environment>?]
 
 const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   parameter_twice: {
@@ -525,10 +528,10 @@ const ending = new Set([
 
 for (const [reason, given] of Object.entries(cases)) {
   const all = Array.isArray(given) ? { '': given } : given
-  for (const [what, [request, world]] of Object.entries(all)) {
+  for (const [what, [request, environment]] of Object.entries(all)) {
     const name = `${reason}${what && ': '}${what}`
     test(`refuses ${name}`, async (t) => {
-      const { outcome, units, ended } = await ask(request, world)
+      const { outcome, units, ended } = await ask(request, environment)
       const { result } = outcome
       if (!isRefusal(result)) return t.fail(JSON.stringify(result))
       t.is(result.refused, reason as RefusalReason)
@@ -536,7 +539,7 @@ for (const [reason, given] of Object.entries(cases)) {
       if (result.error === undefined) t.is(refusalBody(result).error, error)
       t.true(status === 400 || status === 401)
       // Nothing was written, unless the database was to decide.
-      if (world?.outcome === undefined) t.deepEqual(units, [])
+      if (environment?.outcome === undefined) t.deepEqual(units, [])
       t.deepEqual(
         ended,
         ending.has(name) ? [reason.startsWith('refresh') ? 'family' : familyOfCode('value')] : [],
@@ -653,8 +656,8 @@ test('the valid cases are granted', async (t) => {
     ],
     ['a repeated refresh', [refresh(), repeated()]],
   ]
-  for (const [name, [request, world]] of granted) {
-    const { outcome } = await ask(request, world)
+  for (const [name, [request, environment]] of granted) {
+    const { outcome } = await ask(request, environment)
     t.false(isRefusal(outcome.result), `${name}: ${JSON.stringify(outcome.result)}`)
   }
 })
@@ -681,8 +684,8 @@ test('the tokens of a refresh are bound to what was shown', async (t) => {
 })
 
 /** What a request writes of one kind. */
-async function writtenBy(request: Request, world: Partial<World>, kind: string) {
-  const { units, outcome } = await ask(request, world)
+async function writtenBy(request: Request, environment: Partial<Environment>, kind: string) {
+  const { units, outcome } = await ask(request, environment)
   const rows = units.flatMap(({ written }) => written)
   return { outcome, payload: rows.find((row) => row.kind === kind)?.payload }
 }
@@ -690,8 +693,8 @@ async function writtenBy(request: Request, world: Partial<World>, kind: string) 
 test('the key that was to take over is kept until it has, and only while there is an overlap', async (t) => {
   const successor = { confirmation: 'next', until: now + 1 }
   const left = async (source: object, overlapS: number | undefined) => {
-    const world = { ...of('RefreshToken', { successor, ...source }), overlapS }
-    return (await writtenBy(refresh(), world, 'RefreshToken')).payload?.successor
+    const environment = { ...of('RefreshToken', { successor, ...source }), overlapS }
+    return (await writtenBy(refresh(), environment, 'RefreshToken')).payload?.successor
   }
   t.deepEqual(await left({}, 3600), successor)
   t.is(await left({}, undefined), undefined)
@@ -747,19 +750,19 @@ test('a lost race ends the family of a credential that is bound to no key, and n
 })
 
 test('returns no refresh token to a client that must not refresh', async (t) => {
-  const world = {
+  const environment = {
     ...of('AuthorizationCode'),
     client: client({ grantTypes: new Set(['authorization_code']) }),
   }
-  t.is((await writtenBy(code(), world, 'RefreshToken')).payload, undefined)
+  t.is((await writtenBy(code(), environment, 'RefreshToken')).payload, undefined)
 })
 
 test('a certificate outside its validity binds nothing', async (t) => {
-  const world = { ...bound('bearer'), ...of('AuthorizationCode') }
+  const environment = { ...bound('bearer'), ...of('AuthorizationCode') }
   const connection = certificate('mine', now + 1)
   const { payload } = await writtenBy(
     { ...code(), dpop: undefined, connection },
-    world,
+    environment,
     'RefreshToken',
   )
   t.false(isBound(payload ?? {}))
@@ -778,9 +781,9 @@ test('the keys of a token are decided by a proof, whatever was looked at before'
 })
 
 test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
-  const { marked } = await ask(code())
-  t.is(marked.length, 1)
-  t.deepEqual((await ask({ ...service, dpop: 'no.proof' })).marked, [])
+  const { recorded } = await ask(code())
+  t.is(recorded.length, 1)
+  t.deepEqual((await ask({ ...service, dpop: 'no.proof' })).recorded, [])
 })
 
 test('counts a key that is not shown, or another one, as key_mismatch', (t) => {

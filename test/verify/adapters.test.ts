@@ -24,7 +24,6 @@ import { fetchVerify } from '../../packages/verify/fetch.ts'
 import { koaVerify } from '../../packages/verify/koa.ts'
 import { nodeVerify } from '../../packages/verify/node.ts'
 import { adapters } from '../support/verify/adapters.ts'
-import { sendHttp1, sendHttp2 } from '../support/verify/raw-http.ts'
 import {
   accessToken,
   audience,
@@ -33,7 +32,8 @@ import {
   start,
   url,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { sendHttp1, sendHttp2 } from '../support/verify/raw-http.ts'
 
 function request(target = url, token = accessToken(), claims: Record<string, unknown> = {}) {
   const proof = dpopProof(token, { htu: `${audience}${target.split('?')[0]}`, ...claims })

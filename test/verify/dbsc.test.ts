@@ -277,7 +277,7 @@ test('names the hosts that may have the browser refresh, where there are any', a
   )
 })
 
-const companion = ({ headers }: DbscAnswer) => (headers['Set-Cookie'] ?? '').split(';')[0]
+const boundCookieOf = ({ headers }: DbscAnswer) => (headers['Set-Cookie'] ?? '').split(';')[0]
 
 test('registers a key, and sets the bound cookie and the rules of refreshes', async (t) => {
   const site = makeSite({ excludedPaths: ['/token'] })
@@ -306,7 +306,7 @@ test('registers a key, and sets the bound cookie and the rules of refreshes', as
     answer.headers['Set-Cookie'] ?? '',
     /^__Host-bound=[\w.-]+; Path=\/; Secure; HttpOnly; SameSite=Lax; Max-Age=570$/,
   )
-  t.is(site.dbsc.provenAt('s1', `a=b; ${companion(answer)}`), site.clock.now)
+  t.is(site.dbsc.provenAt('s1', `a=b; ${boundCookieOf(answer)}`), site.clock.now)
   const jkt = await calculateJwkThumbprint(deviceKey.publicJwk)
   t.deepEqual(site.events, [{ type: 'bound', session: 's1', jkt }])
 })
@@ -403,7 +403,7 @@ test('a refresh is a challenge, a proof, and the next challenge', async (t) => {
   t.is(asked.headers['Set-Cookie'], undefined)
   const answer = await site.refresh(refreshProof(nextChallenge(asked)))
   t.is(answer.status, 200)
-  t.is(site.dbsc.provenAt('s1', companion(answer)), site.clock.now)
+  t.is(site.dbsc.provenAt('s1', boundCookieOf(answer)), site.clock.now)
   t.is((await site.refresh(refreshProof(nextChallenge(answer)))).status, 200)
   t.deepEqual(
     site.events.map(({ type }) => type),
@@ -499,7 +499,7 @@ test('serves the given document at the well-known address', async (t) => {
 
 test('accepts a bound cookie for its session and lifetime only', async (t) => {
   const site = makeSite()
-  const cookie = companion(await bound(t, site)) ?? ''
+  const cookie = boundCookieOf(await bound(t, site)) ?? ''
   const { provenAt } = site.dbsc
   const madeAt = site.clock.now
   t.is(provenAt('s2', cookie), undefined)
@@ -521,7 +521,7 @@ test('accepts an older bound cookie until it expires', async (t) => {
   const site = makeSite()
   const registered = await bound(t, site)
   await site.refresh(refreshProof(nextChallenge(registered)))
-  t.is(site.dbsc.provenAt('s1', companion(registered)), site.clock.now)
+  t.is(site.dbsc.provenAt('s1', boundCookieOf(registered)), site.clock.now)
 })
 
 test('keeps sessions when a secret is changed', async (t) => {
@@ -533,13 +533,13 @@ test('keeps sessions when a secret is changed', async (t) => {
   const registered = await site.register(registrationProof(offer))
   t.is(registered.status, 200)
   secrets = [old, next]
-  const before = companion(registered)
+  const before = boundCookieOf(registered)
   t.is(site.dbsc.provenAt('s1', before), site.clock.now)
   const challenge = nextChallenge(await site.refresh(undefined))
   secrets = [next, old]
   t.is((await site.refresh(refreshProof(challenge))).status, 200)
 
-  const byOld = companion(registered)
+  const byOld = boundCookieOf(registered)
   secrets = [old]
   t.is(site.dbsc.provenAt('s1', byOld), undefined)
   t.is((await site.refresh(refreshProof(nextChallenge(registered)))).status, 403)
@@ -649,8 +649,8 @@ for (const [name, makeApp] of Object.entries(apps)) {
     const proof = { 'secure-session-response': refreshProof({ jti: challenge }) }
     const refreshed = await site.send('/dbsc/refresh', { ...id, ...proof })
     t.is(refreshed.status, 200)
-    const [companion] = refreshed.headers.getSetCookie()
-    t.is(typeof dbsc.provenAt('s1', companion?.split(';')[0]), 'number')
+    const [boundCookie] = refreshed.headers.getSetCookie()
+    t.is(typeof dbsc.provenAt('s1', boundCookie?.split(';')[0]), 'number')
   })
 
   test(`${name}: refuses as the core does`, async (t) => {

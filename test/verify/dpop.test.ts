@@ -7,8 +7,6 @@ import {
 } from '../../packages/verify/dpop.ts'
 import { createDPoPNonces } from '../../packages/verify/dpop-nonce.ts'
 import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
-import { encode, makeKey, signJws, signRaw, weakExponents } from '../support/verify/keys.ts'
-import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
   ath,
@@ -19,7 +17,9 @@ import {
   jkt,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { encode, makeKey, signJws, signRaw, weakExponents } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
 
 const token = accessToken()
 const expected: DPoPExpectation = { method: 'GET', uri: htu, now: start, ath: ath(token), jkt }

@@ -11,9 +11,9 @@ import ts from 'typescript'
 import { drawProgressOn, showProgress } from '../../src/commands/progress.ts'
 import { freePort } from '../../src/net/free-port.ts'
 import { until } from '../support/until.ts'
+import { accessToken, dpopProof, issuer, jwks } from '../support/verify/fixtures.ts'
 import { temporaryFolder } from '../support/verify/folder.ts'
 import { npmInstall, packVerify, run } from '../support/verify/package.ts'
-import { accessToken, dpopProof, issuer, jwks } from '../support/verify/world.ts'
 
 const examples = path.resolve(import.meta.dirname, '../../examples/verify')
 

@@ -5,8 +5,6 @@ import { createJwks } from '../../packages/verify/jwks.ts'
 import { metadataUrl } from '../../packages/verify/metadata.ts'
 import type { IntrospectionOptions, VerifierOptions } from '../../packages/verify/options.ts'
 import { createVerifier } from '../../packages/verify/verifier.ts'
-import { makeKey, signJws } from '../support/verify/keys.ts'
-import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
   audience,
@@ -18,7 +16,9 @@ import {
   jwks,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { makeKey, signJws } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
 
 const endpoint = `${issuer}/introspect`
 const basic = { method: 'client_secret_basic', clientId: 'api', clientSecret: 's:/ ü' } as const
@@ -27,7 +27,7 @@ const active = { active: true, aud: audience, sub: 'alice', token_type: 'DPoP', 
 type Asked = { url: string; init: RequestInit; form: URLSearchParams }
 
 /** An issuer that gives one answer, and a verifier that asks it. */
-function makeWorld(
+function makeFixtures(
   answer: () => Response | Promise<Response>,
   asking: Partial<IntrospectionOptions> = {},
   options: Partial<VerifierOptions> = {},
@@ -50,7 +50,7 @@ function makeWorld(
 }
 
 test('asks the issuer about a token, and believes the answer for a while', async (t) => {
-  const { asked, state, verifier } = makeWorld(() => Response.json(active))
+  const { asked, state, verifier } = makeFixtures(() => Response.json(active))
   const verified = await verifier.verify(dpopRequest('opaque'))
   t.is(verified.token.format, 'introspection')
   t.deepEqual(verified.claims, { ...verified.claims, iss: issuer, sub: 'alice' })
@@ -70,19 +70,19 @@ test('asks the issuer about a token, and believes the answer for a while', async
 })
 
 test('asks once for many concurrent requests with one token', async (t) => {
-  const { asked, verifier } = makeWorld(() => Response.json(active))
+  const { asked, verifier } = makeFixtures(() => Response.json(active))
   await Promise.all(Array.from({ length: 9 }, () => verifier.verify(dpopRequest('opaque'))))
   t.is(asked.length, 1)
 })
 
 test('asks about JWTs too', async (t) => {
-  const { asked, verifier } = makeWorld(() => Response.json(active))
+  const { asked, verifier } = makeFixtures(() => Response.json(active))
   await verifier.verify(dpopRequest(accessToken({}, {}, makeKey())))
   t.is(asked.length, 1)
 })
 
 test('remembers for a while that a token is inactive', async (t) => {
-  const { asked, state, verifier } = makeWorld(() => Response.json({ active: false }))
+  const { asked, state, verifier } = makeFixtures(() => Response.json({ active: false }))
   await refused(t, 'token_inactive', () => verifier.verify(dpopRequest('opaque')))
   state.now += 14
   await refused(t, 'token_inactive', () => verifier.verify(dpopRequest('opaque')))
@@ -93,7 +93,7 @@ test('remembers for a while that a token is inactive', async (t) => {
 })
 
 test('checks the expiry of a remembered answer', async (t) => {
-  const { state, verifier } = makeWorld(() => Response.json({ ...active, exp: start + 1 }))
+  const { state, verifier } = makeFixtures(() => Response.json({ ...active, exp: start + 1 }))
   await verifier.verify(dpopRequest('opaque'))
   state.now += 11
   await refused(t, 'token_expired', () => verifier.verify(dpopRequest('opaque')))
@@ -124,13 +124,13 @@ const answers: [title: string, code: Parameters<typeof refused>[1], answer: obje
 
 for (const [title, code, answer] of answers) {
   test(`rejects a token whose answer ${title}`, async (t) => {
-    const { verifier } = makeWorld(() => Response.json(answer))
+    const { verifier } = makeFixtures(() => Response.json(answer))
     await refused(t, code, () => verifier.verify(dpopRequest('opaque')))
   })
 }
 
 test('rejects an active bearer token', async (t) => {
-  const { verifier } = makeWorld(() => Response.json({ active: true, aud: audience }))
+  const { verifier } = makeFixtures(() => Response.json({ active: true, aud: audience }))
   await refused(t, 'bearer_refused', () => verifier.verify(bearerRequest('opaque')))
 })
 
@@ -142,7 +142,7 @@ for (const [title, answer] of [
   ['nothing', () => Promise.reject(new Error('connection refused'))],
 ] as const) {
   test(`is unavailable, and not fooled, when the issuer answers ${title}`, async (t) => {
-    const { verifier } = makeWorld(answer)
+    const { verifier } = makeFixtures(answer)
     const error = await refused(t, 'issuer_unavailable', () => verifier.verify(dpopRequest('a')))
     t.is(error.status, 503)
     t.deepEqual(error.challenges, [])
@@ -150,7 +150,7 @@ for (const [title, answer] of [
 }
 
 test('does not ask about what is no token', async (t) => {
-  const { asked, verifier } = makeWorld(() => Response.json(active))
+  const { asked, verifier } = makeFixtures(() => Response.json(active))
   await refused(t, 'token_malformed', () => verifier.verify(dpopRequest('a"b', 'x')))
   t.is(asked.length, 0)
 })
@@ -175,7 +175,7 @@ test('finds the endpoint in the metadata of the issuer', async (t) => {
 })
 
 async function authenticated(authentication: ClientAuthentication): Promise<Asked> {
-  const { asked, verifier } = makeWorld(() => Response.json(active), { authentication })
+  const { asked, verifier } = makeFixtures(() => Response.json(active), { authentication })
   await verifier.verify(dpopRequest('opaque'))
   return asked[0] as Asked
 }
@@ -220,7 +220,7 @@ function signedAnswer(
 }
 
 test('accepts a signed answer', async (t) => {
-  const { asked, verifier } = makeWorld(() => signedAnswer(), { signed: true })
+  const { asked, verifier } = makeFixtures(() => signedAnswer(), { signed: true })
   await t.notThrowsAsync(verifier.verify(dpopRequest('opaque')))
   t.is(new Headers(asked[0]?.init.headers).get('accept'), 'application/token-introspection+jwt')
 })
@@ -235,7 +235,7 @@ for (const [title, answer] of [
   ['says nothing', () => signedAnswer({ token_introspection: undefined })],
 ] as const) {
   test(`does not use a signed answer that ${title}`, async (t) => {
-    const { verifier } = makeWorld(answer, { signed: true })
+    const { verifier } = makeFixtures(answer, { signed: true })
     await refused(t, 'issuer_unavailable', () => verifier.verify(dpopRequest('opaque')))
   })
 }

@@ -26,8 +26,8 @@ import {
   type TestAuthority,
 } from '../support/certificates.ts'
 import { makeCertificate, type TestCertificate } from '../support/verify/certificates.ts'
+import { accessToken, bearerRequest, verifierWith } from '../support/verify/fixtures.ts'
 import { refused } from '../support/verify/refused.ts'
-import { accessToken, bearerRequest, verifierWith } from '../support/verify/world.ts'
 
 const server = await makeCertificate('localhost')
 const client = await makeCertificate('client')

@@ -17,8 +17,6 @@ import { createPostgresReplayStore } from '../../packages/verify/replay-postgres
 import { createRedisReplayStore } from '../../packages/verify/replay-redis.ts'
 import { readTokenBindingHeaders } from '../../packages/verify/token-binding-headers.ts'
 import { createVerifier, type VerifyRequest } from '../../packages/verify/verifier.ts'
-import { makeKey, signJws } from '../support/verify/keys.ts'
-import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
   audience,
@@ -32,7 +30,9 @@ import {
   jwks,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { makeKey, signJws } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
 
 const everywhere: Partial<VerifierOptions> = { tokenLocations: ['header', 'body', 'query'] }
 const certificate = { thumbprint: jkt }

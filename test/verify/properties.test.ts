@@ -3,7 +3,6 @@ import fc from 'fast-check'
 import { VerifyError } from '../../packages/verify/errors.ts'
 import type { VerifyRequest } from '../../packages/verify/verifier.ts'
 import { fuzz, targets } from '../fuzz/verify.ts'
-import { signJws } from '../support/verify/keys.ts'
 import {
   accessToken,
   clientKey,
@@ -12,7 +11,8 @@ import {
   issuerKey,
   url,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { signJws } from '../support/verify/keys.ts'
 
 const everywhere = { tokenLocations: ['header', 'body', 'query'], allowBearer: true } as const
 const verifier = verifierWith(everywhere)

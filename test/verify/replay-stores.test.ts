@@ -7,9 +7,9 @@ import {
 import { createRedisReplayStore } from '../../packages/verify/replay-redis.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
+import { dpopRequest, start, verifierWith } from '../support/verify/fixtures.ts'
 import { startRedis, withRedis } from '../support/verify/redis.ts'
 import { refused } from '../support/verify/refused.ts'
-import { dpopRequest, start, verifierWith } from '../support/verify/world.ts'
 
 const testRedis = withRedis(test)
 
@@ -105,12 +105,12 @@ testWithPostgres(test)('a crash of the server forgets no mark', async (t) => {
     new pg.Pool({ connectionString: postgres.url('postgres') }).on('error', () => {})
   const [before, after] = [connect(), connect()]
   await before.query(postgresReplayTable)
-  const mark = ['a', start + 60, start] as const
-  t.is(await createPostgresReplayStore({ client: before }).consume(...mark), 'fresh')
+  const entry = ['a', start + 60, start] as const
+  t.is(await createPostgresReplayStore({ client: before }).consume(...entry), 'fresh')
   await postgres.stop('immediate')
   await before.end()
   await postgres.start()
-  t.is(await createPostgresReplayStore({ client: after }).consume(...mark), 'replayed')
+  t.is(await createPostgresReplayStore({ client: after }).consume(...entry), 'replayed')
   await after.end()
 })
 

@@ -3,14 +3,14 @@ import vm from 'node:vm'
 import test from 'ava'
 import { VerifyError } from '../../packages/verify/errors.ts'
 import { createMemoryReplayStore } from '../../packages/verify/replay.ts'
-import { makeKey } from '../support/verify/keys.ts'
 import {
   accessToken,
   dpopProof,
   dpopRequest,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { makeKey } from '../support/verify/keys.ts'
 
 v8.setFlagsFromString('--expose_gc')
 const collect: () => void = vm.runInNewContext('gc')

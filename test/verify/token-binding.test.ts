@@ -32,8 +32,6 @@ import {
   type TestKey,
   tokenBindingId,
 } from '../support/token-binding-messages.ts'
-import { signJws, weakExponents } from '../support/verify/keys.ts'
-import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
   bearerRequest,
@@ -42,7 +40,9 @@ import {
   jwks,
   start,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { signJws, weakExponents } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
 
 const ec = makeEcKey()
 const otherEc = makeEcKey()

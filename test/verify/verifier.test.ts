@@ -5,8 +5,6 @@ import { type RequestBody, readCredential } from '../../packages/verify/credenti
 import { createIdTokenVerifier, type IdTokenExpectation } from '../../packages/verify/id-token.ts'
 import type { VerifierOptions } from '../../packages/verify/options.ts'
 import { createVerifier } from '../../packages/verify/verifier.ts'
-import { encode, makeKey, signJws } from '../support/verify/keys.ts'
-import { refused } from '../support/verify/refused.ts'
 import {
   accessToken,
   audience,
@@ -20,7 +18,9 @@ import {
   start,
   url,
   verifierWith,
-} from '../support/verify/world.ts'
+} from '../support/verify/fixtures.ts'
+import { encode, makeKey, signJws } from '../support/verify/keys.ts'
+import { refused } from '../support/verify/refused.ts'
 
 test('accepts a DPoP-bound token with its proof', async (t) => {
   const verified = await verifierWith().verify(dpopRequest())

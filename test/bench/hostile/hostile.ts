@@ -6,7 +6,7 @@ import type { HostileReport } from './child.ts'
 import { createGuesser } from './guesser.ts'
 import { type Kind, makers, takeTurns } from './kinds.ts'
 import { keepPace } from './pace.ts'
-import type { World } from './release.ts'
+import type { Target } from './release.ts'
 import { createSender, failureOf } from './sender.ts'
 import { createUnread } from './unread.ts'
 
@@ -14,7 +14,7 @@ import { createUnread } from './unread.ts'
 const rate = 10_000 / 60
 const mostUnanswered = 1000
 
-const { issuer } = JSON.parse(process.argv[2] ?? '') as World
+const { issuer } = JSON.parse(process.argv[2] ?? '') as Target
 const chosen = JSON.parse(process.argv[3] ?? '') as Kind[]
 const localAddress = '127.0.0.2'
 const sender = createSender(issuer, { localAddress, connections: 256 })

@@ -47,11 +47,11 @@ await using opened = new AsyncDisposableStack()
 const { folder, connectionString: databaseUrl } = opened.use(await openBenchDatabase())
 const logFile = path.join(folder, 'log')
 const release = opened.use(await startRelease({ checkout, databaseUrl, folder, logFile }))
-const { world, pid } = release
+const { target, pid } = release
 const meter = opened.use(await openMeter({ databaseUrl, pid, logFile }))
-const normal = opened.use(await startChild<Record<string, NormalReport>>('normal.ts', world))
+const normal = opened.use(await startChild<Record<string, NormalReport>>('normal.ts', target))
 const hostile = opened.use(
-  await startChild<HostileReport>('hostile.ts', world, values.only ?? kinds),
+  await startChild<HostileReport>('hostile.ts', target, values.only ?? kinds),
 )
 
 const measured: PhaseUsage[] = []
@@ -67,7 +67,7 @@ const result: Result = {
   phases: measured,
   normal: await normal.report(),
   hostile: hostileReport,
-  ended: release.ended() && `${release.ended()}. ${await lastWords()}`,
+  ended: release.ended() && `${release.ended()}. ${await lastLines()}`,
 }
 console.log(values.json ? JSON.stringify(result) : report(result))
 
@@ -86,7 +86,7 @@ async function pass(phase: string, lengthMs: number): Promise<PhaseUsage> {
 }
 
 /** What a process writes when it runs out of memory, or the last that it wrote. */
-async function lastWords(): Promise<string> {
+async function lastLines(): Promise<string> {
   const lines = (await readFile(logFile, 'utf8')).trim().split('\n')
   return (lines.find((line) => line.includes('FATAL')) ?? lines.at(-1) ?? '').slice(0, 300)
 }

@@ -9,7 +9,7 @@ import { createPerson, obtainCode, refreshing } from '../../support/flow.ts'
 import { type Key, makeKey } from '../token/load.ts'
 import type { Latencies, NormalReport } from './child.ts'
 import { keepPace } from './pace.ts'
-import type { World } from './release.ts'
+import type { Target } from './release.ts'
 import { createSender, failureOf, form } from './sender.ts'
 
 const rates = { 'client credentials': 20, refresh: 10, 'sign-in': 0.5 }
@@ -19,8 +19,8 @@ const operations = Object.keys(rates) as Operation[]
 const chainCount = 20
 const app = { client_id: 'app' }
 
-const world = JSON.parse(process.argv[2] ?? '') as World
-const sender = createSender(world.issuer, { localAddress: '127.0.0.1', connections: 128 })
+const target = JSON.parse(process.argv[2] ?? '') as Target
+const sender = createSender(target.issuer, { localAddress: '127.0.0.1', connections: 128 })
 const serviceKey = makeKey()
 let people = 0
 let requests = 0
@@ -39,7 +39,7 @@ async function askToken(
     { typ: 'dpop+jwt', alg: 'ES256', jwk: key.jwk },
     {
       htm: 'POST',
-      htu: `${world.issuer}/token`,
+      htu: `${target.issuer}/token`,
       jti: randomUUID(),
       iat: Math.floor(Date.now() / 1000),
     },
@@ -64,10 +64,10 @@ async function signIn(key: Key): Promise<string> {
   people += 1
   const address = addressOf(people)
   const credentials = {
-    email: `person-${(people % world.accounts) + 1}@example.com`,
-    password: world.password,
+    email: `person-${(people % target.accounts) + 1}@example.com`,
+    password: target.password,
   }
-  const person = createPerson(world, { credentials, fetch: sender.fetchFrom(address) })
+  const person = createPerson(target, { credentials, fetch: sender.fetchFrom(address) })
   const { exchange } = await obtainCode(person, app)
   return (await askToken(key, address, exchange)).refresh_token ?? ''
 }
@@ -101,7 +101,7 @@ const work: Record<Operation, () => Promise<unknown>> = {
       serviceKey,
       addressOf(requests % 5000),
       { grant_type: 'client_credentials' },
-      `Basic ${btoa(`service:${encodeURIComponent(world.secret)}`)}`,
+      `Basic ${btoa(`service:${encodeURIComponent(target.secret)}`)}`,
     ),
   refresh,
   'sign-in': () => signIn(makeKey()),

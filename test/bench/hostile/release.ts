@@ -8,7 +8,7 @@ import { holdfast } from '../../support/cli.ts'
 import { query } from '../../support/query.ts'
 
 /** What the two loads know of the server. */
-export interface World {
+export interface Target {
   readonly issuer: string
   /** Of the service `service`, which authenticates with it. The others are public: `app`, `tv`. */
   readonly secret: string
@@ -18,7 +18,7 @@ export interface World {
 }
 
 export interface Release extends AsyncDisposable {
-  readonly world: World
+  readonly target: Target
   readonly pid: number
   /** The signal or status it ended with by itself; undefined while it serves. */
   ended(): string | undefined
@@ -59,7 +59,7 @@ export async function startRelease({
     HOLDFAST_TLS: 'off',
     HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
   }
-  const world = { issuer, accounts, ...(await fill({ cwd: folder, env, release: checkout })) }
+  const target = { issuer, accounts, ...(await fill({ cwd: folder, env, release: checkout })) }
   const log = await open(logFile, 'w')
   const server = spawn(
     process.execPath,
@@ -84,7 +84,7 @@ export async function startRelease({
     await setTimeout(100)
   }
   return {
-    world,
+    target: target,
     pid: server.pid ?? 0,
     ended: () => ended,
     end,
@@ -104,7 +104,7 @@ async function shippedLimits(checkout: string): Promise<string> {
 
 type Environment = Parameters<typeof holdfast>[0]
 
-async function fill(environment: Environment): Promise<Pick<World, 'secret' | 'password'>> {
+async function fill(environment: Environment): Promise<Pick<Target, 'secret' | 'password'>> {
   const password = 'correct horse battery staple'
   const run = async (args: readonly string[], stdin = '') => {
     const { code, stdout, stderr } = await holdfast(environment, args, { stdin })

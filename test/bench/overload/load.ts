@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Client, type Dispatcher } from 'undici'
-import type { World } from '../hostile/release.ts'
+import type { Target } from '../hostile/release.ts'
 import { failureOf } from '../hostile/sender.ts'
 import { makeKey } from '../token/load.ts'
 import type { KindReport, LoadReport, LoadSize } from './result.ts'
@@ -22,11 +22,11 @@ interface Answer {
 
 const patienceMs = 30_000
 
-const world = JSON.parse(process.argv[2] ?? '') as World
+const target = JSON.parse(process.argv[2] ?? '') as Target
 const size = JSON.parse(process.argv[3] ?? '') as LoadSize
 const kinds = Object.keys(size) as Kind[]
 const key = makeKey()
-const authorization = `Basic ${btoa(`service:${encodeURIComponent(world.secret)}`)}`
+const authorization = `Basic ${btoa(`service:${encodeURIComponent(target.secret)}`)}`
 const authorizationRequest = new URLSearchParams({
   client_id: 'app',
   response_type: 'code',
@@ -48,7 +48,7 @@ const makers: Record<Kind, () => Request> = {
         { typ: 'dpop+jwt', alg: 'ES256', jwk: key.jwk },
         {
           htm: 'POST',
-          htu: `${world.issuer}/token`,
+          htu: `${target.issuer}/token`,
           jti: randomUUID(),
           iat: Math.floor(Date.now() / 1000),
         },
@@ -108,7 +108,7 @@ function count(kind: Kind, { status, saysWhen }: Answer, ms: number): void {
 
 /** One connection. What was refused was not looked at, and is sent again as it is. */
 async function keepAsking(kind: Kind): Promise<void> {
-  const client = new Client(world.issuer, {
+  const client = new Client(target.issuer, {
     bodyTimeout: patienceMs,
     connect: { timeout: patienceMs },
     headersTimeout: patienceMs,

@@ -36,7 +36,7 @@ progress.report('Starting the server', 0, 0)
 
 await using opened = new AsyncDisposableStack()
 const { folder, connectionString: databaseUrl } = opened.use(await openBenchDatabase())
-const { world, ended } = opened.use(
+const { target, ended } = opened.use(
   await startRelease({
     checkout: path.resolve(values.checkout),
     databaseUrl,
@@ -45,13 +45,13 @@ const { world, ended } = opened.use(
   }),
 )
 
-await using steady = await startChild<LoadReport>('../overload/load.ts', world, normal)
-await using crowd = await startChild<LoadReport>('../overload/load.ts', world, overload)
-await using again = await startChild<LoadReport>('../overload/load.ts', world, normal)
+await using steady = await startChild<LoadReport>('../overload/load.ts', target, normal)
+await using crowd = await startChild<LoadReport>('../overload/load.ts', target, overload)
+await using again = await startChild<LoadReport>('../overload/load.ts', target, normal)
 
 const before = await pass('before', steady, 5)
 const droppedBefore = await droppedByKernel()
-const health = watchHealth(world.issuer)
+const health = watchHealth(target.issuer)
 const during = await pass('overload', crowd, 20)
 const result: Result = {
   health: await health(),

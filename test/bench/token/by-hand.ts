@@ -113,7 +113,7 @@ export async function startByHand({
     return `${input}.${sign('sha256', Buffer.from(input), signingKey).toString('base64url')}`
   }
 
-  async function markAll(client: string, jtis: readonly string[]) {
+  async function recordAll(client: string, jtis: readonly string[]) {
     statements += 1
     const { rowCount } = await pool.query({
       name: 'mark',
@@ -148,18 +148,18 @@ export async function startByHand({
   app.use(async (ctx) => {
     try {
       const form = new URLSearchParams(await text(ctx.req))
-      const { client, marks } = authenticate(ctx.req.headers.authorization, form)
+      const { client, marks: usedIds } = authenticate(ctx.req.headers.authorization, form)
       const { jkt, jti } = readProof(ctx.get('dpop'))
       const isRefresh = form.get('grant_type') === 'refresh_token'
       const access_token = accessToken(isRefresh ? accountId : client, client, jkt)
-      const used = [...marks, jti]
+      const used = [...usedIds, jti]
       const answer = { access_token, token_type: 'DPoP', expires_in: 600 }
       ctx.set('cache-control', 'no-store')
       if (isRefresh) {
         const old = form.get('refresh_token') ?? ''
         ctx.body = { ...answer, refresh_token: await rotate(client, jkt, old, used) }
       } else {
-        await markAll(client, used)
+        await recordAll(client, used)
         ctx.body = answer
       }
       log.info({ event: 'tokens.issued', client }, 'tokens issued')

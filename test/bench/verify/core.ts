@@ -2,8 +2,8 @@
 import { createHash, createPublicKey, sign, verify } from 'node:crypto'
 import type { RequestHandler } from 'express'
 import { createVerifier, type VerifyRequest } from '../../../packages/verify/verifier.ts'
+import { clientKey, issuerKey } from '../../support/verify/fixtures.ts'
 import type { TestKey } from '../../support/verify/keys.ts'
-import { clientKey, issuerKey } from '../../support/verify/world.ts'
 import type { Contestant } from './measure.ts'
 import { makeJoseByHand, oauth4webapi } from './peers.ts'
 import {

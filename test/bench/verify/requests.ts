@@ -1,4 +1,11 @@
-import { accessToken, ath, audience, dpopProof, issuer, jwks } from '../../support/verify/world.ts'
+import {
+  accessToken,
+  ath,
+  audience,
+  dpopProof,
+  issuer,
+  jwks,
+} from '../../support/verify/fixtures.ts'
 
 const now = () => Math.floor(Date.now() / 1000)
 

@@ -143,7 +143,7 @@ export function credential(
   }
 }
 
-export interface World {
+export interface Environment {
   client: TokenClient | undefined
   found: Found<StoredSource> | undefined
   /** What the database says of what is to be written. */
@@ -164,9 +164,9 @@ export type Request = Partial<Omit<MachineRequest, 'form'>> & { form?: MachineRe
 
 const nobody: ConnectionProofs = { certificate: undefined, tokenBinding: undefined }
 
-/** What a request comes to in a world, and what it has written there. */
-export async function ask(request: Request, changes: Partial<World> = {}) {
-  const world: World = {
+/** What a request comes to in an environment, and what it has written there. */
+export async function ask(request: Request, changes: Partial<Environment> = {}) {
+  const environment: Environment = {
     client: client(),
     found: undefined,
     outcome: 'committed',
@@ -181,8 +181,8 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
   }
   const units: UnitOfWork[] = []
   const ended: string[] = []
-  const marked: string[] = []
-  const outcome = await createEndpoint(world, { units, ended, marked })({
+  const recorded: string[] = []
+  const outcome = await createEndpoint(environment, { units, ended, recorded })({
     form: {},
     authorization: undefined,
     dpop: proof(),
@@ -194,16 +194,16 @@ export async function ask(request: Request, changes: Partial<World> = {}) {
     now,
     ...request,
   })
-  return { outcome, units, ended, marked }
+  return { outcome, units, ended, recorded }
 }
 
-const proofWindow = ({ windowS = 300 }: World) => ({ pastS: windowS, aheadS: 10 })
+const proofWindow = ({ windowS = 300 }: Environment) => ({ pastS: windowS, aheadS: 10 })
 
-type Effects = { units: UnitOfWork[]; ended: string[]; marked: string[] }
+type Effects = { units: UnitOfWork[]; ended: string[]; recorded: string[] }
 
 function createEndpoint(
-  world: World,
-  { units, ended, marked }: Effects,
+  environment: Environment,
+  { units, ended, recorded }: Effects,
 ): (request: MachineRequest) => Promise<Outcome> {
   const policy = {
     issuer,
@@ -213,36 +213,37 @@ function createEndpoint(
   const person = {
     policy,
     claimsOf: ({ id, email }: { id: string; email: string }) => ({ sub: id, email }),
-    isRepeatable: world.reuseS > 0,
+    isRepeatable: environment.reuseS > 0,
   }
   const grants = [
     authorizationCodeGrant(person),
     deviceCodeGrant(person),
     refreshTokenGrant({
       ...person,
-      keyOverlapS: world.overlapS,
-      proofWindow: proofWindow(world),
-      reuseS: world.reuseS,
+      keyOverlapS: environment.overlapS,
+      proofWindow: proofWindow(environment),
+      reuseS: environment.reuseS,
     }),
     clientCredentialsGrant({ policy }),
   ] as Grant<unknown>[]
   let names = 0
   return createTokenEndpoint({
     authentication: {
-      findClient: async (id) => (world.client?.clientId === id ? world.client : undefined),
+      findClient: async (id) =>
+        environment.client?.clientId === id ? environment.client : undefined,
       assertionAlgorithms: ['ES256'],
       clockToleranceS: 10,
-      authorities: world.authorities as never,
+      authorities: environment.authorities as never,
     },
     proofs: createProofCheck({
       nonces: { current: () => 'next', accepts: (nonce) => nonce === 'good' || nonce === 'next' },
-      required: world.nonces === 'required',
+      required: environment.nonces === 'required',
       algorithms: ['ES256'],
-      window: proofWindow(world),
+      window: proofWindow(environment),
     }),
     grants: new Map(grants.map((grant) => [grant.grantType, grant])),
     finders: {
-      credential: (async () => world.found) as Finders['credential'],
+      credential: (async () => environment.found) as Finders['credential'],
       resource: async (identifier) =>
         identifier === api
           ? {
@@ -252,7 +253,7 @@ function createEndpoint(
               algorithm: 'ES256' as const,
             }
           : undefined,
-      artifact: async () => world.successor,
+      artifact: async () => environment.successor,
     },
     maker: {
       policy,
@@ -262,8 +263,8 @@ function createEndpoint(
     artifacts: {
       commit: async (unit) => {
         units.push(unit)
-        const isLate = world.outcome === 'already consumed'
-        return isLate && !unit.consumed ? 'committed' : world.outcome
+        const isLate = environment.outcome === 'already consumed'
+        return isLate && !unit.consumed ? 'committed' : environment.outcome
       },
       removeGrant: async (_key, grantId) => {
         ended.push(grantId)
@@ -274,10 +275,10 @@ function createEndpoint(
     },
     replays: {
       insert: async ({ id }) => {
-        marked.push(id)
-        return !world.replayed
+        recorded.push(id)
+        return !environment.replayed
       },
     },
-    polls: { table: { take: async () => world.isInTime }, pauseS: 5, lifetimeS: 600 },
+    polls: { table: { take: async () => environment.isInTime }, pauseS: 5, lifetimeS: 600 },
   })
 }
