@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
-import type { ReplayEntry } from './replay-table.ts'
+import { type ReplayEntry, recordEntries } from './replay-table.ts'
 import { isStorable } from './text.ts'
 
 export interface ArtifactKey {
@@ -329,12 +329,7 @@ async function commitUnits(
     // changes a row once: of units that consume the same artifact it returns one. The columns
     // travel as arrays because PostgreSQL's functions on json refuse U+0000 in a payload.
     text: `with recorded as (
-             insert into replay_marks (id, expires_at)
-             select decode(id, 'hex'), to_timestamp(expires_at)
-               from unnest($1::text[], $2::float8[]) as entry (id, expires_at)
-              order by id
-             on conflict on constraint replay_marks_pkey do nothing
-             returning encode(id, 'hex') as id
+             ${recordEntries('$1', '$2')}
            ), replayed as (
              select unit from unnest($1::text[], $3::int[]) as entry (id, unit)
               where id <> all(array(select id from recorded))

@@ -25,6 +25,23 @@ export function replayEntry(issuer: string, value: string, expiresAt: number): R
  */
 const tolerance = '1 minute'
 
+/**
+ * The part of a statement that records one-time values, each once, and returns those that are new.
+ * In one order everywhere, so that nodes that record the same values wait in a line and not in a
+ * circle.
+ *
+ * @param ids - hexadecimal, as the name of a parameter.
+ * @param ends - Unix times, as the name of a parameter.
+ */
+export function recordEntries(ids: string, ends: string): string {
+  return `insert into replay_marks (id, expires_at)
+             select decode(id, 'hex'), to_timestamp(expires_at)
+               from unnest(${ids}::text[], ${ends}::float8[]) as entry (id, expires_at)
+              order by id
+             on conflict on constraint replay_marks_pkey do nothing
+             returning encode(id, 'hex') as id`
+}
+
 export type ReplayTable = ReturnType<typeof createReplayTable>
 
 /** The table `replay_marks`: values that may be seen once. */
@@ -60,14 +77,7 @@ async function insertReplayEntries(
 ): Promise<boolean[]> {
   const { rows } = await database.query<{ id: string }>({
     name: 'replay-record',
-    // In one order everywhere, so that nodes that record the same values wait in a line and not in a
-    // circle.
-    text: `insert into replay_marks (id, expires_at)
-           select decode(id, 'hex'), to_timestamp(expires_at)
-             from unnest($1::text[], $2::float8[]) as entry (id, expires_at)
-            order by id
-           on conflict on constraint replay_marks_pkey do nothing
-           returning encode(id, 'hex') as id`,
+    text: recordEntries('$1', '$2'),
     values: [replayEntries.map(({ id }) => id), replayEntries.map(({ expiresAt }) => expiresAt)],
   })
   const inserted = new Set(rows.map(({ id }) => id))

@@ -2,7 +2,7 @@
 import type { BoundCredential } from '../bindings/binding.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { CredentialLookup } from '../storage/credential-lookup.ts'
-import type { ReplayTable } from '../storage/replay-table.ts'
+import type { ReplayEntry, ReplayTable } from '../storage/replay-table.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import {
   authenticate,
@@ -11,7 +11,7 @@ import {
   readToken,
   recordUsedJtis,
 } from './machine-request.ts'
-import { isRefusal } from './refusal.ts'
+import { isRefusal, refuse } from './refusal.ts'
 import type { Found, StoredSource } from './stored.ts'
 import type { TokenClient } from './token-request.ts'
 
@@ -48,7 +48,15 @@ export type FoundToken =
       readonly isActive: boolean
     }
 
-export type FindToken = (token: string, now: number) => Promise<FoundToken | undefined>
+/**
+ * Finds a token, and records a one-time value of the request that asks: `replayed` where another
+ * one has shown it before.
+ */
+export type FindToken = (
+  token: string,
+  now: number,
+  entry?: ReplayEntry,
+) => Promise<FoundToken | 'replayed' | undefined>
 
 /** The row that says that a JWT access token was revoked. It is there until the token expires. */
 export const revokedToken = 'RevokedAccessToken'
@@ -63,19 +71,23 @@ export function createTokenFinder({
   readOwnToken: ReadOwnToken
   findClient: (clientId: string) => Promise<TokenClient | undefined>
 }): FindToken {
-  return async (token, now) => {
+  return async (token, now, entry) => {
     const claims = token.includes('.') ? readOwnToken(token, now) : undefined
     if (claims) {
       const { jti, sub, client_id: client } = claims
       const account = sub === client ? undefined : sub
       const [state, known] = await Promise.all([
-        credentials.stateOf(artifactKey(revokedToken, jti), account),
+        credentials.stateOf(artifactKey(revokedToken, jti), account, entry),
         findClient(client),
       ])
+      if (state === 'replayed') return state
       return { kind: 'JWT', claims, isActive: state === 'active' && known !== undefined }
     }
     const keys = kinds.map((kind) => artifactKey(kind, token))
-    const rows = await Promise.all(keys.map((key) => credentials.find<StoredToken>(key)))
+    const rows = await (entry
+      ? credentials.findOnce<StoredToken>(keys, entry)
+      : Promise.all(keys.map((key) => credentials.find<StoredToken>(key))))
+    if (rows === 'replayed') return rows
     const at = rows.findIndex((row) => row !== undefined)
     const [kind, key, row] = [kinds[at], keys[at], rows[at]]
     return kind && key && row && { kind, found: { ...row, value: token, key } }
@@ -102,9 +114,15 @@ export async function readQuestion(
   const caller = await authenticate(request, authentication)
   if (!('usedJtis' in caller)) return caller
   const { client, usedJtis } = caller
-  const replayed = await recordUsedJtis(usedJtis, replays)
-  if (replayed) return { client, result: replayed }
   const read = readToken(request)
-  if (isRefusal(read)) return { client, result: read }
-  return { client, found: await findToken(read.token, request.now) }
+  if (isRefusal(read)) {
+    return { client, result: (await recordUsedJtis(usedJtis, replays)) ?? read }
+  }
+  // The assertion, if the client has authenticated by one.
+  const [shown] = usedJtis
+  const found = await findToken(read.token, request.now, shown?.entry)
+  if (found === 'replayed') {
+    return { client, result: refuse(shown?.replayed ?? 'assertion_replayed') }
+  }
+  return { client, found }
 }

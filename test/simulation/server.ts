@@ -94,6 +94,7 @@ export function createServer(
   const findToken = createTokenFinder({
     credentials: {
       find: async (key) => withSession(await send('find', (store) => store.findCredential(key))),
+      findOnce: () => Promise.reject(new Error('no client here has an assertion')),
       stateOf: async () => 'active',
     } as Parameters<typeof createTokenFinder>[0]['credentials'],
     readOwnToken: () => undefined,

@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { decodeJwt, exportJWK, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import type { KeyPair } from '../../src/doctor/proof.ts'
 import { createStatementCounter } from '../support/counting.ts'
@@ -11,6 +12,7 @@ import { api, email, useTestServer } from '../support/server.ts'
 const counter = createStatementCounter()
 const server = useTestServer(test, deviceEnvironment, { wrap: counter.wrap, now: () => 0 })
 const redirect_uri = 'https://app.example/callback'
+const client_assertion_type = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 let key: KeyPair
 let client: ClientMetadata
@@ -84,6 +86,50 @@ test.serial('introspects an opaque token and a refresh token by one statement', 
     t.like(body, { active: true, client_id: client.client_id, iss: server.issuer })
     t.truthy(body.cnf.jkt)
     t.deepEqual(statements, ['credential-find'])
+  }
+})
+
+test.serial('records an assertion and finds a token by one statement', async (t) => {
+  const { privateKey, publicKey } = await generateKeyPair('ES256')
+  const { client_id } = await server.addClient({
+    ...{ application_type: 'web', redirect_uris: [redirect_uri] },
+    token_endpoint_auth_method: 'private_key_jwt',
+    jwks: { keys: [await exportJWK(publicKey)] },
+  })
+  const assertion = () =>
+    new SignJWT({ jti: randomUUID() })
+      .setProtectedHeader({ alg: 'ES256' })
+      .setIssuer(client_id)
+      .setSubject(client_id)
+      .setAudience(server.issuer)
+      .setExpirationTime('1m')
+      .sign(privateKey)
+  const ask = async (token: string, client_assertion: string) => {
+    counter.names.length = 0
+    const { body } = await post(server, '/introspect', {
+      token,
+      client_assertion_type,
+      client_assertion,
+    })
+    return { active: body.active, error: body.error, statements: [...counter.names] }
+  }
+  const { access_token: jwt } = await issue()
+  const { access_token: opaque } = await issue({ grant_type: 'client_credentials' })
+  await ask(jwt, await assertion())
+  for (const [token, statement] of [
+    [jwt, 'credential-state'],
+    [opaque, 'credential-find-once'],
+    ['unknown', 'credential-find-once'],
+  ] as const) {
+    const shown = await assertion()
+    const statements = [statement]
+    const first = await ask(token, shown)
+    t.deepEqual(first, { active: token !== 'unknown', error: undefined, statements })
+    const second = await ask(token, shown)
+    t.deepEqual(second, { active: undefined, error: 'invalid_client', statements })
+    const fresh = await assertion()
+    const both = await Promise.all([ask(token, fresh), ask(token, fresh)])
+    t.is(both.filter(({ error }) => error === 'invalid_client').length, 1)
   }
 })
 

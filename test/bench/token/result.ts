@@ -52,8 +52,6 @@ export const floors = {
     device_code: 2,
     introspection: 1,
   } satisfies Record<Grant, number>,
-  /** More of these where a request shows an assertion, which is good once, and writes nothing else. */
-  assertionStatements: 1,
   peakMemoryMb: 300,
 } as const
 
@@ -77,7 +75,7 @@ export function judge({ samples, roundTrips, races, peakMemory }: Measured): Res
     gates[`${name}_speed_vs_knex`] = holds(ratios[`${name}_vs_knex`], '>=', floors.knexSpeed)
     gates[`${name}_cpu_vs_knex`] = holds(cpu_ratios[`${name}_vs_knex`], '>=', floors.knexCpu)
     gates[`${name}_speed_vs_memory`] = holds(ratios[`${name}_vs_memory`], '>=', floors.memorySpeed)
-    gates[`${name}_statements`] = holds(roundTrips[name], '<=', statementsOf(way))
+    gates[`${name}_statements`] = holds(roundTrips[name], '<=', floors.statements[way.grant])
     grants_per_s[name] = round(median(speed('holdfast')))
     cpu_us[`${name}_at_16`] = Math.round(median(cpu('holdfast')))
     if (!isMeasuredAlone(way)) continue
@@ -101,11 +99,6 @@ export function judge({ samples, roundTrips, races, peakMemory }: Measured): Res
   const failed = Object.values(gates).filter((held) => !held).length
   const round_trips = { ...roundTrips }
   return { ratios, cpu_ratios, round_trips, grants_per_s, cpu_us, peak_memory_mb, gates, failed }
-}
-
-function statementsOf({ grant, method }: Way): number {
-  const isMarked = grant === 'introspection' && method === 'private_key_jwt'
-  return floors.statements[grant] + (isMarked ? floors.assertionStatements : 0)
 }
 
 /** The samples of one way at one concurrency. */
