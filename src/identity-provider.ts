@@ -18,7 +18,7 @@ import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { completeDeviceAnswers } from './engine/device-answers.ts'
 import { createDevicePages } from './engine/device-pages.ts'
-import { secretsOf } from './engine/engine-keys.ts'
+import { cacheKeySet, secretsOf } from './engine/engine-keys.ts'
 import { engineNonces } from './engine/engine-nonces.ts'
 import type { MtlsOptions } from './engine/extension.ts'
 import { createKnownBrowsers } from './engine/known-browsers.ts'
@@ -205,6 +205,7 @@ function createFeatures(parts: Parts, built: Built): Features {
     assets: assets.middleware,
     deviceAnswers: operations.deviceFlow ? completeDeviceAnswers({ verificationUri }) : undefined,
     doctor: doctorEndpoint({ ...config, edge, codes, now: keys.now }),
+    keySet: cacheKeySet(),
     engineProofs: strictProofs({
       proofs: built.proofs,
       originOf: edge.originOf,

@@ -13,7 +13,7 @@ export function completeDeviceAnswers({
   return async (ctx: Context, next) => {
     await next()
     const body = ctx.body as { user_code?: string } | undefined
-    if (ctx.oidc?.route !== 'device_authorization' || !body?.user_code) return
+    if (!body?.user_code) return
     const query = new URLSearchParams({ user_code: body.user_code })
     ctx.body = {
       ...body,

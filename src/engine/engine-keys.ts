@@ -1,4 +1,5 @@
 /// <reference path="./engine-internals.d.ts" />
+import type { Middleware } from 'koa'
 import type Provider from 'oidc-provider'
 import type { Configuration, JWK } from 'oidc-provider'
 import { get as internalsOf, type ServerChallenge } from 'oidc-provider/lib/helpers/weak_cache.js'
@@ -56,10 +57,14 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
     },
   })
   Object.defineProperty(engine, 'keys', { get: () => cookiesOf(ring.view()) })
-  engine.use(async (ctx, next) => {
+}
+
+/** Lets caches keep the answer with the key set. */
+export function cacheKeySet(): Middleware {
+  return async (ctx, next) => {
     await next()
-    if (ctx.oidc?.route === 'jwks') ctx.set('Cache-Control', `public, max-age=${jwksMaxAge}`)
-  })
+    ctx.set('Cache-Control', `public, max-age=${jwksMaxAge}`)
+  }
 }
 
 /** The public keys of tokens, of every key that is published or in use (RFC 7517). */

@@ -36,6 +36,8 @@ export interface Features {
   readonly engineProofs: Middleware
   readonly interactions: Middleware
   readonly introspection: Middleware
+  /** Lets caches keep the keys. */
+  readonly keySet: Middleware
   /** Keeps everything but the aliases of endpoints off the origin for certificates. */
   readonly mtlsOrigin: Middleware | undefined
   readonly proofs: Middleware
@@ -97,7 +99,8 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     ifOn(['device', 'device_submit'], limits.devicePages),
     // What is asked for.
     ifOn(['device'], features.suggestedCodes),
-    features.deviceAnswers,
+    ifOn(['device_authorization'], features.deviceAnswers),
+    onRoutes(['jwks'], features.keySet),
     onRoutes(['par', 'userinfo'], features.engineProofs),
     onRoutes(['token'], features.token),
     onRoutes(['introspect'], features.introspection),

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import type { Middleware } from 'koa'
+import type { Context, Middleware } from 'koa'
 import { NotReadyError } from './readiness.ts'
 import { matchedRoute } from './routing.ts'
 
@@ -28,13 +28,16 @@ export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions)
     return asking
   }
 
-  return async (ctx, next) => {
-    const name = matchedRoute(ctx)?.name
-    if (name !== 'livez' && name !== 'readyz') return next()
+  async function answer(ctx: Context, name: 'livez' | 'readyz'): Promise<void> {
     const health = name === 'livez' ? healthy : await isReady()
     ctx.set('cache-control', 'no-store')
     ctx.status = health.status === 'ok' ? 200 : 503
     ctx.body = name === 'livez' && version !== undefined ? { ...health, version } : health
+  }
+
+  return (ctx, next) => {
+    const name = matchedRoute(ctx)?.name
+    return name === 'livez' || name === 'readyz' ? answer(ctx, name) : next()
   }
 }
 

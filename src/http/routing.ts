@@ -149,7 +149,7 @@ const longestOrigin = 300
  * path have with 405 (RFC 9110 section 15.5.6), and those that cannot be read with 400.
  */
 export function refuseUnrouted(): Middleware {
-  return async (ctx, next) => {
+  return (ctx, next) => {
     if (ctx.state.isMalformed) {
       throw new PageError(
         'malformed_target',
@@ -165,7 +165,7 @@ export function refuseUnrouted(): Middleware {
       if (others.some(({ name }) => machineRoutes.includes(name))) acceptJson(ctx)
       throw new PageError('method_not_allowed', 'Expected a method of the header Allow')
     }
-    if (matchedRoute(ctx)) await next()
+    return matchedRoute(ctx) ? next() : undefined
   }
 }
 

@@ -33,7 +33,7 @@ export function securityHeaders({ issuer }: { issuer: string }): Middleware {
       'cross-origin-opener-policy': 'same-origin',
     })
     await next()
-    if (ctx.response.is('html') && !ctx.response.get('cache-control')) {
+    if (ctx.response.type === 'text/html' && !ctx.response.get('cache-control')) {
       ctx.set('cache-control', 'no-store')
     }
   }

@@ -1,3 +1,4 @@
+import { headerValues } from '@holdfast/verify/authorization-server'
 import type { Middleware } from 'koa'
 import { PageError } from '../pages/page-error.ts'
 
@@ -9,7 +10,8 @@ const single = ['authorization', 'content-type', 'host']
  */
 export function singleHeaders(): Middleware {
   return (ctx, next) => {
-    const repeated = single.find((name) => (ctx.req.headersDistinct[name]?.length ?? 0) > 1)
+    const { rawHeaders } = ctx.req
+    const repeated = single.find((name) => headerValues(rawHeaders, name).length > 1)
     if (repeated) throw new PageError('invalid_request', `Expected one ${repeated} header`)
     return next()
   }

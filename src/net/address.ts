@@ -1,4 +1,4 @@
-import { isIP, isIPv6, SocketAddress } from 'node:net'
+import { isIP, isIPv4, isIPv6, SocketAddress } from 'node:net'
 
 /**
  * The one form of an IP address that limits, logs and lists compare, or undefined for a text that
@@ -6,6 +6,7 @@ import { isIP, isIPv6, SocketAddress } from 'node:net'
  * IPv4-mapped IPv6 address becomes the IPv4 address, and IPv6 is written as RFC 5952 says.
  */
 export function canonicalAddress(text: string): string | undefined {
+  if (isIPv4(text)) return text
   const host = withoutPort(text.trim())
   const version = isIP(host)
   if (version === 0) return undefined

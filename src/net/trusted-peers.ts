@@ -14,11 +14,21 @@ export type PeerTest = (address: string | undefined) => boolean
 export function trustedPeers(networks: readonly string[]): PeerTest {
   const list = new BlockList()
   for (const network of networks) addNetwork(list, network)
-  return (text) => {
-    const address = canonicalAddress(text ?? '')
-    return address !== undefined && list.check(address, family(isIP(address)))
+  /** The peers that were asked about, by what the system writes: every request asks several times. */
+  const known = new Map<string, boolean>()
+  return (text = '') => {
+    const remembered = known.get(text)
+    if (remembered !== undefined) return remembered
+    const address = canonicalAddress(text)
+    const isTrusted = address !== undefined && list.check(address, family(isIP(address)))
+    if (known.size >= mostKnown) known.clear()
+    known.set(text, isTrusted)
+    return isTrusted
   }
 }
+
+/** Peers; when there are more, all are forgotten. */
+const mostKnown = 1000
 
 function addNetwork(list: BlockList, network: string): void {
   const [address = '', prefix, ...rest] = network.split('/')
