@@ -1,5 +1,5 @@
 /** The endpoints for machines, put together. */
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import type Provider from 'oidc-provider'
 import { accountClaims } from '../accounts/claims.ts'
 import type { ProofCheck } from '../bindings/dpop.ts'
@@ -81,13 +81,30 @@ export function createEndpoints(
       proofs,
       grants: grantsOf(options, policy),
       finders: findersOf(options),
-      maker: { policy, sign, newName: () => randomBytes(32).toString('base64url') },
+      maker: { policy, sign, newName: createNames() },
       artifacts,
       replays,
       polls: polls && { table: polls, pauseS: pollInterval, lifetimeS: lifetimes.DeviceCode },
     }),
     introspection: createIntrospection({ issuer, authentication, findToken, replays, sign }),
     revocation: createRevocation({ authentication, findToken, artifacts, replays }),
+  }
+}
+
+/** Makes names of 256 random bits. Many are drawn at once: a draw costs more than what it brings. */
+function createNames(): () => string {
+  const nameBytes = 32
+  const drawn = Buffer.alloc(64 * nameBytes)
+  let at = drawn.length
+  return () => {
+    if (at === drawn.length) {
+      randomFillSync(drawn)
+      at = 0
+    }
+    const name = drawn.toString('base64url', at, at + nameBytes)
+    drawn.fill(0, at, at + nameBytes)
+    at += nameBytes
+    return name
   }
 }
 

@@ -45,7 +45,11 @@ export function takeParameters(form: Form, names: readonly string[]): Parameters
     }
     if (value) params[name] = value as string
   }
-  return { params, resources: [form.resource ?? []].flat().filter((value) => value !== '') }
+  return { params, resources: resourcesOf(form) }
+}
+
+function resourcesOf({ resource }: Form): readonly string[] {
+  return resource ? [resource].flat().filter((value) => value !== '') : []
 }
 
 /** Refuses a request that leaves out what its grant needs. */

@@ -314,11 +314,12 @@ function rowOf(
 
 /** The member `cnf` (RFC 7800) for the keys of a token; undefined for a bearer token. */
 export function confirmationOf(bound: BoundCredential): Record<string, string> | undefined {
-  const members = confirmations.flatMap((name) => {
+  let members: Record<string, string> | undefined
+  for (const name of confirmations) {
     const key = bound[name]
-    return key === undefined ? [] : [[name, key]]
-  })
-  return members.length === 0 ? undefined : Object.fromEntries(members)
+    if (key !== undefined) members = { ...members, [name]: key }
+  }
+  return members
 }
 
 function common(some: ReadonlySet<string>, others: ReadonlySet<string>): ReadonlySet<string> {

@@ -49,8 +49,8 @@ export function createTokenRoutes(
         'cache-control': 'no-store',
         'access-control-allow-origin': ctx.get('origin') || '*',
         'access-control-expose-headers': exposed,
+        vary: 'Origin',
       })
-      ctx.vary('Origin')
       await serve(ctx, name, options)
     }
   }
@@ -75,6 +75,7 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
       dpop: readDPoPHeader(ctx.req.rawHeaders),
       wantsSigned:
         name === 'introspection' &&
+        ctx.req.headers.accept !== 'application/json' &&
         ctx.accepts('json', signedIntrospection) === signedIntrospection,
       origin: ctx.get('origin') || undefined,
       connection: edge.proofsOf(ctx),
