@@ -81,6 +81,8 @@ function redactError(error: Error, depth: number): unknown {
 function redactText(whole: string): string {
   const text =
     whole.length > longestText ? `${whole.slice(0, longestText)}… (${whole.length})` : whole
+  // Most texts have neither the beginning of a JWT nor the authority of a URL.
+  if (!text.includes('eyJ') && !text.includes('://')) return text
   return text
     .replace(jwtCharacters, (run) => (hasJwt(run) ? mark : run))
     .replace(urlAuthority, (run) => {
