@@ -510,7 +510,7 @@ async function watching(
   )
   t.teardown(() => authorities[Symbol.dispose]())
   return {
-    messages: messages,
+    messages,
     clock,
     files,
     check: ({ certificate, thumbprint }) =>

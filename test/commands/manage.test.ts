@@ -173,9 +173,9 @@ const runWith = (env: Record<string, string>, ...args: string[]) =>
     },
     args,
   )
-const clientsRun = (...args: string[]) => runWith({}, ...args)
+const runClients = (...args: string[]) => runWith({}, ...args)
 
-function clientsFailed(t: ExecutionContext, { code, stdout, stderr }: Finished, sentence: RegExp) {
+function failsPlainly(t: ExecutionContext, { code, stdout, stderr }: Finished, sentence: RegExp) {
   t.regex(stderr, sentence)
   t.regex(stderr, /^holdfast: [^\n]*\.\n$/)
   t.is(stdout, '')
@@ -183,7 +183,7 @@ function clientsFailed(t: ExecutionContext, { code, stdout, stderr }: Finished, 
 }
 
 async function add(t: ExecutionContext, ...args: string[]) {
-  return JSON.parse(done(t, await clientsRun('clients', 'add', '--json', ...args)))
+  return JSON.parse(done(t, await runClients('clients', 'add', '--json', ...args)))
 }
 
 async function stored(id: string) {
@@ -193,13 +193,13 @@ async function stored(id: string) {
 
 test.serial('has no clients, and says how to add one', async (t) => {
   t.regex(
-    done(t, await clientsRun('clients', 'list')),
+    done(t, await runClients('clients', 'list')),
     /^There are no clients\. .*holdfast clients add/,
   )
 })
 
 test.serial('adds a client whose tokens are bound and that has a secret', async (t) => {
-  const stdout = done(t, await clientsRun('clients', 'add', 'shop', ...redirect, '--name', 'Shop'))
+  const stdout = done(t, await runClients('clients', 'add', 'shop', ...redirect, '--name', 'Shop'))
   t.regex(stdout, /^Registered shop\.\n/)
   t.regex(stdout, /^ {2}Tokens +bound by dpop$/m)
   t.regex(stdout, /^ {2}Grants +authorization_code refresh_token$/m)
@@ -218,7 +218,7 @@ test.serial('adds a client whose tokens are bound and that has a secret', async 
 
 test.serial('makes a new secret, and stores none', async (t) => {
   const before = (await stored('shop'))?.client_secret
-  const stdout = done(t, await clientsRun('clients', 'renew-secret', 'shop'))
+  const stdout = done(t, await runClients('clients', 'renew-secret', 'shop'))
   const [, secret = ''] =
     /^Generated a new secret for shop\.\n\n {2}Secret {2}(\S{43}) {2}\(shown this once\)\n$/.exec(
       stdout,
@@ -226,24 +226,24 @@ test.serial('makes a new secret, and stores none', async (t) => {
   const metadata = await stored('shop')
   t.not(metadata?.client_secret, before)
   t.true(matchesSecret(secret, metadata?.client_secret))
-  clientsFailed(
+  failsPlainly(
     t,
-    await clientsRun('clients', 'renew-secret', 'nobody'),
+    await runClients('clients', 'renew-secret', 'nobody'),
     /There is no client nobody/,
   )
 })
 
 test.serial('changes a client by a file, as it is shown', async (t) => {
   const file = path.join(cwd, 'shop.json')
-  const shown = JSON.parse(done(t, await clientsRun('clients', 'show', 'shop', '--json')))
+  const shown = JSON.parse(done(t, await runClients('clients', 'show', 'shop', '--json')))
   await writeFile(file, JSON.stringify({ ...shown, contacts: ['shop@example.com'] }))
-  const stdout = done(t, await clientsRun('clients', 'change', 'shop', '--metadata', file))
+  const stdout = done(t, await runClients('clients', 'change', 'shop', '--metadata', file))
   t.regex(stdout, /^Changed shop\.\n\n {2}Tokens +bound by dpop\n/)
   t.false(stdout.includes('Secret'))
   t.deepEqual((await stored('shop'))?.contacts, ['shop@example.com'])
   t.regex((await stored('shop'))?.client_secret ?? '', /^sha256:/)
-  const nobody = await clientsRun('clients', 'change', 'nobody', '--metadata', file)
-  clientsFailed(t, nobody, /There is no client nobody/)
+  const nobody = await runClients('clients', 'change', 'nobody', '--metadata', file)
+  failsPlainly(t, nobody, /There is no client nobody/)
 })
 
 test.serial('makes a client_id', async (t) => {
@@ -252,9 +252,9 @@ test.serial('makes a client_id', async (t) => {
 })
 
 test.serial('does not add a client twice', async (t) => {
-  clientsFailed(
+  failsPlainly(
     t,
-    await clientsRun('clients', 'add', 'shop', ...redirect),
+    await runClients('clients', 'add', 'shop', ...redirect),
     /The client_id shop is taken/,
   )
 })
@@ -291,16 +291,16 @@ test.serial('adds a client that authenticates by a key at a URL', async (t) => {
 })
 
 test.serial('binds nothing to certificates on a server that none can reach', async (t) => {
-  const { code, stderr } = await clientsRun('clients', 'add', 'x', '--binding', 'mtls', ...redirect)
+  const { code, stderr } = await runClients('clients', 'add', 'x', '--binding', 'mtls', ...redirect)
   t.is(code, 1)
   t.regex(stderr, /HOLDFAST_MTLS_PORT/)
 })
 
 test.serial('adds a device where the device flow is on, and says so where it is off', async (t) => {
   const grant = ['--auth', 'none', '--grant', 'urn:ietf:params:oauth:grant-type:device_code']
-  clientsFailed(
+  failsPlainly(
     t,
-    await clientsRun('clients', 'add', 'tv', ...grant),
+    await runClients('clients', 'add', 'tv', ...grant),
     /needs HOLDFAST_DEVICE_FLOW=on/,
   )
   const { code } = await runWith({ HOLDFAST_DEVICE_FLOW: 'on' }, 'clients', 'add', 'tv', ...grant)
@@ -309,7 +309,7 @@ test.serial('adds a device where the device flow is on, and says so where it is 
 })
 
 test.serial('wants to know what kind of name a certificate has', async (t) => {
-  const { code, stderr } = await clientsRun(
+  const { code, stderr } = await runClients(
     'clients',
     'add',
     'x',
@@ -340,15 +340,15 @@ test.serial('adds a client from a metadata file', async (t) => {
 test.serial('shows plainly that the tokens of a client are bound to nothing', async (t) => {
   const added = done(
     t,
-    await clientsRun('clients', 'add', 'legacy', ...redirect, '--binding', 'bearer'),
+    await runClients('clients', 'add', 'legacy', ...redirect, '--binding', 'bearer'),
   )
   t.regex(added, /^ {2}Tokens +BEARER, not bound$/m)
-  t.regex(done(t, await clientsRun('clients', 'list')), /^legacy +BEARER, not bound /m)
-  t.regex(done(t, await clientsRun('clients', 'show', 'legacy')), /^binding_method +BEARER/m)
+  t.regex(done(t, await runClients('clients', 'list')), /^legacy +BEARER, not bound /m)
+  t.regex(done(t, await runClients('clients', 'show', 'legacy')), /^binding_method +BEARER/m)
 })
 
 test.serial('lists clients in columns', async (t) => {
-  const [head, ...lines] = done(t, await clientsRun('clients', 'list'))
+  const [head, ...lines] = done(t, await runClients('clients', 'list'))
     .trimEnd()
     .split('\n')
   t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants +Registered by$/)
@@ -359,65 +359,65 @@ test.serial('lists clients in columns', async (t) => {
 
 test.serial('shows no secret, not even its digest', async (t) => {
   for (const args of [['show', 'shop'], ['show', 'shop', '--json'], ['list', '--json'], ['list']]) {
-    const stdout = done(t, await clientsRun('clients', ...args))
+    const stdout = done(t, await runClients('clients', ...args))
     t.true(stdout.includes('shop'))
     t.notRegex(stdout, /sha256:|"client_secret"/)
   }
 })
 
 test.serial('removes a client, once', async (t) => {
-  t.is(done(t, await clientsRun('clients', 'remove', 'legacy')), 'Removed legacy.\n')
+  t.is(done(t, await runClients('clients', 'remove', 'legacy')), 'Removed legacy.\n')
   t.is(await stored('legacy'), undefined)
-  clientsFailed(t, await clientsRun('clients', 'remove', 'legacy'), /There is no client legacy/)
-  clientsFailed(t, await clientsRun('clients', 'show', 'legacy'), /There is no client legacy/)
+  failsPlainly(t, await runClients('clients', 'remove', 'legacy'), /There is no client legacy/)
+  failsPlainly(t, await runClients('clients', 'show', 'legacy'), /There is no client legacy/)
 })
 
 test.serial('registers nothing that contradicts itself', async (t) => {
   const file = path.join(cwd, 'broken.json')
   await writeFile(file, JSON.stringify({ client_id: 'broken', redirect_uris: ['nowhere'] }))
-  const result = await clientsRun('clients', 'add', '--metadata', file)
-  clientsFailed(t, result, /The client cannot be registered: redirect_uris/)
+  const result = await runClients('clients', 'add', '--metadata', file)
+  failsPlainly(t, result, /The client cannot be registered: redirect_uris/)
   t.is(await stored('broken'), undefined)
 })
 
 test.serial('says what is wrong with a file', async (t) => {
   const missing = path.join(cwd, 'missing.json')
-  clientsFailed(
+  failsPlainly(
     t,
-    await clientsRun('clients', 'add', '--metadata', missing),
+    await runClients('clients', 'add', '--metadata', missing),
     /missing\.json cannot be read/,
   )
   const list = path.join(cwd, 'list.json')
   await writeFile(list, '[]')
-  clientsFailed(
+  failsPlainly(
     t,
-    await clientsRun('clients', 'add', '--metadata', list),
+    await runClients('clients', 'add', '--metadata', list),
     /does not hold a JSON object/,
   )
   await writeFile(list, 'a private key, perhaps')
-  const result = await clientsRun('clients', 'add', '--jwks', list)
-  clientsFailed(t, result, /list\.json does not hold a JSON object/)
+  const result = await runClients('clients', 'add', '--jwks', list)
+  failsPlainly(t, result, /list\.json does not hold a JSON object/)
   t.false(result.stderr.includes('private'))
 })
 
 test.serial('adds, lists and removes an API', async (t) => {
   t.regex(
-    done(t, await clientsRun('resources', 'list')),
+    done(t, await runClients('resources', 'list')),
     /^There are no APIs\. .*holdfast resources add/,
   )
   const uri = 'https://api.example.com'
   const label = ['--scope-label', 'read=See your orders']
   const add = ['resources', 'add', uri, '--scope', 'read', 'write', ...label, '--name', 'Orders']
   t.is(
-    done(t, await clientsRun(...add)),
+    done(t, await runClients(...add)),
     `Registered ${uri}.\n\n  Scopes     read write\n  Signed by  ES256\n`,
   )
-  clientsFailed(t, await clientsRun(...add), /is registered already/)
+  failsPlainly(t, await runClients(...add), /is registered already/)
   t.regex(
-    done(t, await clientsRun('resources', 'list')),
+    done(t, await runClients('resources', 'list')),
     /^https:\/\/api\.example\.com +Orders +read write +ES256$/m,
   )
-  t.deepEqual(JSON.parse(done(t, await clientsRun('resources', 'list', '--json'))), [
+  t.deepEqual(JSON.parse(done(t, await runClients('resources', 'list', '--json'))), [
     {
       identifier: uri,
       name: 'Orders',
@@ -426,13 +426,13 @@ test.serial('adds, lists and removes an API', async (t) => {
       signingAlg: 'ES256',
     },
   ])
-  t.is(done(t, await clientsRun('resources', 'remove', uri)), `Removed ${uri}.\n`)
-  clientsFailed(t, await clientsRun('resources', 'remove', uri), /There is no API/)
+  t.is(done(t, await runClients('resources', 'remove', uri)), `Removed ${uri}.\n`)
+  failsPlainly(t, await runClients('resources', 'remove', uri), /There is no API/)
 })
 const keysDatabase = useTestDatabase(test)
 const secret = 'the secret of the installation of this file'
 
-const keysRun = (args: string[], env: Record<string, string> = {}) =>
+const runKeys = (args: string[], env: Record<string, string> = {}) =>
   holdfast(
     {
       cwd,
@@ -446,7 +446,7 @@ const keysRun = (args: string[], env: Record<string, string> = {}) =>
     args,
   )
 
-function keysFailed(t: ExecutionContext, { code, stdout, stderr }: Finished, sentence: RegExp) {
+function failsInLine(t: ExecutionContext, { code, stdout, stderr }: Finished, sentence: RegExp) {
   t.regex(stderr, sentence)
   t.is(stderr.trimEnd().split('\n').length, 1, stderr)
   t.is(stdout, '')
@@ -461,16 +461,16 @@ interface Listed {
 }
 
 const list = async (t: ExecutionContext, env = {}): Promise<Listed[]> =>
-  JSON.parse(done(t, await keysRun(['keys', 'list', '--json'], env)))
+  JSON.parse(done(t, await runKeys(['keys', 'list', '--json'], env)))
 
 test.serial('lists a key for each purpose', async (t) => {
-  done(t, await keysRun(['migrate']))
+  done(t, await runKeys(['migrate']))
   const listed = await list(t)
   t.deepEqual(
     listed.map(({ purpose, state }) => `${purpose} ${state}`),
     keyPurposes.map((purpose) => `${purpose} signing`),
   )
-  const table = done(t, await keysRun(['keys', 'list']))
+  const table = done(t, await runKeys(['keys', 'list']))
   t.regex(table, /^Purpose +Key +State +Signs from +Signs until +Ends\n/)
   for (const { kid } of listed) t.true(table.includes(kid))
   t.false(/"[dk]":|private|jwe/.test(JSON.stringify(listed)))
@@ -478,11 +478,11 @@ test.serial('lists a key for each purpose', async (t) => {
 
 test.serial('rotates what is named, or all', async (t) => {
   const [next, ...others] = JSON.parse(
-    done(t, await keysRun(['keys', 'rotate', 'ES256', '--json'])),
+    done(t, await runKeys(['keys', 'rotate', 'ES256', '--json'])),
   ) as Listed[]
   t.like(next, { purpose: 'ES256', state: 'published' })
   t.deepEqual(others, [])
-  const table = done(t, await keysRun(['keys', 'rotate']))
+  const table = done(t, await runKeys(['keys', 'rotate']))
   t.regex(table, /^Purpose +Next key +Signs from\n/)
   t.true(table.includes(next?.kid ?? ''))
   t.is((await list(t)).filter(({ state }) => state === 'published').length, 8)
@@ -495,7 +495,7 @@ test.serial('publishes a key for as long as it is configured', async (t) => {
   )
   const hours = { HOLDFAST_KEY_PUBLISH_HOURS: '48' }
   const [next] = JSON.parse(
-    done(t, await keysRun(['keys', 'rotate', 'EdDSA', '--json'], hours)),
+    done(t, await runKeys(['keys', 'rotate', 'EdDSA', '--json'], hours)),
   ) as [Listed & { createdAt: string }]
   t.is(Date.parse(next.signsFrom) - Date.parse(next.createdAt), 48 * 3_600_000)
 })
@@ -505,21 +505,21 @@ test.serial('retires a key on schedule, or now, and says what follows', async (t
     (await list(t)).filter((key) => key.purpose === purpose).map(({ kid }) => kid)
   const [cookie = '', next] = await of('cookie')
   t.regex(
-    done(t, await keysRun(['keys', 'retire', cookie])),
+    done(t, await runKeys(['keys', 'retire', cookie])),
     /will be retired once everything it signed has expired\.\n\n {2}Next key +\S+\n {2}Signs until +\d{4}-.*Z\n {2}Ends +\d{4}-.*Z\n$/,
   )
-  const stdout = done(t, await keysRun(['keys', 'retire', cookie, '--now']))
+  const stdout = done(t, await runKeys(['keys', 'retire', cookie, '--now']))
   t.regex(stdout, new RegExp(`^Retired ${cookie}\\.\\n\\n +Next key +${next}\\n`))
   t.regex(stdout, /must sign in again/)
-  keysFailed(
+  failsInLine(
     t,
-    await keysRun(['keys', 'retire', 'nobody']),
+    await runKeys(['keys', 'retire', 'nobody']),
     /^holdfast: There is no key nobody\.$/m,
   )
 })
 
 test.serial('every change is in the audit trail, with who made it', async (t) => {
-  const lines = done(t, await keysRun(['audit', '--json']))
+  const lines = done(t, await runKeys(['audit', '--json']))
     .trim()
     .split('\n')
   const events = lines.map((line) => JSON.parse(line) as { event: string; actor: string })
@@ -535,19 +535,19 @@ test.serial('names a damaged key, which can be retired', async (t) => {
   const [{ kid = '' } = {}] = await list(t)
   await query(keysDatabase.url, 'update signing_keys set jwe = $1 where kid = $2', ['damaged', kid])
   const words = new RegExp(`The key ${kid} .* holdfast keys retire ${kid} --now\\.$`, 'm')
-  keysFailed(t, await keysRun(['serve']), words)
-  t.regex(done(t, await keysRun(['keys', 'list'])), new RegExp(`${kid} +signing, unreadable`))
-  done(t, await keysRun(['keys', 'retire', kid, '--now']))
-  done(t, await keysRun(['accounts', 'list']))
+  failsInLine(t, await runKeys(['serve']), words)
+  t.regex(done(t, await runKeys(['keys', 'list'])), new RegExp(`${kid} +signing, unreadable`))
+  done(t, await runKeys(['keys', 'retire', kid, '--now']))
+  done(t, await runKeys(['accounts', 'list']))
 })
 
 test.serial('another secret changes nothing', async (t) => {
   const before = await list(t)
   const env = { HOLDFAST_SECRET: 'a secret that this database never had' }
   for (const args of [['keys', 'rotate'], ['keys', 'list'], ['serve']]) {
-    keysFailed(
+    failsInLine(
       t,
-      await keysRun(args, env),
+      await runKeys(args, env),
       /^holdfast: The keys .* under another secret\. .*HOLDFAST_SECRET/,
     )
   }
@@ -576,11 +576,11 @@ test.serial('a server that has both secrets is all it takes to change them', asy
   await until(async () => !(await envelopes()).some((jwe) => old.has(jwe)))
   await server.end('SIGTERM')
   t.deepEqual(await list(t, env), before)
-  keysFailed(t, await keysRun(['keys', 'list']), /under another secret/)
+  failsInLine(t, await runKeys(['keys', 'list']), /under another secret/)
 })
 const tokensDatabase = useTestDatabase(test)
 
-const tokensRun = (...args: string[]) =>
+const runTokens = (...args: string[]) =>
   holdfast(
     {
       cwd,
@@ -593,36 +593,36 @@ const tokensRun = (...args: string[]) =>
   )
 
 test.serial('has no tokens, and says how to make one', async (t) => {
-  t.regex(done(t, await tokensRun('list')), /^There are no .*holdfast registration-tokens add NAME/)
+  t.regex(done(t, await runTokens('list')), /^There are no .*holdfast registration-tokens add NAME/)
 })
 
 test.serial('makes a token that is shown once, and says what it allows', async (t) => {
-  const stdout = done(t, await tokensRun('add', 'Shop team', '--redirect-host', 'shop.example.com'))
+  const stdout = done(t, await runTokens('add', 'Shop team', '--redirect-host', 'shop.example.com'))
   t.regex(stdout, /^Generated a registration token for Shop team\.\n/)
   t.regex(stdout, /^ {2}Token +[\w-]{43} {2}\(shown this once\)$/m)
   t.regex(stdout, /^ {2}Tokens +dpop mtls token-binding$/m)
   t.regex(stdout, /^ {2}Redirects +shop\.example\.com$/m)
   const token = /^ {2}Token +(\S+)/m.exec(stdout)?.[1] ?? ''
-  const list = done(t, await tokensRun('list'))
+  const list = done(t, await runTokens('list'))
   t.regex(list, /Shop team +1 of 1/)
   t.false(list.includes(token))
 })
 
 test.serial('says that a bearer token is one', async (t) => {
-  const stdout = done(t, await tokensRun('add', 'open', '--bearer', '--binding', 'dpop', 'bearer'))
+  const stdout = done(t, await runTokens('add', 'open', '--bearer', '--binding', 'dpop', 'bearer'))
   t.regex(stdout, /^ {2}Key +none: bearer$/m)
   t.regex(stdout, /^ {2}Tokens +dpop bearer$/m)
 })
 
 test.serial('makes and removes a token, as JSON', async (t) => {
   const made = JSON.parse(
-    done(t, await tokensRun('add', 'fleet', '--uses', '500', '--expires', '30d', '--json')),
+    done(t, await runTokens('add', 'fleet', '--uses', '500', '--expires', '30d', '--json')),
   )
   t.like(made, { name: 'fleet', uses: 500, usesLeft: 500, bearer: false, jkt: null })
   const lifetime = Date.parse(made.expiresAt) - Date.parse(made.createdAt)
   t.true(Math.abs(lifetime - 30 * 24 * 60 * 60 * 1000) < 60_000)
-  t.is(done(t, await tokensRun('remove', made.id)), `Removed ${made.id}.\n`)
-  const again = await tokensRun('remove', made.id)
+  t.is(done(t, await runTokens('remove', made.id)), `Removed ${made.id}.\n`)
+  const again = await runTokens('remove', made.id)
   t.is(again.code, 1)
   t.regex(again.stderr, /^holdfast: There is no registration token/)
 })
@@ -634,7 +634,7 @@ for (const [title, args, words] of [
   ['a URL as a host', ['--redirect-host', 'https://a.example'], /must be a host/],
 ] as const) {
   test.serial(`makes no token for ${title}`, async (t) => {
-    const { code, stdout, stderr } = await tokensRun('add', 'x', ...args)
+    const { code, stdout, stderr } = await runTokens('add', 'x', ...args)
     t.is(code, 2)
     t.is(stdout, '')
     t.regex(stderr, words)
@@ -644,7 +644,7 @@ for (const [title, args, words] of [
 const issuedSecret = 'a secret of at least 32 characters'
 const server = useTestServer(test, { HOLDFAST_SECRET: issuedSecret })
 
-const issuedRun = (...args: string[]) =>
+const runBeside = (...args: string[]) =>
   holdfast({ cwd, env: { DATABASE_URL: server.databaseUrl, HOLDFAST_SECRET: issuedSecret } }, args)
 
 async function signIn(parameters: Record<string, string> = {}) {
@@ -661,20 +661,20 @@ const of = ({ client_id }: ClientMetadata) => client_id
 test.serial('lists the sessions that are alive, and ends one', async (t) => {
   const { client, refresh } = await signIn()
   const list = JSON.parse(
-    done(t, await issuedRun('sessions', 'list', '--account', email, '--json')),
+    done(t, await runBeside('sessions', 'list', '--account', email, '--json')),
   )
   const session = list.find(({ clients }: { clients: string[] }) => clients.includes(of(client)))
   t.is(session.binding, null)
   t.is(session.address, '127.0.0.1')
   t.is(session.email, email)
-  const text = done(t, await issuedRun('sessions', 'list'))
+  const text = done(t, await runBeside('sessions', 'list'))
   t.regex(text, /^Session +Account +Since +Until +Bound by +Address +Clients$/m)
   t.regex(text, new RegExp(`^${session.id} +${email} +\\S{17} +\\S{17} +127`, 'm'))
 
-  t.is(done(t, await issuedRun('sessions', 'end', session.id)), `Ended ${session.id}.\n`)
+  t.is(done(t, await runBeside('sessions', 'end', session.id)), `Ended ${session.id}.\n`)
   t.is((await refresh()).body.error, 'invalid_grant')
-  t.false(done(t, await issuedRun('sessions', 'list')).includes(session.id))
-  const again = await issuedRun('sessions', 'end', session.id)
+  t.false(done(t, await runBeside('sessions', 'list')).includes(session.id))
+  const again = await runBeside('sessions', 'end', session.id)
   t.is(again.code, 1)
   t.regex(again.stderr, /^holdfast: There is no session/)
 })
@@ -687,27 +687,27 @@ test.serial('a session whose id begins as an option does is ended', async (t) =>
     'update browser_sessions set uid = $1 where uid = (select max(uid) from browser_sessions where ended_at is null)',
     [id],
   )
-  t.is(done(t, await issuedRun('sessions', 'end', id)), `Ended ${id}.\n`)
-  const { stdout } = await issuedRun('sessions', 'end', id, '--json')
+  t.is(done(t, await runBeside('sessions', 'end', id)), `Ended ${id}.\n`)
+  const { stdout } = await runBeside('sessions', 'end', id, '--json')
   t.is(stdout, '')
 })
 
 test.serial('lists grants, and ends the tokens of one', async (t) => {
   const { client, refresh } = await signIn()
   const args = ['tokens', 'list', '--client', of(client)]
-  const [grant, ...more] = JSON.parse(done(t, await issuedRun(...args, '--json')))
+  const [grant, ...more] = JSON.parse(done(t, await runBeside(...args, '--json')))
   t.deepEqual(more, [])
   t.is(grant.email, email)
-  t.regex(done(t, await issuedRun(...args)), new RegExp(`^${grant.id} +${email} .* openid$`, 'm'))
-  t.is(done(t, await issuedRun('tokens', 'revoke', grant.id)), `Revoked ${grant.id}.\n`)
+  t.regex(done(t, await runBeside(...args)), new RegExp(`^${grant.id} +${email} .* openid$`, 'm'))
+  t.is(done(t, await runBeside('tokens', 'revoke', grant.id)), `Revoked ${grant.id}.\n`)
   t.is((await refresh()).body.error, 'invalid_grant')
-  t.is((await issuedRun('tokens', 'revoke', grant.id)).code, 1)
+  t.is((await runBeside('tokens', 'revoke', grant.id)).code, 1)
 })
 
 test.serial('signs a person out everywhere, and ends their tokens', async (t) => {
   const { refresh } = await signIn({ scope: 'openid offline_access', prompt: 'consent' })
   const answer = JSON.parse(
-    done(t, await issuedRun('accounts', 'sign-out', email, '--tokens', '--json')),
+    done(t, await runBeside('accounts', 'sign-out', email, '--tokens', '--json')),
   )
   t.is(answer.email, email)
   t.true(answer.ended >= 1 && answer.revoked >= 1)
@@ -718,13 +718,13 @@ test.serial('reads the audit trail, as text and one JSON object a line', async (
   const { client } = await signIn()
   await server.flushAudit()
   const args = ['audit', '--client', of(client)]
-  const rows = done(t, await issuedRun(...args, '--json'))
+  const rows = done(t, await runBeside(...args, '--json'))
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
   t.true(rows.some(({ event }) => event === 'tokens.issued'))
   t.true(rows.every((row) => row.client === of(client)))
-  const text = done(t, await issuedRun(...args, '--event', 'tokens.issued'))
+  const text = done(t, await runBeside(...args, '--event', 'tokens.issued'))
   t.regex(text, /^\d{4}-\S+ +tokens\.issued +.*client=/)
   t.is(text.trim().split('\n').length, 1)
 })
@@ -734,11 +734,11 @@ test.serial(
   async (t) => {
     await signIn()
     await server.flushAudit()
-    const [account] = JSON.parse(done(t, await issuedRun('accounts', 'list', '--json')))
-    const byId = done(t, await issuedRun('audit', '--account', account.id))
+    const [account] = JSON.parse(done(t, await runBeside('accounts', 'list', '--json')))
+    const byId = done(t, await runBeside('audit', '--account', account.id))
     t.regex(byId, /login\.succeeded/)
-    t.is(done(t, await issuedRun('audit', '--account', email)), byId)
-    const nobody = await issuedRun('audit', '--account', 'nobody@example.com')
+    t.is(done(t, await runBeside('audit', '--account', email)), byId)
+    const nobody = await runBeside('audit', '--account', 'nobody@example.com')
     t.is(nobody.code, 1)
     t.is(nobody.stderr, 'holdfast: There is no account for nobody@example.com.\n')
   },
@@ -750,7 +750,7 @@ test.serial('nothing in the audit trail moves the cursor of who reads it', async
   await server.storage.audit.append([
     { at: new Date(), event: 'client_crl.expired', client, details },
   ])
-  const text = done(t, await issuedRun('audit', '--event', 'client_crl.expired'))
+  const text = done(t, await runBeside('audit', '--event', 'client_crl.expired'))
   t.regex(text, /client=a\ufffd\[2Jb\ufffdc/)
   t.notRegex(text.trimEnd(), /\p{Cc}/u)
 })
@@ -761,7 +761,7 @@ test.serial('audit names an event whose id is beyond 2^53', async (t) => {
     `insert into audit_events (id, at, event, details) overriding system value
      values (9007199254740993, now(), 'key.removed', '{}')`,
   )
-  const { code, stderr } = await issuedRun('audit', '--event', 'key.removed')
+  const { code, stderr } = await runBeside('audit', '--event', 'key.removed')
   t.is(code, 1)
   t.regex(stderr, /^holdfast: The audit event 9007199254740993 has an id above /)
 })
@@ -786,7 +786,7 @@ test.serial('ends when nobody reads it any more', async (t) => {
 
 for (const time of ['5', 'yesterday', '2026-13-01', '31.12.2026', '2026-01-31T12:00']) {
   test.serial(`rejects --since ${time}`, async (t) => {
-    const { code, stdout, stderr } = await issuedRun('audit', '--since', time)
+    const { code, stdout, stderr } = await runBeside('audit', '--since', time)
     t.is(code, 2)
     t.is(stdout, '')
     t.is(

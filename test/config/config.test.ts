@@ -435,7 +435,7 @@ test('.env.example lists every variable, with its default', async (t) => {
 })
 const previous = 'the secret that it was before this one'
 
-function keysOnlyProblem(t: ExecutionContext, env: Record<string, string>, name: string): string {
+function soleProblem(t: ExecutionContext, env: Record<string, string>, name: string): string {
   const problems = t.throws(() => parseConfig(env), { instanceOf: ConfigError })?.problems ?? []
   t.is(problems.length, 1, problems.join('\n'))
   t.true(problems[0]?.startsWith(`${name} `), problems[0])
@@ -476,23 +476,23 @@ for (const [name, value] of [
   ['HOLDFAST_KEY_POLL_SECONDS', 'often'],
 ] as const) {
   test(`refuses ${value} as ${name}`, (t) => {
-    keysOnlyProblem(t, { [name]: value }, name)
+    soleProblem(t, { [name]: value }, name)
   })
 }
 
 test('refuses to publish keys for longer than they sign', (t) => {
   const given = { HOLDFAST_KEY_ROTATION_DAYS: '1', HOLDFAST_KEY_PUBLISH_HOURS: '25' }
-  keysOnlyProblem(t, given, 'HOLDFAST_KEY_PUBLISH_HOURS')
+  soleProblem(t, given, 'HOLDFAST_KEY_PUBLISH_HOURS')
 })
 
 test('refuses a previous secret that is short, and does not repeat it', (t) => {
   const given = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS: 'x'.repeat(31) }
-  t.false(keysOnlyProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes('xxx'))
+  t.false(soleProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes('xxx'))
 })
 
 test('refuses a previous secret that is the present one', (t) => {
   const given = { HOLDFAST_SECRET: secret, HOLDFAST_SECRET_PREVIOUS: secret }
-  t.false(keysOnlyProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes(secret))
+  t.false(soleProblem(t, given, 'HOLDFAST_SECRET_PREVIOUS').includes(secret))
 })
 
 const port = { HOLDFAST_MTLS_PORT: '9444' }

@@ -254,7 +254,7 @@ test.serial('asks to sign in again where the answer to the resume was lost', asy
 })
 // Clients and APIs are remembered for some seconds, in which a busy machine may not come this far.
 const stopped = () => 0
-const tripsServer = useTestServer(test, {}, { wrap: counter.wrap, now: stopped })
+const countedServer = useTestServer(test, {}, { wrap: counter.wrap, now: stopped })
 const redirect_uri = 'https://app.example/callback'
 
 let key: KeyPair
@@ -268,11 +268,11 @@ test.before(async () => {
     redirect_uris: [redirect_uri],
     grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
   }
-  withSecret = await tripsServer.addClient({
+  withSecret = await countedServer.addClient({
     ...web,
     token_endpoint_auth_method: 'client_secret_basic',
   })
-  withKey = await tripsServer.addClient({
+  withKey = await countedServer.addClient({
     ...web,
     token_endpoint_auth_method: 'private_key_jwt',
     jwks: { keys: [await exportJWK(key.publicKey)] },
@@ -287,7 +287,7 @@ async function grant(client: ClientMetadata, parameters: Record<string, string>)
       .setProtectedHeader({ alg: 'ES256' })
       .setIssuer(clientId)
       .setSubject(clientId)
-      .setAudience(tripsServer.issuer)
+      .setAudience(countedServer.issuer)
       .setExpirationTime('60s')
       .sign(key.privateKey)
   const authenticated =
@@ -300,7 +300,7 @@ async function grant(client: ClientMetadata, parameters: Record<string, string>)
   const headers = client === withSecret ? basic(client) : {}
   counter.names.length = 0
   const answer = await post(
-    tripsServer,
+    countedServer,
     '/token',
     { ...parameters, ...authenticated },
     { key, headers },
@@ -310,7 +310,7 @@ async function grant(client: ClientMetadata, parameters: Record<string, string>)
 
 async function redeemCode(client: ClientMetadata, scope: string) {
   const asked = { redirect_uri, scope, resource: api, prompt: 'consent' }
-  const { exchange } = await obtainCode(createPerson(tripsServer), client, asked)
+  const { exchange } = await obtainCode(createPerson(countedServer), client, asked)
   return grant(client, exchange)
 }
 
@@ -357,7 +357,7 @@ for (const scope of ['openid offline_access read', 'openid read']) {
 /** A refresh token, and the uid of the session that it comes from. */
 async function issued(scope: string) {
   const { body } = await redeemCode(withSecret, scope)
-  const token = await tripsServer.provider.RefreshToken.find(body.refresh_token)
+  const token = await countedServer.provider.RefreshToken.find(body.refresh_token)
   return { refreshToken: String(body.refresh_token), sessionUid: token?.sessionUid ?? '' }
 }
 
@@ -366,7 +366,7 @@ const refreshForApi = (refreshToken: string) =>
 
 test.serial('tokens of a session with a key say so without another statement', async (t) => {
   const { refreshToken, sessionUid } = await issued('openid read')
-  await tripsServer.storage.browserSessions.bind(sessionUid, {
+  await countedServer.storage.browserSessions.bind(sessionUid, {
     jkt: 'a thumbprint',
     alg: 'ES256',
     jwk: {},
@@ -385,7 +385,7 @@ test.serial('a session that ended a moment ago refreshes nothing but offline acc
     await issued('openid offline_access read'),
   ]
   for (const { sessionUid } of [online, offline]) {
-    await tripsServer.storage.browserSessions.end(sessionUid)
+    await countedServer.storage.browserSessions.end(sessionUid)
   }
   const refused = await grant(withSecret, refreshing(withSecret, online.refreshToken))
   t.is(refused.body.error, 'invalid_grant')
@@ -395,7 +395,7 @@ test.serial('a session that ended a moment ago refreshes nothing but offline acc
 })
 
 test.serial('a request with U+0000 in what is stored of it is served', async (t) => {
-  const person = createPerson(tripsServer)
+  const person = createPerson(countedServer)
   const asked = { redirect_uri, scope: 'openid read', resource: api, nonce: 'a\0b' }
   const { exchange } = await obtainCode(person, withSecret, asked)
   const { status, body } = await grant(withSecret, exchange)
@@ -406,10 +406,10 @@ test.serial('a request with U+0000 in what is stored of it is served', async (t)
 
 test.serial('an account that was disabled a moment ago refreshes nothing', async (t) => {
   const { body } = await redeemCode(withSecret, 'openid offline_access read')
-  const account = (await tripsServer.storage.accounts.findByEmail(email))?.account
-  await tripsServer.storage.accounts.setDisabled(account?.id ?? '', true)
+  const account = (await countedServer.storage.accounts.findByEmail(email))?.account
+  await countedServer.storage.accounts.setDisabled(account?.id ?? '', true)
   const refused = await grant(withSecret, refreshing(withSecret, body.refresh_token))
-  await tripsServer.storage.accounts.setDisabled(account?.id ?? '', false)
+  await countedServer.storage.accounts.setDisabled(account?.id ?? '', false)
   t.is(refused.body.error, 'invalid_grant')
   const { status } = await grant(withSecret, refreshing(withSecret, body.refresh_token))
   t.is(status, 200)
@@ -417,16 +417,16 @@ test.serial('an account that was disabled a moment ago refreshes nothing', async
 
 test.serial('a grant that was removed a moment ago refreshes nothing', async (t) => {
   const { body } = await redeemCode(withSecret, 'openid offline_access read')
-  const token = await tripsServer.provider.RefreshToken.find(body.refresh_token)
-  await tripsServer.provider.Grant.adapter.destroy(token?.grantId ?? '')
+  const token = await countedServer.provider.RefreshToken.find(body.refresh_token)
+  await countedServer.provider.Grant.adapter.destroy(token?.grantId ?? '')
   const refused = await grant(withSecret, refreshing(withSecret, body.refresh_token))
   t.is(refused.body.error, 'invalid_grant')
 })
 
 test.serial('a refresh token ends with its session', async (t) => {
   const { body } = await redeemCode(withSecret, 'openid read')
-  const token = await tripsServer.provider.RefreshToken.find(body.refresh_token)
-  const database = new pg.Client({ connectionString: tripsServer.databaseUrl })
+  const token = await countedServer.provider.RefreshToken.find(body.refresh_token)
+  const database = new pg.Client({ connectionString: countedServer.databaseUrl })
   await database.connect()
   const { rowCount } = await database.query(
     "delete from artifacts where kind = 'Session' and uid = $1",

@@ -307,12 +307,12 @@ test('a replay mark outlasts a proof from the edge of the future', async (t) => 
   await database.end()
   t.true((rows[0]?.kept ?? 0) >= iat + 300)
 })
-let proofsClient: ClientMetadata
-let proofsKey: KeyPair
+let proofClient: ClientMetadata
+let proofKey: KeyPair
 
 test.before(async () => {
-  proofsKey = await newKey()
-  proofsClient = await server.addClient({
+  proofKey = await newKey()
+  proofClient = await server.addClient({
     redirect_uris: [],
     response_types: [],
     grant_types: ['client_credentials'],
@@ -328,16 +328,16 @@ async function ask(
   change = (proof: string) => proof,
 ) {
   const { alg, ...rest } = { alg: 'ES256', typ: 'dpop+jwt', ...header }
-  const jwk = await exportJWK(proofsKey.publicKey)
+  const jwk = await exportJWK(proofKey.publicKey)
   const payload = { htm: 'POST', htu: `${server.issuer}/token`, jti: randomUUID(), iat: now() }
   const proof = await new SignJWT({ ...payload, ...claims })
     .setProtectedHeader({ alg, jwk, ...rest } as JWTHeaderParameters)
-    .sign(proofsKey.privateKey)
+    .sign(proofKey.privateKey)
   return post(
     server,
     '/token',
     { grant_type: 'client_credentials' },
-    { proof: change(proof), headers: basic(proofsClient) },
+    { proof: change(proof), headers: basic(proofClient) },
   )
 }
 
@@ -357,7 +357,7 @@ function proofOf(header: string, path: string): string {
   const claims = { htm: 'POST', htu: server.issuer + path, jti: randomUUID(), iat: now(), ath }
   const input = `${encode(header)}.${encode(JSON.stringify(claims))}`
   const signature = sign('sha256', Buffer.from(input), {
-    key: KeyObject.from(proofsKey.privateKey),
+    key: KeyObject.from(proofKey.privateKey),
     dsaEncoding: 'ieee-p1363',
   })
   return `${input}.${signature.toString('base64url')}`
@@ -376,13 +376,13 @@ for (const path of ['/token', '/par', '/userinfo']) {
     const use = async (header: string) => {
       const parameters = path === '/par' ? asked : { grant_type: 'client_credentials' }
       const headers = {
-        '/token': basic(proofsClient),
+        '/token': basic(proofClient),
         '/par': {},
         '/userinfo': { authorization: 'DPoP token' },
       }[path] as Record<string, string>
       return post(server, path, parameters, { proof: proofOf(header, path), headers })
     }
-    const jwk = JSON.stringify(await exportJWK(proofsKey.publicKey))
+    const jwk = JSON.stringify(await exportJWK(proofKey.publicKey))
     const members = `"alg":"ES256","typ":"dpop+jwt","jwk":${jwk}`
     t.not((await use(`{${members}}`)).body.error, 'invalid_dpop_proof')
     for (const more of ['"alg":"none"', `"x":${'['.repeat(40)}${']'.repeat(40)}`]) {
@@ -483,7 +483,7 @@ test('a proof by an algorithm that the metadata does not name is refused', async
     .setIssuedAt()
     .sign(es384.privateKey)
   const request = { grant_type: 'client_credentials' }
-  const { body } = await post(server, '/token', request, { proof, headers: basic(proofsClient) })
+  const { body } = await post(server, '/token', request, { proof, headers: basic(proofClient) })
   t.is(body.error, 'invalid_dpop_proof')
 })
 
@@ -516,16 +516,16 @@ test('returns tokens without a refresh token to a client that must not refresh',
   t.false('refresh_token' in body)
 })
 
-const eventsServer = useTestServer(test)
+const loggedServer = useTestServer(test)
 
 /** What the server has written about a client, oldest first. */
 async function audited(client: string): Promise<StoredAuditRow[]> {
-  await eventsServer.flushAudit()
-  return eventsServer.storage.audit.list({ client, limit: 100 })
+  await loggedServer.flushAudit()
+  return loggedServer.storage.audit.list({ client, limit: 100 })
 }
 
-const eventsService = () =>
-  eventsServer.addClient({
+const addService = () =>
+  loggedServer.addClient({
     grant_types: ['client_credentials'],
     response_types: [],
     redirect_uris: [],
@@ -535,9 +535,9 @@ const eventsService = () =>
 const grant = { grant_type: 'client_credentials' }
 
 test('a sign-in leaves its trace: login, consent, tokens', async (t) => {
-  const client = await eventsServer.addClient()
-  const { exchange } = await obtainCode(createPerson(eventsServer), client)
-  t.is((await post(eventsServer, '/token', exchange, { key: await newKey() })).status, 200)
+  const client = await loggedServer.addClient()
+  const { exchange } = await obtainCode(createPerson(loggedServer), client)
+  t.is((await post(loggedServer, '/token', exchange, { key: await newKey() })).status, 200)
   const rows = await audited(client.client_id)
   t.deepEqual(
     rows.map(({ event }) => event),
@@ -552,7 +552,7 @@ test('a sign-in leaves its trace: login, consent, tokens', async (t) => {
 
 /** The line of the log about a refused request: what strangers cause is no audit row. */
 function refusalOf(headers: Headers): Record<string, unknown> | undefined {
-  const lines = eventsServer.logged.map((text) => JSON.parse(text) as Record<string, unknown>)
+  const lines = loggedServer.logged.map((text) => JSON.parse(text) as Record<string, unknown>)
   return lines.find(
     ({ event, requestId }) =>
       event === 'request.refused' && requestId === headers.get('x-request-id'),
@@ -560,15 +560,15 @@ function refusalOf(headers: Headers): Record<string, unknown> | undefined {
 }
 
 test('a refusal is logged with its reason, and without the code', async (t) => {
-  const client = await eventsServer.addClient()
-  const { exchange, code } = await obtainCode(createPerson(eventsServer), client)
+  const client = await loggedServer.addClient()
+  const { exchange, code } = await obtainCode(createPerson(loggedServer), client)
   const wrong = { ...exchange, code_verifier: 'w'.repeat(43) }
-  const refused = await post(eventsServer, '/token', wrong, { key: await newKey() })
+  const refused = await post(loggedServer, '/token', wrong, { key: await newKey() })
   t.is(refused.body.error, 'invalid_grant')
   const line = refusalOf(refused.headers)
   t.like(line, { endpoint: 'grant', error: 'invalid_grant', reason: 'pkce_mismatch' })
-  await eventsServer.flushAudit()
-  const counted = await eventsServer.storage.countedEvents.list({ limit: 1000 })
+  await loggedServer.flushAudit()
+  const counted = await loggedServer.storage.countedEvents.list({ limit: 1000 })
   const reason = 'grant invalid_grant pkce_mismatch'
   t.like(
     counted.find((each) => each.reason === reason),
@@ -576,7 +576,7 @@ test('a refusal is logged with its reason, and without the code', async (t) => {
   )
   t.false((await audited(client.client_id)).some(({ event }) => event === 'request.refused'))
   t.false(JSON.stringify([line, counted]).includes(code))
-  t.false(eventsServer.logged.some((text) => text.includes(code)))
+  t.false(loggedServer.logged.some((text) => text.includes(code)))
 })
 
 const refusals: Record<string, (url: string) => Promise<Record<string, string>>> = {
@@ -596,9 +596,9 @@ const refusals: Record<string, (url: string) => Promise<Record<string, string>>>
 
 for (const [reason, headersFor] of Object.entries(refusals)) {
   test(`the engine's words for ${reason} are known`, async (t) => {
-    const client = await eventsService()
-    const headers = { ...basic(client), ...(await headersFor(`${eventsServer.issuer}/token`)) }
-    const { status, headers: answered } = await post(eventsServer, '/token', grant, { headers })
+    const client = await addService()
+    const headers = { ...basic(client), ...(await headersFor(`${loggedServer.issuer}/token`)) }
+    const { status, headers: answered } = await post(loggedServer, '/token', grant, { headers })
     t.true([400, 401].includes(status))
     t.is(refusalOf(answered)?.reason, reason)
   })
@@ -610,7 +610,7 @@ for (const [reason, parameters] of Object.entries({
   request_json: { claims: '{"id_token":{"acr":{"values":[7]}}}' },
 })) {
   test(`labels a refusal of an authorization request ${reason}`, async (t) => {
-    const client = await eventsServer.addClient()
+    const client = await loggedServer.addClient()
     const query = new URLSearchParams({
       client_id: client.client_id,
       redirect_uri: client.redirect_uris?.[0] ?? '',
@@ -620,46 +620,46 @@ for (const [reason, parameters] of Object.entries({
       code_challenge_method: 'S256',
       ...parameters,
     })
-    const url = `${eventsServer.issuer}/authorize?${query}`
+    const url = `${loggedServer.issuer}/authorize?${query}`
     const { headers } = await fetch(url, { redirect: 'manual' })
     t.is(refusalOf(headers)?.reason, reason)
   })
 }
 
 test('a proof used twice is a replay', async (t) => {
-  const client = await eventsService()
+  const client = await addService()
   const proof = await makeProof(await newKey(), {
     method: 'POST',
-    url: `${eventsServer.issuer}/token`,
+    url: `${loggedServer.issuer}/token`,
   })
-  await post(eventsServer, '/token', grant, { proof, headers: basic(client) })
-  const { headers } = await post(eventsServer, '/token', grant, { proof, headers: basic(client) })
+  await post(loggedServer, '/token', grant, { proof, headers: basic(client) })
+  const { headers } = await post(loggedServer, '/token', grant, { proof, headers: basic(client) })
   t.is(refusalOf(headers)?.reason, 'dpop_replayed')
 })
 
 test('a refresh token used twice is a replay, and ends its family', async (t) => {
-  const client = await eventsServer.addClient()
+  const client = await loggedServer.addClient()
   const key = await newKey()
-  const { exchange } = await obtainCode(createPerson(eventsServer), client)
-  const { body } = await post(eventsServer, '/token', exchange, { key })
-  await post(eventsServer, '/token', refreshing(client, body.refresh_token), { key })
-  await post(eventsServer, '/token', refreshing(client, body.refresh_token), { key })
+  const { exchange } = await obtainCode(createPerson(loggedServer), client)
+  const { body } = await post(loggedServer, '/token', exchange, { key })
+  await post(loggedServer, '/token', refreshing(client, body.refresh_token), { key })
+  await post(loggedServer, '/token', refreshing(client, body.refresh_token), { key })
   const rows = await audited(client.client_id)
   t.deepEqual(
     rows.slice(-3).map(({ event, details }) => details.reason ?? event),
     ['tokens.issued', 'grant.ended', 'refresh_token_replayed'],
   )
   const ended = rows.at(-2)
-  t.is(ended?.account, (await eventsServer.storage.accounts.findByEmail(email))?.account.id)
+  t.is(ended?.account, (await loggedServer.storage.accounts.findByEmail(email))?.account.id)
   t.like(ended?.details, { credential: 'refresh_token', cause: 'reused' })
 })
 
 test('a code used twice is a replay, and ends what was issued by it', async (t) => {
-  const client = await eventsServer.addClient()
+  const client = await loggedServer.addClient()
   const key = await newKey()
-  const { exchange } = await obtainCode(createPerson(eventsServer), client)
-  await post(eventsServer, '/token', exchange, { key })
-  await post(eventsServer, '/token', exchange, { key })
+  const { exchange } = await obtainCode(createPerson(loggedServer), client)
+  await post(loggedServer, '/token', exchange, { key })
+  await post(loggedServer, '/token', exchange, { key })
   const rows = await audited(client.client_id)
   t.deepEqual(
     rows.slice(-3).map(({ event, details }) => details.reason ?? event),
@@ -668,24 +668,24 @@ test('a code used twice is a replay, and ends what was issued by it', async (t) 
 })
 
 test('a failed sign-in names the client and the address, not what was typed', async (t) => {
-  const client = await eventsServer.addClient()
-  const person = createPerson(eventsServer, {
+  const client = await loggedServer.addClient()
+  const person = createPerson(loggedServer, {
     credentials: { email, password: 'a wrong and typed secret' },
   })
   await t.throwsAsync(obtainCode(person, client))
   const row = (await audited(client.client_id)).at(-1)
   t.is(row?.event, 'login.failed')
   t.is(row?.address, '127.0.0.1')
-  const owner = await eventsServer.storage.accounts.findByEmail(email)
+  const owner = await loggedServer.storage.accounts.findByEmail(email)
   t.truthy(owner)
   t.is(row?.account, owner?.account.id ?? '')
-  t.notRegex(JSON.stringify([row, ...eventsServer.logged]), /a wrong and typed secret|ada@example/)
+  t.notRegex(JSON.stringify([row, ...loggedServer.logged]), /a wrong and typed secret|ada@example/)
 })
 
 test('metrics are served on their own address, with the skew of clocks', async (t) => {
-  const client = await eventsService()
-  await post(eventsServer, '/token', grant, { key: await newKey(), headers: basic(client) })
-  const answer = await fetch(`http://${eventsServer.operators}/metrics`)
+  const client = await addService()
+  await post(loggedServer, '/token', grant, { key: await newKey(), headers: basic(client) })
+  const answer = await fetch(`http://${loggedServer.operators}/metrics`)
   t.regex(answer.headers.get('content-type') ?? '', /^text\/plain/)
   const exposed = await answer.text()
   t.regex(exposed, /holdfast_grants_total\{grant_type="client_credentials",binding="dpop"\} \d/)
@@ -695,31 +695,31 @@ test('metrics are served on their own address, with the skew of clocks', async (
   )
   t.regex(exposed, /holdfast_dpop_clock_skew_seconds_count [1-9]/)
   t.true(exposed.includes(`holdfast_build_info{version="${version}"} 1`))
-  t.is((await fetch(`${eventsServer.issuer}/metrics`)).status, 404)
+  t.is((await fetch(`${loggedServer.issuer}/metrics`)).status, 404)
   const live = (origin: string) => fetch(`${origin}/livez`).then((answer) => answer.json())
-  t.deepEqual(await live(`http://${eventsServer.operators}`), { status: 'ok', version })
-  t.deepEqual(await live(eventsServer.issuer), { status: 'ok' })
-  t.is((await fetch(`http://${eventsServer.operators}/readyz`)).status, 200)
+  t.deepEqual(await live(`http://${loggedServer.operators}`), { status: 'ok', version })
+  t.deepEqual(await live(loggedServer.issuer), { status: 'ok' })
+  t.is((await fetch(`http://${loggedServer.operators}/readyz`)).status, 200)
 })
 
-const boundsServer = useTestServer(test, { HOLDFAST_DEVICE_FLOW: 'on' })
-const boundsCallback = 'https://rp.example/callback'
-let boundsClient: ClientMetadata
+const filledServer = useTestServer(test, { HOLDFAST_DEVICE_FLOW: 'on' })
+const webCallback = 'https://rp.example/callback'
+let limitedClient: ClientMetadata
 test.before(async () => {
-  boundsClient = await boundsServer.addClient({
+  limitedClient = await filledServer.addClient({
     application_type: 'web',
-    redirect_uris: [boundsCallback],
+    redirect_uris: [webCallback],
   })
 })
 
-const boundsAsk = (
+const askWith = (
   parameters: Record<string, string> = {},
-  { client_id } = boundsClient,
+  { client_id } = limitedClient,
 ): Promise<Page> =>
-  createUserAgent(boundsServer.issuer).get(
-    authorizationUrl(boundsServer.issuer, {
+  createUserAgent(filledServer.issuer).get(
+    authorizationUrl(filledServer.issuer, {
       client_id,
-      redirect_uri: boundsCallback,
+      redirect_uri: webCallback,
       scope: 'openid',
       ...parameters,
     }),
@@ -730,19 +730,19 @@ const errorOf = ({ location }: Page) => {
 }
 
 test('accepts parameters of 2 KB', async (t) => {
-  const page = await boundsAsk({ state: 's'.repeat(2048), nonce: 'n'.repeat(2048) })
+  const page = await askWith({ state: 's'.repeat(2048), nonce: 'n'.repeat(2048) })
   t.regex(page.location ?? '', /\/interaction\//)
 })
 
 for (const name of ['state', 'nonce', 'login_hint', 'acr_values', 'ui_locales']) {
   test(`returns invalid_request when ${name} is longer than 2 KB`, async (t) => {
-    const page = await boundsAsk({ [name]: 'x'.repeat(2049) })
+    const page = await askWith({ [name]: 'x'.repeat(2049) })
     t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
   })
 }
 
 test('returns invalid_request when claims are longer than 2 KB', async (t) => {
-  const page = await boundsAsk({
+  const page = await askWith({
     claims: JSON.stringify({ id_token: { ['x'.repeat(2048)]: null } }),
   })
   t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
@@ -751,13 +751,13 @@ test('returns invalid_request when claims are longer than 2 KB', async (t) => {
 test('returns invalid_request when all parameters are longer than 8 KB', async (t) => {
   const long = 'x'.repeat(2000)
   const names = ['nonce', 'login_hint', 'acr_values', 'ui_locales', 'claims_locales']
-  const page = await boundsAsk(Object.fromEntries(names.map((name) => [name, long])))
+  const page = await askWith(Object.fromEntries(names.map((name) => [name, long])))
   t.deepEqual(errorOf(page), ['https://rp.example', 'invalid_request'])
 })
 
 test('redirects no long parameter to an address that is not registered', async (t) => {
   const redirect_uri = 'https://evil.example/callback'
-  const page = await boundsAsk({ redirect_uri, state: 'x'.repeat(2049) })
+  const page = await askWith({ redirect_uri, state: 'x'.repeat(2049) })
   t.is(page.status, 400)
   t.is(page.location, undefined)
 })
@@ -782,10 +782,10 @@ for (const [title, parameters, status] of [
   ['accepts parameters of 14 KB at /par', filled(14_000), 201],
 ] as const) {
   test.serial(title, async (t) => {
-    const answer = await post(boundsServer, '/par', {
-      client_id: boundsClient.client_id,
+    const answer = await post(filledServer, '/par', {
+      client_id: limitedClient.client_id,
       response_type: 'code',
-      redirect_uri: boundsCallback,
+      redirect_uri: webCallback,
       scope: 'openid',
       code_challenge: 'x'.repeat(43),
       code_challenge_method: 'S256',
@@ -798,13 +798,13 @@ for (const [title, parameters, status] of [
 }
 
 test('returns invalid_request from /device_authorization when a parameter is longer than 2 KB', async (t) => {
-  const { client_id } = await boundsServer.addClient({
+  const { client_id } = await filledServer.addClient({
     grant_types: ['urn:ietf:params:oauth:grant-type:device_code'],
     redirect_uris: [],
     response_types: [],
   })
   const parameters = { client_id, scope: 'openid', nonce: 'x'.repeat(2049) }
-  const answer = await post(boundsServer, '/device_authorization', parameters, {
+  const answer = await post(filledServer, '/device_authorization', parameters, {
     key: await newKey(),
   })
   t.deepEqual([answer.status, answer.body.error], [400, 'invalid_request'])
@@ -812,15 +812,15 @@ test('returns invalid_request from /device_authorization when a parameter is lon
 
 test('returns invalid_request when the state of a sign-out fits into no cookie', async (t) => {
   const state = crypto.getRandomValues(Buffer.alloc(4500)).toString('base64url')
-  const agent = createUserAgent(boundsServer.issuer)
-  const page = await agent.get(`${boundsServer.issuer}/session/end?state=${state}`)
+  const agent = createUserAgent(filledServer.issuer)
+  const page = await agent.get(`${filledServer.issuer}/session/end?state=${state}`)
   t.is(page.status, 400)
   t.true(page.text.includes('invalid_request'))
 })
 
 test.serial('limits the rows of requests that no cookie can hold', async (t) => {
   const random = () => crypto.getRandomValues(Buffer.alloc(1500)).toString('base64url')
-  const large = () => boundsAsk({ state: random(), nonce: random() })
+  const large = () => askWith({ state: random(), nonce: random() })
   t.regex((await large()).location ?? '', /\/interaction\//)
   let refused = 0
   // In turn: of so many at once a busy node sheds some before they are counted.
@@ -828,7 +828,7 @@ test.serial('limits the rows of requests that no cookie can hold', async (t) => 
     if (errorOf(await large())[1] === 'temporarily_unavailable') refused += 1
   }
   t.true(refused >= 2)
-  const small = await boundsAsk()
+  const small = await askWith()
   t.regex(small.location ?? '', /\/interaction\//)
 })
 
@@ -838,12 +838,12 @@ for (const [title, parameters, error] of [
 ] as const) {
   test(`shows an error page to a self-registered client when ${title}`, async (t) => {
     const client_id = `stranger-${error}`
-    const stranger = { ...boundsClient, client_id, self_registered: true } as const
-    await boundsServer.storage.clients.insert(stranger)
-    const page = await boundsAsk(parameters, stranger)
+    const stranger = { ...limitedClient, client_id, self_registered: true } as const
+    await filledServer.storage.clients.insert(stranger)
+    const page = await askWith(parameters, stranger)
     t.is(page.status, 400)
     t.is(page.location, undefined)
     t.true(page.text.includes(error))
-    t.deepEqual(errorOf(await boundsAsk(parameters)), ['https://rp.example', error])
+    t.deepEqual(errorOf(await askWith(parameters)), ['https://rp.example', error])
   })
 }

@@ -496,25 +496,25 @@ const environment = {
   ...deviceEnvironment,
   HOLDFAST_SECRET: 'a secret of two nodes, which is long enough',
 }
-const racesServer = useTestServer(test, environment)
+const raceServer = useTestServer(test, environment)
 let other: Node
-let racesClient: ClientMetadata
-let racesBearer: ClientMetadata
-let racesKey: KeyPair
+let raceClient: ClientMetadata
+let bearerClient: ClientMetadata
+let raceKey: KeyPair
 
 test.before(async () => {
-  other = await startSecondNode(racesServer, environment)
-  racesClient = await racesServer.addClient(television)
-  racesBearer = await racesServer.addClient({ ...television, binding_method: 'bearer' })
-  racesKey = await newKey()
+  other = await startSecondNode(raceServer, environment)
+  raceClient = await raceServer.addClient(television)
+  bearerClient = await raceServer.addClient({ ...television, binding_method: 'bearer' })
+  raceKey = await newKey()
 })
 
 test.after.always('closes the other node', () => other?.[Symbol.asyncDispose]())
 
 const nodes = () => [{ fetch: globalThis.fetch }, { fetch: other.fetch }]
 
-async function racesAsk(who = racesClient) {
-  const { body } = await askForCode(racesServer, who, { key: racesKey })
+async function newCode(who = raceClient) {
+  const { body } = await askForCode(raceServer, who, { key: raceKey })
   return body as { device_code: string; user_code: string }
 }
 
@@ -528,8 +528,8 @@ function outcomes(answers: { status: number; body: { error?: string } }[]) {
 
 /** Somebody who has the page in front of them on which the code is to be compared. */
 async function atConfirmation(userCode: string, fetch: typeof globalThis.fetch) {
-  const person = createPerson(racesServer, { fetch })
-  return { person, confirm: await typeCode(racesServer, person, userCode) }
+  const person = createPerson(raceServer, { fetch })
+  return { person, confirm: await typeCode(raceServer, person, userCode) }
 }
 
 const sayYes = ({ browser }: Person, confirm: Awaited<ReturnType<typeof typeCode>>) =>
@@ -538,11 +538,11 @@ const sayYes = ({ browser }: Person, confirm: Awaited<ReturnType<typeof typeCode
 test.serial(
   'sixteen redemptions at once at two nodes: one success, and it keeps its tokens',
   async (t) => {
-    const { device_code, user_code } = await racesAsk()
-    await approve(racesServer, createPerson(racesServer), user_code)
+    const { device_code, user_code } = await newCode()
+    await approve(raceServer, createPerson(raceServer), user_code)
     const answers = await Promise.all(
       Array.from({ length: 16 }, (_, at) =>
-        redeem(racesServer, racesClient, device_code, { key: racesKey, ...nodes()[at % 2] }),
+        redeem(raceServer, raceClient, device_code, { key: raceKey, ...nodes()[at % 2] }),
       ),
     )
     t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
@@ -550,42 +550,40 @@ test.serial(
 )
 
 test.serial('redemptions that have both found the code: one success', async (t) => {
-  const { device_code, user_code } = await racesAsk()
-  await approve(racesServer, createPerson(racesServer), user_code)
+  const { device_code, user_code } = await newCode()
+  await approve(raceServer, createPerson(raceServer), user_code)
   const answers = await race(
-    racesServer.databaseUrl,
+    raceServer.databaseUrl,
     'DeviceCode',
-    nodes().map(
-      (by) => () => redeem(racesServer, racesClient, device_code, { key: racesKey, ...by }),
-    ),
+    nodes().map((by) => () => redeem(raceServer, raceClient, device_code, { key: raceKey, ...by })),
   )
   t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
   const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
-  const next = await post(racesServer, '/token', refreshing(racesClient, refresh_token), {
-    key: racesKey,
+  const next = await post(raceServer, '/token', refreshing(raceClient, refresh_token), {
+    key: raceKey,
   })
   t.is(next.status, 200)
 })
 
 test.serial('a code of bearer tokens that was raced for ends what was issued', async (t) => {
-  const { body } = await askForCode(racesServer, racesBearer)
-  await approve(racesServer, createPerson(racesServer), body.user_code)
+  const { body } = await askForCode(raceServer, bearerClient)
+  await approve(raceServer, createPerson(raceServer), body.user_code)
   const answers = await race(
-    racesServer.databaseUrl,
+    raceServer.databaseUrl,
     'DeviceCode',
-    nodes().map((by) => () => redeem(racesServer, racesBearer, body.device_code, by)),
+    nodes().map((by) => () => redeem(raceServer, bearerClient, body.device_code, by)),
   )
   t.deepEqual(outcomes(answers), { won: 1, lost: ['invalid_grant'] })
   const { refresh_token } = answers.find(({ status }) => status === 200)?.body ?? {}
-  const next = await post(racesServer, '/token', refreshing(racesBearer, refresh_token))
+  const next = await post(raceServer, '/token', refreshing(bearerClient, refresh_token))
   t.is(next.body.error, 'invalid_grant')
 })
 
 test.serial('lets one of two users continue with one code', async (t) => {
-  const { user_code } = await racesAsk()
+  const { user_code } = await newCode()
   const people = await Promise.all(nodes().map(({ fetch }) => atConfirmation(user_code, fetch)))
   const pages = await race(
-    racesServer.databaseUrl,
+    raceServer.databaseUrl,
     'DeviceCode',
     people.map(
       ({ person, confirm }) =>
@@ -600,24 +598,24 @@ test.serial('lets one of two users continue with one code', async (t) => {
 })
 
 test.serial('one says yes and another no: what came first, and never both', async (t) => {
-  const { device_code, user_code } = await racesAsk()
+  const { device_code, user_code } = await newCode()
   const [one, two] = await Promise.all(nodes().map(({ fetch }) => atConfirmation(user_code, fetch)))
   if (!one || !two) return t.fail()
-  const [yes, no] = await race(racesServer.databaseUrl, 'DeviceCode', [
+  const [yes, no] = await race(raceServer.databaseUrl, 'DeviceCode', [
     () => sayYes(one.person, one.confirm),
     () => two.person.browser.submit(two.confirm, 'This was not me', { abort: 'yes' }),
   ])
   const goesOn = /Sign in/.test(yes?.html ?? '')
   t.is(/not connected/.test(no?.html ?? ''), !goesOn)
-  const { body } = await redeem(racesServer, racesClient, device_code, { key: racesKey })
+  const { body } = await redeem(raceServer, raceClient, device_code, { key: raceKey })
   t.is(body.error, goesOn ? 'authorization_pending' : 'access_denied')
 })
 
 test.serial('questions at once, at two nodes, are too many', async (t) => {
-  const { device_code } = await racesAsk()
+  const { device_code } = await newCode()
   const answers = await Promise.all(
     Array.from({ length: 8 }, (_, at) =>
-      redeem(racesServer, racesClient, device_code, { key: racesKey, ...nodes()[at % 2] }),
+      redeem(raceServer, raceClient, device_code, { key: raceKey, ...nodes()[at % 2] }),
     ),
   )
   const count = (name: string) => answers.filter(({ body }) => body.error === name).length
@@ -627,10 +625,13 @@ test.serial('questions at once, at two nodes, are too many', async (t) => {
 })
 
 test.serial('what one node has issued is decided and redeemed at another', async (t) => {
-  const { body } = await askForCode(racesServer, racesClient, { key: racesKey, fetch: other.fetch })
-  await approve(racesServer, createPerson(racesServer), body.user_code)
-  const answer = await redeem(racesServer, racesClient, body.device_code, {
-    key: racesKey,
+  const { body } = await askForCode(raceServer, raceClient, {
+    key: raceKey,
+    fetch: other.fetch,
+  })
+  await approve(raceServer, createPerson(raceServer), body.user_code)
+  const answer = await redeem(raceServer, raceClient, body.device_code, {
+    key: raceKey,
     fetch: other.fetch,
   })
   t.is(answer.status, 200)

@@ -614,12 +614,12 @@ test('a proof by the next key is for one refresh token', async (t) => {
 
 const lost = { HOLDFAST_SECRET: 'the secret that nobody has written down' }
 const next = { HOLDFAST_SECRET: 'the secret that somebody has written down' }
-const lostServer = useTestServer(test, lost)
+const keylessNode = useTestServer(test, lost)
 let fetchNode = globalThis.fetch
 
-const lostCommand = (env: Record<string, string>, ...args: string[]) =>
+const runWith = (env: Record<string, string>, ...args: string[]) =>
   holdfast(
-    { cwd, env: { HOLDFAST_TLS: 'off', DATABASE_URL: lostServer.databaseUrl, ...env } },
+    { cwd, env: { HOLDFAST_TLS: 'off', DATABASE_URL: keylessNode.databaseUrl, ...env } },
     args,
   )
 
@@ -630,18 +630,20 @@ interface Key {
 }
 
 const keysOf = async (): Promise<Key[]> =>
-  JSON.parse((await lostCommand(next, 'keys', 'list', '--json')).stdout)
+  JSON.parse((await runWith(next, 'keys', 'list', '--json')).stdout)
 
 async function keySet(fetch = globalThis.fetch): Promise<JSONWebKeySet> {
-  return (await (await fetch(`${lostServer.issuer}/jwks`)).json()) as JSONWebKeySet
+  return (await (await fetch(`${keylessNode.issuer}/jwks`)).json()) as JSONWebKeySet
 }
 
 test.serial(
   'keys that no secret opens are replaced, and what follows is what is said',
   async (t) => {
     const key = await newKey()
-    const person = createPerson(lostServer, { fetch: (input, init) => fetchNode(input, init) })
-    const client = await lostServer.addClient({
+    const person = createPerson(keylessNode, {
+      fetch: (input, init) => fetchNode(input, init),
+    })
+    const client = await keylessNode.addClient({
       application_type: 'web',
       redirect_uris: ['https://app.example/callback'],
       token_endpoint_auth_method: 'client_secret_basic',
@@ -651,7 +653,7 @@ test.serial(
       const asked = { redirect_uri: 'https://app.example/callback', scope, prompt: 'consent' }
       const { exchange } = await obtainCode(person, client, { ...asked, resource: api })
       const answer = await post(
-        lostServer,
+        keylessNode,
         '/token',
         { ...exchange, resource: api },
         sender(client),
@@ -660,35 +662,35 @@ test.serial(
       issued.push(answer.body)
     }
     const verify = async (token: string, set: JSONWebKeySet) =>
-      jwtVerify(token, createLocalJWKSet(set), { issuer: lostServer.issuer })
+      jwtVerify(token, createLocalJWKSet(set), { issuer: keylessNode.issuer })
     for (const { access_token, id_token } of issued) {
       await verify(access_token, await keySet())
       await verify(id_token, await keySet())
     }
     t.is(await signedIn(), true)
-    await lostServer.close()
+    await keylessNode.close()
 
     // Nothing is done by a command that was not meant.
-    const asked = await lostCommand(next, 'keys', 'reset')
+    const asked = await runWith(next, 'keys', 'reset')
     t.is(asked.code, 2)
     t.is(asked.stdout, '')
     t.regex(
       asked.stderr,
       /^holdfast: .* are rejected, and all users must sign in again.* keys reset --yes\.\n$/,
     )
-    t.regex((await lostCommand(next, 'keys', 'list')).stderr, /under another secret/)
+    t.regex((await runWith(next, 'keys', 'list')).stderr, /under another secret/)
 
-    const reset = await lostCommand(next, 'keys', 'reset', '--yes')
+    const reset = await runWith(next, 'keys', 'reset', '--yes')
     t.is(reset.stderr, '')
     t.is(reset.code, 0)
     t.regex(reset.stdout, /^All keys are new\. .*\n\n {2}ES256 +\S+\n/)
-    t.regex((await lostCommand(lost, 'keys', 'list')).stderr, /under another secret/)
+    t.regex((await runWith(lost, 'keys', 'list')).stderr, /under another secret/)
     const keys = await keysOf()
     t.is(keys.filter(({ state }) => state === 'retired').length, keyPurposes.length)
     const signing = keys.filter(({ state }) => state === 'signing')
     t.is(signing.length, keyPurposes.length)
     t.true(signing.every(({ readable }) => readable))
-    const { stdout } = await lostCommand(next, 'audit', '--json')
+    const { stdout } = await runWith(next, 'audit', '--json')
     const told = stdout
       .trim()
       .split('\n')
@@ -698,14 +700,14 @@ test.serial(
       t.is(told.filter((row) => row.event === event).length, keyPurposes.length)
     }
 
-    await using node: Node = await startSecondNode(lostServer, next)
+    await using node: Node = await startSecondNode(keylessNode, next)
     fetchNode = node.fetch
     const set = await keySet(node.fetch)
     for (const { access_token, id_token, refresh_token } of issued) {
       await t.throwsAsync(verify(access_token, set), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
       await t.throwsAsync(verify(id_token, set), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
       const refreshed = await post(
-        lostServer,
+        keylessNode,
         '/token',
         { ...refreshing(client, refresh_token), resource: api },
         sender(client),
@@ -736,8 +738,8 @@ test.serial(
 
 test.serial('keys that can be opened are reset as well, and two resets come to one', async (t) => {
   const both = await Promise.all([
-    lostCommand(next, 'keys', 'reset', '--yes', '--json'),
-    lostCommand(next, 'keys', 'reset', '--yes', '--json'),
+    runWith(next, 'keys', 'reset', '--yes', '--json'),
+    runWith(next, 'keys', 'reset', '--yes', '--json'),
   ])
   for (const { code, stderr, stdout } of both) {
     t.is(stderr, '')

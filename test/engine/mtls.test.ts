@@ -254,7 +254,7 @@ test('a certificate in a header is refused from anyone but a proxy', async (t) =
 })
 
 const published = new Map<string, TestCertificate>()
-const certificatesMtls = useMtlsServer(test, {}, async (url) => {
+const mtlsOfKeySets = useMtlsServer(test, {}, async (url) => {
   const keys = [...published].flatMap(([at, certificate]) =>
     at === url ? [asJwk(certificate)] : [],
   )
@@ -269,14 +269,14 @@ const service = {
 } satisfies Partial<ClientMetadata>
 
 const addPki = (metadata: Partial<ClientMetadata>) =>
-  certificatesMtls.server.addClient({
+  mtlsOfKeySets.server.addClient({
     ...service,
     token_endpoint_auth_method: 'tls_client_auth',
     ...metadata,
   })
 
 const addSelfSigned = (metadata: Partial<ClientMetadata>) =>
-  certificatesMtls.server.addClient({
+  mtlsOfKeySets.server.addClient({
     ...service,
     token_endpoint_auth_method: 'self_signed_tls_client_auth',
     ...metadata,
@@ -289,12 +289,12 @@ const asJwk = ({ certificate, der }: TestCertificate): JWK => ({
 
 const request = ({ client_id }: ClientMetadata, presented?: TestCertificate) =>
   post(
-    certificatesMtls.server,
+    mtlsOfKeySets.server,
     '/token',
     { grant_type: 'client_credentials', client_id },
     presented && {
-      fetch: certificatesMtls.fetchWith(presented),
-      origin: certificatesMtls.mtlsOrigin,
+      fetch: mtlsOfKeySets.fetchWith(presented),
+      origin: mtlsOfKeySets.mtlsOrigin,
     },
   )
 
@@ -325,7 +325,7 @@ for (const [its, anothers] of names) {
   const [property = ''] = Object.keys(its)
 
   test(`authenticates by ${property}`, async (t) => {
-    const certificate = await certificatesMtls.root.issue({
+    const certificate = await mtlsOfKeySets.root.issue({
       subject: 'C=SE, O=Example, CN=service',
       names: [
         { type: 'dns', value: 'a.example.com' },
@@ -355,7 +355,7 @@ test('refuses the right name in a self-signed certificate', async (t) => {
 })
 
 test('refuses an expired certificate', async (t) => {
-  const expired = await certificatesMtls.root.issue({
+  const expired = await mtlsOfKeySets.root.issue({
     subject: 'CN=service',
     notAfter: daysFromNow(-0.5),
   })
@@ -364,8 +364,8 @@ test('refuses an expired certificate', async (t) => {
 
 test('refuses a revoked certificate, and says so in the log', async (t) => {
   const client = await addPki(byName)
-  await refused(t, client, certificatesMtls.revoked)
-  const line = certificatesMtls.server.logged.find((each) => each.includes(client.client_id))
+  await refused(t, client, mtlsOfKeySets.revoked)
+  const line = mtlsOfKeySets.server.logged.find((each) => each.includes(client.client_id))
   t.like(JSON.parse(line ?? '{}'), {
     event: 'client_certificate.untrusted',
     reason: 'revoked',
@@ -375,20 +375,20 @@ test('refuses a revoked certificate, and says so in the log', async (t) => {
 
 test('takes a renewed certificate with the same name', async (t) => {
   const client = await addPki(byName)
-  await authenticated(t, client, await certificatesMtls.root.issue({ subject: 'CN=service' }))
-  await authenticated(t, client, await certificatesMtls.root.issue({ subject: 'CN=service' }))
+  await authenticated(t, client, await mtlsOfKeySets.root.issue({ subject: 'CN=service' }))
+  await authenticated(t, client, await mtlsOfKeySets.root.issue({ subject: 'CN=service' }))
 })
 
 test('a client of the right authority is bound to DPoP if it asks for that', async (t) => {
   const client = await addPki({ ...byName, binding_method: 'dpop' })
-  const certificate = await certificatesMtls.root.issue({ subject: 'CN=service' })
+  const certificate = await mtlsOfKeySets.root.issue({ subject: 'CN=service' })
   const { body } = await post(
-    certificatesMtls.server,
+    mtlsOfKeySets.server,
     '/token',
     { grant_type: 'client_credentials', client_id: client.client_id },
     {
-      fetch: certificatesMtls.fetchWith(certificate),
-      origin: certificatesMtls.mtlsOrigin,
+      fetch: mtlsOfKeySets.fetchWith(certificate),
+      origin: mtlsOfKeySets.mtlsOrigin,
       key: await newKey(),
     },
   )
@@ -411,7 +411,7 @@ test('authenticates by a registered certificate, and by no other', async (t) => 
   const client = await addSelfSigned({ jwks: { keys: [asJwk(certificate)] } })
   await authenticated(t, client, certificate)
   await refused(t, client, await selfSigned())
-  await refused(t, client, await certificatesMtls.root.issue())
+  await refused(t, client, await mtlsOfKeySets.root.issue())
   await refused(t, client)
 })
 
@@ -455,29 +455,26 @@ test('rejects the code of another client', async (t) => {
   const [mine, theirs] = [await selfSigned(), await selfSigned()]
   const client = await addSelfSigned({ ...web, jwks: { keys: [asJwk(mine)] } })
   const thief = await addSelfSigned({ ...web, jwks: { keys: [asJwk(theirs)] } })
-  const { exchange } = await obtainCode(createPerson(certificatesMtls.server), client, {
+  const { exchange } = await obtainCode(createPerson(mtlsOfKeySets.server), client, {
     redirect_uri: web.redirect_uris[0] as string,
   })
   const by = (who: TestCertificate) => ({
-    fetch: certificatesMtls.fetchWith(who),
-    origin: certificatesMtls.mtlsOrigin,
+    fetch: mtlsOfKeySets.fetchWith(who),
+    origin: mtlsOfKeySets.mtlsOrigin,
   })
   const stolen = { ...exchange, client_id: thief.client_id }
+  t.is((await post(mtlsOfKeySets.server, '/token', stolen, by(theirs))).body.error, 'invalid_grant')
   t.is(
-    (await post(certificatesMtls.server, '/token', stolen, by(theirs))).body.error,
-    'invalid_grant',
-  )
-  t.is(
-    (await post(certificatesMtls.server, '/token', exchange, by(theirs))).body.error,
+    (await post(mtlsOfKeySets.server, '/token', exchange, by(theirs))).body.error,
     'invalid_client',
   )
-  const { body } = await post(certificatesMtls.server, '/token', exchange, by(mine))
+  const { body } = await post(mtlsOfKeySets.server, '/token', exchange, by(mine))
   const refresh = refreshing(client, body.refresh_token)
   t.is(
-    (await post(certificatesMtls.server, '/token', refresh, by(theirs))).body.error,
+    (await post(mtlsOfKeySets.server, '/token', refresh, by(theirs))).body.error,
     'invalid_client',
   )
-  t.is((await post(certificatesMtls.server, '/token', refresh, by(mine))).status, 200)
+  t.is((await post(mtlsOfKeySets.server, '/token', refresh, by(mine))).status, 200)
 })
 // The listener of this process that asks for certificates, and TLS sessions that are resumed.
 

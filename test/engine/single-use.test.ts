@@ -254,11 +254,11 @@ const reuseEnvironment = {
   HOLDFAST_KEY_OVERLAP_HOURS: '1',
 }
 const reuseServer = useTestServer(test, reuseEnvironment)
-let reuseOther: Node
+let otherReuseNode: Node
 test.before(async () => {
-  reuseOther = await startSecondNode(reuseServer, reuseEnvironment)
+  otherReuseNode = await startSecondNode(reuseServer, reuseEnvironment)
 })
-test.after.always('closes the other node', () => reuseOther?.[Symbol.asyncDispose]())
+test.after.always('closes the other node', () => otherReuseNode?.[Symbol.asyncDispose]())
 
 async function refreshTwice(binding_method: 'dpop' | 'bearer', { namesNext = false } = {}) {
   const client = await reuseServer.addClient({ binding_method })
@@ -322,7 +322,7 @@ test.serial('a refresh is repeated with a new proof only', async (t) => {
 test.serial('uses at the same moment with one proof are one use', async (t) => {
   const { refresh, key, second } = await refreshTwice('dpop')
   const proof = await makeProof(key, { method: 'POST', url: `${reuseServer.issuer}/token` })
-  const uses = [globalThis, reuseOther].map(
+  const uses = [globalThis, otherReuseNode].map(
     ({ fetch }) =>
       () =>
         refresh(second.refresh_token, { proof, fetch }),
@@ -345,7 +345,7 @@ test.serial('uses at the same moment get one successor', async (t) => {
   const answers = await race(
     reuseServer.databaseUrl,
     'RefreshToken',
-    [globalThis, reuseOther].map(
+    [globalThis, otherReuseNode].map(
       ({ fetch }) =>
         () =>
           refresh(second.refresh_token, { key, fetch }),

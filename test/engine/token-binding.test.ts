@@ -661,7 +661,7 @@ test('a sign-in from before the client asked is refreshed to no unbound ID token
 
 const renewalServer = useTestServer(test, { ...behindProxy, HOLDFAST_KEY_OVERLAP_HOURS: '24' })
 
-async function renewalIssued() {
+async function newRefreshable() {
   const client = await renewalServer.addClient({ binding_method: 'token-binding' })
   const { exchange } = await obtainCode(createPerson(renewalServer), client)
   const old = newId()
@@ -677,7 +677,7 @@ async function renewalIssued() {
 }
 
 test('a key that was named by the one before takes over', async (t) => {
-  const { old, token, refresh } = await renewalIssued()
+  const { old, token, refresh } = await newRefreshable()
   const next = newId()
   const { body: named } = await refresh(token, old, { successor: next.tbh })
   const { body: taken } = await refresh(named.refresh_token, next)
@@ -686,7 +686,7 @@ test('a key that was named by the one before takes over', async (t) => {
 })
 
 test('a key that nobody named does not, nor can it name itself', async (t) => {
-  const { old, token, refresh } = await renewalIssued()
+  const { old, token, refresh } = await newRefreshable()
   const thief = newId()
   const refused = await refresh(token, thief, { successor: thief.tbh })
   t.is(refused.body.error, 'invalid_grant')
@@ -695,7 +695,7 @@ test('a key that nobody named does not, nor can it name itself', async (t) => {
 })
 
 test('a successor is named by its tbh', async (t) => {
-  const { old, token, refresh } = await renewalIssued()
+  const { old, token, refresh } = await newRefreshable()
   t.is((await refresh(token, old, { successor: newId().id })).body.error, 'invalid_request')
   t.is((await refresh(token, old)).status, 200)
 })

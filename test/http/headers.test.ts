@@ -75,16 +75,18 @@ test('an IPv4 address is spelt one way', (t) => {
 })
 
 test('reports the first peer that forwards and is not trusted, once', async (t) => {
-  const told: string[] = []
-  const middleware = noteClientAddress(isTrusted, { onFirstUntrusted: (peer) => told.push(peer) })
+  const reported: string[] = []
+  const middleware = noteClientAddress(isTrusted, {
+    onFirstUntrusted: (peer) => reported.push(peer),
+  })
   const arrive = (remoteAddress: string, headers: Record<string, string> = {}) =>
     middleware({ req: { socket: { remoteAddress }, headers }, state: {} } as never, async () => {})
   await arrive('192.0.2.6')
   await arrive('10.0.0.1', { 'x-forwarded-for': '198.51.100.1' })
-  t.deepEqual(told, [])
+  t.deepEqual(reported, [])
   await arrive('192.0.2.7', { forwarded: 'for=198.51.100.1' })
   await arrive('192.0.2.8', { 'x-forwarded-for': '198.51.100.1' })
-  t.deepEqual(told, ['192.0.2.7'])
+  t.deepEqual(reported, ['192.0.2.7'])
 })
 
 for (const [destination, expected] of [
@@ -489,10 +491,10 @@ for (const [problem, { type, body }] of Object.entries(broken)) {
   })
 }
 
-const postServer = useTestServer(test)
+const formServer = useTestServer(test)
 
 const send = (path: string, body: string, type = 'application/x-www-form-urlencoded') =>
-  fetch(`${postServer.issuer}${path}`, {
+  fetch(`${formServer.issuer}${path}`, {
     method: 'POST',
     redirect: 'manual',
     headers: { 'content-type': type },
@@ -500,7 +502,7 @@ const send = (path: string, body: string, type = 'application/x-www-form-urlenco
   })
 
 test('an authorization request by POST is sent on as the same request by GET', async (t) => {
-  const client = await postServer.addClient()
+  const client = await formServer.addClient()
   const request = new URLSearchParams({
     client_id: client.client_id,
     response_type: 'code',
@@ -513,8 +515,8 @@ test('an authorization request by POST is sent on as the same request by GET', a
   const { status, headers } = await send('/authorize', request.toString())
   t.is(status, 303)
   const location = headers.get('location') ?? ''
-  t.deepEqual([...new URL(location, postServer.issuer).searchParams], [...request])
-  const answer = await fetch(new URL(location, postServer.issuer), { redirect: 'manual' })
+  t.deepEqual([...new URL(location, formServer.issuer).searchParams], [...request])
+  const answer = await fetch(new URL(location, formServer.issuer), { redirect: 'manual' })
   t.regex(answer.headers.get('location') ?? '', /^\/interaction\//)
 })
 

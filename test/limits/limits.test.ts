@@ -198,16 +198,16 @@ test('counters that have ended are removed', async (t) => {
   })
   t.is(rowCount, 0)
 })
-let codesDatabase: Database
+let codeDatabase: Database
 
 test.before(async () => {
-  codesDatabase = await openDatabase(settings.url, { onError: () => {} })
+  codeDatabase = await openDatabase(settings.url, { onError: () => {} })
 })
-test.after.always(() => codesDatabase?.[Symbol.asyncDispose]())
+test.after.always(() => codeDatabase?.[Symbol.asyncDispose]())
 
 /** Another one is another node: they share the table, and nothing else. */
-const codesNode = (): UserCodeLimits =>
-  createUserCodeLimits(createRateLimitTable(codesDatabase).makeLimiter)
+const codeNode = (): UserCodeLimits =>
+  createUserCodeLimits(createRateLimitTable(codeDatabase).makeLimiter)
 
 const guess = (limits: UserCodeLimits, address: string, session: string = randomUUID()) =>
   limits.admit({ address, session })
@@ -215,36 +215,36 @@ const guess = (limits: UserCodeLimits, address: string, session: string = random
 test('ten wrong codes in one browser, wherever it is, on any number of nodes', async (t) => {
   const session = randomUUID()
   for (let count = 0; count < 10; count += 1) {
-    t.is(await guess(codesNode(), `10.1.0.${count}`, session), undefined)
+    t.is(await guess(codeNode(), `10.1.0.${count}`, session), undefined)
   }
-  const refusal = await guess(codesNode(), '10.1.1.1', session)
+  const refusal = await guess(codeNode(), '10.1.1.1', session)
   t.is(refusal?.limit, 'user_codes_session')
   t.true((refusal?.retryAfter ?? 0) > 0 && (refusal?.retryAfter ?? 0) <= 15 * 60)
 })
 
 test('twenty wrong codes in one network, whichever browser', async (t) => {
   for (let count = 0; count < 20; count += 1) {
-    t.is(await guess(codesNode(), '10.2.0.1'), undefined)
+    t.is(await guess(codeNode(), '10.2.0.1'), undefined)
   }
-  t.is((await guess(codesNode(), '10.2.0.1'))?.limit, 'user_codes')
-  t.is(await guess(codesNode(), '10.2.0.2'), undefined)
+  t.is((await guess(codeNode(), '10.2.0.1'))?.limit, 'user_codes')
+  t.is(await guess(codeNode(), '10.2.0.2'), undefined)
 })
 
 test('an IPv6 subscriber has one count, whatever the address', async (t) => {
   for (let count = 0; count < 20; count += 1) {
-    t.is(await guess(codesNode(), `2001:db8:2::${count.toString(16)}`), undefined)
+    t.is(await guess(codeNode(), `2001:db8:2::${count.toString(16)}`), undefined)
   }
-  t.is((await guess(codesNode(), '2001:db8:2:0:ffff::1'))?.limit, 'user_codes')
+  t.is((await guess(codeNode(), '2001:db8:2:0:ffff::1'))?.limit, 'user_codes')
 })
 
 test('many at once are counted one by one', async (t) => {
-  const limits = codesNode()
+  const limits = codeNode()
   const answers = await Promise.all(Array.from({ length: 50 }, () => guess(limits, '10.3.0.1')))
   t.is(answers.filter((refusal) => refusal === undefined).length, 20)
 })
 
 test('codes that there are do not count', async (t) => {
-  const limits = codesNode()
+  const limits = codeNode()
   const typed = { address: '10.4.0.1', session: randomUUID() }
   for (let count = 0; count < 40; count += 1) {
     t.is(await limits.admit(typed), undefined)

@@ -343,7 +343,7 @@ const verifier = randomBytes(32).toString('base64url')
 const addClient = (session_policy: ClientMetadata['session_policy'] = {}) =>
   server.addClient({ application_type: 'web', redirect_uris: [callback], session_policy })
 
-const policyRequest = ({ client_id }: ClientMetadata, more: Record<string, string> = {}) => ({
+const requestOf = ({ client_id }: ClientMetadata, more: Record<string, string> = {}) => ({
   client_id,
   redirect_uri: callback,
   scope: 'openid offline_access',
@@ -354,18 +354,14 @@ const policyRequest = ({ client_id }: ClientMetadata, more: Record<string, strin
 
 /** Signed in with an app, bound or not; what came back to the app. */
 async function signedIn(client: ClientMetadata, { bound }: { bound: boolean }) {
-  const person = await signInAt(server, policyRequest(client))
+  const person = await signInAt(server, requestOf(client))
   if (bound) await person.device.register(person.offer)
   const arrived = await allow(person.consent)
   return { ...person, code: arrived.searchParams.get('code') ?? '' }
 }
 
-async function policyAuthorize(
-  agent: UserAgent,
-  client: ClientMetadata,
-  more = {},
-): Promise<string> {
-  const { prompt: _, ...parameters } = policyRequest(client)
+async function authorizeFor(agent: UserAgent, client: ClientMetadata, more = {}): Promise<string> {
+  const { prompt: _, ...parameters } = requestOf(client)
   const url = authorizationUrl(server.issuer, { ...parameters, scope: 'openid', ...more })
   return (await agent.get(url)).location ?? ''
 }
@@ -456,13 +452,13 @@ const silentlyRefused = /error=login_required/
 async function unboundSession(t: ExecutionContext): Promise<SignedIn['device']> {
   const client = await addClient()
   const { device } = await signedIn(client, { bound: false })
-  t.regex(await policyAuthorize(device.agent, client), codes)
+  t.regex(await authorizeFor(device.agent, client), codes)
   return device
 }
 
 /** The client's own consent, so that nothing but its policy is in the way. */
 async function allowed(device: SignedIn['device'], client: ClientMetadata) {
-  const again = await signInAt(server, policyRequest(client, { prompt: 'login consent' }), {
+  const again = await signInAt(server, requestOf(client, { prompt: 'login consent' }), {
     agent: device.agent,
   })
   await allow(again.consent)
@@ -472,43 +468,43 @@ test('a client may refuse sessions without a key but for fresh sign-ins', async 
   const device = await unboundSession(t)
   const strict = await addClient({ unbound: { max_age: 0 } })
   await allowed(device, strict)
-  t.regex(await policyAuthorize(device.agent, strict), signIns)
-  t.regex(await policyAuthorize(device.agent, strict, { prompt: 'none' }), silentlyRefused)
+  t.regex(await authorizeFor(device.agent, strict), signIns)
+  t.regex(await authorizeFor(device.agent, strict, { prompt: 'none' }), silentlyRefused)
   const lenient = await addClient({ unbound: { max_age: 3600 } })
   await allowed(device, lenient)
-  t.regex(await policyAuthorize(device.agent, lenient), codes)
+  t.regex(await authorizeFor(device.agent, lenient), codes)
 })
 
 test('a client may refuse prompt=none to sessions without a key', async (t) => {
   const device = await unboundSession(t)
   const client = await addClient({ unbound: { prompt_none: false } })
   await allowed(device, client)
-  t.regex(await policyAuthorize(device.agent, client), codes)
-  t.regex(await policyAuthorize(device.agent, client, { prompt: 'none' }), silentlyRefused)
+  t.regex(await authorizeFor(device.agent, client), codes)
+  t.regex(await authorizeFor(device.agent, client, { prompt: 'none' }), silentlyRefused)
 })
 
 test('a rule may hold for one authentication context only', async (t) => {
   const device = await unboundSession(t)
   const client = await addClient({ acr: { high: { unbound: { max_age: 0 } } } })
   await allowed(device, client)
-  t.regex(await policyAuthorize(device.agent, client), codes)
-  t.regex(await policyAuthorize(device.agent, client, { acr_values: 'low' }), codes)
-  t.regex(await policyAuthorize(device.agent, client, { acr_values: 'low high' }), signIns)
+  t.regex(await authorizeFor(device.agent, client), codes)
+  t.regex(await authorizeFor(device.agent, client, { acr_values: 'low' }), codes)
+  t.regex(await authorizeFor(device.agent, client, { acr_values: 'low high' }), signIns)
 })
 
 test('rules for unbound sessions do not touch bound ones', async (t) => {
   const client = await addClient({ unbound: { max_age: 0, prompt_none: false } })
   const { device } = await signedIn(client, { bound: true })
-  t.regex(await policyAuthorize(device.agent, client, { prompt: 'none' }), codes)
+  t.regex(await authorizeFor(device.agent, client, { prompt: 'none' }), codes)
 })
 
 test('a proof that is too old is asked for once more, before the app gets a code', async (t) => {
   const client = await addClient({ proof_max_age: 10 })
   const { device } = await signedIn(client, { bound: true })
-  t.regex(await policyAuthorize(device.agent, client), codes)
+  t.regex(await authorizeFor(device.agent, client), codes)
   await makeProofOlder(device)
-  t.regex(await policyAuthorize(device.agent, client, { prompt: 'none' }), silentlyRefused)
-  const location = await policyAuthorize(device.agent, client)
+  t.regex(await authorizeFor(device.agent, client, { prompt: 'none' }), silentlyRefused)
+  const location = await authorizeFor(device.agent, client)
   t.regex(location, /\/interaction\/[^/]+\/proof$/)
   const page = await device.agent.get(location)
   t.regex(page.text, /http-equiv="refresh" content="0; url=\?again=1"/)
@@ -522,7 +518,7 @@ test('a browser that cannot prove its key once more gets no code', async (t) => 
   const client = await addClient({ proof_max_age: 10 })
   const { device } = await signedIn(client, { bound: true })
   await makeProofOlder(device)
-  const location = await policyAuthorize(device.agent, client)
+  const location = await authorizeFor(device.agent, client)
   await device.agent.get(location)
   t.is((await device.agent.get(`${location}?again=1`)).status, 400)
 })
@@ -531,7 +527,7 @@ test('does not ask twice for a bound cookie that a thief keeps', async (t) => {
   const client = await addClient({ proof_max_age: 10 })
   const { device } = await signedIn(client, { bound: true })
   await makeProofOlder(device)
-  const location = await policyAuthorize(device.agent, client)
+  const location = await authorizeFor(device.agent, client)
   t.is((await device.agent.get(`${location}?again=1`)).status, 400)
 })
 
@@ -577,20 +573,19 @@ async function makeProofOlder(device: SignedIn['device']): Promise<void> {
   await device.agent.jar.setCookie(`${cookie?.key}=${value}; Path=/; Secure`, server.issuer)
 }
 
-const lostServer = useTestServer(test, { HOLDFAST_TLS: 'on' })
-test.before(() => trust(lostServer))
-const lostRequest = ({ client_id }: ClientMetadata) => ({
+const raceServer = useTestServer(test, { HOLDFAST_TLS: 'on' })
+test.before(() => trust(raceServer))
+const appRequest = ({ client_id }: ClientMetadata) => ({
   client_id,
   redirect_uri: callback,
   scope: 'openid',
   code_challenge: hash('sha256', verifier, 'base64url'),
 })
-const lostAddClient = () =>
-  lostServer.addClient({ application_type: 'web', redirect_uris: [callback] })
+const addApp = () => raceServer.addClient({ application_type: 'web', redirect_uris: [callback] })
 const codeOf = (location: string | undefined) =>
   new URL(location ?? '').searchParams.get('code') ?? ''
 
-async function lostExchange(client: ClientMetadata, code: string) {
+async function exchangeCode(client: ClientMetadata, code: string) {
   const parameters = {
     grant_type: 'authorization_code',
     client_id: client.client_id,
@@ -598,29 +593,29 @@ async function lostExchange(client: ClientMetadata, code: string) {
     code_verifier: verifier,
     redirect_uri: callback,
   }
-  return post(lostServer, '/token', parameters, { key: await newKey() })
+  return post(raceServer, '/token', parameters, { key: await newKey() })
 }
 
 /** One browser in which two apps were allowed. */
 async function twoApps() {
-  const [a, b] = [await lostAddClient(), await lostAddClient()]
-  const first = await signInAt(lostServer, lostRequest(a))
+  const [a, b] = [await addApp(), await addApp()]
+  const first = await signInAt(raceServer, appRequest(a))
   await allow(first.consent)
   const { device } = first
-  const second = await signInAt(lostServer, { ...lostRequest(b), prompt: 'login consent' }, device)
+  const second = await signInAt(raceServer, { ...appRequest(b), prompt: 'login consent' }, device)
   await allow(second.consent)
   return { a, b, device, offer: second.offer }
 }
 
-const lostAuthorize = async (agent: UserAgent, client: ClientMetadata) =>
-  codeOf((await agent.get(authorizationUrl(lostServer.issuer, lostRequest(client)))).location)
+const authorizeApp = async (agent: UserAgent, client: ClientMetadata) =>
+  codeOf((await agent.get(authorizationUrl(raceServer.issuer, appRequest(client)))).location)
 
 test.serial(
   'two apps that are authorized at once in one session both get their tokens',
   async (t) => {
-    const [a, b] = [await lostAddClient(), await lostAddClient()]
-    const { device, consent } = await signInAt(lostServer, lostRequest(a))
-    const other = await device.agent.get(authorizationUrl(lostServer.issuer, lostRequest(b)))
+    const [a, b] = [await addApp(), await addApp()]
+    const { device, consent } = await signInAt(raceServer, appRequest(a))
+    const other = await device.agent.get(authorizationUrl(raceServer.issuer, appRequest(b)))
     const form = await device.agent.get(other.location ?? '')
     const token = /name="token" value="([^"]+)"/.exec(form.text)?.[1] ?? ''
     // Each has a cookie jar as it was, as two tabs would send it.
@@ -629,13 +624,13 @@ test.serial(
       { ...consent, url: other.location ?? '', token, agent: device.agent.copy() },
     ]
     const locations = await race(
-      lostServer.databaseUrl,
+      raceServer.databaseUrl,
       'Session',
       tabs.map((tab) => () => allow(tab)),
     )
     const answers = await Promise.all([
-      lostExchange(a, codeOf(locations[0]?.href)),
-      lostExchange(b, codeOf(locations[1]?.href)),
+      exchangeCode(a, codeOf(locations[0]?.href)),
+      exchangeCode(b, codeOf(locations[1]?.href)),
     ])
     t.deepEqual(
       answers.map(({ status }) => status),
@@ -646,44 +641,41 @@ test.serial(
 
 test.serial('a key that is registered during an authorization stays registered', async (t) => {
   const { a, device, offer } = await twoApps()
-  const [code] = await race(lostServer.databaseUrl, 'Session', [
+  const [code] = await race(raceServer.databaseUrl, 'Session', [
     async () => {
-      const registered = createDevice(lostServer, device.agent)
+      const registered = createDevice(raceServer, device.agent)
       const [answer] = await Promise.all([
-        lostAuthorize(device.agent, a),
+        authorizeApp(device.agent, a),
         registered.register(offer),
       ])
       return answer
     },
   ])
   t.truthy(code)
-  const binding = await lostServer.storage.browserSessions.find(
-    (await lostServer.provider.AuthorizationCode.find(code ?? ''))?.sessionUid ?? '',
+  const binding = await raceServer.storage.browserSessions.find(
+    (await raceServer.provider.AuthorizationCode.find(code ?? ''))?.sessionUid ?? '',
   )
   t.is(binding?.binding?.method, 'dbsc')
 })
 
 test.serial('an app that one tab signs out of does not come back with the other', async (t) => {
   const { a, b, device } = await twoApps()
-  const code = await lostAuthorize(device.agent, a)
-  const page = await device.agent.get(`${lostServer.issuer}/session/end?client_id=${a.client_id}`)
+  const code = await authorizeApp(device.agent, a)
+  const page = await device.agent.get(`${raceServer.issuer}/session/end?client_id=${a.client_id}`)
   const xsrf = /name="xsrf" value="([^"]+)"/.exec(page.text)?.[1] ?? ''
-  await device.agent.post(`${lostServer.issuer}/session/end/confirm`, { xsrf })
-  t.is((await lostExchange(a, code)).status, 400)
-  t.is((await lostExchange(b, await lostAuthorize(device.agent, b))).status, 200)
+  await device.agent.post(`${raceServer.issuer}/session/end/confirm`, { xsrf })
+  t.is((await exchangeCode(a, code)).status, 400)
+  t.is((await exchangeCode(b, await authorizeApp(device.agent, b))).status, 200)
 })
 
 test.serial('a session that ends during a request stays ended', async (t) => {
   const { a, device } = await twoApps()
-  const code = await lostServer.provider.AuthorizationCode.find(
-    await lostAuthorize(device.agent, a),
-  )
+  const code = await raceServer.provider.AuthorizationCode.find(await authorizeApp(device.agent, a))
   const uid = code?.sessionUid ?? ''
-  await race(lostServer.databaseUrl, 'Session', [
-    () =>
-      Promise.all([lostAuthorize(device.agent, a), lostServer.storage.browserSessions.end(uid)]),
+  await race(raceServer.databaseUrl, 'Session', [
+    () => Promise.all([authorizeApp(device.agent, a), raceServer.storage.browserSessions.end(uid)]),
   ])
-  t.is(await lostServer.storage.browserSessions.find(uid), undefined)
-  const next = await device.agent.get(authorizationUrl(lostServer.issuer, lostRequest(a)))
+  t.is(await raceServer.storage.browserSessions.find(uid), undefined)
+  const next = await device.agent.get(authorizationUrl(raceServer.issuer, appRequest(a)))
   t.regex(next.location ?? '', /\/interaction\//)
 })

@@ -702,16 +702,16 @@ test('finds a client, and leaves the table of clients to the command line', asyn
   t.truthy(await adapter.find(client_id))
 })
 
-const closingDatabase = useTestDatabase(test)
+const batchDatabase = useTestDatabase(test)
 
 async function openNode({ options = '' } = {}) {
-  const url = new URL(closingDatabase.url)
+  const url = new URL(batchDatabase.url)
   url.searchParams.set('options', options)
   const pool = await openDatabase(url.href, { onError: () => {} })
   return { pool, artifacts: createArtifactTable(pool) }
 }
 
-function closingArtifact(kind: string) {
+function newArtifact(kind: string) {
   return {
     ...artifactKey(kind, randomBytes(16).toString('hex')),
     grantId: undefined,
@@ -724,9 +724,9 @@ function closingArtifact(kind: string) {
 }
 
 const units = async (artifacts: ArtifactTable, kinds: readonly string[]) => {
-  const used = kinds.map(closingArtifact)
+  const used = kinds.map(newArtifact)
   for (const one of used) await artifacts.write(one)
-  return used.map((consumed) => ({ consumed, written: [closingArtifact('Successor')] }))
+  return used.map((consumed) => ({ consumed, written: [newArtifact('Successor')] }))
 }
 
 const isThere = async (artifacts: ArtifactTable, key: Parameters<ArtifactTable['find']>[0]) =>
@@ -736,8 +736,8 @@ test('of units that consume the same and go together, one is done', async (t) =>
   const { pool, artifacts } = await openNode()
   const [first, second, one, other] = await units(artifacts, ['Token', 'Token', 'Token', 'Token'])
   if (!first || !second || !one || !other) return t.fail()
-  const again = { ...one, written: [closingArtifact('Successor')] }
-  const free = { consumed: undefined, written: [closingArtifact('Successor')] }
+  const again = { ...one, written: [newArtifact('Successor')] }
+  const free = { consumed: undefined, written: [newArtifact('Successor')] }
   // The first goes at once, and the others together after it.
   const asked = [first, second, one, again, other, free]
   const done = await Promise.all(
@@ -763,12 +763,12 @@ test.serial(
     const consumeAll = (table: ArtifactTable, order: typeof shared) => async () => {
       const before = await units(artifacts, ['Token'])
       const asked = [...before, ...order].map(({ consumed }) =>
-        consumeAndWrite(table, consumed, [closingArtifact('Successor')]),
+        consumeAndWrite(table, consumed, [newArtifact('Successor')]),
       )
       return (await Promise.all(asked)).slice(before.length)
     }
     const [forth, back] = await race(
-      closingDatabase.url,
+      batchDatabase.url,
       'Held',
       nodes.map((node, at) => consumeAll(node.artifacts, at ? shared.toReversed() : shared)),
     )
@@ -791,16 +791,16 @@ test.serial(
       ({ artifacts }: (typeof nodes)[number], order: typeof entries) =>
       () =>
         Promise.all(
-          order.map((newEntry) =>
+          order.map((entry) =>
             artifacts.commit({
-              replayEntries: [newEntry],
+              replayEntries: [entry],
               consumed: undefined,
-              written: [closingArtifact('Token')],
+              written: [newArtifact('Token')],
             }),
           ),
         )
     const [forth, back] = await raceFor(
-      closingDatabase.url,
+      batchDatabase.url,
       {
         text: `insert into replay_marks (id, expires_at) values ('\\x${entries[3]?.id}', now())`,
         andThen: 'rollback',

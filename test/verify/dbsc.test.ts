@@ -604,7 +604,7 @@ const apps: Record<string, (dbsc: DbscSessions) => RequestListener> = {
   },
 }
 
-function adaptersMakeSite(broken = false) {
+function makeAdapterSite(broken = false) {
   const keys = new Map<string, DbscRegistration>()
   return createDbscSessions({
     origin: 'https://app.example',
@@ -632,7 +632,7 @@ async function serve(listener: RequestListener) {
 
 for (const [name, makeApp] of Object.entries(apps)) {
   test(`${name}: registers a key and refreshes with it`, async (t) => {
-    const dbsc = adaptersMakeSite()
+    const dbsc = makeAdapterSite()
     await using site = await serve(makeApp(dbsc))
     const [, jti, authorization] =
       /challenge="(.+)";authorization="(.+)"/.exec(dbsc.offer('s1')) ?? []
@@ -654,7 +654,7 @@ for (const [name, makeApp] of Object.entries(apps)) {
   })
 
   test(`${name}: refuses as the core does`, async (t) => {
-    await using site = await serve(makeApp(adaptersMakeSite()))
+    await using site = await serve(makeApp(makeAdapterSite()))
     const registration = await site.send('/dbsc/registration')
     t.is(registration.status, 403)
     t.like(await registration.json(), { error: 'dbsc_missing' })
@@ -664,7 +664,7 @@ for (const [name, makeApp] of Object.entries(apps)) {
   })
 
   test(`${name}: serves the well-known document, and leaves the rest to the site`, async (t) => {
-    await using site = await serve(makeApp(adaptersMakeSite()))
+    await using site = await serve(makeApp(makeAdapterSite()))
     const wellKnown = await site.send('/.well-known/device-bound-sessions', {}, 'GET')
     t.regex(wellKnown.headers.get('content-type') ?? '', /^application\/json/)
     t.deepEqual(await wellKnown.json(), { provider_origin: 'https://op.example' })
@@ -672,7 +672,7 @@ for (const [name, makeApp] of Object.entries(apps)) {
   })
 
   test(`${name}: an error of the store is a 5xx, after which browsers try again`, async (t) => {
-    await using site = await serve(makeApp(adaptersMakeSite(true)))
+    await using site = await serve(makeApp(makeAdapterSite(true)))
     t.is((await site.send('/dbsc/refresh', { 'sec-secure-session-id': 's1' })).status, 500)
   })
 }

@@ -392,7 +392,7 @@ const valid = ['Host', 'backend', ...provided, ...referred, ...others]
 const read = (rawHeaders: string[], options: Partial<ForwardedTokenBindingOptions> = {}) =>
   readTokenBindingHeaders(rawHeaders, { trusted: true, ...options })
 
-function headersCodeOf(run: () => unknown): string {
+function headerCodeOf(run: () => unknown): string {
   try {
     run()
     return 'accepted'
@@ -421,7 +421,7 @@ test('finds nothing where the proxy sent nothing', (t) => {
 test('refuses each of the fields from anyone else', (t) => {
   for (const fields of [provided, referred, others]) {
     t.is(
-      headersCodeOf(() => read(fields, { trusted: false })),
+      headerCodeOf(() => read(fields, { trusted: false })),
       'untrusted_peer',
     )
   }
@@ -433,27 +433,27 @@ test('ignores them from anyone else where that is configured', (t) => {
 
 test('refuses a second provided or referred field, and a list in one', (t) => {
   t.is(
-    headersCodeOf(() => read([...valid, ...provided])),
+    headerCodeOf(() => read([...valid, ...provided])),
     'repeated_header',
   )
   t.is(
-    headersCodeOf(() => read([...valid, ...referred])),
+    headerCodeOf(() => read([...valid, ...referred])),
     'repeated_header',
   )
   const list = ['sec-provided-token-binding-id', `${id()}, ${id()}`]
   t.is(
-    headersCodeOf(() => read(list)),
+    headerCodeOf(() => read(list)),
     'malformed_header',
   )
 })
 
 test('refuses a referred or other ID without a provided one', (t) => {
   t.is(
-    headersCodeOf(() => read(referred)),
+    headerCodeOf(() => read(referred)),
     'malformed_header',
   )
   t.is(
-    headersCodeOf(() => read(others)),
+    headerCodeOf(() => read(others)),
     'malformed_header',
   )
 })
@@ -461,7 +461,7 @@ test('refuses a referred or other ID without a provided one', (t) => {
 test('rejects a malformed provided ID', (t) => {
   for (const text of ['', 'unknown', `${id()}=`, id().slice(0, -4)]) {
     t.is(
-      headersCodeOf(() => read(['Sec-Provided-Token-Binding-ID', text])),
+      headerCodeOf(() => read(['Sec-Provided-Token-Binding-ID', text])),
       'malformed_header',
     )
   }
@@ -470,7 +470,7 @@ test('rejects a malformed provided ID', (t) => {
 test('rejects a malformed referred ID', (t) => {
   const fields = [...provided, 'Sec-Referred-Token-Binding-ID', 'AgBB']
   t.is(
-    headersCodeOf(() => read(fields)),
+    headerCodeOf(() => read(fields)),
     'malformed_header',
   )
 })
@@ -488,7 +488,7 @@ test('refuses lists of other IDs that break their syntax or name the two known t
   for (const list of ['', id(), `g.${id()}`, `4d.${id()},`, '4d.AAAA', `1.${id()}`, `00.${id()}`]) {
     const fields = [...provided, 'Sec-Other-Token-Binding-ID', list]
     t.is(
-      headersCodeOf(() => read(fields)),
+      headerCodeOf(() => read(fields)),
       'malformed_header',
     )
   }
@@ -637,7 +637,7 @@ test("a token of one relying party by another's connection is refused", async (t
   )
 })
 
-const propertiesConnection = { negotiated: 'ecdsap256', ekm } as const
+const mutatedConnection = { negotiated: 'ecdsap256', ekm } as const
 const bindings = [
   binding(makeEcKey(), { extensions: Buffer.from('c80003616263', 'hex') }),
   binding(makeRsaKey(1), { type: 1 }),
@@ -646,12 +646,12 @@ const bindings = [
 ]
 const text = message(...bindings)
 const bytes = Buffer.from(text, 'base64url')
-const accepted = verifyTokenBinding(text, propertiesConnection)
+const accepted = verifyTokenBinding(text, mutatedConnection)
 
 /** The decision, or undefined for a refusal; anything but a TokenBindingError fails the test. */
-function propertiesDecide(candidate: string): TokenBindingProof | undefined {
+function decideMutated(candidate: string): TokenBindingProof | undefined {
   try {
-    return verifyTokenBinding(candidate, propertiesConnection)
+    return verifyTokenBinding(candidate, mutatedConnection)
   } catch (error) {
     if (error instanceof TokenBindingError) return undefined
     throw error
@@ -672,10 +672,10 @@ function sameOrLess(t: ExecutionContext, decision: TokenBindingProof): void {
 
 test('every truncation is refused', (t) => {
   for (let length = 0; length < bytes.length; length += 1) {
-    t.is(propertiesDecide(bytes.subarray(0, length).toString('base64url')), undefined)
+    t.is(decideMutated(bytes.subarray(0, length).toString('base64url')), undefined)
   }
   for (let length = 0; length < text.length; length += 1) {
-    t.is(propertiesDecide(text.slice(0, length)), undefined)
+    t.is(decideMutated(text.slice(0, length)), undefined)
   }
 })
 
@@ -683,7 +683,7 @@ test('every bit flip is the same decision or a refusal', (t) => {
   for (let bit = 0; bit < bytes.length * 8; bit += 1) {
     const flipped = Buffer.from(bytes)
     flipped.writeUInt8(flipped.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3)
-    const decision = propertiesDecide(flipped.toString('base64url'))
+    const decision = decideMutated(flipped.toString('base64url'))
     if (decision !== undefined) sameOrLess(t, decision)
   }
   t.pass()
@@ -692,7 +692,7 @@ test('every bit flip is the same decision or a refusal', (t) => {
 test('every order of the bindings is the same decision', (t) => {
   const order = fc.shuffledSubarray(bindings, { minLength: bindings.length })
   const property = fc.property(order, (shuffled) => {
-    const decision = propertiesDecide(message(...shuffled))
+    const decision = decideMutated(message(...shuffled))
     t.is(decision?.other.length, accepted.other.length)
     t.deepEqual(decision?.referred, accepted.referred)
     if (decision) sameOrLess(t, decision)
@@ -703,7 +703,7 @@ test('every order of the bindings is the same decision', (t) => {
 test('no selection or repetition of bindings gives other IDs than those that were proven', (t) => {
   const selection = fc.array(fc.constantFrom(...bindings), { maxLength: 6 })
   const property = fc.property(selection, (chosen) => {
-    const decision = propertiesDecide(message(...chosen))
+    const decision = decideMutated(message(...chosen))
     const count = (which: Buffer | undefined) => chosen.filter((item) => item === which).length
     const valid = count(bindings[0]) === 1 && count(bindings[1]) <= 1
     t.is(decision !== undefined, valid)
@@ -723,7 +723,7 @@ test('several changes at once are the same decision or a refusal', (t) => {
       const changed = Buffer.from(bytes)
       for (const { at: index, value } of changes) changed[index] = value
       const shorter = Buffer.concat([changed.subarray(0, at), changed.subarray(at + length)])
-      const decision = propertiesDecide(shorter.toString('base64url'))
+      const decision = decideMutated(shorter.toString('base64url'))
       if (decision !== undefined) sameOrLess(t, decision)
     },
   )
@@ -743,7 +743,7 @@ test('no text, and no list of texts, is an exception', (t) => {
       value,
     ])
     for (const run of [
-      () => createTokenBindingVerifier(propertiesConnection)(values),
+      () => createTokenBindingVerifier(mutatedConnection)(values),
       () => readTokenBindingHeaders(rawHeaders, { trusted: true }),
       () => values.map(parseTokenBindingId),
     ]) {
