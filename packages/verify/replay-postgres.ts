@@ -23,7 +23,7 @@ const postgresOptions = namesOf<PostgresReplayOptions>({ client: true, clockDiff
 
 /** A replay store that has to be swept now and then. */
 export interface PostgresReplayStore extends ReplayStore {
-  /** Deletes the marks that no longer matter and says how many; `now` in seconds. */
+  /** Deletes the entries that no longer matter and says how many; `now` in seconds. */
   sweep(now: number): Promise<number>
 }
 

@@ -3,20 +3,20 @@ import { hash, randomBytes } from 'node:crypto'
 import { checkNames, namesOf } from './lib/check.ts'
 
 /**
- * What became of a mark: it is new, it was there before, or there is no room to remember it.
+ * What became of an entry: it is new, it was there before, or there is no room to remember it.
  * `full` refuses the request: a store that forgets inside the window would let a replay through.
  */
 export type ReplayOutcome = 'fresh' | 'replayed' | 'full'
 
-/** Remembers marks until they no longer matter. One atomic operation: look and record. */
+/** Remembers entries until they no longer matter. One atomic operation: look and record. */
 export interface ReplayStore {
-  /** Whether every replica of a service sees the same marks. */
+  /** Whether every replica of a service sees the same entries. */
   readonly shared: boolean
   /**
    * Records `key` and says whether it was there.
    *
    * @param key - any text; unique to what must not be repeated.
-   * @param expiresAt - seconds since the epoch; the mark must be kept until then.
+   * @param expiresAt - seconds since the epoch; the entry must be kept until then.
    * @param now - seconds since the epoch.
    */
   consume(key: string, expiresAt: number, now: number): ReplayOutcome | Promise<ReplayOutcome>
@@ -25,11 +25,11 @@ export interface ReplayStore {
 /** Options of {@link createMemoryReplayStore}. */
 export type MemoryReplayOptions = Readonly<{
   /**
-   * How many live marks are held for certain. All memory is taken at once, 16.4 bytes a mark, and
+   * How many live entries are held for certain. All memory is taken at once, 16.4 bytes each, and
    * none later. Default 250,000: three thousand requests a second for 80 seconds.
    */
   capacity?: number
-  /** Source of the key that hides from clients where their marks lie. */
+  /** Source of the key that hides from clients where their entries lie. */
   randomBytes?: (size: number) => Uint8Array
 }>
 
@@ -55,10 +55,10 @@ const load = 0.73
 /**
  * Makes a replay store in one typed array.
  *
- * Each mark is a 64-bit keyed fingerprint and an expiry, in the emptier of two buckets that the
+ * Each entry is a 64-bit keyed fingerprint and an expiry, in the emptier of two buckets that the
  * fingerprint selects. With two choices and 16 slots a bucket overflows only when the whole table
  * is nearly full, an expired slot is taken again where it lies, and nothing is ever moved, swept or
- * allocated. Two different marks look equal once in 10^13 at the default capacity; then a client
+ * allocated. Two different entries look equal once in 10^13 at the default capacity; then a client
  * is asked for a new proof. The key is random, so that nobody can aim at a bucket.
  *
  * It does NOT survive a restart and is NOT seen by other processes: use a shared store for
@@ -81,7 +81,7 @@ export function createMemoryReplayStore(options: MemoryReplayOptions = {}): Memo
   const table = new Uint32Array(buckets * wordsPerBucket)
   const secret = Buffer.from(random(16)).toString('base64url')
 
-  /** Whether the bucket at `start` holds a live mark of this fingerprint. */
+  /** Whether the bucket at `start` holds a live entry of this fingerprint. */
   function holds(start: number, low: number, rest: number, now: number): boolean {
     for (let at = start; at < start + slots; at++) {
       if (table[at] === low && table[at + high] === rest && (table[at + expiry] as number) >= now) {
@@ -120,7 +120,7 @@ export function createMemoryReplayStore(options: MemoryReplayOptions = {}): Memo
       while ((table[at + expiry] as number) >= now) at++
       table[at] = low
       table[at + high] = rest
-      // Rounded up, for a mark must not vanish in the last second of its window.
+      // Rounded up, for an entry must not vanish in the last second of its window.
       table[at + expiry] = Math.ceil(expiresAt)
       return 'fresh'
     },

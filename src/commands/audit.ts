@@ -45,8 +45,11 @@ export function auditCommand(): Command {
     .option('--account <email>', 'of one account, by its email or its id')
     .option('--client <client_id>', 'of one application')
     .option('--follow', 'follow new events until Ctrl-C')
-    .option('--counted', 'what strangers caused, counted by minute and network, kept for 7 days')
-    .option('--json', 'print one JSON object a line')
+    .option(
+      '--counted',
+      'what unknown clients caused, counted by minute and network, kept for 7 days',
+    )
+    .option('--json', 'print one JSON object per line')
     .action(async ({ since: text, ...options }: AuditOptions) => {
       // What is wrong with what was typed is said before a database is looked for.
       const since = text === undefined ? undefined : asTime(text)

@@ -63,7 +63,7 @@ export interface Config {
   readonly dpopNonces: 'required' | 'optional'
   /** Seconds for which a DPoP proof without a nonce is good. */
   readonly proofWindowS: number
-  /** Seconds for which a client that lost the answer to a refresh may repeat it. */
+  /** The grace period in which a client that lost the response may retry a refresh. */
   readonly refreshReuseSeconds: number
   /** For how long a client that renews its key may use both; undefined when it must not. */
   readonly keyOverlapHours: number | undefined

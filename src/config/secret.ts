@@ -72,7 +72,7 @@ export async function readOrMakeSecret(dataFolder: string): Promise<string> {
   // Keys that are derived from an empty secret are known to everyone.
   if (secret.length < secretLength) {
     throw new SecretError(
-      `The file ${file} does not hold a secret any more. Restore it, or remove it to have a new one made.`,
+      `The file ${file} no longer contains a valid secret. Restore it, or delete it to generate a new one.`,
     )
   }
   return secret

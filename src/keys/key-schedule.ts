@@ -75,8 +75,8 @@ function signingOf<Key extends KeyTimes>(
   isLive: (key: Key) => boolean,
 ): Key | undefined {
   const turn = line.findLastIndex(({ signsFrom }) => signsFrom <= now)
-  // Whose turn it is may have been retired. Then the next in line is early, and better than an old
-  // one, of which people have stopped to think.
+  // The key whose turn it is may have been retired. Then the next in line signs early: better than
+  // falling back to an old key that nobody expects to be in use.
   return line.slice(Math.max(turn, 0)).find(isLive) ?? line.findLast(isLive)
 }
 

@@ -20,7 +20,7 @@ export interface LoginRefusal {
 export interface LoginLimits {
   /** Counts an attempt, before its password is looked at: many at once are counted one by one. */
   admit(attempt: LoginAttempt): Promise<LoginRefusal | undefined>
-  /** Takes back what a successful attempt was counted. */
+  /** Refunds an attempt that has succeeded. */
   succeeded(attempt: LoginAttempt): Promise<void>
 }
 

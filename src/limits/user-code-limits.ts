@@ -17,7 +17,7 @@ export interface UserCodeRefusal {
 export interface UserCodeLimits {
   /** Counts a code, before it is looked up: many at once are counted one by one. */
   admit(typed: TypedUserCode): Promise<UserCodeRefusal | undefined>
-  /** Takes back what a code was counted that there is. */
+  /** Refunds the attempt when the code exists. */
   found(typed: TypedUserCode): Promise<void>
 }
 

@@ -408,7 +408,7 @@ function asStorageError(cause: unknown, folder: string): StorageError {
   }
   return new StorageError(
     'database_unusable',
-    `The embedded PostgreSQL in ${folder} did not start; its own words are in postgres/server.log there.`,
+    `The embedded PostgreSQL in ${folder} did not start: see postgres/server.log in that folder.`,
     { cause },
   )
 }

@@ -51,8 +51,8 @@ export function createReplayTable(database: Database) {
   )
   return {
     /**
-     * Marks a one-time value as seen: true for exactly one of any number of concurrent calls on
-     * any number of nodes, because it is one statement whose rows decide. Marks that come together
+     * Records a one-time value: true for exactly one of any number of concurrent calls on
+     * any number of nodes, because it is one statement whose rows decide. Entries that come together
      * are one statement and one commit.
      */
     insert,

@@ -99,7 +99,7 @@ test.serial('sweeps what has expired, and nothing else', async (t) => {
   t.is(await replay.consume('new', start + 60, start + 6), 'replayed')
 })
 
-testWithPostgres(test)('a crash of the server forgets no mark', async (t) => {
+testWithPostgres(test)('a crash of the server forgets no entry', async (t) => {
   await using postgres = await startSystemPostgres()
   const connect = () =>
     new pg.Pool({ connectionString: postgres.url('postgres') }).on('error', () => {})
