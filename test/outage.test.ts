@@ -2,10 +2,10 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { connect, type Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import anyTest, { type TestFn } from 'ava'
-import type { ClientMetadata } from 'oidc-provider'
 import { openTestDatabase } from './support/database.ts'
 import { type DatabaseProxy, openDatabaseProxy } from './support/database-proxy.ts'
-import { basic, newKey, post } from './support/flow.ts'
+import { type Answer, createPerson, newKey, obtainCode, post, refreshing } from './support/flow.ts'
+import { createRecorder, type Recorder } from './support/history.ts'
 import { query } from './support/query.ts'
 import { startTestServer, type TestServer } from './support/server.ts'
 import { until } from './support/until.ts'
@@ -14,36 +14,37 @@ const test = anyTest as TestFn<{
   opened: AsyncDisposableStack
   proxy: DatabaseProxy
   server: TestServer
-  client: ClientMetadata
+  history: Recorder
+  askForToken: () => Promise<Answer>
 }>
 
 test.beforeEach(async (t) => {
   const opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase())
   const proxy = opened.use(await openDatabaseProxy(database.url))
-  const server = opened.use(await startTestServer({ DATABASE_URL: proxy.url }))
-  const client = await server.addClient({
-    grant_types: ['client_credentials'],
-    response_types: [],
-    redirect_uris: [],
-    token_endpoint_auth_method: 'client_secret_basic',
-  })
-  t.context = { opened, proxy, server, client }
+  const server = opened.use(
+    await startTestServer({ DATABASE_URL: proxy.url, HOLDFAST_REFRESH_REUSE_SECONDS: '60' }),
+  )
+  const [client, key] = [await server.addClient(), await newKey()]
+  const history = createRecorder({ graceS: 60 })
+  const fetch = history.watch()
+  const { exchange } = await obtainCode(createPerson(server, { fetch }), client)
+  let { refresh_token: token } = (await post(server, '/token', exchange, { key, fetch })).body
+  const askForToken = async () => {
+    const answer = await post(server, '/token', refreshing(client, token), { key, fetch })
+    token = answer.body.refresh_token ?? token
+    return answer
+  }
+  t.context = { opened, proxy, server, history, askForToken }
+})
+test.afterEach((t) => {
+  t.deepEqual(t.context.history.judge(), [])
 })
 test.afterEach.always((t) => t.context.opened.disposeAsync())
 
-async function askForToken({ server, client }: { server: TestServer; client: ClientMetadata }) {
-  return post(
-    server,
-    '/token',
-    { grant_type: 'client_credentials' },
-    { key: await newKey(), headers: basic(client) },
-  )
-}
-
 test('a token request without a database is answered 503 and when to come back', async (t) => {
   await t.context.proxy.cut()
-  const { status, headers, body } = await askForToken(t.context)
+  const { status, headers, body } = await t.context.askForToken()
   t.is(status, 503)
   t.is(body.error, 'temporarily_unavailable')
   t.regex(headers.get('retry-after') ?? '', /^\d+$/)
@@ -66,7 +67,7 @@ test('without a database the server is live, not ready, and both by itself again
   const statuses = async () => [
     (await fetch(`${server.issuer}/livez`)).status,
     (await fetch(`${server.issuer}/readyz`)).status,
-    (await askForToken(t.context)).status,
+    (await t.context.askForToken()).status,
   ]
   // A probe has a deadline, which a busy machine misses.
   const become = async (expected: number[]) => {
@@ -89,7 +90,7 @@ test('a database that takes no writes is away, until it or another one takes the
       `set transaction read write; alter database ${name} set default_transaction_read_only = ${value}`,
     )
   const statuses = async () => [
-    (await askForToken(t.context)).status,
+    (await t.context.askForToken()).status,
     (await fetch(`${server.issuer}/readyz`)).status,
     (await fetch(`${server.issuer}/readyz`)).status,
   ]
@@ -108,19 +109,19 @@ test('a database that takes no writes is away, until it or another one takes the
 
 test('a connection that breaks in the middle of a request is a 503 as well', async (t) => {
   const { proxy } = t.context
-  t.is((await askForToken(t.context)).status, 200)
+  t.is((await t.context.askForToken()).status, 200)
   proxy.pause()
-  const asked = askForToken(t.context)
+  const asked = t.context.askForToken()
   await proxy.cut()
   t.is((await asked).status, 503)
 })
 
 test('closing finishes the requests that were begun, and takes no new ones', async (t) => {
   const { proxy, server } = t.context
-  t.is((await askForToken(t.context)).status, 200)
+  t.is((await t.context.askForToken()).status, 200)
   proxy.pause()
   const begun = requestsBegun(server, 20)
-  const asked = Array.from({ length: 20 }, () => askForToken(t.context))
+  const asked = Array.from({ length: 20 }, () => t.context.askForToken())
   await begun
   const closed = server.close()
   await t.throwsAsync(reach(server.issuer), { code: 'ECONNREFUSED' })

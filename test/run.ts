@@ -84,7 +84,7 @@ const system = [
   'test/nodes/**',
   'test/outage.test.ts',
   'test/proxies/**',
-  'test/simulation/**',
+  'test/simulation/simulation.test.ts',
   'test/soak/**',
   'test/start.test.ts',
   'test/token-endpoint/differential.test.ts',

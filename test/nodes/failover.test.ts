@@ -3,9 +3,9 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { makeProof } from '../../src/doctor/proof.ts'
 import { type DatabaseProxy, openDatabaseProxy } from '../support/database-proxy.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
-import { basic, createPerson, newKey, obtainCode, refreshing } from '../support/flow.ts'
+import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { createRecorder } from '../support/history.ts'
-import { findLosses, type Load, sendRecorded, startLoad } from '../support/load.ts'
+import { findLosses, type Load, startLoad } from '../support/load.ts'
 import { isInstalled, testWith } from '../support/proxies.ts'
 import { query } from '../support/query.ts'
 import {
@@ -92,17 +92,16 @@ nodesTest(
     const { link, fleet, load } = t.context
     const key = await newKey()
     const history = createRecorder({ graceS: 60 })
-    const name = 'the key'
-    const { code, exchange } = await obtainCode(createPerson(fleet), fleet.app)
-    history.handOut(code, 60)
-    const newProof = () => makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
-    const ask = async (parameters: Record<string, string>) =>
-      sendRecorded(fleet, { parameters, proof: await newProof(), headers: {}, name }, history)
+    const fetch = history.watch()
+    const { exchange } = await obtainCode(createPerson(fleet, { fetch }), fleet.app)
+    const ask = (parameters: Record<string, string>) =>
+      post(fleet, '/token', parameters, { key, fetch })
     const { body: first } = await ask(exchange)
     const refresh = (token: string) => ask(refreshing(fleet.app, token))
-    const parameters = { grant_type: 'client_credentials' }
-    const serving = { parameters, proof: await newProof(), headers: basic(fleet.service), name }
-    const serve = () => sendRecorded(fleet, serving, history)
+    const proof = await makeProof(key, { method: 'POST', url: `${fleet.issuer}/token` })
+    const headers = basic(fleet.service)
+    const serve = () =>
+      post(fleet, '/token', { grant_type: 'client_credentials' }, { proof, headers, fetch })
     await load.progress(5)
     await catchUp(t.context)
 

@@ -3,6 +3,7 @@ import { appendFile, rm } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
 import { createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { createRecorder } from '../support/history.ts'
 import { startTestServer } from '../support/server.ts'
 import { canMountDisk, startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
 import { until } from '../support/until.ts'
@@ -29,10 +30,12 @@ run('is not ready while the disk is full, loses nothing, and is ready again', as
   const server = opened.use(await startTestServer({ DATABASE_URL: postgres.url('postgres') }))
   const [client, key] = [await server.addClient(), await newKey()]
   const asked = { scope: 'openid offline_access', prompt: 'consent' }
-  const { exchange } = await obtainCode(createPerson(server), client, asked)
-  let token = (await post(server, '/token', exchange, { key })).body.refresh_token
+  const history = createRecorder({ graceS: 0 })
+  const fetch = history.watch()
+  const { exchange } = await obtainCode(createPerson(server, { fetch }), client, asked)
+  let token = (await post(server, '/token', exchange, { key, fetch })).body.refresh_token
   const refresh = async () => {
-    const { status, body } = await post(server, '/token', refreshing(client, token), { key })
+    const { status, body } = await post(server, '/token', refreshing(client, token), { key, fetch })
     token = body.refresh_token ?? token
     return status
   }
@@ -52,6 +55,7 @@ run('is not ready while the disk is full, loses nothing, and is ready again', as
   await rm(filler)
   await until(async () => (await readiness()).status === 200)
   t.is(await refresh(), 200, 'a refusal has used nothing up, and no answer was lost')
-  const { body } = await post(server, '/introspect', { token, client_id: client.client_id })
-  t.true(body.active)
+  const asking = { token, client_id: String(client.client_id) }
+  t.true((await post(server, '/introspect', asking, { fetch })).body.active)
+  t.deepEqual(history.judge(), [])
 })

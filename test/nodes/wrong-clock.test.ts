@@ -21,6 +21,7 @@ import {
   post,
   refreshing,
 } from '../support/flow.ts'
+import { createRecorder } from '../support/history.ts'
 import { query } from '../support/query.ts'
 import { initialToken, register, webClient } from '../support/registration.ts'
 import { api, useTestServer } from '../support/server.ts'
@@ -62,12 +63,15 @@ async function startNode(aheadS: number, opened: AsyncDisposableStack): Promise<
   }
   const node = await serve({ cwd, env })
   opened.defer(() => void node.end('SIGKILL'))
-  return (input, init) =>
-    fetch(String(input).replace(server.issuer, `http://127.0.0.1:${port}`), init)
+  return history.watch((input, init) =>
+    globalThis.fetch(String(input).replace(server.issuer, `http://127.0.0.1:${port}`), init),
+  )
 }
 
 const wrong = [day, -day]
 const nodes = new Map<number, Fetch>()
+const history = createRecorder({ graceS: 0 })
+const fetch = history.watch()
 const opened = new AsyncDisposableStack()
 let key: KeyPair
 let app: ClientMetadata
@@ -80,7 +84,7 @@ const person = createPerson(
       return server.issuer
     },
   },
-  { jar },
+  { jar, fetch },
 )
 
 test.serial.before(async () => {
@@ -94,6 +98,9 @@ test.serial.before(async () => {
   })
   const made = await Promise.all(wrong.map((aheadS) => startNode(aheadS, opened)))
   for (const [at, aheadS] of wrong.entries()) nodes.set(aheadS, made[at] as Fetch)
+})
+test.after('the history has no violation', (t) => {
+  t.deepEqual(history.judge(), [])
 })
 test.after.always('ends the nodes', () => opened.disposeAsync())
 
@@ -140,12 +147,14 @@ async function userinfo(token: string, node: Fetch, iat?: number): Promise<numbe
 }
 
 /** Ends what is stored of a token a minute ago. */
-const expire = (token: string) =>
-  query(
+async function expire(token: string): Promise<void> {
+  await query(
     server.databaseUrl,
     `update artifacts set expires_at = now() - interval '1 minute'
       where id = sha256(convert_to('${token}', 'UTF8'))`,
   )
+  history.expire(token)
+}
 
 const now = () => Math.floor(Date.now() / 1000)
 

@@ -6,6 +6,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import { freePort } from '../../src/net/free-port.ts'
 import { createAuthority } from './certificates.ts'
 import { type Finished, type Serving, serve } from './cli.ts'
+import { deviceEnvironment, deviceGrant } from './device-flow.ts'
 import { startProxy } from './proxies.ts'
 import { startTestServer } from './server.ts'
 
@@ -25,7 +26,7 @@ export interface FleetNode {
 export interface Fleet extends AsyncDisposable {
   readonly issuer: string
   readonly nodes: readonly FleetNode[]
-  /** A public client of the code flow, and a service with a secret. */
+  /** A public client of the code flow and of the device flow, and a service with a secret. */
   readonly app: ClientMetadata
   readonly service: ClientMetadata
 }
@@ -66,6 +67,7 @@ export async function startFleet({
     HOLDFAST_SECRET: 'the secret of this fleet, and of nothing else',
     HOLDFAST_TLS: 'off',
     HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+    ...deviceEnvironment,
     ...environment,
   }
   const clients = await fill(shared)
@@ -92,7 +94,9 @@ export async function startFleet({
 /** Adds an account, the API and two clients, by a server outside the fleet. */
 async function fill(environment: Record<string, string>) {
   await using server = await startTestServer(environment)
-  const app = await server.addClient()
+  const app = await server.addClient({
+    grant_types: ['authorization_code', 'refresh_token', deviceGrant],
+  })
   const service = await server.addClient({
     grant_types: ['client_credentials'],
     response_types: [],

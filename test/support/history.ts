@@ -1,3 +1,6 @@
+import { calculateJwkThumbprint, decodeProtectedHeader } from 'jose'
+import { lifetimes } from '../../src/config/lifetimes.ts'
+
 /*
  * One judge for every run in which something goes wrong on purpose: the simulation, the fault tests
  * and the cluster rehearsal record what each request asked for and what its sender saw, and this file
@@ -40,6 +43,10 @@ export interface Use {
   readonly key: string | undefined
   /** The one-time value of its proof, if it has one. */
   readonly proof: string | undefined
+  /** That of the assertion by which its client authenticates, if it does. */
+  readonly assertion?: string | undefined
+  /** The key that a refresh names as the next one. */
+  readonly names?: string | undefined
   /** Whether a sender who redeems a code lacks its verifier: then the code counts as not shown. */
   readonly lacksVerifier?: boolean
   readonly began: Moment
@@ -55,14 +62,27 @@ export interface Credential {
   /** The only key that may use it; undefined for any. */
   readonly key: string | undefined
   readonly expiresAt: number | undefined
+  /** Keys that may have been named as the next one, and until when they are good beside it. */
+  readonly next?: readonly NextKey[]
+}
+
+interface NextKey {
+  readonly key: string
+  readonly until: number
+  /** Whether no other request can have named another one instead. */
+  readonly isCertain: boolean
 }
 
 export interface History {
   readonly uses: readonly Use[]
   /** Codes, which no answer in the history has brought. */
   readonly origins: ReadonlyMap<string, Credential>
+  /** When credentials have expired that the test itself has ended. */
+  readonly expiries?: ReadonlyMap<string, number>
   /** Ends of families in the database, where these can be seen. */
   readonly ends?: readonly { readonly family: string; readonly order: number }[]
+  /** Seconds for which a key and the next one that it names are both good. */
+  readonly overlapS?: number | undefined
   /** Seconds for which a refresh may be repeated by its key; 0 for never. */
   readonly graceS: number
   /** Seconds by which clocks and requests may be apart. */
@@ -104,7 +124,7 @@ export function judge(history: History): Violation[] {
   return [
     ...reusedProofs(ledger),
     ...history.uses.flatMap((use) => [
-      ...wrongKeys(use, ledger),
+      ...wrongKeys(use, ledger, history),
       ...lateGrants(use, ledger, history),
       ...losses(use, ledger, history),
     ]),
@@ -135,7 +155,8 @@ function createLedger(history: History): Ledger {
     if (!source || !granted || use.does !== 'redeem') continue
     const { refreshToken, refreshTokenExpiresAt, accessToken, accessTokenExpiresAt } = granted
     const { family } = source
-    const common = { family, key: use.key }
+    const next = [...(source.next ?? []), ...namedKeys(use, history)]
+    const common = { family, key: use.key, next }
     const made = [
       ['refresh token', refreshToken, refreshTokenExpiresAt],
       ['access token', accessToken, accessTokenExpiresAt],
@@ -144,8 +165,12 @@ function createLedger(history: History): Ledger {
       if (value && !credentials.has(value)) credentials.set(value, { ...common, kind, expiresAt })
     }
   }
+  for (const [value, expiresAt] of history.expiries ?? []) {
+    const credential = credentials.get(value)
+    if (credential) credentials.set(value, { ...credential, expiresAt })
+  }
   const redemptions = Map.groupBy(
-    history.uses.filter((use) => use.does === 'redeem' && showsIts(credentials, use)),
+    history.uses.filter((use) => use.does === 'redeem' && showsIts(credentials, use, history)),
     (use) => use.credential ?? '',
   )
   const endings = Map.groupBy(
@@ -160,6 +185,22 @@ function createLedger(history: History): Ledger {
   return { credentials, redemptions, endings, families, proofs }
 }
 
+/** The keys that requests about one credential have named, one of which was granted. */
+function namedKeys(granted: Use, { uses, overlapS = 0 }: History): NextKey[] {
+  const rivals = uses.filter(
+    ({ does, credential }) => does === 'redeem' && credential === granted.credential,
+  )
+  return rivals.flatMap(({ names: key, began }) =>
+    key ? [{ key, until: began.at + overlapS, isCertain: rivals.length === 1 }] : [],
+  )
+}
+
+/** The last of the times until which a request's key is good as the next one of its credential. */
+function nextUntil({ next = [] }: Credential, { key }: Use, onlyCertain = false): number {
+  const named = next.filter((one) => one.key === key && (one.isCertain || !onlyCertain))
+  return Math.max(...named.map(({ until }) => until), Number.NEGATIVE_INFINITY)
+}
+
 /** Whether a request may have been refused for its proof, which another one has shown: then it says nothing. */
 function repeatsProof(use: Use, { proofs }: Ledger): boolean {
   const others = use.proof === undefined ? [] : (proofs.get(use.proof) ?? [])
@@ -167,11 +208,16 @@ function repeatsProof(use: Use, { proofs }: Ledger): boolean {
 }
 
 /** Whether a request shows what its credential needs: only such a one takes effect. */
-function showsIts(credentials: Ledger['credentials'], use: Use): boolean {
+function showsIts(
+  credentials: Ledger['credentials'],
+  use: Use,
+  { slackS }: Pick<History, 'slackS'>,
+): boolean {
   const credential = credentials.get(use.credential ?? '')
   if (!credential || use.lacksVerifier) return false
   // PKCE comes first: a code that is used again ends its family, whatever key the request has.
-  return credential.kind === 'code' || credential.key === undefined || credential.key === use.key
+  if (credential.kind === 'code' || credential.key === undefined) return true
+  return credential.key === use.key || use.began.at <= nextUntil(credential, use) + slackS
 }
 
 const hasGrace = ({ kind, key }: Credential, { graceS }: History) =>
@@ -198,7 +244,7 @@ function mayEnd(
   if (use.does === 'revoke') {
     return credential.kind.endsWith('token') && (!use.answer || grantedOf(use) !== undefined)
   }
-  if (grantedOf(use) || !showsIts(ledger.credentials, use)) return false
+  if (grantedOf(use) || !showsIts(ledger.credentials, use, history)) return false
   // One that expires between the statement that finds it and the one that consumes it counts as used.
   if (timeOf(use.ended) >= endOf(credential) - history.slackS) return true
   const earlier = rivals(use, ledger)
@@ -216,6 +262,7 @@ function mustEnd(use: Use, ledger: Ledger, history: History): boolean {
   if (!credential || !mayEnd(use, ledger, history)) return false
   if (timeOf(use.ended) >= endOf(credential) - slackS) return false
   if (use.does === 'revoke') return grantedOf(use) !== undefined
+  if (credential.kind !== 'code' && credential.key !== use.key) return false
   const patience = hasGrace(credential, history) ? graceS + slackS : 0
   return (
     isRefused(use) &&
@@ -240,14 +287,15 @@ function violation(
 }
 
 function reusedProofs(ledger: Ledger): Violation[] {
-  return [...ledger.proofs].flatMap(([proof, uses]) => {
+  const assertions = Map.groupBy([...ledger.proofs.values()].flat(), ({ assertion }) => assertion)
+  return [...ledger.proofs, ...assertions].flatMap(([proof, uses]) => {
     const [first, second] = uses.filter(grantedOf)
     if (proof === undefined || !first || !second) return []
     return [violation('a proof is good once', `${proof} was good twice`, first, ledger)]
   })
 }
 
-function wrongKeys(use: Use, ledger: Ledger): Violation[] {
+function wrongKeys(use: Use, ledger: Ledger, { slackS }: History): Violation[] {
   const granted = grantedOf(use)
   const rule = 'only its own key uses a credential'
   const credential = ledger.credentials.get(use.credential ?? '')
@@ -256,7 +304,8 @@ function wrongKeys(use: Use, ledger: Ledger): Violation[] {
     if (boundTo === undefined || !credential || boundTo === credential.key) return []
     return [violation(rule, `a token of ${credential.key} is bound to ${boundTo}`, use, ledger)]
   }
-  if (credential?.key !== undefined && credential.key !== use.key) {
+  const isNext = credential && use.began.at <= nextUntil(credential, use) + slackS
+  if (credential?.key !== undefined && credential.key !== use.key && !isNext) {
     const what = `${use.credential} belongs to ${credential.key} and was good for ${use.key}`
     return [violation(rule, what, use, ledger)]
   }
@@ -293,7 +342,8 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
   const credential = ledger.credentials.get(use.credential ?? '')
   if (!credential || !(isRefused(use) || isInactive(use)) || repeatsProof(use, ledger)) return []
   // Another key is refused whatever happened.
-  const hasKey = credential.key === undefined || credential.key === use.key
+  const isNext = timeOf(use.ended) < nextUntil(credential, use, true) - history.slackS
+  const hasKey = credential.key === undefined || credential.key === use.key || isNext
   if (use.does === 'redeem' && (use.lacksVerifier || !hasKey)) return []
   if (timeOf(use.ended) >= endOf(credential) - history.slackS) return []
   const endings = ledger.endings.get(credential.family) ?? []
@@ -302,7 +352,7 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
   const lost = (how: string) => [
     violation(
       'an answered grant is never lost',
-      `${use.credential} is refused ${how}`,
+      `a ${credential.kind}, ${use.credential}, is refused ${how}`,
       use,
       ledger,
     ),
@@ -311,6 +361,8 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
   const first = Math.min(...earlier.map(({ began }) => began.at))
   const isInTime = timeOf(use.ended) < first + history.graceS - history.slackS
   if (use.does === 'inspect' || !hasGrace(credential, history) || !isInTime) return []
+  // A refresh by another key makes another token of the successor.
+  if (earlier.some(({ key }) => key !== use.key)) return []
   const successors = earlier.map((other) => grantedOf(other)?.refreshToken ?? '')
   const isSuccessorUsed = successors
     .flatMap((successor) => ledger.redemptions.get(successor) ?? [])
@@ -359,44 +411,112 @@ export function createRecorder({
 }) {
   const uses: Use[] = []
   const origins = new Map<string, Credential>()
+  const expiries = new Map<string, number>()
   let order = 0
   const moment = () => ({ order: order++, at: now() })
+
+  /** A code that was handed out, which lives for so many seconds. */
+  function handOut(code: string, lifetimeS: number, bound: Partial<Credential> = {}): void {
+    const expiresAt = now() + lifetimeS
+    origins.set(code, { kind: 'code', family: code, key: undefined, ...bound, expiresAt })
+  }
+
+  /** A request; what comes of it is said when it is known. */
+  function begin(asked: Asked): (response?: TokenResponse) => void {
+    const made: Use = { ...asked, began: moment(), ended: undefined, answer: undefined }
+    uses.push(made)
+    return (response) => {
+      made.ended = moment()
+      made.answer = response && answerOf(asked, response, made.ended.at)
+    }
+  }
+
   return {
-    /** A code that was handed out, which lives for so many seconds. */
-    handOut(code: string, lifetimeS: number): void {
-      const expiresAt = now() + lifetimeS
-      origins.set(code, { kind: 'code', family: code, key: undefined, expiresAt })
-    },
+    handOut,
+    begin,
 
-    /** A request for tokens; what comes of it is said when it is known. */
-    begin(
-      use: Pick<Use, 'by' | 'credential' | 'key' | 'proof'>,
-    ): (response?: TokenResponse) => void {
-      const made: Use = {
-        ...use,
-        does: 'redeem',
-        began: moment(),
-        ended: undefined,
-        answer: undefined,
-      }
-      uses.push(made)
-      return (response) => {
-        made.ended = moment()
-        made.answer = response && answerOf(response)
-      }
-    },
+    /** What a test has ended in the database. */
+    expire: (credential: string) => void expiries.set(credential, now()),
 
-    judge: (): Violation[] => judge({ uses, origins, graceS, slackS }),
+    /** A `fetch` for clients and browsers: it records requests about tokens, and codes on their way. */
+    watch:
+      (fetch = globalThis.fetch): typeof globalThis.fetch =>
+      async (input, init) => {
+        const asked = await readUse(String(input), init)
+        const done = asked && begin(asked)
+        try {
+          const response = await fetch(input, init)
+          const code = /[?&]code=([^&#]+)/.exec(response.headers.get('location') ?? '')?.[1]
+          if (code) handOut(code, lifetimes.AuthorizationCode)
+          if (!asked) return response
+          const { status } = response
+          const text = await response.clone().text()
+          const body = text.startsWith('{') ? JSON.parse(text) : {}
+          done?.({ status, body })
+          const { device_code: deviceCode, expires_in: lifetimeS } = body
+          if (deviceCode) handOut(deviceCode, lifetimeS, { kind: 'device code', key: asked.key })
+          return response
+        } catch (error) {
+          done?.()
+          throw error
+        }
+      },
+
+    judge: (): Violation[] => judge({ uses, origins, expiries, graceS, slackS }),
   }
 }
 
+type Asked = Pick<Use, 'does' | 'by' | 'credential' | 'key' | 'proof'>
+
 interface TokenResponse {
   readonly status: number
-  readonly body: { readonly refresh_token?: string; readonly error?: string }
+  readonly body: {
+    readonly refresh_token?: string
+    readonly access_token?: string
+    readonly expires_in?: number
+    readonly active?: boolean
+    readonly cnf?: { readonly jkt?: string }
+    readonly error?: string
+  }
+}
+
+const endpoints = [
+  [/\/token$/, 'redeem'],
+  [/\/revoke$/, 'revoke'],
+  [/\/introspect$/, 'inspect'],
+  // About no credential yet: its answer brings one.
+  [/\/device_authorization$/, 'inspect'],
+] as const
+
+async function readUse(
+  url: string,
+  { body, headers }: RequestInit = {},
+): Promise<Asked | undefined> {
+  const { pathname } = new URL(url)
+  const [, does] = endpoints.find(([path]) => path.test(pathname)) ?? []
+  if (!does || !(body instanceof URLSearchParams)) return undefined
+  const proof = new Headers(headers).get('dpop') ?? undefined
+  const { jwk } = proof ? decodeProtectedHeader(proof) : {}
+  const key = jwk && (await calculateJwkThumbprint(jwk))
+  const names = ['code', 'refresh_token', 'device_code', 'token']
+  const credential = names.map((name) => body.get(name) ?? undefined).find((value) => value)
+  return { does, by: key ?? body.get('client_id') ?? 'a service', credential, key, proof }
 }
 
 /** Of a server or a proxy that cannot serve now nobody learns what has happened. */
-function answerOf({ status, body }: TokenResponse): Answer | undefined {
-  if (status === 200) return { granted: { refreshToken: body.refresh_token } }
-  return status < 500 ? { refused: body.error ?? '' } : undefined
+function answerOf(
+  { does }: Asked,
+  { status, body }: TokenResponse,
+  at: number,
+): Answer | undefined {
+  if (status >= 500) return undefined
+  if (status !== 200) return { refused: body.error ?? '' }
+  const { active, cnf, refresh_token: refreshToken, access_token: accessToken, expires_in } = body
+  if (does === 'inspect') {
+    return { active: active === true, ...(cnf?.jkt && { boundTo: cnf.jkt }) }
+  }
+  // A JWT outlives its family where nobody asks the server.
+  const isStored = accessToken !== undefined && !accessToken.includes('.')
+  const accessTokenExpiresAt = at + (expires_in ?? 0)
+  return { granted: { refreshToken, ...(isStored && { accessToken, accessTokenExpiresAt }) } }
 }

@@ -1,8 +1,8 @@
 import { createHistogram, performance, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import type { ClientMetadata } from 'oidc-provider'
-import { lifetimes } from '../../src/config/lifetimes.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
+import { approve, askForCode, deviceGrant } from './device-flow.ts'
 import { type Answer, basic, createPerson, newKey, obtainCode, post, refreshing } from './flow.ts'
 import { createRecorder, type Recorder } from './history.ts'
 
@@ -13,7 +13,12 @@ export interface Target {
   readonly service: ClientMetadata
 }
 
-const operations = ['client_credentials', 'refresh_token', 'authorization_code'] as const
+const operations = [
+  'client_credentials',
+  'refresh_token',
+  'authorization_code',
+  'device_code',
+] as const
 export type Operation = (typeof operations)[number]
 
 /** What no fault may lead to. Each is a sentence. */
@@ -25,14 +30,10 @@ export interface Accepted {
   readonly parameters: Record<string, string>
   readonly proof: string
   readonly headers: Record<string, string>
-  /** Its key, in the history. */
-  readonly name: string
 }
 
 /** The chain of refresh tokens of one sign-in: each the successor of the one before. */
 export interface Chain {
-  /** Its key, in the history. */
-  readonly name: string
   readonly key: KeyPair
   readonly tokens: readonly string[]
 }
@@ -46,7 +47,7 @@ export interface Load {
   readonly answers: ReadonlyMap<string, number>
   readonly latencies: Readonly<Record<Operation, RecordableHistogram>>
   readonly chains: readonly Chain[]
-  /** The last requests that were accepted, but for codes: one that comes again ends its grant. */
+  /** The last requests that were accepted, but for codes: one that comes again ends its family. */
   accepted(): readonly Accepted[]
   /** Resolves when every worker has finished so many operations more, whatever it went through. */
   progress(operations: number): Promise<void>
@@ -127,7 +128,7 @@ export function startLoad(
     })
 
   const machines = Array.from({ length: workers }, (_, at) =>
-    createWorker(target, { fetch: watchedFetch, violate, history, latencies, offset: at }),
+    createWorker(target, { fetch: history.watch(watchedFetch), violate, latencies, offset: at }),
   )
   const running = machines.map(async (machine, at) => {
     while (!stopped) {
@@ -150,7 +151,7 @@ export function startLoad(
     accepted: () =>
       machines
         .flatMap(({ accepted }) => accepted)
-        .filter(({ parameters }) => !('code' in parameters))
+        .filter(({ parameters }) => !('code' in parameters || 'device_code' in parameters))
         .sort((a, b) => a.at - b.at),
     async progress(operations) {
       const goals = finished.map((done) => done + operations)
@@ -177,16 +178,11 @@ interface Worker {
 interface Environment {
   readonly fetch: typeof globalThis.fetch
   readonly violate: (violation: Violation) => void
-  readonly history: Recorder
   readonly latencies: Record<Operation, RecordableHistogram>
   readonly offset: number
 }
 
-function createWorker(
-  target: Target,
-  { fetch, violate, history, latencies, offset }: Environment,
-): Worker {
-  const name = `the key of worker ${offset}`
+function createWorker(target: Target, { fetch, violate, latencies, offset }: Environment): Worker {
   const { app, service } = target
   const tokens: string[] = []
   const accepted: Accepted[] = []
@@ -204,9 +200,9 @@ function createWorker(
   ): Promise<Answer[]> {
     const proof = await makeProof(key, { method: 'POST', url: `${target.issuer}/token` })
     const started = performance.now()
-    const request = { parameters, proof, headers, name }
+    const request = { parameters, proof, headers }
     const copies = Array.from({ length: twice ? 2 : 1 }, () =>
-      sendRecorded(target, request, history, fetch).catch(() => undefined),
+      post(target, '/token', parameters, { proof, headers, fetch }).catch(() => undefined),
     )
     const some = (await Promise.all(copies)).filter((answer) => answer !== undefined)
     if (some.some(({ status }) => status === 200)) {
@@ -242,7 +238,6 @@ function createWorker(
     for (;;) {
       const requested = await obtainCode(person, app).catch(() => undefined)
       if (requested) {
-        history.handOut(requested.code, lifetimes.AuthorizationCode)
         const [answer] = await send('authorization_code', requested.exchange)
         if (answer?.status === 200) {
           tokens.splice(0, tokens.length, answer.body.refresh_token)
@@ -259,8 +254,25 @@ function createWorker(
   async function useCodeTwice(): Promise<void> {
     const requested = await obtainCode(other, app).catch(() => undefined)
     if (!requested) return
-    history.handOut(requested.code, lifetimes.AuthorizationCode)
     await Promise.all([1, 2].map(() => send('authorization_code', requested.exchange)))
+  }
+
+  // Its code is used twice at once, and what comes of it is given back: from then on nothing is good.
+  async function useDevice(): Promise<void> {
+    const client = { client_id: app.client_id }
+    const asked = await askForCode(target, client, { key, fetch }).catch(() => undefined)
+    if (asked?.status !== 200) return
+    const approved = await approve(target, other, asked.body.user_code).catch(() => undefined)
+    // Of an approval without an answer nobody knows whether the session was stored that it is tied to.
+    if (approved?.status !== 200) return
+    const polled = { ...client, grant_type: deviceGrant, device_code: asked.body.device_code }
+    const both = await Promise.all([1, 2].map(() => send('device_code', polled)))
+    const good = both.flat().find(({ status }) => status === 200)
+    if (!good) return
+    const { access_token: token, refresh_token: next } = good.body
+    await post(target, '/revoke', { ...client, token }, { fetch }).catch(() => undefined)
+    await send('refresh_token', refreshing(app, next))
+    await post(target, '/introspect', { ...client, token }, { fetch }).catch(() => undefined)
   }
 
   /** Two tabs of one client: each has a proof of its own, and both get the same successor. */
@@ -283,7 +295,6 @@ function createWorker(
 
   return {
     chain: {
-      name,
       get key() {
         return key
       },
@@ -296,6 +307,7 @@ function createWorker(
       turn += 1
       const twice = turn % 2 === 0
       if (turn % 13 === 0) return useCodeTwice()
+      if (turn % 11 === 0 && app.grant_types?.includes(deviceGrant)) return useDevice()
       if (turn % 3 === 0) {
         const parameters = { grant_type: 'client_credentials' }
         await insist('client_credentials', parameters, { headers: secret, twice })
@@ -303,25 +315,6 @@ function createWorker(
       }
       return refresh(twice)
     },
-  }
-}
-
-/** Sends one request for tokens, and records what comes of it. */
-export async function sendRecorded(
-  target: Pick<Target, 'issuer'>,
-  { parameters, proof, headers, name: key }: Omit<Accepted, 'at'>,
-  history: Recorder,
-  fetch = globalThis.fetch,
-): Promise<Answer> {
-  const credential = parameters.code ?? parameters.refresh_token
-  const done = history.begin({ by: key, credential, key, proof })
-  try {
-    const answer = await post(target, '/token', parameters, { proof, headers, fetch })
-    done(answer)
-    return answer
-  } catch (error) {
-    done()
-    throw error
   }
 }
 
@@ -335,16 +328,14 @@ export async function findLosses(
   { accepted, chains }: { accepted: readonly Accepted[]; chains: readonly Chain[] },
 ): Promise<Violation[]> {
   const losses: Violation[] = []
-  for (const request of accepted) {
-    const { status } = await sendRecorded(target, request, history)
+  const fetch = history.watch()
+  for (const { parameters, ...options } of accepted) {
+    const { status } = await post(target, '/token', parameters, { ...options, fetch })
     if (status !== 400) losses.push(`a proof that was used is answered ${status}`)
   }
-  for (const { name, key, tokens } of chains) {
-    const use = async (token = '') => {
-      const proof = await makeProof(key, { method: 'POST', url: `${target.issuer}/token` })
-      const request = { parameters: refreshing(target.app, token), proof, headers: {}, name }
-      return (await sendRecorded(target, request, history)).status
-    }
+  for (const { key, tokens } of chains) {
+    const use = async (token = '') =>
+      (await post(target, '/token', refreshing(target.app, token), { key, fetch })).status
     const [older, newer] = tokens.slice(-2)
     const newest = await use(newer)
     if (newest !== 200) losses.push(`the newest refresh token is answered ${newest}`)
