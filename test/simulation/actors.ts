@@ -12,7 +12,9 @@ import type { ClientName } from './server.ts'
 interface Owner {
   readonly name: string
   readonly client: ClientName
-  readonly key: string | undefined
+  key: string | undefined
+  /** The key that it has named as the next one. */
+  next?: string | undefined
   readonly code: string
   readonly isDevice: boolean
   readonly refreshTokens: string[]
@@ -25,8 +27,9 @@ const redirectUri = 'https://app.example/callback'
 const tenYearsS = 10 * 365 * 24 * 60 * 60
 const refreshing = (token: string) => ({ grant_type: 'refresh_token', refresh_token: token })
 const newestOf = ({ refreshTokens, code }: Owner) => refreshTokens.at(-1) ?? code
+const kinds = { app: 'key', web: 'key', cert: 'cert', signed: 'cert', tls: 'token binding' }
 const keyOf = (client: ClientName, name: string) =>
-  client === 'plain' ? undefined : `${client === 'cert' ? 'cert' : 'key'} of ${name}`
+  client === 'plain' ? undefined : `${kinds[client]} of ${name}`
 
 export class Actors {
   readonly #cluster: Cluster
@@ -34,7 +37,7 @@ export class Actors {
   readonly #owners: Owner[] = []
   /** Requests that a thief may have a copy of, answers included. */
   readonly #seen: Plan[] = []
-  #proofs = 0
+  #made = 0
 
   constructor(cluster: Cluster, { draw }: Choices) {
     this.#cluster = cluster
@@ -52,12 +55,12 @@ export class Actors {
   /** A person lets a client in, in a browser or at a device. */
   authorize(): void {
     const name = `owner ${this.#owners.length + 1}`
-    const client = this.#pick(['app', 'web', 'cert', 'plain'] as const)
-    const isDevice = client !== 'plain' && this.#oneIn(4)
+    const client = this.#pick(['app', 'web', 'cert', 'plain', 'signed', 'tls'] as const)
+    const isDevice = client !== 'plain' && client !== 'tls' && this.#oneIn(4)
     const code = `${isDevice ? 'device code' : 'code'} of ${name}`
     const key = keyOf(client, name)
     // RFC 9449 section 10: half of the clients of DPoP name their key in the authorization request.
-    const isBound = isDevice || (key !== undefined && client !== 'cert' && this.#draw(2) === 0)
+    const isBound = isDevice || (key?.startsWith('key') === true && this.#draw(2) === 0)
     const expiresAt =
       Math.floor(this.#cluster.time) + lifetimes[isDevice ? 'DeviceCode' : 'AuthorizationCode']
     this.#cluster.origins.set(code, {
@@ -70,9 +73,10 @@ export class Actors {
       `${name} of client ${client} gets the ${code}${isBound ? ', bound' : ''}`,
       code,
     )
-    const owner = { name, client, key, code, isDevice, refreshTokens: [], accessTokens: [] }
-    this.#owners.push({ ...owner, isDone: false })
-    this.#store({ ...owner, isDone: false }, { isBound, expiresAt })
+    const tokens = { refreshTokens: [], accessTokens: [], isDone: false }
+    const owner: Owner = { name, client, key, code, isDevice, ...tokens }
+    this.#owners.push(owner)
+    this.#store(owner, { isBound, expiresAt })
   }
 
   /** What the engine writes. */
@@ -97,7 +101,7 @@ export class Actors {
       store.write({ ...row, payload, expiresAt })
       return
     }
-    const payload = { ...common, [client === 'cert' ? 'x5t#S256' : 'jkt']: key }
+    const payload = { ...common, [key?.startsWith('cert') ? 'x5t#S256' : 'jkt']: key }
     const row = { ...artifactKey('DeviceCode', code), grantId: undefined, uid: code }
     store.write({ ...row, payload, expiresAt })
     const decided = { kind: 'DeviceCode', uid: code, ...person, payload: { ...payload, ...person } }
@@ -108,9 +112,11 @@ export class Actors {
     if (this.#owners.length === 0) this.authorize()
     const owner = this.#pick(this.#owners)
     if (owner.isDone) return
-    const use = (credential: string) => this.#request(this.#redeem(owner, credential))
+    const { next, refreshTokens } = owner
+    const key = next && this.#oneIn(2) ? next : owner.key
+    const use = (credential: string) => this.#request(this.#redeem(owner, credential, key))
     const token = this.#pick([undefined, ...owner.accessTokens])
-    const act = this.#draw(12)
+    const act = this.#draw(13)
     if (act < 8) use(newestOf(owner))
     // Two tabs.
     if (act === 7) use(newestOf(owner))
@@ -118,6 +124,11 @@ export class Actors {
     if (act === 8) use(this.#pick([newestOf(owner), owner.code, ...owner.refreshTokens]))
     if (act === 9 && this.#oneIn(2)) this.#request(this.#about(owner, 'revoke', newestOf(owner)))
     if (act === 10 && token) this.#request(this.#about(owner, 'inspect', token))
+    if (act === 12 && key && refreshTokens.length > 0 && this.#cluster.hasOverlap) {
+      owner.next = `${key}, next`
+      const plan = this.#redeem(owner, newestOf(owner), key)
+      this.#request({ ...plan, form: { ...plan.form, successor: owner.next } })
+    }
     if (act === 11) {
       const form = { grant_type: 'client_credentials', resource: api }
       this.#request({ ...this.#redeem(owner, owner.code), credential: undefined, form })
@@ -143,8 +154,8 @@ export class Actors {
     const lacksVerifier = isCode && !this.#oneIn(4)
     const guess = { code_verifier: lacksVerifier ? 'w'.repeat(43) : verifier }
     const guessed = { ...form, ...(isCode && guess) }
-    const shown = { key, proof: this.#proof(key), lacksVerifier, form: guessed }
-    this.#request({ ...stolen, by: 'a thief', ...shown, learnFrom: learnFrom })
+    const shown = { key, ...this.#proofs(client, key), lacksVerifier, form: guessed }
+    this.#request({ ...stolen, by: 'a thief', ...shown, learnFrom })
   }
 
   /** Asks for everything that should be good now, and for what should not. */
@@ -161,7 +172,7 @@ export class Actors {
           ...plan.form,
           ...(newest === owner.code && { code_verifier: 'w'.repeat(43) }),
         }
-        this.#request({ ...plan, form, key, proof: this.#proof(key), learnFrom() {} })
+        this.#request({ ...plan, form, key, ...this.#proofs(owner.client, key), learnFrom() {} })
         await this.#cluster.settle()
       }
       this.#request(this.#redeem(owner, newest))
@@ -175,15 +186,23 @@ export class Actors {
   }
 
   /** Most clients are on time; some clocks are at the edges of what is accepted. */
-  #proof(key: string | undefined): Plan['proof'] {
-    if (!key?.startsWith('key')) return undefined
+  #proofs(client: ClientName, key: string | undefined): Pick<Plan, 'proof' | 'assertion'> {
+    this.#made += 1
+    const now = Math.floor(this.#cluster.time)
+    if (client === 'signed') {
+      const lifetimeS = this.#cluster.isCalm ? 60 : this.#pick([60, 600])
+      return {
+        proof: undefined,
+        assertion: { jti: `assertion ${this.#made}`, exp: now + lifetimeS },
+      }
+    }
+    if (!key?.startsWith('key')) return { proof: undefined }
     const skewS = this.#cluster.isCalm ? 0 : this.#pick([0, 0, 0, 300, -300])
-    this.#proofs += 1
-    return { jti: `proof ${this.#proofs}`, iat: Math.floor(this.#cluster.time) + skewS }
+    return { proof: { jti: `proof ${this.#made}`, iat: now + skewS } }
   }
 
-  #redeem(owner: Owner, credential: string): Plan {
-    const { name: by, client, key, code, isDevice } = owner
+  #redeem(owner: Owner, credential: string, key = owner.key): Plan {
+    const { name: by, client, code, isDevice } = owner
     const ofCode = isDevice
       ? { grant_type: deviceGrant, device_code: code }
       : {
@@ -191,7 +210,7 @@ export class Actors {
           ...{ redirect_uri: redirectUri, code_verifier: verifier },
         }
     const form: Record<string, string> = credential === code ? ofCode : refreshing(credential)
-    const learnFrom = (answer: Answer | undefined) => learn(owner, credential, answer)
+    const learnFrom = (answer: Answer | undefined) => learn(owner, { credential, key }, answer)
     return {
       by,
       does: 'redeem',
@@ -199,22 +218,28 @@ export class Actors {
       key,
       credential,
       form,
-      proof: this.#proof(key),
-      learnFrom: learnFrom,
+      learnFrom,
+      ...this.#proofs(client, key),
     }
   }
 
   #about({ name: by, client, key }: Owner, does: 'revoke' | 'inspect', token: string): Plan {
-    const what = { credential: token, form: { token }, proof: undefined }
+    const { assertion } = this.#proofs(client, undefined)
+    const what = { credential: token, form: { token }, proof: undefined, assertion }
     return { by, does, client, key, ...what, learnFrom() {} }
   }
 }
 
-function learn(owner: Owner, credential: string, answer: Answer | undefined): void {
+function learn(
+  owner: Owner,
+  { credential, key }: Pick<Plan, 'credential' | 'key'>,
+  answer: Answer | undefined,
+): void {
   if (!answer || credential !== newestOf(owner)) return
-  if ('refused' in answer) owner.isDone = answer.refused === 'invalid_grant'
+  if ('refused' in answer && key === owner.key) owner.isDone = answer.refused === 'invalid_grant'
   if (!('granted' in answer)) return
   const { refreshToken, accessToken } = answer.granted
   if (refreshToken) owner.refreshTokens.push(refreshToken)
   if (accessToken) owner.accessTokens.push(accessToken)
+  owner.key = key
 }

@@ -3,8 +3,10 @@
  * arrive, in any order; time moves only when it is moved. All chances are drawn.
  */
 import { setImmediate } from 'node:timers/promises'
+import type { TokenBindingProof } from '@holdfast/verify/token-binding'
 import { lifetimes } from '../../src/config/lifetimes.ts'
 import { DatabaseUnavailableError } from '../../src/storage/database-unavailable.ts'
+import { replayEntry } from '../../src/storage/replay-table.ts'
 import { familyOfCode } from '../../src/token-endpoint/family.ts'
 import type { MachineRequest, Outcome } from '../../src/token-endpoint/machine-request.ts'
 import { isRefusal, refusalBody } from '../../src/token-endpoint/refusal.ts'
@@ -12,7 +14,7 @@ import type { Answer, Credential, History, Moment, Use } from '../support/histor
 import { issuer, key as strongKey, uri } from '../token-endpoint/fixtures.ts'
 import type { Choices } from './choices.ts'
 import type { Plant } from './plants.ts'
-import { type ClientName, createServer } from './server.ts'
+import { assertionKey, type ClientName, createServer } from './server.ts'
 import { createStore, type Store } from './store.ts'
 
 /** Something that happened, and the code of the family that it is about. */
@@ -30,6 +32,8 @@ export interface Plan {
   readonly credential: string | undefined
   readonly form: Readonly<Record<string, string>>
   readonly proof: { readonly jti: string; readonly iat: number } | undefined
+  /** By which its client authenticates, if it does so. */
+  readonly assertion?: { readonly jti: string; readonly exp: number } | undefined
   readonly lacksVerifier?: boolean
   /** Hears of the answer; of undefined when there is none. */
   readonly learnFrom: (answer: Answer | undefined) => void
@@ -75,6 +79,7 @@ export class Cluster {
   readonly #uses: Use[] = []
   readonly #ends: { family: string; order: number }[] = []
   readonly #graceS: number
+  readonly #overlapS: number | undefined
   readonly #skewsS: readonly number[]
   readonly #labels = new Map<string, string>()
   /** The code that each token comes from. */
@@ -89,19 +94,25 @@ export class Cluster {
     this.#plant = plant
     this.time = 1_800_000_000 + draw(10) / 10
     this.#graceS = draw(3) === 1 ? 0 : 60
+    this.#overlapS = draw(3) === 1 ? undefined : 600
     this.#skewsS = Array.from({ length: nodes }, () => [0, -1, 1][draw(3)] ?? 0)
     this.store = createStore(
       () => this.time,
       (name) => name === plant,
     )
-    this.say(`the grace period is ${this.#graceS} s`)
+    this.say(`the grace period is ${this.#graceS} s, the overlap of keys ${this.#overlapS ?? 0} s`)
+  }
+
+  get hasOverlap(): boolean {
+    return this.#overlapS !== undefined
   }
 
   get history(): History {
-    const [uses, origins, graceS] = [this.#uses, this.origins, this.#graceS]
+    const [uses, origins] = [this.#uses, this.origins]
+    const [graceS, overlapS] = [this.#graceS, this.#overlapS]
     const families = new Map([...origins.keys()].map((code) => [familyOfCode(code), code]))
     const ends = this.#ends.map((end) => ({ ...end, family: families.get(end.family) ?? '' }))
-    return { uses, origins, ends, graceS, slackS: 2 }
+    return { uses, origins, ends, graceS, overlapS, slackS: 2 }
   }
 
   say(line: string, credential?: string): void {
@@ -133,15 +144,19 @@ export class Cluster {
   }
 
   #serve(plan: Plan): void {
-    const { by, does, key, credential, proof, lacksVerifier = false } = plan
+    const { by, does, key, credential, proof, assertion, form, lacksVerifier = false } = plan
+    const names = form.successor
     const node = this.#draw(nodes)
     const use: Use = {
-      ...{ does, by, credential, key, proof: proof?.jti, lacksVerifier },
+      ...{ does, by, credential, key, proof: proof?.jti, lacksVerifier, names },
+      assertion: assertion?.jti,
       ...{ began: this.#moment(), ended: undefined, answer: undefined },
     }
     const request = { ...plan, node, use, name: `request ${this.#uses.push(use)}` }
     this.#requests.push(request)
-    const shown = `${key ? ` by ${key}` : ''}${proof ? ` with ${proof.jti}` : ''}`
+    const named = names ? `, next is ${names}` : ''
+    const [jti] = [proof, assertion].flatMap((one) => one?.jti ?? [])
+    const shown = `${key ? ` by ${key}` : ''}${jti ? ` with ${jti}` : ''}${named}`
     const what = `${by} ${verbs[does]} ${this.label(credential)}${shown}`
     this.say(`${request.name} at node ${node}: ${what}`, credential)
     const now = Math.floor(this.time + (this.#skewsS[node] ?? 0))
@@ -168,6 +183,8 @@ export class Cluster {
         void this.#statements.push({ name, request, run, answer() {}, fail() {}, isAlone: true }),
       newName: () => `token ${++this.#names}`,
       reuseS: this.#graceS,
+      overlapS: this.#overlapS,
+      assertion: replayEntry(request.client, request.assertion?.jti ?? '', 0).id,
       key: request.key,
       credential: request.credential,
       misses: () => !this.isCalm && this.#draw(2) === 1,
@@ -292,7 +309,10 @@ function resultOf(result: unknown): string {
   return 'consumedAt' in result && result.consumedAt !== null ? ' → used before' : ' → found'
 }
 
-function machineRequest({ client, key, form, proof }: Plan, now: number): MachineRequest {
+function machineRequest(
+  { client, key, form, proof, assertion }: Plan,
+  now: number,
+): MachineRequest {
   const isCertificate = key?.startsWith('cert') ?? false
   const certificate = isCertificate && {
     thumbprint: key,
@@ -303,15 +323,24 @@ function machineRequest({ client, key, form, proof }: Plan, now: number): Machin
     },
   }
   const isConfidential = client === 'web' || client === 'plain'
+  const signed = assertion && {
+    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+    client_assertion: assertionKey.sign(
+      {},
+      { iss: client, sub: client, aud: issuer, ...assertion },
+    ),
+  }
+  const secret = isConfidential && { client_secret: 'secret' }
+  const provided = client === 'tls' && key ? { tbh: key } : undefined
   return {
-    form: { client_id: client, ...(isConfidential && { client_secret: 'secret' }), ...form },
+    form: { client_id: client, ...secret, ...signed, ...form },
     authorization: undefined,
     dpop: proof && JSON.stringify({ jkt: key, ...proof }),
     wantsSigned: false,
     origin: undefined,
     connection: {
       certificate: (certificate || undefined) as MachineRequest['connection']['certificate'],
-      tokenBinding: undefined,
+      tokenBinding: provided && ({ provided, referred: provided } as TokenBindingProof),
     },
     uri,
     audiences: [issuer],

@@ -12,6 +12,12 @@ export const plants = {
   'successor-random': 'a refresh that is repeated gets a new successor',
   'grace-without-end': 'a refresh may be repeated for ever',
   'answered-before-committed': 'the answer does not wait for the commit',
+  'assertion-not-recorded': 'a client assertion is not recorded',
+  'jti-forgotten-early': 'proofs and assertions are forgotten before they expire',
+  'next-key-not-compared': 'any key is taken for the one that the last refresh has named',
+  'next-key-without-end': 'the key that a refresh has named is good beside the old one for ever',
+  'next-key-forgotten': 'the key that a refresh names is not stored',
+  'token-binding-not-compared': 'the Token Binding of a credential is taken from the request',
   'revokes-one-token': 'a revocation ends one token and not its family',
 } as const
 

@@ -1,4 +1,5 @@
 /* The endpoints of src/token-endpoint, wired to a simulated store: one set for each request. */
+import type { Binding } from '../../src/bindings/binding.ts'
 import type { ProofCheck } from '../../src/bindings/dpop.ts'
 import { bindingOf } from '../../src/clients/binding-method.ts'
 import { lifetimes } from '../../src/config/lifetimes.ts'
@@ -20,15 +21,36 @@ import { createRevocation } from '../../src/token-endpoint/revocation.ts'
 import type { Found, StoredSource } from '../../src/token-endpoint/stored.ts'
 import { createTokenEndpoint } from '../../src/token-endpoint/token-endpoint.ts'
 import type { Endpoint } from '../../src/token-endpoint/token-route.ts'
-import { api, client, credential, issuer } from '../token-endpoint/fixtures.ts'
+import { makeSigningKey } from '../support/jws.ts'
+import { api, client, credential, issuer, keysOf } from '../token-endpoint/fixtures.ts'
 import type { Plant } from './plants.ts'
 import type { Store } from './store.ts'
 
-/** A confidential client and a public one of DPoP, one of mutual TLS, and one of bearer tokens. */
+/** Keys are names here, and the next one is named as it is: no proof of it is simulated. */
+const ofMethod = (method: string) => ({
+  ...(bindingOf({ binding_method: method }) as Binding),
+  readSuccessor: (key: string) => ({ key }),
+})
+
+/** What clients sign their assertions with. */
+export const assertionKey = makeSigningKey()
+
+/** A client of each binding, and of each way to authenticate that leaves a mark. */
 export const clients = {
-  app: client({ clientId: 'app' }),
-  web: client({ clientId: 'web', authenticatesBy: 'client_secret_post' }),
-  cert: client({ clientId: 'cert', method: 'mtls' }),
+  app: client({ clientId: 'app', binding: ofMethod('dpop') }),
+  web: client({
+    clientId: 'web',
+    authenticatesBy: 'client_secret_post',
+    binding: ofMethod('dpop'),
+  }),
+  cert: client({ clientId: 'cert', binding: ofMethod('mtls') }),
+  tls: client({ clientId: 'tls', binding: ofMethod('token-binding') }),
+  signed: client({
+    clientId: 'signed',
+    authenticatesBy: 'private_key_jwt',
+    keys: keysOf(assertionKey),
+    binding: ofMethod('mtls'),
+  }),
   plain: client({
     clientId: 'plain',
     authenticatesBy: 'client_secret_post',
@@ -47,6 +69,9 @@ export interface ServerOptions {
   readonly post: (name: string, run: (store: Store) => unknown) => void
   readonly newName: () => string
   readonly reuseS: number
+  readonly overlapS: number | undefined
+  /** What the replay entry of the request's assertion is found by. */
+  readonly assertion: string | undefined
   /** The key of the request. */
   readonly key: string | undefined
   /** What the request is about. */
@@ -83,7 +108,7 @@ export function createServer(
   const findClient = async (id: string) => clients[id as ClientName]
   const authentication = {
     findClient,
-    assertionAlgorithms: [],
+    assertionAlgorithms: ['ES256'],
     clockToleranceS: 10,
     authorities: undefined,
   }
@@ -94,7 +119,13 @@ export function createServer(
   const findToken = createTokenFinder({
     credentials: {
       find: async (key) => withSession(await send('find', (store) => store.findCredential(key))),
-      findOnce: () => Promise.reject(new Error('no client here has an assertion')),
+      findOnce: async (keys, entry) => {
+        const rows = await send('find', (store) => {
+          const isFresh = options.plant === 'assertion-not-recorded' || store.insert(entry)
+          return isFresh ? keys.map((key) => store.findCredential(key)) : 'replayed'
+        })
+        return rows === 'replayed' ? rows : rows.map(withSession)
+      },
       stateOf: async () => 'active',
     } as Parameters<typeof createTokenFinder>[0]['credentials'],
     readOwnToken: () => undefined,
@@ -156,6 +187,12 @@ function findersOf({ send, key, plant }: ServerOptions): Finders {
       if (plant === 'key-not-compared') {
         for (const name of ['jkt', 'x5t#S256', 'dpopJkt']) if (source[name]) source[name] = key
       }
+      if (plant === 'token-binding-not-compared' && source.tbh) source.tbh = key
+      const until = Number.POSITIVE_INFINITY
+      const { successor } = source as { successor?: object }
+      if (plant === 'next-key-not-compared') source.successor = { confirmation: key, until }
+      if (plant === 'next-key-without-end' && successor) source.successor = { ...successor, until }
+      if (plant === 'next-key-forgotten') source.successor = undefined
       return { ...row, source, value, key: id } as unknown as Found<Source>
     },
     resource: async (identifier) => ({
@@ -168,12 +205,12 @@ function findersOf({ send, key, plant }: ServerOptions): Finders {
   }
 }
 
-function grantsOf({ reuseS, plant }: ServerOptions): ReadonlyMap<string, Grant<unknown>> {
+function grantsOf({ reuseS, overlapS, plant }: ServerOptions): ReadonlyMap<string, Grant<unknown>> {
   const person = { policy, claimsOf: () => ({ sub: 'ada' }), isRepeatable: reuseS > 0 }
   const grace = plant === 'grace-without-end' ? Number.MAX_SAFE_INTEGER : reuseS
   const refresh = refreshTokenGrant({
     ...person,
-    keyOverlapS: undefined,
+    keyOverlapS: overlapS,
     proofWindow,
     reuseS: grace,
   })
@@ -195,7 +232,7 @@ function grantsOf({ reuseS, plant }: ServerOptions): ReadonlyMap<string, Grant<u
 }
 
 /** The tables, each call a statement; some plants make two of one. */
-function tablesOf({ send, post, misses, onEnd, plant }: ServerOptions) {
+function tablesOf({ send, post, misses, onEnd, plant, assertion }: ServerOptions) {
   const insert = async (entry: ReplayEntry) => {
     if (plant !== 'jti-checked-then-recorded') {
       return send('record proof', (store) => store.insert(entry))
@@ -203,7 +240,10 @@ function tablesOf({ send, post, misses, onEnd, plant }: ServerOptions) {
     if (await send('look for proof', (store) => store.hasReplayEntry(entry.id))) return false
     return send('record proof', (store) => store.insert(entry) || true)
   }
-  const commit = async (unit: UnitOfWork): Promise<CommitOutcome> => {
+  const commit = async (asked: UnitOfWork): Promise<CommitOutcome> => {
+    const { replayEntries = [] } = asked
+    const isKept = ({ id }: ReplayEntry) => plant !== 'assertion-not-recorded' || id !== assertion
+    const unit = { ...asked, replayEntries: replayEntries.filter(isKept) }
     const write = (part: UnitOfWork) => send('commit', (store) => store.commit(part))
     switch (plant) {
       case 'jti-checked-then-recorded': {

@@ -28,6 +28,8 @@ const early: readonly Plant[] = [
   'jti-not-recorded',
   'ended-family-forgotten',
   'successor-random',
+  'next-key-forgotten',
+  'token-binding-not-compared',
 ]
 for (const plant of early) {
   test(`finds a server without a guard: ${plant}`, async (t) => {

@@ -68,7 +68,7 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
   const insert = ({ id, expiresAt }: ReplayEntry) => {
     if (has('jti-not-recorded')) return true
     if (entries.has(id)) return false
-    entries.set(id, expiresAt)
+    entries.set(id, has('jti-forgotten-early') ? now() : expiresAt)
     return true
   }
   /** @param misses whether what was just written is not in its snapshot. */
