@@ -121,7 +121,7 @@ export function accessTokenOf(
       sessionUid,
       expiresWithSession,
       sid,
-      claims: resource ? undefined : source.claims,
+      claims: source.claims,
     },
   }
 }
@@ -171,7 +171,7 @@ export function idTokenOf(
       sub: source.accountId,
       ...Object.fromEntries(
         included
-          .filter((claim) => isKnownClaim(policy, claim) && available[claim] !== undefined)
+          .filter((claim) => isKnownClaim(policy, claim))
           .map((claim) => [claim, available[claim]]),
       ),
       nonce: source.nonce,

@@ -416,6 +416,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       refresh(),
       of('RefreshToken', { 'x5t#S256': 'mine' }),
     ],
+    'a refresh token with its certificate before its time': [
+      { ...refresh(), dpop: undefined, connection: certificate('mine', now + 1) },
+      { ...bound('bearer'), ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'mine' }) },
+    ],
     'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
     'jkt of a device code': [device, of('DeviceCode', { jkt: 'other' })],
     'another key of a client with a certificate': [
@@ -778,6 +782,38 @@ test('the keys of a token are decided by a proof, whatever was looked at before'
   t.like(keysFor('mtls'), { refused: 'certificate_proof_missing' })
   t.like(keysFor('token-binding'), { refused: 'token_binding_missing' })
   t.false(isRefusal(keysFor('bearer')))
+})
+
+test('returns the scopes and claims that were asked for, as far as they were granted', async (t) => {
+  const answer = async (source: object, grant: object = {}, form: object = {}) => {
+    const { grant: common } = credential('AuthorizationCode')
+    const world = of('AuthorizationCode', source, { grant: { ...common, ...grant } as never })
+    const { outcome, units } = await ask(code(form), world)
+    const { body } = outcome.result as { body: Record<string, string> }
+    const claims = body.id_token && JSON.parse(body.id_token)
+    return { body, claims, stored: units[0]?.written[0]?.payload }
+  }
+  const ofApi = async (scope: string, grant: object) =>
+    (await answer({ scope }, grant, { resource: api })).body.scope
+  t.is(await ofApi('openid read', {}), 'read')
+  const rejected = { resources: { [api]: 'write' } }
+  t.is(await ofApi('openid read write', { rejected }), 'read')
+  t.is((await answer({ scope: 'read' })).claims, undefined)
+  t.is((await answer({ scope: undefined, resource: undefined })).body.scope, undefined)
+
+  const asked = { email: null, acr: { essential: true }, amr: null }
+  const source = { amr: ['pwd'], acr: 'urn:x', referredTbh: tbh, claims: { id_token: asked } }
+  const { claims } = await answer(source, { openid: { scope: 'openid', claims: ['email'] } })
+  t.like(claims, { email: 'ada@example.com', acr: 'urn:x', amr: undefined })
+  t.is(claims.cnf?.tbh, undefined)
+  const text = { claims: { id_token: { email: 'text' } } }
+  const textual = await answer(text, { openid: { scope: 'openid', claims: ['email'] } })
+  t.false('email' in textual.claims)
+
+  const opaque = { resource: undefined, scope: 'openid' }
+  t.truthy((await answer(opaque)).stored?.extra)
+  const sessionless = { ...opaque, sessionUid: undefined, expiresWithSession: false }
+  t.is((await answer(sessionless)).stored?.extra, undefined)
 })
 
 test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
