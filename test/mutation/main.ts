@@ -1,25 +1,26 @@
 /**
- * `npm run mutate [-- --only FILE] [--minutes N] [--jobs N] [--quick]`: breaks each guard of the sources of
- * suites.ts in turn and runs their tests, the quick ones first. A mutant that no test finds and that
- * compiles has survived, and is printed; ignored.ts names those that change nothing. `--quick` runs the
- * first groups of tests only: what survives that may still be found by others.
+ * `npm run mutate [-- --only PART] [--minutes N] [--jobs N] [--quick]`: breaks each guard of the sources of
+ * suites.ts in turn, compiles it, and runs the tests that reach it, the quick ones first. A mutant that no test finds
+ * and that compiles has survived, and is printed; ignored.ts names those that change nothing. What is
+ * judged is kept in node_modules/.cache: the next run goes on from there, and judges again what has
+ * changed. `--quick` leaves out the tests of servers.
  *
  * A mutation tool changes every expression, starts all tests for each, and knows no guards; here
- * nothing but guards is broken, and a mutant ends with the first test that fails.
+ * nothing but guards is broken, a test file is loaded once, and a mutant ends with the first failure.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openTestCluster } from '../support/cluster.ts'
 import { makeTemplate } from '../support/database.ts'
-import { compilingMutants } from './compiling.ts'
-import { type Mutant, mutantsOf } from './guards.ts'
-import type { AppliedMutant } from './hook.ts'
+import { type Changed, notCompiling } from './compiling.ts'
+import { mutantsOf } from './guards.ts'
 import { ignored } from './ignored.ts'
-import { folders, root, suitesOf } from './suites.ts'
+import { hashOf, inHooks, nameOf, whileLoading } from './instrumented.ts'
+import { folders, quick, root, slow } from './suites.ts'
+import type { Ended, Run } from './worker.ts'
 
 const { values } = parseArgs({
   options: {
@@ -29,133 +30,242 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
   },
 })
+const died = 'the process'
 let endsAt = Date.now() + Number(values.minutes) * 60_000
 const isOver = () => Date.now() >= endsAt
-// PostgreSQL and the tests under way are not to outlive this process.
-const stopped = new AbortController()
+const workers = new Set<ChildProcess>()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  // PostgreSQL and the tests under way are not to outlive this process.
   process.once(signal, () => {
     endsAt = 0
-    stopped.abort()
+    for (const worker of workers) worker.kill('SIGKILL')
   })
 }
 
-/** Longer than the slowest group of tests: a mutant that hangs is found. */
-const patienceMs = 120_000
-
-await using cluster = await openTestCluster()
-await makeTemplate(cluster)
-
-/** Whether tests pass, with a mutant or without. */
-async function pass(tests: readonly string[], mutant?: AppliedMutant): Promise<boolean> {
-  const hook = pathToFileURL(path.join(import.meta.dirname, 'hook.ts')).href
-  const cli = path.join(root, 'node_modules/ava/entrypoints/cli.js')
-  const child = spawn(process.execPath, [cli, '--fail-fast', ...tests], {
-    cwd: root,
-    stdio: 'ignore',
-    detached: true,
-    env: {
-      ...process.env,
-      NODE_COMPILE_CACHE: path.join(root, 'node_modules/.cache/node'),
-      NODE_OPTIONS: `--conditions=@holdfast/source --import=${hook}`,
-      HOLDFAST_TEST_CLUSTER: cluster.connectionString,
-      ...(mutant && { HOLDFAST_MUTANT: JSON.stringify(mutant) }),
-    },
-  })
-  const kill = () => child.pid && process.kill(-child.pid, 'SIGKILL')
-  const patience = setTimeout(kill, patienceMs)
-  stopped.signal.addEventListener('abort', kill)
-  const [code] = await once(child, 'exit')
-  clearTimeout(patience)
-  stopped.signal.removeEventListener('abort', kill)
-  return code === 0
-}
-
-/** Those of some mutants that groups of tests do not find. */
-async function survivorsOf(
-  file: string,
-  mutants: readonly Mutant[],
-  suites: readonly (readonly string[])[],
-): Promise<readonly Mutant[]> {
-  const url = pathToFileURL(path.join(root, file)).href
-  const waiting = [...mutants]
-  const survivors: Mutant[] = []
-  const job = async () => {
-    for (let next = waiting.shift(); next && !isOver(); next = waiting.shift()) {
-      const { start, end, replacement } = next
-      let survives = true
-      for (const tests of suites) {
-        survives &&= await pass(tests, { url, start, end, replacement })
-      }
-      if (survives) survivors.push(next)
-    }
-  }
-  await Promise.all(Array.from({ length: Number(values.jobs) }, job))
-  return survivors
-}
-
-/** Groups of tests that pass as things are: others would find everything. */
-const checked = new Map<string, Promise<boolean>>()
-
-async function checkSuites(suites: readonly (readonly string[])[]): Promise<void> {
-  for (const tests of suites) {
-    const name = tests.join(' ')
-    const passes = checked.get(name) ?? pass(tests)
-    checked.set(name, passes)
-    if (!(await passes)) throw new Error(`${name} fails without a mutant`)
-  }
-}
-
-function reasonFor(file: string, { guard, replacement }: Mutant): string | undefined {
-  return ignored.find(
-    (one) => one.file === file && one.guard === guard && one.replacement === replacement,
-  )?.reason
-}
-
-async function breakGuards(file: string): Promise<readonly Mutant[]> {
-  const text = readFileSync(path.join(root, file), 'utf8')
-  const mutants = mutantsOf(file, text)
-  const open = mutants.filter((mutant) => reasonFor(file, mutant) === undefined)
-  const { quick, slow: others } = suitesOf(file)
-  const slow = values.quick ? [] : others
-  if (open.length > 0) await checkSuites([...quick, ...slow])
-  const startedAt = Date.now()
-  const unfound = await survivorsOf(file, open, quick)
-  // Types find some of them, and cost less than a server.
-  const compiling = compilingMutants(path.join(root, file), text, unfound)
-  const survivors = await survivorsOf(file, compiling, slow)
-  if (isOver()) return []
-  const seconds = Math.round((Date.now() - startedAt) / 1000)
-  const counts = `${mutants.length} mutants, ${mutants.length - open.length} ignored`
-  const outcome = `${unfound.length - compiling.length} do not compile, ${survivors.length} survived`
-  console.log(`${file}: ${counts}, ${outcome} (${seconds} s)`)
-  for (const { line, guard, replacement } of survivors) {
-    console.log(`  ${file}:${line}: ${guard.replaceAll(/\s+/g, ' ')} -> ${replacement}`)
-  }
-  return survivors
+interface NamedMutant extends Changed {
+  readonly name: string
+  readonly folder: string
 }
 
 function sourcesOf(folder: string): readonly string[] {
   return readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !/\.d\.ts$|node_modules|^dist\b/.test(name))
     .map((name) => path.posix.join(folder, name))
+    .filter((file) => values.only?.some((part) => file.includes(part)) ?? true)
     .sort()
 }
 
-const files = folders
-  .flatMap(sourcesOf)
-  .filter((file) => values.only?.some((part) => file.includes(part)) ?? true)
-let survived = 0
-for (const file of files) {
-  survived += (await breakGuards(file)).length
-  if (!isOver()) continue
-  console.log(`stopped at ${file}: go on with --only`)
-  process.exitCode = 1
-  break
-}
-const gone = ignored.filter(
-  ({ file, guard }) =>
-    files.includes(file) && !readFileSync(path.join(root, file), 'utf8').includes(guard),
+const mutants: readonly NamedMutant[] = folders.flatMap((folder) =>
+  sourcesOf(folder).flatMap((file) => {
+    const text = readFileSync(path.join(root, file), 'utf8')
+    const named = mutantsOf(file, text)
+    return named.map((one) => ({ ...one, file, text, folder, name: nameOf(file, text, one) }))
+  }),
 )
-for (const { file, guard } of gone) console.log(`ignored.ts names what is gone: ${file}: ${guard}`)
-if (survived + gone.length > 0) process.exitCode = 1
+
+const isIgnored = ({ file, guard, replacement }: NamedMutant) =>
+  ignored.some((one) => one.file === file && one.guard === guard && one.replacement === replacement)
+
+/** What a test file, or the compiler, has found out of a mutant. */
+interface Verdict {
+  readonly mutant: string
+  readonly by: string
+  readonly outcome: 'found' | 'not found'
+  readonly ms: number
+}
+
+const cache = path.join(root, 'node_modules/.cache')
+const store = path.join(cache, 'mutants.jsonl')
+const judged = new Set<string>()
+const foundBy = new Map<string, string>()
+let spentMs = 0
+
+function learn({ mutant, by, outcome, ms }: Verdict): void {
+  judged.add(`${mutant} ${by}`)
+  if (outcome === 'found') foundBy.set(mutant, by)
+  if (mutants.some(({ name }) => name === mutant)) spentMs += ms
+}
+
+function judge(verdict: Verdict): void {
+  learn(verdict)
+  appendFileSync(store, `${JSON.stringify(verdict)}\n`)
+}
+
+mkdirSync(cache, { recursive: true })
+if (existsSync(store)) {
+  for (const line of readFileSync(store, 'utf8').split('\n')) if (line) learn(JSON.parse(line))
+}
+
+/** Those that a test file, or the compiler, may still find. Tests of the library load nothing else. */
+const openMutants = (by: string) =>
+  mutants.filter(
+    (one) =>
+      !isIgnored(one) &&
+      !foundBy.has(one.name) &&
+      !judged.has(`${one.name} ${by}`) &&
+      (!by.startsWith('test/verify/') || one.folder === 'packages/verify'),
+  )
+
+// Types find some of them, and cost less than tests.
+const unknown = openMutants('types')
+const unfit = new Set(notCompiling(unknown))
+for (const one of unknown) {
+  judge({ mutant: one.name, by: 'types', outcome: unfit.has(one) ? 'found' : 'not found', ms: 0 })
+}
+
+await using cluster = await openTestCluster()
+await makeTemplate(cluster)
+
+/** Runs a test file in a process of its own, which is started again after it has hung or ended. */
+class Worker implements Disposable {
+  readonly #file: string
+  readonly isQuick: boolean
+  #child: ChildProcess | undefined
+  #patienceMs = 120_000
+
+  constructor(file: string) {
+    this.#file = file
+    this.isQuick = quick.some((name) => file === `test/${name}.test.ts`)
+  }
+
+  /** The first run, in which a mutant is broken from the beginning, if one is given. */
+  async start(mutant?: string, titles?: readonly string[]): Promise<Ended> {
+    this[Symbol.dispose]()
+    this.#child = fork(
+      path.join(import.meta.dirname, 'worker.ts'),
+      [this.#file, ...(mutant ? [mutant] : [])],
+      {
+        cwd: root,
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+        env: {
+          ...process.env,
+          NODE_ENV: 'test',
+          NODE_OPTIONS: '--conditions=@holdfast/source',
+          HOLDFAST_TEST_CLUSTER: cluster.connectionString,
+        },
+      },
+    )
+    workers.add(this.#child)
+    this.#child.send({ mutant, titles } satisfies Run)
+    const startedAt = Date.now()
+    const ended = await this.#answer(this.#child)
+    this.#patienceMs = 10_000 + 3 * (Date.now() - startedAt)
+    return ended
+  }
+
+  async run(run: Run): Promise<Ended> {
+    if (!this.#child) await this.start()
+    const child = this.#child as ChildProcess
+    child.send(run)
+    return this.#answer(child)
+  }
+
+  async #answer(child: ChildProcess): Promise<Ended> {
+    const stopped = new AbortController()
+    const { signal } = stopped
+    const patience = setTimeout(() => child.kill('SIGKILL'), this.#patienceMs)
+    const [ended] = await Promise.race([
+      once(child, 'message', { signal }) as Promise<[Ended]>,
+      once(child, 'exit', { signal }).then((): [Ended] => [{ failed: died }]),
+    ])
+    clearTimeout(patience)
+    stopped.abort()
+    if (ended.failed === died) this[Symbol.dispose]()
+    return ended
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#child) workers.delete(this.#child)
+    this.#child?.kill('SIGKILL')
+    this.#child = undefined
+  }
+}
+
+/** Whether one of some tests fails because of a mutant. */
+async function isFound(
+  worker: Worker,
+  mutant: string,
+  reachedBy: readonly string[],
+): Promise<boolean> {
+  const isOutside = reachedBy.includes(inHooks) || reachedBy.includes(whileLoading)
+  const titles = isOutside ? undefined : reachedBy
+  // Tests that need others, or that the mutants before have upset, fail without it as well.
+  for (const tried of [titles, undefined]) {
+    const { failed } = await worker.run({ mutant, titles: tried })
+    if (failed === undefined) break
+    if (failed === died) return true
+    if ((await worker.run({ mutant: undefined, titles: tried })).failed === undefined) return true
+    await worker.start()
+  }
+  // What runs once, or whose result is kept, has to be broken from the beginning.
+  const isKept = mutant.startsWith('packages/') && worker.isQuick
+  if (!isKept && reachedBy.some((title) => title !== whileLoading)) return false
+  const { failed } = await worker.start(mutant, titles)
+  worker[Symbol.dispose]()
+  return failed !== undefined
+}
+
+/** Tries every mutant that is not found yet and that a test file reaches. */
+async function tryTests(file: string): Promise<void> {
+  const by = `${file}@${hashOf(readFileSync(path.join(root, file), 'utf8'))}`
+  if (openMutants(by).length === 0 || isOver()) return
+  const startedAt = Date.now()
+  using worker = new Worker(file)
+  const { failed, reached } = await worker.start()
+  if (isOver()) return
+  if (failed !== undefined || !reached) throw new Error(`${file} fails without a mutant: ${failed}`)
+  const counts = { reached: 0, found: 0 }
+  for (const { name } of openMutants(by)) {
+    if (foundBy.has(name)) continue
+    const beganAt = Date.now()
+    const reachedBy = reached[name]
+    const found = reachedBy ? await isFound(worker, name, reachedBy) : false
+    if (isOver()) break
+    if (reachedBy) counts.reached += 1
+    if (found) counts.found += 1
+    judge({ mutant: name, by, outcome: found ? 'found' : 'not found', ms: Date.now() - beganAt })
+  }
+  const seconds = Math.round((Date.now() - startedAt) / 1000)
+  console.log(`${file}: reaches ${counts.reached}, finds ${counts.found} (${seconds} s)`)
+}
+
+async function tryAll(names: readonly string[]): Promise<void> {
+  const waiting = names.map((name) => `test/${name}.test.ts`)
+  const job = async () => {
+    for (let next = waiting.shift(); next && !isOver(); next = waiting.shift()) await tryTests(next)
+  }
+  await Promise.all(Array.from({ length: Number(values.jobs) }, job))
+}
+
+await tryAll(quick)
+if (!values.quick) await tryAll(slow)
+
+for (const folder of folders) {
+  const all = mutants.filter((one) => one.folder === folder)
+  const byTypes = all.filter(({ name }) => foundBy.get(name) === 'types').length
+  const found = all.filter(({ name }) => foundBy.has(name)).length
+  const equivalent = all.filter(isIgnored).length
+  const survivors = all.filter((one) => !foundBy.has(one.name) && !isIgnored(one))
+  const counts = `${found} found, ${byTypes} of them by types, ${equivalent} equivalent`
+  const others = `${survivors.length} ${isOver() ? 'open' : 'survived'}`
+  console.log(`${folder}: ${all.length} mutants, ${counts}, ${others}`)
+  if (isOver()) continue
+  for (const { file, line, guard, replacement } of survivors) {
+    console.log(`  ${file}:${line}: ${guard.replaceAll(/\s+/g, ' ')} -> ${replacement}`)
+  }
+  if (survivors.length > 0) process.exitCode = 1
+}
+console.log(`${Math.round(spentMs / 1000)} s for these mutants, in all runs together`)
+if (isOver()) {
+  console.log('The time was over before all tests were tried: run it again.')
+  process.exitCode = 1
+}
+for (const { file, guard } of ignored) {
+  if (
+    !existsSync(path.join(root, file)) ||
+    !readFileSync(path.join(root, file), 'utf8').includes(guard)
+  ) {
+    console.log(`ignored.ts names what is gone: ${file}: ${guard}`)
+    process.exitCode = 1
+  }
+}

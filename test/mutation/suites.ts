@@ -1,5 +1,4 @@
-/** Which tests are to find the mutants of a source: groups of files, the quick ones first. */
-import { existsSync } from 'node:fs'
+/** Which sources are broken, and by which tests: the quick ones first. */
 import path from 'node:path'
 
 export const root = path.resolve(import.meta.dirname, '../..')
@@ -12,70 +11,49 @@ export const folders = [
   'src/engine',
 ] as const
 
-const tokenEndpoint = [
-  ['test/token-endpoint/refusals.test.ts'],
-  ['test/token-endpoint/machine-endpoints.test.ts', 'test/token-endpoint/differential.test.ts'],
-  ['test/engine/clients.test.ts', 'test/engine/single-use.test.ts'],
-  ['test/engine/key-rotation.test.ts'],
-  ['test/engine/mtls.test.ts'],
-  ['test/engine/token-binding.test.ts'],
+/** Tests that start no server. */
+export const quick = [
+  'token-endpoint/refusals',
+  'token-endpoint/introspection',
+  'bindings/mtls',
+  'bindings/token-binding-challenge',
+  'verify/lib',
+  'verify/dpop',
+  'verify/verifier',
+  'verify/policy',
+  'verify/token-binding',
+  'verify/mtls',
+  'verify/introspection',
+  'verify/dbsc',
+  'verify/adapters',
+  'verify/properties',
+  'interaction/interaction-router',
 ]
 
-const verify = [
-  ['test/verify/verifier.test.ts'],
-  ['test/verify/policy.test.ts', 'test/verify/mtls.test.ts'],
-  ['test/verify/dpop.test.ts', 'test/verify/token-binding.test.ts'],
-  ['test/verify/properties.test.ts', 'test/token-endpoint/refusals.test.ts'],
+/** Those of servers and databases, for what the quick ones do not find. */
+export const slow = [
+  'token-endpoint/machine-endpoints',
+  'engine/authorization-state',
+  'engine/clients',
+  'engine/single-use',
+  'engine/device-flow',
+  'engine/binding',
+  'engine/token-binding',
+  'engine/mtls',
+  'engine/authentication-context',
+  'engine/key-rotation',
+  'engine/client-removal',
+  'session-binding/dbsc',
+  'session-binding/token-binding',
+  'account-page/security-router',
+  'administration/admin-api',
+  'registration/registration',
+  'clients/clients',
+  'interaction/provider-pages',
+  'limits/limits',
+  'limits/device-flow',
+  'http/routing',
+  'http/headers',
+  'verify/replay-stores',
+  'token-endpoint/differential',
 ]
-
-const engine = [
-  ['test/engine/binding.test.ts', 'test/engine/authorization-state.test.ts'],
-  ['test/engine/device-flow.test.ts'],
-  ['test/engine/single-use.test.ts'],
-  ['test/engine/token-binding.test.ts'],
-  ['test/engine/mtls.test.ts'],
-  ['test/session-binding', 'test/interaction'],
-]
-
-/** Tests of sources that are not named like them, by how the names of these begin. */
-const named: readonly (readonly [RegExp, string])[] = [
-  [/^src\/bindings\/token-binding/, 'test/bindings/token-binding-challenge.test.ts'],
-  [/^src\/token-endpoint\/endpoints/, 'test/administration/admin-api.test.ts'],
-  [/^packages\/verify\/(?:lib\/)?(?:dpop|jw|signature|rsa|recent)/, 'test/verify/dpop.test.ts'],
-  [/^packages\/verify\/(?:lib\/)?token-binding/, 'test/verify/token-binding.test.ts'],
-  [/^packages\/verify\/(?:dbsc|lib\/ticket)/, 'test/verify/dbsc.test.ts'],
-  [
-    /^packages\/verify\/(?:client-a|decr|disc|introsp|issuer|jwks|lib\/fetch)/,
-    'test/verify/introspection.test.ts',
-  ],
-  [/^packages\/verify\/(?:lib\/|client-)certificate/, 'test/verify/mtls.test.ts'],
-  [
-    /^packages\/verify\/(?:answer|express|fastify|fetch|koa|metadata|node)/,
-    'test/verify/adapters.test.ts',
-  ],
-  [/^packages\/verify\/(?:events|options|requirements|id-token)/, 'test/verify/policy.test.ts'],
-  [/^packages\/verify\/replay/, 'test/verify/replay-stores.test.ts'],
-  [/^packages\/verify\/lib\//, 'test/verify/lib.test.ts'],
-]
-
-type Groups = readonly (readonly string[])[]
-
-/** The groups of tests for a source. The first that fails ends its mutant. */
-export function suitesOf(file: string): { readonly quick: Groups; readonly slow: Groups } {
-  const mirrored = file.replace(/^(?:src|packages)\//, 'test/').replace(/\.ts$/, '.test.ts')
-  const ofName = named.flatMap(([names, test]) => (names.test(file) ? [test] : []))
-  const own = [...new Set([mirrored, ...ofName])].filter((test) =>
-    existsSync(path.join(root, test)),
-  )
-  const others = file.startsWith('packages/verify/')
-    ? verify
-    : file.startsWith('src/engine/')
-      ? engine
-      : tokenEndpoint
-  // Those of the library need no server.
-  const quickOnes = file.startsWith('packages/') ? others.length : 1
-  return {
-    quick: [own, ...others.slice(0, quickOnes)].filter((group) => group.length > 0),
-    slow: others.slice(quickOnes),
-  }
-}

@@ -48,12 +48,13 @@ export function useTestDatabase(
   options?: { migrated?: boolean },
 ): { readonly url: string } {
   const database = { url: '' }
-  const opened = new AsyncDisposableStack()
+  let opened: AsyncDisposableStack | undefined
   limitTestsAtOnce(test)
   test.serial.before(async () => {
+    opened = new AsyncDisposableStack()
     Object.assign(database, { url: opened.use(await openTestDatabase(options)).url })
   })
-  test.after.always('drops the database', () => opened.disposeAsync())
+  test.after.always('drops the database', () => opened?.disposeAsync())
   return database
 }
 

@@ -60,12 +60,13 @@ export function useTestServer(
   options: TestServerOptions = {},
 ): TestServer {
   const server = {}
-  const opened = new AsyncDisposableStack()
+  let opened: AsyncDisposableStack | undefined
   limitTestsAtOnce(test)
   test.serial.before(async () => {
+    opened = new AsyncDisposableStack()
     Object.assign(server, opened.use(await startTestServer(environment, options)))
   })
-  test.after.always('closes the server', () => opened.disposeAsync())
+  test.after.always('closes the server', () => opened?.disposeAsync())
   return server as TestServer
 }
 
