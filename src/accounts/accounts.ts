@@ -21,6 +21,7 @@ export const maxNameCharacters = 200
 export interface NewAccount {
   email: string
   name?: string
+  emailVerified?: true
   password: string
 }
 
@@ -112,11 +113,12 @@ export function createAccounts({
 
     find: existing,
 
-    async add({ email, name, password }) {
+    async add({ email, name, emailVerified, password }) {
       const account: Account = {
         id: randomUUID(),
         email: normalizeEmail(email),
         ...(name === undefined ? {} : { name: checkedName(name) }),
+        ...(emailVerified && { emailVerified }),
         disabled: false,
         createdAt: new Date(now()),
       }

@@ -9,13 +9,13 @@ export const claimsByScope = {
   email: ['email', 'email_verified'],
 }
 
-export function accountClaims({ id, email, name }: Account): AccountClaims {
+export function accountClaims({ id, email, name, emailVerified }: Account): AccountClaims {
   return {
     sub: id,
     email,
-    // An operator typed it and nobody has shown control of the mailbox. Relying parties link
-    // accounts by a verified email, so a claim that is not earned lets one person into another's.
-    email_verified: false,
+    // Relying parties link accounts by a verified email: a claim that is not earned lets one person
+    // into another's account. It is true only where an operator has said so.
+    email_verified: emailVerified === true,
     ...(name === undefined ? {} : { name }),
   }
 }

@@ -28,15 +28,20 @@ export function administerAccounts(
     async add({
       email,
       name,
+      emailVerified,
       password: given,
     }: {
       email: string
       name?: string | undefined
+      emailVerified?: boolean | undefined
       password?: string | undefined
     }): Promise<Account & NewPassword> {
       const password = given ?? generatePassword()
       const named = name === undefined ? {} : { name }
-      const account = await accounts.add({ email, password, ...named })
+      const account = await accounts.add({
+        ...{ email, password, ...named },
+        ...(emailVerified && { emailVerified }),
+      })
       recordChange('account.added', { account: account.id })
       return { ...account, ...(given === undefined && { password }) }
     },

@@ -30,6 +30,7 @@ const accountMembers = {
   id: z.string(),
   email: z.string(),
   name: z.string().optional(),
+  emailVerified: z.literal(true).optional(),
   disabled: z.boolean(),
   createdAt: time,
 }

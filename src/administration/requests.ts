@@ -21,6 +21,10 @@ const password = z.string().meta({ minLength: minPasswordCharacters, maxLength: 
 export const newAccount = z.strictObject({
   email,
   name: z.string().meta(displayNameSchema(maxNameCharacters)).optional(),
+  emailVerified: z
+    .boolean()
+    .describe('Whether it is known that the address belongs to this person (email_verified)')
+    .optional(),
   password: password.describe('Generated if it is left out').optional(),
 })
 

@@ -4,6 +4,12 @@ import type { Command } from 'commander'
 import { command, printing, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
+interface AddOptions {
+  name?: string
+  emailVerified?: true
+  passwordStdin?: true
+}
+
 /** `holdfast accounts`: the people who can sign in. */
 export function accountsCommand(): Command {
   const accounts = command(
@@ -23,11 +29,15 @@ export function accountsCommand(): Command {
         'accounts add ada@example.com --password-stdin < password.txt',
       )
         .option('--name <name>', 'display name, sent to applications in the name claim')
+        .option('--email-verified', 'you know that the address belongs to this person')
         .option('--password-stdin', 'read the password from standard input'),
-      async (email: string, options: { name?: string; passwordStdin?: true }) => {
+      async (email: string, options: AddOptions) => {
         const password = await givenPassword(options)
         return withAdministration(({ accounts }) =>
-          accounts.add({ email, name: options.name, password }),
+          accounts.add({
+            ...{ email, name: options.name, password },
+            emailVerified: options.emailVerified,
+          }),
         )
       },
       ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),

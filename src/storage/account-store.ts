@@ -2,6 +2,8 @@ export interface Account {
   id: string
   email: string
   name?: string
+  /** Whether an operator has said that the address belongs to the account. */
+  emailVerified?: true
   disabled: boolean
   createdAt: Date
 }

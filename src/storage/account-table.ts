@@ -6,12 +6,13 @@ export interface AccountRow {
   id: string
   email: string
   name: string | null
+  emailVerified: boolean
   disabled: boolean
   /** A string in JSON. */
   createdAt: Date | string
 }
 
-export const accountColumns = `id, email, name, disabled_at is not null as disabled, created_at as "createdAt"`
+export const accountColumns = `id, email, name, email_verified as "emailVerified", disabled_at is not null as disabled, created_at as "createdAt"`
 
 /** The new password ends the sessions of the old one, in the same statement. */
 const endSessionsOfChanged = `
@@ -42,12 +43,12 @@ export function createAccountTable(database: Database): AccountStore {
       return row && { account: asAccount(row), passwordHash: row.passwordHash }
     },
 
-    async insert({ id, email, name, createdAt }, passwordHash) {
+    async insert({ id, email, name, emailVerified = false, createdAt }, passwordHash) {
       const { rowCount } = await database.query({
-        text: `insert into accounts (id, email, name, password_hash, created_at)
-               values ($1, $2, $3, $4, $5)
+        text: `insert into accounts (id, email, name, email_verified, password_hash, created_at)
+               values ($1, $2, $3, $4, $5, $6)
                on conflict on constraint accounts_email_key do nothing`,
-        values: [id, email, name, passwordHash, createdAt],
+        values: [id, email, name, emailVerified, passwordHash, createdAt],
       })
       return rowCount === 1
     },
@@ -115,7 +116,9 @@ export function createAccountTable(database: Database): AccountStore {
   }
 }
 
-export function asAccount({ id, email, name, disabled, createdAt }: AccountRow): Account {
+export function asAccount(row: AccountRow): Account {
+  const { id, email, name, emailVerified, disabled, createdAt } = row
   const named = name === null ? {} : { name }
-  return { id, email, ...named, disabled, createdAt: new Date(createdAt) }
+  const verified = emailVerified ? { emailVerified } : {}
+  return { id, email, ...named, ...verified, disabled, createdAt: new Date(createdAt) }
 }

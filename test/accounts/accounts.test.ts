@@ -280,6 +280,10 @@ test('an account becomes the standard claims, with an email nobody has verified'
   })
 })
 
+test('an email that an operator has verified says so', (t) => {
+  t.true(accountClaims({ ...ada, emailVerified: true }).email_verified)
+})
+
 test('an account without a name claims none', (t) => {
   const { name: _, ...nameless } = ada
   t.false('name' in accountClaims(nameless))
