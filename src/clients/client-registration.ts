@@ -57,6 +57,7 @@ export interface PreparedClient {
 
 /**
  * Checks RFC 7591 metadata, and makes a secret for a client that authenticates by one and has none.
+ * A client that names no method has a secret, and may send it either way.
  *
  * @param storedSecret what is stored of the secret that the client has already.
  * @throws {@link RegistrationError}
@@ -74,12 +75,19 @@ export function prepareClient(
     {
       ...rest,
       client_id: requested.client_id ?? randomUUID(),
-      token_endpoint_auth_method: method,
+      ...(getsIdTokens(requested) && {
+        // OpenID Connect Registration section 2.
+        id_token_signed_response_alg: requested.id_token_signed_response_alg ?? 'RS256',
+      }),
       ...(hasSecret && { client_secret: generated?.stored ?? storedSecret }),
     },
     validator,
   )
   return { metadata, secret: generated?.secret }
+}
+
+function getsIdTokens({ grant_types: grants }: RequestedMetadata): boolean {
+  return !Array.isArray(grants) || grants.some((grant) => grant !== 'client_credentials')
 }
 
 /**

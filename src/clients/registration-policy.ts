@@ -82,7 +82,7 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
 ])
 
 /** What gives a client powers over others: administrators decide about it. */
-const reserved = ['administration', 'session_policy', 'self_registered']
+const reserved = ['administration', 'session_policy', 'self_registered', 'require_pkce']
 
 const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../clients/binding-method.ts'
-import type { RequestedMetadata } from '../clients/client-registration.ts'
+import { type RequestedMetadata, secretMethods } from '../clients/client-registration.ts'
 import { deviceGrant } from '../clients/grant-types.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { administrationLevels } from '../engine/admin-resource.ts'
@@ -25,13 +25,14 @@ interface AddOptions {
   redirectUri?: string[]
   postLogoutRedirectUri?: string[]
   grant?: string[]
-  auth: string
+  auth?: string
   certificateName?: Partial<ClientMetadata>
   native?: true
   jwks?: string
   jwksUri?: string
   binding: string
   idTokenAlg?: string
+  withoutPkce?: true
   administration?: string
 }
 
@@ -73,16 +74,17 @@ function addCommand(): Command {
       eachGrant,
     )
     .addOption(
-      new Option('--auth <method>', 'client authentication method')
-        .choices([
-          'none',
-          'client_secret_basic',
-          'client_secret_post',
-          'private_key_jwt',
-          'tls_client_auth',
-          'self_signed_tls_client_auth',
-        ])
-        .default('client_secret_basic'),
+      new Option(
+        '--auth <method>',
+        'client authentication method. Default: a secret, in the header or in the body',
+      ).choices([
+        'none',
+        'client_secret_basic',
+        'client_secret_post',
+        'private_key_jwt',
+        'tls_client_auth',
+        'self_signed_tls_client_auth',
+      ]),
     )
     .addOption(
       new Option('--binding <method>', 'how its tokens are bound ("bearer": not bound)')
@@ -94,6 +96,7 @@ function addCommand(): Command {
         signingAlgorithms,
       ),
     )
+    .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
     .addOption(
       new Option('--administration <level>', 'access to the admin API').choices(
         administrationLevels,
@@ -141,7 +144,7 @@ function listCommand(): Command {
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
-              metadata.token_endpoint_auth_method ?? '',
+              `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}`,
               (metadata.grant_types ?? []).join(' '),
               metadata.self_registered ? 'itself' : 'administrator',
             ]),
@@ -164,9 +167,11 @@ function showCommand(): Command {
           name,
           name === 'binding_method'
             ? describeBinding(metadata)
-            : typeof value === 'string'
-              ? value
-              : JSON.stringify(value),
+            : name === 'require_pkce' && value === false
+              ? withoutPkce
+              : typeof value === 'string'
+                ? value
+                : JSON.stringify(value),
         ]),
       ),
   )
@@ -245,12 +250,13 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     post_logout_redirect_uris: postLogoutRedirectUri,
     grant_types,
     response_types: grant_types.includes('authorization_code') ? ['code'] : [],
-    token_endpoint_auth_method: options.auth as 'none',
+    ...(options.auth === undefined ? {} : { token_endpoint_auth_method: options.auth as 'none' }),
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
     ...(options.idTokenAlg === undefined
       ? {}
       : { id_token_signed_response_alg: options.idTokenAlg as SigningAlgorithm }),
+    ...(options.withoutPkce && { require_pkce: false }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
@@ -292,16 +298,24 @@ function parseJson(text: string): unknown {
 }
 
 function describe(sentence: string, metadata: ClientMetadata): string {
-  const { client_secret, token_endpoint_auth_method: method } = metadata
+  const { client_secret } = metadata
   return asFacts(sentence, [
     ['Tokens', shown(describeBinding(metadata))],
     ['Grants', (metadata.grant_types ?? []).join(' ')],
-    ['Authenticates by', method === 'none' ? 'nothing (public client)' : `${method}`],
+    ['Authenticates by', describeAuthentication(metadata)],
+    ...(metadata.require_pkce === false ? [['PKCE', shown(withoutPkce)] as const] : []),
     ...(client_secret
       ? [['Secret', `${styleText('bold', client_secret)}  (shown this once)`] as const]
       : []),
   ])
 }
+
+/** A client that has named no method may send its secret either way. */
+function describeAuthentication({ token_endpoint_auth_method: method }: ClientMetadata): string {
+  return method === 'none' ? 'nothing (public client)' : (method ?? secretMethods.join(' or '))
+}
+
+const withoutPkce: Cell = { text: 'NOT REQUIRED', style: 'red' }
 
 /** The unsafe one stands out wherever it is shown. */
 function describeBinding(metadata: ClientMetadata): Cell {

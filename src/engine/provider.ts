@@ -15,6 +15,7 @@ import { adminResource, adminScopesOf, checkAdministration } from './admin-resou
 import { boundSessionAcr } from './authentication-context.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
+import { checkPkceMetadata, needsChallenge } from './client-pkce.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
 import { createEngine } from './engine.ts'
@@ -132,8 +133,8 @@ export function createProvider(options: ProviderOptions): Provider {
 
     // No token leaves by the front channel; an ID token may, for clients that register it.
     responseTypes: ['code', 'code id_token'],
-    // RFC 9700 section 2.1.1, for every client; the engine knows S256 only.
-    pkce: { required: () => true },
+    // The engine knows S256 only.
+    pkce: { required: needsChallenge },
     allowOmittingSingleRegisteredRedirectUri: false,
     clientAuthMethods: [
       'none',
@@ -169,12 +170,14 @@ export function createProvider(options: ProviderOptions): Provider {
         'administration',
         'session_policy',
         'self_registered',
+        'require_pkce',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {
         checkSessionPolicy(metadata)
         Object.assign(metadata, withBindingMethod(metadata))
         checkCertificateMetadata(metadata)
+        checkPkceMetadata(metadata)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)
         if (!mtls && bindingMethodOf(metadata) === 'mtls') {

@@ -76,8 +76,9 @@ export function createClientTable(database: Database, clock: TtlCacheOptions = {
       if (!isStorable(id)) return false
       const { rowCount } = await database.query({
         text: `update clients set metadata = metadata || jsonb_build_object('client_secret', $2::text)
-                where id = $1 and metadata->>'token_endpoint_auth_method'
-                  in ('client_secret_basic', 'client_secret_post')`,
+                where id = $1
+                  and coalesce(metadata->>'token_endpoint_auth_method', 'client_secret_basic')
+                      in ('client_secret_basic', 'client_secret_post')`,
         values: [id, stored],
       })
       memory.invalidate(id)

@@ -25,7 +25,7 @@ import type { TokenRequest } from './token-request.ts'
 
 const gty = 'authorization_code'
 
-/** RFC 6749 section 4.1.3, with PKCE (RFC 7636) for every client. */
+/** RFC 6749 section 4.1.3, with PKCE (RFC 7636) unless an administrator has excused the client. */
 export function authorizationCodeGrant(
   options: PersonGrantOptions,
 ): Grant<FoundSource<StoredCode>> {
@@ -78,9 +78,14 @@ function withVerifier<What extends Found<StoredCode>>(
 
 /** RFC 7636 section 4.6, and draft-ietf-oauth-token-binding-08 section 5. */
 function verifierProblem(
-  { codeChallenge, codeChallengeMethod, referredTbh }: StoredCode,
-  { params: { code_verifier: verifier }, proofs: { tokenBinding } }: TokenRequest,
+  { codeChallenge, codeChallengeMethod, nonce, referredTbh }: StoredCode,
+  { client, params: { code_verifier: verifier }, proofs: { tokenBinding } }: TokenRequest,
 ): Refusal | undefined {
+  if (codeChallenge === undefined) {
+    // RFC 9700 section 4.8.2: a verifier without a challenge is a downgrade.
+    const isExcused = !client.requiresPkce && nonce !== undefined && verifier === undefined
+    return isExcused ? undefined : refuse('pkce_mismatch')
+  }
   const challenge = decodeChallenge(codeChallenge)
   if (challenge) {
     const proven = { provided: tokenBinding?.provided.tbh, referredTbh }

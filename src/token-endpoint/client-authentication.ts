@@ -90,8 +90,9 @@ export async function authenticateClient(
   if (isRefusal(claim)) return { refusal: claim }
   const client = await options.findClient(claim.clientId)
   if (!client) return { refusal: refuse('client_unknown') }
-  if (!claim.methods.includes(client.authenticatesBy)) {
-    return { refusal: refuse('client_method'), client }
+  if (!mayAuthenticateBy(client, claim.methods)) {
+    const description = `this client must authenticate by ${methodsOf(client).join(' or ')}`
+    return { refusal: refuse('client_method', { description }), client }
   }
   const failed = (refusal: Refusal) => ({ refusal, client })
   switch (client.authenticatesBy) {
@@ -109,6 +110,19 @@ export async function authenticateClient(
     case 'self_signed_tls_client_auth':
       return byRegisteredCertificate(client, shown)
   }
+}
+
+function methodsOf(client: TokenClient): readonly ClientAuthenticationMethod[] {
+  return client.sendsSecretEitherWay
+    ? ['client_secret_basic', 'client_secret_post']
+    : [client.authenticatesBy]
+}
+
+function mayAuthenticateBy(
+  client: TokenClient,
+  shown: readonly ClientAuthenticationMethod[],
+): boolean {
+  return methodsOf(client).some((method) => shown.includes(method))
 }
 
 function readClaim({ params, authorization }: ShownCredentials): Claim | Refusal {

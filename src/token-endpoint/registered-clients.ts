@@ -29,6 +29,7 @@ interface EngineClient {
   readonly binding_method: string
   readonly id_token_token_binding_cnf?: string
   readonly self_registered?: boolean
+  readonly require_pkce?: boolean
   readonly asymmetricKeyStore: EngineKeyStore
   metadata(): ClientMetadata
 }
@@ -52,26 +53,30 @@ export function createClientFinder(engine: Provider, table: Pick<ClientTable, 'f
     if (known) return known
     const found = (await engine.Client.find(clientId)) as unknown as EngineClient | undefined
     if (!found) return undefined
-    const client = byClient.get(found) ?? asTokenClient(found)
+    const client = byClient.get(found) ?? asTokenClient(found, metadata)
     byClient.set(found, client)
     if (metadata) byMetadata.set(metadata, client)
     return client
   }
 }
 
-function asTokenClient(client: EngineClient): TokenClient {
+/** @param registered what is stored of it, without the defaults of this release. */
+function asTokenClient(client: EngineClient, registered: ClientMetadata | undefined): TokenClient {
   const metadata = client.metadata()
   const property = subjectProperties.find((name) => metadata[name])
   const { tokenEndpointAuthMethod: clientAuthMethod, redirectUris } = client
   return Object.freeze({
     clientId: client.clientId,
     authenticatesBy: client.tokenEndpointAuthMethod as ClientAuthenticationMethod,
+    sendsSecretEitherWay:
+      registered !== undefined && registered.token_endpoint_auth_method === undefined,
     hasSecret: (secret: string) => matchesSecret(secret, client.clientSecret),
     secretExpiresAt: client.clientSecretExpiresAt || undefined,
     keys: keysOf(client.asymmetricKeyStore),
     assertionAlgorithm: client.tokenEndpointAuthSigningAlg,
     certificateSubject: property && { property, value: String(metadata[property]) },
     grantTypes: new Set(client.grantTypes),
+    requiresPkce: client.require_pkce !== false || client.tokenEndpointAuthMethod === 'none',
     binding: bindingOf(client),
     scopes: client.scope ? new Set(client.scope.split(' ')) : undefined,
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,

@@ -41,6 +41,8 @@ export interface ClientKeys {
 export interface TokenClient {
   readonly clientId: string
   readonly authenticatesBy: ClientAuthenticationMethod
+  /** Whether it has named no method: then it may send its secret either way. */
+  readonly sendsSecretEitherWay: boolean
   /** Whether a secret is the client's. */
   readonly hasSecret: (secret: string) => boolean
   /** Seconds since the epoch; undefined for a secret that does not expire. */
@@ -53,6 +55,8 @@ export interface TokenClient {
     | { readonly property: SubjectProperty; readonly value: string }
     | undefined
   readonly grantTypes: ReadonlySet<string>
+  /** False for a client that an administrator has excused from PKCE, where it sends a nonce. */
+  readonly requiresPkce: boolean
   /** How its tokens are bound; bearer tokens are those that it has asked for by name. */
   readonly binding: Binding | 'bearer'
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */

@@ -108,6 +108,8 @@ function answer(
     ctx.status = 200
     ctx.body = result.body
     if (result.type) ctx.type = result.type
+    // An empty body has none; koa says text/plain.
+    if (result.body === '') ctx.remove('content-type')
     return
   }
   refuseRequest(ctx, result, issuer)

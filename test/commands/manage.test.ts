@@ -84,8 +84,11 @@ test.serial(
 )
 
 test.serial('adds an account and tells of it in JSON', async (t) => {
-  const account = JSON.parse(done(t, await run(['add', 'cleo@example.com', '--json'])))
-  t.deepEqual(Object.keys(account).sort(), ['createdAt', 'disabled', 'email', 'id', 'password'])
+  const args = ['add', 'cleo@example.com', '--email-verified', '--json']
+  const account = JSON.parse(done(t, await run(args)))
+  t.true(account.emailVerified)
+  const members = ['createdAt', 'disabled', 'email', 'emailVerified', 'id', 'password']
+  t.deepEqual(Object.keys(account).sort(), members)
   t.true(await signsIn('cleo@example.com', account.password))
 })
 
@@ -203,7 +206,7 @@ test.serial('adds a client whose tokens are bound and that has a secret', async 
   t.regex(stdout, /^Registered shop\.\n/)
   t.regex(stdout, /^ {2}Tokens +bound by dpop$/m)
   t.regex(stdout, /^ {2}Grants +authorization_code refresh_token$/m)
-  t.regex(stdout, /^ {2}Authenticates by +client_secret_basic$/m)
+  t.regex(stdout, /^ {2}Authenticates by +client_secret_basic or client_secret_post$/m)
   const secret = /^ {2}Secret +(\S{43}) {2}\(shown this once\)$/m.exec(stdout)?.[1] ?? ''
   const metadata = await stored('shop')
   t.true(matchesSecret(secret, metadata?.client_secret))
@@ -352,7 +355,10 @@ test.serial('lists clients in columns', async (t) => {
     .trimEnd()
     .split('\n')
   t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants +Registered by$/)
-  t.regex(lines[0] ?? '', /^shop +Shop +bound by dpop +client_secret_basic +authorization_code/)
+  t.regex(
+    lines[0] ?? '',
+    /^shop +Shop +bound by dpop +client_secret_basic or client_secret_post +authorization_code/,
+  )
   const column = head?.indexOf('Tokens') ?? 0
   for (const line of lines) t.regex(line.slice(column), /^(bound by|BEARER)/)
 })

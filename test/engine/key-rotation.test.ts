@@ -361,7 +361,7 @@ const endsSession = async (t: ExecutionContext, idToken: string) => {
 
 test.serial('what a retired key signed is refused, and a rotated one not', async (t) => {
   const token = await issue(nodes[1], `${server.issuer}/admin`, 'admin:read')
-  const { idToken } = await signIn()
+  const { idToken } = await signIn({ id_token_signed_response_alg: 'ES256' })
   const before = present('ES256')
   t.is(kidOf(token), before)
   await rotateNow('ES256')

@@ -40,6 +40,8 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
   return {
     clientId: 'app',
     authenticatesBy: 'none',
+    sendsSecretEitherWay: false,
+    requiresPkce: true,
     hasSecret: (secret) => secret === 'secret',
     secretExpiresAt: undefined,
     keys: noKeys,

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import type { KeyPair } from '../../src/doctor/proof.ts'
 import { createStatementCounter } from '../support/counting.ts'
@@ -68,6 +68,76 @@ async function signIn(scope = 'openid offline_access read') {
   const { exchange } = await obtainCode(createPerson(server), client, asked)
   return { jwt: await issue({ ...exchange, resource: api }), exchange }
 }
+
+const inForm = ({ client_id, client_secret = '' }: ClientMetadata) => ({ client_id, client_secret })
+
+test.serial('accepts a secret either way from a client that named no method', async (t) => {
+  const grant_types = ['client_credentials']
+  const named = {
+    application_type: 'web',
+    redirect_uris: [],
+    response_types: [],
+    grant_types,
+  } as const
+  const either = await server.addClient({ ...named, token_endpoint_auth_method: undefined })
+  t.is((await post(server, '/token', service, { key, headers: basic(either) })).status, 200)
+  t.is((await post(server, '/token', { ...service, ...inForm(either) }, { key })).status, 200)
+  const wrong = { ...service, ...inForm(either), client_secret: 'wrong' }
+  t.is((await post(server, '/token', wrong, { key })).status, 401)
+})
+
+test.serial('names the method that a client must authenticate by', async (t) => {
+  const { status, body } = await post(server, '/token', { ...service, ...inForm(client) }, { key })
+  t.is(status, 401)
+  t.is(body.error, 'invalid_client')
+  t.is(body.error_description, 'this client must authenticate by client_secret_basic')
+})
+
+test.serial('signs ID tokens by RS256 where a client names no algorithm', async (t) => {
+  const { jwt } = await signIn()
+  t.is(decodeProtectedHeader(jwt.id_token).alg, 'RS256')
+})
+
+test.serial('excuses a client from PKCE by its name, where it sends a nonce', async (t) => {
+  const excused = await server.addClient({
+    application_type: 'web',
+    redirect_uris: [redirect_uri],
+    token_endpoint_auth_method: 'client_secret_basic',
+    require_pkce: false,
+  })
+  const asked = {
+    client_id: excused.client_id,
+    response_type: 'code',
+    redirect_uri,
+    scope: 'openid',
+  }
+  const { authorize } = createPerson(server)
+  t.is((await authorize(asked)).searchParams.get('error'), 'invalid_request')
+  const redeem = async (more: Record<string, string>) => {
+    const code = (await authorize({ ...asked, nonce: 'n-1' })).searchParams.get('code') ?? ''
+    const form = { grant_type: 'authorization_code', code, redirect_uri, ...more }
+    return (await post(server, '/token', form, { key, headers: basic(excused) })).body
+  }
+  t.is(decodeJwt((await redeem({})).id_token).nonce, 'n-1')
+  t.is((await redeem({ code_verifier: 'v'.repeat(43) })).error, 'invalid_grant')
+  await t.throwsAsync(server.addClient({ require_pkce: false }), { message: /that authenticate/ })
+})
+
+for (const path of ['/token', '/revoke']) {
+  test(`answers 405 to GET ${path}`, async (t) => {
+    const response = await fetch(server.issuer + path)
+    t.is(response.status, 405)
+    t.regex(response.headers.get('allow') ?? '', /POST/)
+    t.is(((await response.json()) as { error: string }).error, 'invalid_request')
+  })
+}
+
+test.serial('revokes with an answer that has no body and no content type', async (t) => {
+  const { status, headers, body } = await revoke((await issue()).access_token)
+  t.is(status, 200)
+  t.is(headers.get('content-type'), null)
+  t.is(body, '')
+})
 
 test.serial('introspects a JWT access token by one statement', async (t) => {
   const { access_token } = await issue()

@@ -67,6 +67,7 @@ const others = {
   accountId: 'bob',
 }
 const undecided = { accountId: undefined, expiresWithSession: undefined }
+const excused = { client: client({ requiresPkce: false }) }
 const bound = (method: string) => ({ client: client({ method }) })
 
 const basic = (text: string) => ({ authorization: `Basic ${btoa(text)}` })
@@ -397,6 +398,18 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'neither a verifier nor a challenge': [
       code({ code_verifier: undefined }),
       of('AuthorizationCode', { codeChallenge: undefined, codeChallengeMethod: undefined }),
+    ],
+    'neither of an excused client, and no nonce': [
+      code({ code_verifier: undefined }),
+      { ...of('AuthorizationCode', { codeChallenge: undefined, nonce: undefined }), ...excused },
+    ],
+    'a verifier without a challenge, of an excused client': [
+      code(),
+      { ...of('AuthorizationCode', { codeChallenge: undefined, nonce: 'n' }), ...excused },
+    ],
+    'no verifier of an excused client that sent a challenge': [
+      code({ code_verifier: undefined }),
+      { ...of('AuthorizationCode', { nonce: 'n' }), ...excused },
     ],
     'another method': [code(), of('AuthorizationCode', { codeChallengeMethod: 'plain' })],
     'a Token Binding that is not shown': [
