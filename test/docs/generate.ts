@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { readText, root } from '../support/markdown.ts'
-import { configurationTable, refusalsTable, withGenerated } from './tables.ts'
+import { configurationTable, librariesTable, refusalsTable, withGenerated } from './tables.ts'
 
 const check = process.argv.includes('--check')
 const stale: string[] = []
@@ -26,6 +26,7 @@ function write(file: string, text: string): void {
 for (const [page, table] of [
   ['docs/configuration.md', configurationTable()],
   ['docs/troubleshooting.md', refusalsTable()],
+  ['docs/connect-a-relying-party.md', librariesTable()],
 ] as const) {
   write(page, withGenerated(readText(page), table))
 }

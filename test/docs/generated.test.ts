@@ -5,11 +5,12 @@ import { variableNames } from '../../src/config/config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { refusals } from '../../src/token-endpoint/refusal.ts'
 import { pages, readText, root } from '../support/markdown.ts'
-import { configurationTable, refusalsTable, withGenerated } from './tables.ts'
+import { configurationTable, librariesTable, refusalsTable, withGenerated } from './tables.ts'
 
 for (const [page, table] of [
   ['docs/configuration.md', configurationTable()],
   ['docs/troubleshooting.md', refusalsTable()],
+  ['docs/connect-a-relying-party.md', librariesTable()],
 ] as const) {
   test(`${page} is current`, (t) => {
     const text = readText(page)

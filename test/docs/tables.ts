@@ -1,5 +1,6 @@
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
 import { refusals } from '../../src/token-endpoint/refusal.ts'
+import { libraries, untried, versionOf } from '../clients/foreign/libraries.ts'
 import { readText } from '../support/markdown.ts'
 
 const markers = /(<!-- generated: npm run docs -->\n)[\s\S]*?(<!-- end -->)/
@@ -48,6 +49,22 @@ export function refusalsTable(): string {
     return [`\`${reason}\``, `\`${error}\``, label === reason ? '' : `\`${label}\``, detail]
   })
   return asMarkdown(['reason', 'error', 'metric label', 'what the log says'], rows)
+}
+
+/** Every library that `npm run clients` drives, with the settings that it was driven with. */
+export function librariesTable(): string {
+  const rows = libraries.map((library) => {
+    const { folder, title, tokens, register, settings } = library
+    const version = versionOf(library)
+    const options = register
+      .join(' ')
+      .replaceAll(/BASE(?=$| )/g, '/')
+      .replaceAll('BASE', '')
+    const tried = `[${version}](../test/clients/foreign/${folder})`
+    return [title, tokens, `\`${options}\``, settings, tried]
+  })
+  const head = ['library', 'tokens', '`clients add` with', 'settings', 'tried']
+  return asMarkdown(head, [...rows, ...untried])
 }
 
 function asMarkdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
