@@ -1,16 +1,19 @@
 ----------------------------- MODULE Redemption -----------------------------
 (* One authorization: its code, or the code of a device, and the chain of refresh tokens that follows.
    Nodes serve requests by statements that interleave; answers are lost, nodes crash, time passes, and a
-   thief has a copy of every credential and request. Credential 0 is the code, k+1 the successor of k. *)
+   thief has a copy of every credential and request. Credential 0 is the code, k+1 the successor of k. The
+   client may name a new key in a refresh by its old one: both are good then, until the new one is used. *)
 EXTENDS Naturals, FiniteSets, TLC
 
 CONSTANTS
   Nodes, Tokens, Proofs, LastMoment,   \* the size of the model
   Life, Grace,                         \* of a credential, and for a repeated refresh
   Bound,                               \* FALSE: a client of bearer tokens, whose thief shows what it shows
+  Signed,                              \* whether the client authenticates by assertions
+  Overlap,                             \* of two keys; 0: the client has one key
   \* The guards. Each is TRUE; `npm run model -- --broken` makes one FALSE at a time.
   CheckKey, CheckExpiry, CheckEnded, CountRows, RecordProof, WriteWithUse, EndOnReuse, LimitGrace,
-  WaitForCommit, SameSuccessor
+  WaitForCommit, SameSuccessor, RecordAssertion, CheckNext, LimitOverlap, StoreNext
 
 VARIABLES
   now, origin, isDecided,
@@ -22,15 +25,16 @@ VARIABLES
   nodes,     \* what each node is doing
   newest,    \* the last credential that the client has received
   \* For the invariants alone:
-  granted, causes, unpunished
+  granted, causes, unpunished,
+  promise    \* until when the client takes its next key to be good
 
 vars == <<now, origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-          unpunished>>
+          unpunished, promise>>
 
 Alike == Permutations(Nodes)
 Credentials == 0 .. Tokens
-None == [state |-> "none", usedAt |-> 0, expiresAt |-> 0]
-Fresh == [state |-> "fresh", usedAt |-> 0, expiresAt |-> now + Life]
+None == [state |-> "none", usedAt |-> 0, expiresAt |-> 0, key |-> "old", until |-> 0]
+Fresh == [None EXCEPT !.state = "fresh", !.expiresAt = now + Life]
 (* The last credential that the client has as the model begins: a code, or a refresh token. *)
 Young == IF origin = "refresh" THEN 1 ELSE 0
 Idle == [phase |-> "idle"]
@@ -45,15 +49,30 @@ Init ==
   /\ marks = {} /\ proofs = 0 /\ sent = {}
   /\ nodes = [n \in Nodes |-> Idle]
   /\ newest = Young
-  /\ granted = {} /\ causes = {} /\ unpunished = FALSE
+  /\ granted = {} /\ causes = {} /\ unpunished = FALSE /\ promise = 0
 
 -----------------------------------------------------------------------------
 (* What a statement sees. *)
 
 IsCurrent(c) == CheckExpiry => rows[c].expiresAt > now
 IsLive(c) == rows[c].state # "none" /\ IsCurrent(c) /\ (CheckEnded => ~ended)
+IsOfClient(request) == request.key # "thief"
 (* The client has the key, or the verifier of the code. A thief of bearer tokens needs neither. *)
-ShowsKey(request) == request.key = "own" \/ ~CheckKey \/ (~Bound /\ request.cred # 0)
+HasRightKey(request) ==
+  LET row == rows[request.cred]
+  IN request.key = row.key \/ (request.key = "new" /\ row.until > request.began)
+ShowsKey(request) ==
+  LET row == rows[request.cred]
+      isNext == /\ row.until # 0
+                /\ CheckNext => request.key = "new"
+                /\ LimitOverlap => row.until > request.began
+  IN request.key = row.key \/ isNext \/ ~CheckKey \/ (~Bound /\ request.cred # 0)
+(* What a request shows that is good once. *)
+OneTimeValues(request) ==
+  (IF Bound THEN {<<"proof", request.proof>>} ELSE {}) \cup
+  (IF Signed THEN {<<"assertion", request.assertion>>} ELSE {})
+IsRecorded(value) == IF value[1] = "proof" THEN RecordProof ELSE RecordAssertion
+IsReplayed(request) == \E value \in OneTimeValues(request) : IsRecorded(value) /\ value \in marks
 HasGrace(c) == c > 0 /\ Bound
 IsInTime(request) ==
   HasGrace(request.cred) /\ (LimitGrace => rows[request.cred].usedAt + Grace > request.began)
@@ -67,22 +86,31 @@ Step(n, phase) == Become(n, [nodes[n] EXCEPT !.phase = phase])
 Receive(n, request) ==
   /\ nodes[n] = Idle
   /\ Become(n, [phase |-> "received", cred |-> request.cred, key |-> request.key,
-                proof |-> request.proof, began |-> now, afterEnd |-> ended])
+                proof |-> request.proof, assertion |-> request.assertion, names |-> request.names,
+                began |-> now, afterEnd |-> ended, isRight |-> FALSE])
+
+(* A thief makes proofs by a key of its own, and has no assertions but those of the client. *)
+Assertions(key) ==
+  IF ~Signed THEN {0} ELSE IF key = "thief" THEN {one.assertion : one \in sent} ELSE {proofs + 1}
 
 Send(n, key) ==
   /\ proofs < Proofs
-  /\ \E c \in Credentials :
-       LET request == [cred |-> c, key |-> key, proof |-> proofs + 1]
-       IN /\ IF key = "own" THEN c <= newest ELSE rows[c].state # "none"
+  /\ key = "new" => \E c \in Credentials : rows[c].until # 0 \/ rows[c].key = "new"
+  /\ \E c \in Credentials, assertion \in Assertions(key), names \in BOOLEAN :
+       LET request == [cred |-> c, key |-> key, proof |-> proofs + 1, assertion |-> assertion,
+                       names |-> names]
+       IN /\ IF IsOfClient(request) THEN c <= newest ELSE rows[c].state # "none"
+          /\ names => Overlap > 0 /\ c > 0 /\ key = "old"
           /\ Receive(n, request)
           /\ sent' = sent \cup {request}
   /\ proofs' = proofs + 1
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, newest, granted, causes, unpunished>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, newest, granted, causes, unpunished,
+                 promise>>
 
 Repeat(n) ==
   /\ \E request \in sent : Receive(n, request)
   /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 (* grant.find and grant.decide: one statement, then a function of what it found. *)
 Find(n) ==
@@ -90,28 +118,33 @@ Find(n) ==
       c == request.cred
   IN /\ request.phase = "received"
      /\ IF ~IsLive(c) \/ ~ShowsKey(request) \/ (c = 0 /\ ~isDecided) THEN Become(n, Idle)
-        ELSE IF rows[c].state = "used" /\ ~IsInTime(request) THEN Step(n, "reuse")
-        ELSE Step(n, "found")
+        ELSE Become(n, [request EXCEPT !.isRight = HasRightKey(request), !.phase =
+               IF rows[c].state = "used" /\ ~IsInTime(request) THEN "reuse" ELSE "found"])
      /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                    unpunished>>
+                    unpunished, promise>>
 
 (* artifact-commit: the proof is recorded, the credential used, its successor written: one statement. *)
 Commit(n) ==
   LET request == nodes[n]
       c == request.cred
-      isReplayed == RecordProof /\ request.proof \in marks
       isFirst == rows[c].state = "fresh" /\ IsCurrent(c)
       used == [rows EXCEPT ![c].state = "used", ![c].usedAt = now]
-      following == IF rows[c + 1].state = "none" THEN Fresh ELSE rows[c + 1]
+      isNew == request.key = "new" /\ rows[c].key = "old"
+      until == IF request.names THEN IF StoreNext THEN request.began + Overlap ELSE 0
+               ELSE IF isNew THEN 0 ELSE rows[c].until
+      following == IF rows[c + 1].state # "none" THEN rows[c + 1]
+                   ELSE [Fresh EXCEPT !.until = until,
+                                      !.key = IF isNew THEN "new" ELSE rows[c].key]
   IN /\ request.phase = "found" /\ c < Tokens
-     /\ marks' = marks \cup {request.proof}
-     /\ IF isReplayed THEN Become(n, Idle) /\ UNCHANGED rows
+     /\ marks' = marks \cup OneTimeValues(request)
+     /\ IF IsReplayed(request) THEN Become(n, Idle) /\ UNCHANGED rows
         ELSE IF isFirst \/ ~CountRows THEN
           IF WriteWithUse
           THEN Step(n, "done") /\ rows' = [used EXCEPT ![c + 1] = following]
           ELSE Step(n, "used") /\ rows' = used
         ELSE Step(n, "late") /\ UNCHANGED rows
-     /\ UNCHANGED <<now, origin, isDecided, ended, proofs, sent, newest, granted, causes, unpunished>>
+     /\ UNCHANGED <<now, origin, isDecided, ended, proofs, sent, newest, granted, causes, unpunished,
+                 promise>>
 
 (* Only without WriteWithUse: a second statement writes the successor. *)
 Write(n) ==
@@ -119,27 +152,29 @@ Write(n) ==
   /\ rows' = [rows EXCEPT ![nodes[n].cred + 1] = Fresh]
   /\ Step(n, "done")
   /\ UNCHANGED <<now, origin, isDecided, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 (* grant.mayRepeat and grant.lose: another request was first. *)
 Lose(n) ==
   LET request == nodes[n]
       c == request.cred
-      isRepeated == HasGrace(c) /\ IsLive(c + 1) /\ rows[c + 1].state = "fresh"
+      isRepeated == /\ HasGrace(c) /\ IsLive(c + 1) /\ rows[c + 1].state = "fresh"
+                    /\ request.key = "new" <=> rows[c + 1].key = "new"
       isOfOneClient == Bound /\ (c > 0 \/ origin = "device")
   IN /\ request.phase = "late"
      /\ IF isRepeated THEN Step(n, "repeated")
         ELSE IF isOfOneClient THEN Become(n, Idle)
         ELSE Step(n, "end")
      /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                    unpunished>>
+                    unpunished, promise>>
 
-(* A reuse counts when its proof was not seen before. *)
+(* A reuse counts when its proof and assertion were not seen before. *)
 Record(n) ==
   /\ nodes[n].phase = "reuse"
-  /\ marks' = marks \cup {nodes[n].proof}
-  /\ IF RecordProof /\ nodes[n].proof \in marks THEN Become(n, Idle) ELSE Step(n, "end")
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, proofs, sent, newest, granted, causes, unpunished>>
+  /\ marks' = marks \cup OneTimeValues(nodes[n])
+  /\ IF IsReplayed(nodes[n]) THEN Become(n, Idle) ELSE Step(n, "end")
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, proofs, sent, newest, granted, causes, unpunished,
+                 promise>>
 
 End(n) ==
   /\ nodes[n].phase = "end"
@@ -147,7 +182,7 @@ End(n) ==
   /\ unpunished' = ~ended'
   /\ causes' = causes \cup {nodes[n].key}
   /\ Become(n, Idle)
-  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, newest, granted>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, newest, granted, promise>>
 
 (* The answer reaches whom it is for, or is lost. *)
 Answer(n) ==
@@ -158,9 +193,15 @@ Answer(n) ==
   IN /\ request.phase \in {"done", "repeated"} \/ isEarly
      /\ granted' = granted \cup
           {[cred |-> c, key |-> request.key, proof |-> request.proof, successor |-> successor,
-            began |-> request.began, afterEnd |-> request.afterEnd]}
+            assertion |-> request.assertion, began |-> request.began,
+            afterEnd |-> request.afterEnd, isRight |-> request.isRight]}
      /\ newest' \in {newest} \cup
-          (IF request.key = "own" /\ c + 1 > newest THEN {c + 1} ELSE {})
+          (IF IsOfClient(request) /\ c + 1 > newest THEN {c + 1} ELSE {})
+     /\ promise' = IF newest' = newest THEN promise
+                   ELSE IF request.key = "new" THEN 0
+                   ELSE IF request.names /\ request.phase = "done"
+                     THEN request.began + Overlap
+                   ELSE promise
      /\ Become(n, Idle)
      /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, causes, unpunished>>
 
@@ -171,28 +212,28 @@ Crash(n) ==
   /\ nodes[n] # Idle
   /\ Become(n, Idle)
   /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 Decide ==
   /\ ~isDecided /\ isDecided' = TRUE
   /\ UNCHANGED <<now, origin, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 Revoke ==
   /\ newest > 0 /\ ~ended /\ ended' = TRUE
   /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 (* A request is over before much time passes: a statement is given up after 20 seconds. *)
 Pass ==
   /\ now < LastMoment /\ now' = now + 1
   /\ \A n \in Nodes : IF nodes[n] = Idle THEN TRUE ELSE nodes[n].began = now
   /\ UNCHANGED <<origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished>>
+                 unpunished, promise>>
 
 Next ==
   \/ \E n \in Nodes :
-       \/ \E key \in {"own", "thief"} : Send(n, key)
+       \/ \E key \in {"old", "new", "thief"} : Send(n, key)
        \/ Repeat(n) \/ Find(n) \/ Commit(n) \/ Write(n) \/ Lose(n) \/ Record(n) \/ End(n)
        \/ Answer(n) \/ Crash(n)
   \/ Decide \/ Revoke \/ Pass
@@ -208,9 +249,16 @@ RedeemedOnce ==
       /\ HasGrace(one.cred) /\ one.successor = other.successor
       /\ one.began < rows[one.cred].usedAt + Grace
 
-ProofGoodOnce == \A one, other \in granted : one.proof = other.proof => one = other
+ProofGoodOnce ==
+  \A one, other \in granted :
+    one # other => /\ Bound => one.proof # other.proof
+                   /\ Signed => one.assertion # other.assertion
 
-OnlyItsOwnKey == \A grant \in granted : grant.key = "own" \/ (~Bound /\ grant.cred # 0)
+OnlyItsOwnKey ==
+  \A grant \in granted : (IsOfClient(grant) /\ grant.isRight) \/ (~Bound /\ grant.cred # 0)
+
+NamedKeyIsGood ==
+  (~ended /\ now < promise /\ rows[newest].state = "fresh") => rows[newest].until >= promise
 
 NothingAfterItsEnd == \A grant \in granted : grant.began < rows[grant.cred].expiresAt
 
