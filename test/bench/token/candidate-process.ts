@@ -17,6 +17,8 @@ export interface CandidateProcess extends AsyncDisposable {
   readonly issuer: string
   readonly secrets: Candidate['secrets']
   usage(): Promise<Usage>
+  /** The names of the statements that requests have waited for since the last call. */
+  takeStatements(): Promise<string[]>
   makeCredentials(order: CredentialOrder): Promise<string[]>
   startProfile(): Promise<void>
   profile(): Promise<Profiler.Profile>
@@ -49,6 +51,7 @@ export async function startCandidate(
     issuer,
     secrets,
     usage: () => ask({ ask: 'usage' }),
+    takeStatements: () => ask({ ask: 'statements' }),
     makeCredentials: (order) => ask({ ask: 'credentials', order }),
     startProfile: () => ask({ ask: 'start profile' }),
     profile: () => ask({ ask: 'profile' }),

@@ -12,6 +12,8 @@ const candidate = await start[name](JSON.parse(options) as CandidateOptions)
 
 export type Order =
   | { readonly ask: 'usage' }
+  /** The names of the statements since the last order of this kind. */
+  | { readonly ask: 'statements' }
   | { readonly ask: 'credentials'; readonly order: CredentialOrder }
   /** What the process does until it is asked for the profile. */
   | { readonly ask: 'start profile' }
@@ -31,6 +33,9 @@ process.on('message', async (order: Order) => {
       })
       return
     }
+    case 'statements':
+      process.send?.(candidate.takeStatements?.() ?? [])
+      return
     case 'credentials':
       process.send?.(await candidate.makeCredentials(order.order))
       return

@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { hashPassword } from '../../../src/accounts/password.ts'
 import { registerClient } from '../../../src/clients/client-registration.ts'
 import { parseConfig } from '../../../src/config/config.ts'
 import { createLog } from '../../../src/observability/log.ts'
 import { linesTo } from '../../../src/observability/log-lines.ts'
 import { startServer } from '../../../src/server.ts'
 import { openDatabase } from '../../../src/storage/database.ts'
-import { openStorage } from '../../../src/storage/open-storage.ts'
+import { openStorage, type Storage } from '../../../src/storage/open-storage.ts'
 import { createStatementCounter } from '../../support/counting.ts'
 import { makeCredentials } from './credentials.ts'
 import { makeDeviceCodes } from './device-codes.ts'
@@ -18,6 +19,8 @@ import {
   type CandidateOptions,
   clientMetadata,
   clients,
+  emailOf,
+  password,
 } from './scenario.ts'
 
 /** Holdfast as it is served, its log included, over plain HTTP as behind a proxy. */
@@ -25,6 +28,7 @@ export async function startHoldfast({
   databaseUrl,
   port,
   clientKeys,
+  people,
 }: CandidateOptions): Promise<Candidate> {
   await using opened = new AsyncDisposableStack()
   const dataFolder = await mkdtemp(path.join(tmpdir(), 'holdfast-bench-'))
@@ -49,12 +53,15 @@ export async function startHoldfast({
     }),
   )
   const server = opened.use(
-    await startServer(config, storage, createLog(config.logLevel, linesTo(1))),
+    await startServer(config, storage, createLog(config.logLevel, linesTo(1)), {
+      passwordCost: people?.cost,
+    }),
   )
   await storage.accounts.insert(
     { id: accountId, email: 'ada@example.com', disabled: false, createdAt: new Date() },
     'no password',
   )
+  if (people) await addPeople(storage, people)
   await storage.resourceServers.insert({ identifier: api, name: null, scopes: ['read'] })
   const registered = { table: storage.clients, validator: server.provider }
   const secrets: Record<string, string> = {}
@@ -63,6 +70,7 @@ export async function startHoldfast({
     secrets[made.client_id] = made.client_secret ?? ''
   }
   const open = opened.move()
+  let taken = 0
   return {
     issuer: config.issuer,
     secrets,
@@ -71,6 +79,23 @@ export async function startHoldfast({
         ? makeDeviceCodes(storage, order)
         : makeCredentials(server.provider, order),
     countStatements: () => counter.names.length,
+    takeStatements() {
+      const names = counter.names.slice(taken)
+      taken += names.length
+      return names
+    },
     [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+/** All have one hash: it is the work of checking it that counts. */
+async function addPeople(
+  { accounts }: Pick<Storage, 'accounts'>,
+  { count, cost }: NonNullable<CandidateOptions['people']>,
+): Promise<void> {
+  const hash = await hashPassword(password, cost)
+  for (let person = 0; person < count; person += 1) {
+    const account = { id: `person-${person}`, email: emailOf(person), disabled: false }
+    await accounts.insert({ ...account, createdAt: new Date() }, hash)
   }
 }

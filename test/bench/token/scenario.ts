@@ -1,4 +1,5 @@
 import type { ClientMetadata } from 'oidc-provider'
+import type { PasswordCost } from '../../../src/accounts/password.ts'
 
 /** What every peer is asked for. The words are those of the JSON that the benchmark prints. */
 export const peers = ['holdfast', 'knex', 'memory', 'hand'] as const
@@ -71,6 +72,8 @@ export function canDo(peer: Peer, way: Way): boolean {
 /** Access tokens are ES256 JWTs for this API; a refresh rotates and issues no ID token. */
 export const api = 'https://api.example'
 export const accountId = 'ada'
+export const emailOf = (person: number) => `person-${person}@example.com`
+export const password = 'correct horse battery staple'
 export const redirectUri = 'https://app.example/callback'
 /** Of PKCE (RFC 7636): the same for every code. */
 export const codeVerifier = 'v'.repeat(43)
@@ -145,9 +148,13 @@ export interface Candidate extends AsyncDisposable {
   makeCredentials(order: CredentialOrder): Promise<string[]>
   /** SQL statements sent so far. */
   countStatements(): number
+  /** Their names since the last call; of Holdfast alone. */
+  takeStatements?(): string[]
 }
 
 export interface CandidateOptions {
+  /** People with a password, beside Ada, who has none; of Holdfast alone. */
+  readonly people?: { readonly count: number; readonly cost: PasswordCost }
   readonly databaseUrl: string
   readonly port: number
   readonly clientKeys: ClientKeys
