@@ -16,6 +16,7 @@ import type { Config } from './config/config.ts'
 import { pathOfIssuer } from './config/issuer-path.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
+import { activeAccount } from './engine/browser-request.ts'
 import { completeDeviceAnswers } from './engine/device-answers.ts'
 import { createDevicePages } from './engine/device-pages.ts'
 import { cacheKeySet, secretsOf } from './engine/engine-keys.ts'
@@ -174,7 +175,7 @@ function buildEngine(parts: Parts) {
         }
       : undefined,
     tables: storage,
-    findAccount: createFindAccount(accounts),
+    findAccount: createFindAccount((id, ctx) => activeAccount(ctx, id, accounts)),
     claims: claimsByScope,
     pages: createProviderPages(views),
     guardedFetch: parts.guardedFetch ?? createGuardedFetch(),
@@ -245,13 +246,13 @@ function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }:
 function browserFeatures(parts: Parts, { engine: provider }: Built) {
   const { config, storage, accounts, views, forms, dbsc, base, keys } = parts
   const { events } = parts.observability
-  const { browserSessions: sessions, rateLimits } = storage
+  const { browserSessions: sessions } = storage
   const interactions = createInteractionRouter({
     provider,
     accounts,
     views,
     events,
-    limits: createLoginLimits(rateLimits.makeLimiter, {
+    limits: createLoginLimits(storage.signInAttempts, {
       attempts: config.operations.loginLimit,
       perNetwork: config.operations.loginNetworkLimit,
     }),

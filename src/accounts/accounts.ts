@@ -1,6 +1,6 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
-import type { Account, AccountStore } from '../storage/account-store.ts'
+import type { Account, AccountRecord, AccountStore } from '../storage/account-store.ts'
 import { AccountError } from './account-error.ts'
 import type { BoundedQueue } from './bounded-queue.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
@@ -30,9 +30,14 @@ export interface Accounts {
    * Checks a password. The answer is the same for an unknown email, a disabled account
    * and a wrong password; `of` is for the audit trail and for the owner of the account.
    *
+   * @param found what the store has by that email, where it was asked before.
    * @throws {@link QueueFullError} when too many passwords are being checked.
    */
-  authenticate(email: CanonicalEmail | undefined, password: string): Promise<Authentication>
+  authenticate(
+    email: CanonicalEmail | undefined,
+    password: string,
+    found?: { readonly record: AccountRecord | undefined },
+  ): Promise<Authentication>
   /** Whether {@link authenticate} would refuse at once to check a password. */
   isBusy(): boolean
   /** Undefined for a disabled account too. */
@@ -88,8 +93,9 @@ export function createAccounts({
   }
 
   return {
-    async authenticate(email, password) {
-      const found = email === undefined ? undefined : await store.findByEmail(email)
+    async authenticate(email, password, known) {
+      const find = () => (email === undefined ? undefined : store.findByEmail(email))
+      const found = known ? known.record : await find()
       const refused = { account: undefined, of: found?.account.id }
       if (isOverlong(password)) return refused
       return queue.run(async () => {

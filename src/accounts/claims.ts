@@ -1,6 +1,5 @@
-import type { AccountClaims, FindAccount } from 'oidc-provider'
+import type { AccountClaims, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import type { Account } from '../storage/account-store.ts'
-import type { Accounts } from './accounts.ts'
 
 /** Which scope asks for which claims: oidc-provider's `claims` option. */
 export const claimsByScope = {
@@ -24,9 +23,11 @@ export function accountClaims({ id, email, name, emailVerified }: Account): Acco
  * oidc-provider's `findAccount`. A disabled account is not found, so its codes, refresh tokens and
  * opaque access tokens stop at once; a JWT access token ends with its own `exp`.
  */
-export function createFindAccount(accounts: Pick<Accounts, 'findActive'>): FindAccount {
-  return async (_ctx, sub) => {
-    const account = await accounts.findActive(sub)
+export function createFindAccount(
+  findActive: (id: string, ctx: KoaContextWithOIDC) => Promise<Account | undefined>,
+): FindAccount {
+  return async (ctx, sub) => {
+    const account = await findActive(sub, ctx)
     return account && { accountId: account.id, claims: () => accountClaims(account) }
   }
 }

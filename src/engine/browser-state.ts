@@ -1,11 +1,11 @@
 /**
- * Before someone has signed in, the engine's state travels with the browser: a stranger who begins
- * authorization requests writes no row. The interaction is in a cookie of its own path, so that a
- * request carries the state of one interaction and never that of other tabs; the session is in the
- * session cookie. Once someone has signed in, both are rows.
+ * The state of an interaction travels with the browser, in a cookie of its own path, so that a
+ * request carries the state of one interaction and never that of other tabs. So does a session in
+ * which nobody has signed in: a stranger who begins authorization requests writes no row.
  *
- * A row that was used stays, consumed, until it expires. A browser that lost the answer to its use
- * asks again and continues with what its session proves; a sign-in counts once.
+ * An interaction of someone who has signed in counts once: its use is a row, which stays until the
+ * interaction expires. A browser that lost the answer to its use asks again and continues with what
+ * its session proves.
  */
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -14,7 +14,11 @@ import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } fr
 import { lifetimes } from '../config/lifetimes.ts'
 import { cookiesOf } from '../http/host-cookies.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
+import { artifactKey } from '../storage/artifact-table.ts'
+import type { BrowserRequestTable, FoundBrowser } from '../storage/browser-request-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
+import { isStorable } from '../storage/text.ts'
+import { browserRequest } from './browser-request.ts'
 import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
@@ -52,6 +56,7 @@ export interface BrowserStateOptions {
   /** Secrets that nodes share, the one to seal with first. */
   readonly keys: () => readonly Uint8Array[]
   readonly times: EngineTimes
+  readonly requests: Pick<BrowserRequestTable, 'find'>
   readonly additions: Pick<ModelAdditions, 'keepInInteraction' | 'opensInteraction'>
   /** The path of the session cookie. */
   readonly sessionPath: string
@@ -64,14 +69,46 @@ export interface BrowserStateOptions {
 /** Keeps the state of browsers in which nobody has signed in out of the database. */
 export function keepStateInBrowsers(
   engine: Provider,
-  { keys, times, additions, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
+  { keys, times, requests, additions, sessionPath, interactionPath, admitRow }: BrowserStateOptions,
 ): void {
   const sealing = { keys, now: times.now }
   const sealed = createSealedState('session', sealing)
-  keepSessions(engine, { sealed, times, path: sessionPath })
-  const cookie = interactionCookie(engine, createSealedState('interaction', sealing), times)
+  const cookie = interactionCookie(engine, {
+    strangers: createSealedState('interaction', sealing),
+    // The previous release cannot tell that one was used, and must not open it.
+    usedOnce: createSealedState('interaction of a person', sealing),
+    times,
+  })
+  keepSessions(engine, { sealed, times, path: sessionPath, lookUp })
   keepInteractions(engine, { cookie, times, additions, interactionPath, admitRow })
   keepResults(engine, { cookie, times, interactionPath })
+
+  /** By one statement, or by none where the request names nothing that the database knows. */
+  async function lookUp(ctx: Context, session: string | undefined): Promise<FoundBrowser> {
+    const resumed = isResume(ctx.oidc && (ctx as KoaContextWithOIDC))
+      ? ctx.cookies.get(engine.cookieName('resume'), { signed: true })
+      : undefined
+    const read: InteractionState | undefined = resumed ? cookie.read(ctx, resumed) : undefined
+    const state = read && isUsedOnce(read) ? read : undefined
+    if (!session && !state) return nothingFound
+    const clientId = read?.params?.client_id ?? ctx.query.client_id
+    return requests.find({
+      session: session ? artifactKey('Session', session) : undefined,
+      interaction: state && resumed ? artifactKey('Interaction', resumed) : undefined,
+      accountId: state?.result?.login?.accountId,
+      grantId: state?.result?.consent?.grantId,
+      clientId: typeof clientId === 'string' && isStorable(clientId) ? clientId : undefined,
+    })
+  }
+}
+
+const nothingFound: FoundBrowser = {
+  session: undefined,
+  browserSession: undefined,
+  account: undefined,
+  grantId: undefined,
+  grant: undefined,
+  interaction: undefined,
 }
 
 interface InteractionCookie {
@@ -81,10 +118,22 @@ interface InteractionCookie {
   clear(ctx: Context, path: string): void
 }
 
+type InteractionState = Partial<
+  Pick<InstanceType<Provider['Interaction']>, 'params' | 'result' | 'session'>
+>
+
+/** Whether an interaction signs someone in, or continues a session. */
+function isUsedOnce({ result, session }: InteractionState): boolean {
+  return result?.login !== undefined || session !== undefined
+}
+
 function interactionCookie(
   engine: Provider,
-  sealed: SealedState,
-  times: EngineTimes,
+  {
+    strangers,
+    usedOnce,
+    times,
+  }: { strangers: SealedState; usedOnce: SealedState; times: EngineTimes },
 ): InteractionCookie {
   const name = `${engine.cookieName('interaction')}_state`
   const options = { httpOnly: true, sameSite: 'lax', signed: false, overwrite: false } as const
@@ -92,13 +141,16 @@ function interactionCookie(
     read(ctx, uid) {
       // Browsers send what another host of our domain has planted beside ours, perhaps before it.
       for (const cookie of cookiesOf(ctx.req.headers.cookie)) {
-        const state = cookie.name === name ? sealed.open(uid, cookie.value) : undefined
+        const state =
+          cookie.name === name &&
+          (usedOnce.open(uid, cookie.value) ?? strangers.open(uid, cookie.value))
         if (state) return times.toEngine(state)
       }
       return undefined
     },
     write(ctx, path, { uid, exp, payload }) {
       const expiresAt = exp - times.aheadS()
+      const sealed = isUsedOnce(payload) ? usedOnce : strangers
       const value = sealed.seal(uid, times.toDatabase(payload), expiresAt)
       if (value.length > interactionLimitBytes) return false
       ctx.cookies.set(name, value, { ...options, path, expires: new Date(expiresAt * 1000) })
@@ -106,6 +158,16 @@ function interactionCookie(
     },
     clear: (ctx, path) => ctx.cookies.set(name, null, { ...options, path }),
   }
+}
+
+/** That an interaction was used is remembered for longer than any clock takes it to be alive. */
+const keptAfterExpiryS = 60
+
+/** An interaction repeats the session cookie, and nothing reads it there. */
+function withoutCookie<Payload extends InteractionState>(payload: Payload): Payload {
+  return payload.session
+    ? { ...payload, session: { ...payload.session, cookie: undefined } }
+    : payload
 }
 
 const isResume = (ctx: KoaContextWithOIDC | undefined) =>
@@ -136,12 +198,13 @@ function keepInteractions(
           const ctx = Provider.ctx
           const isNew = ctx !== undefined && ctx.oidc.entities.Interaction !== this
           if (isNew) Object.assign(this, additions.keepInInteraction(ctx))
-          if (!isNew || this.session) return super.save(ttl)
+          if (!isNew && !(ctx && cookie.read(ctx, this.uid))) return super.save(ttl)
           this.exp = times.engineNowS() + ttl
           const { payload } = await this.getValueAndPayload()
-          const state = { uid: this.uid, exp: this.exp, payload }
-          if (cookie.write(ctx, interactionPath(this.uid), state)) return this.uid
-          if (await admitRow(ctx)) return super.save(ttl)
+          const state = { uid: this.uid, exp: this.exp, payload: withoutCookie(payload) }
+          const path = isNew ? interactionPath(this.uid) : new URL(this.returnTo).pathname
+          if (cookie.write(ctx, path, state)) return this.uid
+          if (this.session || (await admitRow(ctx))) return super.save(ttl)
           throw refusedFor(
             'large_requests',
             new errors.TemporarilyUnavailable('too many large requests from this network'),
@@ -156,17 +219,22 @@ function keepInteractions(
             ? Reflect.construct(this, [state])
             : await super.find<Model>(uid, options)
           if (ctx && found && !additions.opensInteraction(ctx, found)) return undefined
-          if (state || !found?.consumed) return found as T | undefined
+          const used = ctx && browserRequest(ctx).found?.interaction?.consumedAt
+          if (found && state && used) found.consumed = used
+          if (!found?.consumed) return found as T | undefined
           return ctx && isResume(ctx) ? (asRepeated(found, ctx) as T) : undefined
         }
 
         // Of any number of uses one signs someone in.
         override async destroy(): Promise<void> {
           const ctx = Provider.ctx
-          if (ctx && cookie.read(ctx, this.uid)) {
-            cookie.clear(ctx, new URL(this.returnTo).pathname)
-            return
+          const travels = ctx && cookie.read(ctx, this.uid)
+          if (travels) cookie.clear(ctx, new URL(this.returnTo).pathname)
+          if (ctx && isUsedOnce(this) && !this.consumed) {
+            const expiresAt = (this.exp ?? 0) - times.aheadS() + keptAfterExpiryS
+            browserRequest(ctx).uses = { ...artifactKey('Interaction', this.uid), expiresAt }
           }
+          if (travels || isUsedOnce(this) || this.consumed) return
           try {
             await this.adapter.consume(this.jti)
           } catch (error) {
@@ -230,14 +298,14 @@ function keepResults(
     const ctx = engine.createContext(request, response)
     const interaction = fromBrowser(ctx)
     if (!interaction) return finish(request, response, result, options)
-    const { uid, exp, returnTo, lastSubmission } = interaction
+    const { uid, exp, returnTo, lastSubmission, session } = interaction
     const isMerged = options?.mergeWithLastSubmission !== false && !('error' in result)
     interaction.result = isMerged ? { ...lastSubmission, ...result } : result
+    // Someone else leaves the session in which the interaction began.
+    const { login } = interaction.result
+    if (login && session && login.accountId !== session.accountId) delete interaction.session
     const { payload } = await interaction.getValueAndPayload()
-    // Who has signed in is in a row, which is used once. That nobody did may travel.
-    const travels =
-      !interaction.result.login &&
-      cookie.write(ctx, new URL(returnTo).pathname, { uid, exp, payload })
+    const travels = cookie.write(ctx, new URL(returnTo).pathname, { uid, exp, payload })
     if (!travels) await interaction.save(exp - times.engineNowS())
     cookie.clear(ctx, interactionPath(uid))
     return returnTo
@@ -255,8 +323,32 @@ export function browserOf(session: InstanceType<Provider['Session']> | undefined
 
 function keepSessions(
   engine: Provider,
-  { sealed, times, path }: { sealed: SealedState; times: EngineTimes; path: string },
+  {
+    sealed,
+    times,
+    path,
+    lookUp,
+  }: {
+    sealed: SealedState
+    times: EngineTimes
+    path: string
+    lookUp: (ctx: Context, session: string | undefined) => Promise<FoundBrowser>
+  },
 ): void {
+  type Session = InstanceType<Provider['Session']> & CountedBrowser
+
+  const construct = (Model: Provider['Session'], given: readonly object[]): Session =>
+    Reflect.construct(Model, given)
+
+  function opened(Model: Provider['Session'], id: string): Session | undefined {
+    const state = sealed.open('', id.slice(sealedSession.length))
+    // With identifiers of its own each time: what is copied leads to no session in common.
+    if (!state) return undefined
+    const session = construct(Model, [state])
+    session.browser = typeof state.browser === 'string' ? state.browser : undefined
+    return session
+  }
+
   override(
     engine,
     'Session',
@@ -264,14 +356,21 @@ function keepSessions(
       class extends Base implements CountedBrowser {
         declare browser?: string | undefined
 
-        static override async find<T>(id: string): Promise<T | undefined> {
-          if (!isSealedSession(id)) return (await super.find(id)) as T | undefined
-          const state = sealed.open('', id.slice(sealedSession.length))
-          // With identifiers of its own each time: what is copied leads to no session in common.
-          if (!state) return undefined
-          const session: CountedBrowser = Reflect.construct(this, [state])
-          session.browser = typeof state.browser === 'string' ? state.browser : undefined
-          return session as T
+        static override async get(ctx: Context & Partial<KoaContextWithOIDC>) {
+          const { cookies } = ctx.oidc ?? ctx
+          const id = cookies.get(engine.cookieName('session'), { signed: true })
+          const isSealed = id !== undefined && isSealedSession(id)
+          const request = browserRequest(ctx)
+          request.found ??= await lookUp(ctx, isSealed ? undefined : id)
+          const { session: stored } = request.found
+          // Like the engine, which takes one that was made of nothing for new.
+          let session = construct(this, id === undefined ? [] : [{}])
+          if (isSealed) session = opened(this, id) ?? session
+          else if (id && stored) {
+            session = construct(this, [{ ...times.toEngine(stored), jti: id }])
+          }
+          ctx.oidc?.entity('Session', session)
+          return session
         }
 
         /** What the cookie says: the identifier of a row, or all there is to a session without one. */
@@ -307,7 +406,9 @@ function keepSessions(
           const { oldId } = this
           this.oldId = undefined
           const id = await super.save(ttl)
-          if (oldId) await this.adapter.destroy(oldId)
+          const ctx = Provider.ctx
+          if (oldId && ctx) browserRequest(ctx).removed = artifactKey('Session', oldId)
+          else if (oldId) await this.adapter.destroy(oldId)
           return id
         }
 

@@ -10,6 +10,7 @@ import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import type { Events } from '../observability/events.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
+import type { BrowserRequestTable } from '../storage/browser-request-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
@@ -41,6 +42,7 @@ export interface ProviderOptions {
     | undefined
   readonly tables: {
     readonly artifacts: ArtifactTable
+    readonly browserRequests: BrowserRequestTable
     readonly clients: ClientTable
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable

@@ -57,12 +57,13 @@ function bindDevices(
 
 function keepStateWithBrowser(
   engine: Provider,
-  { issuer, keys, times, additions, admitLargeRequest }: ExtensionOptions,
+  { issuer, keys, tables, times, additions, admitLargeRequest }: ExtensionOptions,
 ): void {
   const base = pathOfIssuer(issuer)
   keepStateInBrowsers(engine, {
     keys: () => secretsOf(keys.view(), 'form-token'),
     times,
+    requests: tables.browserRequests,
     additions,
     sessionPath: base || '/',
     interactionPath: (uid) => interactionPath(base, uid),
@@ -72,9 +73,10 @@ function keepStateWithBrowser(
 
 function holdSessions(
   engine: Provider,
-  { sessions, provenAt, securityEvents, times, additions }: ExtensionOptions,
+  { sessions, tables, provenAt, securityEvents, times, additions }: ExtensionOptions,
 ): void {
-  bindSessions(engine, { sessions, provenAt, times, additions, events: securityEvents })
+  const requests = tables.browserRequests
+  bindSessions(engine, { sessions, requests, provenAt, times, additions, events: securityEvents })
 }
 
 function claimSessions(engine: Provider, options: ExtensionOptions): void {

@@ -13,6 +13,7 @@ import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { boundSessionAcr } from './authentication-context.ts'
+import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkPkceMetadata, needsChallenge } from './client-pkce.ts'
@@ -45,11 +46,13 @@ export function createProvider(options: ProviderOptions): Provider {
   const clients = withoutUnusableKeys(tables.clients)
   const base = pathOfIssuer(issuer)
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
+  const { artifacts } = tables
+  const adapted = { artifacts, times, ownClients, ofRequest: artifactsOfRequest }
   const engine = createEngine(issuer, {
     adapter: createEngineAdapter(
       deviceFlow
-        ? { ...tables, clients, times, ownClients, userCodes }
-        : { ...tables, clients: withoutDeviceGrant(clients), times, ownClients },
+        ? { ...adapted, clients, userCodes }
+        : { ...adapted, clients: withoutDeviceGrant(clients) },
     ),
     jwks,
     findAccount: options.findAccount,

@@ -1,5 +1,4 @@
 import Provider, { errors } from 'oidc-provider'
-import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import type { ExtensionOptions } from './extension.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
@@ -53,14 +52,16 @@ export function consumeRequestsOnce(
           const ctx = Provider.ctx
           if (ctx) Object.assign(this, additions.keepInCode(ctx))
           this.consumes = ctx?.oidc.entities.PushedAuthorizationRequest?.jti
-          return super.save().catch((error: unknown) => {
-            if (!(error instanceof AlreadyConsumedError)) throw error
-            throw refusedFor(
-              'request_replayed',
-              new errors.InvalidRequestUri('request_uri is invalid, expired, or was already used'),
-            )
-          })
+          return super.save()
         }
       },
+  )
+}
+
+/** The error for the loser of a race. */
+export function requestConsumed(): Error {
+  return refusedFor(
+    'request_replayed',
+    new errors.InvalidRequestUri('request_uri is invalid, expired, or was already used'),
   )
 }

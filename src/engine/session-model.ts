@@ -5,20 +5,23 @@
  * A request without one has no session. Nothing is destroyed: a thief of a cookie could
  * otherwise end the session of its owner.
  */
-import type { IncomingMessage } from 'node:http'
 import type { Context } from 'koa'
 import Provider, { type KoaContextWithOIDC } from 'oidc-provider'
 import { clientInfo } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
+import type { BrowserChange, BrowserRequestTable } from '../storage/browser-request-table.ts'
 import type {
   Authorizations,
   BrowserSession,
   BrowserSessionTable,
+  SessionChange,
 } from '../storage/browser-session-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import { boundSessionAcr } from './authentication-context.ts'
+import { browserRequest, type NamedSession, takeChange } from './browser-request.ts'
 import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
+import { requestConsumed } from './pushed-requests.ts'
 
 declare module 'oidc-provider' {
   interface Session {
@@ -30,17 +33,20 @@ declare module 'oidc-provider' {
 /** Where the engine's copy of a session keeps what the table said when it was read. */
 const row = Symbol('browser session')
 
+/** And what the engine's own part of it was. */
+const read = Symbol('engine session')
+
 /** And when its key was last proven, by the request that it was read for. */
 const proof = Symbol('proof')
 
-/** The session that a request's cookie names. */
-export interface NamedSession {
-  readonly session: BrowserSession
-  /** When its key was last proven, in milliseconds since the epoch; undefined: too long ago. */
-  readonly provenAt: number | undefined
+interface SessionCopy {
+  [row]?: BrowserSession | undefined
+  [read]?: string | undefined
+  [proof]?: number | undefined
 }
 
-const named = new WeakMap<IncomingMessage, NamedSession>()
+/** For how long a session is not written that has not changed: its end is that much earlier. */
+export const untouchedS = 60 * 60
 
 /**
  * The session that the cookie of a request names, whether its key was proven or not: for everything
@@ -48,15 +54,15 @@ const named = new WeakMap<IncomingMessage, NamedSession>()
  */
 export async function namedSession(
   engine: Provider,
-  ctx: Pick<Context, 'req'>,
+  ctx: Pick<Context, 'req' | 'state'>,
 ): Promise<NamedSession | undefined> {
-  if (!named.has(ctx.req)) await engine.Session.get(ctx as Context)
-  return named.get(ctx.req)
+  if (!browserRequest(ctx).found) await engine.Session.get(ctx as Context)
+  return seenSession(ctx)
 }
 
 /** The same, where the engine has asked for the session before. */
-export function seenSession({ req }: Pick<Context, 'req'>): NamedSession | undefined {
-  return named.get(req)
+export function seenSession(ctx: Pick<Context, 'state'>): NamedSession | undefined {
+  return browserRequest(ctx).named
 }
 
 /**
@@ -70,11 +76,12 @@ export function isUnproven({ session: { binding }, provenAt }: NamedSession): bo
 
 /** The row of a session of the engine's; undefined for one in which nobody signed in so far. */
 export function browserSessionOf(session: object | undefined): BrowserSession | undefined {
-  return (session as { [row]?: BrowserSession } | undefined)?.[row]
+  return (session as SessionCopy | undefined)?.[row]
 }
 
 export interface SessionModelOptions {
-  readonly sessions: BrowserSessionTable
+  readonly sessions: Pick<BrowserSessionTable, 'find' | 'end'>
+  readonly requests: Pick<BrowserRequestTable, 'commit'>
   readonly events: SecurityEvents
   readonly times: EngineTimes
   readonly additions: Pick<ModelAdditions, 'keepInSession' | 'opensSession'>
@@ -85,44 +92,56 @@ export interface SessionModelOptions {
 /** Replaces the engine's Session. */
 export function bindSessions(
   engine: Provider,
-  { sessions, events, times, additions, provenAt }: SessionModelOptions,
+  { sessions, requests, events, times, additions, provenAt }: SessionModelOptions,
 ): void {
   type Session = InstanceType<Provider['Session']>
 
   /** A session that has ended, or whose row was lost, is not found: it must not come back unbound. */
-  async function withRow(session: Session | undefined): Promise<Session | undefined> {
-    if (!session?.accountId) return session
-    const found = await sessions.find(session.uid)
+  function withRow(session: Session, found: BrowserSession | undefined): Session | undefined {
+    if (!session.accountId) return session
     if (found?.accountId !== session.accountId) return undefined
     session.authorizations = structuredClone(found.authorizations)
-    return Object.assign(session, { [row]: found })
+    return Object.assign(session, { [row]: found, [read]: memberText(session) })
   }
 
-  const acrOf = (session: Session & { [proof]?: number | undefined }) =>
+  const acrOf = (session: Session & SessionCopy) =>
     session.tbh !== undefined || session[proof] !== undefined ? boundSessionAcr : undefined
+
+  async function commit(ctx: KoaContextWithOIDC | undefined, change: BrowserChange) {
+    const done = await requests.commit(change).catch((error: unknown) => {
+      // Nothing was written: the browser can ask again with what it has.
+      ctx?.remove('set-cookie')
+      throw error
+    })
+    if (done.outcome === 'request consumed') throw requestConsumed()
+    if (done.outcome === 'interaction used' && ctx) startAgain(ctx)
+    if (done.outcome !== 'committed' || !done.isNewSession || !change.session) return
+    const { accountId, uid: sessionUid } = change.session
+    events.report('signed_in', { accountId, sessionUid, ...clientInfo(ctx) })
+  }
 
   override(
     engine,
     'Session',
     (Base) =>
       class extends Base {
-        static override async find<T>(cookieId: string): Promise<T | undefined> {
-          return (await withRow(await super.find<Session>(cookieId))) as T | undefined
-        }
-
         static override async findByUid(uid: string): Promise<Session | undefined> {
-          return withRow(await super.findByUid(uid))
+          const session = await super.findByUid(uid)
+          return session?.accountId ? withRow(session, await sessions.find(uid)) : session
         }
 
         static override async get(ctx: Context): Promise<Session> {
-          const session = await super.get(ctx)
+          const named = await super.get(ctx)
+          const request = browserRequest(ctx)
+          const session = withRow(named, request.found?.browserSession)
+          if (!session) return nobodyOf(this, ctx)
           if (!(await additions.opensSession(ctx as KoaContextWithOIDC, session))) {
             return nobodyOf(this, ctx)
           }
           const found = browserSessionOf(session)
           if (!found) return session
           const current = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
-          named.set(ctx.req, current)
+          request.named = current
           if (!isUnproven(current)) {
             if (found.binding) Object.assign(session, { [proof]: current.provenAt })
             return Object.assign(session, { acr: acrOf(session) })
@@ -138,21 +157,18 @@ export function bindSessions(
         }
 
         override async save(ttl: number): Promise<string> {
-          if (this.accountId) {
-            const now = Math.floor(times.now() / 1000)
-            const by = clientInfo(Provider.ctx)
-            const isNew = await sessions.save({
-              uid: this.uid,
-              accountId: this.accountId,
-              ...changes(browserSessionOf(this)?.authorizations ?? {}, this.authorizations ?? {}),
-              ...by,
-              tbh: this.tbh,
-              signedInAt: this.loginTs === undefined ? now : this.loginTs - times.aheadS(),
-              expiresAt: now + ttl,
-            })
-            if (isNew) await events.record('signed_in', { ...this.about(), ...by })
-          }
-          return super.save(ttl)
+          if (!this.accountId) return super.save(ttl)
+          const ctx = Provider.ctx
+          const isTouched = times.engineNowS() + ttl - (this.exp ?? 0) > untouchedS
+          const isChanged = isTouched || memberText(this) !== (this as SessionCopy)[read]
+          const expiresAt = Math.floor(times.now() / 1000) + (isTouched ? ttl : 0)
+          const session = changeOf(this, { isChanged, expiresAt, aheadS: times.aheadS() })
+          if (isChanged) await super.save(ttl)
+          else Object.assign(this, { touched: false })
+          const change = ctx ? takeChange(browserRequest(ctx)) : noChange
+          const isEmpty = !session && !change.uses && !change.removed && !change.written.length
+          if (!isEmpty) await commit(ctx, { ...change, session })
+          return this.jti
         }
 
         // The engine persists what was touched, even where saving it failed just before and it never
@@ -163,16 +179,58 @@ export function bindSessions(
 
         override async destroy(): Promise<void> {
           if (this.accountId && (await sessions.end(this.uid))) {
-            await events.record('session_ended', { ...this.about(), ...clientInfo(Provider.ctx) })
+            const { accountId, uid: sessionUid } = this
+            await events.record('session_ended', {
+              accountId,
+              sessionUid,
+              ...clientInfo(Provider.ctx),
+            })
           }
           return super.destroy()
         }
-
-        private about() {
-          return { accountId: this.accountId ?? '', sessionUid: this.uid }
-        }
       },
   )
+}
+
+/** Of the engine's part, but for its end and for what each request finds out anew. */
+function memberText(session: InstanceType<Provider['Session']>): string {
+  const { jti, uid, accountId, loginTs, amr, transient, state, tbh } = session
+  return JSON.stringify([jti, uid, accountId, loginTs, amr, transient, state, tbh])
+}
+
+/**
+ * What a request changes of a session's row; undefined where that stays what it is.
+ *
+ * @param expiresAt in seconds since the epoch: the row's own end never becomes earlier.
+ */
+function changeOf(
+  session: InstanceType<Provider['Session']>,
+  { isChanged, expiresAt, aheadS }: { isChanged: boolean; expiresAt: number; aheadS: number },
+): SessionChange | undefined {
+  const { uid, accountId = '', tbh, loginTs } = session
+  const before = browserSessionOf(session)?.authorizations ?? {}
+  const { authorized, withdrawn } = changes(before, session.authorizations ?? {})
+  if (!isChanged && Object.keys(authorized).length + withdrawn.length === 0) return undefined
+  const by = clientInfo(Provider.ctx)
+  const signedInAt = loginTs === undefined ? expiresAt : loginTs - aheadS
+  return { uid, accountId, authorized, withdrawn, ...by, tbh, signedInAt, expiresAt }
+}
+
+const noChange: Omit<BrowserChange, 'session'> = {
+  uses: undefined,
+  consumes: undefined,
+  removed: undefined,
+  written: [],
+}
+
+/**
+ * Sends a browser back to the same address, with the cookies that it has: another request has used
+ * the interaction meanwhile, and this one is answered as a repetition of that.
+ */
+function startAgain(ctx: KoaContextWithOIDC): void {
+  ctx.remove('set-cookie')
+  ctx.status = 303
+  ctx.redirect(ctx.originalUrl)
 }
 
 /** A new session: it sets no cookie and is not saved unless someone signs in. */

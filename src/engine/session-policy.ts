@@ -1,7 +1,8 @@
 import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
 import { acrRequest, needsBoundSession } from './authentication-context.ts'
+import type { NamedSession } from './browser-request.ts'
 import { sessionPolicyOf, sessionRules } from './client-session-policy.ts'
-import { browserSessionOf, type NamedSession, seenSession } from './session-model.ts'
+import { browserSessionOf, seenSession } from './session-model.ts'
 
 const { Check, Prompt } = interactionPolicy
 

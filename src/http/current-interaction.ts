@@ -15,11 +15,34 @@ export async function currentInteraction(
   provider: Provider,
   ctx: RouterContext,
 ): Promise<Interaction> {
+  const interaction = await shownInteraction(provider, ctx)
+  await requireItsSession(provider, ctx, interaction)
+  return interaction
+}
+
+/** That the session which an interaction remembers is that of this browser, and is alive. */
+export async function requireItsSession(
+  provider: Provider,
+  ctx: RouterContext,
+  { session }: Interaction,
+): Promise<void> {
+  // The engine looks the session up by what the interaction remembers, not by this browser's cookie.
+  const { uid, accountId } = await provider.Session.get(ctx)
+  if (session && (session.uid !== uid || session.accountId !== accountId)) {
+    throw expiredInteraction()
+  }
+}
+
+/**
+ * The interaction of this address and of this browser's cookie, for a page that shows nothing of a
+ * session: whether that is alive is not checked.
+ */
+export async function shownInteraction(
+  provider: Provider,
+  ctx: RouterContext,
+): Promise<Interaction> {
   const interaction = await found(provider, ctx)
   if (interaction.uid !== ctx.params.uid) throw expiredInteraction()
-  // The engine looks the session up by what the interaction remembers, not by this browser's cookie.
-  const { uid } = await provider.Session.get(ctx)
-  if (interaction.session && interaction.session.uid !== uid) throw expiredInteraction()
   return interaction
 }
 

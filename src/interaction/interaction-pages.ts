@@ -1,4 +1,5 @@
 import type { RouterContext } from '@koa/router'
+import { activeAccount } from '../engine/browser-request.ts'
 import { shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
@@ -19,7 +20,7 @@ export interface InteractionPages {
   signIn(ctx: RouterContext, interaction: Interaction, attempt?: SignInAttempt): Promise<void>
   consent(ctx: RouterContext, interaction: Interaction): Promise<void>
   /** Whose session the page is shown in. */
-  reader(interaction: Interaction): Promise<Account>
+  reader(ctx: RouterContext, interaction: Interaction): Promise<Account>
 }
 
 export function createInteractionPages({
@@ -37,8 +38,8 @@ export function createInteractionPages({
 
   const formOf = ({ uid }: Interaction) => ({ uid, token: forms.make(uid) })
 
-  async function reader({ session }: Interaction) {
-    const account = session && (await accounts.findActive(session.accountId))
+  async function reader(ctx: RouterContext, { session }: Interaction) {
+    const account = session && (await activeAccount(ctx, session.accountId, accounts))
     if (!account) throw expiredInteraction()
     return account
   }
@@ -64,7 +65,7 @@ export function createInteractionPages({
       if (shown !== undefined && shown !== shownDigest(client, redirectUri)) {
         throw expiredInteraction()
       }
-      const { id, email } = await reader(interaction)
+      const { id, email } = await reader(ctx, interaction)
       const grant = await existingGrant(provider, interaction, id)
       const body = views.consent({
         form: formOf(interaction),

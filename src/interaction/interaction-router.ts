@@ -4,7 +4,13 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { QueueFullError } from '../accounts/bounded-queue.ts'
 import { readEmail } from '../accounts/email.ts'
 import { clientInfo } from '../http/client-info.ts'
-import { currentInteraction, type Interaction, submittedForm } from '../http/current-interaction.ts'
+import {
+  currentInteraction,
+  type Interaction,
+  requireItsSession,
+  shownInteraction,
+  submittedForm,
+} from '../http/current-interaction.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
@@ -51,13 +57,15 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
   }
 
   router.get(publicRoutes.interaction.path, async (ctx) => {
-    const interaction = await currentInteraction(provider, ctx)
-    await (interaction.prompt.name === 'login' ? pages.signIn : pages.consent)(ctx, interaction)
+    const interaction = await shownInteraction(provider, ctx)
+    if (interaction.prompt.name === 'login') return pages.signIn(ctx, interaction)
+    await requireItsSession(provider, ctx, interaction)
+    await pages.consent(ctx, interaction)
   })
 
   // Also reached from the consent page, to use another account.
   router.get(publicRoutes.sign_in.path, async (ctx) => {
-    await pages.signIn(ctx, await currentInteraction(provider, ctx))
+    await pages.signIn(ctx, await shownInteraction(provider, ctx))
   })
 
   router.post(publicRoutes.sign_in_submit.path, async (ctx) => {
@@ -83,9 +91,9 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const facts = factsOf(ctx, interaction)
     const canonical = readEmail(email)
     const attempt = { email: canonical, address: facts.address ?? '' }
-    const refusal = await limits.admit(attempt)
-    if (refusal) {
-      const { limit, retryAfter } = refusal
+    const admission = await limits.admit(attempt)
+    if (admission.refusal) {
+      const { limit, retryAfter } = admission.refusal
       events.rateLimited(facts, limit)
       ctx.status = 429
       ctx.set('retry-after', String(retryAfter))
@@ -97,7 +105,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       return
     }
     const authentication = await accounts
-      .authenticate(canonical, password)
+      .authenticate(canonical, password, admission)
       .catch((error: unknown) => {
         if (!(error instanceof QueueFullError)) throw error
         return 'busy' as const
@@ -115,14 +123,14 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     }
     await limits.succeeded(attempt)
     events.signedIn({ ...facts, account: account.id })
-    await leaveOtherAccount(provider, ctx, interaction, account.id)
+    await leaveOtherAccount(provider, ctx, account.id)
     await finish(ctx, { login: { accountId: account.id, amr: ['pwd'] } }, false)
   })
 
   router.post(publicRoutes.consent_submit.path, async (ctx) => {
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, forms)
-    const { id } = await pages.reader(interaction)
+    const { id } = await pages.reader(ctx, interaction)
     const { scopes, resources } = missingConsent(interaction)
     const grantId = await grantConsent(provider, interaction, id)
     events.consented(

@@ -1,6 +1,5 @@
 import type { RouterContext } from '@koa/router'
 import type { Provider } from 'oidc-provider'
-import type { Interaction } from '../http/current-interaction.ts'
 
 /**
  * Ends the browser's session when someone else signs in. oidc-provider would do it on resumption,
@@ -10,12 +9,8 @@ import type { Interaction } from '../http/current-interaction.ts'
 export async function leaveOtherAccount(
   provider: Provider,
   ctx: RouterContext,
-  interaction: Interaction,
   accountId: string,
 ): Promise<void> {
   const session = await provider.Session.get(ctx)
-  if (!session.accountId || session.accountId === accountId) return
-  await session.destroy()
-  delete interaction.session
-  await interaction.persist()
+  if (session.accountId && session.accountId !== accountId) await session.destroy()
 }

@@ -1,6 +1,11 @@
 import type { CanonicalEmail } from '../accounts/email.ts'
 import { networkOf, networksOf } from '../net/network.ts'
-import type { Limiter, MakeLimiter } from '../storage/limiter.ts'
+import type { AccountRecord } from '../storage/account-store.ts'
+import {
+  type AttemptCounter,
+  attemptKey,
+  type SignInAttemptTable,
+} from '../storage/sign-in-attempt-table.ts'
 
 export interface LoginAttempt {
   /**
@@ -17,9 +22,14 @@ export interface LoginRefusal {
   readonly retryAfter: number
 }
 
+/** An attempt that is refused, or else the account that it names. */
+export type LoginAdmission =
+  | { readonly refusal: LoginRefusal }
+  | { readonly refusal: undefined; readonly record: AccountRecord | undefined }
+
 export interface LoginLimits {
   /** Counts an attempt, before its password is looked at: many at once are counted one by one. */
-  admit(attempt: LoginAttempt): Promise<LoginRefusal | undefined>
+  admit(attempt: LoginAttempt): Promise<LoginAdmission>
   /** Refunds an attempt that has succeeded. */
   succeeded(attempt: LoginAttempt): Promise<void>
 }
@@ -30,6 +40,9 @@ const day = 24 * hour
 
 /** An IPv6 /48 may be one subscriber or a few hundred of them. */
 const wideFactor = 10
+
+/** Counters that a node remembers to be used up; of more, the oldest are counted again. */
+const mostBlocked = 20_000
 
 /**
  * Three limits: one account from one network, one network for all accounts, and one account from
@@ -43,78 +56,87 @@ const wideFactor = 10
  * Of a limit that a node knows to be used up no further row is written.
  */
 export function createLoginLimits(
-  make: MakeLimiter,
-  { attempts = 10, perNetwork = 100 }: { attempts?: number; perNetwork?: number } = {},
+  table: SignInAttemptTable,
+  {
+    attempts = 10,
+    perNetwork = 100,
+    now = () => performance.now(),
+  }: { attempts?: number; perNetwork?: number; now?: () => number } = {},
 ): LoginLimits {
-  const pair = make({ name: 'login', points: attempts, duration: 15 * minute })
-  const near = make({ name: 'login-network', points: perNetwork, duration: hour })
-  const wide = make({ name: 'login-wide', points: perNetwork * wideFactor, duration: hour })
-  const account = make({ name: 'login-account', points: 100, duration: hour })
-  const known = make({ name: 'login-known', points: 1, duration: 30 * day })
+  /** When each ends, by `now`. */
+  const blocked = new Map<string, number>()
 
-  const pairOf = ({ email, address }: LoginAttempt) => `${networkOf(address)} ${email}`
+  function refusalOf({ limit, key }: Count): LoginRefusal | undefined {
+    const leftMs = (blocked.get(key) ?? 0) - now()
+    if (leftMs > 0) return { limit, retryAfter: Math.max(1, Math.ceil(leftMs / 1000)) }
+    blocked.delete(key)
+    return undefined
+  }
 
-  /** What an attempt of strangers to each other counts for, the widest limit first. */
-  function countsOf({ email, address }: LoginAttempt): Count[] {
-    const networks = networksOf(address)
-    return [
-      ...(networks.wide ? [count('login_address', wide, networks.wide)] : []),
-      count('login_address', near, networks.near),
-      ...(email ? [count('login_account', account, email)] : []),
-      ...(email ? [count('login', pair, pairOf({ email, address }))] : []),
+  function block(key: string, forMs: number) {
+    blocked.set(key, now() + forMs)
+    const [oldest] = blocked.size > mostBlocked ? blocked.keys() : []
+    if (oldest !== undefined) blocked.delete(oldest)
+  }
+
+  /** What an attempt counts for, the widest limit first, and how its account and network are known. */
+  function countsOf({ email, address }: LoginAttempt) {
+    const { near, wide } = networksOf(address)
+    const both = `${networkOf(address)} ${email}`
+    const count = (limit: Count['limit'], name: string, value: string, points: number): Count => ({
+      limit,
+      points,
+      key: attemptKey(name, value),
+      durationS: name === 'login' ? 15 * minute : hour,
+      ofStrangers: name !== 'login',
+    })
+    const ofNetwork = [
+      ...(wide ? [count('login_address', 'login-wide', wide, perNetwork * wideFactor)] : []),
+      count('login_address', 'login-network', near, perNetwork),
     ]
+    if (!email) return { strangers: ofNetwork, pair: undefined, known: undefined }
+    return {
+      strangers: [...ofNetwork, count('login_account', 'login-account', email, 100)],
+      pair: count('login', 'login', both, attempts),
+      known: attemptKey('login-known', both),
+    }
+  }
+
+  async function take(attempt: LoginAttempt, counts: readonly Count[], known: string | undefined) {
+    const { counted, record } = await table.count({ email: attempt.email, known }, counts)
+    const after = new Map(counted.map((each) => [each.key, each]))
+    const isFull = ({ key, points }: Count) => (after.get(key)?.points ?? 0) > points
+    for (const each of counts.filter(isFull)) block(each.key, after.get(each.key)?.forMs ?? 0)
+    const full = counts.find(isFull)
+    const refusal = full && refusalOf(full)
+    if (!refusal) return { refusal, record }
+    const others = counts.filter((each) => after.has(each.key) && !isFull(each))
+    if (others.length > 0) await table.giveBack(others.map(({ key }) => key))
+    return { refusal }
   }
 
   return {
     async admit(attempt) {
-      const both = pairOf(attempt)
-      const here = attempt.email && pair.blocked(both)
-      if (here) return { limit: 'login', retryAfter: here }
-      if (!attempt.email || !(await known.has(both))) return takeAll(countsOf(attempt))
-      return takeAll([count('login', pair, both)])
+      const { strangers, pair, known } = countsOf(attempt)
+      const ofPair = pair ? [pair] : []
+      const here = pair && refusalOf(pair)
+      if (here) return { refusal: here }
+      const [blockedHere] = strangers.flatMap((each) => refusalOf(each) ?? [])
+      if (!blockedHere) return take(attempt, [...strangers, ...ofPair], known)
+      if (!known || !(await table.isKnown(known))) return { refusal: blockedHere }
+      return take(attempt, ofPair, known)
     },
 
     async succeeded(attempt) {
-      const { email } = attempt
-      if (!email) return
-      const both = pairOf(attempt)
-      const wasKnown = await known.has(both)
-      const counted = wasKnown ? [] : countsOf(attempt).filter(({ limiter }) => limiter !== pair)
-      await Promise.all([pair.forget(both), ...counted.map(giveBack)])
-      await known.forget(both)
-      await known.take(both)
+      const { strangers, pair, known } = countsOf(attempt)
+      if (!pair || !known) return
+      const keys = strangers.map(({ key }) => key)
+      await table.succeed({ known, knownS: 30 * day, forgotten: pair.key, strangers: keys })
     },
   }
 }
 
-interface Count {
+interface Count extends AttemptCounter {
   readonly limit: LoginRefusal['limit']
-  readonly limiter: Limiter
-  readonly key: string
-}
-
-function count(limit: LoginRefusal['limit'], limiter: Limiter, key: string): Count {
-  return { limit, limiter, key }
-}
-
-function giveBack({ limiter, key }: Count): Promise<void> {
-  return limiter.giveBack(key)
-}
-
-/** Takes a point of each, or of none. */
-async function takeAll(counts: readonly Count[]): Promise<LoginRefusal | undefined> {
-  for (const { limit, limiter, key } of counts) {
-    const retryAfter = limiter.blocked(key)
-    if (retryAfter !== undefined) return { limit, retryAfter }
-  }
-  const taken: Count[] = []
-  for (const each of counts) {
-    const retryAfter = await each.limiter.take(each.key)
-    if (retryAfter !== undefined) {
-      await Promise.all(taken.map(giveBack))
-      return { limit: each.limit, retryAfter }
-    }
-    taken.push(each)
-  }
-  return undefined
+  readonly points: number
 }

@@ -15,6 +15,8 @@ type About = Omit<SecurityEvent, 'kind'> & {
 export interface SecurityEvents {
   /** Tells the operator and the person concerned: in metrics, in the log and in the table. */
   record(kind: SecurityEventKind, about: About): Promise<void>
+  /** Tells the operator of what another statement has written to the table. */
+  report(kind: SecurityEventKind, about: About): void
 }
 
 /** What anyone can bring about who knows the name of a session or has a copy of its cookie. */
@@ -36,14 +38,21 @@ export function createSecurityEvents({
   makeLimiter: MakeLimiter
 }): SecurityEvents {
   const alarm = makeLimiter({ name: 'session-alarm', ...alarms })
+  const count = (kind: SecurityEventKind) => metrics.sessionEvents.inc({ event: kind })
+  function write(kind: SecurityEventKind, { userAgent: _, ...fields }: About) {
+    log[alarming.has(kind) ? 'warn' : 'info']({ event: kind, ...fields }, 'session')
+  }
   return {
     async record(kind, about) {
-      metrics.sessionEvents.inc({ event: kind })
+      count(kind)
       const isRepeated = async () => (await alarm.take(`${kind} ${about.sessionUid}`)) !== undefined
       if (alarming.has(kind) && (await isRepeated())) return
-      const { userAgent: _, ...fields } = about
-      log[alarming.has(kind) ? 'warn' : 'info']({ event: kind, ...fields }, 'session')
+      write(kind, about)
       await table.append({ kind, ...about })
+    },
+    report(kind, about) {
+      count(kind)
+      write(kind, about)
     },
   }
 }

@@ -3,7 +3,7 @@ import { koaDbsc } from '@holdfast/verify/dbsc/koa'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { pathOfIssuer } from '../config/issuer-path.ts'
-import { browserSessionOf, isUnproven, namedSession } from '../engine/session-model.ts'
+import { browserSessionOf, isUnproven, namedSession, seenSession } from '../engine/session-model.ts'
 import { clientInfo, withClientInfo } from '../http/client-info.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 
@@ -41,7 +41,7 @@ export function dbscMiddleware({
         await next()
         offerOnce(ctx, dbsc)
         forgetAtLogout(ctx, dbsc)
-        const found = await namedSession(provider, ctx)
+        const found = seenSession(ctx)
         if (found && isUnproven(found)) {
           const { accountId, uid: sessionUid } = found.session
           await events.record('session_unproven', { accountId, sessionUid, ...clientInfo(ctx) })

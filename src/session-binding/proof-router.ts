@@ -3,7 +3,8 @@ import type { DbscSessions } from '@holdfast/verify/dbsc'
 import Router from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import { unmetAuthenticationRequirements } from '../engine/authentication-context.ts'
-import { type NamedSession, namedSession } from '../engine/session-model.ts'
+import type { NamedSession } from '../engine/browser-request.ts'
+import { namedSession } from '../engine/session-model.ts'
 import {
   currentInteraction,
   expiredInteraction,

@@ -91,42 +91,6 @@ export function createBrowserSessionTable(database: Database) {
       return rows.map(asBrowserSession)
     },
 
-    /**
-     * Writes what one request changes, and nothing else: what concurrent requests change stays.
-     * A session that has ended stays as it is.
-     *
-     * @returns whether the session is new.
-     */
-    async save(change: SessionChange): Promise<boolean> {
-      const { rows } = await database.query<{ isNew: boolean }>({
-        name: 'browser-session-save',
-        text: `insert into browser_sessions (uid, account_id, authorizations, user_agent, address,
-                                             signed_in_at, expires_at, tbh)
-               values ($1, $2, $3, $4, $5, to_timestamp($6), to_timestamp($7), $9)
-               on conflict on constraint browser_sessions_pkey do update
-                  set authorizations =
-                        (browser_sessions.authorizations - $8::text[]) || excluded.authorizations,
-                      signed_in_at = greatest(browser_sessions.signed_in_at, excluded.signed_in_at),
-                      expires_at = greatest(browser_sessions.expires_at, excluded.expires_at),
-                      tbh = coalesce(browser_sessions.tbh, excluded.tbh)
-                where browser_sessions.ended_at is null
-                  and browser_sessions.account_id = excluded.account_id
-               returning xmax = 0 as "isNew"`,
-        values: [
-          change.uid,
-          change.accountId,
-          JSON.stringify(change.authorized),
-          change.userAgent,
-          change.address,
-          change.signedInAt,
-          change.expiresAt,
-          change.withdrawn,
-          change.tbh,
-        ],
-      })
-      return rows[0]?.isNew === true
-    },
-
     /** Binds a session that is alive and has no key yet: true for one of any number of calls. */
     async bind(uid: string, { jkt, alg, jwk }: DbscRegistration): Promise<boolean> {
       const { rowCount } = await database.query({

@@ -1,11 +1,25 @@
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { AlreadyConsumedError } from './already-consumed.ts'
-import { type ArtifactTable, artifactKey, type StoredArtifact } from './artifact-table.ts'
+import {
+  type Artifact,
+  type ArtifactKey,
+  type ArtifactTable,
+  artifactKey,
+  type StoredArtifact,
+} from './artifact-table.ts'
 import type { ClientTable } from './client-table.ts'
 import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.ts'
 import type { EngineTimes } from './engine-times.ts'
 import { seal, unseal } from './sealed.ts'
 import { isStorable } from './text.ts'
+
+/** What a request has read, and what it is going to write with everything else. */
+export interface RequestArtifacts {
+  /** Undefined for what it has not asked for; else what there was. */
+  find(kind: string, identifier: string): readonly [StoredArtifact | undefined] | undefined
+  /** @returns false for what has to be written at once. */
+  write(artifact: Artifact, consumes: ArtifactKey | undefined): boolean
+}
 
 /**
  * The engine's storage. Identifiers are hashed before they reach the database and put back into
@@ -18,6 +32,7 @@ export function createEngineAdapter({
   times,
   userCodes,
   ownClients = [],
+  ofRequest = () => undefined,
 }: {
   artifacts: ArtifactTable
   clients: Pick<ClientTable, 'find'>
@@ -26,12 +41,14 @@ export function createEngineAdapter({
   ownClients?: readonly string[]
   /** Undefined where the device flow is off. */
   userCodes?: UserCodes | undefined
+  /** Of the request that is being answered, where it collects them. */
+  ofRequest?: () => RequestArtifacts | undefined
 }) {
   return (kind: string): Adapter => {
     if (kind === 'Client') return clientAdapter(clients)
     return kind === 'DeviceCode' && userCodes
       ? createDeviceCodeAdapter(artifacts, { userCodes, times })
-      : artifactAdapter(kind, { table: artifacts, times, ownClients })
+      : artifactAdapter(kind, { table: artifacts, times, ownClients, ofRequest })
   }
 }
 
@@ -41,7 +58,13 @@ function artifactAdapter(
     table,
     times,
     ownClients,
-  }: { table: ArtifactTable; times: EngineTimes; ownClients: readonly string[] },
+    ofRequest,
+  }: {
+    table: ArtifactTable
+    times: EngineTimes
+    ownClients: readonly string[]
+    ofRequest: () => RequestArtifacts | undefined
+  },
 ): Adapter {
   const key = (id: string) => artifactKey(kind, id)
   return {
@@ -57,15 +80,19 @@ function artifactAdapter(
         payload: withoutCredentials(id, times.toDatabase(payload)),
         expiresAt: Math.floor(times.now() / 1000) + expiresIn,
       }
-      if (consumes === undefined) return table.write(artifact)
       // A code takes the place of the pushed request that it was made from, in one statement.
-      const consumed = artifactKey('PushedAuthorizationRequest', String(consumes))
+      const consumed =
+        consumes === undefined
+          ? undefined
+          : artifactKey('PushedAuthorizationRequest', String(consumes))
+      if (ofRequest()?.write(artifact, consumed)) return
+      if (consumed === undefined) return table.write(artifact)
       if ((await table.commit({ consumed, written: [artifact] })) !== 'committed') {
         throw new AlreadyConsumedError(consumed.kind)
       }
     },
     async find(id) {
-      const stored = await table.find(key(id))
+      const [stored] = ofRequest()?.find(kind, id) ?? [await table.find(key(id))]
       return stored && { ...withCredentials(id, times.toEngine(asPayload(stored))), jti: id }
     },
     async findByUid(uid) {
@@ -95,7 +122,8 @@ function registeredClientOf(
  * names itself in where it returns to, and the pushed request that it will use: those are sealed.
  */
 function withoutCredentials(id: string, payload: AdapterPayload): Record<string, unknown> {
-  const { jti: _, consumed: __, returnTo, parJti, ...rest } = payload
+  // Those of a session are in `browser_sessions`.
+  const { jti: _, consumed: __, authorizations: ___, returnTo, parJti, ...rest } = payload
   // An interaction repeats the session cookie, and nothing reads it there.
   if (rest.session) rest.session = { ...rest.session, cookie: undefined } as never
   if (returnTo === undefined) return rest

@@ -4,6 +4,7 @@ import { createAccountTable } from './account-table.ts'
 import { type AdminQueries, createAdminQueries } from './admin-queries.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
+import { type BrowserRequestTable, createBrowserRequestTable } from './browser-request-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
@@ -20,6 +21,7 @@ import { createRegistrationTable, type RegistrationTable } from './registration-
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
+import { createSignInAttemptTable, type SignInAttemptTable } from './sign-in-attempt-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
 import { StorageError } from './storage-error.ts'
 import { traceQueries } from './trace-queries.ts'
@@ -28,6 +30,7 @@ export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
+  readonly browserRequests: BrowserRequestTable
   readonly browserSessions: BrowserSessionTable
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
@@ -40,6 +43,7 @@ export interface Storage extends AsyncDisposable {
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
   readonly securityEvents: SecurityEventTable
+  readonly signInAttempts: SignInAttemptTable
   readonly signingKeys: SigningKeyTable
   /** What the cleanup of a server removes rows from. */
   readonly expiring: readonly ExpiringRows[]
@@ -145,6 +149,7 @@ export async function openStorage({
     audit: createAuditTable(database),
     issued: createAdminQueries(database),
     rateLimits,
+    browserRequests: createBrowserRequestTable(database),
     browserSessions,
     replays,
     clients: createClientTable(database, memory),
@@ -155,6 +160,7 @@ export async function openStorage({
     devicePolls,
     resourceServers: createResourceServerTable(database, memory),
     securityEvents,
+    signInAttempts: createSignInAttemptTable(database),
     signingKeys: createSigningKeyTable(database),
     expiring: [
       artifacts,

@@ -290,12 +290,12 @@ test('an account without a name claims none', (t) => {
 })
 
 test('finds an active account', async (t) => {
-  const findAccount = createFindAccount({ findActive: async () => ada })
+  const findAccount = createFindAccount(async () => ada)
   t.like(await findAccount({} as Context, 'id-1'), { accountId: 'id-1' })
 })
 
 test('finds no disabled account', async (t) => {
-  const findAccount = createFindAccount({ findActive: async () => undefined })
+  const findAccount = createFindAccount(async () => undefined)
   t.is(await findAccount({} as Context, 'id-1'), undefined)
 })
 

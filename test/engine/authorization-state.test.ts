@@ -151,6 +151,7 @@ test.serial('serves a sign-in that began at another node', async (t) => {
     body: new URLSearchParams({ token, email: 'ada@example.com', password }),
   })
   t.is(answer.status, 303)
+  for (const cookie of answer.headers.getSetCookie()) await agent.jar.setCookie(cookie, url)
   const offer = await agent.get(answer.headers.get('location') ?? '')
   t.is(await consentAt(client, { agent }, offer), 200)
 })
@@ -204,6 +205,19 @@ test.serial('keeps the consent of a tab whose neighbour has finished meanwhile',
   const earlier = { ...other, agent: device.agent.copy() }
   t.is((await redeem(first, (await allow(consent)).href)).status, 200)
   t.is((await redeem(second, (await allow(earlier)).href)).status, 200)
+})
+
+test.serial('signs in once by several uses at the same moment', async (t) => {
+  const countSessions = async () =>
+    (await query(server.databaseUrl, 'select from browser_sessions')).length
+  const before = await countSessions()
+  const login = await beginAt(await addClient())
+  const posted = await signIn(login)
+  const tabs = Array.from({ length: 6 }, () => login.agent.copy())
+  const pages = await Promise.all(tabs.map((tab) => tab.follow(posted)))
+  t.is(pages.filter(({ text }) => />Allow</.test(text)).length, 1)
+  t.is(pages.filter(({ text }) => />Sign in</.test(text)).length, 5)
+  t.is(await countSessions(), before + 1)
 })
 
 test.serial('answers a consent again whose answer was lost', async (t) => {
@@ -353,6 +367,23 @@ for (const scope of ['openid offline_access read', 'openid read']) {
     })
   }
 }
+
+test.serial('a sign-in takes few statements, and one with consent a few more', async (t) => {
+  const person = createPerson(countedServer)
+  const asked = { redirect_uri, scope: 'openid' }
+  const attempt = ['sign-in-attempt-count', 'sign-in-attempt-succeed']
+  const [find, commit] = ['browser-request-find', 'browser-request-commit']
+  // To the code: its tokens take two more.
+  const takes = async (parameters: Record<string, string>, expected: string[]) => {
+    await obtainCode(person, withSecret, { ...asked, ...parameters })
+    t.deepEqual(counter.names.splice(0), expected)
+  }
+  counter.names.length = 0
+  const consent = [find, find, 'artifact-write', find, commit]
+  await takes({}, [...attempt, find, commit, ...consent])
+  await takes({ prompt: 'login' }, [find, find, ...attempt, find, commit])
+  await takes({}, [find, commit])
+})
 
 /** A refresh token, and the uid of the session that it comes from. */
 async function issued(scope: string) {

@@ -18,7 +18,7 @@ import {
 } from '../support/device.ts'
 import { newKey, post, refreshing } from '../support/flow.ts'
 import { authorizationUrl, begin } from '../support/journey.ts'
-import { race } from '../support/lock.ts'
+import { race, raceFor } from '../support/lock.ts'
 import { query } from '../support/query.ts'
 import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
@@ -623,9 +623,10 @@ test.serial(
       consent,
       { ...consent, url: other.location ?? '', token, agent: device.agent.copy() },
     ]
-    const locations = await race(
+    const lock = { text: 'select from browser_sessions for update', andThen: 'commit' } as const
+    const locations = await raceFor(
       raceServer.databaseUrl,
-      'Session',
+      lock,
       tabs.map((tab) => () => allow(tab)),
     )
     const answers = await Promise.all([

@@ -228,7 +228,7 @@ async function store({ client: name, grant, broken }: Case): Promise<Stored> {
       authorizations,
       loginTs: now(),
     })
-    await server.storage.browserSessions.save({
+    const session = {
       uid: sessionUid,
       accountId: owner,
       authorized: authorizations,
@@ -238,7 +238,8 @@ async function store({ client: name, grant, broken }: Case): Promise<Stored> {
       tbh: undefined,
       signedInAt: now(),
       expiresAt: now() + 600,
-    })
+    }
+    await server.storage.browserRequests.commit({ session })
   }
   const isBound = name !== 'bearer' && grant !== 'code' && !has('stored: unbound')
   const undecided = grant === 'device' && has('stored: pending')

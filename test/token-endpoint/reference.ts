@@ -75,7 +75,7 @@ export async function startReference(
     }),
     jwks,
     cookies: { keys: cookieKeys },
-    findAccount: createFindAccount(createAccounts({ store: storage.accounts })),
+    findAccount: createFindAccount(createAccounts({ store: storage.accounts }).findActive),
     claims: claimsByScope,
     scopes: ['openid', 'offline_access', ...Object.keys(claimsByScope)],
     acrValues: ['urn:holdfast:acr:bound-session'],

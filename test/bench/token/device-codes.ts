@@ -8,7 +8,7 @@ import { accountId, api, type CredentialOrder } from './scenario.ts'
  * steps to this state is a statement of its own, and needs the session in which the person decides.
  */
 export async function makeDeviceCodes(
-  { artifacts, browserSessions }: Storage,
+  { artifacts, browserRequests }: Storage,
   { clientId, count, bound }: CredentialOrder,
 ): Promise<string[]> {
   const now = Math.floor(Date.now() / 1000)
@@ -26,7 +26,7 @@ export async function makeDeviceCodes(
       payload: { kind, iat: now, exp: expiresAt, accountId, clientId, ...payload },
       expiresAt,
     })
-  await browserSessions.save({
+  const session = {
     uid: sessionUid,
     accountId,
     authorized: authorizations,
@@ -36,7 +36,8 @@ export async function makeDeviceCodes(
     tbh: undefined,
     signedInAt: now,
     expiresAt,
-  })
+  }
+  await browserRequests.commit({ session })
   await write(
     'Session',
     randomUUID(),
