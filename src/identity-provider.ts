@@ -38,6 +38,7 @@ import { createInteractionRouter } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
+import type { Siblings } from './limits/siblings.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import { networkOf } from './net/network.ts'
@@ -63,6 +64,10 @@ export interface IdentityProviderOptions {
   readonly guardedFetch?: GuardedFetch | undefined
   /** What a hash of a password costs; a test may save it. */
   readonly passwordCost?: PasswordCost | undefined
+  /** Processes of this node, which share what it may do at once. */
+  readonly workers?: number | undefined
+  /** The other processes of this node, which the limits in memory are shared with. */
+  readonly siblings?: Siblings | undefined
   /** Takes what runs beside the requests; undefined where none are served. */
   readonly opened?: AsyncDisposableStack
 }
@@ -79,14 +84,20 @@ export function createIdentityProvider(
   const { engine } = built
   const { events, metrics } = observability
   const { makeLimiter } = storage.rateLimits
-  const isKnown = createKnownBrowsers(engine)
+  const isKnown = createKnownBrowsers(engine, { siblings: options.siblings })
   const order = middlewareInOrder({
     ...parts,
     config,
     events,
     metrics,
     features: createFeatures(parts, built),
-    limits: createRequestLimits({ operations: config.operations, events, makeLimiter, isKnown }),
+    limits: createRequestLimits({
+      operations: config.operations,
+      events,
+      makeLimiter,
+      siblings: options.siblings,
+      isKnown,
+    }),
     ping: storage.ping,
   })
   for (const middleware of order) engine.use(middleware)
@@ -103,7 +114,10 @@ function createParts(
   const { issuer, operations } = config
   const { log, metrics } = observability
   const base = pathOfIssuer(issuer)
-  const queue = createBoundedQueue({ atOnce: operations.passwordHashes, ...passwordQueue })
+  const queue = createBoundedQueue({
+    ...passwordQueue,
+    atOnce: Math.ceil(operations.passwordHashes / (options.workers ?? 1)),
+  })
   const assets = loadAssets({ base })
   const secrets = (purpose: 'form-token' | 'session-binding') => () =>
     secretsOf(options.keys.view(), purpose)

@@ -1,6 +1,7 @@
 import type { Context } from 'koa'
 import type Provider from 'oidc-provider'
 import { createBuckets } from '../limits/network-limit.ts'
+import { alone, type Siblings } from '../limits/siblings.ts'
 import { isSealedSession } from './browser-state.ts'
 
 /** Pages that one browser may ask for in a minute before it counts with its network. */
@@ -16,9 +17,18 @@ const mostBrowsers = 20_000
  */
 export function createKnownBrowsers(
   engine: Pick<Provider, 'cookieName'>,
-  { now = () => performance.now() }: { now?: () => number } = {},
+  {
+    siblings = alone,
+    now = () => performance.now(),
+  }: { siblings?: Siblings | undefined; now?: () => number } = {},
 ): (ctx: Pick<Context, 'cookies'>) => boolean {
-  const budgets = createBuckets({ perMinute, mostKeys: mostBrowsers, now })
+  const budgets = createBuckets({
+    name: 'known_browsers',
+    perMinute,
+    mostKeys: mostBrowsers,
+    siblings,
+    now,
+  })
   return ({ cookies }) => {
     const session = cookies.get(engine.cookieName('session'), { signed: true })
     if (!session || isSealedSession(session) || budgets.waitMs(session) > 0) return false

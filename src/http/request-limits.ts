@@ -1,6 +1,7 @@
 import type { Context, Middleware } from 'koa'
 import type { Config } from '../config/config.ts'
 import { createNetworkLimit } from '../limits/network-limit.ts'
+import type { Siblings } from '../limits/siblings.ts'
 import type { Events, LimitName } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { Limiter, MakeLimiter } from '../storage/limiter.ts'
@@ -10,6 +11,8 @@ export interface RequestLimitsOptions {
   readonly operations: Config['operations']
   readonly events: Pick<Events, 'rateLimited'>
   readonly makeLimiter: MakeLimiter
+  /** The other processes of this node. */
+  readonly siblings?: Siblings | undefined
   /** Whether a request comes from a browser that is counted by itself. */
   readonly isKnown: (ctx: Context) => boolean
 }
@@ -28,6 +31,7 @@ export function createRequestLimits({
   operations,
   events,
   makeLimiter,
+  siblings,
   isKnown,
 }: RequestLimitsOptions): RequestLimits {
   const perNetwork = (
@@ -35,7 +39,7 @@ export function createRequestLimits({
     perMinute: number,
     shared: { shared?: Limiter; unshared?: number } = {},
   ) => ({
-    limit: createNetworkLimit({ perMinute, ...shared }),
+    limit: createNetworkLimit({ name, perMinute, ...(siblings && { siblings }), ...shared }),
     onLimited: (ctx: Context) => events.rateLimited(requestFacts(ctx), name),
   })
   const refusals = makeLimiter({ name: 'refusals', points: operations.refusalLimit, duration: 60 })

@@ -1,5 +1,6 @@
 import { networksOf } from '../net/network.ts'
 import type { Limiter } from '../storage/limiter.ts'
+import { alone, type Siblings } from './siblings.ts'
 
 /** A limit on what one network asks for. */
 export interface NetworkLimit {
@@ -27,22 +28,32 @@ const minuteMs = 60_000
  * @param shared a count of all nodes, which is asked while there are tokens here, and only for a
  * network that has taken more than `unshared` of them here: neither what one network does beyond its
  * limit nor what many do once reaches the database.
+ * @param siblings the other processes of this node, which count under the same `name`.
  */
 export function createNetworkLimit({
+  name = '',
   perMinute,
   shared,
   unshared = 0,
   mostNetworks = 20_000,
+  siblings = alone,
   now = () => performance.now(),
 }: {
+  name?: string
   perMinute: number
   shared?: Limiter
   unshared?: number
   mostNetworks?: number
+  siblings?: Siblings
   now?: () => number
 }): NetworkLimit {
-  const near = createBuckets({ perMinute, mostKeys: mostNetworks, now })
-  const wide = createBuckets({ perMinute: perMinute * wideFactor, mostKeys: mostNetworks, now })
+  const options = { mostKeys: mostNetworks, siblings, now }
+  const near = createBuckets({ ...options, name, perMinute })
+  const wide = createBuckets({
+    ...options,
+    name: `${name} wide`,
+    perMinute: perMinute * wideFactor,
+  })
 
   function wait(networks: ReturnType<typeof networksOf>): number | undefined {
     const waitMs = Math.max(
@@ -70,12 +81,16 @@ export function createNetworkLimit({
 
 /** Buckets of tokens by key, of which the least recently used are forgotten. */
 export function createBuckets({
+  name = '',
   perMinute,
   mostKeys,
+  siblings = alone,
   now = () => performance.now(),
 }: {
+  name?: string
   perMinute: number
   mostKeys: number
+  siblings?: Siblings
   now?: () => number
 }) {
   const tokenMs = minuteMs / perMinute
@@ -89,6 +104,11 @@ export function createBuckets({
     if (oldest !== undefined) fullAt.delete(oldest)
   }
 
+  function take(key: string, count: number) {
+    put(key, Math.max(fullAt.get(key) ?? 0, now()) + count * tokenMs)
+  }
+
+  const tell = siblings.join(name, take)
   return {
     /** Until there is a token. */
     waitMs(key: string): number {
@@ -101,7 +121,8 @@ export function createBuckets({
     },
     /** Takes a token that there is. */
     take(key: string): void {
-      put(key, Math.max(fullAt.get(key) ?? 0, now()) + tokenMs)
+      take(key, 1)
+      tell(key)
     },
     /** Tokens that are not there. */
     taken(key: string): number {

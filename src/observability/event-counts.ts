@@ -22,22 +22,25 @@ const minuteMs = 60_000
 
 /**
  * Counts what strangers cause, by minute, kind and network, beside the requests: ten thousand
- * refused requests of one network become one row. In a minute there are `rowsPerMinute` rows at
- * most; what comes from further networks is counted for the network `*`.
+ * refused requests of one network become one row. In a minute there are `rowsPerMinute` rows of all
+ * `workers` of a node at most; what comes from further networks is counted for the network `*`.
  */
 export function createEventCounts({
   add,
   onError,
   intervalMs = 5_000,
+  workers = 1,
   rowsPerMinute = 200,
   now = Date.now,
 }: {
   add: (counts: readonly CountedEvent[]) => Promise<void>
   onError: (error: unknown) => void
   intervalMs?: number
+  workers?: number | undefined
   rowsPerMinute?: number
   now?: () => number
 }): EventCounts {
+  const mostRows = Math.ceil(rowsPerMinute / workers)
   /** Not written yet. */
   let waiting = new Map<string, CountedEvent>()
   /** The rows of the present minute, written or not. */
@@ -82,7 +85,7 @@ export function createEventCounts({
       minute = present
       const network = networkOf(event.address ?? '')
       const row = `${event.event} ${event.reason} ${network}`
-      const hasRoom = rows.size < rowsPerMinute || rows.has(row)
+      const hasRoom = rows.size < mostRows || rows.has(row)
       if (hasRoom) rows.add(row)
       count(hasRoom ? event : { ...event, reason: '*' }, hasRoom ? network : '*')
     },

@@ -76,7 +76,7 @@ const misuse: ReadonlySet<string> = new Set([
 ])
 
 /** Lines of the log, and rows of the audit trail, of one kind that strangers cause in a minute. */
-const perMinute = 60
+const perNodeAndMinute = 60
 
 export type Events = ReturnType<typeof createEvents>
 
@@ -93,14 +93,18 @@ export function createEvents({
   metrics,
   audit,
   counts,
+  workers = 1,
   now = Date.now,
 }: {
   log: Log
   metrics: Metrics
   audit: Pick<AuditTrail, 'record'>
   counts: Pick<EventCounts, 'record'>
+  /** Processes of this node. */
+  workers?: number | undefined
   now?: () => number
 }) {
+  const perMinute = Math.ceil(perNodeAndMinute / workers)
   const lines = createLineBudget({
     perMinute,
     now,

@@ -13,13 +13,19 @@ export interface Observability extends AsyncDisposable {
   flush(): Promise<void>
 }
 
-/** Log, metrics and audit trail on an open storage. */
+/**
+ * Log, metrics and audit trail on an open storage.
+ *
+ * @param workers processes of this node, which share what strangers can have it write.
+ */
 export function createObservability({
   log,
   storage,
+  workers,
 }: {
   log: Log
   storage: Pick<Storage, 'audit' | 'countedEvents' | 'poolUse'>
+  workers?: number | undefined
 }): Observability {
   const metrics = createMetrics(storage)
   const audit = createAuditTrail({
@@ -28,12 +34,13 @@ export function createObservability({
     onError: (error) => log.error({ event: 'audit.failed', err: error }, 'audit not written'),
   })
   const counts = createEventCounts({
+    workers,
     add: (rows) => storage.countedEvents.add(rows),
     onError: (error) => log.error({ event: 'counts.failed', err: error }, 'counts not written'),
   })
   return {
     log,
-    events: createEvents({ log, metrics, audit, counts }),
+    events: createEvents({ log, metrics, audit, counts, workers }),
     metrics,
     async flush() {
       await Promise.all([audit.flush(), counts.flush()])

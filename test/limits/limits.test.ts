@@ -8,6 +8,7 @@ import {
 } from '../../src/limits/login-limits.ts'
 import { createBuckets, createNetworkLimit } from '../../src/limits/network-limit.ts'
 import { accepts, capacity, loopDelay, workAtRest } from '../../src/limits/overload.ts'
+import { createSiblings, type TakenTokens } from '../../src/limits/siblings.ts'
 import { createUserCodeLimits, type UserCodeLimits } from '../../src/limits/user-code-limits.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import type { Limiter } from '../../src/storage/limiter.ts'
@@ -42,6 +43,20 @@ async function fail(limits: LoginLimits, email: CanonicalEmail, times: number, f
     await admit(limits, { email, address: from ?? address() })
   }
 }
+
+test('buckets of two processes count what either of them takes', async (t) => {
+  const { promise: sent, resolve: send } = Promise.withResolvers<TakenTokens>()
+  const [here, there] = [createSiblings(send), createSiblings(() => {})]
+  const options = { name: 'par', perMinute: 2, now: () => 0 }
+  const first = createNetworkLimit({ ...options, siblings: here })
+  const second = createNetworkLimit({ ...options, siblings: there })
+  await first.take('192.0.2.1')
+  await first.take('192.0.2.1')
+  t.is(second.wait('192.0.2.1'), undefined)
+  there.hear(await sent)
+  t.is(second.wait('192.0.2.1'), 30)
+  t.is(second.wait('192.0.2.2'), undefined)
+})
 
 test('ten attempts on one account from one network, on any number of nodes', async (t) => {
   const [email, here] = [person(), address()]
