@@ -9,19 +9,18 @@ import type { Config } from './config/config.ts'
 import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
 import { configWarnings } from './config/proxies-config.ts'
-import { version } from './config/version.ts'
-import { healthChecks } from './http/health.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { createReadiness } from './http/readiness.ts'
-import { routing } from './http/routing.ts'
 import { createIdentityProvider } from './identity-provider.ts'
 import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
+import type { Siblings } from './limits/siblings.ts'
 import type { GuardedFetch } from './net/guarded-fetch.ts'
 import type { Events } from './observability/events.ts'
-import type { Log } from './observability/log.ts'
+import { type Log, logStart } from './observability/log.ts'
+import type { Metrics } from './observability/metrics.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { startTracing } from './observability/tracing.ts'
 import { type OpenKeysOptions, openKeys } from './open-keys.ts'
@@ -36,10 +35,13 @@ export interface RunningServer extends AsyncDisposable {
   readonly provider: Provider
   readonly keys: KeyRing
   readonly events: Events
+  readonly metrics: Metrics
   /** The certificate that clients must trust, when it is the development authority's. */
   readonly authorityFile: string | undefined
   /** From now on `/readyz` says that no requests should be sent here; all are served still. */
   drain(): void
+  /** Resolves when requests should be sent here. */
+  ready(): Promise<void>
   /** Writes the audit events of everything that was answered so far. */
   flushAudit(): Promise<void>
 }
@@ -63,11 +65,19 @@ function asDate(time: number | undefined): Date | undefined {
   return time === undefined ? undefined : new Date(time)
 }
 
+/** Which of the processes of a node one is: the first does what one of them is enough for. */
+export interface WorkerPlace {
+  readonly number: number
+  readonly of: number
+}
+
 export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep'> {
   /** Fetches what clients name by URL; a test may give one with an exception. */
   readonly guardedFetch?: GuardedFetch | undefined
   /** What a hash of a password costs; a test may save it. */
   readonly passwordCost?: PasswordCost | undefined
+  /** Undefined for a node of one process, which serves operators itself. */
+  readonly worker?: (WorkerPlace & { readonly siblings: Siblings }) | undefined
 }
 
 /**
@@ -80,14 +90,15 @@ export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
-  { onStep, guardedFetch, passwordCost }: ServerOptions = {},
+  { onStep, guardedFetch, passwordCost, worker }: ServerOptions = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
-  log.info({ event: 'server.starting', version, node: process.version }, 'Holdfast is starting')
+  const isFirst = worker === undefined || worker.number === 1
+  if (!worker) logStart(log)
   if (config.operations.tracing) opened.use(await startTracing())
-  const observability = opened.use(createObservability({ log, storage }))
+  const observability = opened.use(createObservability({ log, storage, workers: worker?.of }))
   const { events, metrics, flush } = observability
-  for (const warning of configWarnings(config)) events.configWarned(warning)
+  if (isFirst) for (const warning of configWarnings(config)) events.configWarned(warning)
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
   const keys = await openKeys({ config, storage, events, actor: 'server', onStep })
@@ -108,36 +119,40 @@ export async function startServer(
     if (draining) throw new Error('the server is stopping')
     await readiness.check()
   }
-  opened.use(
-    startCleanup({
-      tables: storage.expiring,
-      interval: cleanupInterval,
-      onCleaned: (cleaned) => events.cleaned(cleaned),
-      onError: (error, table) => events.cleanupFailed(table, error),
-    }),
-  )
+  if (isFirst) {
+    opened.use(
+      startCleanup({
+        tables: storage.expiring,
+        interval: cleanupInterval,
+        onCleaned: (cleaned) => events.cleaned(cleaned),
+        onError: (error, table) => events.cleanupFailed(table, error),
+      }),
+    )
+  }
   const provider = createIdentityProvider(config, { ...storage, ping }, observability, {
     keys,
     authorities,
     guardedFetch,
     passwordCost,
+    workers: worker?.of,
+    siblings: worker?.siblings,
     opened,
   })
-  events.bearerClientsFound(bearerClientIds(await storage.clients.list()))
+  if (isFirst) events.bearerClientsFound(bearerClientIds(await storage.clients.list()))
   const { metrics: address } = config.operations
-  if (address) {
-    const middleware = [
-      routing({ issuer: config.issuer, arrivalPath: '', features: config.operations }),
-      healthChecks({ ping, version }),
-    ]
-    opened.use(await listenForOperators({ address, registry: metrics.registry, middleware }))
+  if (address && !worker) {
+    const { registry } = metrics
+    opened.use(
+      await listenForOperators({ address, config, ping, metrics: () => registry.metrics() }),
+    )
   }
   const handler = provider.callback()
-  const { authorityFile } = opened.use(await listen(handler, config))
+  const isShared = worker !== undefined
+  const { authorityFile } = opened.use(await listen(handler, config, { isShared }))
   const { port } = config.mtls
   if (port) {
     const mtls = { ...config, listen: { ...config.listen, port } }
-    opened.use(await listen(handler, mtls, { askForCertificates: true }))
+    opened.use(await listen(handler, mtls, { askForCertificates: true, isShared }))
   }
   const open = opened.move()
   return {
@@ -145,10 +160,12 @@ export async function startServer(
     provider,
     keys,
     events,
+    metrics,
     authorityFile,
     drain() {
       draining = true
     },
+    ready: ping,
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }

@@ -89,6 +89,7 @@ const system = [
   'test/start.test.ts',
   'test/token-endpoint/differential.test.ts',
   'test/token-binding-tls/{gnutls,memory,package}.test.ts',
+  'test/workers/**',
   'test/verify/{package,replay-stores,soak}.test.ts',
 ]
 

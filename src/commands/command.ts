@@ -25,6 +25,7 @@ import { openKeys } from '../open-keys.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { openStorage, type Storage } from '../storage/open-storage.ts'
 import { StorageError } from '../storage/storage-error.ts'
+import { WorkerStartError } from '../workers/worker-process.ts'
 import { type Progress, showProgress } from './progress.ts'
 
 /** What was typed contradicts itself or cannot be meant. The message is a sentence. */
@@ -71,6 +72,7 @@ export async function withStorage<T>(
   using progress = showProgress()
   await using storage = await openStorage({
     ...config,
+    connections: config.operations.connectionsPerWorker,
     tracing: config.operations.tracing,
     migrates,
     onError: (error) => onError(error, config),
@@ -151,6 +153,8 @@ export function explain(error: unknown): string | undefined {
   if (isRefusedToUser(error)) {
     return `PostgreSQL denied this to the user in DATABASE_URL: ${error.message}.`
   }
+  // It was explained by the process that failed.
+  if (error instanceof WorkerStartError) return error.message
   const known = [
     SecretError,
     StorageError,

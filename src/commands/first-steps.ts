@@ -9,6 +9,7 @@ import {
   registerClient,
 } from '../clients/client-registration.ts'
 import { isLoopback } from '../net/loopback.ts'
+import type { RunningServer } from '../server.ts'
 import type { Storage } from '../storage/open-storage.ts'
 
 const email = 'admin@localhost'
@@ -44,6 +45,17 @@ export async function takeFirstSteps(
     hasAccounts: account !== undefined || accounts.length > 0,
     clientId: (await storage.clients.find(clientId))?.client_id,
   }
+}
+
+/** Takes the first steps of a server that has started, for its audit trail as well. */
+export function recordFirstSteps(
+  config: { issuer: string },
+  storage: Storage,
+  { provider, events }: Pick<RunningServer, 'provider' | 'events'>,
+): Promise<FirstSteps> {
+  return takeFirstSteps(config, storage, provider, (change, about, details) =>
+    events.recordChange({ actor: 'server', ...about }, change, details, { first: true }),
+  )
 }
 
 async function addFirstAccount(storage: Storage, recordChange: RecordChange) {

@@ -1,15 +1,13 @@
 import { setTimeout } from 'node:timers/promises'
-import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import type { Config } from '../config/config.ts'
-import { createLog } from '../observability/log.ts'
-import type { RunningServer } from '../server.ts'
+import { createLog, logLostConnection } from '../observability/log.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { command, withStorage } from './command.ts'
-import { type FirstSteps, takeFirstSteps } from './first-steps.ts'
+import { recordFirstSteps } from './first-steps.ts'
 import type { Progress } from './progress.ts'
 import { listenForStop } from './stop-signals.ts'
-import { asFacts } from './table.ts'
+import { type WelcomeFacts, welcome } from './welcome.ts'
 
 /** `holdfast serve`: the identity provider until a signal ends it. */
 export function serveCommand(): Command {
@@ -21,34 +19,31 @@ export function serveCommand(): Command {
   ).action(() =>
     withStorage(serve, {
       migrates: true,
-      onError: (error, { logLevel }) =>
-        createLog(logLevel).warn(
-          { event: 'database.connection_lost', err: error },
-          'an idle connection to the database broke',
-        ),
+      onError: (error, { logLevel }) => logLostConnection(createLog(logLevel), error),
     }),
   )
 }
 
+/** A node that serves, of one process or several. */
+export interface ServingNode extends AsyncDisposable {
+  readonly facts: WelcomeFacts
+  drain(): void
+  /** Rejects when the node cannot continue. */
+  readonly failed?: Promise<never>
+}
+
 async function serve(storage: Storage, config: Config, progress: Progress): Promise<void> {
-  const log = createLog(config.logLevel)
-  // Its lines go to the same terminal.
-  progress.rest()
-  const { startServer } = await import('../server.ts')
-  await using server = await startServer(config, storage, log, { onStep: progress.report })
-  const firstSteps = await takeFirstSteps(
-    config,
-    storage,
-    server.provider,
-    (change, about, details) =>
-      server.events.recordChange({ actor: 'server', ...about }, change, details, { first: true }),
-  )
+  await using node =
+    config.operations.workers === 1
+      ? await startHere(storage, config, progress)
+      : await startWorkers(config, progress)
   // Before it says that it is ready: a signal may come at once.
   const signals = listenForStop()
   const stopped = signals.next()
-  console.log(welcome(server, firstSteps))
-  await stopped
-  server.drain()
+  console.log(welcome(node.facts))
+  const { failed = new Promise<never>(() => {}) } = node
+  await Promise.race([stopped, failed])
+  node.drain()
   const { drainSeconds } = config.operations
   if (drainSeconds > 0) {
     console.log(`\nServing for ${drainSeconds} seconds more.`)
@@ -58,22 +53,29 @@ async function serve(storage: Storage, config: Config, progress: Progress): Prom
   console.log('\nFinishing requests.')
 }
 
-function welcome(
-  { issuer, authorityFile }: RunningServer,
-  { account, hasAccounts, clientId }: FirstSteps,
-) {
-  const facts: [string, string][] = [
-    ['Issuer', styleText('bold', issuer)],
-    ['Metadata', `${issuer}/.well-known/openid-configuration`],
-  ]
-  if (authorityFile) facts.push(['Trust', `NODE_EXTRA_CA_CERTS=${authorityFile}`])
-  if (account) {
-    facts.push(['Account', account.email])
-    facts.push(['Password', `${styleText('bold', account.password)}  (shown this once)`])
+async function startHere(
+  storage: Storage,
+  config: Config,
+  progress: Progress,
+): Promise<ServingNode> {
+  // Its lines go to the same terminal.
+  progress.rest()
+  const log = createLog(config.logLevel)
+  const { startServer } = await import('../server.ts')
+  await using opened = new AsyncDisposableStack()
+  const server = opened.use(await startServer(config, storage, log, { onStep: progress.report }))
+  const firstSteps = await recordFirstSteps(config, storage, server)
+  const { issuer, authorityFile } = server
+  const open = opened.move()
+  return {
+    facts: { issuer, authorityFile, firstSteps },
+    drain: () => server.drain(),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
-  if (!hasAccounts) facts.push(['Accounts', 'none: "holdfast accounts add EMAIL" adds one'])
-  if (clientId) {
-    facts.push(['Client', `${clientId}  (public, DPoP, redirects to http://127.0.0.1:*/callback)`])
-  }
-  return `${asFacts(styleText('green', 'Holdfast is ready.'), facts)}\n\nCtrl-C stops it.`
+}
+
+async function startWorkers(config: Config, progress: Progress): Promise<ServingNode> {
+  progress.rest()
+  const { serveByWorkers } = await import('./serve-workers.ts')
+  return serveByWorkers(config)
 }

@@ -1,8 +1,13 @@
+import { availableParallelism } from 'node:os'
 import { z } from 'zod'
 import { defaultPort } from './mtls-config.ts'
 
 /** What serves operators. */
 export interface OperationsConfig {
+  /** Processes that serve, all of them at the same port. */
+  readonly workers: number
+  /** Connections to the database that one of them has at most. */
+  readonly connectionsPerWorker: number
   /** Where metrics are served: an address of their own, which the Internet does not reach. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined
   readonly adminApi: boolean
@@ -36,6 +41,36 @@ export interface OperationsConfig {
   readonly refusalLimit: number
 }
 
+/** Processes of a node where nothing else is configured. */
+const mostStandardWorkers = 4
+
+/** Bytes that each of them takes, and that the first process takes beside them. */
+const workerBytes = 256 * 1024 * 1024
+const primaryBytes = 128 * 1024 * 1024
+
+/** Systems on which several processes can listen at one port (SO_REUSEPORT), each for itself. */
+const sharesPorts: ReadonlySet<string> = new Set(['linux', 'freebsd'])
+
+/**
+ * The cores that this process may use, by its affinity and its control group, as far as the memory of
+ * the control group is enough; 1 where processes cannot share a port.
+ */
+export function standardWorkers({
+  platform = process.platform,
+  cores = availableParallelism(),
+  memoryBytes = process.constrainedMemory() || Number.POSITIVE_INFINITY,
+}: {
+  platform?: string
+  cores?: number
+  memoryBytes?: number
+} = {}): number {
+  const fit = Math.floor((memoryBytes - primaryBytes) / workerBytes)
+  return sharesPorts.has(platform) ? Math.max(1, Math.min(cores, mostStandardWorkers, fit)) : 1
+}
+
+/** Connections of a node with one worker or two; of more workers each has half of them. */
+const standardConnections = 10
+
 const limit = (standard: number) =>
   z
     .string()
@@ -44,6 +79,21 @@ const limit = (standard: number) =>
     .default(standard)
 
 export const operationsVariables = {
+  HOLDFAST_WORKERS: z
+    .string()
+    .regex(/^[1-9]\d?$/, 'must be a number from 1 to 64')
+    .transform(Number)
+    .refine((workers) => workers <= 64, 'must be a number from 1 to 64')
+    .refine(
+      (workers) => workers === 1 || sharesPorts.has(process.platform),
+      'must be 1: on this system several processes cannot listen at one port',
+    )
+    .default(() => standardWorkers()),
+  HOLDFAST_DATABASE_CONNECTIONS: z
+    .string()
+    .regex(/^[1-9]\d{0,2}$/, 'must be a number from 1 to 999')
+    .transform(Number)
+    .optional(),
   HOLDFAST_METRICS: z
     .string()
     .refine(
@@ -84,7 +134,13 @@ export const operationsVariables = {
 type Values = z.output<z.ZodObject<typeof operationsVariables>>
 
 export function operationsConfig(values: Values, tracing: boolean): OperationsConfig {
+  const workers = values.HOLDFAST_WORKERS
+  const connections =
+    values.HOLDFAST_DATABASE_CONNECTIONS ??
+    Math.max(standardConnections, (workers * standardConnections) / 2)
   return {
+    workers,
+    connectionsPerWorker: Math.floor(connections / workers),
     metrics:
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     drainSeconds: values.HOLDFAST_DRAIN_SECONDS,
@@ -111,7 +167,22 @@ export function operationsContradictions(
   given: Readonly<Record<string, string | undefined>>,
   threads: string | undefined,
 ): string[] {
-  return [...portContradictions(given), ...threadContradictions(given, threads)]
+  return [
+    ...portContradictions(given),
+    ...threadContradictions(given, threads),
+    ...connectionContradictions(given),
+  ]
+}
+
+/** A worker without a connection could answer nothing. */
+function connectionContradictions({
+  HOLDFAST_WORKERS: workers,
+  HOLDFAST_DATABASE_CONNECTIONS: connections,
+}: Readonly<Record<string, string | undefined>>): string[] {
+  const count = Number(workers ?? standardWorkers())
+  return connections === undefined || Number(connections) >= count
+    ? []
+    : [`HOLDFAST_DATABASE_CONNECTIONS must be at least one for each of the ${count} workers.`]
 }
 
 /** Two listeners cannot have one port of one address. */

@@ -6,7 +6,9 @@ import { matchedRoute } from './routing.ts'
 export interface HealthOptions {
   /** Resolves when the database can be used. */
   ping: () => Promise<void>
-  /** Milliseconds after which a database that says nothing counts as gone. */
+  /** Resolves when every process of this node does. */
+  answer?: () => Promise<void>
+  /** Milliseconds after which a database or a process that says nothing counts as gone. */
   deadline?: number
   /** Shown at `/livez`: for the listener of operators, and not for the public one. */
   version?: string
@@ -14,12 +16,18 @@ export interface HealthOptions {
 
 /**
  * `/livez`: whether this process should be left running. It never asks the database: to restart
- * every node because the database is away would only add to the outage.
+ * every node because the database is away would only add to the outage. A node of several processes
+ * asks those.
  *
  * `/readyz`: whether requests should be sent here. It asks the database, once for all that ask at
  * the same time: the address is public, and must not be a way to keep the pool busy.
  */
-export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions): Middleware {
+export function healthChecks({
+  ping,
+  answer,
+  deadline = 2_000,
+  version,
+}: HealthOptions): Middleware {
   let asking: Promise<Health> | undefined
   const isReady = () => {
     asking ??= answersWithin(ping, deadline).finally(() => {
@@ -28,8 +36,10 @@ export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions)
     return asking
   }
 
-  async function answer(ctx: Context, name: 'livez' | 'readyz'): Promise<void> {
-    const health = name === 'livez' ? healthy : await isReady()
+  const isAlive = async () => (answer ? await answersWithin(answer, deadline) : healthy)
+
+  async function respond(ctx: Context, name: 'livez' | 'readyz'): Promise<void> {
+    const health = name === 'livez' ? await isAlive() : await isReady()
     ctx.set('cache-control', 'no-store')
     ctx.status = health.status === 'ok' ? 200 : 503
     ctx.body = name === 'livez' && version !== undefined ? { ...health, version } : health
@@ -37,7 +47,7 @@ export function healthChecks({ ping, deadline = 2_000, version }: HealthOptions)
 
   return (ctx, next) => {
     const name = matchedRoute(ctx)?.name
-    return name === 'livez' || name === 'readyz' ? answer(ctx, name) : next()
+    return name === 'livez' || name === 'readyz' ? respond(ctx, name) : next()
   }
 }
 

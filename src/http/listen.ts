@@ -8,7 +8,7 @@ import { createSecureContext, type TlsOptions } from 'node:tls'
 import { equip } from '@holdfast/token-binding-tls'
 import type { Config } from '../config/config.ts'
 import { ListenError } from '../net/listen-error.ts'
-import { closeServer, listenAt } from './acceptors.ts'
+import { asListenError, closeServer, listenAt } from './acceptors.ts'
 import { developmentCertificate } from './development-authority.ts'
 import {
   boundConnections,
@@ -36,7 +36,14 @@ export interface Listening extends AsyncDisposable {
 export async function listen(
   handler: RequestListener,
   config: ListenConfig,
-  { askForCertificates = false }: { askForCertificates?: boolean } = {},
+  {
+    askForCertificates = false,
+    isShared = false,
+  }: {
+    askForCertificates?: boolean
+    /** Whether other processes of this node listen at the same port. */
+    isShared?: boolean
+  } = {},
 ): Promise<Listening> {
   // Of nobody's authority: which certificate is good for what is decided for each client.
   const request = askForCertificates ? { requestCert: true, rejectUnauthorized: false } : {}
@@ -45,7 +52,7 @@ export async function listen(
   server.on('connect', refuseTunnel)
   const connections = connectionsOf(server)
   const { host, port } = config.listen
-  const acceptors = await listenAt(server, { host, port }).catch((cause: NodeJS.ErrnoException) => {
+  const acceptors = await listenAt(server, { host, port }, { isShared }).catch((cause) => {
     throw asListenError(cause, host, port)
   })
   boundConnections(server, acceptors)
@@ -158,18 +165,4 @@ async function readPem(variable: string, file: string): Promise<string> {
       { cause },
     )
   })
-}
-
-function asListenError(cause: NodeJS.ErrnoException, host: string, port: number): ListenError {
-  return cause.code === 'EADDRINUSE'
-    ? new ListenError(
-        'address_in_use',
-        `Port ${port} on ${host} is in use. Stop what uses it, or set HOLDFAST_PORT.`,
-        { cause },
-      )
-    : new ListenError(
-        'address_unusable',
-        `Cannot listen on port ${port} of ${host} (${cause.code}). Check HOLDFAST_HOST and HOLDFAST_PORT.`,
-        { cause },
-      )
 }

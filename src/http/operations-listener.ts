@@ -1,31 +1,37 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import Koa from 'koa'
-import type { Registry } from 'prom-client'
+import { Registry } from 'prom-client'
+import type { Config } from '../config/config.ts'
+import { version } from '../config/version.ts'
 import { ListenError } from '../net/listen-error.ts'
+import { type HealthOptions, healthChecks } from './health.ts'
+import { routing } from './routing.ts'
 import { boundConnections, boundUnanswered } from './unanswered-requests.ts'
 
 /**
- * `/metrics` for Prometheus, on an address of its own over plain HTTP. Metrics tell how much is
+ * `/metrics` for Prometheus, `/livez` and `/readyz`, on an address of its own over plain HTTP. Metrics tell how much is
  * stolen and refused here; who may read them is a matter of which network reaches the address, as
  * for every other target of the same Prometheus, and no secret has to be kept for it.
  */
 export async function listenForOperators({
   address: { host, port },
-  registry,
-  middleware,
+  config: { issuer, operations },
+  metrics,
+  ...health
 }: {
   address: { host: string; port: number }
-  registry: Registry
-  /** What else is answered here. */
-  middleware: readonly Koa.Middleware[]
-}): Promise<AsyncDisposable> {
+  config: Pick<Config, 'issuer' | 'operations'>
+  /** All of them, as Prometheus reads them. */
+  metrics: () => Promise<string>
+} & Pick<HealthOptions, 'ping' | 'answer'>): Promise<AsyncDisposable> {
   const app = new Koa()
-  for (const each of middleware) app.use(each)
+  app.use(routing({ issuer, arrivalPath: '', features: operations }))
+  app.use(healthChecks({ ...health, version }))
   app.use(async (ctx) => {
     if (ctx.path !== '/metrics') return
-    ctx.type = registry.contentType
-    ctx.body = await registry.metrics()
+    ctx.type = Registry.PROMETHEUS_CONTENT_TYPE
+    ctx.body = await metrics()
   })
   const server = createServer(boundUnanswered(app.callback()).listener)
   boundConnections(server)

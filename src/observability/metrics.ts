@@ -13,7 +13,8 @@ export type Metrics = ReturnType<typeof createMetrics>
 
 /**
  * Everything that is counted, under names and units of Prometheus. The values of every label are of
- * a closed set: no client, account, address or path is among them, whatever requests may carry.
+ * a closed set: no client, account, address or path is among them, whatever requests may carry. A
+ * node of several processes shows one number: the sum, where no `aggregator` says otherwise.
  */
 export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
   const registry = new Registry()
@@ -25,6 +26,7 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     name: 'holdfast_build_info',
     help: 'Always 1; the labels name the version of Holdfast',
     labelNames: ['version'] as const,
+    aggregator: 'first',
     registers,
   }).set({ version }, 1)
 
@@ -44,6 +46,7 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
   new Gauge({
     name: 'holdfast_database_pool_wait_seconds',
     help: 'For how long a statement waits for a connection of the database pool',
+    aggregator: 'max',
     registers,
     collect() {
       this.set(poolUse().waitMs / 1000)
@@ -143,22 +146,26 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     revocationListEnd: new Gauge({
       name: 'holdfast_client_crl_next_update_timestamp_seconds',
       help: 'When the first of the revocation lists of clients ends; 0 without lists',
+      aggregator: 'min',
       registers,
     }),
     clockAhead: new Gauge({
       name: 'holdfast_clock_ahead_seconds',
       help: 'By how much the clock of this node is ahead of that of the database',
+      aggregator: 'average',
       registers,
     }),
     keyAge: new Gauge({
       name: 'holdfast_signing_key_age_seconds',
       help: 'For how long the key that signs now has done so',
+      aggregator: 'max',
       labelNames: ['purpose'] as const,
       registers,
     }),
     keysUnreadable: new Gauge({
       name: 'holdfast_keys_unreadable',
       help: 'Keys in use that this node cannot open: a row is damaged, or its secret is outdated',
+      aggregator: 'max',
       registers,
     }),
     keyRefreshFailures: new Counter({
@@ -188,12 +195,14 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
     cleanupSuccess: new Gauge({
       name: 'holdfast_cleanup_last_success_timestamp_seconds',
       help: 'When expired rows were last removed, or there were none',
+      aggregator: 'max',
       labelNames: ['table'] as const,
       registers,
     }),
     cleanupBacklog: new Gauge({
       name: 'holdfast_cleanup_backlog_rows',
       help: 'Expired rows that are left after a minute of removing them, counted up to a million',
+      aggregator: 'max',
       labelNames: ['table'] as const,
       registers,
     }),

@@ -58,7 +58,7 @@ export async function openDatabase(
     preparedStatements = true,
   }: {
     onError: (error: Error) => void
-    poolSize?: number
+    poolSize?: number | undefined
     connectionTimeout?: number
     /** Off for a pooler that gives each transaction another session and does not prepare there. */
     preparedStatements?: boolean

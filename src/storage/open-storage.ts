@@ -72,6 +72,8 @@ const connecting: readonly Step[] = ['connect', 'migrate']
 /**
  * Opens the database at `databaseUrl`, or the embedded one in `dataFolder`. The schema is brought up
  * to this release, or, with `migrates: false`, must be that of this release: nothing is made then.
+ * With `migrates: 'done'` it is not looked at: another process of this node has, and a later release
+ * may have migrated it since, which this one can serve beside.
  *
  * @throws {@link StorageError}
  */
@@ -79,6 +81,7 @@ export async function openStorage({
   databaseUrl,
   dataFolder,
   preparedStatements = true,
+  connections,
   onError,
   onNotice = () => {},
   migrates = true,
@@ -90,12 +93,14 @@ export async function openStorage({
   databaseUrl: string | undefined
   dataFolder: string
   preparedStatements?: boolean
+  /** Connections at most. */
+  connections?: number | undefined
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
   /** Receives a sentence about what may surprise an operator. */
   onNotice?: (sentence: string) => void
   /** Whether the schema, and an embedded database, are made where they are missing. */
-  migrates?: boolean
+  migrates?: boolean | 'done'
   /** Makes a span of each statement. */
   tracing?: boolean
   /** Told of a step that begins: how much of how much was done before it; of 0 if nobody knows. */
@@ -113,11 +118,13 @@ export async function openStorage({
       : onStep(stepLabels[step], steps.indexOf(step), steps.length)
   const connectionString =
     databaseUrl ??
-    opened.use(await openEmbedded(dataFolder, migrates, { onStep: begin, onNotice }))
+    opened.use(await openEmbedded(dataFolder, migrates === true, { onStep: begin, onNotice }))
       .connectionString
   begin('connect')
   // Before it migrates: a server that is too old is left as it is.
-  const pool = opened.use(await openPool(connectionString, { onError, preparedStatements }))
+  const pool = opened.use(
+    await openPool(connectionString, { onError, preparedStatements, poolSize: connections }),
+  )
   const probe = createNodeProbe(tracing ? traceQueries(pool) : pool)
   const { database } = probe
   const migrateNow = () => {
@@ -129,9 +136,13 @@ export async function openStorage({
     })
   }
   const checkSchema = () => requireCurrentSchema(pool).then(() => [])
-  const migrated = await (migrates ? migrateNow() : checkSchema()).catch((error: unknown) => {
-    throw describeConnectionError(error, connectionString)
-  })
+  const prepare = () => (migrates ? migrateNow() : checkSchema())
+  const migrated =
+    migrates === 'done'
+      ? []
+      : await prepare().catch((error: unknown) => {
+          throw describeConnectionError(error, connectionString)
+        })
   const memory = now && { now }
   const artifacts = createArtifactTable(database)
   const replays = createReplayTable(database)

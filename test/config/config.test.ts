@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava'
 import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
 import { keysVariables } from '../../src/config/keys-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
+import { standardWorkers } from '../../src/config/operations-config.ts'
 import { configWarnings, proxiesVariables } from '../../src/config/proxies-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
@@ -46,8 +47,13 @@ const complete = {
   HOLDFAST_EDGE_REFUSAL_LIMIT: '70',
   HOLDFAST_PASSWORD_HASHES: '3',
   HOLDFAST_LONGEST_WAIT_MS: '250',
+  HOLDFAST_WORKERS: '3',
+  HOLDFAST_DATABASE_CONNECTIONS: '20',
   HOLDFAST_METRICS: '[::1]:9464',
 }
+
+/** Those of a node where nothing is configured. */
+const workers = standardWorkers()
 
 /** These variables have test files of their own. */
 const noCertificates = {
@@ -97,6 +103,8 @@ test('needs no variable at all', (t) => {
     sessionRefreshInitiators: [],
     logLevel: 'info',
     operations: {
+      workers,
+      connectionsPerWorker: workers === 1 ? 10 : 5,
       metrics: undefined,
       adminApi: false,
       deviceFlow: false,
@@ -151,6 +159,8 @@ test('takes every variable', (t) => {
     sessionRefreshInitiators: ['app.example.com', '*.example.org'],
     logLevel: 'debug',
     operations: {
+      workers: 3,
+      connectionsPerWorker: 6,
       metrics: { host: '::1', port: 9464 },
       adminApi: true,
       deviceFlow: true,
@@ -638,4 +648,20 @@ test('refuses the headers of proxies that nobody named', (t) => {
 
 test('refuses a mode that it does not know', (t) => {
   t.throws(() => parseConfig({ HOLDFAST_TOKEN_BINDING: 'on' }), { instanceOf: ConfigError })
+})
+
+test('as many workers as there are cores and memory for, four at most', (t) => {
+  const megabytes = (count: number) => count * 1024 * 1024
+  const machine = { platform: 'linux', cores: 8, memoryBytes: megabytes(8192) }
+  t.is(standardWorkers(machine), 4)
+  t.is(standardWorkers({ ...machine, cores: 2 }), 2)
+  t.is(standardWorkers({ ...machine, memoryBytes: megabytes(768) }), 2)
+  t.is(standardWorkers({ ...machine, memoryBytes: megabytes(100) }), 1)
+  t.is(standardWorkers({ ...machine, platform: 'darwin' }), 1)
+  t.deepEqual(problems(t, { HOLDFAST_WORKERS: '65' }), [
+    'HOLDFAST_WORKERS must be a number from 1 to 64.',
+  ])
+  t.deepEqual(problems(t, { HOLDFAST_WORKERS: '4', HOLDFAST_DATABASE_CONNECTIONS: '3' }), [
+    'HOLDFAST_DATABASE_CONNECTIONS must be at least one for each of the 4 workers.',
+  ])
 })

@@ -11,6 +11,9 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 // Every test starts the same program.
 const compileCache = fileURLToPath(new URL('../../node_modules/.cache/node', import.meta.url))
 
+/** Tests of several say so. Other releases may not know the variable. */
+const oneWorker = { HOLDFAST_WORKERS: '1' }
+
 /** The packages of this repository are used as their sources. */
 export const fromSources = '--conditions=@holdfast/source'
 
@@ -81,6 +84,7 @@ function startCommandHost() {
 }
 
 export interface Serving {
+  readonly pid: number
   /** What it printed by the time it was ready. */
   readonly welcome: string
   /** The value of a line of the welcome. */
@@ -110,6 +114,7 @@ export async function serve(environment: Environment): Promise<Serving> {
   if (!stdout.includes('Ctrl-C')) throw new Error(`it did not serve: ${errors}`)
   const welcome = stripVTControlCharacters(stdout)
   return {
+    pid: child.pid as number,
     welcome,
     printed: (name) => new RegExp(`^ +${name} +(\\S+)`, 'm').exec(welcome)?.[1],
     errors: () => errors,
@@ -127,8 +132,9 @@ export function start(
   args: readonly string[],
 ): ChildProcess {
   const { PATH = '', HOME = '' } = process.env
+  const isThis = release === root
   return spawn(process.execPath, [fromSources, path.join(release, 'src/cli.ts'), ...args], {
     cwd,
-    env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env },
+    env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...(isThis && oneWorker), ...env },
   })
 }

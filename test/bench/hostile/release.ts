@@ -58,6 +58,7 @@ export async function startRelease({
     HOLDFAST_SECRET: 'the secret of this benchmark, and of nothing else',
     HOLDFAST_TLS: 'off',
     HOLDFAST_TRUSTED_PROXIES: '127.0.0.1',
+    ...(await oneWorker(checkout)),
   }
   const target = { issuer, accounts, ...(await fill({ cwd: folder, env, release: checkout })) }
   const log = await open(logFile, 'w')
@@ -94,6 +95,12 @@ export async function startRelease({
       await log.close()
     },
   }
+}
+
+/** A single process is measured; a release that knows no other does not know the variable either. */
+async function oneWorker(checkout: string): Promise<Record<string, string>> {
+  const example = await readFile(path.join(checkout, '.env.example'), 'utf8')
+  return example.includes('HOLDFAST_WORKERS') ? { HOLDFAST_WORKERS: '1' } : {}
 }
 
 /** The limits of V8 that operators are given. */

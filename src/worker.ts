@@ -1,0 +1,3 @@
+import { serveAsWorker } from './commands/serve-worker.ts'
+
+await serveAsWorker()
