@@ -93,6 +93,7 @@ export async function startServingNode({
       }
     },
     makeCredentials: (order) => makeCredentials(filling.provider, order),
+    takeStatements: () => Promise.reject(new Error('it has several processes')),
     startProfile: () => Promise.reject(new Error('it has several processes')),
     profile: () => Promise.reject(new Error('it has several processes')),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
