@@ -96,7 +96,10 @@ export async function startServer(
   const isFirst = worker === undefined || worker.number === 1
   if (!worker) logStart(log)
   if (config.operations.tracing) opened.use(await startTracing())
-  const observability = opened.use(createObservability({ log, storage, workers: worker?.of }))
+  const { auditTokens, auditRetentionDays: retentionDays } = config.operations
+  const observability = opened.use(
+    createObservability({ log, storage, auditTokens, workers: worker?.of }),
+  )
   const { events, metrics, flush } = observability
   if (isFirst) for (const warning of configWarnings(config)) events.configWarned(warning)
   const files = authorityFiles(config.mtls)
@@ -120,9 +123,10 @@ export async function startServer(
     await readiness.check()
   }
   if (isFirst) {
+    const { auditMonthsDropped: onDropped } = events
     opened.use(
       startCleanup({
-        tables: storage.expiring,
+        tables: [storage.audit.months({ retentionDays, onDropped }), ...storage.expiring],
         interval: cleanupInterval,
         onCleaned: (cleaned) => events.cleaned(cleaned),
         onError: (error, table) => events.cleanupFailed(table, error),

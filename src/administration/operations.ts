@@ -217,7 +217,7 @@ export const operations: Operations = {
     handle: ({ audit }, { query }) => audit.list(query),
   }),
   listCountedEvents: operation({
-    summary: 'Events that anonymous requests caused, counted by minute and network',
+    summary: 'Events that anonymous requests caused, and issued tokens, counted by minute',
     query: requests.countedQuery,
     answer: { status: 200, description: 'Counts', schema: answers.countedEvent, isList: true },
     handle: ({ countedEvents }, { query }) => countedEvents.list(query),

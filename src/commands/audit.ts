@@ -5,6 +5,7 @@ import { accountOf, readTime } from '../administration/audit.ts'
 import { auditEvents, countedEvents } from '../observability/event-names.ts'
 import type { AuditTable, StoredAuditRow } from '../storage/audit-table.ts'
 import type { CountedEvent, CountedEventTable } from '../storage/counted-event-table.ts'
+import { auditExportCommand, auditVerifyCommand } from './audit-export.ts'
 import { command, UsageError, withStorage } from './command.ts'
 import type { Progress } from './progress.ts'
 import { printable } from './table.ts'
@@ -37,6 +38,8 @@ export function auditCommand(): Command {
     'audit --json --follow',
     'audit --counted --since 2026-01-31T12:00:00Z',
   )
+    .addCommand(auditExportCommand())
+    .addCommand(auditVerifyCommand())
     .option(
       '--since <time>',
       'from a time on: 2026-01-31, 2026-01-31T12:00:00Z, or a duration ago: 2h, 7d',
@@ -47,7 +50,7 @@ export function auditCommand(): Command {
     .option('--follow', 'follow new events until Ctrl-C')
     .option(
       '--counted',
-      'what unknown clients caused, counted by minute and network, kept for 7 days',
+      'what unknown clients caused, and issued tokens, counted by minute, kept for 7 days',
     )
     .option('--json', 'print one JSON object per line')
     .action(async ({ since: text, ...options }: AuditOptions) => {

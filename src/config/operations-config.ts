@@ -21,6 +21,10 @@ export interface OperationsConfig {
   readonly userCodeLimit: number
   /** Seconds for which a server that is stopping still serves requests, and reports that it is not ready. */
   readonly drainSeconds: number
+  /** Whether each grant is a row of the audit trail, or only those that a person has caused. */
+  readonly auditTokens: 'count' | 'each'
+  /** Days after whose end a month of the audit trail is dropped; undefined keeps all. */
+  readonly auditRetentionDays: number | undefined
   /** Traces, by the standard variables of OpenTelemetry. */
   readonly tracing: boolean
   /** Attempts to sign in to one account from one network in 15 minutes. */
@@ -124,6 +128,12 @@ export const operationsVariables = {
     .regex(/^[1-9]\d{0,2}$/, 'must be a number from 1 to 999')
     .transform(Number)
     .default(2),
+  HOLDFAST_AUDIT_TOKENS: z.enum(['count', 'each'], 'must be count or each').default('count'),
+  HOLDFAST_AUDIT_RETENTION_DAYS: z
+    .string()
+    .regex(/^(9\d|[1-9]\d{2,4})$/, 'must be a number of days from 90 to 99999')
+    .transform(Number)
+    .optional(),
   HOLDFAST_LONGEST_WAIT_MS: z
     .string()
     .regex(/^[1-9]\d{1,4}$/, 'must be a number of milliseconds from 10 to 99999')
@@ -149,6 +159,8 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     deviceFlow: values.HOLDFAST_DEVICE_FLOW === 'on',
     deviceLimit: values.HOLDFAST_DEVICE_LIMIT,
     userCodeLimit: values.HOLDFAST_USER_CODE_LIMIT,
+    auditTokens: values.HOLDFAST_AUDIT_TOKENS,
+    auditRetentionDays: values.HOLDFAST_AUDIT_RETENTION_DAYS,
     tracing,
     loginLimit: values.HOLDFAST_LOGIN_LIMIT,
     loginNetworkLimit: values.HOLDFAST_LOGIN_NETWORK_LIMIT,

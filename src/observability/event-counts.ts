@@ -14,6 +14,8 @@ export interface StrangersEvent {
 export interface EventCounts extends AsyncDisposable {
   /** Counts an event, to be written soon. Never waits and never fails. */
   record(event: StrangersEvent): void
+  /** Counts an event of any network. Its reason is of a closed set, so that it has room always. */
+  recordTotal(event: Omit<StrangersEvent, 'address'>): void
   /** Writes what was counted. */
   flush(): Promise<void>
 }
@@ -48,7 +50,17 @@ export function createEventCounts({
   let minute = 0
   let writing: Promise<void> = Promise.resolve()
 
-  function count({ event, reason, client, requestId }: StrangersEvent, network: string) {
+  function turnMinute() {
+    const time = now()
+    const present = time - (time % minuteMs)
+    if (present !== minute) rows = new Set()
+    minute = present
+  }
+
+  function count(
+    { event, reason, client, requestId }: Omit<StrangersEvent, 'address'>,
+    network: string,
+  ) {
     const key = `${minute} ${event} ${reason} ${network}`
     const before = waiting.get(key)?.count ?? 0
     waiting.set(key, {
@@ -79,15 +91,16 @@ export function createEventCounts({
   timer.unref()
   return {
     record(event) {
-      const time = now()
-      const present = time - (time % minuteMs)
-      if (present !== minute) rows = new Set()
-      minute = present
+      turnMinute()
       const network = networkOf(event.address ?? '')
       const row = `${event.event} ${event.reason} ${network}`
       const hasRoom = rows.size < mostRows || rows.has(row)
       if (hasRoom) rows.add(row)
       count(hasRoom ? event : { ...event, reason: '*' }, hasRoom ? network : '*')
+    },
+    recordTotal(event) {
+      turnMinute()
+      count(event, '*')
     },
     flush,
     async [Symbol.asyncDispose]() {

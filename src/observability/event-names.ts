@@ -52,7 +52,7 @@ export const auditEvents = [
 
 export type AuditEvent = (typeof auditEvents)[number]
 
-/** The events that are counted by minute and network (`counted_events`). */
+/** The events that are counted by minute (`counted_events`): by network, but for issued tokens. */
 export const countedEvents = [
   'client_certificate.untrusted',
   'consent.denied',
@@ -62,6 +62,7 @@ export const countedEvents = [
   'logout',
   'rate.limited',
   'request.refused',
+  'tokens.issued',
   'user_code.unknown',
 ] as const
 

@@ -75,6 +75,12 @@ const misuse: ReadonlySet<string> = new Set([
   'key_mismatch',
 ])
 
+/** Grants in which a person has just taken part. The others are what programs do all day. */
+const grantsOfPeople: ReadonlySet<string> = new Set([
+  'authorization_code',
+  'urn:ietf:params:oauth:grant-type:device_code',
+])
+
 /** Lines of the log, and rows of the audit trail, of one kind that strangers cause in a minute. */
 const perNodeAndMinute = 60
 
@@ -93,13 +99,16 @@ export function createEvents({
   metrics,
   audit,
   counts,
+  auditTokens = 'count',
   workers = 1,
   now = Date.now,
 }: {
   log: Log
   metrics: Metrics
   audit: Pick<AuditTrail, 'record'>
-  counts: Pick<EventCounts, 'record'>
+  counts: Pick<EventCounts, 'record' | 'recordTotal'>
+  /** Whether each grant is a row of the audit trail, or only those that a person has caused. */
+  auditTokens?: 'count' | 'each' | undefined
   /** Processes of this node. */
   workers?: number | undefined
   now?: () => number
@@ -139,7 +148,14 @@ export function createEvents({
   return {
     tokensIssued(facts: Facts, grant: { grantType: string; binding: BindingLabel }) {
       metrics.grants.inc({ grant_type: grant.grantType, binding: grant.binding })
-      record('info', 'tokens.issued', facts, 'tokens issued', grant)
+      if (auditTokens === 'each' || grantsOfPeople.has(grant.grantType)) {
+        record('info', 'tokens.issued', facts, 'tokens issued', grant)
+        return
+      }
+      log.info({ event: 'tokens.issued', ...facts, ...grant }, 'tokens issued')
+      const { client, requestId } = facts
+      const reason = `${grant.grantType} ${grant.binding}`
+      counts.recordTotal({ event: 'tokens.issued', reason, client, requestId })
     },
 
     refused(facts: Facts, { counted: label, ...refusal }: Refusal) {
@@ -352,6 +368,11 @@ export function createEvents({
       metrics.cleanupBacklog.set({ table }, backlog)
       const level = backlog > 0 ? 'warn' : 'debug'
       log[level]({ event: 'cleanup', table, removed, seconds, backlog }, 'expired rows removed')
+    },
+
+    /** Months of the audit trail are gone, as the operator has configured. */
+    auditMonthsDropped(months: readonly string[]) {
+      log.warn({ event: 'audit.dropped', months }, 'months of the audit trail were dropped')
     },
 
     cleanupFailed(table: string, error: unknown) {

@@ -1,3 +1,4 @@
+import type { OperationsConfig } from '../config/operations-config.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { createAuditTrail } from './audit-trail.ts'
 import { createEventCounts } from './event-counts.ts'
@@ -21,9 +22,11 @@ export interface Observability extends AsyncDisposable {
 export function createObservability({
   log,
   storage,
+  auditTokens,
   workers,
 }: {
   log: Log
+  auditTokens?: OperationsConfig['auditTokens'] | undefined
   storage: Pick<Storage, 'audit' | 'countedEvents' | 'poolUse'>
   workers?: number | undefined
 }): Observability {
@@ -40,7 +43,7 @@ export function createObservability({
   })
   return {
     log,
-    events: createEvents({ log, metrics, audit, counts, workers }),
+    events: createEvents({ log, metrics, audit, counts, auditTokens, workers }),
     metrics,
     async flush() {
       await Promise.all([audit.flush(), counts.flush()])

@@ -1,4 +1,6 @@
+import pg from 'pg'
 import type { Database } from './database.ts'
+import type { ExpiringRows } from './expiring-rows.ts'
 import { StorageError } from './storage-error.ts'
 
 export interface AuditRow {
@@ -37,6 +39,15 @@ export interface AuditQuery {
 
 export type AuditTable = ReturnType<typeof createAuditTable>
 
+/** Rows read by one statement. */
+const exportBatch = 1000
+
+/** Months that are made ahead of time: a server makes more, once a minute. */
+const monthsAhead = 3
+
+/** The months around now are always there. */
+const mostClockError = "interval '28 days'"
+
 // Any number will do, as long as every release uses the same one.
 const appendLock = 4_815_162_343
 
@@ -52,29 +63,42 @@ const longestName = 256
 /** The table `audit_events`. */
 export function createAuditTable(database: Database) {
   return {
-    /** Appends rows in their order. Long names and details are cut. */
+    /**
+     * Appends rows in their order. Long names and details are cut, and a time that only a wrong clock
+     * can show is moved to the nearest that can be right.
+     */
     async append(rows: readonly AuditRow[]): Promise<void> {
-      await database.query({
-        name: 'audit-append',
-        // The lock is taken before an identity is drawn and given back after the commit: otherwise
-        // a row could become visible after one with a greater id.
-        text: `with turn as materialized (select pg_advisory_xact_lock($1))
-               insert into audit_events
-                      (at, event, actor, account, client, address, request_id, details)
-               select new.* from turn, unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[],
-                      $6::text[], $7::text[], $8::text[], $9::json[]) as new`,
-        values: [
-          appendLock,
-          rows.map(({ at }) => at),
-          rows.map(({ event }) => event),
-          rows.map(({ actor }) => asName(actor)),
-          rows.map(({ account }) => asName(account)),
-          rows.map(({ client }) => asName(client)),
-          rows.map(({ address }) => asName(address)),
-          rows.map(({ requestId }) => asName(requestId)),
-          rows.map(({ details }) => asBoundedJson(details)),
-        ],
-      })
+      try {
+        await appendRows(database, rows)
+      } catch (error) {
+        if (!isOfNoMonth(error)) throw error
+        // No server has made the months of late: only commands were used.
+        await keepMonths(database)
+        await appendRows(database, rows)
+      }
+    },
+
+    /**
+     * The months of the table, as something to clean up: makes those that come, and drops those
+     * that ended more than `retentionDays` days ago, or none.
+     */
+    months({
+      retentionDays,
+      onDropped,
+    }: {
+      /** At least 90: PostgreSQL drops nothing younger. */
+      retentionDays: number | undefined
+      onDropped: (months: readonly string[]) => void
+    }): ExpiringRows {
+      return {
+        table: 'audit_events',
+        async removeExpired() {
+          const dropped = await keepMonths(database, retentionDays)
+          if (dropped.length > 0) onDropped(dropped)
+          return { rows: 0, until: undefined }
+        },
+        countExpired: async () => 0,
+      }
     },
 
     /** How many rows there are. */
@@ -111,15 +135,76 @@ export function createAuditTable(database: Database) {
       return rows.map((row): StoredAuditRow => ({ ...row, id: asSafeInteger(row.id) }))
     },
 
-    /** Removes rows from before a time, as far as the table lets them go. */
-    async removeBefore(time: Date): Promise<number> {
-      const { rowCount } = await database.query({
-        text: 'delete from audit_events where at < $1',
-        values: [time],
-      })
-      return rowCount
+    /**
+     * Rows from one time until before another, in the order of their times, some of them in memory
+     * at a time.
+     *
+     * @throws {@link StorageError} `audit_id_unsafe`
+     */
+    async *between(from: Date, to: Date): AsyncGenerator<StoredAuditRow> {
+      // As the database writes it, which counts microseconds.
+      let last = { at: from.toISOString(), id: '0' }
+      for (;;) {
+        const { rows } = await database.query<
+          Omit<StoredAuditRow, 'id'> & { id: string; place: string }
+        >({
+          name: 'audit-list-between',
+          text: `select id, at, at::text as place, event, actor, account, client, address,
+                        request_id as "requestId", details
+                   from audit_events
+                  where at >= $1 and at < $2 and (at > $1 or id > $3::bigint)
+                  order by at, id limit $4`,
+          values: [last.at, to, last.id, exportBatch],
+        })
+        for (const { place, ...row } of rows) yield { ...row, id: asSafeInteger(row.id) }
+        const end = rows.at(-1)
+        if (!end || rows.length < exportBatch) return
+        last = { at: end.place, id: end.id }
+      }
     },
   }
+}
+
+async function appendRows(database: Database, rows: readonly AuditRow[]): Promise<void> {
+  await database.query({
+    name: 'audit-append',
+    // The lock is taken before an identity is drawn and given back after the commit: otherwise
+    // a row could become visible after one with a greater id.
+    text: `with turn as materialized (select pg_advisory_xact_lock($1))
+           insert into audit_events
+                  (at, event, actor, account, client, address, request_id, details)
+           select greatest(least(new.at, now() + ${mostClockError}), now() - ${mostClockError}),
+                  new.event, actor, account, client, address, request_id, details
+             from turn, unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[],
+                  $6::text[], $7::text[], $8::text[], $9::json[])
+               as new (at, event, actor, account, client, address, request_id, details)`,
+    values: [
+      appendLock,
+      rows.map(({ at }) => at),
+      rows.map(({ event }) => event),
+      rows.map(({ actor }) => asName(actor)),
+      rows.map(({ account }) => asName(account)),
+      rows.map(({ client }) => asName(client)),
+      rows.map(({ address }) => asName(address)),
+      rows.map(({ requestId }) => asName(requestId)),
+      rows.map(({ details }) => asBoundedJson(details)),
+    ],
+  })
+}
+
+/** @returns the names of the parts of the table that were dropped. */
+async function keepMonths(database: Database, retentionDays?: number): Promise<string[]> {
+  const { rows } = await database.query<{ dropped: string[] }>({
+    name: 'audit-keep-months',
+    text: 'select dropped from keep_audit_months($1, $2)',
+    values: [monthsAhead, retentionDays],
+  })
+  return rows[0]?.dropped ?? []
+}
+
+/** PostgreSQL's answer to a row for which a partitioned table has no part: a check_violation. */
+function isOfNoMonth(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '23514' && !error.constraint
 }
 
 /** A bigint as the driver returns it. A rounded id would make a reader repeat or miss rows. */

@@ -90,7 +90,8 @@ function sqlFiles(onBegin: (name: string) => void = () => {}): Knex.MigrationSou
       return {
         up(knex: Knex) {
           onBegin(name)
-          return knex.raw(sql)
+          // knex takes a question mark for a parameter, even within a string.
+          return knex.raw(sql.replaceAll('?', '\\?'))
         },
         down: () => Promise.reject(new Error('migrations go forward only')),
       }

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { once } from 'node:events'
-import { stat, writeFile } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import {
@@ -733,6 +733,37 @@ test.serial('reads the audit trail, as text and one JSON object a line', async (
   const text = done(t, await runBeside(...args, '--event', 'tokens.issued'))
   t.regex(text, /^\d{4}-\S+ +tokens\.issued +.*client=/)
   t.is(text.trim().split('\n').length, 1)
+})
+
+test.serial('exports the audit trail, and verifies that the file is unchanged', async (t) => {
+  const file = path.join(cwd, 'audit.jsonl')
+  await server.storage.audit.append([
+    { at: new Date(Date.now() - 600_000), event: 'key.resealed', details: { exported: true } },
+  ])
+  const soon = new Date().toISOString()
+  const times = ['--from', '2001-01-01', '--to', new Date(Date.now() - 120_000).toISOString()]
+  t.is((await runBeside('audit', 'export', file, '--from', '2001-01-01', '--to', soon)).code, 2)
+  const { events, kid } = JSON.parse(
+    done(t, await runBeside('audit', 'export', file, ...times, '--json')),
+  )
+  const lines = (await readFile(file, 'utf8')).trim().split('\n')
+  t.is(lines.length, events)
+  t.true(lines.some((line) => JSON.parse(line).details.exported === true))
+  t.is((await runBeside('audit', 'export', file, ...times)).code, 1)
+  t.regex(done(t, await runBeside('audit', 'verify', file)), /^Unchanged: \d+ events /)
+  done(t, await runBeside('audit', 'verify', file, '--kid', kid))
+  t.regex((await runBeside('audit', 'verify', file, '--kid', 'other')).stderr, /is not one of this/)
+  const signature = await readFile(`${file}.jws`, 'utf8')
+  const [header = '', payload = '', ...rest] = signature.split('.')
+  const less = Buffer.from(payload, 'base64url')
+    .toString()
+    .replace(/"events":\d+/, '"events":0')
+  const forged = [header, Buffer.from(less).toString('base64url'), ...rest].join('.')
+  await writeFile(`${file}.jws`, forged)
+  t.regex((await runBeside('audit', 'verify', file)).stderr, /signature in .* is not valid/)
+  await writeFile(`${file}.jws`, signature)
+  await writeFile(file, (await readFile(file, 'utf8')).replace('true', 'fals'))
+  t.regex((await runBeside('audit', 'verify', file)).stderr, /differs from what was signed/)
 })
 
 test.serial(

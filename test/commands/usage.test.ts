@@ -112,7 +112,10 @@ const wrong: [string, RegExp][] = [
   ['clients change shop', /^holdfast: Required option '--metadata <file>'/],
   ['clients show one two', /^holdfast: Too many arguments/],
   ['audit --event login.fail', /^holdfast: --event login\.fail does .* login\.failed, /],
-  ['audit --counted --event tokens.issued', /tokens\.issued does not exist\. .* rate\.limited, /],
+  [
+    'audit --counted --event login.succeeded',
+    /login\.succeeded does not exist\. .* rate\.limited, /,
+  ],
   ['doctor --code x', /^holdfast: --code is for another machine: give --url as well/],
   ['doctor --url https://id.example/x/', /^holdfast: --url must be the https issuer/],
   ['resources add https://api.example', /^holdfast: Required option '--scope/],

@@ -433,6 +433,27 @@ test('asking for a nonce is counted and not audited', (t) => {
   t.deepEqual(audited, [])
 })
 
+test('audits tokens that a person has asked for, and counts the others', (t) => {
+  const { events, audited, counted, logged } = recordingEvents()
+  const device = 'urn:ietf:params:oauth:grant-type:device_code'
+  for (const grantType of ['authorization_code', device, 'refresh_token', 'client_credentials']) {
+    events.tokensIssued(facts, { grantType, binding: 'dpop' })
+  }
+  t.deepEqual(
+    audited.map(({ details }) => details.grantType),
+    ['authorization_code', device],
+  )
+  t.deepEqual(
+    counted.map(({ event, reason }) => `${event}: ${reason}`),
+    ['tokens.issued: refresh_token dpop', 'tokens.issued: client_credentials dpop'],
+  )
+  t.is(logged.length, 4)
+  const each = recordingEvents('each')
+  each.events.tokensIssued(facts, { grantType: 'client_credentials', binding: 'dpop' })
+  t.is(each.audited.length, 1)
+  t.deepEqual(each.counted, [])
+})
+
 test('no id reaches a metric, whatever happens', async (t) => {
   const { events, metrics } = recordingEvents()
   events.refused(facts, refusal)

@@ -520,7 +520,8 @@ test('brings an empty database up to this release', async (t) => {
   t.deepEqual(await migrate(database.url), allMigrations)
   const tables = await query(
     database.url,
-    "select table_name from information_schema.tables where table_schema = 'public' order by 1",
+    `select table_name from information_schema.tables where table_schema = 'public'
+        and table_name !~ '^audit_events_(until_)?20\\d\\d_\\d\\d$' order by 1`,
   )
   t.deepEqual(
     tables.map((row) => row.table_name),

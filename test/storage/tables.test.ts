@@ -4,7 +4,11 @@ import pg from 'pg'
 import { defaultPolicy } from '../../src/clients/registration-policy.ts'
 import type { Account, AccountStore } from '../../src/storage/account-store.ts'
 import { createAccountTable } from '../../src/storage/account-table.ts'
-import { createAuditTable, detailsLimitBytes } from '../../src/storage/audit-table.ts'
+import {
+  createAuditTable,
+  detailsLimitBytes,
+  type StoredAuditRow,
+} from '../../src/storage/audit-table.ts'
 import { type ClientTable, createClientTable } from '../../src/storage/client-table.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { createDevicePollTable, type DevicePollTable } from '../../src/storage/device-poll-table.ts'
@@ -19,7 +23,7 @@ import {
 } from '../../src/storage/resource-server-table.ts'
 import { seal, unseal } from '../../src/storage/sealed.ts'
 import { StorageError } from '../../src/storage/storage-error.ts'
-import { useTestDatabase } from '../support/database.ts'
+import { openTestDatabase, useTestDatabase } from '../support/database.ts'
 import { raceFor } from '../support/lock.ts'
 
 const url = useTestDatabase(test)
@@ -338,11 +342,106 @@ for (const [title, text] of [
 
 test('what is older than 90 days can be removed', async (t) => {
   const table = createAuditTable(auditDatabase)
-  await table.append([row('old', { at: age(91) }), row('young', { at: age(89) })])
-  await table.removeBefore(age(90))
+  await auditDatabase.query({
+    text: `insert into audit_events (at, event, details) values ($1, 'old', '{}'), ($2, 'young', '{}')`,
+    values: [age(91), age(89)],
+  })
+  await auditDatabase.query({ text: 'delete from audit_events where at < $1', values: [age(90)] })
   t.deepEqual(await table.list({ event: 'old', limit: 10 }), [])
   t.is((await table.list({ event: 'young', limit: 10 })).length, 1)
 })
+
+test('takes rows by the statement of the release before', async (t) => {
+  await auditDatabase.query({
+    text: `with turn as materialized (select pg_advisory_xact_lock($1))
+           insert into audit_events
+                  (at, event, actor, account, client, address, request_id, details)
+           select new.* from turn, unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[],
+                  $6::text[], $7::text[], $8::text[], $9::json[]) as new`,
+    values: [1, [new Date()], ['before'], ['cli'], [null], [null], [null], [null], ['{}']],
+  })
+  const [stored] = await createAuditTable(auditDatabase).list({ event: 'before', limit: 1 })
+  t.like(stored, { event: 'before', actor: 'cli', account: null })
+})
+
+test('moves a time that only a wrong clock can show to the nearest possible one', async (t) => {
+  const table = createAuditTable(auditDatabase)
+  await table.append([row('clock', { at: age(4000) }), row('clock', { at: age(-4000) })])
+  const days = (await table.list({ event: 'clock', limit: 10 })).map(({ at }) =>
+    Math.round((Date.now() - at.getTime()) / 86_400_000),
+  )
+  t.deepEqual(days, [28, -28])
+})
+
+test('drops whole months that are out of retention, never one younger than 90 days', async (t) => {
+  await using own = await openTestDatabase()
+  await using database = await openDatabase(own.url, { onError: () => {} })
+  const query = async (text: string) => (await database.query({ text })).rows
+  const table = createAuditTable(database)
+  const dropped: string[] = []
+  const keep = (retentionDays: number | undefined) =>
+    table
+      .months({ retentionDays, onDropped: (months) => dropped.push(...months) })
+      .removeExpired(1000)
+  await keep(90)
+  t.deepEqual(dropped, [], 'the first part holds the present')
+  await query(`do $$ declare part text := (select relname from pg_class where relkind = 'r'
+      and relname ~ '^audit_events_until_[0-9_]+$'); begin execute 'drop table ' || part; end $$`)
+  const months = [9, 5, 3, 2].map((ago) => monthBefore(ago))
+  for (const { name, from, to } of months) {
+    await query(
+      `create table ${name} partition of audit_events for values from ('${from}') to ('${to}')`,
+    )
+    await query(`insert into audit_events (at, event, details) values ('${from}', '${name}', '{}')`)
+  }
+  await keep(undefined)
+  t.deepEqual(dropped, [])
+  await keep(210)
+  t.deepEqual(dropped, [months[0]?.name])
+  // Less than 90 is 90: three months ago has not ended for that long.
+  await keep(1)
+  t.deepEqual(dropped, [months[0]?.name, months[1]?.name])
+  t.is((await query('select from audit_events')).length, 2)
+})
+
+test('makes the month of an event where no server has made it', async (t) => {
+  await using own = await openTestDatabase()
+  await using database = await openDatabase(own.url, { onError: () => {} })
+  await database.query({
+    text: `do $$ declare part text; begin for part in select inhrelid::regclass::text from pg_inherits
+             where inhparent = 'audit_events'::regclass
+           loop execute 'drop table ' || part; end loop; end $$`,
+  })
+  const table = createAuditTable(database)
+  await table.append([row('late')])
+  t.is((await table.list({ limit: 2 })).length, 1)
+})
+
+test('reads the events of a time in the order of their times, each once', async (t) => {
+  const table = createAuditTable(auditDatabase)
+  await auditDatabase.query({
+    text: `insert into audit_events (at, event, details)
+           select '2001-02-03'::timestamptz + n / 4 * interval '300 microseconds', 'between', '{}'
+             from generate_series(0, 2499) as n`,
+  })
+  const read: StoredAuditRow[] = []
+  const [from, to] = [new Date('2001-02-03'), new Date('2001-02-04')]
+  for await (const each of table.between(from, to)) read.push(each)
+  t.is(new Set(read.map(({ id }) => id)).size, 2500)
+  t.is(read.length, 2500)
+  t.deepEqual(
+    read.map(({ at }) => at.getTime()),
+    read.map(({ at }) => at.getTime()).sort((a, b) => a - b),
+  )
+})
+
+/** A month of UTC, and the name of its part of the table. */
+function monthBefore(ago: number) {
+  const now = new Date()
+  const first = (back: number) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back))
+  const [from, to] = [first(ago).toISOString(), first(ago - 1).toISOString()]
+  return { name: `audit_events_${from.slice(0, 7).replace('-', '_')}`, from, to }
+}
 
 test.serial('continues after an id beyond 2^31', async (t) => {
   const table = createAuditTable(auditDatabase)

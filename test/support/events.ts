@@ -15,16 +15,20 @@ export interface Recorded {
 }
 
 /** Events whose log, audit rows and counters a test can look at. */
-export function recordingEvents(): Recorded {
+export function recordingEvents(auditTokens?: 'count' | 'each'): Recorded {
   const audited: Omit<AuditRow, 'at'>[] = []
   const logged: Record<string, unknown>[] = []
   const metrics = createMetrics({ poolUse: () => ({ open: 3, idle: 2, waiting: 1, waitMs: 250 }) })
   const log = createLog('debug', { write: (line) => logged.push(JSON.parse(line)) })
   const counted: StrangersEvent[] = []
-  const counts = { record: (event: StrangersEvent) => counted.push(event) }
+  const counts = {
+    record: (event: StrangersEvent) => counted.push(event),
+    recordTotal: (event: Omit<StrangersEvent, 'address'>) =>
+      counted.push({ ...event, address: undefined }),
+  }
   const audit = { record: (event: Omit<AuditRow, 'at'>) => audited.push(event) }
   return {
-    events: createEvents({ log, metrics, audit, counts, now: () => 0 }),
+    events: createEvents({ log, metrics, audit, counts, auditTokens, now: () => 0 }),
     metrics,
     audited,
     counted,
