@@ -65,9 +65,12 @@ export interface Prepared {
   readonly form: Record<string, string>
 }
 
+/** Who is asked, and the secrets of the clients there. */
+type Asked = Pick<CandidateProcess, 'issuer' | 'secrets'>
+
 /** Makes a request ahead of time, so that signing it is not measured. */
 export function prepare(
-  candidate: CandidateProcess,
+  candidate: Asked,
   way: Way,
   key: Keys,
   credential: string | undefined,
@@ -91,7 +94,7 @@ function proofOf(htu: string, key: Key): string {
 }
 
 function authenticate(
-  { issuer, secrets }: CandidateProcess,
+  { issuer, secrets }: Asked,
   way: Way,
   key: Keys,
 ): { headers: Record<string, string>; form: Record<string, string> } {
@@ -151,7 +154,7 @@ export interface Answer {
 }
 
 export function send(
-  candidate: CandidateProcess,
+  candidate: Pick<Asked, 'issuer'>,
   { path, headers, form }: Prepared,
   refreshToken?: string,
 ): Promise<Answer> {
