@@ -37,8 +37,15 @@ export async function migrate(
       await knex.migrate.forceFreeMigrationsLock()
       const [, pending] = (await knex.migrate.list()) as [unknown, string[]]
       const source = sqlFiles((name) => onMigration(name, pending.indexOf(name), pending.length))
-      const [, applied] = await knex.migrate.latest({ migrationSource: source })
-      return applied as string[]
+      const applied: string[] = []
+      // One by one: "latest" runs all of them in one transaction, which keeps the locks of the first
+      // until the last has ended.
+      while (applied.length < pending.length) {
+        const [, names] = (await knex.migrate.up({ migrationSource: source })) as [number, string[]]
+        if (names.length === 0) break
+        applied.push(...names)
+      }
+      return applied
     })
   } finally {
     await knex.destroy()
