@@ -12,6 +12,7 @@ import { createAdministration } from './administration/administration.ts'
 import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
+import { allowedAlgorithms } from './clients/profile.ts'
 import type { Config } from './config/config.ts'
 import { pathOfIssuer } from './config/issuer-path.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
@@ -169,7 +170,7 @@ function buildEngine(parts: Parts) {
       accepts: (nonce) => nonces.accepts(nonce, 0),
     },
     required: config.dpopNonces === 'required',
-    algorithms: proofAlgorithms,
+    algorithms: allowedAlgorithms(config.protocol.profile, proofAlgorithms),
     window: proofWindowOf(config),
   })
   const engine = createProvider({
@@ -246,7 +247,7 @@ function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }:
     authorities,
     claimsByScope,
     adminApi: operations.adminApi,
-    clockToleranceS: protocol.clockToleranceS,
+    protocol,
     refreshReuseSeconds,
     keyOverlapHours,
   })

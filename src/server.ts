@@ -5,6 +5,7 @@ import {
   watchClientAuthorities,
 } from './certificates/watched-authorities.ts'
 import { bearerClientIds } from './clients/binding-method.ts'
+import { clientsAgainst } from './clients/profile.ts'
 import type { Config } from './config/config.ts'
 import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
@@ -80,6 +81,20 @@ export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep'> {
   readonly worker?: (WorkerPlace & { readonly siblings: Siblings }) | undefined
 }
 
+/** Reports clients whose tokens are not bound, and those that the server refuses. */
+async function reportClients(
+  { protocol }: Config,
+  { clients: table }: Storage,
+  events: Events,
+): Promise<void> {
+  const clients = await table.list()
+  events.bearerClientsFound(bearerClientIds(clients))
+  const refused = clientsAgainst(protocol.profile, clients)
+  if (refused.length === 0) return
+  const some = refused.slice(0, 10).join(', ')
+  events.configWarned(`${refused.length} clients contradict their profile and are refused: ${some}`)
+}
+
 /**
  * Listens with the identity provider on an open storage. Disposing finishes requests
  * that were begun; the storage stays open, and anyone who opened it closes it.
@@ -142,7 +157,7 @@ export async function startServer(
     siblings: worker?.siblings,
     opened,
   })
-  if (isFirst) events.bearerClientsFound(bearerClientIds(await storage.clients.list()))
+  if (isFirst) await reportClients(config, storage, events)
   const { metrics: address } = config.operations
   if (address && !worker) {
     const { registry } = metrics

@@ -78,7 +78,13 @@ export interface ProofCheck {
   readonly window: ProofWindow
   check(
     proof: string,
-    request: { readonly method: string; readonly uri: string; readonly now: number },
+    request: {
+      readonly method: string
+      readonly uri: string
+      readonly now: number
+      /** Those that its client may use; those of the server by default. */
+      readonly algorithms?: readonly string[]
+    },
   ): DPoPOutcome
   /** Keeps the imported key of a proof that was good for something. */
   remember(proof: string): void
@@ -93,7 +99,7 @@ export interface ProofCheck {
 export function createProofCheck({
   nonces,
   required,
-  algorithms,
+  algorithms: ofServer,
   window,
 }: {
   nonces: ProofNonces
@@ -103,7 +109,7 @@ export function createProofCheck({
   window: ProofWindow
 }): ProofCheck {
   const keys = new ProofKeys()
-  const check: ProofCheck['check'] = (text, { method, uri, now }) => {
+  const check: ProofCheck['check'] = (text, { method, uri, now, algorithms = ofServer }) => {
     const proof = verify(text, { method, uri, algorithms, keys })
     if ('problem' in proof) return { ...proof, nonce: undefined }
     const next = nonces.current()

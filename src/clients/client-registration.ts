@@ -10,6 +10,7 @@ import { withBindingMethod } from './binding-method.ts'
 import { clientIdProblem } from './client-id.ts'
 import { makeClientSecret } from './client-secret.ts'
 import { deviceGrant } from './grant-types.ts'
+import { withProfile } from './profile.ts'
 
 export type RegistrationErrorCode =
   | 'client_id_taken'
@@ -164,7 +165,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
     )
   }
   try {
-    const named = withBindingMethod(metadata)
+    const named = withProfile(withBindingMethod(metadata))
     refuseClientId(metadata)
     refuseUnreadableName(metadata)
     refuseMisspeltRedirects(metadata)

@@ -60,6 +60,7 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
   'logo_uri',
   'policy_uri',
   'post_logout_redirect_uris',
+  'profile',
   'redirect_uris',
   'request_object_signing_alg',
   'require_auth_time',

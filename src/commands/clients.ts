@@ -6,6 +6,7 @@ import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../clients/binding-method.ts'
 import { type RequestedMetadata, secretMethods } from '../clients/client-registration.ts'
 import { deviceGrant } from '../clients/grant-types.ts'
+import { profiles, refreshPolicies } from '../clients/profile.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { administrationLevels } from '../engine/admin-resource.ts'
 import {
@@ -26,6 +27,8 @@ interface AddOptions {
   postLogoutRedirectUri?: string[]
   grant?: string[]
   auth?: string
+  profile?: string
+  refreshTokens?: string
   certificateName?: Partial<ClientMetadata>
   native?: true
   jwks?: string
@@ -60,6 +63,7 @@ function addCommand(): Command {
     'Register an application. Without a client_id, one is generated.',
     'clients add web-shop --redirect-uri https://shop.example.com/callback',
     'clients add phone-app --native --auth none --redirect-uri com.example.app:/callback',
+    'clients add bank --profile fapi2 --jwks keys.json --redirect-uri https://bank.example.com/cb',
     'clients add nightly-job --auth private_key_jwt --jwks public-keys.json',
     'clients add ledger --auth tls_client_auth --certificate-name dns:ledger.example.com',
     'clients add --metadata client.json',
@@ -85,6 +89,17 @@ function addCommand(): Command {
         'tls_client_auth',
         'self_signed_tls_client_auth',
       ]),
+    )
+    .addOption(
+      new Option('--profile <name>', 'rules that all of its requests must follow').choices(
+        profiles,
+      ),
+    )
+    .addOption(
+      new Option(
+        '--refresh-tokens <policy>',
+        'whether each refresh replaces the refresh token. Default: rotate, or keep with --profile fapi2',
+      ).choices(refreshPolicies),
     )
     .addOption(
       new Option('--binding <method>', 'how its tokens are bound ("bearer": not bound)')
@@ -139,13 +154,14 @@ function listCommand(): Command {
       list.length === 0
         ? 'There are no clients. Add one with: holdfast clients add --redirect-uri URI'
         : asTable(
-            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants', 'Registered by'],
+            ['Client', 'Name', 'Tokens', 'Authenticates by', 'Grants', 'Profile', 'Registered by'],
             list.map(({ metadata }) => [
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
               `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}`,
               (metadata.grant_types ?? []).join(' '),
+              metadata.profile ?? '',
               metadata.self_registered ? 'itself' : 'administrator',
             ]),
           ),
@@ -250,7 +266,11 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     post_logout_redirect_uris: postLogoutRedirectUri,
     grant_types,
     response_types: grant_types.includes('authorization_code') ? ['code'] : [],
-    ...(options.auth === undefined ? {} : { token_endpoint_auth_method: options.auth as 'none' }),
+    ...(options.auth === undefined && options.profile === undefined
+      ? {}
+      : { token_endpoint_auth_method: (options.auth ?? 'private_key_jwt') as 'none' }),
+    ...(options.profile === undefined ? {} : { profile: options.profile }),
+    ...(options.refreshTokens === undefined ? {} : { refresh_tokens: options.refreshTokens }),
     application_type: options.native ? 'native' : 'web',
     binding_method: options.binding,
     ...(options.idTokenAlg === undefined
@@ -301,6 +321,7 @@ function describe(sentence: string, metadata: ClientMetadata): string {
   const { client_secret } = metadata
   return asFacts(sentence, [
     ['Tokens', shown(describeBinding(metadata))],
+    ...(metadata.profile === undefined ? [] : [['Profile', metadata.profile] as const]),
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', describeAuthentication(metadata)],
     ...(metadata.require_pkce === false ? [['PKCE', shown(withoutPkce)] as const] : []),

@@ -1,5 +1,7 @@
+import type { Context } from 'koa'
 import type Provider from 'oidc-provider'
 import { matchesSecret } from '../clients/client-secret.ts'
+import { fapi2Methods } from '../clients/profile.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
@@ -39,6 +41,7 @@ export const extensions: readonly Extension[] = [
   { extend: compareSecretDigests },
   { extend: useCurrentKeys },
   { extend: tolerateClock },
+  { extend: announceProfile },
   { extend: redirectNoStrangers },
   { extend: reportToOperator },
 ]
@@ -99,4 +102,22 @@ function reportToOperator(engine: Provider, { events, keys }: ExtensionOptions):
 
 function tolerateClock(engine: Provider, { times, protocol }: ExtensionOptions): void {
   tolerateOwnClock(engine, times, protocol.clockToleranceS)
+}
+
+/** Metadata that the engine makes of its configuration, where a profile allows less. */
+function announceProfile(engine: Provider, { protocol: { profile } }: ExtensionOptions): void {
+  if (!profile) return
+  engine.use(async (ctx: Context, next) => {
+    await next()
+    if (ctx.oidc?.route !== 'discovery') return
+    const { token_endpoint_auth_methods_supported: methods } = ctx.body as Discovery
+    Object.assign(ctx.body as Discovery, {
+      require_pushed_authorization_requests: true,
+      token_endpoint_auth_methods_supported: methods.filter((name) => fapi2Methods.includes(name)),
+    })
+  })
+}
+
+interface Discovery {
+  readonly token_endpoint_auth_methods_supported: readonly string[]
 }

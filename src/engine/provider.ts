@@ -2,6 +2,7 @@ import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import Provider, { errors } from 'oidc-provider'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
+import { allowedAlgorithms, profileOf, withProfile } from '../clients/profile.ts'
 import { loadExistingGrant, securityClient } from '../clients/security-client.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { lifetimes } from '../config/lifetimes.ts'
@@ -39,7 +40,7 @@ const assertionLifetime = 10 * 60
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
   const { issuer, tables, pages, edge, mtls, deviceFlow } = options
-  const { clockToleranceS } = options.protocol
+  const { clockToleranceS, profile } = options.protocol
   const { jwks, cookieKeys, nonceSecret } = initialKeys(options.keys)
   const { now } = options.keys
   const times = createEngineTimes({ now })
@@ -48,6 +49,8 @@ export function createProvider(options: ProviderOptions): Provider {
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const { artifacts } = tables
   const adapted = { artifacts, times, ownClients, ofRequest: artifactsOfRequest }
+  const proven = allowedAlgorithms(profile, proofAlgorithms)
+  const signed = allowedAlgorithms(profile, signingAlgorithms)
   const engine = createEngine(issuer, {
     adapter: createEngineAdapter(
       deviceFlow
@@ -96,9 +99,10 @@ export function createProvider(options: ProviderOptions): Provider {
       // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
       requestObjects: {
         enabled: true,
-        assertJwtClaimsAndHeader: async (_ctx, claims, { alg }) => {
+        assertJwtClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
           // What was pushed without a signature is ours, and ends with its row.
           if (alg === 'none') return
+          checkAlgorithm(alg, client, errors.InvalidRequestObject)
           if (!isCurrentJwt(claims, now(), clockToleranceS) || !isShortRequest(claims, now())) {
             throw refusedFor(
               'request_object_time',
@@ -135,7 +139,7 @@ export function createProvider(options: ProviderOptions): Provider {
     cookies: { keys: cookieKeys, ...(base && { long: { path: base } }) },
 
     // No token leaves by the front channel; an ID token may, for clients that register it.
-    responseTypes: ['code', 'code id_token'],
+    responseTypes: profile ? ['code'] : ['code', 'code id_token'],
     // The engine knows S256 only.
     pkce: { required: needsChallenge },
     allowOmittingSingleRegisteredRedirectUri: false,
@@ -161,24 +165,32 @@ export function createProvider(options: ProviderOptions): Provider {
       introspection_signed_response_alg: 'ES256',
     },
     enabledJWA: {
-      clientAuthSigningAlgValues: [...proofAlgorithms],
-      dPoPSigningAlgValues: [...proofAlgorithms],
-      idTokenSigningAlgValues: [...signingAlgorithms],
-      introspectionSigningAlgValues: [...signingAlgorithms],
-      requestObjectSigningAlgValues: [...proofAlgorithms],
+      clientAuthSigningAlgValues: proven,
+      dPoPSigningAlgValues: proven,
+      idTokenSigningAlgValues: signed,
+      introspectionSigningAlgValues: signed,
+      requestObjectSigningAlgValues: proven,
     },
     extraClientMetadata: {
       properties: [
         'binding_method',
         'administration',
         'session_policy',
+        'profile',
+        'refresh_tokens',
         'self_registered',
         'require_pkce',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {
         checkSessionPolicy(metadata)
-        Object.assign(metadata, withBindingMethod(metadata))
+        const { require_pushed_authorization_requests: isPushed } = metadata
+        // The engine has filled in its default, which says nothing.
+        const registered = withBindingMethod({
+          ...metadata,
+          require_pushed_authorization_requests: isPushed || undefined,
+        })
+        Object.assign(metadata, withProfile(registered, profile))
         checkCertificateMetadata(metadata)
         checkPkceMetadata(metadata)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
@@ -192,7 +204,10 @@ export function createProvider(options: ProviderOptions): Provider {
     },
     // One that is known already: a validator of it is called with every request.
     extraParams: { state: boundParameters },
-    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => checkAssertion(claims, options),
+    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
+      checkAlgorithm(alg, client, errors.InvalidClientAuth)
+      checkAssertion(claims, options)
+    },
     fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
     clockTolerance: clockToleranceS,
 
@@ -267,6 +282,18 @@ export function mayCallFrom(
 function webOrigin(uri: string): string | undefined {
   const url = URL.parse(uri)
   return url && /^https?:$/.test(url.protocol) ? url.origin : undefined
+}
+
+/** A client may be of a profile where the server is not. */
+function checkAlgorithm(
+  alg: unknown,
+  client: unknown,
+  Refusal: typeof errors.InvalidRequestObject | typeof errors.InvalidClientAuth,
+): void {
+  const { clientId: client_id, profile } = client as { clientId: string; profile?: string }
+  if (allowedAlgorithms(profileOf({ client_id, profile }), [String(alg)]).length === 0) {
+    throw new Refusal('the algorithm of this signature is not allowed by the profile of the client')
+  }
 }
 
 /** What the engine does not check of a client assertion, at the endpoints that are the engine's. */

@@ -52,8 +52,7 @@ export interface ShownCredentials {
 
 /** What is needed to authenticate clients. */
 export interface ClientAuthenticationOptions {
-  readonly findClient: (clientId: string) => Promise<TokenClient | undefined>
-  readonly assertionAlgorithms: readonly string[]
+  readonly findClient: (clientId: string) => Promise<TokenClient | Refusal | undefined>
   /** Seconds by which the clock of a client may be wrong in an assertion. */
   readonly clockToleranceS: number
   /** Undefined where no authority of clients is configured. */
@@ -90,6 +89,7 @@ export async function authenticateClient(
   if (isRefusal(claim)) return { refusal: claim }
   const client = await options.findClient(claim.clientId)
   if (!client) return { refusal: refuse('client_unknown') }
+  if (isRefusal(client)) return { refusal: client }
   if (!mayAuthenticateBy(client, claim.methods)) {
     const description = `this client must authenticate by ${methodsOf(client).join(' or ')}`
     return { refusal: refuse('client_method', { description }), client }
@@ -196,13 +196,13 @@ async function checkAssertion(
   jwt: ParsedJwt | undefined,
   client: TokenClient,
   { audiences, now }: ShownCredentials,
-  { assertionAlgorithms, clockToleranceS }: ClientAuthenticationOptions,
+  { clockToleranceS }: ClientAuthenticationOptions,
 ): Promise<UsedJti | Refusal> {
   if (!jwt) return refuse('assertion_malformed')
   const { alg, crit } = jwt.header
   const accepted = client.assertionAlgorithm
     ? alg === client.assertionAlgorithm
-    : assertionAlgorithms.includes(String(alg))
+    : client.algorithms.includes(String(alg))
   // RFC 7515 section 4.1.11: an extension that must be understood, and is not.
   if (!accepted || crit !== undefined) return refuse('assertion_algorithm')
   const { iss, aud, exp, nbf, iat, jti } = jwt.claims

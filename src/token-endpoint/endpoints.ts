@@ -5,9 +5,9 @@ import { accountClaims } from '../accounts/claims.ts'
 import type { ProofCheck } from '../bindings/dpop.ts'
 import type { ClientAuthorities } from '../certificates/client-authorities.ts'
 import { lifetimes } from '../config/lifetimes.ts'
+import type { ProtocolConfig } from '../config/protocol-config.ts'
 import { adminResource, adminScopesOf } from '../engine/admin-resource.ts'
 import { pollInterval } from '../engine/device-grant.ts'
-import { proofAlgorithms } from '../engine/proof-algorithms.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
@@ -25,6 +25,7 @@ import type { TokenPolicy } from './issue.ts'
 import { createOwnTokenReader, createSigner } from './own-tokens.ts'
 import { createTokenFinder } from './presented-token.ts'
 import { refreshTokenGrant } from './refresh-token.ts'
+import { isRefusal } from './refusal.ts'
 import { createClientFinder } from './registered-clients.ts'
 import type { FindResource } from './resources.ts'
 import { createRevocation } from './revocation.ts'
@@ -51,8 +52,7 @@ export interface EndpointsOptions {
   readonly authorities: ClientAuthorities | undefined
   readonly claimsByScope: TokenPolicy['claimsByScope']
   readonly adminApi: boolean
-  /** Seconds by which the clock of a client may be wrong in an assertion. */
-  readonly clockToleranceS: number
+  readonly protocol: Pick<ProtocolConfig, 'clockToleranceS' | 'profile'>
   readonly refreshReuseSeconds: number
   /** Hours for which a refresh token knows two keys; undefined for never. */
   readonly keyOverlapHours: number | undefined
@@ -62,19 +62,25 @@ export interface EndpointsOptions {
 export function createEndpoints(
   options: EndpointsOptions,
 ): Record<'token' | 'introspection' | 'revocation', Endpoint> {
-  const { issuer, engine, keys, proofs, tables, polls } = options
+  const { issuer, engine, keys, proofs, tables, polls, protocol } = options
   const { artifacts, credentials, replays } = tables
   const policy = { issuer, lifetimes, claimsByScope: options.claimsByScope }
-  const findClient = createClientFinder(engine, tables.clients)
+  const findClient = createClientFinder(engine, tables.clients, protocol.profile)
   const authentication: ClientAuthenticationOptions = {
     findClient,
-    assertionAlgorithms: proofAlgorithms,
-    clockToleranceS: options.clockToleranceS,
+    clockToleranceS: protocol.clockToleranceS,
     authorities: options.authorities,
   }
   const sign = createSigner(keys)
   const readOwnToken = createOwnTokenReader(keys, issuer)
-  const findToken = createTokenFinder({ credentials, readOwnToken, findClient })
+  const findToken = createTokenFinder({
+    credentials,
+    readOwnToken,
+    findClient: async (id) => {
+      const found = await findClient(id)
+      return found && isRefusal(found) ? undefined : found
+    },
+  })
   return {
     token: createTokenEndpoint({
       authentication,

@@ -11,7 +11,7 @@ import type { StoredSource } from './stored.ts'
  */
 
 /** For how long an ended family is remembered, in seconds: longer than any token lives. */
-const familyMemoryS = lifetimes.RefreshToken + 60 * 60
+const familyMemoryS = lifetimes.Grant + 60 * 60
 
 /** The family that begins with a code. */
 export function familyOfCode(code: string): string {

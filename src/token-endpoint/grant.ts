@@ -122,9 +122,11 @@ function firstRefreshToken(
 ): RefreshTokenPlan | undefined {
   const { client } = request
   if (!client.grantTypes.has('refresh_token')) return undefined
+  const isKept = client.refreshTokens === 'keep'
   return {
     value: undefined,
-    isRepeatable,
+    isRepeatable: isRepeatable && !isKept,
+    isKept,
     bound: refreshTokenKeys(request, bound),
     payload: { ...handedDown(source), clientId: client.clientId, family, gty, rotations: 0 },
   }
@@ -152,6 +154,8 @@ export interface PersonIssue {
   /** Whether the person signed in on another device. */
   readonly isElsewhere: boolean
   readonly refreshToken: (bound: DecidedKeys) => RefreshTokenPlan | undefined
+  /** Whether the credential can be used again. */
+  readonly isKept?: boolean
   readonly keyChanges?: readonly KeyChange[]
 }
 
@@ -178,7 +182,7 @@ export function issueTo(
   })
   if (idToken && isRefusal(idToken)) return idToken
   return {
-    consumes: found.key,
+    consumes: issue.isKept ? undefined : found.key,
     accessToken,
     refreshToken: issue.refreshToken(bound),
     idToken,

@@ -54,6 +54,8 @@ export interface RefreshTokenPlan {
   readonly value: string | undefined
   /** Whether its successor is to be derived from it: then random bytes for that are stored. */
   readonly isRepeatable: boolean
+  /** Whether it stays good when it is used: then it lives as long as its grant. */
+  readonly isKept: boolean
   readonly bound: DecidedKeys
   readonly payload: Omit<StoredRefreshToken, 'exp' | 'iat' | 'iiat' | keyof BoundCredential> & {
     readonly iiat?: number | undefined
@@ -70,7 +72,7 @@ export interface TokenPolicy {
   readonly issuer: string
   /** Seconds. */
   readonly lifetimes: Readonly<
-    Record<'AccessToken' | 'ClientCredentials' | 'RefreshToken' | 'IdToken', number>
+    Record<'AccessToken' | 'ClientCredentials' | 'RefreshToken' | 'Grant' | 'IdToken', number>
   >
   readonly claimsByScope: Readonly<Record<string, readonly string[]>>
 }
@@ -278,7 +280,7 @@ function refreshToken(plan: RefreshTokenPlan, { policy, newName }: Maker, now: n
     kind: 'RefreshToken',
     iiat: plan.payload.iiat ?? now,
     iat: now,
-    exp: now + policy.lifetimes.RefreshToken,
+    exp: now + (plan.isKept ? policy.lifetimes.Grant : policy.lifetimes.RefreshToken),
   }
   return { value, row: rowOf('RefreshToken', value, payload) }
 }

@@ -40,7 +40,10 @@ export interface RefreshOptions extends PersonGrantOptions {
   readonly reuseS: number
 }
 
-/** RFC 6749 section 6, with rotation (RFC 9700 section 4.14.2): each token is good once. */
+/**
+ * RFC 6749 section 6. By the policy `rotate` each token is good once, and is followed by another (RFC
+ * 9700 section 4.14.2); by `keep` it stays, and the answer names none.
+ */
 export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<StoredRefreshToken>> {
   const { keyOverlapS, proofWindow, reuseS, isRepeatable } = options
   return {
@@ -57,6 +60,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
 
     decide(request, { credential: found, resource }) {
       const { client, now } = request
+      const isKept = client.refreshTokens === 'keep'
       if (!found) return refuse('token_unknown', { detail: 'refresh token not found' })
       const { source } = found
       if (!sessionGoesOn(found)) return refuse('session_ended')
@@ -93,8 +97,11 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
         resource,
         certified: isCertified(client) || source['x5t#S256'] !== undefined,
         isElsewhere: source.gty?.startsWith('device_code') ?? false,
+        isKept,
         refreshToken: () =>
-          nextRefreshToken(request, found, { keys, renewed, gty: name, isRepeatable }),
+          isKept
+            ? undefined
+            : nextRefreshToken(request, found, { keys, renewed, gty: name, isRepeatable }),
         keyChanges: renewed.changes,
       }
       return issueTo(request, person, issue, options)
@@ -139,6 +146,7 @@ function nextRefreshToken(
   return {
     value: isRepeatable ? successorOf(found) : undefined,
     isRepeatable,
+    isKept: false,
     bound: keys,
     payload: {
       ...handedDown(source),
@@ -180,6 +188,10 @@ function renewedKeys(
   { overlapS, proofWindow }: { overlapS: number | undefined; proofWindow: ProofWindow },
 ): RenewedKeys | Refusal {
   const { client, params, proofs, now } = request
+  if (params.successor !== undefined && client.refreshTokens === 'keep') {
+    const description = 'a refresh token that is kept cannot change its key'
+    return refuse('successor_name', { description })
+  }
   const { jkt, tbh, 'x5t#S256': x5t } = source
   const asItWas = { bound: { jkt, tbh, 'x5t#S256': x5t } as BoundCredential, changes: [] }
   if (overlapS === undefined || client.binding === 'bearer') {

@@ -106,6 +106,11 @@ export const refusals = {
   certificate_subject: client('certificate subject value does not match the registered one'),
   certificate_unregistered: client('unregistered client certificate provided'),
 
+  client_metadata: {
+    ...client('the client contradicts what this server accepts'),
+    description: 'the client contradicts what this server accepts',
+  },
+
   // Proofs
   dpop_missing: grant('the tokens of this client are bound: a proof is required'),
   dpop_invalid: explained('invalid_dpop_proof', 'DPoP proof is invalid'),

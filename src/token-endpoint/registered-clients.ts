@@ -1,12 +1,15 @@
 import { importPublicJwk } from '@holdfast/verify/authorization-server'
 import type Provider from 'oidc-provider'
-import type { ClientMetadata } from 'oidc-provider'
+import { type ClientMetadata, errors } from 'oidc-provider'
 import { subjectProperties } from '../certificates/subject.ts'
 import { bindingOf } from '../clients/binding-method.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
+import { allowedAlgorithms, type Profile, profileOf, refreshPolicyOf } from '../clients/profile.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
+import { proofAlgorithms } from '../engine/proof-algorithms.ts'
 import { mayCallFrom } from '../engine/provider.ts'
 import type { ClientTable } from '../storage/client-table.ts'
+import { type Refusal, refuse } from './refusal.ts'
 import type {
   ClientAuthenticationMethod,
   ClientKey,
@@ -42,27 +45,49 @@ interface EngineKeyStore extends Iterable<Readonly<Record<string, unknown>>> {
 
 /**
  * Finds clients. What is made of one is remembered by the metadata that it was made of: the table
- * remembers that for some seconds.
+ * remembers that for some seconds. One that contradicts its profile is refused.
  */
-export function createClientFinder(engine: Provider, table: Pick<ClientTable, 'find'>) {
+export function createClientFinder(
+  engine: Provider,
+  table: Pick<ClientTable, 'find'>,
+  profile?: Profile,
+) {
   const byMetadata = new WeakMap<ClientMetadata, TokenClient>()
   const byClient = new WeakMap<EngineClient, TokenClient>()
-  return async (clientId: string): Promise<TokenClient | undefined> => {
+  return async (clientId: string): Promise<TokenClient | Refusal | undefined> => {
     const metadata = await table.find(clientId)
     const known = metadata && byMetadata.get(metadata)
     if (known) return known
-    const found = (await engine.Client.find(clientId)) as unknown as EngineClient | undefined
-    if (!found) return undefined
-    const client = byClient.get(found) ?? asTokenClient(found, metadata)
+    const found = await findValid(engine, clientId)
+    if (!found || 'refused' in found) return found
+    const client = byClient.get(found) ?? asTokenClient(found, metadata, profile)
     byClient.set(found, client)
     if (metadata) byMetadata.set(metadata, client)
     return client
   }
 }
 
+/** The client, if its metadata is what this server accepts today. */
+async function findValid(
+  engine: Provider,
+  clientId: string,
+): Promise<EngineClient | Refusal | undefined> {
+  try {
+    return (await engine.Client.find(clientId)) as unknown as EngineClient | undefined
+  } catch (cause) {
+    if (!(cause instanceof errors.InvalidClientMetadata)) throw cause
+    return refuse('client_metadata', { description: cause.error_description })
+  }
+}
+
 /** @param registered what is stored of it, without the defaults of this release. */
-function asTokenClient(client: EngineClient, registered: ClientMetadata | undefined): TokenClient {
+function asTokenClient(
+  client: EngineClient,
+  registered: ClientMetadata | undefined,
+  ofServer: Profile | undefined,
+): TokenClient {
   const metadata = client.metadata()
+  const profile = profileOf(metadata, ofServer)
   const property = subjectProperties.find((name) => metadata[name])
   const { tokenEndpointAuthMethod: clientAuthMethod, redirectUris } = client
   return Object.freeze({
@@ -73,11 +98,15 @@ function asTokenClient(client: EngineClient, registered: ClientMetadata | undefi
     hasSecret: (secret: string) => matchesSecret(secret, client.clientSecret),
     secretExpiresAt: client.clientSecretExpiresAt || undefined,
     keys: keysOf(client.asymmetricKeyStore),
+    algorithms: allowedAlgorithms(profile, proofAlgorithms),
     assertionAlgorithm: client.tokenEndpointAuthSigningAlg,
     certificateSubject: property && { property, value: String(metadata[property]) },
     grantTypes: new Set(client.grantTypes),
     requiresPkce: client.require_pkce !== false || client.tokenEndpointAuthMethod === 'none',
     binding: bindingOf(client),
+    refreshTokens: refreshPolicyOf(metadata, ofServer),
+    // RFC 9449 section 5: those of a client that authenticates by a key are bound by that.
+    refreshTokensBoundTo: profile ? 'client' : 'key',
     scopes: client.scope ? new Set(client.scope.split(' ')) : undefined,
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,
     introspectionAlgorithm: client.introspectionSignedResponseAlg as SigningAlgorithm,

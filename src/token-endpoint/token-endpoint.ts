@@ -126,7 +126,8 @@ function readRequest(
       usedJtis,
       nonce: undefined,
     }
-  const checked = checkProofs.check(dpop, { method: 'POST', uri, now })
+  const { algorithms } = client
+  const checked = checkProofs.check(dpop, { method: 'POST', uri, now, algorithms })
   const { nonce } = checked
   if ('problem' in checked) {
     const { problem, detail: description } = checked

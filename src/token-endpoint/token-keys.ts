@@ -73,13 +73,15 @@ export function accessTokenKeys(
 /**
  * The keys of the first refresh token of a grant. Those of confidential clients are bound as well
  * (docs/divergences.md); a client of bearer tokens that shows keys and has no secret is held to them.
+ * Those of a client that authenticates by a key may be bound by that alone (RFC 9449 section 5).
  *
  * @param accessToken the keys of the access token beside it, for which the binding was decided.
  */
 export function refreshTokenKeys(
-  { client: { authenticatesBy, binding }, proofs }: TokenRequest,
+  { client: { authenticatesBy, binding, refreshTokensBoundTo }, proofs }: TokenRequest,
   accessToken: DecidedKeys,
 ): DecidedKeys {
+  if (refreshTokensBoundTo === 'client') return decided({})
   const { jkt, 'x5t#S256': x5t } = accessToken
   return decided({
     ...(authenticatesBy === 'none' && { jkt, 'x5t#S256': x5t }),
@@ -93,9 +95,10 @@ export function refreshTokenKeys(
  */
 export function isBoundFor<What extends BoundFound>(
   found: What,
-  { binding }: TokenClient,
+  { binding, refreshTokensBoundTo }: TokenClient,
 ): found is What & Witness<'bound'> {
-  return binding === 'bearer' || found.source[binding.confirmation] !== undefined
+  if (binding === 'bearer' || refreshTokensBoundTo === 'client') return true
+  return found.source[binding.confirmation] !== undefined
 }
 
 /** Whether a request shows every key that a credential is bound to. */

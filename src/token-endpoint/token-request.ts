@@ -1,6 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Binding, Proofs } from '../bindings/binding.ts'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import type { RefreshPolicy } from '../clients/profile.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { ReplayEntry } from '../storage/replay-table.ts'
 import type { RefusalReason } from './refusal.ts'
@@ -48,6 +49,8 @@ export interface TokenClient {
   /** Seconds since the epoch; undefined for a secret that does not expire. */
   readonly secretExpiresAt: number | undefined
   readonly keys: ClientKeys
+  /** Algorithms that its assertions and proofs may have. */
+  readonly algorithms: readonly string[]
   /** The only algorithm of its assertions, if it has registered one. */
   readonly assertionAlgorithm: string | undefined
   /** The name that its certificate must have (RFC 8705 section 2.1.2). */
@@ -59,6 +62,10 @@ export interface TokenClient {
   readonly requiresPkce: boolean
   /** How its tokens are bound; bearer tokens are those that it has asked for by name. */
   readonly binding: Binding | 'bearer'
+  /** What becomes of its refresh tokens when they are used. */
+  readonly refreshTokens: RefreshPolicy
+  /** What its refresh tokens are bound to: the key of its tokens, or the one that it authenticates by. */
+  readonly refreshTokensBoundTo: 'key' | 'client'
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
   readonly scopes: ReadonlySet<string> | undefined
   readonly idTokenAlgorithm: SigningAlgorithm

@@ -354,7 +354,7 @@ test.serial('lists clients in columns', async (t) => {
   const [head, ...lines] = done(t, await runClients('clients', 'list'))
     .trimEnd()
     .split('\n')
-  t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants +Registered by$/)
+  t.regex(head ?? '', /^Client +Name +Tokens +Authenticates by +Grants +Profile +Registered by$/)
   t.regex(
     lines[0] ?? '',
     /^shop +Shop +bound by dpop +client_secret_basic or client_secret_post +authorization_code/,

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { type Answer, post } from '../support/flow.ts'
-import { makeSigningKey } from '../support/jws.ts'
+import { type Answer, createPerson, post } from '../support/flow.ts'
+import { makeSigningKey, type SigningKey } from '../support/jws.ts'
 import type { TestServer } from '../support/server.ts'
 
 export const redirect_uri = 'https://app.example/callback'
@@ -41,11 +41,10 @@ export class Fapi2Client {
     }
   }
 
-  proof(path: string, claims: Claims = {}): string {
-    const { jwk } = this.key
+  proof(path: string, claims: Claims = {}, { jwk, sign }: SigningKey = this.key): string {
     const times = { iat: nowS(), jti: randomUUID() }
     const target = { htm: 'POST', htu: this.server.issuer + path }
-    return this.key.sign({ typ: 'dpop+jwt', jwk }, { ...target, ...times, ...claims })
+    return sign({ typ: 'dpop+jwt', jwk }, { ...target, ...times, ...claims })
   }
 
   /** The parameters of an authorization request. */
@@ -88,5 +87,28 @@ export class Fapi2Client {
 
   push(parameters: Record<string, string> = this.request(), proof?: string): Promise<Answer> {
     return this.post('/par', parameters, proof)
+  }
+
+  /** Pushes a request, has a person allow it, and returns where the browser was sent. */
+  async authorize(parameters: Record<string, string> = this.request()): Promise<URL> {
+    const { body } = await this.push(parameters)
+    const { request_uri } = body
+    if (!request_uri) throw new Error(`the request was not taken: ${JSON.stringify(body)}`)
+    return createPerson(this.server).authorize({ client_id: this.id, request_uri, redirect_uri })
+  }
+
+  /** The tokens of a person. */
+  async signIn(changes: Record<string, string> = {}): Promise<Answer['body']> {
+    const consent = changes.scope?.includes('offline_access') ? { prompt: 'consent' } : {}
+    const { searchParams } = await this.authorize(this.request({ ...consent, ...changes }))
+    const code = searchParams.get('code') ?? ''
+    return (await this.post('/token', { ...this.redeeming, code })).body
+  }
+
+  /** What goes with a code. */
+  readonly redeeming = {
+    grant_type: 'authorization_code',
+    redirect_uri,
+    code_verifier: 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk',
   }
 }

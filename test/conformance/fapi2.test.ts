@@ -2,9 +2,14 @@
  * What modules of the OpenID Foundation's plans for FAPI 2.0 look for, written from the
  * specifications. docs/conformance.md has the list of modules.
  */
+import { generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
+import { decodeJwt, SignJWT } from 'jose'
+import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { deviceGrant } from '../support/device-flow.ts'
-import { useTestServer } from '../support/server.ts'
+import { createPerson, post } from '../support/flow.ts'
+import { makeSigningKey } from '../support/jws.ts'
+import { publicClient, useTestServer } from '../support/server.ts'
 import { Fapi2Client, nowS } from './fapi2-client.ts'
 
 const server = useTestServer(test, { HOLDFAST_DEVICE_FLOW: 'on' })
@@ -12,6 +17,7 @@ const lenient = useTestServer(test, {
   HOLDFAST_DANGEROUSLY_ACCEPT_ENDPOINTS_AS_AUDIENCE: 'on',
   HOLDFAST_CLOCK_TOLERANCE_SECONDS: '60',
 })
+const profiled = useTestServer(test, { HOLDFAST_PROFILE: 'fapi2' })
 let client: Fapi2Client
 
 const grant_types = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
@@ -95,4 +101,132 @@ test('takes request objects that end within an hour', async (t) => {
   for (const [what, claims] of Object.entries(wrong)) {
     t.is(await error(claims), 'invalid_request_object', what)
   }
+})
+
+test('rejects a client that contradicts the profile, with the clause', async (t) => {
+  const contradictions: [object, RegExp][] = [
+    [{ token_endpoint_auth_method: 'none' }, /5\.3\.2\.1/],
+    [{ token_endpoint_auth_method: 'client_secret_basic' }, /5\.3\.2\.1 number 6/],
+    [{ binding_method: 'bearer' }, /5\.3\.2\.1 number 5/],
+    [{ binding_method: 'token-binding' }, /5\.3\.2\.1 number 5/],
+    [{ refresh_tokens: 'rotate' }, /5\.3\.2\.1 number 9/],
+    [{ response_types: ['code id_token'] }, /5\.3\.2\.2 number 1/],
+    [{ require_pushed_authorization_requests: false }, /5\.3\.2\.2 number 3/],
+    [{ id_token_signed_response_alg: 'RS256' }, /5\.4\.1/],
+    [{ token_endpoint_auth_signing_alg: 'RS256' }, /5\.4\.1/],
+    [{ profile: 'fapi1' }, /profile must be one of fapi2/],
+    [{ refresh_tokens: 'burn' }, /refresh_tokens must be one of/],
+  ]
+  for (const [changes, clause] of contradictions) {
+    const registering = new Fapi2Client(server).register({ profile: 'fapi2', ...changes })
+    const error = await t.throwsAsync<RegistrationError>(registering, { message: clause })
+    t.is(error?.code, 'invalid_client_metadata')
+  }
+  const keeping = server.addClient({ ...publicClient, refresh_tokens: 'keep' })
+  await t.throwsAsync(keeping, { instanceOf: RegistrationError, message: /RFC 9700/ })
+})
+
+test('holds every client of a server to the profile', async (t) => {
+  const { issuer, storage } = profiled
+  const response = await fetch(`${issuer}/.well-known/openid-configuration`)
+  const metadata = (await response.json()) as Record<string, string[]>
+  t.like(metadata, {
+    require_pushed_authorization_requests: true,
+    response_types_supported: ['code'],
+    token_endpoint_auth_methods_supported: ['private_key_jwt'],
+    authorization_response_iss_parameter_supported: true,
+    code_challenge_methods_supported: ['S256'],
+  })
+  for (const name of ['token_endpoint_auth', 'dpop', 'id_token', 'request_object']) {
+    t.false(metadata[`${name}_signing_alg_values_supported`]?.includes('RS256'), name)
+  }
+  // Registered before the server had a profile.
+  const old = { ...publicClient, client_id: 'old', binding_method: 'dpop' }
+  await storage.clients.insert(old as never)
+  const stranger = new Fapi2Client(profiled, 'old')
+  const parameters = { client_id: 'old', grant_type: 'client_credentials' }
+  const proof = stranger.proof('/token')
+  const { status, body } = await post(profiled, '/token', parameters, { proof })
+  t.is(status, 401)
+  t.regex(body.error_description, /FAPI 2\.0: .*5\.3\.2\.1 number 6/)
+})
+
+test('takes authorization requests by PAR alone, from a client that authenticates', async (t) => {
+  const by = await new Fapi2Client(server).register({ profile: 'fapi2' })
+  const arrived = await createPerson(server).authorize(by.request())
+  t.is(arrived.searchParams.get('error'), 'invalid_request')
+  t.is(arrived.searchParams.get('iss'), server.issuer)
+  const parameters = { proof: by.proof('/par') }
+  t.is((await post(server, '/par', by.request(), parameters)).body.error, 'invalid_client')
+  t.true((await by.push()).body.expires_in < 600)
+  const plain = { code_challenge_method: 'plain' }
+  t.is((await by.push(by.request(plain))).body.error, 'invalid_request')
+})
+
+test('rejects RS256 of a client of the profile, and takes PS256', async (t) => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const jwk = { ...rsa.publicKey.export({ format: 'jwk' }), kid: 'rsa' }
+  const by = await new Fapi2Client(server).register({
+    profile: 'fapi2',
+    grant_types,
+    jwks: { keys: [jwk] },
+  })
+  const { privateKey } = rsa
+  const sign = (alg: string, claims: object) =>
+    new SignJWT({ ...claims }).setProtectedHeader({ alg, kid: 'rsa' }).sign(privateKey)
+  const assertion = async (alg: string) => ({
+    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+    client_assertion: await sign(alg, decodeJwt(by.assertion().client_assertion ?? '')),
+  })
+  for (const [path, parameters] of Object.entries(authenticated)) {
+    const ask = async (alg: string) =>
+      by.post(path, { ...parameters(by), ...(await assertion(alg)) })
+    t.true((await ask('PS256')).status < 300, path)
+    t.is((await ask('RS256')).body.error, 'invalid_client', path)
+  }
+  const request = async (alg: string) => ({
+    client_id: by.id,
+    request: await sign(alg, decodeJwt(by.requestObject().request ?? '')),
+    ...(await assertion('PS256')),
+  })
+  t.is((await by.push(await request('PS256'))).status, 201)
+  t.is((await by.push(await request('RS256'))).body.error, 'invalid_request_object')
+})
+
+test('keeps the refresh token of a client of the profile, and lets its key change', async (t) => {
+  const by = await new Fapi2Client(server).register({ profile: 'fapi2' })
+  const { refresh_token, ...first } = await by.signIn({ scope: 'openid offline_access' })
+  t.is(first.token_type, 'DPoP')
+  const refresh = (more: Record<string, string> = {}, proof?: string) =>
+    by.post('/token', { grant_type: 'refresh_token', refresh_token, ...more }, proof)
+  const other = makeSigningKey()
+  const { jkt } = other
+  for (const proof of [undefined, undefined, by.proof('/token', {}, other)]) {
+    const { status, body } = await refresh({}, proof)
+    t.is(status, 200, JSON.stringify(body))
+    t.is(body.refresh_token, undefined)
+    const { body: shown } = await by.post('/introspect', { token: body.access_token })
+    t.is(shown.cnf.jkt, proof ? jkt : by.key.jkt)
+  }
+  // Not without authentication, not without a proof, and not for another client.
+  const bare = { grant_type: 'refresh_token', client_id: by.id, refresh_token }
+  const unauthenticated = await post(server, '/token', bare, { proof: by.proof('/token') })
+  t.is(unauthenticated.body.error, 'invalid_client')
+  t.is((await post(server, '/token', { ...bare, ...by.assertion() })).body.error, 'invalid_grant')
+  const thief = await new Fapi2Client(server).register({ profile: 'fapi2' })
+  const stolen = await thief.post('/token', { grant_type: 'refresh_token', refresh_token })
+  t.is(stolen.body.error, 'invalid_grant')
+  await by.post('/revoke', { token: refresh_token })
+  t.is((await refresh()).body.error, 'invalid_grant')
+})
+
+test('rotates and binds the refresh tokens of other clients', async (t) => {
+  const by = await new Fapi2Client(server).register()
+  const { refresh_token } = await by.signIn({ scope: 'openid offline_access' })
+  const parameters = { grant_type: 'refresh_token', refresh_token }
+  const other = by.proof('/token', {}, makeSigningKey())
+  t.is((await by.post('/token', parameters, other)).body.error, 'invalid_grant')
+  const { body } = await by.post('/token', parameters)
+  t.truthy(body.refresh_token)
+  t.not(body.refresh_token, refresh_token)
 })

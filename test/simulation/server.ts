@@ -108,7 +108,6 @@ export function createServer(
   const findClient = async (id: string) => clients[id as ClientName]
   const authentication = {
     findClient,
-    assertionAlgorithms: ['ES256'],
     clockToleranceS: 10,
     authorities: undefined,
   }

@@ -14,6 +14,7 @@ import { deviceCodeGrant } from '../../src/token-endpoint/device-code.ts'
 import type { Finders, Grant } from '../../src/token-endpoint/grant.ts'
 import type { MachineRequest, Outcome } from '../../src/token-endpoint/machine-request.ts'
 import { refreshTokenGrant } from '../../src/token-endpoint/refresh-token.ts'
+import type { Refusal } from '../../src/token-endpoint/refusal.ts'
 import type { Found, StoredSource } from '../../src/token-endpoint/stored.ts'
 import { createTokenEndpoint } from '../../src/token-endpoint/token-endpoint.ts'
 import type { ClientKeys, TokenClient } from '../../src/token-endpoint/token-request.ts'
@@ -45,6 +46,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     hasSecret: (secret) => secret === 'secret',
     secretExpiresAt: undefined,
     keys: noKeys,
+    algorithms: ['ES256'],
     assertionAlgorithm: undefined,
     certificateSubject: undefined,
     grantTypes: new Set([
@@ -54,6 +56,8 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
       'urn:ietf:params:oauth:grant-type:device_code',
     ]),
     binding: bindingOf({ binding_method: method }),
+    refreshTokens: 'rotate',
+    refreshTokensBoundTo: 'key',
     scopes: undefined,
     idTokenAlgorithm: 'ES256',
     introspectionAlgorithm: 'ES256',
@@ -147,6 +151,8 @@ export function credential(
 
 export interface Environment {
   client: TokenClient | undefined
+  /** Why the client is refused, whoever it is. */
+  clientProblem?: Refusal
   found: Found<StoredSource> | undefined
   /** What the database says of what is to be written. */
   outcome: CommitOutcome
@@ -209,7 +215,13 @@ function createEndpoint(
 ): (request: MachineRequest) => Promise<Outcome> {
   const policy = {
     issuer,
-    lifetimes: { AccessToken: 600, ClientCredentials: 600, RefreshToken: 1000, IdToken: 600 },
+    lifetimes: {
+      AccessToken: 600,
+      ClientCredentials: 600,
+      RefreshToken: 1000,
+      Grant: 9000,
+      IdToken: 600,
+    },
     claimsByScope: { openid: ['sub'], email: ['email'] },
   }
   const person = {
@@ -232,8 +244,8 @@ function createEndpoint(
   return createTokenEndpoint({
     authentication: {
       findClient: async (id) =>
-        environment.client?.clientId === id ? environment.client : undefined,
-      assertionAlgorithms: ['ES256'],
+        environment.clientProblem ??
+        (environment.client?.clientId === id ? environment.client : undefined),
       clockToleranceS: 10,
       authorities: environment.authorities as never,
     },

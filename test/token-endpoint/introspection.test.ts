@@ -16,7 +16,6 @@ async function ask(found: FoundToken | undefined, by: Partial<TokenClient> = {})
     issuer,
     authentication: {
       findClient: async () => client({ authenticatesBy: 'client_secret_post', ...by }),
-      assertionAlgorithms: [],
       clockToleranceS: 10,
       authorities: undefined,
     },

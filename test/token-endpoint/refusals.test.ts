@@ -294,11 +294,17 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   ],
   certificate_unregistered: [certified, byRegistration],
 
+  client_metadata: [service, { clientProblem: { refused: 'client_metadata' } }],
+
   dpop_missing: [{ ...service, dpop: undefined }],
   dpop_invalid: {
     'no JWT': [{ ...service, dpop: 'no.proof' }],
     'another type': [{ ...service, dpop: proof({}, key, { typ: 'JWT' }) }],
     'an algorithm that is not accepted': [{ ...service, dpop: proof({}, key, { alg: 'ES384' }) }],
+    'an algorithm that its profile does not allow': [
+      service,
+      { client: client({ algorithms: ['PS256'] }) },
+    ],
   },
   dpop_htm_mismatch: [{ ...service, dpop: proof({ htm: 'GET' }) }],
   dpop_htu_mismatch: [{ ...service, dpop: proof({ htu: `${issuer}/other` }) }],
@@ -501,14 +507,20 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     refresh({ successor: proof({}, makeSigningKey()) }),
     { ...of('RefreshToken'), overlapS: 3600 },
   ],
-  successor_name: [
-    { ...refresh({ successor: 'short' }), dpop: undefined, connection: certificate() },
-    {
-      ...bound('mtls'),
-      ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'mine' }),
-      overlapS: 3600,
-    },
-  ],
+  successor_name: {
+    'too short': [
+      { ...refresh({ successor: 'short' }), dpop: undefined, connection: certificate() },
+      {
+        ...bound('mtls'),
+        ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'mine' }),
+        overlapS: 3600,
+      },
+    ],
+    'of a token that is kept': [
+      refresh({ successor: 'any' }),
+      { client: client({ refreshTokens: 'keep' }), ...of('RefreshToken'), overlapS: 3600 },
+    ],
+  },
 
   authorization_pending: [device, of('DeviceCode', undecided)],
   slow_down: [device, { ...of('DeviceCode', undecided), isInTime: false }],
@@ -745,8 +757,41 @@ test('only keys that are for signatures verify the assertions of a client', asyn
   const engine = { Client: { find: async () => registeredClient } }
   const find = createClientFinder(engine as never, { find: async () => undefined })
   const found = await find('app')
-  const kids = found?.keys.current().map(({ kid }) => kid)
+  const kids = found && 'keys' in found && found.keys.current().map(({ kid }) => kid)
   t.deepEqual(kids, ['any', 'use', 'operations'])
+})
+
+const kept = {
+  authenticatesBy: 'client_secret_post',
+  refreshTokens: 'keep',
+  refreshTokensBoundTo: 'client',
+} as const
+const keeping = (source: object = { jkt: undefined }, changes: Partial<Environment> = {}) =>
+  ask(
+    { ...refresh(), form: { ...refresh().form, client_secret: 'secret' } },
+    { client: client(kept), ...of('RefreshToken', source), ...changes },
+  )
+
+test('a refresh token that is kept is not consumed, and has no successor', async (t) => {
+  const { outcome, units } = await keeping()
+  t.like(outcome.result, { body: { token_type: 'DPoP', refresh_token: undefined } })
+  t.like(units, [{ consumed: undefined, written: [{ kind: 'AccessToken' }] }])
+  t.is(units[0]?.written.length, 1)
+  // Bound to a key before its client kept them, it stays so.
+  t.like((await keeping({ jkt: 'other' })).outcome.result, { refused: 'key_mismatch' })
+  // One that was used while its client rotated them was stolen, or its client is broken.
+  const used = of('RefreshToken', { jkt: undefined }, { consumedAt: now - 1 })
+  t.like((await keeping({}, used)).outcome.result, { refused: 'refresh_token_replayed' })
+})
+
+test('a refresh token that is kept is bound to what its client authenticates by', async (t) => {
+  const { units } = await ask(
+    { ...code(), form: { ...code().form, client_secret: 'secret' } },
+    { client: client(kept), ...of('AuthorizationCode') },
+  )
+  const written = units.flatMap((unit) => unit.written)
+  const { payload } = written.find(({ kind }) => kind === 'RefreshToken') ?? {}
+  t.like(payload, { jkt: undefined, exp: now + 9000, family: familyOfCode('value') })
 })
 
 test('a refresh token is random where none is repeated', async (t) => {
