@@ -26,6 +26,7 @@ import {
 } from './protocol-config.ts'
 import { proxiesContradictions, proxiesVariables } from './proxies-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
+import { tlsCipherVariables } from './tls-ciphers.ts'
 import {
   type TokenBindingMode,
   tokenBindingContradictions,
@@ -41,6 +42,8 @@ export interface Config {
   readonly arrivalPath: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: TlsConfig
+  /** The cipher suites of our listeners, in the order in which we prefer them. */
+  readonly tlsCiphers: string
   readonly mtls: MtlsConfig
   readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
@@ -181,6 +184,7 @@ const variables = z.object({
   ...keysVariables,
   ...mtlsVariables,
   ...protocolVariables,
+  ...tlsCipherVariables,
   ...proxiesVariables,
   ...tokenBindingVariables,
   ...operationsVariables,
@@ -258,6 +262,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     arrivalPath: values.HOLDFAST_PATH?.replace(/^\/$/, '') ?? pathOfIssuer(issuer),
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
+    tlsCiphers: values.HOLDFAST_TLS_CIPHERS,
     mtls: mtlsConfig(values, issuer),
     tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],

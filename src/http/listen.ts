@@ -16,7 +16,10 @@ import {
   type UnansweredRequests,
 } from './unanswered-requests.ts'
 
-type ListenConfig = Pick<Config, 'listen' | 'tls' | 'dataFolder' | 'issuer' | 'tokenBinding'>
+type ListenConfig = Pick<
+  Config,
+  'listen' | 'tls' | 'tlsCiphers' | 'dataFolder' | 'issuer' | 'tokenBinding'
+>
 
 type CertificateRequest = Pick<TlsOptions, 'requestCert' | 'rejectUnauthorized'>
 
@@ -102,11 +105,11 @@ async function close(
 
 async function makeServer(
   handler: RequestListener,
-  { tls, dataFolder, issuer, tokenBinding }: ListenConfig,
+  { tls, tlsCiphers: ciphers, dataFolder, issuer, tokenBinding }: ListenConfig,
   request: CertificateRequest,
 ): Promise<{ server: Server; authorityFile: string | undefined }> {
   const createSecure = (pair: TlsOptions) => {
-    const create = () => createHttpsServer({ ...pair, ...request }, handler)
+    const create = () => createHttpsServer({ ...pair, ...request, ciphers }, handler)
     const tls13Draft = tokenBinding === 'tls13-draft'
     return tls13Draft || tokenBinding === 'tls' ? equip(create, { tls13Draft }) : create()
   }

@@ -29,6 +29,7 @@ const complete = {
   HOLDFAST_PROOF_WINDOW_SECONDS: '60',
   HOLDFAST_CLOCK_TOLERANCE_SECONDS: '20',
   HOLDFAST_PROFILE: 'default',
+  HOLDFAST_TLS_CIPHERS: 'TLS_AES_128_GCM_SHA256',
   HOLDFAST_DANGEROUSLY_ACCEPT_ENDPOINTS_AS_AUDIENCE: 'on',
   HOLDFAST_SESSION_REFRESH_INITIATORS: 'app.example.com, *.example.org',
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
@@ -57,6 +58,11 @@ const complete = {
 
 /** Those of a node where nothing is configured. */
 const workers = standardWorkers()
+const ciphersByDefault = [
+  'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384',
+].join(':')
 
 /** These variables have test files of their own. */
 const noCertificates = {
@@ -87,6 +93,7 @@ test('needs no variable at all', (t) => {
     arrivalPath: '',
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
+    tlsCiphers: ciphersByDefault,
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],
@@ -145,6 +152,7 @@ test('takes every variable', (t) => {
     arrivalPath: '/holdfast',
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
+    tlsCiphers: 'TLS_AES_128_GCM_SHA256',
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],

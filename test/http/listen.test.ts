@@ -99,6 +99,27 @@ test.serial('speaks no TLS older than 1.2', async (t) => {
   await t.throwsAsync(once(socket, 'secureConnect'))
 })
 
+test.serial('offers the cipher suites of RFC 9325, and others where they are named', async (t) => {
+  const chacha = 'ECDHE-ECDSA-CHACHA20-POLY1305'
+  const negotiate = async (port: number, ciphers: string, maxVersion: 'TLSv1.2' | 'TLSv1.3') => {
+    const options = { host: '127.0.0.1', port, rejectUnauthorized: false, ciphers, maxVersion }
+    const socket = tls.connect(options)
+    await once(socket, 'secureConnect')
+    const { standardName } = socket.getCipher()
+    socket.destroy()
+    return standardName
+  }
+  await using server = await start()
+  await t.throwsAsync(negotiate(server.port, chacha, 'TLSv1.2'))
+  await t.throwsAsync(negotiate(server.port, 'AES128-GCM-SHA256', 'TLSv1.2'))
+  const allowed = await negotiate(server.port, 'ECDHE-ECDSA-AES128-GCM-SHA256', 'TLSv1.2')
+  t.is(allowed, 'TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256')
+  const suite = 'TLS_AES_256_GCM_SHA384'
+  t.is(await negotiate(server.port, suite, 'TLSv1.3'), suite)
+  await using other = await start({ HOLDFAST_TLS_CIPHERS: `${suite}:${chacha}` })
+  t.regex(await negotiate(other.port, chacha, 'TLSv1.2'), /CHACHA20/)
+})
+
 test.serial('has a certificate for the name of the issuer', async (t) => {
   await using server = await start({ HOLDFAST_ISSUER: 'https://id.example.test' })
   const ca = await readFile(server.authorityFile ?? '')
