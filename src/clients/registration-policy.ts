@@ -41,6 +41,7 @@ export const defaultPolicy: RegistrationPolicy = {
 /** RFC 7591 section 2: what is not understood is ignored, and what is not here is not understood. */
 export const registrableMetadata: ReadonlySet<string> = new Set([
   'application_type',
+  'authorization_signed_response_alg',
   'binding_method',
   'client_access_token_token_binding_supported',
   'client_name',

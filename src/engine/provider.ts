@@ -86,6 +86,8 @@ export function createProvider(options: ProviderOptions): Provider {
       // Named by it in the metadata, and served by src/token-endpoint: its own are good for nobody.
       introspection: { enabled: true, allowedPolicy: nobody },
       jwtIntrospection: { enabled: true },
+      // JARM: authorization responses that are signed (FAPI 2.0 Message Signing section 5.4).
+      jwtResponseModes: { enabled: true },
       revocation: { enabled: true, allowedPolicy: nobody },
       dPoP: {
         enabled: true,
@@ -163,12 +165,14 @@ export function createProvider(options: ProviderOptions): Provider {
     clientDefaults: {
       id_token_signed_response_alg: 'ES256',
       introspection_signed_response_alg: 'ES256',
+      authorization_signed_response_alg: 'ES256',
     },
     enabledJWA: {
       clientAuthSigningAlgValues: proven,
       dPoPSigningAlgValues: proven,
       idTokenSigningAlgValues: signed,
       introspectionSigningAlgValues: signed,
+      authorizationSigningAlgValues: signed,
       requestObjectSigningAlgValues: proven,
     },
     extraClientMetadata: {

@@ -4,7 +4,7 @@
  */
 import { generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
-import { decodeJwt, SignJWT } from 'jose'
+import { createLocalJWKSet, decodeJwt, jwtVerify, SignJWT } from 'jose'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { deviceGrant } from '../support/device-flow.ts'
 import { createPerson, post } from '../support/flow.ts'
@@ -229,4 +229,21 @@ test('rotates and binds the refresh tokens of other clients', async (t) => {
   const { body } = await by.post('/token', parameters)
   t.truthy(body.refresh_token)
   t.not(body.refresh_token, refresh_token)
+})
+
+test('signs authorization responses and their errors where a client asks for it', async (t) => {
+  const by = await new Fapi2Client(server).register({ profile: 'fapi2' })
+  const keys = createLocalJWKSet((await (await fetch(`${server.issuer}/jwks`)).json()) as never)
+  const ask = async (changes: Record<string, string>) => {
+    const { searchParams } = await by.authorize(by.request({ response_mode: 'jwt', ...changes }))
+    t.deepEqual([...searchParams.keys()], ['response'])
+    const expected = { issuer: server.issuer, audience: by.id, algorithms: ['ES256'] }
+    return (await jwtVerify(searchParams.get('response') ?? '', keys, expected)).payload
+  }
+  const { code, state, exp } = await ask({})
+  t.is(state, 'the state')
+  t.true(Number(exp) <= nowS() + 600)
+  const redeemed = await by.post('/token', { ...by.redeeming, code: String(code) })
+  t.is(redeemed.status, 200)
+  t.like(await ask({ prompt: 'none' }), { error: 'login_required', state: 'the state' })
 })
