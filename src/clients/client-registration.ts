@@ -78,7 +78,9 @@ export function prepareClient(
       client_id: requested.client_id ?? randomUUID(),
       ...(getsIdTokens(requested) && {
         // OpenID Connect Registration section 2.
-        id_token_signed_response_alg: requested.id_token_signed_response_alg ?? 'RS256',
+        id_token_signed_response_alg:
+          requested.id_token_signed_response_alg ??
+          (requested.profile === undefined ? 'RS256' : 'ES256'),
       }),
       ...(hasSecret && { client_secret: generated?.stored ?? storedSecret }),
     },
