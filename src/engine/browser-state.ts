@@ -35,11 +35,19 @@ declare module 'oidc-provider' {
   }
 }
 
+/** Bytes that nginx reads of a response's headers unless it is told otherwise: more is a 502. */
+const headerLimitBytes = 4096
+
 /**
- * The longest state that a cookie holds. With the other headers of its response it fits into the 4
- * KB that nginx reads of a response's headers unless it is told otherwise.
+ * Bytes of headers that follow the state of an interaction in a response, beside the path of the
+ * issuer in each of them: two cookies of the interaction and two to come back by, each with a
+ * signature, and that of the browser; for a person those of the session, and what registers a key.
  */
-const interactionLimitBytes = 2400
+const followingBytes = { ofStranger: 1300, ofPerson: 1930, ofResult: 500 } as const
+const mostFollowingPaths = 8
+
+/** Bytes of a cookie beside its name, value and path. */
+const attributeBytes = 100
 
 /** Browsers drop cookies of more than 4,096 bytes, with the name. */
 const sessionLimitBytes = 3800
@@ -78,6 +86,7 @@ export function keepStateInBrowsers(
     // The previous release cannot tell that one was used, and must not open it.
     usedOnce: createSealedState('interaction of a person', sealing),
     times,
+    sessionPath,
   })
   keepSessions(engine, { sealed, times, path: sessionPath, lookUp })
   keepInteractions(engine, { cookie, times, additions, interactionPath, admitRow })
@@ -114,7 +123,12 @@ const nothingFound: FoundBrowser = {
 interface InteractionCookie {
   read(ctx: Context, uid: string): Record<string, unknown> | undefined
   /** @returns false where the state does not fit. */
-  write(ctx: Context, path: string, state: { uid: string; exp: number; payload: object }): boolean
+  write(
+    ctx: Context,
+    path: string,
+    state: { uid: string; exp: number; payload: object },
+    follows: keyof typeof followingBytes,
+  ): boolean
   clear(ctx: Context, path: string): void
 }
 
@@ -133,7 +147,13 @@ function interactionCookie(
     strangers,
     usedOnce,
     times,
-  }: { strangers: SealedState; usedOnce: SealedState; times: EngineTimes },
+    sessionPath,
+  }: {
+    strangers: SealedState
+    usedOnce: SealedState
+    times: EngineTimes
+    sessionPath: string
+  },
 ): InteractionCookie {
   const name = `${engine.cookieName('interaction')}_state`
   const options = { httpOnly: true, sameSite: 'lax', signed: false, overwrite: false } as const
@@ -148,16 +168,27 @@ function interactionCookie(
       }
       return undefined
     },
-    write(ctx, path, { uid, exp, payload }) {
+    write(ctx, path, { uid, exp, payload }, follows) {
       const expiresAt = exp - times.aheadS()
       const sealed = isUsedOnce(payload) ? usedOnce : strangers
       const value = sealed.seal(uid, times.toDatabase(payload), expiresAt)
-      if (value.length > interactionLimitBytes) return false
+      const before = headerBytes(ctx) + name.length + value.length + path.length + attributeBytes
+      const paths = mostFollowingPaths * sessionPath.length
+      if (before + paths + followingBytes[follows] > headerLimitBytes) return false
       ctx.cookies.set(name, value, { ...options, path, expires: new Date(expiresAt * 1000) })
       return true
     },
     clear: (ctx, path) => ctx.cookies.set(name, null, { ...options, path }),
   }
+}
+
+/** Bytes of the headers that a response has so far. */
+function headerBytes({ res }: Context): number {
+  let bytes = 0
+  for (const [name, values] of Object.entries(res.getHeaders())) {
+    for (const value of [values ?? []].flat()) bytes += `${name}: ${value}\r\n`.length
+  }
+  return bytes
 }
 
 /** That an interaction was used is remembered for longer than any clock takes it to be alive. */
@@ -203,7 +234,8 @@ function keepInteractions(
           const { payload } = await this.getValueAndPayload()
           const state = { uid: this.uid, exp: this.exp, payload: withoutCookie(payload) }
           const path = isNew ? interactionPath(this.uid) : new URL(this.returnTo).pathname
-          if (cookie.write(ctx, path, state)) return this.uid
+          const person = isUsedOnce(payload) ? 'ofPerson' : 'ofStranger'
+          if (cookie.write(ctx, path, state, isNew ? person : 'ofResult')) return this.uid
           if (this.session || (await admitRow(ctx))) return super.save(ttl)
           throw refusedFor(
             'large_requests',
@@ -305,7 +337,8 @@ function keepResults(
     const { login } = interaction.result
     if (login && session && login.accountId !== session.accountId) delete interaction.session
     const { payload } = await interaction.getValueAndPayload()
-    const travels = cookie.write(ctx, new URL(returnTo).pathname, { uid, exp, payload })
+    const state = { uid, exp, payload }
+    const travels = cookie.write(ctx, new URL(returnTo).pathname, state, 'ofResult')
     if (!travels) await interaction.save(exp - times.engineNowS())
     cookie.clear(ctx, interactionPath(uid))
     return returnTo

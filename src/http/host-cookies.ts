@@ -58,7 +58,9 @@ function cookiesOfHost(): Middleware {
     const renamed = set.map(outboundOfHost)
     const ended = renamed.flatMap((cookie) => endedResume.exec(cookie)?.[1] ?? [])
     const begins = renamed.some((cookie) => cookie.startsWith(`${hostPrefix}interaction.`))
-    ctx.set('set-cookie', [...renamed, ...expire(sent, ended, { begins })])
+    // The engine ends one of them itself, with a signature: a proxy may read only 4 KB of headers.
+    const others = renamed.filter((cookie) => !ended.includes(uidOf(cookie) ?? ''))
+    ctx.set('set-cookie', [...others, ...expire(sent, ended, { begins })])
   }
 }
 
@@ -125,7 +127,7 @@ function expire(
 
 /** The interaction that a cookie of ours is for. */
 function uidOf(name: string): string | undefined {
-  return /^__Host-holdfast_(?:interaction|resume)\.([^.]+)/.exec(name)?.[1]
+  return /^__Host-holdfast_(?:interaction|resume)\.([^.=]+)/.exec(name)?.[1]
 }
 
 /**

@@ -21,9 +21,15 @@ const mallory = { email: 'mallory@example.com', password: 'a password of her own
 function prepare({ base, port, server }: { base: string; port: number; server: TestServer }) {
   let client: ClientMetadata
   const cookieHeaders: string[] = []
-  const fetch: typeof globalThis.fetch = (input, init) => {
+  /** Bytes of the status line and the headers of each response. */
+  const headBytes: number[] = []
+  const fetch: typeof globalThis.fetch = async (input, init) => {
     cookieHeaders.push(new Headers(init?.headers).get('cookie') ?? '')
-    return globalThis.fetch(String(input).replace(origin, `http://127.0.0.1:${port}`), init)
+    const url = String(input).replace(origin, `http://127.0.0.1:${port}`)
+    const response = await globalThis.fetch(url, init)
+    const lines = [...response.headers].map((header) => header.join(': '))
+    headBytes.push(['HTTP/1.1 200 See Other', ...lines, '', ''].join('\r\n').length)
+    return response
   }
   const authorization = (parameters = {}) =>
     `${origin}${base}/authorize?${new URLSearchParams({
@@ -74,7 +80,7 @@ function prepare({ base, port, server }: { base: string; port: number; server: T
     return { interaction: begun.url, planted: new Set(planted.map(({ key }) => key ?? '')) }
   }
 
-  return { base, fetch, cookieHeaders, authorization, errorOf, signIn, all, plant }
+  return { base, fetch, cookieHeaders, headBytes, authorization, errorOf, signIn, all, plant }
 }
 
 const places = [
@@ -173,6 +179,21 @@ test.serial('ten tabs sign in, and no request has cookies of 8 KB', async (t) =>
     const longest = Math.max(...cookieHeaders.map((header) => header.length))
     t.log(`${longest} bytes of cookies at most`)
     t.true(longest < 8192)
+  }
+})
+
+test.serial('no response of a sign-in has headers of more than 4 KB', async (t) => {
+  for (const { fetch, headBytes, authorization } of places) {
+    headBytes.length = 0
+    for (let bytes = 0; bytes <= 1200; bytes += 75) {
+      const browser = createBrowser({ fetch })
+      const state = randomBytes(bytes).toString('base64url')
+      const page = await browser.visit(authorization({ state, prompt: 'consent' }))
+      const consent = await browser.submit(page, 'Sign in', { email, password })
+      const { url } = await browser.submit(consent, 'Allow', {}, { until: callback })
+      t.truthy(url.searchParams.get('code'))
+    }
+    t.true(Math.max(...headBytes) <= 4096, `${Math.max(...headBytes)} bytes`)
   }
 })
 
