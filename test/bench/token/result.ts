@@ -29,6 +29,8 @@ export interface Result {
   /** Microseconds of CPU of a grant, Node.js and PostgreSQL. */
   readonly cpu_us: Record<string, number>
   readonly peak_memory_mb: number
+  /** Requests that failed, by candidate, way and concurrency; those of which none failed are left out. */
+  readonly failures: Readonly<Record<string, number>>
   readonly gates: Record<string, boolean>
   readonly failed: number
 }
@@ -93,12 +95,20 @@ export function judge({ samples, roundTrips, races, peakMemory }: Measured): Res
   }
   const peak_memory_mb = Math.round(peakMemory / 1024 ** 2)
   gates.peak_memory = holds(peak_memory_mb, '<=', floors.peakMemoryMb)
-  gates.no_failed_request = Object.values(samples).every((all) =>
-    all.every(({ failures }) => failures === 0),
-  )
+  const failures: Record<string, number> = {}
+  for (const [peer, all] of Object.entries(samples)) {
+    for (const sample of all.filter((each) => each.failures > 0)) {
+      const name = `${peer}_${nameOf(sample)}_at_${sample.concurrency}`
+      failures[name] = (failures[name] ?? 0) + sample.failures
+    }
+  }
+  gates.no_failed_request = Object.keys(failures).length === 0
   const failed = Object.values(gates).filter((held) => !held).length
   const round_trips = { ...roundTrips }
-  return { ratios, cpu_ratios, round_trips, grants_per_s, cpu_us, peak_memory_mb, gates, failed }
+  return {
+    ...{ ratios, cpu_ratios, round_trips, grants_per_s, cpu_us, peak_memory_mb },
+    ...{ failures, gates, failed },
+  }
 }
 
 /** The samples of one way at one concurrency. */
