@@ -71,14 +71,17 @@ async function follow(output: Readable): Promise<void> {
 }
 
 /**
- * `npm run test:system`: what starts programs of the system or takes long, and the tests of the
- * scripts that do.
+ * `npm run test:system`: what starts programs of the system or takes long, the tests of the scripts
+ * that do, and those of profiles.
  */
 const system = [
+  'test/attack/**',
   'test/backup.test.ts',
   'test/cluster/**',
+  'test/conformance/**',
   'test/demo.test.ts',
   'test/docker/**',
+  'test/docs/generated.test.ts',
   'test/doctor/**',
   'test/engine/crash.test.ts',
   'test/nodes/**',
@@ -90,7 +93,8 @@ const system = [
   'test/token-endpoint/differential.test.ts',
   'test/token-binding-tls/{gnutls,memory,package}.test.ts',
   'test/workers/**',
-  'test/verify/{package,replay-stores,soak}.test.ts',
+  'test/vectors.test.ts',
+  'test/verify/{package,properties,replay-stores,soak}.test.ts',
 ]
 
 async function runAll(args: readonly string[]): Promise<number> {
