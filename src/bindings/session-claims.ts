@@ -4,13 +4,25 @@
  */
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 
-/** `none`: its cookie is all there is to it. `ended`: the token has outlived it. */
-export type SessionBindingClaim = 'dbsc' | 'token-binding' | 'none' | 'ended'
+/** `ended`: the token has outlived its session. */
+type SessionBinding = 'dbsc' | 'token-binding' | 'ended'
 
-/** How the session of a token is bound; undefined for a session that is not alive. */
+/** The name is a URI, so that it is nobody else's (RFC 7519 section 4.2). */
+export const sessionBindingName = 'urn:holdfast:session_binding'
+
+export interface SessionBindingClaim {
+  readonly [sessionBindingName]?: SessionBinding
+}
+
+/**
+ * How the session of a token is bound; nothing for a session that has only its cookie.
+ *
+ * @param session undefined for one that is not alive.
+ */
 export function sessionBindingClaim(session: BrowserSession | undefined): SessionBindingClaim {
-  if (!session) return 'ended'
-  return session.binding?.method ?? (session.tbh ? 'token-binding' : 'none')
+  if (!session) return { [sessionBindingName]: 'ended' }
+  const method = session.binding?.method ?? (session.tbh ? 'token-binding' : undefined)
+  return method ? { [sessionBindingName]: method } : {}
 }
 
 /**
@@ -22,8 +34,8 @@ export function sessionBindingClaim(session: BrowserSession | undefined): Sessio
 export function sessionClaimsOfIdToken(
   session: BrowserSession | undefined,
   isElsewhere: boolean,
-): { session_binding: SessionBindingClaim; dbsc_session?: string; cnf?: { jkt: string } } {
-  const session_binding = sessionBindingClaim(session)
-  if (!session?.binding || isElsewhere) return { session_binding }
-  return { session_binding, cnf: { jkt: session.binding.jkt }, dbsc_session: session.uid }
+): SessionBindingClaim & { dbsc_session?: string; cnf?: { jkt: string } } {
+  const claim = sessionBindingClaim(session)
+  if (!session?.binding || isElsewhere) return claim
+  return { ...claim, cnf: { jkt: session.binding.jkt }, dbsc_session: session.uid }
 }

@@ -1,16 +1,12 @@
 /**
- * The authentication context `acr` (OpenID Connect Core section 2) of a session that is bound to a
- * key, and the requests that ask for it.
+ * The authentication context `acr` (OpenID Connect Core section 2) of a request: what it asks for,
+ * and whether the session meets that. The contexts themselves are in accounts/acr.ts.
  */
+import type Provider from 'oidc-provider'
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { acrOf, boundSessionAcr, knownAcrs, meetsAcr, type SignIn } from '../accounts/acr.ts'
 import { refusedFor } from './refusal-reason.ts'
-
-/**
- * The session is held by a key, and this request came with a proof of it: a bound cookie that is
- * current, or a connection with Token Binding. It says nothing of how the person was authenticated,
- * and nothing of where the key is kept.
- */
-export const boundSessionAcr = 'urn:holdfast:acr:bound-session'
+import { isHeld } from './session-model.ts'
 
 interface AcrRequest {
   readonly values: readonly string[]
@@ -19,7 +15,7 @@ interface AcrRequest {
 }
 
 /** What a request asks for, by `acr_values` or by the `claims` parameter. */
-export function acrRequest({ oidc }: KoaContextWithOIDC): AcrRequest {
+export function acrRequest({ oidc }: Oidc): AcrRequest {
   const idToken = (oidc.claims as { id_token?: { acr?: unknown } | null } | undefined)?.id_token
   const asked = (idToken?.acr ?? {}) as Record<'value' | 'values' | 'essential', unknown>
   const wished = typeof oidc.params?.acr_values === 'string' ? oidc.params.acr_values : ''
@@ -37,24 +33,45 @@ export function acrRequest({ oidc }: KoaContextWithOIDC): AcrRequest {
   }
 }
 
+type Oidc = Pick<KoaContextWithOIDC, 'oidc'>
+
+const signInOf = ({ oidc: { session } }: Oidc): SignIn => ({
+  amr: session?.amr ?? [],
+  isBound: session !== undefined && isHeld(session),
+})
+
 /**
- * Whether a request must not continue without a bound session, and has none.
+ * What a request lacks for the `acr` that it must have (OpenID Connect Core section 5.5.1.1): the
+ * proof of a bound session, or another sign-in. Undefined where it may continue.
  *
  * @throws the engine's `unmet_authentication_requirements` for what no session here can be.
  */
-export function needsBoundSession(ctx: KoaContextWithOIDC): boolean {
+export function missingAcr(ctx: KoaContextWithOIDC): 'bound session' | 'sign-in' | undefined {
   const { values, essential } = acrRequest(ctx)
+  const signIn = signInOf(ctx)
   // The engine's own check would ask for a password again and again.
-  if (!essential || values.includes(ctx.oidc.acr)) return false
-  if (!values.includes(boundSessionAcr))
-    throw unmet('none of the requested acr values is known here')
-  return true
+  if (!essential || values.some((acr) => meetsAcr(signIn, acr))) return undefined
+  if (values.includes(boundSessionAcr)) return 'bound session'
+  if (values.some((acr) => knownAcrs.includes(acr))) return 'sign-in'
+  throw unmetAcr('none of the requested acr values is known here')
+}
+
+/** Lets the engine put the `acr` of this request into its codes and ID tokens. */
+export function nameAcr(engine: Provider): void {
+  Object.defineProperty(engine.OIDCContext.prototype, 'acr', {
+    configurable: true,
+    get(this: KoaContextWithOIDC['oidc']) {
+      const request = { oidc: this }
+      return acrOf(signInOf(request), acrRequest(request).values)
+    },
+  })
 }
 
 /** OpenID Connect Core Error Code unmet_authentication_requirements 1.0 */
 export const unmetAuthenticationRequirements = 'unmet_authentication_requirements'
 
-function unmet(description: string): Error {
+/** The sign-in is over, and the session is not what the application must have. */
+export function unmetAcr(description: string): Error {
   return refusedFor(
     'authentication_context',
     new errors.CustomOIDCProviderError(unmetAuthenticationRequirements, description),

@@ -3,6 +3,7 @@ import type Provider from 'oidc-provider'
 import { matchesSecret } from '../clients/client-secret.ts'
 import { fapi2Methods } from '../clients/profile.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
+import { nameAcr } from './authentication-context.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
 import { bindDeviceCodes } from './device-codes.ts'
@@ -37,6 +38,7 @@ export const extensions: readonly Extension[] = [
   { extend: keepStateWithBrowser },
   tokenBinding,
   { extend: holdSessions },
+  { extend: nameAcr },
   { extend: claimSessions },
   { extend: compareSecretDigests },
   { extend: useCurrentKeys },

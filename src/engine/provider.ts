@@ -1,5 +1,6 @@
 import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import Provider, { errors } from 'oidc-provider'
+import { knownAcrs } from '../accounts/acr.ts'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
 import { allowedAlgorithms, profileOf, withProfile } from '../clients/profile.ts'
@@ -13,7 +14,6 @@ import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
-import { boundSessionAcr } from './authentication-context.ts'
 import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
@@ -61,7 +61,8 @@ export function createProvider(options: ProviderOptions): Provider {
     findAccount: options.findAccount,
     clients: [securityClient(issuer)],
     loadExistingGrant,
-    claims: options.claims,
+    // The engine knows of acr and auth_time itself.
+    claims: { ...options.claims, amr: null },
     scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
     routes: {
       authorization: '/authorize',
@@ -75,7 +76,7 @@ export function createProvider(options: ProviderOptions): Provider {
       device_authorization: '/device_authorization',
       code_verification: publicRoutes.device.path,
     },
-    acrValues: [boundSessionAcr],
+    acrValues: [...knownAcrs],
     features: {
       devInteractions: { enabled: false },
       // By it an app says that it must have an acr; see session-binding/authentication-context.ts.

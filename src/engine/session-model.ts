@@ -17,7 +17,6 @@ import type {
   SessionChange,
 } from '../storage/browser-session-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
-import { boundSessionAcr } from './authentication-context.ts'
 import { browserRequest, type NamedSession, takeChange } from './browser-request.ts'
 import type { ModelAdditions } from './model-additions.ts'
 import { override } from './override.ts'
@@ -74,6 +73,12 @@ export function isUnproven({ session: { binding }, provenAt }: NamedSession): bo
   return binding !== null && !binding.isNew && provenAt === undefined
 }
 
+/** Whether the request that a session was read for came with a proof of the session's key. */
+export function isHeld(session: object): boolean {
+  const { tbh, [proof]: provenAt } = session as SessionCopy & { tbh?: string }
+  return tbh !== undefined || provenAt !== undefined
+}
+
 /** The row of a session of the engine's; undefined for one in which nobody signed in so far. */
 export function browserSessionOf(session: object | undefined): BrowserSession | undefined {
   return (session as SessionCopy | undefined)?.[row]
@@ -103,9 +108,6 @@ export function bindSessions(
     session.authorizations = structuredClone(found.authorizations)
     return Object.assign(session, { [row]: found, [read]: memberText(session) })
   }
-
-  const acrOf = (session: Session & SessionCopy) =>
-    session.tbh !== undefined || session[proof] !== undefined ? boundSessionAcr : undefined
 
   async function commit(ctx: KoaContextWithOIDC | undefined, change: BrowserChange) {
     const done = await requests.commit(change).catch((error: unknown) => {
@@ -144,7 +146,7 @@ export function bindSessions(
           request.named = current
           if (!isUnproven(current)) {
             if (found.binding) Object.assign(session, { [proof]: current.provenAt })
-            return Object.assign(session, { acr: acrOf(session) })
+            return session
           }
           return nobodyOf(this, ctx)
         }
@@ -153,7 +155,6 @@ export function bindSessions(
           const ctx = Provider.ctx
           if (ctx) Object.assign(this, additions.keepInSession(ctx, this))
           super.loginAccount(details)
-          Object.assign(this, { acr: acrOf(this) })
         }
 
         override async save(ttl: number): Promise<string> {

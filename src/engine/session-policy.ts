@@ -1,5 +1,5 @@
 import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
-import { acrRequest, needsBoundSession } from './authentication-context.ts'
+import { acrRequest, missingAcr, unmetAcr } from './authentication-context.ts'
 import type { NamedSession } from './browser-request.ts'
 import { sessionPolicyOf, sessionRules } from './client-session-policy.ts'
 import { browserSessionOf, seenSession } from './session-model.ts'
@@ -26,16 +26,12 @@ export function withSessionPolicy(
     ),
   )
   for (const replaced of ['essential_acrs', 'essential_acr']) login?.remove(replaced)
-  // A key is registered with a sign-in, and never for a session that continues.
   login?.add(
     new Check(
       'acr_needs_sign_in',
       'the requested acr could not be obtained without a sign-in',
       'login_required',
-      (ctx) =>
-        needsBoundSession(ctx) &&
-        !ctx.oidc.result?.login &&
-        !browserSessionOf(ctx.oidc.session)?.binding,
+      needsSignIn,
     ),
   )
   const proof = new Prompt(
@@ -50,12 +46,25 @@ export function withSessionPolicy(
       'acr_needs_key',
       'the browser has not bound the session to a key yet',
       'login_required',
-      (ctx) => needsBoundSession(ctx),
+      needsKey,
     ),
   )
   // After the sign-in, and before consent.
   policy.add(proof, 1)
   return policy
+}
+
+function needsSignIn(ctx: KoaContextWithOIDC): boolean {
+  const missing = missingAcr(ctx)
+  if (!missing || ctx.oidc.result?.login) return false
+  // A key is registered with a sign-in, and never for a session that continues.
+  return missing === 'sign-in' || !browserSessionOf(ctx.oidc.session)?.binding
+}
+
+function needsKey(ctx: KoaContextWithOIDC): boolean {
+  const missing = missingAcr(ctx)
+  if (missing === 'sign-in') throw unmetAcr('the sign-in does not meet the requested acr')
+  return missing !== undefined
 }
 
 function isTooOldUnbound(ctx: KoaContextWithOIDC, now: number): boolean {

@@ -1,6 +1,7 @@
 import Router, { type RouterContext } from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
+import { signInMethods } from '../accounts/acr.ts'
 import { QueueFullError } from '../accounts/bounded-queue.ts'
 import { readEmail } from '../accounts/email.ts'
 import { clientInfo } from '../http/client-info.ts'
@@ -124,7 +125,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     await limits.succeeded(attempt)
     events.signedIn({ ...facts, account: account.id })
     await leaveOtherAccount(provider, ctx, account.id)
-    await finish(ctx, { login: { accountId: account.id, amr: ['pwd'] } }, false)
+    await finish(ctx, { login: { accountId: account.id, amr: [...signInMethods.password] } }, false)
   })
 
   router.post(publicRoutes.consent_submit.path, async (ctx) => {

@@ -3,7 +3,11 @@
  * kin. Here these become tokens, rows and an answer, by keys and random names that are handed in.
  */
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
-import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
+import {
+  type SessionBindingClaim,
+  sessionBindingClaim,
+  sessionClaimsOfIdToken,
+} from '../bindings/session-claims.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Artifact, ArtifactKey } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
@@ -44,7 +48,7 @@ export interface AccessTokenPlan {
   /** Undefined for a token that is used at this server: that one is opaque. */
   readonly resource: FoundResource | undefined
   /** Claims that come on top. */
-  readonly extra: Readonly<Record<string, unknown>> | undefined
+  readonly extra: SessionBindingClaim | undefined
   /** What else is stored with an opaque token. */
   readonly stored: Readonly<Record<string, unknown>>
 }
@@ -112,10 +116,7 @@ export function accessTokenOf(
     bound,
     scope,
     resource,
-    extra:
-      sessionUid === undefined
-        ? undefined
-        : { session_binding: sessionBindingClaim(browserSession) },
+    extra: sessionUid === undefined ? undefined : sessionBindingClaim(browserSession),
     stored: {
       gty,
       family,
@@ -190,7 +191,7 @@ function isClaimRequest(value: unknown): boolean {
 }
 
 /** Claims about the sign-in and not about the person, which only a request by name includes. */
-const claimsOfSignIn = new Set(['acr', 'auth_time'])
+const claimsOfSignIn = new Set(['acr', 'amr', 'auth_time'])
 
 function isKnownClaim({ claimsByScope }: TokenPolicy, claim: string): boolean {
   return (

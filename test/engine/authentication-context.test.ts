@@ -2,7 +2,15 @@ import { hash, randomBytes } from 'node:crypto'
 import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
-import { boundSessionAcr as bound } from '../../src/engine/authentication-context.ts'
+import {
+  acrOf,
+  boundSessionAcr as bound,
+  knownAcrs,
+  passkeyAcr,
+  passwordAcr,
+  passwordAndKeyAcr,
+  signInMethods,
+} from '../../src/accounts/acr.ts'
 import {
   allow,
   createDevice,
@@ -85,7 +93,10 @@ async function typePassword(agent?: UserAgent) {
 
 test('the metadata names the acr, and the parameter by which it can be a must', async (t) => {
   const answer = await fetch(`${server.issuer}/.well-known/openid-configuration`)
-  t.like(await answer.json(), { acr_values_supported: [bound], claims_parameter_supported: true })
+  t.like(await answer.json(), {
+    acr_values_supported: [...knownAcrs],
+    claims_parameter_supported: true,
+  })
 })
 
 test('sets the acr in the ID token of a bound session on request', async (t) => {
@@ -95,14 +106,49 @@ test('sets the acr in the ID token of a bound session on request', async (t) => 
   }
 })
 
-test('the ID token of an unbound session has none, as long as it is but a wish', async (t) => {
+test('returns the acr of the session where another one is only a wish', async (t) => {
   const { agent } = await signedIn({ bound: false })
-  for (const asked of [{}, { acr_values: `other ${bound}` }, claims({ value: bound })]) {
+  t.false('acr' in (await idToken(await authorize(agent))))
+  for (const asked of [{ acr_values: `other ${bound}` }, claims({ value: bound })]) {
     const token = await idToken(await authorize(agent, asked))
-    t.false('acr' in token)
-    // No password and no session says anything of hardware.
-    t.true(((token.amr as string[] | undefined) ?? ['pwd']).every((method) => method === 'pwd'))
+    t.is(token.acr, passwordAcr)
   }
+})
+
+test('returns the acr that was asked for where the session meets several', async (t) => {
+  const { agent } = await signedIn({ bound: true })
+  const password = claims({ essential: true, value: passwordAcr })
+  t.is((await idToken(await authorize(agent, password))).acr, passwordAcr)
+  const either = { acr_values: `${passwordAcr} ${bound}` }
+  t.is((await idToken(await authorize(agent, either))).acr, passwordAcr)
+})
+
+test('returns amr on request', async (t) => {
+  const { agent } = await signedIn({ bound: false })
+  const asked = { claims: JSON.stringify({ id_token: { amr: null } }) }
+  t.deepEqual((await idToken(await authorize(agent, asked))).amr, ['pwd'])
+})
+
+test('an essential acr that the sign-in does not meet is an error after it', async (t) => {
+  const asked = claims({ essential: true, value: passkeyAcr })
+  const { agent } = await signedIn({ bound: false })
+  t.is(errorOf(await authorize(agent, { ...asked, prompt: 'none' })), 'login_required')
+  t.regex(await authorize(agent, asked), signInPage)
+  const login = await begin({ origin: server.issuer }, request(asked))
+  const { location = '' } = await signIn(login, { password })
+  const resumed = await login.agent.follow(await login.agent.get(location))
+  t.is(errorOf(resumed.location ?? ''), 'unmet_authentication_requirements')
+})
+
+test('each step of the ladder includes those below it', (t) => {
+  const of = (amr: readonly string[], isBound = false) =>
+    knownAcrs.filter((acr) => acrOf({ amr, isBound }, [acr]) === acr)
+  const { passkey, passwordAndKey, password: typed } = signInMethods
+  t.deepEqual(of(passkey), [passkeyAcr, passwordAndKeyAcr, passwordAcr])
+  t.deepEqual(of(passwordAndKey), [passwordAndKeyAcr, passwordAcr])
+  t.deepEqual(of(typed, true), [bound, passwordAcr])
+  t.deepEqual(of(['pop']), [])
+  t.is(acrOf({ amr: [], isBound: false }, [bound]), undefined)
 })
 
 test('an acr that is a must leads from an unbound session to a sign-in', async (t) => {
@@ -176,7 +222,7 @@ test('the moment of a registration is no proof', async (t) => {
   const late = without()
   const page = await late.get(await authorize(late, must))
   t.regex(page.text, /http-equiv="refresh" content="0; url=\?again=1"/)
-  t.false('acr' in (await idToken(await authorize(without(), { acr_values: bound }))))
+  t.is((await idToken(await authorize(without(), { acr_values: bound }))).acr, passwordAcr)
   const allowed = await signInAt(server, request({ prompt: 'login consent' }, strict), { agent })
   await allow(allowed.consent)
   t.regex(await authorize(without(), { acr_values: bound }, strict), proofPage)

@@ -3,6 +3,7 @@ import test from 'ava'
 import { decodeJwt, exportJWK, SignJWT } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
+import { sessionBindingName } from '../../src/bindings/session-claims.ts'
 import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
 import type { KeyPair } from '../../src/doctor/proof.ts'
 import { createStatementCounter } from '../support/counting.ts'
@@ -406,8 +407,8 @@ test.serial('tokens of a session with a key say so without another statement', a
   })
   const { body, statements: taken } = await refreshForApi(refreshToken)
   t.deepEqual(taken, statements)
-  t.is(decodeJwt(body.access_token).session_binding, 'dbsc')
-  t.like(decodeJwt(body.id_token), { session_binding: 'dbsc', cnf: { jkt: 'a thumbprint' } })
+  t.is(decodeJwt(body.access_token)[sessionBindingName], 'dbsc')
+  t.like(decodeJwt(body.id_token), { [sessionBindingName]: 'dbsc', cnf: { jkt: 'a thumbprint' } })
 })
 
 test.serial('a session that ended a moment ago refreshes nothing but offline access', async (t) => {
@@ -422,7 +423,7 @@ test.serial('a session that ended a moment ago refreshes nothing but offline acc
   t.is(refused.body.error, 'invalid_grant')
   const { status, body } = await refreshForApi(offline.refreshToken)
   t.is(status, 200)
-  t.is(decodeJwt(body.access_token).session_binding, 'ended')
+  t.is(decodeJwt(body.access_token)[sessionBindingName], 'ended')
 })
 
 test.serial('a request with U+0000 in what is stored of it is served', async (t) => {

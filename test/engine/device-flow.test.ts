@@ -3,6 +3,7 @@ import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { sessionBindingName } from '../../src/bindings/session-claims.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
 import { createUserCodes } from '../../src/engine/device-grant.ts'
 import { selfSigned, type TestCertificate } from '../support/certificates.ts'
@@ -460,7 +461,7 @@ test('an ID token says what holds the session, and does not name its key as its 
   )
   const { body } = await redeem(server, client, device_code, { key })
   const claims = decodeJwt(body.id_token)
-  t.is(claims.session_binding, 'dbsc')
+  t.is(claims[sessionBindingName], 'dbsc')
   t.is(claims.cnf, undefined)
   t.is(claims.dbsc_session, undefined)
   const { body: next } = await post(server, '/token', refreshing(client, body.refresh_token), {

@@ -2,7 +2,8 @@ import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { CookieJar } from 'tough-cookie'
-import { boundSessionAcr } from '../../src/engine/authentication-context.ts'
+import { boundSessionAcr } from '../../src/accounts/acr.ts'
+import { sessionBindingName } from '../../src/bindings/session-claims.ts'
 import { createRelyingOrigins } from '../../src/session-binding/relying-origins.ts'
 import { createStatementCounter } from '../support/counting.ts'
 import { createPerson, newKey, obtainCode, type Person, post, refreshing } from '../support/flow.ts'
@@ -148,20 +149,20 @@ const tokensOf = async (person: Person) => {
   return [body, next]
 }
 
-for (const [name, fetch, session_binding, words] of [
+for (const [name, fetch, binding, words] of [
   [
     'bound',
     browserFetch(newId()),
     'token-binding',
     /Locked to a key .*<code>Token Binding [\w-]{8}…/,
   ],
-  ['unbound', withoutTokenBinding, 'none', /Not locked to a key/],
+  ['unbound', withoutTokenBinding, undefined, /Not locked to a key/],
 ] as const) {
   test(`tokens and the page of the person say of an ${name} session what it is`, async (t) => {
     const { owner } = createVictim(fetch)
     for (const tokens of await tokensOf(owner)) {
-      t.like(decodeJwt(tokens.access_token), { session_binding })
-      t.like(decodeJwt(tokens.id_token), { session_binding })
+      t.like(decodeJwt(tokens.access_token), { [sessionBindingName]: binding })
+      t.like(decodeJwt(tokens.id_token), { [sessionBindingName]: binding })
     }
     const { html } = await owner.browser.visit(`${server.issuer}/security`)
     const [line] = html.split('this browser')[1]?.split('</li>') ?? []
@@ -175,7 +176,10 @@ test('tokens of a session that was bound later say so from then on', async (t) =
   const bound = await withCookies(browserFetch(newId()))
   await bound.authorize({ ...parameters, prompt: 'login' })
   const [tokens] = await tokensOf(bound)
-  t.like(decodeJwt(tokens.id_token), { session_binding: 'token-binding', acr: boundSessionAcr })
+  t.like(decodeJwt(tokens.id_token), {
+    [sessionBindingName]: 'token-binding',
+    acr: boundSessionAcr,
+  })
 })
 
 test('over plain http no browser is offered a key', async (t) => {

@@ -11,6 +11,7 @@ import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import pg from 'pg'
+import { sessionBindingName } from '../../src/bindings/session-claims.ts'
 import { deviceGrant } from '../../src/clients/grant-types.ts'
 import { artifactKey } from '../../src/storage/artifact-table.ts'
 import { deviceEnvironment } from '../support/device-flow.ts'
@@ -412,14 +413,14 @@ async function effectsOf({ grant }: Case, { value, grantId }: Stored): Promise<E
 function comparable({ status, body, headers }: Received) {
   const claimsOf = (token: unknown) => {
     if (typeof token !== 'string' || token.split('.').length !== 3) return undefined
-    // Of an ID token `session_binding` is an extension of ours, with tests of its own.
-    const { iat, exp, jti, auth_time, session_binding, ...claims } = decodeJwt(token)
+    // Of an ID token it is an extension of ours, with tests of its own.
+    const { iat, exp, jti, auth_time, [sessionBindingName]: binding, ...claims } = decodeJwt(token)
     return {
       ...claims,
       lifetime: Number(exp) - Number(iat),
       hasAuthTime: auth_time !== undefined,
       hasName: jti !== undefined,
-      session: jti === undefined ? undefined : session_binding,
+      session: jti === undefined ? undefined : binding,
     }
   }
   return {

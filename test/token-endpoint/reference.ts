@@ -3,6 +3,7 @@ import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Provider, { errors } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { knownAcrs } from '../../src/accounts/acr.ts'
 import { claimsByScope, createFindAccount } from '../../src/accounts/claims.ts'
 import { sessionBindingClaim } from '../../src/bindings/session-claims.ts'
 import { matchesSecret } from '../../src/clients/client-secret.ts'
@@ -76,9 +77,9 @@ export async function startReference(
     jwks,
     cookies: { keys: cookieKeys },
     findAccount: createFindAccount(createAccounts({ store: storage.accounts }).findActive),
-    claims: claimsByScope,
+    claims: { ...claimsByScope, amr: null },
     scopes: ['openid', 'offline_access', ...Object.keys(claimsByScope)],
-    acrValues: ['urn:holdfast:acr:bound-session'],
+    acrValues: [...knownAcrs],
     routes: { token: '/token' },
     features: {
       devInteractions: { enabled: false },
@@ -124,7 +125,7 @@ export async function startReference(
       const { sessionUid } = token as { sessionUid?: string }
       if (sessionUid === undefined) return undefined
       const session = await storage.browserSessions.find(sessionUid)
-      return { session_binding: sessionBindingClaim(session) }
+      return { ...sessionBindingClaim(session) }
     },
   })
   provider.Client.prototype.compareClientSecret = function compare(actual: string) {

@@ -862,7 +862,7 @@ test('returns the scopes and claims that were asked for, as far as they were gra
   const asked = { email: null, acr: { essential: true }, amr: null }
   const source = { amr: ['pwd'], acr: 'urn:x', referredTbh: tbh, claims: { id_token: asked } }
   const { claims } = await answer(source, { openid: { scope: 'openid', claims: ['email'] } })
-  t.like(claims, { email: 'ada@example.com', acr: 'urn:x', amr: undefined })
+  t.like(claims, { email: 'ada@example.com', acr: 'urn:x', amr: ['pwd'] })
   t.is(claims.cnf?.tbh, undefined)
   const text = { claims: { id_token: { email: 'text' } } }
   const textual = await answer(text, { openid: { scope: 'openid', claims: ['email'] } })
