@@ -19,6 +19,8 @@ export interface NamedSession {
 
 export interface BrowserRequest {
   found: FoundBrowser | undefined
+  /** The state of the interaction that its cookie was opened for. */
+  opened: { readonly uid: string; readonly state: Record<string, unknown> } | undefined
   named: NamedSession | undefined
   uses: BrowserChange['uses']
   consumes: ArtifactKey | undefined
@@ -30,6 +32,7 @@ export interface BrowserRequest {
 export function browserRequest({ state }: Pick<Context, 'state'>): BrowserRequest {
   state.browserRequest ??= {
     found: undefined,
+    opened: undefined,
     named: undefined,
     uses: undefined,
     consumes: undefined,

@@ -159,12 +159,16 @@ function interactionCookie(
   const options = { httpOnly: true, sameSite: 'lax', signed: false, overwrite: false } as const
   return {
     read(ctx, uid) {
+      const request = browserRequest(ctx)
+      if (request.opened?.uid === uid) return request.opened.state
       // Browsers send what another host of our domain has planted beside ours, perhaps before it.
       for (const cookie of cookiesOf(ctx.req.headers.cookie)) {
         const state =
           cookie.name === name &&
           (usedOnce.open(uid, cookie.value) ?? strangers.open(uid, cookie.value))
-        if (state) return times.toEngine(state)
+        if (!state) continue
+        request.opened = { uid, state: times.toEngine(state) }
+        return request.opened.state
       }
       return undefined
     },

@@ -6,6 +6,7 @@ import { get as internalsOf, type ServerChallenge } from 'oidc-provider/lib/help
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import type { KeyMaterial } from '../keys/key-purpose.ts'
 import type { KeyRing, KeyView } from '../keys/key-ring.ts'
+import { createCookieSignatures } from './cookie-signatures.ts'
 import { createNonces } from './dpop-nonces.ts'
 import { LocalSigningKey } from './local-signing-key.ts'
 
@@ -43,7 +44,7 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
 
   const keyStoreOf = perView((view) => new KeyStore(signingKeysOf(view)))
   const jwksOf = perView((view) => ({ keys: publicKeysOf(view) }))
-  const cookiesOf = perView(cookieKeysOf)
+  const signaturesOf = perView((view) => createCookieSignatures(cookieKeysOf(view)))
   Object.defineProperties(internals, {
     keystore: { get: () => keyStoreOf(ring.view()) },
     jwks: { get: () => jwksOf(ring.view()) },
@@ -56,7 +57,7 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
       } satisfies { [Member in keyof ServerChallenge]: unknown },
     },
   })
-  Object.defineProperty(engine, 'keys', { get: () => cookiesOf(ring.view()) })
+  Object.defineProperty(engine, 'keys', { get: () => signaturesOf(ring.view()) })
 }
 
 /** Lets caches keep the answer with the key set. */

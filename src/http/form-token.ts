@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, createSecretKey, timingSafeEqual } from 'node:crypto'
 
 /**
  * The hidden field of a form: only the pages of this interaction or session, of which only their
@@ -22,7 +22,8 @@ export function createFormTokens(keys: () => readonly Uint8Array[]): FormTokens 
 }
 
 function tokenOf(key: Uint8Array, uid: string): string {
-  return createHmac('sha256', key).update(`holdfast form\0${uid}`).digest('base64url')
+  const hmac = createHmac('sha256', createSecretKey(key))
+  return hmac.update(`holdfast form\0${uid}`).digest('base64url')
 }
 
 function isEqual(expected: string, candidate: string): boolean {

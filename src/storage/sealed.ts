@@ -1,9 +1,17 @@
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  hkdfSync,
+  randomBytes,
+} from 'node:crypto'
 
 // Only a client that presents an artifact's identifier can read what was sealed under it: the database
 // has a hash of the identifier, from which the key cannot be made.
-const keyOf = (identifier: string) =>
-  Buffer.from(hkdfSync('sha256', identifier, '', 'holdfast seal', 32))
+function keyOf(identifier: string) {
+  const from = createSecretKey(identifier, 'utf8')
+  return createSecretKey(Buffer.from(hkdfSync('sha256', from, '', 'holdfast seal', 32)))
+}
 
 const algorithm = 'aes-256-gcm'
 const ivBytes = 12

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes as nodeRandomBytes } from 'node:crypto'
+import { createHmac, createSecretKey, randomBytes as nodeRandomBytes } from 'node:crypto'
 import { constantTimeEqual } from './equal.ts'
 
 /**
@@ -29,7 +29,7 @@ export function readTicket(
 
 function authenticate(key: Uint8Array, purpose: readonly string[], body: string): string {
   // As JSON, no two lists of texts are the same text.
-  return createHmac('sha256', key)
+  return createHmac('sha256', createSecretKey(key))
     .update(JSON.stringify([...purpose, body]))
     .digest('base64url')
 }
