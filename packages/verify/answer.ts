@@ -120,6 +120,15 @@ export function answerTo(error: VerifyError): Answer {
   }
 }
 
+/** The answer as a fetch `Response`. */
+export function toResponse({ status, headers, body }: Answer): Response {
+  const list = new Headers()
+  for (const [name, value] of Object.entries(headers)) {
+    for (const each of [value].flat()) list.append(name, each)
+  }
+  return new Response(status === 204 ? null : body, { status, headers: list })
+}
+
 /**
  * The error of a body is there in every refusal. Where no credentials came, or the resource cannot
  * decide, challenges carry none (RFC 6750 section 3.1).

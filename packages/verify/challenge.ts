@@ -12,6 +12,8 @@ export type ChallengeOptions = Readonly<{
   realm?: string | undefined
   /** URL of the protected resource metadata (RFC 9728 section 5.1). */
   resourceMetadata?: string | undefined
+  /** Space-delimited scopes that a client should ask for first (RFC 6750 section 3). */
+  scope?: string | undefined
 }>
 
 /** What a refusal adds: which scopes or which authentication would do. */
@@ -41,6 +43,7 @@ export function challengesFor(
     error.error === undefined
       ? {}
       : { error: error.error, error_description: error.message, ...parameters }
+  const scope = error.error === 'insufficient_scope' ? undefined : options.scope
   const offered = [...(bearer ? ['Bearer'] : []), ...(dpopAlgorithms ? ['DPoP'] : [])]
   // A proof that failed says nothing to a client that reads only the Bearer challenge.
   const used = error.error?.includes('dpop') ? 'DPoP' : scheme
@@ -48,6 +51,7 @@ export function challengesFor(
   return offered.map((name) =>
     render(name, {
       realm,
+      ...(scope !== undefined && { scope }),
       ...(unclear || used === name ? details : {}),
       ...(name === 'DPoP' ? { algs: dpopAlgorithms?.join(' ') } : {}),
       resource_metadata: resourceMetadata,

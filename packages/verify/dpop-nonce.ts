@@ -3,7 +3,7 @@
  * all nodes share. Any node knows the nonces of any other one, and nobody can know tomorrow's.
  */
 import { createHmac } from 'node:crypto'
-import { checkNames, namesOf } from './lib/check.ts'
+import { checkNames, checkSecrets, namesOf } from './lib/check.ts'
 import { constantTimeEqual } from './lib/equal.ts'
 
 /** Options of {@link createDPoPNonces}. */
@@ -77,13 +77,6 @@ export function createDPoPNonces(options: DPoPNonceOptions): DPoPNonces {
       return accepted
     },
   })
-}
-
-function checkSecrets(secrets: readonly Uint8Array[]): readonly Uint8Array[] {
-  if (secrets.length === 0 || secrets.some((secret) => secret.length < 32)) {
-    throw new TypeError('secrets: at least one, of at least 32 bytes each')
-  }
-  return secrets
 }
 
 function nonceOf(secret: Uint8Array, slot: number): string {

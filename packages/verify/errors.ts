@@ -76,6 +76,14 @@ const refusals = {
   dbsc_replayed: { status: 403 },
   dbsc_bound_already: { status: 403 },
 
+  // A ticket in the place of an access token.
+  ticket_target: { status: 400, error: 'invalid_request' },
+  ticket_missing: { status: 401 },
+  ticket_malformed: { status: 401, error: 'invalid_token' },
+  ticket_expired: { status: 401, error: 'invalid_token' },
+  ticket_request: { status: 401, error: 'invalid_token' },
+  ticket_replayed: { status: 401, error: 'invalid_token' },
+
   // What an accepted token does not allow (RFC 6750 section 3.1, RFC 9470 section 3).
   insufficient_scope: { status: 403, error: 'insufficient_scope' },
   insufficient_user_authentication: { status: 401, error: 'insufficient_user_authentication' },

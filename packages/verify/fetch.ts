@@ -1,5 +1,5 @@
 /** Servers that turn a fetch `Request` into a `Response`: Hono, edge runtimes with Node's crypto. */
-import { type Answer, admit, admitFurther, checkAdapter } from './answer.ts'
+import { admit, admitFurther, checkAdapter, toResponse } from './answer.ts'
 import type { AdapterOptions } from './node.ts'
 import { checkRequirements, type Requirements } from './requirements.ts'
 import type { Verified, Verifier } from './verifier.ts'
@@ -43,12 +43,4 @@ export function fetchVerify(verifier: Verifier, options: AdapterOptions<Request>
       ? { response: toResponse(further.answer), auth: undefined }
       : { response: undefined, auth: further.auth }
   }
-}
-
-function toResponse({ status, headers, body }: Answer): Response {
-  const list = new Headers()
-  for (const [name, value] of Object.entries(headers)) {
-    for (const each of [value].flat()) list.append(name, each)
-  }
-  return new Response(body, { status, headers: list })
 }

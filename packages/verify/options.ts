@@ -123,6 +123,8 @@ export type VerifierOptions = Partial<IssuerOptions> &
     tokenCacheSize?: number
     /** RFC 9110 protection space shown in challenges. */
     realm?: string
+    /** Scopes that a client should ask for first, shown in challenges (RFC 6750 section 3). */
+    challengeScopes?: readonly string[]
     /** Milliseconds since the epoch. Default `Date.now`. */
     now?: () => number
   }>
@@ -151,6 +153,7 @@ export type Settings = Readonly<{
   tokenCacheSeconds: number
   tokenCacheSize: number
   realm: string | undefined
+  challengeScopes: readonly string[]
   /** Seconds since the epoch. */
   now: () => number
 }>
@@ -194,6 +197,7 @@ const verifierOptions = namesOf<VerifierOptions>({
   tokenCacheSeconds: true,
   tokenCacheSize: true,
   realm: true,
+  challengeScopes: true,
   now: true,
 })
 
@@ -271,6 +275,10 @@ export function checkOptions(options: VerifierOptions): Settings {
     tokenCacheSeconds: duration('tokenCacheSeconds', options.tokenCacheSeconds, 300),
     tokenCacheSize: positive('tokenCacheSize', options.tokenCacheSize, 10_000),
     realm: options.realm,
+    challengeScopes:
+      options.challengeScopes === undefined
+        ? []
+        : textList('challengeScopes', options.challengeScopes),
     now,
   })
 }

@@ -1,5 +1,6 @@
 /** One-time use of what may be seen once, and the store that keeps it in memory. */
 import { hash, randomBytes } from 'node:crypto'
+import { VerifyError } from './errors.ts'
 import { checkNames, namesOf } from './lib/check.ts'
 
 /**
@@ -20,6 +21,27 @@ export interface ReplayStore {
    * @param now - seconds since the epoch.
    */
   consume(key: string, expiresAt: number, now: number): ReplayOutcome | Promise<ReplayOutcome>
+}
+
+/**
+ * Nothing is used twice, and nothing that cannot be remembered.
+ *
+ * @throws {@link VerifyError} `code`, `replay_store_full`
+ */
+export function checkOutcome(
+  outcome: ReplayOutcome,
+  code: 'dpop_replayed' | 'ticket_replayed',
+  what: string,
+): void {
+  if (outcome === 'full') {
+    throw new VerifyError('replay_store_full', `No room to remember another ${what}`)
+  }
+  if (outcome !== 'fresh') throw new VerifyError(code, `${what} was used before`)
+}
+
+/** The refusal of a request whose entry could not be recorded. */
+export function storeFailed(cause: unknown): VerifyError {
+  return new VerifyError('replay_store_unavailable', 'Replays cannot be ruled out now', { cause })
 }
 
 /** Options of {@link createMemoryReplayStore}. */

@@ -30,7 +30,7 @@ import {
   protectedResourceMetadata,
 } from './metadata.ts'
 import { checkOptions, type VerifierOptions } from './options.ts'
-import type { ReplayOutcome } from './replay.ts'
+import { checkOutcome, type ReplayOutcome, storeFailed } from './replay.ts'
 import { checkRequirements, findUnmetRequirement, type Requirements } from './requirements.ts'
 
 /** A request, as plain data. */
@@ -78,6 +78,8 @@ export type Verifier = Readonly<{
   checkRequirements(verified: Verified, requirements: Requirements): void
   /** Reports the refusal of a request that never came to be verified, and adds the challenges. */
   refuse(error: VerifyError): VerifyError
+  /** The URL by which clients know a request target, without its query: what `htu` has to be. */
+  publicUrl(target: string): string
   /** What middleware does with refused requests. */
   mode: 'enforce' | 'observe'
   /** The RFC 9728 document and the path it belongs to, when `metadata` was given. */
@@ -127,6 +129,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     bearer: allowBearer || methods.some((method) => method !== 'dpop'),
     realm: settings.realm,
     resourceMetadata: metadataAt,
+    scope: settings.challengeScopes.join(' ') || undefined,
   }
 
   /** Everything that follows from the token and from how it was sent. */
@@ -202,8 +205,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
     } catch (cause) {
       throw storeFailed(cause)
     }
-    if (typeof answer === 'string') return checkOutcome(answer)
-    return answer.then(checkOutcome, (cause) => {
+    // RFC 9449 section 11.1.
+    const check = (outcome: ReplayOutcome) => checkOutcome(outcome, 'dpop_replayed', 'DPoP proof')
+    if (typeof answer === 'string') return check(answer)
+    return answer.then(check, (cause) => {
       throw storeFailed(cause)
     })
   }
@@ -304,6 +309,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
       }
     },
 
+    publicUrl: publicUri,
+
     refuse: (error: VerifyError) => refusal(error, undefined, undefined),
 
     checkRequirements(verified: Verified, requirements: Requirements): void {
@@ -313,18 +320,6 @@ export function createVerifier(options: VerifierOptions): Verifier {
       if (unmet !== undefined) throw refusal(unmet.error, verified, token, unmet.parameters)
     },
   })
-}
-
-function checkOutcome(outcome: ReplayOutcome): void {
-  if (outcome === 'full') {
-    throw new VerifyError('replay_store_full', 'No room to remember another proof')
-  }
-  // RFC 9449 section 11.1.
-  if (outcome !== 'fresh') throw new VerifyError('dpop_replayed', 'DPoP proof was used before')
-}
-
-function storeFailed(cause: unknown): VerifyError {
-  return new VerifyError('replay_store_unavailable', 'Proofs cannot be checked now', { cause })
 }
 
 function identityOf({ issuer, claims }: AccessToken): TokenIdentity {

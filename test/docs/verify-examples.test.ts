@@ -117,3 +117,62 @@ test('verifies Token Bindings of requests and of logins', async (t) => {
     code: 'token_malformed',
   })
 })
+
+test('opens streams by ticket', async (t) => {
+  const { streams } = await load('tickets.js')
+  const server = streams({ secret: Buffer.alloc(32, 1), issuer, audience, isRevoked: () => false })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close().closeAllConnections())
+  const { port } = server.address() as AddressInfo
+  const here = `127.0.0.1:${port}`
+  const ticketFor = async (url: string) => {
+    const now = Math.floor(Date.now() / 1000)
+    const token = accessToken({ iat: now, exp: now + 60 })
+    const proof = dpopProof(token, { iat: now, htm: 'POST', htu: `${audience}/tickets` })
+    const response = await fetch(`http://${here}/tickets`, {
+      method: 'POST',
+      headers: {
+        authorization: `DPoP ${token}`,
+        dpop: proof,
+        'content-type': 'application/json',
+      },
+      body: JSON.stringify({ url }),
+    })
+    t.is(response.status, 200)
+    return `${url}?ticket=${((await response.json()) as { ticket: string }).ticket}`
+  }
+  const events = await fetch(`http://${here}${await ticketFor('/events')}`)
+  t.is(events.status, 200)
+  await events.body?.cancel()
+  const socket = new WebSocket(`ws://${here}${await ticketFor('/chat')}`)
+  const [{ data }] = await once(socket, 'message')
+  t.is(data, 'hello alice')
+  socket.close()
+})
+
+test('guards an MCP server', async (t) => {
+  const { mcpServer } = await load('mcp.js')
+  const handleRequest = (_req: unknown, res: { end(text: string): void }, body: unknown) =>
+    res.end(JSON.stringify(body))
+  const resource = `${audience}/mcp`
+  const server = createServer(mcpServer({ transport: { handleRequest }, issuer, resource }))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close().closeAllConnections())
+  const { port } = server.address() as AddressInfo
+  const send = (nonce?: string | null) => {
+    const now = Math.floor(Date.now() / 1000)
+    const token = accessToken({ iat: now, exp: now + 60, aud: resource, scope: 'mcp:tools' })
+    const proof = { iat: now, htm: 'POST', htu: resource, ...(nonce && { nonce }) }
+    return fetch(`http://127.0.0.1:${port}/mcp`, {
+      method: 'POST',
+      headers: { authorization: `DPoP ${token}`, dpop: dpopProof(token, proof) },
+      body: '{"method":"tools/list"}',
+    })
+  }
+  const challenge = await send()
+  t.is(challenge.status, 401)
+  const response = await send(challenge.headers.get('dpop-nonce'))
+  t.deepEqual(await response.json(), { method: 'tools/list' })
+})

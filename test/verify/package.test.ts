@@ -34,6 +34,10 @@ const exports = {
     ...['beginTokenBoundLogin', 'finishTokenBoundLogin', 'includeReferredTokenBindingId'],
   ],
   './postgres': ['createPostgresReplayStore', 'postgresReplayTable'],
+  './ticket': ['createLeases', 'createTickets'],
+  './ticket/ws': ['upgradeWithTicket'],
+  './ticket/events': ['beginEvents'],
+  './mcp': ['createMcpGuard'],
 }
 
 test('works when packed and installed alone', async (t) => {

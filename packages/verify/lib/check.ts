@@ -95,6 +95,14 @@ export function duration(name: string, value: number | undefined, fallback: numb
   return number
 }
 
+/** Secrets that nobody can guess. */
+export function checkSecrets(secrets: readonly Uint8Array[]): readonly Uint8Array[] {
+  if (secrets.length === 0 || secrets.some((secret) => secret.length < 32)) {
+    throw new TypeError('secrets: at least one, of at least 32 bytes each')
+  }
+  return secrets
+}
+
 /** What to do with headers of peers that are no proxy of ours. */
 export function checkUntrusted(untrusted: unknown): void {
   if (untrusted !== 'refuse' && untrusted !== 'ignore') {
