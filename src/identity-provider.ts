@@ -12,6 +12,7 @@ import { createAdministration } from './administration/administration.ts'
 import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
+import { standardScopesOf } from './clients/client-scopes.ts'
 import { allowedAlgorithms } from './clients/profile.ts'
 import type { Config } from './config/config.ts'
 import { pathOfIssuer } from './config/issuer-path.ts'
@@ -348,7 +349,13 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
       now: () => Math.floor(keys.now() / 1000),
       recordReplay: (value, until) => replays.recordReplay('registration', value, until),
     }),
-    registrations: createRegistrations({ table, clients, validator, now: keys.now }),
+    registrations: createRegistrations({
+      table,
+      clients,
+      validator,
+      standardScopes: standardScopesOf(claimsByScope),
+      now: keys.now,
+    }),
     table,
     events: parts.observability.events,
   })

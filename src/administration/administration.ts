@@ -51,7 +51,11 @@ export function createAdministration({
   return {
     accounts,
     clients: administerClients(storage.clients, validator, recordChange),
-    registrationTokens: administerRegistrationTokens(storage.registrations, recordChange),
+    registrationTokens: administerRegistrationTokens(
+      storage.registrations,
+      storage.resourceServers,
+      recordChange,
+    ),
     resources: administerResources(storage.resourceServers, recordChange),
     sessions: administerSessions(issued, accounts.idOf, recordChange),
     grants: administerGrants(issued, accounts.idOf, recordChange),
@@ -87,7 +91,8 @@ export function createReadings(
     accounts: { list: accounts.list },
     clients: { list: clients.list, show: clients.show },
     registrationTokens: {
-      list: administerRegistrationTokens(storage.registrations, readOnly).list,
+      list: administerRegistrationTokens(storage.registrations, storage.resourceServers, readOnly)
+        .list,
     },
     resources: { list: administerResources(storage.resourceServers, readOnly).list },
     sessions: { list: administerSessions(issued, accounts.idOf, readOnly).list },

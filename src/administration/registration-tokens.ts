@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
+import { claimsByScope } from '../accounts/claims.ts'
 import { type BindingMethod, bindingMethods } from '../clients/binding-method.ts'
+import { scopePattern, standardScopesOf } from '../clients/client-scopes.ts'
 import {
   defaultPolicy,
   registrableAuthMethods,
@@ -12,10 +14,10 @@ import type {
   RegistrationTable,
   StoredInitialAccessToken,
 } from '../storage/registration-table.ts'
+import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 import { isDigest } from './digest.ts'
-import { scopePattern } from './resources.ts'
 
 const day = 24 * 60 * 60
 const longest = 365 * day
@@ -66,7 +68,11 @@ export const newRegistrationToken = z
 export type NewRegistrationToken = z.input<typeof newRegistrationToken>
 
 /** What lets applications register themselves (RFC 7591 section 3). */
-export function administerRegistrationTokens(table: RegistrationTable, recordChange: RecordChange) {
+export function administerRegistrationTokens(
+  table: RegistrationTable,
+  resources: Pick<ResourceServerTable, 'list'>,
+  recordChange: RecordChange,
+) {
   return {
     list: () => table.listInitialTokens(),
 
@@ -83,6 +89,7 @@ export function administerRegistrationTokens(table: RegistrationTable, recordCha
           'A bearer token is bound to no key: choose one.',
         )
       }
+      await checkScopes(choices.scopes, resources)
       const policy: RegistrationPolicy = {
         ...choices,
         redirectHosts: choices.redirectHosts ?? null,
@@ -109,6 +116,24 @@ export function administerRegistrationTokens(table: RegistrationTable, recordCha
       recordChange('registration_token.removed', {}, { id, name })
     },
   }
+}
+
+/** With a scope that nobody knows, clients would register for what they can never have. */
+async function checkScopes(
+  scopes: readonly string[],
+  resources: Pick<ResourceServerTable, 'list'>,
+): Promise<void> {
+  const standard = standardScopesOf(claimsByScope)
+  const others = scopes.filter((each) => !standard.has(each))
+  if (others.length === 0) return
+  const known = new Set((await resources.list()).flatMap((api) => api.scopes))
+  const unknown = others.find((each) => !known.has(each))
+  if (unknown === undefined) return
+  throw new AdministrationError(
+    'invalid_request',
+    `${unknown} is not a scope of this server or of a registered API. Register the API first: ` +
+      `holdfast resources add URI --scope ${unknown}`,
+  )
 }
 
 function read(asked: NewRegistrationToken): z.output<typeof newRegistrationToken> {

@@ -2,13 +2,14 @@ import { z } from 'zod'
 import { maxNameCharacters } from '../accounts/accounts.ts'
 import { maxPasswordBytes, minPasswordCharacters } from '../accounts/password.ts'
 import { nameLimit } from '../clients/client-registration.ts'
+import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
 import { displayNameSchema } from '../net/display-name.ts'
 import { auditEvents, countedEvents } from '../observability/event-names.ts'
 import { isStorable } from '../storage/text.ts'
 import { readTime } from './audit.ts'
-import { scopeLabelLimit, scopePattern } from './resources.ts'
+import { scopeLabelLimit } from './resources.ts'
 
 /**
  * What the admin API accepts. The OpenAPI document shows these schemas; `meta` adds to it what a

@@ -1,3 +1,4 @@
+import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { isSigningAlgorithm } from '../keys/key-purpose.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
@@ -79,9 +80,6 @@ function checkName(name: string | null): void {
     )
   }
 }
-
-/** A scope of RFC 6749 section 3.3. */
-export const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]+$/
 
 function checkScopes(scopes: readonly string[]): void {
   const wrong = scopes.find((scope) => !scopePattern.test(scope))

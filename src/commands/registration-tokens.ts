@@ -70,7 +70,12 @@ function addCommand(): Command {
         ),
       )
       .addOption(choice('--binding <method...>', 'how its tokens are bound', bindingMethods, bound))
-      .addOption(new Option('--scope <scope...>', 'scopes').default([...scopes], scopes.join(' ')))
+      .addOption(
+        new Option('--scope <scope...>', 'scopes of this server and of its APIs').default(
+          [...scopes],
+          scopes.join(' '),
+        ),
+      )
       .option('--redirect-host <host...>', 'host that redirect URIs must have (default: any)'),
     (name: string, options: AddOptions) =>
       withAdministration(({ registrationTokens }) =>

@@ -1,8 +1,15 @@
 import { readDPoPHeader } from '@holdfast/verify/authorization-server'
-import Provider, { errors } from 'oidc-provider'
+import Provider, { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { knownAcrs } from '../accounts/acr.ts'
 import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
+import {
+  checkScopeMetadata,
+  ownScopesOf,
+  scopesAtResource,
+  standardScopesOf,
+  unregisteredResource,
+} from '../clients/client-scopes.ts'
 import { allowedAlgorithms, profileOf, withProfile } from '../clients/profile.ts'
 import { loadExistingGrant, securityClient } from '../clients/security-client.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
@@ -47,6 +54,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const clients = withoutUnusableKeys(tables.clients)
   const base = pathOfIssuer(issuer)
   const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
+  const standardScopes = standardScopesOf(options.claims)
   const { artifacts } = tables
   const adapted = { artifacts, times, ownClients, ofRequest: artifactsOfRequest }
   const proven = allowedAlgorithms(profile, proofAlgorithms)
@@ -63,7 +71,7 @@ export function createProvider(options: ProviderOptions): Provider {
     loadExistingGrant,
     // The engine knows of acr and auth_time itself.
     claims: { ...options.claims, amr: null },
-    scopes: ['openid', 'offline_access', ...Object.keys(options.claims)],
+    scopes: [...standardScopes],
     routes: {
       authorization: '/authorize',
       token: '/token',
@@ -120,10 +128,13 @@ export function createProvider(options: ProviderOptions): Provider {
       ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
       resourceIndicators: {
         enabled: true,
-        getResourceServerInfo: (_ctx, identifier, client) =>
-          options.adminApi && identifier === adminResource(issuer)
-            ? adminResourceInfo(identifier, client)
-            : resourceServerInfo(tables.resourceServers, identifier),
+        async getResourceServerInfo(_ctx, identifier, client) {
+          const info =
+            options.adminApi && identifier === adminResource(issuer)
+              ? adminResourceInfo(identifier, client)
+              : await resourceServerInfo(tables.resourceServers, identifier)
+          return forClient(info, client)
+        },
       },
       rpInitiatedLogout: {
         enabled: true,
@@ -185,6 +196,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'refresh_tokens',
         'self_registered',
         'require_pkce',
+        'resource_scopes',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {
@@ -198,6 +210,7 @@ export function createProvider(options: ProviderOptions): Provider {
         Object.assign(metadata, withProfile(registered, profile))
         checkCertificateMetadata(metadata)
         checkPkceMetadata(metadata)
+        checkScopeMetadata(metadata)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)
         if (!mtls && bindingMethodOf(metadata) === 'mtls') {
@@ -208,7 +221,12 @@ export function createProvider(options: ProviderOptions): Provider {
       },
     },
     // One that is known already: a validator of it is called with every request.
-    extraParams: { state: boundParameters },
+    extraParams: {
+      state: async (ctx) => {
+        await boundParameters(ctx)
+        requireRegisteredScopes(ctx, standardScopes)
+      },
+    },
     assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
       checkAlgorithm(alg, client, errors.InvalidClientAuth)
       checkAssertion(claims, options)
@@ -238,6 +256,24 @@ async function resourceServerInfo(table: ResourceServerTable, identifier: string
   if (!resourceServer) throw unknownResource()
   const { scopes, signingAlg } = resourceServer
   return jwtFor(resourceServer.identifier, scopes.join(' '), signingAlg)
+}
+
+/** An API with the scopes that a client may have of it. */
+function forClient<Info extends { readonly scope: string }>(info: Info, client: unknown): Info {
+  const scopes = scopesAtResource(client as ClientMetadata, info.scope.split(' '))
+  if (scopes) return { ...info, scope: scopes.join(' ') }
+  throw refusedFor('resource_unregistered', new errors.InvalidTarget(unregisteredResource))
+}
+
+/** The engine takes a client that has registered no scope of this server for one that may have all. */
+function requireRegisteredScopes(
+  { oidc: { client, params } }: KoaContextWithOIDC,
+  standard: ReadonlySet<string>,
+): void {
+  const allowed = ownScopesOf(client as unknown as ClientMetadata)
+  const asked = typeof params?.scope === 'string' ? params.scope.split(' ') : []
+  const other = asked.find((scope) => standard.has(scope) && allowed?.has(scope) === false)
+  if (other !== undefined) throw new errors.InvalidScope('requested scope is not allowed', other)
 }
 
 function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256') {

@@ -24,6 +24,7 @@ export type RefusalReason =
   | 'request_replayed'
   | 'resource_malformed'
   | 'resource_unknown'
+  | 'resource_unregistered'
   | 'token_binding_missing'
   | 'token_unknown'
   | 'user_code_taken'

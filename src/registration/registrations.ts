@@ -7,6 +7,7 @@ import {
   RegistrationError,
   type RequestedMetadata,
 } from '../clients/client-registration.ts'
+import { joinScopes, splitScopes } from '../clients/client-scopes.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
 import { applyPolicy } from '../clients/registration-policy.ts'
 import type { ClientTable } from '../storage/client-table.ts'
@@ -40,11 +41,14 @@ export function createRegistrations({
   table,
   clients,
   validator,
+  standardScopes,
   now,
 }: {
   table: RegistrationTable
   clients: Pick<ClientTable, 'remove' | 'replace'>
   validator: MetadataValidator
+  /** The scopes of this server itself. */
+  standardScopes: ReadonlySet<string>
   /** Milliseconds since the epoch. */
   now: () => number
 }) {
@@ -55,7 +59,7 @@ export function createRegistrations({
       ...shown
     } = new validator.Client(metadata).metadata()
     return {
-      ...shown,
+      ...joinScopes(shown),
       // Section 3.2.1: 0 for one that does not expire. What is stored of a secret is shown to nobody.
       ...(secret !== undefined && { client_secret: secret, client_secret_expires_at: 0 }),
     }
@@ -66,7 +70,8 @@ export function createRegistrations({
     identity: Pick<ClientMetadata, 'client_id' | 'client_id_issued_at'>,
     storedSecret?: string,
   ): PreparedClient {
-    const metadata = { ...requested, ...identity, self_registered: true } as const
+    const split = splitScopes(requested, standardScopes)
+    const metadata = { ...split, ...identity, self_registered: true } as const
     return prepareClient(metadata, validator, storedSecret)
   }
 

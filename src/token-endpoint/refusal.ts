@@ -3,6 +3,7 @@
  * error code (RFC 6749 section 5.2 and its kin), words for the client, and a label for metrics: the
  * code that refuses names a reason, and nobody reads a sentence to find out what has happened.
  */
+import { unregisteredResource } from '../clients/client-scopes.ts'
 
 interface Row {
   readonly status: 400 | 401
@@ -170,6 +171,7 @@ export const refusals = {
   scope_exceeds: explained('invalid_scope', 'refresh token missing requested scope'),
   resource_malformed: target('resource indicator must be an absolute URI without a fragment'),
   resource_unknown: target('unknown resource'),
+  resource_unregistered: target(unregisteredResource),
   resource_not_granted: target(
     'the resource was not granted',
     'resource indicator is missing, or unknown',

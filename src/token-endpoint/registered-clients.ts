@@ -3,6 +3,7 @@ import type Provider from 'oidc-provider'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { subjectProperties } from '../certificates/subject.ts'
 import { bindingOf } from '../clients/binding-method.ts'
+import { ownScopesOf, scopesAtResource } from '../clients/client-scopes.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
 import { allowedAlgorithms, type Profile, profileOf, refreshPolicyOf } from '../clients/profile.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
@@ -26,7 +27,6 @@ interface EngineClient {
   readonly tokenEndpointAuthSigningAlg?: string
   readonly grantTypes: readonly string[]
   readonly redirectUris?: readonly string[]
-  readonly scope?: string
   readonly idTokenSignedResponseAlg: string
   readonly introspectionSignedResponseAlg: string
   readonly binding_method: string
@@ -107,7 +107,8 @@ function asTokenClient(
     refreshTokens: refreshPolicyOf(metadata, ofServer),
     // RFC 9449 section 5: those of a client that authenticates by a key are bound by that.
     refreshTokensBoundTo: profile ? 'client' : 'key',
-    scopes: client.scope ? new Set(client.scope.split(' ')) : undefined,
+    scopes: ownScopesOf(metadata),
+    scopesAt: (scopes: readonly string[]) => scopesAtResource(metadata, scopes),
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,
     introspectionAlgorithm: client.introspectionSignedResponseAlg as SigningAlgorithm,
     bindsIdTokens: client.id_token_token_binding_cnf !== undefined,

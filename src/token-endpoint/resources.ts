@@ -50,12 +50,18 @@ export function grantedResource(
   return named
 }
 
-/** Looks up a resource that was decided on; a resource that is not there refuses the request. */
+/**
+ * Looks up a resource that was decided on, with the scopes that the client may have of it. One that is
+ * not there, or not for this client, refuses the request.
+ */
 export async function findResource(
   named: string | Refusal | undefined,
   client: TokenClient,
   find: FindResource,
 ): Promise<FoundResource | Refusal | undefined> {
   if (typeof named !== 'string') return named
-  return (await find(named, client)) ?? refuse('resource_unknown')
+  const found = await find(named, client)
+  if (!found) return refuse('resource_unknown')
+  const scopes = client.scopesAt([...found.scopes])
+  return scopes ? { ...found, scopes: new Set(scopes) } : refuse('resource_unregistered')
 }

@@ -68,6 +68,8 @@ export interface TokenClient {
   readonly refreshTokensBoundTo: 'key' | 'client'
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
   readonly scopes: ReadonlySet<string> | undefined
+  /** Those scopes of an API that it may have; undefined where it may have no token for the API. */
+  readonly scopesAt: (scopes: readonly string[]) => readonly string[] | undefined
   readonly idTokenAlgorithm: SigningAlgorithm
   readonly introspectionAlgorithm: SigningAlgorithm
   /** Whether its ID tokens are bound to the browser's Token Binding ID. */

@@ -637,6 +637,7 @@ for (const [title, args, words] of [
   ['a malformed key', ['--key', 'abc'], /jkt: must be a thumbprint/],
   ['a bearer token of a key', ['--bearer', '--key', `${'x'.repeat(42)}A`], /choose one/],
   ['a malformed scope', ['--scope', 'a"b'], /must be a scope/],
+  ['a scope of no API', ['--scope', 'openid', 'mcp:tools'], /mcp:tools is not a scope of/],
   ['a URL as a host', ['--redirect-host', 'https://a.example'], /must be a host/],
 ] as const) {
   test.serial(`makes no token for ${title}`, async (t) => {

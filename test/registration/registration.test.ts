@@ -1,7 +1,12 @@
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, hash } from 'node:crypto'
 import type { VerifyError } from '@holdfast/verify'
 import test from 'ava'
-import { prepareClient, RegistrationError } from '../../src/clients/client-registration.ts'
+import { decodeJwt } from 'jose'
+import {
+  changeClient,
+  prepareClient,
+  RegistrationError,
+} from '../../src/clients/client-registration.ts'
 import { matchesSecret } from '../../src/clients/client-secret.ts'
 import {
   applyPolicy,
@@ -13,7 +18,16 @@ import { freePort } from '../../src/net/free-port.ts'
 import { createRegistrationCredentials } from '../../src/registration/registration-credential.ts'
 import { openDatabase } from '../../src/storage/database.ts'
 import { createBrowser } from '../support/browser.ts'
-import { basic, createPerson, newKey, obtainCode, post } from '../support/flow.ts'
+import { approve, askForCode, deviceEnvironment, deviceGrant } from '../support/device-flow.ts'
+import {
+  type Answer,
+  basic,
+  createPerson,
+  newKey,
+  obtainCode,
+  post,
+  refreshing,
+} from '../support/flow.ts'
 import { initialToken, register, thumbprint, webClient } from '../support/registration.ts'
 import {
   api,
@@ -24,7 +38,7 @@ import {
   useTestServer,
 } from '../support/server.ts'
 
-const server = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })
+const server = useTestServer(test, { HOLDFAST_REGISTRATION: 'on', ...deviceEnvironment })
 const closed = useTestServer(test)
 
 interface Registered {
@@ -156,7 +170,6 @@ test('the secret, the tokens and their proofs are nowhere in clear', async (t) =
 })
 
 test('a client that registered itself signs people in', async (t) => {
-  const redirect_uri = 'http://127.0.0.1/callback'
   const { body } = await registered({
     application_type: 'native',
     redirect_uris: [redirect_uri],
@@ -193,9 +206,151 @@ test('a client that registered itself authenticates by its secret', async (t) =>
     { grant_types: ['client_credentials'] },
     { grantTypes: ['client_credentials'] },
   )
-  const asking = { grant_type: 'client_credentials', resource: api }
+  const asking = { grant_type: 'client_credentials' }
   const options = { key: await newKey(), headers: basic(body) }
   t.is((await post(server, '/token', asking, options)).status, 200)
+})
+
+const redirect_uri = 'http://127.0.0.1/callback'
+
+/** A client of every grant whose registration names these scopes. */
+async function registeredFor(scope: string) {
+  const grants = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
+  return registered(
+    { application_type: 'native', redirect_uris: [redirect_uri], grant_types: grants, scope },
+    { grantTypes: grants, scopes: ['openid', 'offline_access', 'read', 'write'] },
+  )
+}
+
+/** Each asks for everything, and answers with the token response or with the refusal. */
+type Asking = (client: Registered, target: Record<string, string>) => Promise<Answer>
+
+const everything = 'openid read write'
+
+/** The error page that an authorization request gets, if it gets one. */
+async function refusedAtOnce(
+  { client_id }: Registered['body'],
+  asked: Record<string, string>,
+): Promise<Answer | undefined> {
+  const pkce = { code_challenge: 'x'.repeat(43), code_challenge_method: 'S256' }
+  const query = new URLSearchParams({ client_id, response_type: 'code', ...pkce, ...asked })
+  const url = `${server.issuer}/authorize?${query}`
+  const response = await fetch(url, { redirect: 'manual' })
+  const { status, headers } = response
+  return status === 400 ? { status, headers, body: await response.text() } : undefined
+}
+
+const grants: Readonly<Record<string, Asking>> = {
+  async 'a code'({ body, key }, target) {
+    const asked = { redirect_uri, scope: everything, ...target }
+    const refused = await refusedAtOnce(body, asked)
+    if (refused) return refused
+    const { exchange } = await obtainCode(createPerson(server), body, asked)
+    return post(server, '/token', { ...exchange, ...target }, { key, headers: basic(body) })
+  },
+  async 'a pushed request'({ body, key }, target) {
+    const verifier = 'v'.repeat(43)
+    const pushed = await post(
+      server,
+      '/par',
+      {
+        client_id: body.client_id,
+        response_type: 'code',
+        redirect_uri,
+        scope: everything,
+        code_challenge: hash('sha256', verifier, 'base64url'),
+        code_challenge_method: 'S256',
+        ...target,
+      },
+      { headers: basic(body) },
+    )
+    if (pushed.status !== 201) return pushed
+    const { client_id } = body
+    const asked = { client_id, request_uri: pushed.body.request_uri }
+    const { searchParams } = await createPerson(server).authorize(asked)
+    const form = { grant_type: 'authorization_code', redirect_uri, code_verifier: verifier }
+    const code = searchParams.get('code') ?? ''
+    return post(server, '/token', { ...form, code, ...target }, { key, headers: basic(body) })
+  },
+  async 'a refresh'(client, target) {
+    const first = await grants['a code']?.(client, target)
+    if (!first?.body.refresh_token) return first as Answer
+    const form = refreshing(client.body, first.body.refresh_token)
+    const by = { key: client.key, headers: basic(client.body) }
+    return post(server, '/token', { ...form, ...target }, by)
+  },
+  async 'a device code'({ body, key }, target) {
+    const by = { key, headers: basic(body) }
+    const asked = await askForCode(server, body, by, { scope: everything, ...target })
+    if (asked.status !== 200) return asked
+    await approve(server, createPerson(server), asked.body.user_code)
+    const { device_code } = asked.body
+    return post(server, '/token', { grant_type: deviceGrant, device_code, ...target }, by)
+  },
+  async client_credentials({ body, key }, target) {
+    const form = { grant_type: 'client_credentials', scope: everything, ...target }
+    return post(server, '/token', form, { key, headers: basic(body) })
+  },
+}
+
+for (const [grant, ask] of Object.entries(grants)) {
+  test(`limits ${grant} of a self-registered client to the scopes of its registration`, async (t) => {
+    const client = await registeredFor('openid read')
+    const { status, body } = await ask(client, { resource: api })
+    t.is(status, 200, JSON.stringify(body))
+    t.like(decodeJwt(body.access_token), { aud: api, scope: 'read' })
+    t.false((await ask(client, {})).body.scope.includes('write'))
+  })
+
+  test(`rejects ${grant} of a self-registered client for an API of none of its scopes`, async (t) => {
+    const client = await registeredFor('openid offline_access')
+    const refused = await ask(client, { resource: api })
+    t.is(refused.status, 400)
+    t.regex(JSON.stringify(refused.body), /invalid_target/)
+    t.is((await ask(client, {})).body.scope, 'openid')
+  })
+}
+
+test('gives no API to a client that registered before registrations named scopes of APIs', async (t) => {
+  const { client, ...rest } = await registeredFor('openid read')
+  const { resource_scopes: _, ...before } = (await stored(client)) ?? { client_id: client }
+  await server.storage.clients.remove(client)
+  await server.storage.clients.insert(before)
+  const old = { ...rest, client }
+  const { body } = (await grants.client_credentials?.(old, { resource: api })) ?? {}
+  t.is(body.error, 'invalid_target')
+  const changed = { ...before, resource_scopes: 'write', client_secret: undefined }
+  await changeClient(client, changed, { table: server.storage.clients, validator: server.provider })
+  const { body: mended } = (await grants.client_credentials?.(old, { resource: api })) ?? {}
+  t.is(mended.scope, 'write')
+})
+
+test('gives a client that registered scopes of APIs alone none of this server', async (t) => {
+  const client = await registeredFor('read')
+  const asked = { redirect_uri, resource: api, scope: 'read email' }
+  t.regex((await refusedAtOnce(client.body, asked))?.body, /invalid_scope/)
+  const { body } = (await grants.client_credentials?.(client, { resource: api })) ?? {}
+  t.is(body.error, 'invalid_scope')
+})
+
+test('shows the scopes of a registration as one member, and changes them', async (t) => {
+  const { body, client, key, token } = await registeredFor('read openid')
+  t.is(body.scope, 'openid read')
+  t.false('resource_scopes' in body)
+  t.like(await stored(client), { scope: 'openid', resource_scopes: 'read' })
+  const { client_id, redirect_uris, application_type } = body
+  const change = { client_id, redirect_uris, application_type, scope: 'write' }
+  const changed = await register(server, { method: 'PUT', client, token, key, body: change })
+  t.is(changed.body.scope, 'write')
+  const beyond = { ...change, scope: 'openid email' }
+  const refused = await register(server, { method: 'PUT', client, token, key, body: beyond })
+  t.is(refused.body.error, 'invalid_client_metadata')
+})
+
+test('makes no initial token for a scope that neither this server nor an API has', async (t) => {
+  await t.throwsAsync(initialToken(server, { scopes: ['openid', 'mcp:tools'] }), {
+    message: /^mcp:tools is not a scope of this server or of a registered API/,
+  })
 })
 
 test('shows a client that registered itself no tokens of others', async (t) => {
@@ -441,7 +596,7 @@ test('a client that gives its secret up gets another one, and the one before end
   const policy = { grantTypes: ['client_credentials' as const] }
   const { client, token, key, body: first } = await registered(machine, policy)
   const authenticates = async (client_secret: string) => {
-    const asking = { grant_type: 'client_credentials', resource: api }
+    const asking = { grant_type: 'client_credentials' }
     const headers = basic({ client_id: client, client_secret })
     return (await post(server, '/token', asking, { key, headers })).status
   }

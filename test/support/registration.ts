@@ -19,7 +19,11 @@ export async function initialToken(
   { storage }: TestServer,
   asked: Partial<NewRegistrationToken> = {},
 ): Promise<string> {
-  const tokens = administerRegistrationTokens(storage.registrations, () => {})
+  const tokens = administerRegistrationTokens(
+    storage.registrations,
+    storage.resourceServers,
+    () => {},
+  )
   return (await tokens.add({ name: 'test', ...asked })).token
 }
 

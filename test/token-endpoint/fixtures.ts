@@ -59,6 +59,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     refreshTokens: 'rotate',
     refreshTokensBoundTo: 'key',
     scopes: undefined,
+    scopesAt: (scopes) => scopes,
     idTokenAlgorithm: 'ES256',
     introspectionAlgorithm: 'ES256',
     bindsIdTokens: false,

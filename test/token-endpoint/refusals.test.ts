@@ -537,6 +537,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     'a fragment': [withForm({ resource: `${api}#x` })],
   },
   resource_unknown: [withForm({ resource: 'https://nobody.example' })],
+  resource_unregistered: [
+    withForm({ resource: api }),
+    { client: client({ scopesAt: () => undefined }) },
+  ],
   resource_not_granted: [code({ resource: 'https://nobody.example' }), of('AuthorizationCode')],
   resource_several: {
     'of a client': [withForm({ resource: [api, 'https://other.example'] })],
