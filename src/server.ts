@@ -132,6 +132,7 @@ export async function startServer(
   // Where it fails now, /readyz says so; a database that is away stops no start that got this far.
   await readiness.check().catch(() => {})
   readiness.watch()
+  storage.standby?.watch(events.standbyChanged)
   let draining = false
   const ping = async () => {
     if (draining) throw new Error('the server is stopping')

@@ -56,6 +56,8 @@ export interface Config {
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
   readonly databaseUrl: string | undefined
+  /** A standby that introspection may read; undefined for none. */
+  readonly standby: { readonly url: string; readonly mostBehindMs: number } | undefined
   /** Off for a pooler in transaction mode that cannot follow them. */
   readonly preparedStatements: boolean
   /** Undefined for one that is made at first start and kept in the data folder. */
@@ -102,6 +104,13 @@ const secretSchema = z.string().refine((secret) => secret.length >= 32, {
   abort: true,
 })
 
+const databaseUrl = z
+  .string()
+  .refine(
+    isPostgresUrl,
+    'must be a URL such as postgresql://user:password@host:5432/database, its password URL-encoded',
+  )
+
 const variables = z.object({
   HOLDFAST_ISSUER: z.string().optional(),
   HOLDFAST_PATH: z
@@ -125,13 +134,14 @@ const variables = z.object({
   HOLDFAST_TLS_CERT_FILE: z.string().optional(),
   HOLDFAST_TLS_KEY_FILE: z.string().optional(),
   HOLDFAST_DATA: z.string().default('data'),
-  DATABASE_URL: z
+  DATABASE_URL: databaseUrl.optional(),
+  HOLDFAST_DATABASE_STANDBY_URL: databaseUrl.optional(),
+  HOLDFAST_STANDBY_LAG_SECONDS: z
     .string()
-    .refine(
-      isPostgresUrl,
-      'must be a URL such as postgresql://user:password@host:5432/database, its password URL-encoded',
-    )
-    .optional(),
+    .regex(/^\d{1,2}$/, 'must be a number of seconds from 1 to 60')
+    .transform(Number)
+    .refine((seconds) => seconds >= 1 && seconds <= 60, 'must be from 1 to 60')
+    .default(2),
   HOLDFAST_PREPARED_STATEMENTS: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_SECRET: secretSchema
     .refine(
@@ -272,6 +282,12 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     protocol: protocolConfig(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
+    standby: values.HOLDFAST_DATABASE_STANDBY_URL
+      ? {
+          url: values.HOLDFAST_DATABASE_STANDBY_URL,
+          mostBehindMs: values.HOLDFAST_STANDBY_LAG_SECONDS * 1000,
+        }
+      : undefined,
     preparedStatements: values.HOLDFAST_PREPARED_STATEMENTS === 'on',
     secret: values.HOLDFAST_SECRET,
     previousSecret: values.HOLDFAST_SECRET_PREVIOUS,
@@ -297,6 +313,7 @@ function shownVariables(
     HOLDFAST_MTLS_ORIGIN: config.mtls.origin,
     HOLDFAST_DATA: config.dataFolder,
     DATABASE_URL: config.databaseUrl && withoutPassword(config.databaseUrl),
+    HOLDFAST_DATABASE_STANDBY_URL: config.standby && withoutPassword(config.standby.url),
     HOLDFAST_SECRET: config.secret && 'set',
     HOLDFAST_SECRET_PREVIOUS: config.previousSecret && 'set',
   }
@@ -357,6 +374,9 @@ function contradictions(given: Environment): string[] {
       ? ['HOLDFAST_TLS_CERT_FILE', 'HOLDFAST_TLS_KEY_FILE']
       : ['HOLDFAST_TLS_KEY_FILE', 'HOLDFAST_TLS_CERT_FILE']
     problems.push(`${missing} is missing: it belongs to ${there}.`)
+  }
+  if (given.HOLDFAST_DATABASE_STANDBY_URL && !given.DATABASE_URL) {
+    problems.push('DATABASE_URL is missing: HOLDFAST_DATABASE_STANDBY_URL is a standby of it.')
   }
   if (given.HOLDFAST_TLS === 'off' && (cert || key)) {
     problems.push('HOLDFAST_TLS is off, and a TLS certificate or key file is set: choose one.')

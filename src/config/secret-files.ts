@@ -1,5 +1,10 @@
 /** Variables whose value is a secret: each may come from a file, named by the variable with _FILE. */
-const secretVariables = ['DATABASE_URL', 'HOLDFAST_SECRET', 'HOLDFAST_SECRET_PREVIOUS'] as const
+const secretVariables = [
+  'DATABASE_URL',
+  'HOLDFAST_DATABASE_STANDBY_URL',
+  'HOLDFAST_SECRET',
+  'HOLDFAST_SECRET_PREVIOUS',
+] as const
 
 /** The names of the variables that name those files. */
 export const secretFileNames: readonly string[] = secretVariables.map((name) => `${name}_FILE`)

@@ -1,5 +1,6 @@
 import type { BindingMethod } from '@holdfast/verify'
 import type { Cleaned } from '../storage/cleanup.ts'
+import type { StandbyChange } from '../storage/standby.ts'
 import type { AuditTrail } from './audit-trail.ts'
 import type { EventCounts } from './event-counts.ts'
 import type { AdministrativeChange, AuditEvent, CountedEventName, KeyEvent } from './event-names.ts'
@@ -354,6 +355,15 @@ export function createEvents({
       const entry = { event: 'clock.compared', state, aheadSeconds }
       if (state === 'right') log.info(entry, 'the clock is that of the database again')
       else log.warn(entry, 'the clock of this node differs from that of the database')
+    },
+
+    /** Told once a change. */
+    standbyChanged(change: StandbyChange) {
+      if (change.isRead) log.info({ event: 'standby.read' }, 'introspection reads from the standby')
+      else {
+        const entry = { event: 'standby.not_read', err: change.error }
+        log.warn(entry, 'introspection reads from the primary: the standby is too far behind')
+      }
     },
 
     /** Others may use keys that this node knows nothing of. */

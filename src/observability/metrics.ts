@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { version } from '../config/version.ts'
 import type { PoolUse } from '../storage/database.ts'
+import type { Standby } from '../storage/standby.ts'
 import { droppedLines } from './log-lines.ts'
 
 /**
@@ -16,7 +17,13 @@ export type Metrics = ReturnType<typeof createMetrics>
  * a closed set: no client, account, address or path is among them, whatever requests may carry. A
  * node of several processes shows one number: the sum, where no `aggregator` says otherwise.
  */
-export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
+export function createMetrics({
+  poolUse,
+  standby,
+}: {
+  poolUse: () => PoolUse
+  standby?: Pick<Standby, 'behindMs' | 'reads'> | undefined
+}) {
   const registry = new Registry()
   // Memory, processor, garbage collection and the delay of the event loop.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: delaySampleMs })
@@ -52,6 +59,27 @@ export function createMetrics({ poolUse }: { poolUse: () => PoolUse }) {
       this.set(poolUse().waitMs / 1000)
     },
   })
+
+  if (standby) {
+    new Gauge({
+      name: 'holdfast_standby_behind_seconds',
+      help: 'By how much the standby is behind at most; -1 while nobody knows',
+      aggregator: 'max',
+      registers,
+      collect() {
+        this.set((standby.behindMs() ?? -1000) / 1000)
+      },
+    })
+    new Counter({
+      name: 'holdfast_standby_reads_total',
+      help: 'Statements that the standby was asked instead of the primary',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(standby.reads())
+      },
+    })
+  }
 
   return {
     registry,

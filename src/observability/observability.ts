@@ -27,7 +27,7 @@ export function createObservability({
 }: {
   log: Log
   auditTokens?: OperationsConfig['auditTokens'] | undefined
-  storage: Pick<Storage, 'audit' | 'countedEvents' | 'poolUse'>
+  storage: Pick<Storage, 'audit' | 'countedEvents' | 'poolUse'> & Partial<Pick<Storage, 'standby'>>
   workers?: number | undefined
 }): Observability {
   const metrics = createMetrics(storage)

@@ -80,24 +80,20 @@ export function createCredentialLookup(database: Database) {
       accountId: string | undefined,
       entry?: ReplayEntry,
     ): Promise<'active' | 'revoked' | 'account gone' | 'replayed'> {
-      const { rows } = await database.query<{ revoked: boolean; gone: boolean; entries: number }>({
-        name: 'credential-state',
-        text: `with recorded as (
-                 ${recordEntries('$4', '$5')}
-               )
-               select exists (select from artifacts
-                               where kind = $1 and id = $2 and expires_at > now()) as revoked,
-                      $3::text is not null and not exists (
-                        select from accounts where id = $3 and disabled_at is null) as gone,
-                      (select count(*) from recorded)::int as entries`,
-        values: [
-          revocation.kind,
-          revocation.id,
-          accountId ?? null,
-          entry ? [entry.id] : [],
-          entry ? [entry.expiresAt] : [],
-        ],
-      })
+      const values = [revocation.kind, revocation.id, accountId ?? null]
+      const statement = entry
+        ? {
+            name: 'credential-state-once',
+            text: `with recorded as (
+                     ${recordEntries('$4', '$5')}
+                   )
+                   ${selectState}, (select count(*) from recorded)::int as entries`,
+            values: [...values, [entry.id], [entry.expiresAt]],
+          }
+        : { name: 'credential-state', text: selectState, values }
+      const { rows } = await database.query<{ revoked: boolean; gone: boolean; entries?: number }>(
+        statement,
+      )
       const [row] = rows
       if (entry && row?.entries !== 1) return 'replayed'
       if (row?.revoked !== false) return 'revoked'
@@ -105,6 +101,15 @@ export function createCredentialLookup(database: Database) {
     },
   }
 }
+
+/**
+ * The state of a token that is not stored. It writes nothing, so that a standby can be asked. By no
+ * clock: that a token was revoked is true for as long as the row is there.
+ */
+const selectState = `select exists (
+                            select from artifacts where kind = $1 and id = $2) as revoked,
+                          $3::text is not null and not exists (
+                            select from accounts where id = $3 and disabled_at is null) as gone`
 
 function foundOf<Source, Grant, Session>(
   row: Row | undefined,

@@ -6,7 +6,7 @@ import { StorageError } from './storage-error.ts'
 const oldestServer = 150_000
 
 /** Milliseconds after which a server that went silent is given up: TCP alone waits for minutes. */
-const statementTimeout = 20_000
+const standardStatementTimeout = 20_000
 
 /**
  * Statements here go by keys: one plan is right for all parameters. PostgreSQL would plan those that
@@ -55,13 +55,16 @@ export async function openDatabase(
     onError,
     poolSize = 10,
     connectionTimeout = 10_000,
+    statementTimeout = standardStatementTimeout,
     preparedStatements = true,
   }: {
     onError: (error: Error) => void
     poolSize?: number | undefined
     connectionTimeout?: number
+    /** Milliseconds for one statement. */
+    statementTimeout?: number
     /** Off for a pooler that gives each transaction another session and does not prepare there. */
-    preparedStatements?: boolean
+    preparedStatements?: boolean | undefined
   },
 ): Promise<Database> {
   const pool = new pg.Pool({

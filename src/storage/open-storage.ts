@@ -23,6 +23,7 @@ import { createResourceServerTable, type ResourceServerTable } from './resource-
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSignInAttemptTable, type SignInAttemptTable } from './sign-in-attempt-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
+import { createStandby, type Standby } from './standby.ts'
 import { StorageError } from './storage-error.ts'
 import { traceQueries } from './trace-queries.ts'
 
@@ -45,6 +46,8 @@ export interface Storage extends AsyncDisposable {
   readonly securityEvents: SecurityEventTable
   readonly signInAttempts: SignInAttemptTable
   readonly signingKeys: SigningKeyTable
+  /** Undefined where none is configured. */
+  readonly standby: Standby | undefined
   /** What the cleanup of a server removes rows from. */
   readonly expiring: readonly ExpiringRows[]
   /** Names of the migrations that opening has applied. */
@@ -82,6 +85,7 @@ export async function openStorage({
   dataFolder,
   preparedStatements = true,
   connections,
+  standby,
   onError,
   onNotice = () => {},
   migrates = true,
@@ -95,6 +99,8 @@ export async function openStorage({
   preparedStatements?: boolean
   /** Connections at most. */
   connections?: number | undefined
+  /** A standby that introspection may read. */
+  standby?: { readonly url: string; readonly mostBehindMs: number } | undefined
   /** Told of connections that broke while nobody used them. */
   onError: (error: Error) => void
   /** Receives a sentence about what may surprise an operator. */
@@ -153,6 +159,8 @@ export async function openStorage({
   const devicePolls = createDevicePollTable(database)
   const countedEvents = createCountedEventTable(database)
   const failedSignIns = createFailedSignInTable(database)
+  const ofStandby = { primary: database, preparedStatements, poolSize: connections }
+  const watched = standby && opened.use(createStandby({ ...standby, ...ofStandby }))
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -172,6 +180,7 @@ export async function openStorage({
     resourceServers: createResourceServerTable(database, memory),
     securityEvents,
     signInAttempts: createSignInAttemptTable(database),
+    standby: watched,
     signingKeys: createSigningKeyTable(database),
     expiring: [
       artifacts,

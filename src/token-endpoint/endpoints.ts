@@ -15,6 +15,7 @@ import type { CredentialLookup } from '../storage/credential-lookup.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import type { Standby } from '../storage/standby.ts'
 import { authorizationCodeGrant } from './authorization-code.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import { clientCredentialsGrant } from './client-credentials.ts'
@@ -29,6 +30,7 @@ import { isRefusal } from './refusal.ts'
 import { createClientFinder } from './registered-clients.ts'
 import type { FindResource } from './resources.ts'
 import { createRevocation } from './revocation.ts'
+import { findOnStandbyFirst } from './standby-introspection.ts'
 import type { Found, StoredGrant, StoredSource } from './stored.ts'
 import { createTokenEndpoint } from './token-endpoint.ts'
 import type { Endpoint } from './token-route.ts'
@@ -44,6 +46,7 @@ export interface EndpointsOptions {
     readonly clients: ClientTable
     readonly credentials: CredentialLookup
     readonly replays: ReplayTable
+    readonly standby?: Pick<Standby, 'credentials'> | undefined
     readonly resourceServers: ResourceServerTable
   }
   /** Undefined where the device flow is off. */
@@ -73,14 +76,17 @@ export function createEndpoints(
   }
   const sign = createSigner(keys)
   const readOwnToken = createOwnTokenReader(keys, issuer)
-  const findToken = createTokenFinder({
-    credentials,
-    readOwnToken,
-    findClient: async (id) => {
-      const found = await findClient(id)
-      return found && isRefusal(found) ? undefined : found
-    },
-  })
+  const findTokenBy = (lookup: CredentialLookup) =>
+    createTokenFinder({
+      credentials: lookup,
+      readOwnToken,
+      findClient: async (id) => {
+        const found = await findClient(id)
+        return found && isRefusal(found) ? undefined : found
+      },
+    })
+  const findToken = findTokenBy(credentials)
+  const { standby } = tables
   return {
     token: createTokenEndpoint({
       authentication,
@@ -92,7 +98,15 @@ export function createEndpoints(
       replays,
       polls: polls && { table: polls, pauseS: pollInterval, lifetimeS: lifetimes.DeviceCode },
     }),
-    introspection: createIntrospection({ issuer, authentication, findToken, replays, sign }),
+    introspection: createIntrospection({
+      issuer,
+      authentication,
+      findToken: standby
+        ? findOnStandbyFirst(findToken, standby.credentials, findTokenBy)
+        : findToken,
+      replays,
+      sign,
+    }),
     revocation: createRevocation({ authentication, findToken, artifacts, replays }),
   }
 }

@@ -71,8 +71,10 @@ function describeJwt(claims: OwnClaims): object {
 
 const tokenTypeOf = ({ jkt }: BoundCredential) => (jkt === undefined ? 'Bearer' : 'DPoP')
 
-/** Whether a stored token could be used now: it, its session, its grant and its account. */
-function isActive({ kind, found }: Exclude<FoundToken, { kind: 'JWT' }>, now: number): boolean {
+/** Whether a token could be used now: it, its session, its grant and its account. */
+export function isActive(token: FoundToken, now: number): boolean {
+  if (token.kind === 'JWT') return token.isActive
+  const { kind, found } = token
   const { source } = found
   if (!isInTime(found, now)) return false
   if (kind === 'RefreshToken' && !isUnused(found)) return false

@@ -52,6 +52,8 @@ const complete = {
   HOLDFAST_PASSWORD_HASHES: '3',
   HOLDFAST_LONGEST_WAIT_MS: '250',
   HOLDFAST_WORKERS: '3',
+  HOLDFAST_DATABASE_STANDBY_URL: 'postgresql://holdfast:pass@standby.example.com/holdfast',
+  HOLDFAST_STANDBY_LAG_SECONDS: '5',
   HOLDFAST_DATABASE_CONNECTIONS: '20',
   HOLDFAST_METRICS: '[::1]:9464',
 }
@@ -100,6 +102,7 @@ test('needs no variable at all', (t) => {
     allowsTlsOffWithoutTrustedProxies: false,
     dataFolder: path.resolve('data'),
     databaseUrl: undefined,
+    standby: undefined,
     preparedStatements: true,
     secret: undefined,
     previousSecret: undefined,
@@ -159,6 +162,10 @@ test('takes every variable', (t) => {
     allowsTlsOffWithoutTrustedProxies: false,
     dataFolder: path.resolve('/var/lib/idp'),
     databaseUrl: 'postgresql://holdfast:pass@db.example.com:5432/holdfast',
+    standby: {
+      url: 'postgresql://holdfast:pass@standby.example.com/holdfast',
+      mostBehindMs: 5000,
+    },
     preparedStatements: false,
     secret,
     previousSecret: undefined,

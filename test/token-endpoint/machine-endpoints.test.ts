@@ -187,7 +187,7 @@ test.serial('records an assertion and finds a token by one statement', async (t)
   const { access_token: opaque } = await issue({ grant_type: 'client_credentials' })
   await ask(jwt, await assertion())
   for (const [token, statement] of [
-    [jwt, 'credential-state'],
+    [jwt, 'credential-state-once'],
     [opaque, 'credential-find-once'],
     ['unknown', 'credential-find-once'],
   ] as const) {
