@@ -21,27 +21,26 @@ export function standardScopesOf(claimsByScope: object): ReadonlySet<string> {
   return new Set(['openid', 'offline_access', ...Object.keys(claimsByScope)])
 }
 
-/** The scopes of this server that a client may ask for; undefined for all of them. */
-export function ownScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
-  return allowedScopes(client.scope, client)
-}
-
-/** The scopes of APIs that a client may ask for; undefined for all of them. */
-export function resourceScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
-  return allowedScopes(client.resource_scopes, client)
-}
-
-/*
- * An administrator who names no scopes allows all. A client that registered itself has those of its
- * registration; one that did so before registration knew of APIs has none of theirs.
+/**
+ * The scopes of this server that a client may ask for; undefined for all of them. A registration of
+ * scopes of APIs alone leaves none.
  */
-function allowedScopes(
-  registered: string | undefined,
-  { self_registered: selfRegistered }: ScopeMetadata,
-): ReadonlySet<string> | undefined {
-  if (registered === undefined && !selfRegistered) return undefined
-  return new Set(registered?.split(' ').filter(Boolean))
+export function ownScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
+  const { scope, resource_scopes, self_registered } = client
+  const isOfApis = self_registered && resource_scopes !== undefined
+  return scope === undefined && !isOfApis ? undefined : scopesIn(scope)
 }
+
+/**
+ * The scopes of APIs that a client may ask for; undefined for all of them. One that registered itself
+ * before registrations named scopes of APIs has none.
+ */
+export function resourceScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
+  const { resource_scopes: scopes, self_registered } = client
+  return scopes === undefined && !self_registered ? undefined : scopesIn(scopes)
+}
+
+const scopesIn = (scope: string | undefined) => new Set(scope?.split(' ').filter(Boolean))
 
 /**
  * The scopes of an API that a client may have; undefined where the API is not for this client: a
