@@ -282,13 +282,17 @@ function importHeader(header: Record<string, unknown>): ProofHeader {
   if (hasPrivateMembers(jwk)) {
     throw new VerifyError('dpop_key', 'DPoP proof jwk must be a public key')
   }
-  if (!suitsAlgorithm(alg, jwk)) {
+  // RFC 7517 section 4.4: the algorithm that the key is for, by either name of EdDSA.
+  const isForAnother = jwk.alg !== undefined && signedAs(jwk.alg) !== signedAs(alg)
+  if (isForAnother || !suitsAlgorithm(alg, jwk)) {
     throw new VerifyError('dpop_algorithm', 'DPoP proof alg does not suit its jwk')
   }
   const imported = importPublicJwk(jwk)
   if (imported === undefined) throw new VerifyError('dpop_key', 'DPoP proof jwk is not usable')
   return { alg, key: imported.key, jkt: imported.thumbprint }
 }
+
+const signedAs = (alg: unknown) => (alg === 'Ed25519' ? 'EdDSA' : alg)
 
 /**
  * The DPoP header of a request; undefined where it has none. Several are joined as proxies do it,

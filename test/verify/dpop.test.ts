@@ -84,6 +84,7 @@ const broken: [title: string, code: Parameters<typeof refused>[1], proof: () => 
   ['with an alg for another type', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'RS256' })],
   ['with alg toString', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'toString' })],
   ['with crit', 'dpop_malformed', () => dpopProof(token, {}, { crit: ['exp'] })],
+  ['with a jwk for another alg', 'dpop_algorithm', () => withJwk({ alg: 'ES384' })],
   ['without jwk', 'dpop_key', () => dpopProof(token, {}, { jwk: undefined })],
   ['with its private key', 'dpop_key', () => dpopProof(token, {}, { jwk: clientKey.privateJwk })],
   [
@@ -211,6 +212,10 @@ test('remembers no key of a proof that failed', async (t) => {
   const proof = dpopProof(token, {}, {}, makeKey())
   await refused(t, 'dpop_key_mismatch', () => verifyDPoPProof(proof, { ...expected, keys }))
   t.is(keys.get(headerOf(proof)), undefined)
+})
+
+test('accepts a jwk that names its alg', async (t) => {
+  await t.notThrowsAsync(async () => verifyDPoPProof(withJwk({ alg: 'ES256' }), expected))
 })
 
 test('refuses RSA keys that are weak or expensive', async (t) => {
