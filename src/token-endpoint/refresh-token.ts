@@ -23,9 +23,9 @@ import {
   type PersonGrantOptions,
   scopesOf,
 } from './grant.ts'
-import type { KeyChange, RefreshTokenPlan } from './issue.ts'
+import type { KeyChange, RefreshTokenPlan, TokenPolicy } from './issue.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type { Found, StoredRefreshToken, Successor } from './stored.ts'
+import type { Found, StoredGrant, StoredRefreshToken, Successor } from './stored.ts'
 import { type DecidedKeys, inheritedKeys, isBoundFor, isCertified } from './token-keys.ts'
 import { requestedScopes, type TokenRequest } from './token-request.ts'
 
@@ -75,8 +75,7 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
       if (isRefusal(inherited)) return inherited
       const { found: shown, keys } = inherited
       if (!hasUsableGrant(shown, { clientId: client.clientId, now })) return refuse('grant_gone')
-      const granted = scopesOf(source)
-      const exceeding = requestedScopes(request).filter((scope) => !granted.has(scope))
+      const exceeding = exceedingScopes(request, shown, options.policy)
       if (exceeding.length > 0) {
         return refuse('scope_exceeds', {
           description: `refresh token missing requested scope${exceeding.length > 1 ? 's' : ''}`,
@@ -160,10 +159,28 @@ function nextRefreshToken(
   }
 }
 
-/** The scopes that the request wants, or all that the token has. */
+/** The scopes of the token that the request wants, or all that it has. */
 function scopesFor(request: TokenRequest, source: StoredRefreshToken): ReadonlySet<string> {
   const requested = requestedScopes(request)
-  return requested.length > 0 ? new Set(requested) : scopesOf(source)
+  const granted = scopesOf(source)
+  return requested.length > 0 ? new Set(requested.filter((scope) => granted.has(scope))) : granted
+}
+
+/**
+ * Scopes that were not granted with the token (RFC 6749 section 6). Libraries repeat the scope of
+ * their first request: what this server left out of it, as unknown or as `offline_access`, is left
+ * out again, unless nothing remains.
+ */
+function exceedingScopes(
+  request: TokenRequest,
+  { source, grant }: Pick<Found<StoredRefreshToken>, 'source'> & { grant: StoredGrant },
+  { claimsByScope }: TokenPolicy,
+): readonly string[] {
+  const granted = scopesOf(source)
+  const ofApis = new Set(Object.values(grant.resources ?? {}).flatMap((scope) => scope.split(' ')))
+  const missing = requestedScopes(request).filter((scope) => !granted.has(scope))
+  const isKnown = (scope: string) => Object.hasOwn(claimsByScope, scope) || ofApis.has(scope)
+  return missing.length === requestedScopes(request).length ? missing : missing.filter(isKnown)
 }
 
 function replayed(source: StoredRefreshToken | undefined): Refusal {
