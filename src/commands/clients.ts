@@ -36,6 +36,8 @@ interface AddOptions {
   binding: string
   idTokenAlg?: string
   withoutPkce?: true
+  defaultResource?: string
+  defaultScope?: string
   administration?: string
 }
 
@@ -111,6 +113,8 @@ function addCommand(): Command {
         signingAlgorithms,
       ),
     )
+    .option('--default-resource <uri>', 'API of requests that name none by resource')
+    .option('--default-scope <scopes>', 'scopes of requests that name none')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
     .addOption(
       new Option('--administration <level>', 'access to the admin API').choices(
@@ -276,6 +280,8 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     ...(options.idTokenAlg === undefined
       ? {}
       : { id_token_signed_response_alg: options.idTokenAlg as SigningAlgorithm }),
+    ...(options.defaultResource !== undefined && { default_resource: options.defaultResource }),
+    ...(options.defaultScope !== undefined && { default_scope: options.defaultScope }),
     ...(options.withoutPkce && { require_pkce: false }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,

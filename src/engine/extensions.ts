@@ -13,6 +13,7 @@ import type { Extension, ExtensionOptions } from './extension.ts'
 import { interactionPath } from './interaction-path.ts'
 import { checkJsonParameters } from './json-parameters.ts'
 import { tolerateOwnClock } from './jwt-times.ts'
+import { honourOfflineAccess } from './offline-access.ts'
 import { redirectNoStrangers } from './open-redirects.ts'
 import { interceptParameters } from './parameters.ts'
 import { consumeRequestsOnce } from './pushed-requests.ts'
@@ -31,6 +32,7 @@ import { tokenBinding } from './token-binding/token-binding.ts'
 export const extensions: readonly Extension[] = [
   { extend: trustConfiguredOrigins },
   { extend: checkParameters },
+  { extend: honourOfflineAccess },
   { extend: bindDevices },
   { extend: keepShown },
   { extend: consumeRequestsOnce },

@@ -23,6 +23,12 @@ import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
+import {
+  checkDefaults,
+  createDefaultResource,
+  createResourceOfScopes,
+  requireScope,
+} from './client-defaults.ts'
 import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkPkceMetadata, needsChallenge } from './client-pkce.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
@@ -36,6 +42,7 @@ import { createInteractionPolicy } from './interaction-policy.ts'
 import { isCurrentJwt, isRecentProof, isShortRequest, type JwtTimes } from './jwt-times.ts'
 import { combineAdditions } from './model-additions.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
+import { leaveOutOfflineAccess } from './offline-access.ts'
 import { proofAlgorithms } from './proof-algorithms.ts'
 import { refusedFor } from './refusal-reason.ts'
 import { boundParameters } from './request-bounds.ts'
@@ -53,8 +60,9 @@ export function createProvider(options: ProviderOptions): Provider {
   const times = createEngineTimes({ now })
   const clients = withoutUnusableKeys(tables.clients)
   const base = pathOfIssuer(issuer)
-  const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const standardScopes = standardScopesOf(options.claims)
+  const resourceOfScopes = createResourceOfScopes(tables.resourceServers, standardScopes)
+  const userCodes = createUserCodes(() => secretsOf(options.keys.view(), 'form-token'))
   const { artifacts } = tables
   const adapted = { artifacts, times, ownClients, ofRequest: artifactsOfRequest }
   const proven = allowedAlgorithms(profile, proofAlgorithms)
@@ -68,7 +76,11 @@ export function createProvider(options: ProviderOptions): Provider {
     jwks,
     findAccount: options.findAccount,
     clients: [securityClient(issuer)],
-    loadExistingGrant,
+    async loadExistingGrant(ctx) {
+      const grant = await loadExistingGrant(ctx)
+      leaveOutOfflineAccess(ctx, grant)
+      return grant
+    },
     // The engine knows of acr and auth_time itself.
     claims: { ...options.claims, amr: null },
     scopes: [...standardScopes],
@@ -128,6 +140,7 @@ export function createProvider(options: ProviderOptions): Provider {
       ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
       resourceIndicators: {
         enabled: true,
+        defaultResource: createDefaultResource(resourceOfScopes),
         async getResourceServerInfo(_ctx, identifier, client) {
           const info =
             options.adminApi && identifier === adminResource(issuer)
@@ -197,6 +210,8 @@ export function createProvider(options: ProviderOptions): Provider {
         'self_registered',
         'require_pkce',
         'resource_scopes',
+        'default_resource',
+        'default_scope',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {
@@ -211,6 +226,7 @@ export function createProvider(options: ProviderOptions): Provider {
         checkCertificateMetadata(metadata)
         checkPkceMetadata(metadata)
         checkScopeMetadata(metadata)
+        checkDefaults(metadata, standardScopes)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)
         if (!mtls && bindingMethodOf(metadata) === 'mtls') {
@@ -225,6 +241,7 @@ export function createProvider(options: ProviderOptions): Provider {
       state: async (ctx) => {
         await boundParameters(ctx)
         requireRegisteredScopes(ctx, standardScopes)
+        requireScope(ctx, standardScopes)
       },
     },
     assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {

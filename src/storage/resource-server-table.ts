@@ -35,16 +35,27 @@ export function createResourceServerTable(database: Database, clock: TtlCacheOpt
     })
     return rows[0]
   }, clock)
+  const list = async (): Promise<StoredResourceServer[]> => {
+    const { rows } = await database.query<StoredResourceServer>({
+      name: 'resource-server-list',
+      text: `select ${columns} from resource_servers order by identifier`,
+    })
+    return rows
+  }
+  const everything = createTtlCache(list, clock)
+  const forget = (identifier: string) => {
+    memory.invalidate(identifier)
+    everything.invalidate('all')
+  }
   return {
     /** A resource server that another process removed is found for a few seconds more. */
     find: memory.find,
 
-    async list(): Promise<StoredResourceServer[]> {
-      const { rows } = await database.query<StoredResourceServer>({
-        text: `select ${columns} from resource_servers order by identifier`,
-      })
-      return rows
-    },
+    list,
+
+    /** All of them, as they were some seconds ago at most. */
+    listRemembered: async (): Promise<readonly StoredResourceServer[]> =>
+      (await everything.find('all')) ?? [],
 
     /** @returns false when the identifier is taken. */
     async insert({
@@ -60,6 +71,7 @@ export function createResourceServerTable(database: Database, clock: TtlCacheOpt
                on conflict on constraint resource_servers_pkey do nothing`,
         values: [identifier, name, scopes, signingAlg, scopeLabels],
       })
+      forget(identifier)
       return rowCount === 1
     },
 
@@ -70,7 +82,7 @@ export function createResourceServerTable(database: Database, clock: TtlCacheOpt
         text: 'delete from resource_servers where identifier = $1',
         values: [identifier],
       })
-      memory.invalidate(identifier)
+      forget(identifier)
       return rowCount === 1
     },
   }

@@ -4,9 +4,11 @@ import type Provider from 'oidc-provider'
 import { accountClaims } from '../accounts/claims.ts'
 import type { ProofCheck } from '../bindings/dpop.ts'
 import type { ClientAuthorities } from '../certificates/client-authorities.ts'
+import { standardScopesOf } from '../clients/client-scopes.ts'
 import { lifetimes } from '../config/lifetimes.ts'
 import type { ProtocolConfig } from '../config/protocol-config.ts'
 import { adminResource, adminScopesOf } from '../engine/admin-resource.ts'
+import { createResourceOfScopes } from '../engine/client-defaults.ts'
 import { pollInterval } from '../engine/device-grant.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
@@ -143,7 +145,7 @@ function grantsOf(
   return new Map(grants.map((grant) => [grant.grantType, grant as Grant<unknown>]))
 }
 
-function findersOf({ tables, issuer, adminApi }: EndpointsOptions): Finders {
+function findersOf({ tables, issuer, adminApi, claimsByScope }: EndpointsOptions): Finders {
   const { artifacts, credentials, resourceServers } = tables
   return {
     async credential<Source extends StoredSource>(kind: string, value: string) {
@@ -151,6 +153,7 @@ function findersOf({ tables, issuer, adminApi }: EndpointsOptions): Finders {
       const found = await credentials.find<Source, StoredGrant, Found<Source>['session']>(key)
       return found && { ...found, value, key }
     },
+    resourceOfScopes: createResourceOfScopes(resourceServers, standardScopesOf(claimsByScope)),
     resource: resourceFinder({ resourceServers, issuer, adminApi }),
     artifact: (key) => artifacts.find(key),
   }

@@ -1,3 +1,4 @@
+import type { ResourceOfScopes } from '../engine/client-defaults.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
 import type { Redeemable } from './checks.ts'
@@ -30,6 +31,8 @@ export interface Finders {
     value: string,
   ) => Promise<Found<Source> | undefined>
   readonly resource: FindResource
+  /** The one API that scopes can be meant for. */
+  readonly resourceOfScopes: ResourceOfScopes
   readonly artifact: (key: ArtifactKey) => Promise<StoredArtifact | undefined>
 }
 

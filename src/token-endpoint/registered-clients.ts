@@ -109,6 +109,8 @@ function asTokenClient(
     refreshTokensBoundTo: profile ? 'client' : 'key',
     scopes: ownScopesOf(metadata),
     scopesAt: (scopes: readonly string[]) => scopesAtResource(metadata, scopes),
+    defaultResource: metadata.default_resource,
+    defaultScopes: metadata.default_scope?.split(' ') ?? [],
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,
     introspectionAlgorithm: client.introspectionSignedResponseAlg as SigningAlgorithm,
     bindsIdTokens: client.id_token_token_binding_cnf !== undefined,

@@ -35,15 +35,17 @@ export function requestedResource({ resources }: TokenRequest): string | Refusal
 
 /**
  * The one resource of what a person has granted: the one that the request names, else the granted
- * one, unless the token is to be used at userinfo.
+ * one, unless the token is to be used at userinfo: then only the client's default counts.
  */
 export function grantedResource(
-  { resources }: TokenRequest,
+  { resources, client: { defaultResource } }: TokenRequest,
   { resource }: StoredSource,
   scopes: ReadonlySet<string>,
 ): string | Refusal | undefined {
   const granted = resource === undefined ? [] : [resource].flat()
-  const wanted = resources.length > 0 ? resources : scopes.has('openid') ? [] : granted
+  const preferred = granted.filter((each) => each === defaultResource)
+  const implied = preferred.length > 0 || scopes.has('openid') ? preferred : granted
+  const wanted = resources.length > 0 ? resources : implied
   if (wanted.length > 1) return refuse('resource_several')
   const [named] = wanted
   if (named !== undefined && !granted.includes(named)) return refuse('resource_not_granted')

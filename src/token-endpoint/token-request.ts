@@ -66,6 +66,10 @@ export interface TokenClient {
   readonly refreshTokens: RefreshPolicy
   /** What its refresh tokens are bound to: the key of its tokens, or the one that it authenticates by. */
   readonly refreshTokensBoundTo: 'key' | 'client'
+  /** The API of a request that names none. */
+  readonly defaultResource: string | undefined
+  /** The scopes of a request that names none. */
+  readonly defaultScopes: readonly string[]
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
   readonly scopes: ReadonlySet<string> | undefined
   /** Those scopes of an API that it may have; undefined where it may have no token for the API. */

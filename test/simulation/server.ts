@@ -194,6 +194,7 @@ function findersOf({ send, key, plant }: ServerOptions): Finders {
       if (plant === 'next-key-forgotten') source.successor = undefined
       return { ...row, source, value, key: id } as unknown as Found<Source>
     },
+    resourceOfScopes: async () => undefined,
     resource: async (identifier) => ({
       identifier,
       audience: identifier,

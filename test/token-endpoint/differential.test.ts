@@ -102,6 +102,7 @@ const rare: readonly Omit<Case, 'number'>[] = [
   { client: 'public', grant: 'device', broken: ['stored: offline', 'stored: session ended'] },
   { client: 'assertion', grant: 'code', broken: ['assertion: long'] },
   { client: 'secret', grant: 'refresh', broken: ['stored: unbound'] },
+  { client: 'secret', grant: 'client_credentials', broken: ['form: resource', 'form: scope'] },
 ]
 const grants: readonly GrantName[] = ['client_credentials', 'code', 'refresh', 'device']
 
@@ -487,6 +488,13 @@ const differences: Readonly<Record<string, Difference>> = {
     given.grant === 'device' &&
     given.broken.includes('stored: session ended') &&
     ours.error === 'invalid_grant',
+  'scopes of one API stand for its resource': ({ given, theirs, ours }) =>
+    given.grant === 'client_credentials' &&
+    [theirs.status, ours.status].every((status) => status === 200) &&
+    theirs.access === undefined &&
+    ours.access?.aud === api,
+  'client credentials of which no scope is left are refused': ({ given, theirs, ours }) =>
+    given.grant === 'client_credentials' && theirs.status === 200 && ours.error === 'invalid_scope',
   'assertions are good for ten minutes at most': ({ given, ours }) =>
     given.broken.includes('assertion: long') && ours.error === 'invalid_client',
   'the words of a refusal say more, or are of another language': ({ theirs, ours }) =>

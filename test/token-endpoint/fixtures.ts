@@ -58,6 +58,8 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     binding: bindingOf({ binding_method: method }),
     refreshTokens: 'rotate',
     refreshTokensBoundTo: 'key',
+    defaultResource: undefined,
+    defaultScopes: [],
     scopes: undefined,
     scopesAt: (scopes) => scopes,
     idTokenAlgorithm: 'ES256',
@@ -259,6 +261,8 @@ function createEndpoint(
     grants: new Map(grants.map((grant) => [grant.grantType, grant])),
     finders: {
       credential: (async () => environment.found) as Finders['credential'],
+      resourceOfScopes: async (scopes) =>
+        [...scopes].some((scope) => ['read', 'write'].includes(scope)) ? api : undefined,
       resource: async (identifier) =>
         identifier === api
           ? {
