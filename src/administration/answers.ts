@@ -20,6 +20,7 @@ export const client = z
     token_endpoint_auth_method: z.string().optional(),
     binding_method: z.string().optional(),
     administration: z.enum(['read', 'write']).optional(),
+    skip_consent: z.boolean().describe('Users are not asked for their consent').optional(),
     self_registered: z.boolean().describe('The client registered itself').optional(),
   })
   .describe('Client metadata (RFC 7591)')

@@ -26,8 +26,7 @@ export function administerClients(
     /** A secret that was made is in the answer, and known only from it. */
     async add(requested: RequestedMetadata): Promise<ClientMetadata> {
       const metadata = await registerClient(requested, { table, validator })
-      const binding = bindingMethodOf(metadata)
-      recordChange('client.added', { client: metadata.client_id }, { binding })
+      recordChange('client.added', { client: metadata.client_id }, auditedOf(metadata))
       return metadata
     },
 
@@ -39,7 +38,7 @@ export function administerClients(
         'client.changed',
         { client: clientId },
         {
-          binding: bindingMethodOf(metadata),
+          ...auditedOf(metadata),
           ...(metadata.client_secret !== undefined && { new_secret: true }),
         },
       )
@@ -81,6 +80,12 @@ export function administerClients(
       recordChange('client.removed', { client: clientId })
     },
   }
+}
+
+/** What the audit trail keeps of a client: how safe its tokens are, and whether users are asked. */
+function auditedOf(metadata: ClientMetadata): Record<string, unknown> {
+  const { skip_consent } = metadata
+  return { binding: bindingMethodOf(metadata), ...(skip_consent && { skip_consent }) }
 }
 
 /** A secret is stored as a digest, which is of no use to anyone who reads it. */

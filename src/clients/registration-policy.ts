@@ -84,7 +84,13 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
 ])
 
 /** What gives a client powers over others: administrators decide about it. */
-const reserved = ['administration', 'session_policy', 'self_registered', 'require_pkce']
+const reserved = [
+  'administration',
+  'session_policy',
+  'self_registered',
+  'require_pkce',
+  'skip_consent',
+]
 
 const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 

@@ -36,6 +36,7 @@ interface AddOptions {
   binding: string
   idTokenAlg?: string
   withoutPkce?: true
+  skipConsent?: true
   defaultResource?: string
   defaultScope?: string
   administration?: string
@@ -115,6 +116,7 @@ function addCommand(): Command {
     )
     .option('--default-resource <uri>', 'API of requests that name none by resource')
     .option('--default-scope <scopes>', 'scopes of requests that name none')
+    .option('--skip-consent', 'do not ask users for their consent: for applications of your own')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
     .addOption(
       new Option('--administration <level>', 'access to the admin API').choices(
@@ -163,7 +165,7 @@ function listCommand(): Command {
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
-              `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}`,
+              `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}${metadata.skip_consent ? ', no consent' : ''}`,
               (metadata.grant_types ?? []).join(' '),
               metadata.profile ?? '',
               metadata.self_registered ? 'itself' : 'administrator',
@@ -189,9 +191,11 @@ function showCommand(): Command {
             ? describeBinding(metadata)
             : name === 'require_pkce' && value === false
               ? withoutPkce
-              : typeof value === 'string'
-                ? value
-                : JSON.stringify(value),
+              : name === 'skip_consent' && value === true
+                ? withoutConsent
+                : typeof value === 'string'
+                  ? value
+                  : JSON.stringify(value),
         ]),
       ),
   )
@@ -283,6 +287,7 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     ...(options.defaultResource !== undefined && { default_resource: options.defaultResource }),
     ...(options.defaultScope !== undefined && { default_scope: options.defaultScope }),
     ...(options.withoutPkce && { require_pkce: false }),
+    ...(options.skipConsent && { skip_consent: true }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
     ...(options.jwks === undefined ? {} : { jwks: (await readJson(options.jwks)) as JWKS }),
@@ -331,6 +336,7 @@ function describe(sentence: string, metadata: ClientMetadata): string {
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', describeAuthentication(metadata)],
     ...(metadata.require_pkce === false ? [['PKCE', shown(withoutPkce)] as const] : []),
+    ...(metadata.skip_consent ? [['Consent', shown(withoutConsent)] as const] : []),
     ...(client_secret
       ? [['Secret', `${styleText('bold', client_secret)}  (shown this once)`] as const]
       : []),
@@ -343,6 +349,8 @@ function describeAuthentication({ token_endpoint_auth_method: method }: ClientMe
 }
 
 const withoutPkce: Cell = { text: 'NOT REQUIRED', style: 'red' }
+
+const withoutConsent: Cell = { text: 'NOT ASKED', style: 'red' }
 
 /** The unsafe one stands out wherever it is shown. */
 function describeBinding(metadata: ClientMetadata): Cell {

@@ -1,4 +1,5 @@
 import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import { skipsConsent } from './first-party.ts'
 import { type ShownClient, shownDigest, wasShown } from './shown-client.ts'
 
 /**
@@ -25,7 +26,8 @@ export function createInteractionPolicy(): interactionPolicy.DefaultPolicy {
       'the client is no longer what consent was given for',
       'consent_required',
       // A grant that is not stored is for what nobody is asked about, or asks for everything.
-      (ctx) => isStored(ctx.oidc.grant) && !wasShown(ctx.oidc.grant, shownNow(ctx)),
+      (ctx) =>
+        isStored(ctx.oidc.grant) && !skipsConsent(ctx) && !wasShown(ctx.oidc.grant, shownNow(ctx)),
     ),
   )
   // What the page is going to show: it is compared with what it then shows.

@@ -37,6 +37,7 @@ import { createEngine } from './engine.ts'
 import { initialKeys, secretsOf } from './engine-keys.ts'
 import type { ProviderOptions } from './extension.ts'
 import { extensions } from './extensions.ts'
+import { checkConsentMetadata, grantSkippedConsent } from './first-party.ts'
 import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
 import { isCurrentJwt, isRecentProof, isShortRequest, type JwtTimes } from './jwt-times.ts'
@@ -78,8 +79,9 @@ export function createProvider(options: ProviderOptions): Provider {
     clients: [securityClient(issuer)],
     async loadExistingGrant(ctx) {
       const grant = await loadExistingGrant(ctx)
-      leaveOutOfflineAccess(ctx, grant)
-      return grant
+      const granted = await grantSkippedConsent(ctx, grant, options)
+      leaveOutOfflineAccess(ctx, granted)
+      return granted
     },
     // The engine knows of acr and auth_time itself.
     claims: { ...options.claims, amr: null },
@@ -210,6 +212,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'self_registered',
         'require_pkce',
         'resource_scopes',
+        'skip_consent',
         'default_resource',
         'default_scope',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
@@ -226,6 +229,7 @@ export function createProvider(options: ProviderOptions): Provider {
         checkCertificateMetadata(metadata)
         checkPkceMetadata(metadata)
         checkScopeMetadata(metadata)
+        checkConsentMetadata(metadata)
         checkDefaults(metadata, standardScopes)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)

@@ -38,6 +38,7 @@ export const auditEvents = [
   'client_crl.expired',
   'consent.denied',
   'consent.given',
+  'consent.skipped',
   'device_code.approved',
   'device_code.denied',
   'grant.ended',

@@ -304,6 +304,11 @@ export function createEvents({
       record('info', 'consent.given', facts, 'consent given', details)
     },
 
+    /** A client of which an administrator has said that nobody is asked has got what it asked for. */
+    consentSkipped(facts: Facts, details: { scopes: string[]; resources: string[] }) {
+      record('info', 'consent.skipped', facts, 'consent skipped', details)
+    },
+
     consentDenied(facts: Facts) {
       if (facts.account) record('info', 'consent.denied', facts, 'consent denied')
       else recordStrangers('consent.denied', facts, 'consent denied', 'not_signed_in')

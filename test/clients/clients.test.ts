@@ -416,6 +416,7 @@ const refused: [string, object, RegExp][] = [
   ['administration', { administration: 'read' }, /administration is for an administrator/],
   ['rules of sessions', { session_policy: {} }, /session_policy is for an administrator/],
   ['where it came from', { self_registered: false }, /self_registered is for an administrator/],
+  ['to skip consent', { skip_consent: true }, /skip_consent is for an administrator/],
   ['a name on two lines', { client_name: 'Shop\nof Ada' }, /client_name must be/],
   ['a name that turns the text', { client_name: 'Shop\u202e' }, /client_name must be/],
   ['a name without end', { client_name: 'x'.repeat(10_240) }, /client_name must/],

@@ -1,12 +1,18 @@
 import test from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
+import {
+  changeClient,
+  prepareClient,
+  type RequestedMetadata,
+} from '../../src/clients/client-registration.ts'
 import type { KeyPair } from '../../src/doctor/proof.ts'
+import { askForCode, deviceEnvironment, deviceGrant, typeCode } from '../support/device-flow.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
-import { api, publicClient, useTestServer } from '../support/server.ts'
+import { api, email, password, publicClient, useTestServer } from '../support/server.ts'
 
 // As many libraries do, no request here sends `resource` or `prompt`, unless it says so.
-const server = useTestServer(test)
+const server = useTestServer(test, deviceEnvironment)
 const other = 'https://other.example.com'
 let key: KeyPair
 let app: ClientMetadata
@@ -162,3 +168,79 @@ test('refuses a refresh for scopes of the same grant that the token has not', as
 const redirect_uri = 'https://app.example/callback'
 const webApp = () =>
   server.addClient({ ...publicClient, application_type: 'web', redirect_uris: [redirect_uri] })
+
+const firstParty = (changes: RequestedMetadata = {}) =>
+  server.addClient({
+    ...publicClient,
+    application_type: 'web',
+    redirect_uris: [redirect_uri],
+    skip_consent: true,
+    ...changes,
+  })
+
+test('signs people in to a client of skip_consent without a page, and records it', async (t) => {
+  const [person, client] = [createPerson(server), await firstParty()]
+  const asked = { redirect_uri, scope: 'openid email offline_access read' }
+  const noPage = { ...asked, prompt: 'none' }
+  await obtainCode(person, app, { scope: 'openid' })
+  const { exchange } = await obtainCode(person, client, noPage)
+  const tokens = await post(server, '/token', { ...exchange, resource: api }, { key })
+  t.like(decodeJwt(tokens.body.access_token), { aud: api, scope: 'read' })
+  await obtainCode(person, client, noPage)
+  await server.flushAudit()
+  const events = await server.storage.audit.list({ client: client.client_id, limit: 9 })
+  const skipped = events.filter(({ event }) => event === 'consent.skipped')
+  t.is(skipped.length, 1)
+  t.like(skipped[0]?.details, { resources: [api] })
+})
+
+test('asks for consent when a client of skip_consent wants the page, or no longer skips it', async (t) => {
+  const [person, client] = [createPerson(server), await firstParty()]
+  const asked = { redirect_uri, scope: 'openid', prompt: 'none' }
+  await obtainCode(person, app, { scope: 'openid' })
+  await obtainCode(person, client, asked)
+  const query = new URLSearchParams({
+    ...asked,
+    prompt: 'consent',
+    client_id: client.client_id,
+    response_type: 'code',
+    code_challenge: 'x'.repeat(43),
+    code_challenge_method: 'S256',
+  })
+  const { html } = await person.browser.visit(`${server.issuer}/authorize?${query}`)
+  t.regex(html, />Allow</)
+  const { skip_consent: _, ...asking } = client
+  await changeClient(client.client_id, asking, {
+    table: server.storage.clients,
+    validator: server.provider,
+  })
+  const error = await t.throwsAsync(obtainCode(person, client, asked))
+  t.regex(error?.message ?? '', /error=consent_required/)
+})
+
+test('asks for consent to a client of skip_consent on another device', async (t) => {
+  const grants = ['authorization_code', deviceGrant]
+  const client = await firstParty({ grant_types: grants })
+  const person = createPerson(server)
+  const { body } = await askForCode(server, client, { key })
+  const confirm = await typeCode(server, person, body.user_code)
+  const signIn = await person.browser.submit(confirm, 'Continue', { confirm: 'yes' })
+  const { html } = await person.browser.submit(signIn, 'Sign in', { email, password })
+  t.regex(html, />Allow</)
+})
+
+test('refuses skip_consent for native apps, this machine and clients that registered themselves', (t) => {
+  const asked = { ...publicClient, application_type: 'web', redirect_uris: [redirect_uri] }
+  for (const changes of [
+    { application_type: 'native' },
+    { redirect_uris: [redirect_uri, 'https://localhost/callback'] },
+    { redirect_uris: [redirect_uri, 'https://127.0.0.1/callback'] },
+    { self_registered: true },
+    { skip_consent: 'yes' },
+  ]) {
+    const metadata = { ...asked, skip_consent: true, ...changes } as unknown as RequestedMetadata
+    t.throws(() => prepareClient(metadata, server.provider), { message: /skip_consent/ })
+  }
+  const fine = { ...asked, skip_consent: true } as RequestedMetadata
+  t.notThrows(() => prepareClient(fine, server.provider))
+})

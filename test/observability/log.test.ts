@@ -462,6 +462,7 @@ test('no id reaches a metric, whatever happens', async (t) => {
   events.signInFailed(facts)
   events.signedOut(facts)
   events.consented(facts, { scopes: ['openid'], resources: [] })
+  events.consentSkipped(facts, { scopes: ['openid'], resources: [] })
   events.consentDenied(facts)
   events.familyEnded(facts, {
     grant: 'grant-of-the-test',

@@ -59,7 +59,7 @@ const requests = {
     return { ...sent, headers: { ...sent.headers, dpop: makeJunkProof(issuer) } }
   },
   'device-link': () => ({ target: `/device?user_code=${junk(4)}-${junk(4)}` }),
-  'device-authorization': () => post('/device_authorization', { client_id: 'tv' }),
+  'device-authorization': () => post('/device_authorization', { client_id: 'tv', scope: 'openid' }),
   introspect: () => {
     const sent = post('/introspect', { token: junk(43) })
     return { ...sent, headers: { ...sent.headers, ...badCredentials() } }
