@@ -110,7 +110,7 @@ async function crashEach(
     came = crash.disarm()
     if (!came) t.true(status < 400)
     else {
-      t.is(status, 500)
+      t.is(status, 500, crash.ended)
       t.deepEqual(Object.keys(body), ['error', 'error_description'])
       t.is(body.error, 'server_error')
       await check()

@@ -9,7 +9,12 @@ export type Moment = 'before' | 'after'
 export function createCrash(databaseUrl: () => string) {
   let left = 0
   let moment: Moment = 'before'
+  let ended: string | undefined
   return {
+    /** The statement whose connection has ended, for people. */
+    get ended() {
+      return ended
+    },
     arm(statement: number, when: Moment): void {
       left = statement
       moment = when
@@ -25,9 +30,9 @@ export function createCrash(databaseUrl: () => string) {
       query(statement) {
         if (left <= 0 || !isRequestStatement(statement)) return database.query(statement)
         left -= 1
-        return left === 0
-          ? queryAndEnd(databaseUrl(), statement, moment)
-          : database.query(statement)
+        if (left > 0) return database.query(statement)
+        ended = statement.name ?? statement.text
+        return queryAndEnd(databaseUrl(), statement, moment)
       },
     }),
   }
