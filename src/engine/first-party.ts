@@ -1,5 +1,5 @@
 /**
- * Clients of whoever runs this server need no consent page, where an administrator says so by
+ * Applications of the operator need no consent page where an administrator says so by
  * `skip_consent`. A grant is written all the same, so that the person sees the client at My security
  * and can withdraw what it has.
  */
