@@ -2,7 +2,9 @@ import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import createKnex from 'knex'
-import { type Configuration, type JWK, Provider } from 'oidc-provider'
+import { type Adapter, type Configuration, type JWK, Provider } from 'oidc-provider'
+import MemoryAdapter from 'oidc-provider/lib/adapters/memory_adapter.js'
+import Lru from 'oidc-provider/lib/helpers/lru.js'
 import { makeCredentials } from './credentials.ts'
 import { createKnexAdapter, createTables } from './knex-adapter.ts'
 import {
@@ -16,9 +18,14 @@ import {
   methods,
 } from './scenario.ts'
 
-/** oidc-provider with the adapter it comes with. */
+/** Entries of the memory adapter: as it comes it forgets codes of a round before they are used. */
+const mostStored = 10_000
+
+/** oidc-provider with the adapter it comes with, which keeps more than a thousand entries here. */
 export function startMemory(options: CandidateOptions): Promise<Candidate> {
-  return startStock(options, { clients: metadataOf(options) }, () => 0)
+  const store = new Lru({ maxSize: mostStored })
+  const adapter = (model: string): Adapter => new MemoryAdapter(model, store)
+  return startStock(options, { adapter, clients: metadataOf(options) }, () => 0)
 }
 
 /** oidc-provider with an adapter as one writes it with knex. */
