@@ -11,6 +11,7 @@ import {
 } from './lib/certificate-formats.ts'
 import { checkNames, checkUntrusted, flag, namesOf } from './lib/check.ts'
 import { ClientCertificateError } from './lib/client-certificate-error.ts'
+import { RecentMap } from './lib/recent-map.ts'
 
 export {
   ClientCertificateError,
@@ -66,6 +67,12 @@ export type ForwardedCertificateOptions = Readonly<{
   /** The header field's name, where the proxy's configuration uses another than the usual one. */
   header?: string | undefined
 }>
+
+/**
+ * What headers were read before, by their text: a client shows one certificate with each request, and
+ * parsing it costs more than everything else that is done with it.
+ */
+const forwarded = new RecentMap<ClientCertificate>(500, 1024 * 1024)
 
 const forwardedOptions = namesOf<ForwardedCertificateOptions>({
   trusted: true,
@@ -129,11 +136,18 @@ export function readClientCertificateHeader(
   // Section 2.3: a chain belongs to a certificate.
   if (value === undefined) throw malformed(`${name} beside ${chainField}`)
 
+  // No header has a line break.
+  const text = `${format}\n${value}\n${chainValue}`
+  const known = forwarded.get(text)
+  if (known !== undefined) return known
+
   const decoded = decode(value)
   const chain = chainValue === '' ? [] : decodeByteSequenceList(chainValue)
   if (decoded === undefined) throw malformed(`${name} in the format of ${format}`)
   if (chain === undefined) throw malformed(`${chainField} as a list of byte sequences`)
-  return clientCertificate([...decoded, ...chain].map(parseCertificate))
+  const read = clientCertificate([...decoded, ...chain].map(parseCertificate))
+  forwarded.set(text, read)
+  return read
 }
 
 /** What is needed of a `TLSSocket`. */

@@ -29,9 +29,30 @@ export function currentCertificate(
   { certificate: proven }: ConnectionProofs,
   now: number,
 ): X509Certificate | undefined {
-  if (!proven || !isStrongKey(proven.certificate.publicKey)) return undefined
-  const { validFromDate, validToDate } = proven.certificate
-  return validFromDate.getTime() <= now && now <= validToDate.getTime()
-    ? proven.certificate
-    : undefined
+  if (!proven) return undefined
+  const { certificate } = proven
+  const { isStrong, from, until } = factsOf(certificate)
+  return isStrong && from <= now && now <= until ? certificate : undefined
+}
+
+interface CertificateFacts {
+  readonly isStrong: boolean
+  /** Milliseconds since the epoch. */
+  readonly from: number
+  readonly until: number
+}
+
+/** Node reads them from the certificate anew each time. */
+const known = new WeakMap<X509Certificate, CertificateFacts>()
+
+function factsOf(certificate: X509Certificate): CertificateFacts {
+  const before = known.get(certificate)
+  if (before) return before
+  const facts = {
+    isStrong: isStrongKey(certificate.publicKey),
+    from: certificate.validFromDate.getTime(),
+    until: certificate.validToDate.getTime(),
+  }
+  known.set(certificate, facts)
+  return facts
 }

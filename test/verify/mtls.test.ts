@@ -253,6 +253,11 @@ for (const format of certificateHeaderFormats) {
     t.deepEqual(found?.chain, [])
   })
 
+  test(`${format}: parses a certificate that it has read before no second time`, (t) => {
+    const [name, value] = valid[format]
+    t.is(read(format, ['Host', 'x', name, value]), read(format, [name, value]))
+  })
+
   test(`${format}: a request without the header has no certificate`, (t) => {
     const [name] = valid[format]
     t.is(read(format, ['Host', 'x']), undefined)
