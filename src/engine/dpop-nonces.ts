@@ -15,22 +15,23 @@ const accepted = [-2, -1, 0, 1, 2]
  * @param now milliseconds since the epoch.
  */
 export function createNonces(secret: Uint8Array, now: () => number): ServerChallenge {
-  let known: { step: number; values: readonly Buffer[] } | undefined
+  let known: { step: number; values: readonly Buffer[]; next: string } | undefined
 
-  function valuesOf(step: number): readonly Buffer[] {
+  function present() {
+    const step = Math.floor(now() / 1000 / stepS)
     if (known?.step !== step) {
-      known = { step, values: accepted.map((each) => nonceOf(secret, step + each)) }
+      const values = accepted.map((each) => nonceOf(secret, step + each))
+      // The one that is accepted for longest.
+      known = { step, values, next: String(values[accepted.indexOf(1)]) }
     }
-    return known.values
+    return known
   }
 
-  const present = () => valuesOf(Math.floor(now() / 1000 / stepS))
   return {
-    // The one that is accepted for longest.
-    nextChallenge: () => String(present()[accepted.indexOf(1)]),
+    nextChallenge: () => present().next,
     checkChallenge(nonce) {
       const shown = Buffer.from(nonce)
-      const matching = present().filter(
+      const matching = present().values.filter(
         (value) => value.length === shown.length && timingSafeEqual(value, shown),
       )
       return matching.length > 0

@@ -40,7 +40,8 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
   }
   const KeyStore = keystore.constructor as new (keys: LocalSigningKey[]) => object
   const nonces = perKey((key) => createNonces(bytesOf(key), ring.now))
-  const noncesOf = () => ring.view()['dpop-nonce'].map(nonces)
+  const noncesPerView = perView((view) => view['dpop-nonce'].map(nonces))
+  const noncesOf = () => noncesPerView(ring.view())
 
   const keyStoreOf = perView((view) => new KeyStore(signingKeysOf(view)))
   const jwksOf = perView((view) => ({ keys: publicKeysOf(view) }))
@@ -98,9 +99,11 @@ const bytesOf = ({ k }: KeyMaterial) => Buffer.from(k as string, 'base64url')
 function perKey<T>(make: (key: KeyMaterial) => T): (key: KeyMaterial) => T {
   const made = new WeakMap<KeyMaterial, T>()
   return (key) => {
-    const known = made.get(key) ?? make(key)
-    made.set(key, known)
-    return known
+    const known = made.get(key)
+    if (known !== undefined) return known
+    const fresh = make(key)
+    made.set(key, fresh)
+    return fresh
   }
 }
 

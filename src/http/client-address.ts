@@ -41,8 +41,9 @@ export function clientAddress(
   isTrusted: PeerTest,
 ): string {
   const forwarded = isTrusted(socket.remoteAddress) ? headers['x-forwarded-for'] : undefined
-  const hops = [forwarded ?? []].flat().join(',').split(',')
   const peer = asAddress(socket.remoteAddress ?? '')
+  if (forwarded === undefined) return peer
+  const hops = [forwarded].flat().join(',').split(',')
   // From the end: a client may write thousands of addresses before those of the proxies.
   for (let hop = hops.pop(); hop !== undefined; hop = hops.pop()) {
     const address = asAddress(hop)

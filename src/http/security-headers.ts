@@ -22,16 +22,18 @@ export function securityHeaders({ issuer }: { issuer: string }): Middleware {
   const url = new URL(issuer)
   // Browsers count a host with all its ports, and a loopback has many servers.
   const isRemembered = url.protocol === 'https:' && !isLoopback(url)
+  const headers = new Map([
+    ...(isRemembered ? [['strict-transport-security', httpsOnly] as const] : []),
+    ['content-security-policy', contentSecurityPolicy],
+    ['x-content-type-options', 'nosniff'],
+    // Not no-referrer: with it browsers post our own forms with `Origin: null`.
+    ['referrer-policy', 'same-origin'],
+    // A window that opened this page cannot keep a handle to it and swap it for a copy.
+    ['cross-origin-opener-policy', 'same-origin'],
+  ])
   return async (ctx, next) => {
-    if (isRemembered) ctx.set('strict-transport-security', httpsOnly)
-    ctx.set({
-      'content-security-policy': contentSecurityPolicy,
-      'x-content-type-options': 'nosniff',
-      // Not no-referrer: with it browsers post our own forms with `Origin: null`.
-      'referrer-policy': 'same-origin',
-      // A window that opened this page cannot keep a handle to it and swap it for a copy.
-      'cross-origin-opener-policy': 'same-origin',
-    })
+    // Not by koa, which makes several arrays of each.
+    ctx.res.setHeaders(headers)
     await next()
     if (ctx.response.type === 'text/html' && !ctx.response.get('cache-control')) {
       ctx.set('cache-control', 'no-store')

@@ -124,22 +124,22 @@ export function shedLoad({
 
 /** The requests of one kind that are in work. */
 function openLane(kind: WorkKind) {
-  const unfinished = new Map<symbol, { readonly request: IncomingMessage; isActive: boolean }>()
+  /** Whether each is active. */
+  const unfinished = new Map<IncomingMessage, boolean>()
   let { active, begun, perSecond } = workAtRest(kind)
   let finished = 0
   return {
     work: () => ({ active, begun, perSecond }),
 
     async enter(request: IncomingMessage, next: () => Promise<unknown>) {
-      const key = Symbol()
-      unfinished.set(key, { request, isActive: true })
+      unfinished.set(request, true)
       active += 1
       begun += 1
       try {
         await next()
       } finally {
-        if (unfinished.get(key)?.isActive) active -= 1
-        unfinished.delete(key)
+        if (unfinished.get(request)) active -= 1
+        unfinished.delete(request)
         finished += 1
       }
     },
@@ -149,10 +149,10 @@ function openLane(kind: WorkKind) {
       finished = 0
       begun = 0
       active = 0
-      for (const each of unfinished.values()) {
+      for (const request of unfinished.keys()) {
         // A request whose body is slow takes nothing from the others, and must not keep them out.
-        each.isActive = each.request.complete
-        if (each.isActive) active += 1
+        unfinished.set(request, request.complete)
+        if (request.complete) active += 1
       }
     },
   }

@@ -6,7 +6,7 @@ import { canonicalAddress } from './address.ts'
  * text that is no address is a network of its own.
  */
 export function networkOf(address: string): string {
-  return prefixOf(address, 64)
+  return prefixOf(canonicalAddress(address) ?? address, 64)
 }
 
 /**
@@ -15,13 +15,15 @@ export function networkOf(address: string): string {
  */
 export function networksOf(address: string): { near: string; wide: string | undefined } {
   const canonical = canonicalAddress(address) ?? address
-  const wide = isIPv6(canonical) ? prefixOf(canonical, 48) : undefined
-  return { near: networkOf(canonical), wide }
+  const wide = isIPv6Text(canonical) ? prefixOf(canonical, 48) : undefined
+  return { near: prefixOf(canonical, 64), wide }
 }
 
-function prefixOf(address: string, bits: 48 | 64): string {
-  const canonical = canonicalAddress(address) ?? address
-  if (!isIPv6(canonical)) return canonical
+/** Every request asks, and mostly about IPv4: the expression for IPv6 is long. */
+const isIPv6Text = (text: string) => text.includes(':') && isIPv6(text)
+
+function prefixOf(canonical: string, bits: 48 | 64): string {
+  if (!isIPv6Text(canonical)) return canonical
   const [head = '', tail = ''] = canonical.split('::')
   const [first, last] = [head, tail].map((part) => part.split(':').filter(Boolean)) as [
     string[],

@@ -44,13 +44,14 @@ export function createTokenRoutes(
 ): Readonly<Record<EndpointName, Middleware>> {
   const middleware = (name: EndpointName): Middleware => {
     const exposed = name === 'token' ? 'DPoP-Nonce,WWW-Authenticate' : 'WWW-Authenticate'
+    const headers = new Map([
+      ['cache-control', 'no-store'],
+      ['access-control-expose-headers', exposed],
+      ['vary', 'Origin'],
+    ])
     return async (ctx) => {
-      ctx.set({
-        'cache-control': 'no-store',
-        'access-control-allow-origin': ctx.get('origin') || '*',
-        'access-control-expose-headers': exposed,
-        vary: 'Origin',
-      })
+      ctx.res.setHeaders(headers)
+      ctx.res.setHeader('access-control-allow-origin', ctx.get('origin') || '*')
       await serve(ctx, name, options)
     }
   }
