@@ -111,6 +111,39 @@ test('Token Binding of the engine is one folder and one entry of its extensions'
   ])
 })
 
+/** What is known of a request without having been handed over, and what of the engine is replaced. */
+const hidden = {
+  'new AsyncLocalStorage': { 'src/http/client-info.ts': 1 },
+  "from 'oidc-provider/lib/helpers/re_render_errors.js'": {
+    'src/engine/device-codes.ts': 1,
+    'src/engine/device-pages.ts': 1,
+  },
+  "from 'oidc-provider/lib/helpers/weak_cache.js'": {
+    'src/engine/dpop-nonces.ts': 1,
+    'src/engine/engine-keys.ts': 1,
+    'src/engine/engine-nonces.ts': 1,
+    'src/engine/jwt-times.ts': 1,
+  },
+  '  override(\n': {
+    'src/engine/browser-state.ts': 2,
+    'src/engine/device-codes.ts': 1,
+    'src/engine/pushed-requests.ts': 2,
+    'src/engine/replay-detection.ts': 1,
+    'src/engine/session-claims.ts': 1,
+    'src/engine/session-model.ts': 1,
+    'src/engine/token-binding/userinfo.ts': 1,
+  },
+}
+
+test('has one ambient store, two private modules of the engine, and nine overrides of its models', async (t) => {
+  const files = await sources('src')
+  const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
+  for (const [text, expected] of Object.entries(hidden)) {
+    const counts = files.map((file, at) => [file, (texts[at] ?? '').split(text).length - 1])
+    t.deepEqual(Object.fromEntries(counts.filter(([, count]) => count !== 0)), expected, text)
+  }
+})
+
 test('only the checks of the token endpoint say that a check has passed', async (t) => {
   const files = await sources('src')
   const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
