@@ -27,10 +27,18 @@ const signedIntrospection = /\bapplication\/token-introspection\+jwt\b/
  */
 export function answerInJson(): Middleware {
   return (ctx, next) => {
-    if (!signedIntrospection.test(ctx.req.headers.accept ?? '')) acceptJson(ctx)
+    const { accept = '' } = ctx.req.headers
+    if (signedIntrospection.test(accept)) ctx.req.headers.accept = withoutPages(accept)
+    else acceptJson(ctx)
     return next()
   }
 }
+
+const withoutPages = (accept: string) =>
+  accept
+    .split(',')
+    .filter((range) => !/^\s*text\//i.test(range))
+    .join(',')
 
 /** Has errors of a request answered with JSON. */
 export function acceptJson({ req }: Pick<Context, 'req'>): void {

@@ -31,6 +31,7 @@ test.before(async () => {
 
 /** What Java's HttpURLConnection accepts by default. */
 const accept = 'text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2'
+const signedOrHtml = 'text/html, application/token-introspection+jwt'
 
 for (const path of ['/token', '/par', '/device_authorization', '/introspect', '/revoke']) {
   test(`answers an error in JSON at ${path}, whatever is accepted`, async (t) => {
@@ -43,12 +44,14 @@ for (const path of ['/token', '/par', '/device_authorization', '/introspect', '/
     t.true(status === 400 || status === 401)
     t.regex(headers.get('content-type') ?? '', /^application\/json/)
     t.is(typeof body.error, 'string')
-    const refused = await fetch(server.issuer + path, {
-      method: 'POST',
-      headers: { accept, 'client-cert': ':AA==:' },
-    })
-    t.is(refused.status, 400)
-    t.regex(refused.headers.get('content-type') ?? '', /^application\/json/)
+    for (const each of [accept, signedOrHtml]) {
+      const refused = await fetch(server.issuer + path, {
+        method: 'POST',
+        headers: { accept: each, 'client-cert': ':AA==:' },
+      })
+      t.is(refused.status, 400)
+      t.regex(refused.headers.get('content-type') ?? '', /^application\/json/)
+    }
   })
 }
 
