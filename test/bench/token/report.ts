@@ -49,17 +49,40 @@ export function report({ samples, roundTrips }: Measured, result: Result): strin
           ),
         ]),
     ),
-    title('Memory at most, with the flags of Node.js as they are'),
+    title('Memory at most, with the limits that `holdfast serve` sets'),
     `${result.peak_memory_mb} MB`,
     title('Gates'),
     ...Object.entries(result.gates).map(([name, held]) =>
       held ? `${styleText('green', '✓')} ${name}` : `${styleText('red', '✗')} ${name}`,
     ),
+    title('Gates that hold'),
+    asTable(['gate', 'hold', 'of'], byKind(result.gates)),
     '',
     result.failed === 0
       ? styleText('green', 'Every gate held.')
       : styleText('red', `${result.failed} gates did not hold.`),
   ].join('\n')
+}
+
+const kinds = [
+  'cpu_vs_knex',
+  'speed_vs_knex',
+  'speed_vs_memory',
+  'statements',
+  'cpu_alone',
+  'cpu_vs_hand',
+]
+
+function byKind(gates: Result['gates']): string[][] {
+  const all = Object.entries(gates).map(([name, held]) => ({
+    kind: kinds.find((kind) => name.endsWith(`_${kind}`)) ?? 'the others',
+    held,
+  }))
+  return [...Map.groupBy(all, ({ kind }) => kind)].map(([kind, group]) => [
+    kind,
+    String(group.filter(({ held }) => held).length),
+    String(group.length),
+  ])
 }
 
 /** Nothing for what a peer does not do. */
