@@ -191,7 +191,10 @@ function buildEngine(parts: Parts) {
         }
       : undefined,
     tables: storage,
-    findAccount: createFindAccount((id, ctx) => activeAccount(ctx, id, accounts)),
+    findAccount: createFindAccount(
+      (id, ctx) => activeAccount(ctx, id, accounts),
+      () => storage.claimMappings.list(),
+    ),
     claims: claimsByScope,
     pages: createProviderPages(views),
     guardedFetch: parts.guardedFetch ?? createGuardedFetch(),

@@ -3,6 +3,7 @@ export type AccountErrorCode =
   | 'email_taken'
   | 'invalid_email'
   | 'invalid_name'
+  | 'invalid_profile'
   | 'password_too_long'
   | 'password_too_short'
 

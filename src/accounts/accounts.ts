@@ -1,6 +1,11 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
-import { displayNameRule, isDisplayName } from '../net/display-name.ts'
-import type { Account, AccountRecord, AccountStore } from '../storage/account-store.ts'
+import type {
+  Account,
+  AccountChange,
+  AccountRecord,
+  AccountStore,
+  Profile,
+} from '../storage/account-store.ts'
 import { AccountError } from './account-error.ts'
 import type { BoundedQueue } from './bounded-queue.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
@@ -14,14 +19,14 @@ import {
   type PasswordCost,
   verifyPassword,
 } from './password.ts'
+import { checkedChange } from './profile.ts'
 
-/** The most characters that the name of a person may have. */
-export const maxNameCharacters = 200
-
-export interface NewAccount {
+export interface NewAccount extends Profile {
   email: string
   name?: string
   emailVerified?: true
+  groups?: readonly string[]
+  attributes?: Readonly<Record<string, string>>
   password: string
 }
 
@@ -45,6 +50,8 @@ export interface Accounts {
   /** @throws {@link AccountError} `account_not_found` */
   find(email: string): Promise<Account>
   add(account: NewAccount): Promise<Account>
+  /** @throws {@link AccountError} `account_not_found`, `invalid_name`, `invalid_profile` */
+  change(email: string, change: AccountChange): Promise<Account>
   list(): Promise<Account[]>
   disable(email: string): Promise<void>
   enable(email: string): Promise<void>
@@ -119,11 +126,18 @@ export function createAccounts({
 
     find: existing,
 
-    async add({ email, name, emailVerified, password }) {
+    async add({ email, name, emailVerified, groups, attributes, password, ...given }) {
+      const { profile, ...checked } = checkedChange({
+        ...(name !== undefined && { name }),
+        ...(groups?.length && { groups }),
+        ...(attributes && { attributes }),
+        profile: given,
+      })
       const account: Account = {
         id: randomUUID(),
         email: normalizeEmail(email),
-        ...(name === undefined ? {} : { name: checkedName(name) }),
+        ...checked,
+        ...profile,
         ...(emailVerified && { emailVerified }),
         disabled: false,
         createdAt: new Date(now()),
@@ -133,6 +147,13 @@ export function createAccounts({
         throw new AccountError('email_taken', `An account for ${account.email} exists already`)
       }
       return account
+    },
+
+    async change(email, change) {
+      const { id } = await existing(email)
+      const changed = await store.change(id, checkedChange(change))
+      if (!changed) throw notFound(email)
+      return changed
     },
 
     list: () => store.list(),
@@ -153,15 +174,4 @@ export function createAccounts({
 
 function notFound(email: string): AccountError {
   return new AccountError('account_not_found', `There is no account for ${email}`)
-}
-
-function checkedName(name: string): string {
-  const text = name.trim().normalize('NFC')
-  if (!isDisplayName(text, maxNameCharacters)) {
-    throw new AccountError(
-      'invalid_name',
-      `Expected a name of ${displayNameRule(maxNameCharacters)}`,
-    )
-  }
-  return text
 }

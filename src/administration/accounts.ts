@@ -1,6 +1,6 @@
-import type { Accounts } from '../accounts/accounts.ts'
+import type { Accounts, NewAccount } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
-import type { Account } from '../storage/account-store.ts'
+import type { Account, AccountChange, Profile } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
 import type { RecordChange } from './administration.ts'
 
@@ -16,6 +16,22 @@ export interface SignedOut {
   readonly revoked: number
 }
 
+type Loose<T> = { readonly [Name in keyof T]?: T[Name] | undefined }
+
+/** What an administrator asks for: undefined is as good as left out. */
+export type RequestedAccount = Loose<Profile & Omit<NewAccount, 'email' | 'emailVerified'>> & {
+  readonly email: string
+  readonly emailVerified?: boolean | undefined
+}
+
+export type RequestedChange = Loose<Omit<AccountChange, 'profile'>> & {
+  readonly profile?: Loose<NonNullable<AccountChange['profile']>> | undefined
+}
+
+function withoutUndefined<T extends object>(given: T): T {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as T
+}
+
 /** The people who can sign in, by their email. */
 export function administerAccounts(
   accounts: Accounts,
@@ -26,24 +42,31 @@ export function administerAccounts(
     list: () => accounts.list(),
 
     async add({
-      email,
-      name,
-      emailVerified,
       password: given,
-    }: {
-      email: string
-      name?: string | undefined
-      emailVerified?: boolean | undefined
-      password?: string | undefined
-    }): Promise<Account & NewPassword> {
+      emailVerified,
+      ...about
+    }: RequestedAccount): Promise<Account & NewPassword> {
       const password = given ?? generatePassword()
-      const named = name === undefined ? {} : { name }
       const account = await accounts.add({
-        ...{ email, password, ...named },
-        ...(emailVerified && { emailVerified }),
-      })
+        ...withoutUndefined(about),
+        ...(emailVerified && { emailVerified: true }),
+        password,
+      } as NewAccount)
       recordChange('account.added', { account: account.id })
       return { ...account, ...(given === undefined && { password }) }
+    },
+
+    /** Members that are undefined stay as they are. */
+    async change(email: string, change: RequestedChange): Promise<Account> {
+      const asked = withoutUndefined({
+        ...change,
+        profile: withoutUndefined(change.profile ?? {}),
+      })
+      const account = await accounts.change(email, asked as AccountChange)
+      const { profile, ...others } = asked
+      const changed = [...Object.keys(others), ...Object.keys(profile ?? {})]
+      recordChange('account.changed', { account: account.id }, { changed })
+      return account
     },
 
     async disable(email: string): Promise<void> {

@@ -16,6 +16,7 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   invalid_client_metadata: 400,
   invalid_email: 400,
   invalid_name: 400,
+  invalid_profile: 400,
   invalid_redirect_uri: 400,
   invalid_request: 400,
   not_found: 404,
@@ -38,6 +39,18 @@ export function answerAdminErrors(): Middleware {
   }
 }
 
+/** Of a request that is wrong in many places, this many are named. */
+const mostProblems = 20
+
+/** Everything that a schema finds wrong, as one sentence. */
+export function problemsIn({ issues }: Pick<ZodError, 'issues'>): string {
+  const problems = issues.slice(0, mostProblems).map(({ path, message }) => {
+    const where = path.length > 0 ? path.join('.') : 'The request'
+    return `${where}: ${message}`
+  })
+  return `${problems.join('; ')}.`
+}
+
 function known(error: unknown): { code: Code; message: string } {
   if (
     error instanceof AccountError ||
@@ -48,9 +61,7 @@ function known(error: unknown): { code: Code; message: string } {
   }
   if (error instanceof JsonBodyError) return { code: 'invalid_request', message: error.message }
   if (error instanceof ZodError) {
-    const [issue] = error.issues
-    const message = `${issue?.path.join('.') || 'The request'}: ${issue?.message}.`
-    return { code: 'invalid_request', message }
+    return { code: 'invalid_request', message: problemsIn(error) }
   }
   throw error
 }

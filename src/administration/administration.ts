@@ -4,6 +4,7 @@ import type { Events, Facts } from '../observability/events.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
 import { administerAudit, administerCounts } from './audit.ts'
+import { administerClaims } from './claims.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
 import { administerKeys, type KeysOptions } from './keys.ts'
@@ -19,6 +20,7 @@ export interface AdministrationOptions {
     | 'accounts'
     | 'audit'
     | 'countedEvents'
+    | 'claimMappings'
     | 'clients'
     | 'issued'
     | 'registrations'
@@ -50,6 +52,7 @@ export function createAdministration({
   )
   return {
     accounts,
+    claims: administerClaims(storage.claimMappings, recordChange),
     clients: administerClients(storage.clients, validator, recordChange),
     registrationTokens: administerRegistrationTokens(
       storage.registrations,
@@ -74,7 +77,10 @@ export function createAdministration({
  * to change something is a TypeError.
  */
 export function createReadings(
-  storage: Pick<Storage, 'accounts' | 'clients' | 'issued' | 'registrations' | 'resourceServers'>,
+  storage: Pick<
+    Storage,
+    'accounts' | 'claimMappings' | 'clients' | 'issued' | 'registrations' | 'resourceServers'
+  >,
 ) {
   const readOnly = () => {
     throw new TypeError('a reading changes nothing')
@@ -89,6 +95,7 @@ export function createReadings(
   const clients = administerClients(storage.clients, validator, readOnly)
   return {
     accounts: { list: accounts.list },
+    claims: { list: administerClaims(storage.claimMappings, readOnly).list },
     clients: { list: clients.list, show: clients.show },
     registrationTokens: {
       list: administerRegistrationTokens(storage.registrations, storage.resourceServers, readOnly)

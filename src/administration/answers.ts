@@ -32,8 +32,17 @@ const accountMembers = {
   email: z.string(),
   name: z.string().optional(),
   emailVerified: z.literal(true).optional(),
+  givenName: z.string().optional(),
+  familyName: z.string().optional(),
+  preferredUsername: z.string().optional(),
+  locale: z.string().optional(),
+  zoneinfo: z.string().optional(),
+  picture: z.string().optional(),
+  groups: texts.optional(),
+  attributes: z.record(z.string(), z.string()).optional(),
   disabled: z.boolean(),
   createdAt: time,
+  updatedAt: time.optional(),
 }
 
 export const account = z.strictObject(accountMembers)

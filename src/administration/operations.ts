@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { RequestedMetadata } from '../clients/client-registration.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
 import * as answers from './answers.ts'
+import { claimMapping, claimMappings } from './claims.ts'
 import { type Operations, operation } from './operation.ts'
 import { newRegistrationToken } from './registration-tokens.ts'
 import * as requests from './requests.ts'
@@ -73,6 +74,15 @@ export const operations: Operations = {
     answer: { status: 201, description: 'The account', schema: answers.addedAccount },
     refusals: [409],
     handle: ({ accounts }, { body }) => accounts.add(body),
+  }),
+  changeAccount: operation({
+    summary:
+      'Change what an account says of its person; members that are left out stay, null removes',
+    params: { email },
+    body: requests.changedAccount,
+    answer: { status: 200, description: 'The account', schema: answers.account },
+    refusals: [404],
+    handle: ({ accounts }, { params, body }) => accounts.change(params.email, body),
   }),
   disableAccount: operation({
     summary: 'Disable an account: sign-in, refresh tokens and opaque access tokens stop working',
@@ -151,6 +161,18 @@ export const operations: Operations = {
     answer: done,
     refusals: [404],
     handle: ({ resources }, { params }) => resources.remove(params.identifier),
+  }),
+
+  listClaims: operation({
+    summary: 'The claims that administrators add to tokens',
+    answer: { status: 200, description: 'Mappings', schema: claimMapping, isList: true },
+    handle: ({ claims }) => claims.list(),
+  }),
+  replaceClaims: operation({
+    summary: 'Replace all claims that administrators add to tokens',
+    body: claimMappings,
+    answer: { status: 200, description: 'Mappings', schema: claimMapping, isList: true },
+    handle: ({ claims }, { body }) => claims.replace(body),
   }),
 
   listSessions: operation({

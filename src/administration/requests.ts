@@ -1,6 +1,11 @@
 import { z } from 'zod'
-import { maxNameCharacters } from '../accounts/accounts.ts'
 import { maxPasswordBytes, minPasswordCharacters } from '../accounts/password.ts'
+import {
+  attributeLimits,
+  attributeNamePattern,
+  groupLimits,
+  maxNameCharacters,
+} from '../accounts/profile.ts'
 import { nameLimit } from '../clients/client-registration.ts'
 import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
@@ -19,15 +24,74 @@ import { scopeLabelLimit } from './resources.ts'
 const email = z.string().meta({ format: 'email' })
 const password = z.string().meta({ minLength: minPasswordCharacters, maxLength: maxPasswordBytes })
 
+const personName = z.string().meta(displayNameSchema(maxNameCharacters))
+const emailVerified = z
+  .boolean()
+  .describe('Whether it is known that the address belongs to this person (email_verified)')
+
+/** Claims of the scope profile. */
+const profile = {
+  givenName: personName,
+  familyName: personName,
+  preferredUsername: personName,
+  locale: z.string().meta({ description: 'A language tag (BCP 47)', pattern: '^[a-z]{2}$' }),
+  zoneinfo: z.string().meta({
+    description: 'A time zone (IANA)',
+    enum: ['Africa/Nairobi', 'America/New_York', 'Asia/Tokyo', 'Europe/Berlin'],
+  }),
+  picture: z.string().meta({
+    description: 'An https URL',
+    pattern: '^https://[a-z]{1,60}\\.[a-z]{2,10}/[0-9A-Za-z_/-]*$',
+  }),
+}
+
+const groups = z
+  .array(z.string().meta(displayNameSchema(groupLimits.characters)))
+  .meta({ maxItems: groupLimits.groups })
+  .describe('The claim groups')
+
+const attributeValue = z
+  .string()
+  .meta({ maxLength: attributeLimits.characters, pattern: '^[^\\u0000]*$' })
+const attributesOf = <Value extends z.ZodType>(value: Value) =>
+  z
+    .record(z.string().meta({ pattern: `^x_[a-z0-9_]{1,40}$` }), value)
+    .meta({ maxProperties: attributeLimits.attributes })
+    .describe(
+      `For claims that administrators add. A name is ${attributeNamePattern.source}, and no standard claim`,
+    )
+
 export const newAccount = z.strictObject({
   email,
-  name: z.string().meta(displayNameSchema(maxNameCharacters)).optional(),
-  emailVerified: z
-    .boolean()
-    .describe('Whether it is known that the address belongs to this person (email_verified)')
-    .optional(),
+  name: personName.optional(),
+  ...optional(profile),
+  groups: groups.optional(),
+  attributes: attributesOf(attributeValue).optional(),
+  emailVerified: emailVerified.optional(),
   password: password.describe('Generated if it is left out').optional(),
 })
+
+export const changedAccount = z
+  .strictObject({
+    name: personName.nullable().optional(),
+    ...optional(nullable(profile)),
+    groups: groups.optional(),
+    attributes: attributesOf(attributeValue.nullable()).optional(),
+    emailVerified: emailVerified.optional(),
+  })
+  .transform(({ name, groups, attributes, emailVerified, ...profile }) => ({
+    ...{ name, groups, attributes, emailVerified, profile },
+  }))
+
+function optional<Shape extends Record<string, z.ZodType>>(shape: Shape) {
+  const entries = Object.entries(shape).map(([name, schema]) => [name, schema.optional()])
+  return Object.fromEntries(entries) as { [Name in keyof Shape]: z.ZodOptional<Shape[Name]> }
+}
+
+function nullable<Shape extends Record<string, z.ZodType>>(shape: Shape) {
+  const entries = Object.entries(shape).map(([name, schema]) => [name, schema.nullable()])
+  return Object.fromEntries(entries) as { [Name in keyof Shape]: z.ZodNullable<Shape[Name]> }
+}
 
 export const newPassword = z.strictObject({
   password: password.describe('Generated if it is left out').optional(),

@@ -1,13 +1,24 @@
 import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
-import { command, printing, withAdministration, withReadings } from './command.ts'
+import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
+import type { Profile } from '../storage/account-store.ts'
+import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
-interface AddOptions {
+interface ProfileOptions extends Profile {
   name?: string
-  emailVerified?: true
+  group?: string[]
+  attribute?: string[]
+  emailVerified?: boolean
+}
+
+interface AddOptions extends ProfileOptions {
   passwordStdin?: true
+}
+
+interface ChangeOptions extends ProfileOptions {
+  withoutGroups?: true
 }
 
 /** `holdfast accounts`: the people who can sign in. */
@@ -22,25 +33,43 @@ export function accountsCommand(): Command {
 
   accounts.addCommand(
     printing(
-      command(
-        'add <email>',
-        'Add an account with a generated password, shown once.',
-        'accounts add ada@example.com --name "Ada Lovelace"',
-        'accounts add ada@example.com --password-stdin < password.txt',
-      )
-        .option('--name <name>', 'display name, sent to applications in the name claim')
-        .option('--email-verified', 'you know that the address belongs to this person')
-        .option('--password-stdin', 'read the password from standard input'),
-      async (email: string, options: AddOptions) => {
-        const password = await givenPassword(options)
+      withProfile(
+        command(
+          'add <email>',
+          'Add an account with a generated password, shown once.',
+          'accounts add ada@example.com --name "Ada Lovelace"',
+          'accounts add ada@example.com --group staff --group editors --locale en-GB',
+          'accounts add ada@example.com --password-stdin < password.txt',
+        ),
+      ).option('--password-stdin', 'read the password from standard input'),
+      async (email: string, { passwordStdin, ...options }: AddOptions) => {
+        const password = await givenPassword({ passwordStdin })
+        const { profile, ...about } = describedBy(options)
         return withAdministration(({ accounts }) =>
-          accounts.add({
-            ...{ email, name: options.name, password },
-            emailVerified: options.emailVerified,
-          }),
+          accounts.add({ ...about, ...profile, email, password } as RequestedAccount),
         )
       },
       ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      withProfile(
+        command(
+          'change <email>',
+          'Change what an account says of its person. An empty value removes it.',
+          'accounts change ada@example.com --email-verified --picture https://example.com/ada.png',
+          'accounts change ada@example.com --group staff --name ""',
+        ),
+      )
+        .option('--no-email-verified', 'it is not known that the address belongs to this person')
+        .option('--without-groups', 'remove it from all groups'),
+      async (email: string, { withoutGroups, ...options }: ChangeOptions) => {
+        const change = { ...describedBy(options), ...(withoutGroups && { groups: [] }) }
+        return withAdministration(({ accounts }) => accounts.change(email, change))
+      },
+      ({ email }) => `Changed ${email}.`,
     ),
   )
 
@@ -52,10 +81,11 @@ export function accountsCommand(): Command {
         list.length === 0
           ? 'There are no accounts. Add one with: holdfast accounts add EMAIL'
           : asTable(
-              ['Email', 'Name', 'Since', 'State'],
-              list.map(({ email, name, createdAt, disabled }) => [
+              ['Email', 'Name', 'Groups', 'Since', 'State'],
+              list.map(({ email, name, groups = [], createdAt, disabled }) => [
                 email,
                 name ?? '',
+                groups.join(', '),
                 createdAt.toISOString().slice(0, 10),
                 disabled ? 'disabled' : 'active',
               ]),
@@ -133,7 +163,56 @@ export function accountsCommand(): Command {
   return accounts
 }
 
-async function givenPassword({ passwordStdin }: { passwordStdin?: true }) {
+/** Adds the options that describe a person. */
+function withProfile(to: Command): Command {
+  const each = (value: string, before: string[] = []) => [...before, value]
+  return to
+    .option('--name <name>', 'display name, sent to applications in the name claim')
+    .option('--given-name <name>', 'given name')
+    .option('--family-name <name>', 'family name')
+    .option('--preferred-username <name>', 'name by which the person wants to be referred to')
+    .option('--locale <tag>', 'language, such as en-GB')
+    .option('--zoneinfo <zone>', 'time zone, such as Europe/Berlin')
+    .option('--picture <url>', 'https URL of a picture')
+    .option(
+      '--group <name>',
+      'group, sent to applications with the scope groups (repeatable)',
+      each,
+    )
+    .option('--attribute <name=value>', 'attribute for custom claims (repeatable)', each)
+    .option('--email-verified', 'you know that the address belongs to this person')
+}
+
+function describedBy({
+  name,
+  group,
+  attribute,
+  emailVerified,
+  ...profile
+}: ProfileOptions): RequestedChange {
+  // An empty value removes what is there.
+  const orNull = (value: string) => value || null
+  const given = Object.entries(profile).map(([member, value]) => [member, orNull(value)])
+  return {
+    ...(name !== undefined && { name: orNull(name) }),
+    ...(emailVerified !== undefined && { emailVerified }),
+    profile: Object.fromEntries(given),
+    ...(group && { groups: group }),
+    ...(attribute && {
+      attributes: Object.fromEntries(
+        attribute.map(attributeOf).map(([at, value]) => [at, orNull(value)]),
+      ),
+    }),
+  }
+}
+
+function attributeOf(text: string): [name: string, value: string] {
+  const at = text.indexOf('=')
+  if (at < 1) throw new UsageError(`--attribute ${text} is not NAME=VALUE.`)
+  return [text.slice(0, at), text.slice(at + 1)]
+}
+
+async function givenPassword({ passwordStdin }: { passwordStdin?: true | undefined }) {
   return passwordStdin ? (await text(process.stdin)).replace(/\r?\n$/, '') : undefined
 }
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
@@ -17,6 +16,7 @@ import {
   withAdministration,
   withReadings,
 } from './command.ts'
+import { readJsonFile } from './json-file.ts'
 import { asFacts, asTable, type Cell, shown } from './table.ts'
 
 const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
@@ -311,21 +311,9 @@ function certificateName(text: string): Partial<ClientMetadata> {
 }
 
 async function readJson(file: string): Promise<object> {
-  const text = await readFile(file, 'utf8').catch(({ code }: NodeJS.ErrnoException) => {
-    throw new CommandError(`${file} cannot be read (${code}).`)
-  })
-  const value = parseJson(text)
+  const value = await readJsonFile(file)
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
   throw new CommandError(`${file} does not hold a JSON object.`)
-}
-
-/** Undefined for text that is not JSON: the parser's own words would quote a file, which may be a key. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 function describe(sentence: string, metadata: ClientMetadata): string {

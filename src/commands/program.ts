@@ -4,6 +4,7 @@ import { AdministrationError } from '../administration/administration-error.ts'
 import { version } from '../config/version.ts'
 import { accountsCommand } from './accounts.ts'
 import { auditCommand } from './audit.ts'
+import { claimsCommand } from './claims.ts'
 import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
@@ -58,6 +59,7 @@ export function createProgram({ write, writeError, progress, toFile = false }: T
     .version(version, '-V, --version', 'show the version')
     .addCommand(serveCommand())
     .addCommand(accountsCommand())
+    .addCommand(claimsCommand())
     .addCommand(clientsCommand())
     .addCommand(registrationTokensCommand())
     .addCommand(resourcesCommand())

@@ -3,6 +3,7 @@ import type Provider from 'oidc-provider'
 import { matchesSecret } from '../clients/client-secret.ts'
 import { fapi2Methods } from '../clients/profile.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
+import { addMappedClaims } from './account-claims.ts'
 import { nameAcr } from './authentication-context.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
@@ -41,6 +42,7 @@ export const extensions: readonly Extension[] = [
   tokenBinding,
   { extend: holdSessions },
   { extend: nameAcr },
+  { extend: addMappedClaims },
   { extend: claimSessions },
   { extend: compareSecretDigests },
   { extend: useCurrentKeys },

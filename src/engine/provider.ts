@@ -20,6 +20,7 @@ import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
+import { checkIdTokenClaims } from './account-claims.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
@@ -111,6 +112,8 @@ export function createProvider(options: ProviderOptions): Provider {
       jwtIntrospection: { enabled: true },
       // JARM: authorization responses that are signed (FAPI 2.0 Message Signing section 5.4).
       jwtResponseModes: { enabled: true },
+      // JSON, unless a client has userinfo_signed_response_alg.
+      jwtUserinfo: { enabled: true },
       revocation: { enabled: true, allowedPolicy: nobody },
       dPoP: {
         enabled: true,
@@ -200,6 +203,7 @@ export function createProvider(options: ProviderOptions): Provider {
       idTokenSigningAlgValues: signed,
       introspectionSigningAlgValues: signed,
       authorizationSigningAlgValues: signed,
+      userinfoSigningAlgValues: signed,
       requestObjectSigningAlgValues: proven,
     },
     extraClientMetadata: {
@@ -215,6 +219,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'skip_consent',
         'default_resource',
         'default_scope',
+        'id_token_claims',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {
@@ -231,6 +236,7 @@ export function createProvider(options: ProviderOptions): Provider {
         checkScopeMetadata(metadata)
         checkConsentMetadata(metadata)
         checkDefaults(metadata, standardScopes)
+        checkIdTokenClaims(metadata)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)
         if (!mtls && bindingMethodOf(metadata) === 'mtls') {

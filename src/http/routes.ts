@@ -5,7 +5,7 @@
  * of it.
  */
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** A part of the server that can be switched off, by its name in the configuration. */
 export type RouteFeature = 'adminApi' | 'deviceFlow' | 'registration'
@@ -123,6 +123,7 @@ export const adminRoutes = {
   renewClientSecret: writes('POST', '/admin/clients/:client_id/secret'),
   listAccounts: reads('/admin/accounts'),
   addAccount: writes('POST', '/admin/accounts'),
+  changeAccount: writes('PATCH', '/admin/accounts/:email'),
   disableAccount: writes('POST', '/admin/accounts/:email/disable'),
   enableAccount: writes('POST', '/admin/accounts/:email/enable'),
   signAccountOut: writes('POST', '/admin/accounts/:email/sign-out'),
@@ -133,6 +134,8 @@ export const adminRoutes = {
   listResources: reads('/admin/resources'),
   addResource: writes('POST', '/admin/resources'),
   removeResource: writes('DELETE', '/admin/resources/:identifier'),
+  listClaims: reads('/admin/claims'),
+  replaceClaims: writes('PUT', '/admin/claims'),
   listSessions: reads('/admin/sessions'),
   endSession: writes('DELETE', '/admin/sessions/:id'),
   listGrants: reads('/admin/grants'),

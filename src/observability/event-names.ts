@@ -1,10 +1,12 @@
 /** Changes that an administrator makes. */
 export const administrativeChanges = [
   'account.added',
+  'account.changed',
   'account.disabled',
   'account.enabled',
   'account.password_set',
   'account.signed_out',
+  'claims.changed',
   'client.added',
   'client.changed',
   'client.removed',

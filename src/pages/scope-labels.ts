@@ -10,8 +10,9 @@ export type FindResourceLabels = (indicator: string) => Promise<ResourceLabels |
 
 export const scopeLabels: ReadonlyMap<string, MessageKey> = new Map([
   ['openid', 'scope.openid'],
-  ['profile', 'claim.name'],
+  ['profile', 'scope.profile'],
   ['email', 'claim.email'],
+  ['groups', 'claim.groups'],
   ['offline_access', 'scope.offline_access'],
 ])
 
@@ -19,4 +20,16 @@ export const claimLabels: ReadonlyMap<string, MessageKey> = new Map([
   ['name', 'claim.name'],
   ['email', 'claim.email'],
   ['email_verified', 'claim.email_verified'],
+  ['groups', 'claim.groups'],
+  ...(
+    [
+      'given_name',
+      'family_name',
+      'preferred_username',
+      'picture',
+      'zoneinfo',
+      'locale',
+      'updated_at',
+    ] as const
+  ).map((claim) => [claim, 'scope.profile'] as const),
 ])

@@ -1,11 +1,33 @@
-export interface Account {
+/** What an account may say of its person, beside the name: claims of OpenID Connect Core section 5.1. */
+export type Profile = Partial<
+  Record<
+    'givenName' | 'familyName' | 'preferredUsername' | 'locale' | 'zoneinfo' | 'picture',
+    string
+  >
+>
+
+export interface Account extends Profile {
   id: string
   email: string
   name?: string
   /** Whether an operator has said that the address belongs to the account. */
   emailVerified?: true
+  groups?: readonly string[]
+  /** What the installation knows of its people beside that, for custom claims. */
+  attributes?: Readonly<Record<string, string>>
   disabled: boolean
   createdAt: Date
+  /** When any of it was changed last. */
+  updatedAt?: Date
+}
+
+/** What is to change of an account; null removes. */
+export interface AccountChange {
+  readonly name?: string | null
+  readonly emailVerified?: boolean
+  readonly profile?: Readonly<Partial<Record<keyof Profile, string | null>>>
+  readonly groups?: readonly string[]
+  readonly attributes?: Readonly<Record<string, string | null>>
 }
 
 export interface AccountRecord {
@@ -19,6 +41,8 @@ export interface AccountStore {
   findByEmail(email: string): Promise<AccountRecord | undefined>
   /** False when the email is taken: one `insert … on conflict (email) do nothing`. */
   insert(account: Account, passwordHash: string): Promise<boolean>
+  /** Undefined when there is no such account. */
+  change(id: string, change: AccountChange): Promise<Account | undefined>
   /** In the order they were created. */
   list(): Promise<Account[]>
   /** Ends every sign-in too. False when there is no such account. */

@@ -1,4 +1,4 @@
-import type { Account, AccountRecord, AccountStore } from './account-store.ts'
+import type { Account, AccountRecord, AccountStore, Profile } from './account-store.ts'
 import type { Database } from './database.ts'
 import { isStorable } from './text.ts'
 
@@ -7,12 +7,17 @@ export interface AccountRow {
   email: string
   name: string | null
   emailVerified: boolean
+  profile: Profile
+  groups: string[]
+  attributes: Record<string, string>
   disabled: boolean
   /** A string in JSON. */
   createdAt: Date | string
+  updatedAt: Date | string | null
 }
 
-export const accountColumns = `id, email, name, email_verified as "emailVerified", disabled_at is not null as disabled, created_at as "createdAt"`
+export const accountColumns = `id, email, name, email_verified as "emailVerified", profile, groups, attributes,
+  disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
 
 /** The new password ends the sessions of the old one, in the same statement. */
 const endSessionsOfChanged = `
@@ -43,14 +48,50 @@ export function createAccountTable(database: Database): AccountStore {
       return row && { account: asAccount(row), passwordHash: row.passwordHash }
     },
 
-    async insert({ id, email, name, emailVerified = false, createdAt }, passwordHash) {
+    async insert(account, passwordHash) {
+      const { id, email, name, emailVerified = false, groups = [], attributes = {} } = account
       const { rowCount } = await database.query({
-        text: `insert into accounts (id, email, name, email_verified, password_hash, created_at)
-               values ($1, $2, $3, $4, $5, $6)
+        text: `insert into accounts (id, email, name, email_verified, password_hash, created_at,
+                                     profile, groups, attributes)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                on conflict on constraint accounts_email_key do nothing`,
-        values: [id, email, name, emailVerified, passwordHash, createdAt],
+        values: [
+          id,
+          email,
+          name,
+          emailVerified,
+          passwordHash,
+          account.createdAt,
+          JSON.stringify(profileOf(account)),
+          groups,
+          JSON.stringify(attributes),
+        ],
       })
       return rowCount === 1
+    },
+
+    async change(id, { name, emailVerified, profile = {}, groups, attributes = {} }) {
+      const { rows } = await database.query<AccountRow>({
+        text: `update accounts
+                  set name = case when $2 then $3 else name end,
+                      email_verified = coalesce($4, email_verified),
+                      profile = jsonb_strip_nulls(profile || $5::jsonb),
+                      groups = coalesce($6::text[], groups),
+                      attributes = jsonb_strip_nulls(attributes || $7::jsonb),
+                      updated_at = now()
+                where id = $1
+                returning ${accountColumns}`,
+        values: [
+          id,
+          name !== undefined,
+          name ?? null,
+          emailVerified ?? null,
+          JSON.stringify(profile),
+          groups ?? null,
+          JSON.stringify(attributes),
+        ],
+      })
+      return rows[0] && asAccount(rows[0])
     },
 
     async list() {
@@ -117,8 +158,33 @@ export function createAccountTable(database: Database): AccountStore {
 }
 
 export function asAccount(row: AccountRow): Account {
-  const { id, email, name, emailVerified, disabled, createdAt } = row
-  const named = name === null ? {} : { name }
-  const verified = emailVerified ? { emailVerified } : {}
-  return { id, email, ...named, ...verified, disabled, createdAt: new Date(createdAt) }
+  const { id, email, name, emailVerified, profile, groups, attributes, disabled } = row
+  return {
+    id,
+    email,
+    ...(name !== null && { name }),
+    ...profile,
+    ...(emailVerified && { emailVerified }),
+    ...(groups.length > 0 && { groups }),
+    ...(Object.keys(attributes).length > 0 && { attributes }),
+    disabled,
+    createdAt: new Date(row.createdAt),
+    ...(row.updatedAt !== null && { updatedAt: new Date(row.updatedAt) }),
+  }
+}
+
+/** The part of an account that is stored as JSON. */
+function profileOf({
+  givenName,
+  familyName,
+  preferredUsername,
+  locale,
+  zoneinfo,
+  picture,
+}: Profile): Profile {
+  return Object.fromEntries(
+    Object.entries({ givenName, familyName, preferredUsername, locale, zoneinfo, picture }).filter(
+      ([, value]) => value !== undefined,
+    ),
+  )
 }

@@ -6,6 +6,7 @@ import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserRequestTable, createBrowserRequestTable } from './browser-request-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
+import { type ClaimMappingTable, createClaimMappingTable } from './claim-mapping-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
 import { type CredentialLookup, createCredentialLookup } from './credential-lookup.ts'
@@ -33,6 +34,7 @@ export interface Storage extends AsyncDisposable {
   readonly audit: AuditTable
   readonly browserRequests: BrowserRequestTable
   readonly browserSessions: BrowserSessionTable
+  readonly claimMappings: ClaimMappingTable
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
   readonly credentials: CredentialLookup
@@ -171,6 +173,7 @@ export async function openStorage({
     browserRequests: createBrowserRequestTable(database),
     browserSessions,
     replays,
+    claimMappings: createClaimMappingTable(database, memory),
     clients: createClientTable(database, memory),
     registrations,
     countedEvents,

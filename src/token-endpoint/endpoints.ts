@@ -12,6 +12,7 @@ import { createResourceOfScopes } from '../engine/client-defaults.ts'
 import { pollInterval } from '../engine/device-grant.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
+import type { ClaimMappingTable } from '../storage/claim-mapping-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { CredentialLookup } from '../storage/credential-lookup.ts'
 import type { DevicePollTable } from '../storage/device-poll-table.ts'
@@ -45,6 +46,7 @@ export interface EndpointsOptions {
   readonly proofs: ProofCheck
   readonly tables: {
     readonly artifacts: ArtifactTable
+    readonly claimMappings: ClaimMappingTable
     readonly clients: ClientTable
     readonly credentials: CredentialLookup
     readonly replays: ReplayTable
@@ -146,12 +148,15 @@ function grantsOf(
 }
 
 function findersOf({ tables, issuer, adminApi, claimsByScope }: EndpointsOptions): Finders {
-  const { artifacts, credentials, resourceServers } = tables
+  const { artifacts, claimMappings, credentials, resourceServers } = tables
   return {
     async credential<Source extends StoredSource>(kind: string, value: string) {
       const key = artifactKey(kind, value)
-      const found = await credentials.find<Source, StoredGrant, Found<Source>['session']>(key)
-      return found && { ...found, value, key }
+      const [found, mappings] = await Promise.all([
+        credentials.find<Source, StoredGrant, Found<Source>['session']>(key),
+        claimMappings.list(),
+      ])
+      return found && { ...found, claimMappings: mappings, value, key }
     },
     resourceOfScopes: createResourceOfScopes(resourceServers, standardScopesOf(claimsByScope)),
     resource: resourceFinder({ resourceServers, issuer, adminApi }),

@@ -2,13 +2,11 @@
  * What is issued. A grant says what its tokens are to be, as values: {@link AccessTokenPlan} and its
  * kin. Here these become tokens, rows and an answer, by keys and random names that are handed in.
  */
+import { mappedClaims } from '../accounts/claims.ts'
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
-import {
-  type SessionBindingClaim,
-  sessionBindingClaim,
-  sessionClaimsOfIdToken,
-} from '../bindings/session-claims.ts'
+import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { Artifact, ArtifactKey } from '../storage/artifact-table.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import { grantedClaims, grantedScopes, grantedScopesOf, rejectedClaims } from './granted.ts'
@@ -48,7 +46,7 @@ export interface AccessTokenPlan {
   /** Undefined for a token that is used at this server: that one is opaque. */
   readonly resource: FoundResource | undefined
   /** Claims that come on top. */
-  readonly extra: SessionBindingClaim | undefined
+  readonly extra: Readonly<Record<string, unknown>> | undefined
   /** What else is stored with an opaque token. */
   readonly stored: Readonly<Record<string, unknown>>
 }
@@ -88,8 +86,11 @@ export function accessTokenOf(
     source,
     grant,
     browserSession,
-  }: Pick<Found<StoredSource>, 'source' | 'browserSession'> & {
+    account,
+    claimMappings,
+  }: Pick<Found<StoredSource>, 'source' | 'browserSession' | 'claimMappings'> & {
     grant: StoredGrant
+    account: Account
   },
   {
     gty,
@@ -116,7 +117,13 @@ export function accessTokenOf(
     bound,
     scope,
     resource,
-    extra: sessionUid === undefined ? undefined : sessionBindingClaim(browserSession),
+    extra: {
+      ...mappedClaims(account, claimMappings, {
+        clientId: client.clientId,
+        scopes: scope.split(' '),
+      }),
+      ...(sessionUid !== undefined && sessionBindingClaim(browserSession)),
+    },
     stored: {
       gty,
       family,
@@ -132,7 +139,7 @@ export function accessTokenOf(
 /** The ID token of a person's grant (OpenID Connect Core section 3.1.3.3), if one was asked for. */
 export function idTokenOf(
   { client }: { client: TokenClient },
-  found: Found<StoredSource> & { grant: StoredGrant },
+  found: Found<StoredSource> & { grant: StoredGrant; account: Account },
   {
     scopes,
     hasAudience,
@@ -141,7 +148,7 @@ export function idTokenOf(
     claims,
   }: {
     scopes: ReadonlySet<string>
-    /** Whether the access token is for another server: then it cannot get the claims of userinfo. */
+    /** Whether the access token is for another server: then it cannot get the claims of UserInfo. */
     hasAudience: boolean
     /** Whether the person signed in on another device. */
     isElsewhere: boolean
@@ -150,13 +157,14 @@ export function idTokenOf(
     claims: Readonly<Record<string, unknown>>
   },
 ): IdTokenPlan | Refusal | undefined {
-  const { source, grant, browserSession } = found
+  const { source, grant, browserSession, account, claimMappings } = found
   if (!scopes.has('openid')) return undefined
   if (client.bindsIdTokens && source.referredTbh === undefined) {
     // The client asked for bound ID tokens after this sign-in.
     return refuse('id_token_unbound', { description: 'the sign-in was not bound to a browser' })
   }
-  const ofScopes = hasAudience ? grantedScopes(grant, scopes).split(' ') : ['openid']
+  const getsAll = hasAudience || client.getsClaimsInIdTokens
+  const ofScopes = getsAll ? grantedScopes(grant, scopes).split(' ') : ['openid']
   const requested = grantedClaims(grant, source.claims?.id_token ?? {})
   const rejected = rejectedClaims(grant)
   const included = [
@@ -171,6 +179,7 @@ export function idTokenOf(
   return {
     algorithm: client.idTokenAlgorithm,
     claims: {
+      ...mappedClaims(account, claimMappings, { clientId: client.clientId, scopes: ofScopes }),
       sub: source.accountId,
       ...Object.fromEntries(
         included
@@ -268,7 +277,8 @@ function accessToken(plan: AccessTokenPlan, { policy, sign, newName }: Maker, no
     }
     return { value: sign(resource.algorithm, 'at+jwt', claims), row: undefined, expiresIn }
   }
-  const payload = { ...times, kind, clientId, accountId, ...bound, scope, extra, ...stored }
+  const added = extra && Object.keys(extra).length > 0 ? { extra } : {}
+  const payload = { ...times, kind, clientId, accountId, ...bound, scope, ...added, ...stored }
   return { value, row: rowOf(kind, value, payload), expiresIn }
 }
 

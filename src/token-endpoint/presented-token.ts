@@ -90,7 +90,8 @@ export function createTokenFinder({
     if (rows === 'replayed') return rows
     const at = rows.findIndex((row) => row !== undefined)
     const [kind, key, row] = [kinds[at], keys[at], rows[at]]
-    return kind && key && row && { kind, found: { ...row, value: token, key } }
+    // Nothing is issued for it: it needs no mappings.
+    return kind && key && row && { kind, found: { ...row, claimMappings: [], value: token, key } }
   }
 }
 

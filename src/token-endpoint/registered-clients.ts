@@ -33,6 +33,7 @@ interface EngineClient {
   readonly id_token_token_binding_cnf?: string
   readonly self_registered?: boolean
   readonly require_pkce?: boolean
+  readonly id_token_claims?: boolean
   readonly asymmetricKeyStore: EngineKeyStore
   metadata(): ClientMetadata
 }
@@ -112,6 +113,7 @@ function asTokenClient(
     defaultResource: metadata.default_resource,
     defaultScopes: metadata.default_scope?.split(' ') ?? [],
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,
+    getsClaimsInIdTokens: client.id_token_claims === true,
     introspectionAlgorithm: client.introspectionSignedResponseAlg as SigningAlgorithm,
     bindsIdTokens: client.id_token_token_binding_cnf !== undefined,
     selfRegistered: client.self_registered === true,

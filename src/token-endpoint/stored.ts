@@ -4,6 +4,7 @@ import type { BoundCredential } from '../bindings/binding.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
+import type { ClaimMapping } from '../storage/claim-mapping-table.ts'
 
 /** What a person has let a client do (the engine's Grant). */
 export interface StoredGrant extends GrantedParts {
@@ -92,4 +93,6 @@ export interface Found<Source extends StoredSource> {
   /** The row of that session, if it is alive. */
   readonly browserSession: BrowserSession | undefined
   readonly account: Account | undefined
+  /** Of this server, for its clients and scopes. */
+  readonly claimMappings: readonly ClaimMapping[]
 }

@@ -75,6 +75,8 @@ export interface TokenClient {
   /** Those scopes of an API that it may have; undefined where it may have no token for the API. */
   readonly scopesAt: (scopes: readonly string[]) => readonly string[] | undefined
   readonly idTokenAlgorithm: SigningAlgorithm
+  /** Whether its ID tokens have the claims of all scopes, and not only UserInfo (`id_token_claims`). */
+  readonly getsClaimsInIdTokens: boolean
   readonly introspectionAlgorithm: SigningAlgorithm
   /** Whether its ID tokens are bound to the browser's Token Binding ID. */
   readonly bindsIdTokens: boolean

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createBoundedQueue, QueueFullError } from '../../src/accounts/bounded-queue.ts'
-import { accountClaims, createFindAccount } from '../../src/accounts/claims.ts'
+import { accountClaims, createFindAccount, mappedClaims } from '../../src/accounts/claims.ts'
 import { normalizeEmail, readEmail } from '../../src/accounts/email.ts'
 import {
   checkNewPassword,
@@ -13,6 +13,7 @@ import {
   needsRehash,
   verifyPassword,
 } from '../../src/accounts/password.ts'
+import { checkedChange } from '../../src/accounts/profile.ts'
 import { authenticated, cheapCost, testPassword } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
 import { until } from '../support/until.ts'
@@ -277,6 +278,7 @@ test('an account becomes the standard claims, with an email nobody has verified'
     email: 'ada@example.com',
     email_verified: false,
     name: 'Ada',
+    updated_at: 0,
   })
 })
 
@@ -287,6 +289,74 @@ test('an email that an operator has verified says so', (t) => {
 test('an account without a name claims none', (t) => {
   const { name: _, ...nameless } = ada
   t.false('name' in accountClaims(nameless))
+})
+
+test('an account becomes all claims of its profile, as of its last change', (t) => {
+  const account = {
+    ...ada,
+    givenName: 'Augusta',
+    familyName: 'King',
+    preferredUsername: 'ada',
+    locale: 'en-GB',
+    zoneinfo: 'Europe/London',
+    picture: 'https://example.com/ada.png',
+    groups: ['staff'],
+    attributes: { department: 'engines' },
+    updatedAt: new Date(5999),
+  }
+  t.like(accountClaims(account), {
+    given_name: 'Augusta',
+    family_name: 'King',
+    preferred_username: 'ada',
+    locale: 'en-GB',
+    zoneinfo: 'Europe/London',
+    picture: 'https://example.com/ada.png',
+    groups: ['staff'],
+    updated_at: 5,
+  })
+  t.false('department' in accountClaims(account))
+})
+
+test('a mapping adds a claim for its scope and client, and the narrower one wins', (t) => {
+  const account = { ...ada, attributes: { department: 'engines' } }
+  const mappings = [
+    { claim: 'tier', scope: 'read', client: 'app', value: 2 },
+    { claim: 'tier', scope: 'read', value: 1 },
+    { claim: 'unit', scope: 'openid', attribute: 'department' },
+    { claim: 'mail', scope: 'openid', attribute: 'email' },
+    { claim: 'none', scope: 'openid', attribute: 'constructor' },
+  ]
+  const of = (clientId: string, ...scopes: string[]) =>
+    mappedClaims(account, mappings, { clientId, scopes })
+  t.deepEqual(of('app', 'read'), { tier: 2 })
+  t.deepEqual(of('other', 'read'), { tier: 1 })
+  t.deepEqual(of('app', 'openid'), { unit: 'engines', mail: 'ada@example.com' })
+  t.deepEqual(of('app', 'write'), {})
+})
+
+test('brings what is said of a person into one form, and rejects what is none', (t) => {
+  const profile = (change: object) => checkedChange({ profile: change }).profile
+  t.deepEqual(profile({ locale: 'EN-gb', zoneinfo: 'Europe/London' }), {
+    locale: 'en-GB',
+    zoneinfo: 'Europe/London',
+  })
+  t.deepEqual(profile({ givenName: ' Ada ', picture: null }), { givenName: 'Ada', picture: null })
+  t.deepEqual(checkedChange({ groups: ['a', 'a'] }).groups, ['a'])
+  for (const change of [
+    { profile: { locale: 'not a language' } },
+    { profile: { zoneinfo: '+01:00' } },
+    { profile: { zoneinfo: 'Europe/Nowhere' } },
+    { profile: { picture: 'http://example.com/a.png' } },
+    { profile: { picture: 'https://ada@example.com/a.png' } },
+    { profile: { givenName: 'a\u202e' } },
+    { groups: ['a\nb'] },
+    { groups: Array.from({ length: 101 }, (_, at) => `g${at}`) },
+    { attributes: { email: 'other@example.com' } },
+    { attributes: { 'no-name': '' } },
+    { attributes: { x: 'x'.repeat(1001) } },
+  ]) {
+    t.throws(() => checkedChange(change), { code: 'invalid_profile' }, JSON.stringify(change))
+  }
 })
 
 test('finds an active account', async (t) => {

@@ -370,6 +370,55 @@ test('accounts are added, disabled and enabled, and get passwords', async (t) =>
   t.is((await call(admin, 'POST', '/accounts/nobody@example.com/disable')).status, 404)
 })
 
+test('an account is changed member by member', async (t) => {
+  const admin = await administrator('write')
+  const groups = ['staff']
+  const account = { email: 'carol@example.com', givenName: 'Carol', groups, emailVerified: true }
+  t.like((await call(admin, 'POST', '/accounts', account)).body, account)
+  const path = '/accounts/carol@example.com'
+  const change = { givenName: null, locale: 'pt-br', emailVerified: false }
+  const { status, body } = await call(admin, 'PATCH', path, change)
+  t.is(status, 200)
+  t.like(body, { locale: 'pt-BR', groups })
+  t.false('givenName' in body || 'emailVerified' in body)
+  const [row] = (await call(admin, 'GET', '/audit?event=account.changed')).body
+  t.deepEqual(row.details.changed.sort(), ['emailVerified', 'givenName', 'locale'])
+  t.is((await call(admin, 'PATCH', '/accounts/nobody@example.com', change)).status, 404)
+})
+
+test('custom claims are one document, of which all problems are named', async (t) => {
+  const admin = await administrator('write')
+  const mappings = [
+    { claim: 'department', scope: 'profile', attribute: 'department' },
+    { claim: 'tier', scope: 'read', client: 'app', value: { level: 2 } },
+    { claim: 'email', scope: 'read', attribute: 'email' },
+  ]
+  t.deepEqual((await call(admin, 'PUT', '/claims', mappings)).body, mappings)
+  t.deepEqual((await call(admin, 'GET', '/claims')).body, mappings)
+  const wrong = [
+    { claim: 'sub', scope: 'openid', value: 1 },
+    { claim: 'urn:holdfast:x', scope: 'openid', value: 1 },
+    { claim: 'a', scope: 'two scopes', value: 1 },
+    { claim: 'b', scope: 'openid' },
+    { claim: 'c', scope: 'openid', attribute: 'x', value: 1 },
+    { claim: 'email_verified', scope: 'openid', value: true },
+    { claim: 'd', scope: 'openid', value: 'x'.repeat(5000) },
+    { claim: 'f', scope: 'openid', value: 'a\0' },
+    { claim: 'e', scope: 'openid', value: 1 },
+    { claim: 'e', scope: 'openid', value: 2 },
+  ]
+  const { status, body } = await call(admin, 'PUT', '/claims', wrong)
+  t.is(status, 400)
+  for (const at of [0, 1, 2, 3, 4, 5, 6, 7, 9]) {
+    t.regex(body.error_description, new RegExp(`(^|; )${at}(\\.\\w+)?: `), String(at))
+  }
+  for (const claim of 'iss aud cnf acr amr exp client_id scope sid'.split(' ')) {
+    const mapping = { claim, scope: 'openid', value: 'x' }
+    t.is((await call(admin, 'PUT', '/claims', [mapping])).status, 400, claim)
+  }
+  t.deepEqual((await call(admin, 'GET', '/claims')).body, mappings)
+})
+
 test('a person is signed out everywhere, and keeps what outlives a sign-in', async (t) => {
   const admin = await administrator('write')
   const { credentials, client, key, tokens } = await offline('keeps@example.com')

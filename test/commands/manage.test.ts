@@ -112,13 +112,41 @@ for (const email of ['nobody', 'a b@example.com', '@example.com', 'ada@']) {
   })
 }
 
+test.serial('changes what an account says of its person', async (t) => {
+  const change = ['change', 'ada@example.com', '--json']
+  const person = [
+    '--given-name',
+    'Ada',
+    '--group',
+    'staff',
+    '--group',
+    'editors',
+    '--email-verified',
+  ]
+  const changed = JSON.parse(done(t, await run([...change, ...person, '--attribute', 'unit=a=b'])))
+  t.like(changed, { givenName: 'Ada', emailVerified: true, attributes: { unit: 'a=b' } })
+  t.deepEqual(changed.groups, ['staff', 'editors'])
+  const less = ['--given-name', '', '--no-email-verified', '--attribute', 'unit=']
+  const next = JSON.parse(done(t, await run([...change, ...less])))
+  for (const gone of ['givenName', 'emailVerified', 'attributes']) t.false(gone in next, gone)
+  t.like(next, { name: 'Ada Lovelace', groups: ['staff', 'editors'] })
+  failed(
+    t,
+    await run(['change', 'ada@example.com', '--zoneinfo', 'Moon']),
+    'Invalid account: zoneinfo must be a time zone such as Europe/Berlin.',
+  )
+})
+
 test.serial('lists accounts in columns', async (t) => {
   const [head, ...lines] = done(t, await run(['list']))
     .trimEnd()
     .split('\n')
-  t.regex(head ?? '', /^Email +Name +Since +State$/)
+  t.regex(head ?? '', /^Email +Name +Groups +Since +State$/)
   t.is(lines.length, 3)
-  t.regex(lines[0] ?? '', /^ada@example\.com +Ada Lovelace +\d{4}-\d\d-\d\d +active$/)
+  t.regex(
+    lines[0] ?? '',
+    /^ada@example\.com +Ada Lovelace +staff, editors +\d{4}-\d\d-\d\d +active$/,
+  )
   const column = head?.indexOf('State') ?? 0
   for (const line of lines) t.is(line.indexOf('active'), column)
 })

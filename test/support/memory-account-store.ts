@@ -12,6 +12,21 @@ export function createMemoryAccountStore(): AccountStore {
       records.set(account.id, { account, passwordHash })
       return true
     },
+    change: async (id, { name, emailVerified, profile, groups, attributes }) => {
+      const record = records.get(id)
+      if (!record) return undefined
+      const account = Object.fromEntries(
+        Object.entries({
+          ...{ ...record.account, ...profile },
+          ...(name !== undefined && { name }),
+          ...(emailVerified !== undefined && { emailVerified: emailVerified || undefined }),
+          ...(groups && { groups }),
+          attributes: { ...record.account.attributes, ...attributes },
+        }).filter(([, value]) => value !== null && value !== undefined),
+      ) as unknown as Account
+      records.set(id, { ...record, account })
+      return account
+    },
     list: async () => [...records.values()].map(({ account }) => account),
     setPasswordHash: async (id, passwordHash) => {
       const record = records.get(id)

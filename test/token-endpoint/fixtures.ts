@@ -63,6 +63,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     scopes: undefined,
     scopesAt: (scopes) => scopes,
     idTokenAlgorithm: 'ES256',
+    getsClaimsInIdTokens: false,
     introspectionAlgorithm: 'ES256',
     bindsIdTokens: false,
     administration: undefined,
@@ -148,6 +149,7 @@ export function credential(
       tbh: null,
     },
     account: { id: 'ada', email: 'ada@example.com', disabled: false, createdAt: new Date(0) },
+    claimMappings: [],
     ...rest,
   }
 }

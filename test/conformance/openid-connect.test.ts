@@ -1,0 +1,184 @@
+/**
+ * What modules of the OpenID Foundation's plans for OpenID Connect look for, written from the
+ * specifications. docs/conformance.md has the list of modules.
+ */
+import test from 'ava'
+import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
+import type { ClientMetadata } from 'oidc-provider'
+import { createAccounts } from '../../src/accounts/accounts.ts'
+import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
+import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
+import { basic, createPerson, newKey, obtainCode, type Person, post } from '../support/flow.ts'
+import { api, email, useTestServer } from '../support/server.ts'
+
+const server = useTestServer(test)
+let key: KeyPair
+let person: Person
+
+const profile = {
+  givenName: 'Augusta',
+  familyName: 'King',
+  preferredUsername: 'ada',
+  locale: 'en-GB',
+  zoneinfo: 'Europe/London',
+  picture: 'https://example.com/ada.png',
+}
+
+const profileClaims = {
+  name: 'Ada',
+  given_name: 'Augusta',
+  family_name: 'King',
+  preferred_username: 'ada',
+  locale: 'en-GB',
+  zoneinfo: 'Europe/London',
+  picture: 'https://example.com/ada.png',
+}
+
+const mappings = [
+  { claim: 'department', scope: 'openid', attribute: 'department' },
+  { claim: 'tier', scope: 'openid', value: { level: 1 } },
+  { claim: 'tier', scope: 'openid', client: 'favoured', value: { level: 2 } },
+  { claim: 'department', scope: 'read', attribute: 'department' },
+]
+
+test.before(async () => {
+  key = await newKey()
+  person = createPerson(server)
+  await createAccounts({ store: server.storage.accounts }).change(email, {
+    profile,
+    groups: ['staff', 'editors'],
+    attributes: { department: 'engines' },
+  })
+  await server.storage.claimMappings.replace(mappings)
+})
+
+const addClient = (metadata: RequestedMetadata = {}) => server.addClient(metadata)
+
+const scope = 'openid profile email groups'
+
+async function tokensOf(
+  client: ClientMetadata,
+  parameters: Record<string, string> = {},
+  exchanged: Record<string, string> = {},
+) {
+  const { exchange } = await obtainCode(person, client, { scope, ...parameters })
+  const headers = client.client_secret ? basic(client) : {}
+  const { body } = await post(server, '/token', { ...exchange, ...exchanged }, { key, headers })
+  return body as { id_token: string; access_token: string }
+}
+
+async function userinfo(token: string): Promise<Response> {
+  const url = `${server.issuer}/userinfo`
+  const dpop = await makeProof(key, { method: 'GET', url, accessToken: token })
+  return fetch(url, { headers: { authorization: `DPoP ${token}`, dpop } })
+}
+
+test('returns the claims of each scope at UserInfo (oidcc-scope-profile, -email, -all)', async (t) => {
+  const client = await addClient()
+  const of = async (scope: string) => {
+    const { access_token } = await tokensOf(client, { scope })
+    return (await userinfo(access_token)).json()
+  }
+  const all = (await of(scope)) as Record<string, unknown>
+  t.like(all, { ...profileClaims, email, email_verified: false, groups: ['staff', 'editors'] })
+  t.is(typeof all.updated_at, 'number')
+  const some = (await of('openid email')) as object
+  t.false('given_name' in some || 'groups' in some)
+})
+
+test('returns claims that a request names at UserInfo and in the ID token (oidcc-claims-essential)', async (t) => {
+  const wanted = { id_token: { family_name: null }, userinfo: { name: { essential: true } } }
+  const claims = JSON.stringify(wanted)
+  const { id_token, access_token } = await tokensOf(await addClient(), { scope: 'openid', claims })
+  t.is(decodeJwt(id_token).family_name, 'King')
+  t.false('name' in decodeJwt(id_token))
+  t.like(await (await userinfo(access_token)).json(), { name: 'Ada' })
+})
+
+test('puts the claims of scopes into ID tokens for a client that wants them there', async (t) => {
+  const plain = decodeJwt((await tokensOf(await addClient())).id_token)
+  t.false('name' in plain || 'email' in plain || 'groups' in plain)
+  const client = await addClient({ id_token_claims: true })
+  t.like(decodeJwt((await tokensOf(client)).id_token), { ...profileClaims, email })
+  await t.throwsAsync(addClient({ id_token_claims: 'yes' as never }), {
+    message: /id_token_claims must be a boolean/,
+  })
+})
+
+test('says the same custom claims in ID tokens, at UserInfo and by introspection', async (t) => {
+  const client = await addClient({ client_id: 'favoured' })
+  const { id_token, access_token } = await tokensOf(client)
+  const custom = { department: 'engines', tier: { level: 2 } }
+  t.like(decodeJwt(id_token), custom)
+  t.like(await (await userinfo(access_token)).json(), custom)
+  const asked = { client_id: client.client_id, token: access_token }
+  t.like((await post(server, '/introspect', asked)).body, { active: true, ...custom })
+  const other = decodeJwt((await tokensOf(await addClient())).id_token)
+  t.like(other, { department: 'engines', tier: { level: 1 } })
+})
+
+test('says custom claims of the scopes of an API in its access tokens', async (t) => {
+  const client = await addClient()
+  const { access_token } = await tokensOf(
+    client,
+    { scope: 'openid read', resource: api },
+    { resource: api },
+  )
+  const claims = decodeJwt(access_token)
+  t.like(claims, { department: 'engines', aud: api })
+  t.false('tier' in claims)
+  const asked = { client_id: client.client_id, token: access_token }
+  t.like((await post(server, '/introspect', asked)).body, { department: 'engines' })
+})
+
+test('says the claims of scopes in the ID token of the authorization response as well', async (t) => {
+  for (const [id_token_claims, name] of [
+    [true, 'Ada'],
+    [false, undefined],
+  ] as const) {
+    const client = await addClient({
+      application_type: 'web',
+      redirect_uris: ['https://rp.example/callback'],
+      grant_types: ['authorization_code', 'implicit'],
+      response_types: ['code id_token'],
+      token_endpoint_auth_method: 'client_secret_basic',
+      id_token_claims,
+    })
+    const arrived = await person.authorize({
+      client_id: client.client_id,
+      redirect_uri: 'https://rp.example/callback',
+      response_type: 'code id_token',
+      nonce: 'n',
+      scope,
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    })
+    const token = new URLSearchParams(arrived.hash.slice(1)).get('id_token') ?? ''
+    const claims = decodeJwt(token)
+    t.is(claims.name, name)
+    t.like(claims, { department: 'engines', tier: { level: 1 } })
+  }
+})
+
+test('signs UserInfo by the algorithm of the client (oidcc-userinfo-rs256)', async (t) => {
+  const keys = createRemoteJWKSet(new URL(`${server.issuer}/jwks`))
+  for (const alg of ['RS256', 'ES256', 'PS256'] as const) {
+    const client = await addClient({ userinfo_signed_response_alg: alg })
+    const { access_token, id_token } = await tokensOf(client)
+    const answer = await userinfo(access_token)
+    t.is(answer.headers.get('content-type'), 'application/jwt; charset=utf-8')
+    const { payload, protectedHeader } = await jwtVerify(await answer.text(), keys, {
+      issuer: server.issuer,
+      audience: client.client_id,
+    })
+    t.is(protectedHeader.alg, alg)
+    t.is(payload.sub, decodeJwt(id_token).sub)
+    t.like(payload, { ...profileClaims, email, department: 'engines' })
+    // Bound to a key as ever.
+    const authorization = `DPoP ${access_token}`
+    t.is((await fetch(`${server.issuer}/userinfo`, { headers: { authorization } })).status, 400)
+  }
+  const { access_token } = await tokensOf(await addClient())
+  const { headers } = await userinfo(access_token)
+  t.is(headers.get('content-type'), 'application/json; charset=utf-8')
+})
