@@ -42,6 +42,7 @@ import type { KeyRing } from './keys/key-ring.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import type { Siblings } from './limits/siblings.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
+import { frontChannelLogout } from './logout/front-channel.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import { networkOf } from './net/network.ts'
 import type { Observability } from './observability/observability.ts'
@@ -224,6 +225,11 @@ function createFeatures(parts: Parts, built: Built): Features {
     admin: operations.adminApi ? adminFeature(parts, built) : undefined,
     assets: assets.middleware,
     deviceAnswers: operations.deviceFlow ? completeDeviceAnswers({ verificationUri }) : undefined,
+    frontChannelLogout: frontChannelLogout({
+      issuer,
+      engine: built.engine,
+      page: parts.views.signedOut,
+    }),
     doctor: doctorEndpoint({ ...config, edge, codes, now: keys.now }),
     keySet: cacheKeySet(),
     engineProofs: strictProofs({
@@ -276,6 +282,10 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
       perNetwork: config.operations.loginNetworkLimit,
     }),
     forms,
+    async endSession(sessionUid, accountId, by) {
+      if (!(await sessions.end(sessionUid))) return
+      await parts.securityEvents.record('session_ended', { accountId, sessionUid, ...by })
+    },
     failures: storage.failedSignIns,
     resourceLabels: async (identifier) => {
       const found = await storage.resourceServers.find(identifier)

@@ -18,7 +18,9 @@ import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import type { Siblings } from './limits/siblings.ts'
-import type { GuardedFetch } from './net/guarded-fetch.ts'
+import { createBackChannel, logoutFetchLimits } from './logout/back-channel.ts'
+import { startLogoutDeliveries } from './logout/deliveries.ts'
+import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import type { Events } from './observability/events.ts'
 import { type Log, logStart } from './observability/log.ts'
 import type { Metrics } from './observability/metrics.ts'
@@ -27,6 +29,7 @@ import { startTracing } from './observability/tracing.ts'
 import { type OpenKeysOptions, openKeys } from './open-keys.ts'
 import { startCleanup } from './storage/cleanup.ts'
 import type { Storage } from './storage/open-storage.ts'
+import { createSigner } from './token-endpoint/own-tokens.ts'
 
 /** Milliseconds between two removals of expired rows. */
 const cleanupInterval = 60_000
@@ -158,7 +161,11 @@ export async function startServer(
     siblings: worker?.siblings,
     opened,
   })
-  if (isFirst) await reportClients(config, storage, events)
+  if (isFirst) {
+    const sending = { config, storage, events, keys, engine: provider, guardedFetch }
+    opened.use(deliverLogouts(sending))
+    await reportClients(config, storage, events)
+  }
   const { metrics: address } = config.operations
   if (address && !worker) {
     const { registry } = metrics
@@ -189,6 +196,32 @@ export async function startServer(
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),
   }
+}
+
+/** Tells applications of logouts, by their back channel. */
+function deliverLogouts({
+  config: { issuer },
+  storage,
+  events,
+  keys,
+  engine,
+  guardedFetch = createGuardedFetch({ limits: logoutFetchLimits }),
+}: {
+  config: Config
+  storage: Pick<Storage, 'logoutDeliveries'>
+  events: Events
+  keys: KeyRing
+  engine: Provider
+  guardedFetch: GuardedFetch | undefined
+}): AsyncDisposable {
+  const { now } = keys
+  return startLogoutDeliveries({
+    table: storage.logoutDeliveries,
+    send: createBackChannel({ issuer, engine, guardedFetch, now, sign: createSigner(keys) }),
+    onDone: ({ clientId: client, accountId: account, attempts }, outcome) =>
+      events.logoutSent({ client, account }, outcome, { attempts }),
+    onError: events.logoutDeliveryFailed,
+  })
 }
 
 function keepKeysCurrent(

@@ -60,14 +60,14 @@ export const claimMapping = z.strictObject({
     .describe('A standard claim, or the name of an attribute of the account')
     .optional(),
   value: z
-    .json()
+    .unknown()
     .refine((value) => value !== null, 'must not be null')
     .refine(
       (value) => Buffer.byteLength(JSON.stringify(value) ?? '') <= claimLimits.valueBytes,
       `must be ${claimLimits.valueBytes} bytes at most`,
     )
     .refine(isStorableJson, 'has a character that no text may have')
-    .meta({ type: ['string', 'boolean', 'integer'] })
+    .meta({ type: ['string', 'boolean', 'integer'], maxLength: 1000 })
     .describe('Always this value, instead of an attribute')
     .optional(),
 })

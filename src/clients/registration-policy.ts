@@ -42,6 +42,8 @@ export const defaultPolicy: RegistrationPolicy = {
 export const registrableMetadata: ReadonlySet<string> = new Set([
   'application_type',
   'authorization_signed_response_alg',
+  'backchannel_logout_session_required',
+  'backchannel_logout_uri',
   'binding_method',
   'client_access_token_token_binding_supported',
   'client_name',
@@ -51,7 +53,10 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
   'default_acr_values',
   'default_max_age',
   'dpop_bound_access_tokens',
+  'frontchannel_logout_session_required',
+  'frontchannel_logout_uri',
   'grant_types',
+  'id_token_claims',
   'id_token_signed_response_alg',
   'id_token_token_binding_cnf',
   'initiate_login_uri',
@@ -81,6 +86,7 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
   'token_endpoint_auth_signing_alg',
   'tos_uri',
   'use_mtls_endpoint_aliases',
+  'userinfo_signed_response_alg',
 ])
 
 /** What gives a client powers over others: administrators decide about it. */
@@ -252,9 +258,16 @@ function redirectProblem(
 
 function checkUris(metadata: RequestedMetadata): void {
   const hosts = (metadata.redirect_uris ?? []).flatMap((uri) => URL.parse(uri)?.hostname || [])
-  for (const name of ['client_uri', 'logo_uri', 'policy_uri', 'tos_uri'] as const) {
+  for (const name of [
+    'client_uri',
+    'logo_uri',
+    'policy_uri',
+    'tos_uri',
+    'backchannel_logout_uri',
+  ] as const) {
     const url = httpsUri(name, metadata[name])
-    // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it.
+    // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it. And no
+    // stranger makes this server send logout tokens to someone else.
     if (url && hosts.length > 0 && !hosts.includes(url.hostname)) {
       throw invalid(`${name} must be at a host of redirect_uris`)
     }

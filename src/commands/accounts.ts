@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
-import type { Profile } from '../storage/account-store.ts'
+import { type Profile, profileMembers } from '../storage/account-store.ts'
 import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
 
@@ -192,7 +192,10 @@ function describedBy({
 }: ProfileOptions): RequestedChange {
   // An empty value removes what is there.
   const orNull = (value: string) => value || null
-  const given = Object.entries(profile).map(([member, value]) => [member, orNull(value)])
+  const given = profileMembers.flatMap((member) => {
+    const value = profile[member]
+    return value === undefined ? [] : [[member, orNull(value)]]
+  })
   return {
     ...(name !== undefined && { name: orNull(name) }),
     ...(emailVerified !== undefined && { emailVerified }),

@@ -6,6 +6,7 @@ import { pathOfIssuer } from '../config/issuer-path.ts'
 import { addMappedClaims } from './account-claims.ts'
 import { nameAcr } from './authentication-context.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
+import { logoutChannels } from './client-logout.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
 import { bindDeviceCodes } from './device-codes.ts'
 import { observeEngine } from './engine-events.ts'
@@ -40,6 +41,7 @@ export const extensions: readonly Extension[] = [
   { extend: recordReplaysOnce },
   { extend: keepStateWithBrowser },
   tokenBinding,
+  logoutChannels,
   { extend: holdSessions },
   { extend: nameAcr },
   { extend: addMappedClaims },

@@ -34,6 +34,8 @@ export interface Features {
   readonly doctor: Middleware
   /** Holds the proofs that the engine checks to the rules of all others. */
   readonly engineProofs: Middleware
+  /** Shows a page from which applications learn of a sign-out. */
+  readonly frontChannelLogout: Middleware
   readonly interactions: Middleware
   readonly introspection: Middleware
   /** Lets caches keep the keys. */
@@ -106,6 +108,7 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     onRoutes(['introspect'], features.introspection),
     onRoutes(['revoke'], features.revocation),
     allowProviderForms(),
+    onRoutes(['end_session_confirm'], features.frontChannelLogout),
     onRoutes(['authorize', 'end_session'], postAsGet({ base })),
     features.assets,
     features.dbsc,

@@ -4,7 +4,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { signInMethods } from '../accounts/acr.ts'
 import { QueueFullError } from '../accounts/bounded-queue.ts'
 import { readEmail } from '../accounts/email.ts'
-import { clientInfo } from '../http/client-info.ts'
+import { type ClientInfo, clientInfo } from '../http/client-info.ts'
 import {
   currentInteraction,
   type Interaction,
@@ -36,6 +36,8 @@ export interface InteractionDependencies {
   /** Failed sign-ins that the owner of an account is shown. */
   failures: Pick<FailedSignInTable, 'add'>
   forms: FormTokens
+  /** Ends a session of this browser whose key is lost. */
+  endSession: (uid: string, accountId: string, by: ClientInfo) => Promise<void>
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
 }
@@ -124,7 +126,10 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     }
     await limits.succeeded(attempt)
     events.signedIn({ ...facts, account: account.id })
-    await leaveOtherAccount(provider, ctx, account.id)
+    await leaveOtherAccount(provider, ctx, {
+      accountId: account.id,
+      endSession: ({ uid, accountId }) => dependencies.endSession(uid, accountId, clientInfo(ctx)),
+    })
     await finish(ctx, { login: { accountId: account.id, amr: [...signInMethods.password] } }, false)
   })
 

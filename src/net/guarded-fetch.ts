@@ -76,6 +76,8 @@ export interface GuardedRequest {
   /** Who has chosen the URL, for the limits: a client_id. By default the origin of the URL. */
   readonly requester?: string | undefined
   readonly headers?: Readonly<Record<string, string>>
+  /** A form to post; undefined for a GET. */
+  readonly form?: URLSearchParams
 }
 
 export interface GuardedAnswer {
@@ -90,7 +92,7 @@ export type GuardedFetch = (url: string, request?: GuardedRequest) => Promise<Gu
 const failuresLimit = 10_000
 
 /**
- * A GET of an https URL that someone else has chosen. It follows no redirect, reads a bounded body
+ * A GET of an https URL that someone else has chosen, or a POST to it. It follows no redirect, reads a bounded body
  * in a bounded time, and connects to public addresses only, whatever the name of the host resolves to.
  *
  * @throws {@link GuardedFetchError}
@@ -108,13 +110,14 @@ export function createGuardedFetch({
   const failures = createFailures(limits, now)
   const admit = createAdmission(limits, now)
 
-  return async (text, { requester, headers = {} } = {}) => {
+  return async (text, { requester, headers = {}, form } = {}) => {
     const url = checkedUrl(text, { allowHttp: development !== undefined })
     failures.check(url.href)
     const leave = admit(requester ?? url.origin)
     try {
-      const answer = await ask(url, { agent, limits, headers })
-      if (answer.status < 400) failures.clear(url.href)
+      const answer = await ask(url, { agent, limits, headers, form })
+      // What was posted may be refused, and the next be taken.
+      if (answer.status < (form ? 500 : 400)) failures.clear(url.href)
       else failures.add(url.href)
       return answer
     } catch (error) {
@@ -234,11 +237,22 @@ async function ask(
     agent,
     limits,
     headers,
-  }: { agent: Agent; limits: GuardedFetchLimits; headers: Readonly<Record<string, string>> },
+    form,
+  }: {
+    agent: Agent
+    limits: GuardedFetchLimits
+    headers: Readonly<Record<string, string>>
+    form: URLSearchParams | undefined
+  },
 ): Promise<GuardedAnswer> {
   const answer = await request(url, {
     dispatcher: agent,
-    headers: { ...headers, 'accept-encoding': 'identity' },
+    ...(form && { method: 'POST' as const, body: form.toString() }),
+    headers: {
+      ...headers,
+      ...(form && { 'content-type': 'application/x-www-form-urlencoded' }),
+      'accept-encoding': 'identity',
+    },
     reset: true,
     signal: AbortSignal.timeout(limits.patienceMs),
   })

@@ -47,6 +47,7 @@ export const auditEvents = [
   'login.failed',
   'login.succeeded',
   'logout',
+  'logout.undelivered',
   'refresh_token.rebound',
   'refresh_token.successor_named',
   'request.refused',

@@ -300,6 +300,21 @@ export function createEvents({
       else recordStrangers('logout', facts, 'signed out', 'no_session')
     },
 
+    /** An attempt to tell a client of a logout; only its last failure is a row. */
+    logoutSent(
+      facts: Facts,
+      outcome: 'delivered' | 'retried' | 'given_up' | 'gone',
+      details: { attempts: number },
+    ) {
+      metrics.logoutDeliveries.inc({ outcome })
+      if (outcome !== 'given_up') return
+      record('warn', 'logout.undelivered', facts, 'a client was not told of a logout', details)
+    },
+
+    logoutDeliveryFailed(error: unknown) {
+      log.error({ event: 'logout.failed', err: error }, 'logouts cannot be delivered')
+    },
+
     consented(facts: Facts, details: { scopes: readonly string[]; resources: readonly string[] }) {
       record('info', 'consent.given', facts, 'consent given', details)
     },

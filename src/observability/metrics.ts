@@ -137,6 +137,12 @@ export function createMetrics({
       labelNames: ['event'] as const,
       registers,
     }),
+    logoutDeliveries: new Counter({
+      name: 'holdfast_logout_deliveries_total',
+      help: 'Attempts to tell relying parties of a logout (back channel)',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     rateLimited: new Counter({
       name: 'holdfast_rate_limited_total',
       help: 'Requests that a rate limit refused',

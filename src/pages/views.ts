@@ -91,6 +91,10 @@ export interface SignedOutPage {
   /** They chose to leave one client only. */
   stillSignedIn: boolean
   clientName?: string
+  /** What applications have us open in the background, so that they end their sessions too. */
+  frames?: readonly string[]
+  /** Where the person is sent a moment later. */
+  next?: string
 }
 
 export interface Views {

@@ -1,10 +1,14 @@
 /** What an account may say of its person, beside the name: claims of OpenID Connect Core section 5.1. */
-export type Profile = Partial<
-  Record<
-    'givenName' | 'familyName' | 'preferredUsername' | 'locale' | 'zoneinfo' | 'picture',
-    string
-  >
->
+export const profileMembers = [
+  'givenName',
+  'familyName',
+  'preferredUsername',
+  'locale',
+  'zoneinfo',
+  'picture',
+] as const
+
+export type Profile = Partial<Record<(typeof profileMembers)[number], string>>
 
 export interface Account extends Profile {
   id: string

@@ -1,4 +1,10 @@
-import type { Account, AccountRecord, AccountStore, Profile } from './account-store.ts'
+import {
+  type Account,
+  type AccountRecord,
+  type AccountStore,
+  type Profile,
+  profileMembers,
+} from './account-store.ts'
 import type { Database } from './database.ts'
 import { isStorable } from './text.ts'
 
@@ -174,17 +180,7 @@ export function asAccount(row: AccountRow): Account {
 }
 
 /** The part of an account that is stored as JSON. */
-function profileOf({
-  givenName,
-  familyName,
-  preferredUsername,
-  locale,
-  zoneinfo,
-  picture,
-}: Profile): Profile {
-  return Object.fromEntries(
-    Object.entries({ givenName, familyName, preferredUsername, locale, zoneinfo, picture }).filter(
-      ([, value]) => value !== undefined,
-    ),
-  )
+function profileOf(account: Profile): Profile {
+  const members = profileMembers.map((member) => [member, account[member]])
+  return Object.fromEntries(members.filter(([, value]) => value !== undefined))
 }

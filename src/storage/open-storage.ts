@@ -15,6 +15,7 @@ import { createDevicePollTable, type DevicePollTable } from './device-poll-table
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
+import { createLogoutDeliveryTable, type LogoutDeliveryTable } from './logout-delivery-table.ts'
 import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
@@ -41,6 +42,7 @@ export interface Storage extends AsyncDisposable {
   readonly devicePolls: DevicePollTable
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
+  readonly logoutDeliveries: LogoutDeliveryTable
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
   readonly replays: ReplayTable
@@ -163,12 +165,14 @@ export async function openStorage({
   const failedSignIns = createFailedSignInTable(database)
   const ofStandby = { primary: database, preparedStatements, poolSize: connections }
   const watched = standby && opened.use(createStandby({ ...standby, ...ofStandby }))
+  const logoutDeliveries = createLogoutDeliveryTable(database)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
     artifacts,
     audit: createAuditTable(database),
     issued: createAdminQueries(database),
+    logoutDeliveries,
     rateLimits,
     browserRequests: createBrowserRequestTable(database),
     browserSessions,
@@ -195,6 +199,7 @@ export async function openStorage({
       countedEvents,
       failedSignIns,
       registrations,
+      logoutDeliveries,
     ],
     migrated,
     ping: probe.ping,

@@ -334,7 +334,7 @@ test('a mapping adds a claim for its scope and client, and the narrower one wins
   t.deepEqual(of('app', 'write'), {})
 })
 
-test('brings what is said of a person into one form, and rejects what is none', (t) => {
+test('brings what is said of a person into one form, and rejects other things', (t) => {
   const profile = (change: object) => checkedChange({ profile: change }).profile
   t.deepEqual(profile({ locale: 'EN-gb', zoneinfo: 'Europe/London' }), {
     locale: 'en-GB',

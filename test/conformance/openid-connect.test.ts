@@ -73,51 +73,66 @@ async function userinfo(token: string): Promise<Response> {
   return fetch(url, { headers: { authorization: `DPoP ${token}`, dpop } })
 }
 
-test('returns the claims of each scope at UserInfo (oidcc-scope-profile, -email, -all)', async (t) => {
-  const client = await addClient()
-  const of = async (scope: string) => {
-    const { access_token } = await tokensOf(client, { scope })
-    return (await userinfo(access_token)).json()
-  }
-  const all = (await of(scope)) as Record<string, unknown>
-  t.like(all, { ...profileClaims, email, email_verified: false, groups: ['staff', 'editors'] })
-  t.is(typeof all.updated_at, 'number')
-  const some = (await of('openid email')) as object
-  t.false('given_name' in some || 'groups' in some)
-})
+test.serial(
+  'returns the claims of each scope at UserInfo (oidcc-scope-profile, -email, -all)',
+  async (t) => {
+    const client = await addClient()
+    const of = async (scope: string) => {
+      const { access_token } = await tokensOf(client, { scope })
+      return (await userinfo(access_token)).json()
+    }
+    const all = (await of(scope)) as Record<string, unknown>
+    t.like(all, { ...profileClaims, email, email_verified: false, groups: ['staff', 'editors'] })
+    t.is(typeof all.updated_at, 'number')
+    const some = (await of('openid email')) as object
+    t.false('given_name' in some || 'groups' in some)
+  },
+)
 
-test('returns claims that a request names at UserInfo and in the ID token (oidcc-claims-essential)', async (t) => {
-  const wanted = { id_token: { family_name: null }, userinfo: { name: { essential: true } } }
-  const claims = JSON.stringify(wanted)
-  const { id_token, access_token } = await tokensOf(await addClient(), { scope: 'openid', claims })
-  t.is(decodeJwt(id_token).family_name, 'King')
-  t.false('name' in decodeJwt(id_token))
-  t.like(await (await userinfo(access_token)).json(), { name: 'Ada' })
-})
+test.serial(
+  'returns claims that a request names at UserInfo and in the ID token (oidcc-claims-essential)',
+  async (t) => {
+    const wanted = { id_token: { family_name: null }, userinfo: { name: { essential: true } } }
+    const claims = JSON.stringify(wanted)
+    const { id_token, access_token } = await tokensOf(await addClient(), {
+      scope: 'openid',
+      claims,
+    })
+    t.is(decodeJwt(id_token).family_name, 'King')
+    t.false('name' in decodeJwt(id_token))
+    t.like(await (await userinfo(access_token)).json(), { name: 'Ada' })
+  },
+)
 
-test('puts the claims of scopes into ID tokens for a client that wants them there', async (t) => {
-  const plain = decodeJwt((await tokensOf(await addClient())).id_token)
-  t.false('name' in plain || 'email' in plain || 'groups' in plain)
-  const client = await addClient({ id_token_claims: true })
-  t.like(decodeJwt((await tokensOf(client)).id_token), { ...profileClaims, email })
-  await t.throwsAsync(addClient({ id_token_claims: 'yes' as never }), {
-    message: /id_token_claims must be a boolean/,
-  })
-})
+test.serial(
+  'puts the claims of scopes into ID tokens for a client that wants them there',
+  async (t) => {
+    const plain = decodeJwt((await tokensOf(await addClient())).id_token)
+    t.false('name' in plain || 'email' in plain || 'groups' in plain)
+    const client = await addClient({ id_token_claims: true })
+    t.like(decodeJwt((await tokensOf(client)).id_token), { ...profileClaims, email })
+    await t.throwsAsync(addClient({ id_token_claims: 'yes' as never }), {
+      message: /id_token_claims must be a boolean/,
+    })
+  },
+)
 
-test('says the same custom claims in ID tokens, at UserInfo and by introspection', async (t) => {
-  const client = await addClient({ client_id: 'favoured' })
-  const { id_token, access_token } = await tokensOf(client)
-  const custom = { department: 'engines', tier: { level: 2 } }
-  t.like(decodeJwt(id_token), custom)
-  t.like(await (await userinfo(access_token)).json(), custom)
-  const asked = { client_id: client.client_id, token: access_token }
-  t.like((await post(server, '/introspect', asked)).body, { active: true, ...custom })
-  const other = decodeJwt((await tokensOf(await addClient())).id_token)
-  t.like(other, { department: 'engines', tier: { level: 1 } })
-})
+test.serial(
+  'says the same custom claims in ID tokens, at UserInfo and by introspection',
+  async (t) => {
+    const client = await addClient({ client_id: 'favoured' })
+    const { id_token, access_token } = await tokensOf(client)
+    const custom = { department: 'engines', tier: { level: 2 } }
+    t.like(decodeJwt(id_token), custom)
+    t.like(await (await userinfo(access_token)).json(), custom)
+    const asked = { client_id: client.client_id, token: access_token }
+    t.like((await post(server, '/introspect', asked)).body, { active: true, ...custom })
+    const other = decodeJwt((await tokensOf(await addClient())).id_token)
+    t.like(other, { department: 'engines', tier: { level: 1 } })
+  },
+)
 
-test('says custom claims of the scopes of an API in its access tokens', async (t) => {
+test.serial('says custom claims of the scopes of an API in its access tokens', async (t) => {
   const client = await addClient()
   const { access_token } = await tokensOf(
     client,
@@ -131,36 +146,39 @@ test('says custom claims of the scopes of an API in its access tokens', async (t
   t.like((await post(server, '/introspect', asked)).body, { department: 'engines' })
 })
 
-test('says the claims of scopes in the ID token of the authorization response as well', async (t) => {
-  for (const [id_token_claims, name] of [
-    [true, 'Ada'],
-    [false, undefined],
-  ] as const) {
-    const client = await addClient({
-      application_type: 'web',
-      redirect_uris: ['https://rp.example/callback'],
-      grant_types: ['authorization_code', 'implicit'],
-      response_types: ['code id_token'],
-      token_endpoint_auth_method: 'client_secret_basic',
-      id_token_claims,
-    })
-    const arrived = await person.authorize({
-      client_id: client.client_id,
-      redirect_uri: 'https://rp.example/callback',
-      response_type: 'code id_token',
-      nonce: 'n',
-      scope,
-      code_challenge: 'x'.repeat(43),
-      code_challenge_method: 'S256',
-    })
-    const token = new URLSearchParams(arrived.hash.slice(1)).get('id_token') ?? ''
-    const claims = decodeJwt(token)
-    t.is(claims.name, name)
-    t.like(claims, { department: 'engines', tier: { level: 1 } })
-  }
-})
+test.serial(
+  'says the claims of scopes in the ID token of the authorization response as well',
+  async (t) => {
+    for (const [id_token_claims, name] of [
+      [true, 'Ada'],
+      [false, undefined],
+    ] as const) {
+      const client = await addClient({
+        application_type: 'web',
+        redirect_uris: ['https://rp.example/callback'],
+        grant_types: ['authorization_code', 'implicit'],
+        response_types: ['code id_token'],
+        token_endpoint_auth_method: 'client_secret_basic',
+        id_token_claims,
+      })
+      const arrived = await person.authorize({
+        client_id: client.client_id,
+        redirect_uri: 'https://rp.example/callback',
+        response_type: 'code id_token',
+        nonce: 'n',
+        scope,
+        code_challenge: 'x'.repeat(43),
+        code_challenge_method: 'S256',
+      })
+      const token = new URLSearchParams(arrived.hash.slice(1)).get('id_token') ?? ''
+      const claims = decodeJwt(token)
+      t.is(claims.name, name)
+      t.like(claims, { department: 'engines', tier: { level: 1 } })
+    }
+  },
+)
 
-test('signs UserInfo by the algorithm of the client (oidcc-userinfo-rs256)', async (t) => {
+test.serial('signs UserInfo by the algorithm of the client (oidcc-userinfo-rs256)', async (t) => {
   const keys = createRemoteJWKSet(new URL(`${server.issuer}/jwks`))
   for (const alg of ['RS256', 'ES256', 'PS256'] as const) {
     const client = await addClient({ userinfo_signed_response_alg: alg })

@@ -7,6 +7,8 @@ export interface Page {
   readonly url: URL
   readonly status: number
   readonly html: string
+  /** Of the response; undefined where a browser does not tell. */
+  readonly headers?: Headers
 }
 
 /** A browser without scripts: cookies, redirects, forms. One browser is one person's. */
@@ -46,11 +48,11 @@ export function createBrowser({
       })
       for (const cookie of response.headers.getSetCookie()) await jar.setCookie(cookie, href)
       const location = response.headers.get('location')
-      if (!location)
-        return { url: request.url, status: response.status, html: await response.text() }
+      const answer = { status: response.status, headers: response.headers }
+      if (!location) return { ...answer, url: request.url, html: await response.text() }
       const next = new URL(location, href)
       if (until !== undefined && next.href.startsWith(until)) {
-        return { url: next, status: response.status, html: '' }
+        return { ...answer, url: next, html: '' }
       }
       request = { url: next, init: {} }
     }

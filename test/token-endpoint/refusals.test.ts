@@ -873,9 +873,12 @@ test('returns the scopes and claims that were asked for, as far as they were gra
   t.false('email' in textual.claims)
 
   const opaque = { resource: undefined, scope: 'openid' }
-  t.truthy((await answer(opaque)).stored?.extra)
-  const sessionless = { ...opaque, sessionUid: undefined, expiresWithSession: false }
-  t.is((await answer(sessionless)).stored?.extra, undefined)
+  t.is((await answer(opaque)).stored?.extra, undefined)
+  const outliving = { ...opaque, expiresWithSession: false }
+  const ended = of('AuthorizationCode', outliving, { browserSession: undefined })
+  const { units } = await ask(code(), ended)
+  t.truthy(units[0]?.written[0]?.payload.extra)
+  t.is((await answer({ ...outliving, sessionUid: undefined })).stored?.extra, undefined)
 })
 
 test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
