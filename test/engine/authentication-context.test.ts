@@ -112,6 +112,8 @@ test('returns the acr of the session where another one is only a wish', async (t
   for (const asked of [{ acr_values: `other ${bound}` }, claims({ value: bound })]) {
     const token = await idToken(await authorize(agent, asked))
     t.is(token.acr, passwordAcr)
+    // No password and no session says anything of hardware.
+    t.false('amr' in token)
   }
 })
 
