@@ -113,6 +113,7 @@ test('is not asked again after an error until a look has succeeded', async (t) =
   state.fails = true
   const lookup = standby.credentials()
   await t.throwsAsync(lookup?.find(artifactKey('AccessToken', 'one')) ?? Promise.resolve())
+  t.is(standby.credentials(), undefined)
   t.is(standby.reads(), 1)
   await until(async () => standby.credentials() !== undefined)
 })
