@@ -44,6 +44,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly authorityFile: string | undefined
   /** From now on `/readyz` says that no requests should be sent here; all are served still. */
   drain(): void
+  /** Removes expired rows from now on: one process of a node is enough for that. */
+  lead(): void
   /** Resolves when requests should be sent here. */
   ready(): Promise<void>
   /** Writes the audit events of everything that was answered so far. */
@@ -69,7 +71,7 @@ function asDate(time: number | undefined): Date | undefined {
   return time === undefined ? undefined : new Date(time)
 }
 
-/** Which of the processes of a node one is: the first does what one of them is enough for. */
+/** Which of the processes of a node one is: the first reports what concerns all of them. */
 export interface WorkerPlace {
   readonly number: number
   readonly of: number
@@ -141,17 +143,15 @@ export async function startServer(
     if (draining) throw new Error('the server is stopping')
     await readiness.check()
   }
-  if (isFirst) {
-    const { auditMonthsDropped: onDropped } = events
-    opened.use(
-      startCleanup({
-        tables: [storage.audit.months({ retentionDays, onDropped }), ...storage.expiring],
-        interval: cleanupInterval,
-        onCleaned: (cleaned) => events.cleaned(cleaned),
-        onError: (error, table) => events.cleanupFailed(table, error),
-      }),
-    )
-  }
+  const { auditMonthsDropped: onDropped } = events
+  const cleanUp = () =>
+    startCleanup({
+      tables: [storage.audit.months({ retentionDays, onDropped }), ...storage.expiring],
+      interval: cleanupInterval,
+      onCleaned: (cleaned) => events.cleaned(cleaned),
+      onError: (error, table) => events.cleanupFailed(table, error),
+    })
+  if (!worker) opened.use(cleanUp())
   const provider = createIdentityProvider(config, { ...storage, ping }, observability, {
     keys,
     authorities,
@@ -192,6 +192,7 @@ export async function startServer(
     drain() {
       draining = true
     },
+    lead: () => void open.use(cleanUp()),
     ready: ping,
     flushAudit: flush,
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -70,6 +70,7 @@ function openWorkerStorage(config: Start['config'], log: Log) {
 
 async function answer(message: ToWorker, server: RunningServer): Promise<void> {
   if (message.type === 'drain') server.drain()
+  if (message.type === 'lead') server.lead()
   if (message.type !== 'ask') return
   const { id, about } = message
   await tell({ type: 'answer', id, answer: await answers[about](server) })

@@ -12,6 +12,8 @@ export type ToWorker =
     }
   | { readonly type: 'ask'; readonly id: number; readonly about: Question }
   | { readonly type: 'taken'; readonly taken: TakenTokens }
+  /** From now on it does what one process of a node is enough for. */
+  | { readonly type: 'lead' }
   | { readonly type: 'drain' }
   | { readonly type: 'stop' }
 

@@ -54,10 +54,19 @@ export async function openWorkers({
   /** Every process, whether it serves yet or not. */
   const processes = new Set<WorkerProcess>()
   const serving = new Set<WorkerProcess>()
+  /** The one that does what one process of a node is enough for. */
+  let leader: WorkerProcess | undefined
   const stopping = new AbortController()
   const { signal } = stopping
   const { promise: failed, reject: fail } = Promise.withResolvers<never>()
   failed.catch(() => {})
+
+  /** One that serves leads: the first at first, and another as soon as that one has ended. */
+  function appointLeader() {
+    if (leader && serving.has(leader)) return
+    leader = [...serving][0]
+    leader?.tell({ type: 'lead' })
+  }
 
   async function begin(number: number, isFirstStart: boolean): Promise<WorkerProcess> {
     const worker = start(number, { isFirstStart })
@@ -66,6 +75,7 @@ export async function openWorkers({
     await worker.serving
     if (signal.aborted) return worker
     serving.add(worker)
+    appointLeader()
     onServing(worker)
     return worker
   }
@@ -81,6 +91,7 @@ export async function openWorkers({
         const end = await worker.ended
         serving.delete(worker)
         if (signal.aborted) return
+        appointLeader()
         log.error(
           { event: 'worker.ended', worker: number, pid, exitCode: end.code, signal: end.signal },
           'a worker ended; it is replaced',

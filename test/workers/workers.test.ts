@@ -35,6 +35,7 @@ const environment = (changes: Record<string, string> = {}) => ({
     HOLDFAST_AUTHORIZE_LIMIT: '100000',
     HOLDFAST_DATA: cwd,
     HOLDFAST_ISSUER: issuer,
+    HOLDFAST_LOG_LEVEL: 'debug',
     HOLDFAST_LOGIN_LIMIT: '100000',
     HOLDFAST_LONGEST_WAIT_MS: '60000',
     HOLDFAST_METRICS: operators,
@@ -70,6 +71,14 @@ test.after.always('closes the node and its database', async () => {
   await opened.disposeAsync()
 })
 
+/** What the processes have logged so far. */
+const lines = () =>
+  node
+    .errors()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+
 /** Sends a form on a connection of its own, which the kernel gives to any of the workers. */
 const alone: typeof fetch = (url, init) =>
   fetch(url, { ...init, headers: { ...init?.headers, connection: 'close' } })
@@ -92,12 +101,6 @@ test.serial('four processes serve at one port, with one log and one set of metri
   )
   t.deepEqual([...new Set(answers.map(({ status }) => status))], [400])
   t.is(await metric('holdfast_refusals_total'), 16)
-  const lines = () =>
-    node
-      .errors()
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line))
   const refusals = () => lines().filter(({ event }) => event === 'request.refused')
   await until(async () => refusals().length === 16)
   t.true(new Set(refusals().map(({ worker }) => worker)).size > 1)
@@ -162,6 +165,10 @@ test.serial(
     await load.progress(3)
     const before = await metric('holdfast_grants_total')
     const [victim = 0] = workersOf(node)
+    const cleaners = () =>
+      new Set(lines().flatMap(({ event, worker }) => (event === 'cleanup' ? [worker] : [])))
+    await until(async () => cleaners().has(1))
+    t.is(cleaners().size, 1)
     process.kill(victim, 'SIGKILL')
     await load.progress(3)
     await until(async () => (await metric('holdfast_workers')) === 4, 60_000)
@@ -178,6 +185,8 @@ test.serial(
       node.errors(),
       /"event":"worker.ended","worker":1,"pid":\d+,"exitCode":null,"signal":"SIGKILL"/,
     )
+    // Another one has taken over what one of them is enough for.
+    await until(async () => cleaners().size === 2)
   },
 )
 
