@@ -31,6 +31,9 @@ interface Expiry {
 }
 
 /**
+ * Rows are removed by their place, and by the part of the table that it is in: where an operator has
+ * partitioned the table, other parts have rows at the same place.
+ *
  * The index still has an entry for each row that was removed since the last vacuum. A batch that
  * begins where the one before ended does not read them again.
  */
@@ -47,11 +50,12 @@ export function expiringRows(
       const { rows } = await database.query<{ rows: number; until: string | null }>({
         name: `${table}-remove-expired`,
         text: `with expired as materialized (
-                 select ctid as place, ${column} as at from ${table}
+                 select tableoid as part, ctid as place, ${column} as at from ${table}
                   where ${expired}
                   order by ${column} limit $1 for update skip locked
                ), removed as (
-                 delete from ${table} where ctid = any(array(select place from expired)) returning 1
+                 delete from ${table} using expired
+                  where ${table}.ctid = place and ${table}.tableoid = part returning 1
                )
                select (select count(*)::int from removed) as rows,
                       (select max(at)::text from expired) as until`,

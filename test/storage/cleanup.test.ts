@@ -10,7 +10,7 @@ import {
 } from '../../src/storage/artifact-table.ts'
 import { type Cleaned, type CleanupOptions, startCleanup } from '../../src/storage/cleanup.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
-import type { ExpiringRows } from '../../src/storage/expiring-rows.ts'
+import { type ExpiringRows, expiringRows } from '../../src/storage/expiring-rows.ts'
 import { createReplayTable, type ReplayTable } from '../../src/storage/replay-table.ts'
 import { useTestDatabase } from '../support/database.ts'
 
@@ -307,3 +307,26 @@ test.serial('two nodes drain a backlog together, without waiting for each other'
   const [one = 0, other = 0] = done.values()
   t.is(one + other, 20_000)
 })
+
+test.serial(
+  'removes expired rows of a partitioned table, and none at the same place',
+  async (t) => {
+    await database.query({
+      text: 'create table parts (id int, expires_at timestamptz) partition by list (id)',
+    })
+    for (const id of [0, 1]) {
+      await database.query({
+        text: `create table parts_${id} partition of parts for values in (${id})`,
+      })
+      // Each is the first row of its part.
+      await database.query({
+        text: 'insert into parts values ($1, to_timestamp($2))',
+        values: [id, [past, future][id]],
+      })
+    }
+    const parts = expiringRows(database, { table: 'parts', column: 'expires_at', before: 'now()' })
+    t.is((await parts.removeExpired(10)).rows, 1)
+    const { rows } = await database.query({ text: 'select id from parts' })
+    t.deepEqual(rows, [{ id: 1 }])
+  },
+)
