@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 
 // Below the range from which systems give ports to connections that go out (RFC 6335 section 6
-// has it from 49152, Linux from 32768): nobody is given ours between now and when it is used.
-const lowest = 10_000
+// has it from 49152, Linux from 32768): nobody is given ours between now and when it is used. And
+// above 10080, the highest port that fetch and browsers refuse to connect to.
+const lowest = 10_081
 const highest = 32_767
 
 // Of those who ask at the same moment, nobody listens yet.
