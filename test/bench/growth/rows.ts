@@ -43,6 +43,34 @@ export async function fill(
   }
 }
 
+/**
+ * Writes to tables that nobody uses meanwhile without their indexes, which are made anew from the rows:
+ * ten million random keys, one after the other, would take most of an hour.
+ */
+export async function withoutIndexes(
+  client: pg.Client,
+  tables: readonly string[],
+  write: () => Promise<void>,
+): Promise<void> {
+  const { rows: found } = await client.query<{ drop: string; make: string }>(
+    `select case when conname is null then format('drop index %s', indexrelid::regclass)
+                 else format('alter table %s drop constraint %I', indrelid::regclass, conname)
+            end as drop,
+            case when conname is null then pg_get_indexdef(indexrelid)
+                 else format('alter table %s add constraint %I %s', indrelid::regclass, conname,
+                             pg_get_constraintdef(pg_constraint.oid))
+            end as make
+       from pg_index left join pg_constraint on conindid = indexrelid and contype in ('p', 'u')
+      where indrelid = any ($1::regclass[])`,
+    [tables],
+  )
+  for (const { drop } of found) await client.query(drop)
+  await write()
+  await client.query("set maintenance_work_mem = '512MB'")
+  for (const { make } of found) await client.query(make)
+  await client.query('reset maintenance_work_mem')
+}
+
 /** Plans and visibility as after a night of autovacuum, and nothing left to write. */
 export async function settle(client: pg.Client): Promise<void> {
   for (const table of ['artifacts', 'replay_marks']) await client.query(`vacuum (analyze) ${table}`)

@@ -21,7 +21,7 @@ import { freePort } from '../../../src/net/free-port.ts'
 import { migrate } from '../../../src/storage/migrate.ts'
 import { fromSources, holdfast } from '../../support/cli.ts'
 import { openBenchDatabase } from '../database.ts'
-import { fill, settle } from '../growth/rows.ts'
+import { fill, settle, withoutIndexes } from '../growth/rows.ts'
 import { makeKeys, prepare, send } from '../token/load.ts'
 import { api, clientIdOf } from '../token/scenario.ts'
 import { watchLocks } from './locks.ts'
@@ -126,6 +126,12 @@ async function extractRelease(): Promise<string> {
 }
 
 async function fillAll(client: pg.Client): Promise<void> {
+  const tables = ['artifacts', 'replay_marks', 'audit_events']
+  await withoutIndexes(client, tables, () => fillTables(client))
+  await settle(client)
+}
+
+async function fillTables(client: pg.Client): Promise<void> {
   const day = 86_400
   await fill(client, { rows, expire: [day, 14 * day], name: 'old' }, (done) =>
     progress.report(`Filling: ${done} of ${rows} rows`, done, rows),
@@ -139,7 +145,6 @@ async function fillAll(client: pg.Client): Promise<void> {
          from generate_series(${done}, ${Math.min(done + 100_000, rows) - 1}) as n`,
     )
   }
-  await settle(client)
 }
 
 async function serve(release: string, env: Record<string, string>, issuer: string) {
