@@ -5,6 +5,7 @@
  */
 import { importPublicJwk, isObject, parseJsonObject } from '@holdfast/verify/authorization-server'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
+import { GuardedFetchError } from '../net/guarded-fetch.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isKeyOf } from './client-certificates.ts'
 
@@ -35,10 +36,12 @@ export function withoutUnusableKeys(clients: Pick<ClientTable, 'find'>): Pick<Cl
 /**
  * A fetched key set (RFC 7517 section 5) without the keys that nobody should go by.
  *
- * @throws TypeError for what is no key set.
+ * @throws GuardedFetchError for what is no key set.
  */
 export function readKeySet(body: Uint8Array<ArrayBuffer>): string {
   const set = parseJsonObject(Buffer.from(body))
-  if (!Array.isArray(set?.keys)) throw new TypeError('the document is no key set')
+  if (!Array.isArray(set?.keys)) {
+    throw new GuardedFetchError('wrong_type', 'the document is no JSON Web Key Set')
+  }
   return JSON.stringify({ ...set, keys: set.keys.filter((key) => !isUnusable(key)) })
 }

@@ -4,6 +4,7 @@ import type Provider from 'oidc-provider'
 import type { errors, KoaContextWithOIDC } from 'oidc-provider'
 import { clientBinding } from '../clients/binding-method.ts'
 import type { UserCodeRefusal } from '../limits/user-code-limits.ts'
+import { findFetchProblem } from '../net/fetch-problem.ts'
 import type { BindingLabel, Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
@@ -104,8 +105,10 @@ function isHangUp({ code = '' }: NodeJS.ErrnoException): boolean {
 /** Characters of a description that are kept: a client's own words may be a part of it. */
 const longestDetail = 1000
 
-function detailOf({ error_detail, error_description, message }: ProtocolError): string {
-  return (error_detail ?? error_description ?? message).slice(0, longestDetail)
+function detailOf(error: ProtocolError): string {
+  const { error_detail, error_description, message } = error
+  const fetching = findFetchProblem(error)?.forOperator
+  return (fetching ?? error_detail ?? error_description ?? message).slice(0, longestDetail)
 }
 
 function bindingOf(ctx: KoaContextWithOIDC): BindingLabel {

@@ -12,6 +12,7 @@ import { bindDeviceCodes } from './device-codes.ts'
 import { observeEngine } from './engine-events.ts'
 import { secretsOf, useKeyRing } from './engine-keys.ts'
 import type { Extension, ExtensionOptions } from './extension.ts'
+import { explainFailedFetches } from './fetch-problems.ts'
 import { interactionPath } from './interaction-path.ts'
 import { checkJsonParameters } from './json-parameters.ts'
 import { tolerateOwnClock } from './jwt-times.ts'
@@ -35,6 +36,7 @@ export const extensions: readonly Extension[] = [
   { extend: trustConfiguredOrigins },
   { extend: checkParameters },
   { extend: honourOfflineAccess },
+  { extend: explainFailedFetches },
   { extend: bindDevices },
   { extend: keepShown },
   { extend: consumeRequestsOnce },

@@ -16,7 +16,7 @@ import { pathOfIssuer } from '../config/issuer-path.ts'
 import { lifetimes } from '../config/lifetimes.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { publicRoutes } from '../http/routes.ts'
-import type { GuardedFetch } from '../net/guarded-fetch.ts'
+import { badStatus, type GuardedFetch } from '../net/guarded-fetch.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -330,8 +330,8 @@ async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<
     const value = headers.get(name)
     return value === undefined ? [] : [[name, value] as [string, string]]
   })
-  const text = status === 200 ? readKeySet(body) : ''
-  return new Response(text, { status, headers: kept })
+  if (status !== 200) throw badStatus(status)
+  return new Response(readKeySet(body), { status, headers: kept })
 }
 
 /**

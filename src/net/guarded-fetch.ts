@@ -16,6 +16,11 @@ export type GuardedFetchErrorCode =
   | 'redirected'
   | 'too_large'
   | 'timed_out'
+  /** No authority that this machine trusts stands for the host, or the certificate is for another. */
+  | 'untrusted_certificate'
+  /** What it should be can only the caller tell. */
+  | 'bad_status'
+  | 'wrong_type'
   /** This requester, or all of them, have used up their requests for now. */
   | 'too_many'
   /** The last request failed, and the time to try again has not come. */
@@ -91,6 +96,9 @@ export type GuardedFetch = (url: string, request?: GuardedRequest) => Promise<Gu
 /** The most failing URLs that are remembered; of more the oldest are forgotten. */
 const failuresLimit = 10_000
 
+/** Characters of the reason of each of them. */
+const longestReason = 200
+
 /**
  * A GET of an https URL that someone else has chosen, or a POST to it. It follows no redirect, reads a bounded body
  * in a bounded time, and connects to public addresses only, whatever the name of the host resolves to.
@@ -118,11 +126,12 @@ export function createGuardedFetch({
       const answer = await ask(url, { agent, limits, headers, form })
       // What was posted may be refused, and the next be taken.
       if (answer.status < (form ? 500 : 400)) failures.clear(url.href)
-      else failures.add(url.href)
+      else failures.add(url.href, badStatus(answer.status))
       return answer
     } catch (error) {
-      failures.add(url.href)
-      throw asGuardedFetchError(error)
+      const problem = asGuardedFetchError(error)
+      failures.add(url.href, problem)
+      throw problem
     } finally {
       leave()
     }
@@ -268,7 +277,16 @@ async function ask(
   return { status, headers: new Map(pairs), body }
 }
 
-function asGuardedFetchError(error: unknown): Error {
+/** The problem of an answer that its reader expected with the status 200. */
+export function badStatus(status: number): GuardedFetchError {
+  return new GuardedFetchError('bad_status', `the answer has the status ${status}`)
+}
+
+/** Codes of OpenSSL and Node for a certificate that does not show who the host is. */
+const certificateProblem =
+  /^(?:CERT_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_MISMATCH|INVALID_(?:CA|PURPOSE)|SELF_SIGNED_|UNABLE_TO_)/
+
+function asGuardedFetchError(error: unknown): GuardedFetchError {
   const { name, code, message, cause } = error as Error & { code?: string }
   if (error instanceof GuardedFetchError) return error
   if (cause instanceof GuardedFetchError) return cause
@@ -278,6 +296,10 @@ function asGuardedFetchError(error: unknown): Error {
   if (code === 'UND_ERR_RES_EXCEEDED_MAX_SIZE') {
     return new GuardedFetchError('too_large', 'the answer is too large', { cause: error })
   }
+  if (certificateProblem.test(code ?? '')) {
+    const problem = `the certificate of the host is not trusted (${code})`
+    return new GuardedFetchError('untrusted_certificate', problem, { cause: error })
+  }
   return new GuardedFetchError('unreachable', `the request failed: ${message}`, { cause: error })
 }
 
@@ -285,19 +307,31 @@ function asGuardedFetchError(error: unknown): Error {
 function createFailures(
   { firstPauseMs, longestPauseMs }: GuardedFetchLimits,
   now: () => number,
-): { check(url: string): void; add(url: string): void; clear(url: string): void } {
-  const failures = new Map<string, { until: number; pauseMs: number }>()
+): {
+  check(url: string): void
+  add(url: string, problem: GuardedFetchError): void
+  clear(url: string): void
+} {
+  interface Failure {
+    readonly until: number
+    readonly pauseMs: number
+    readonly code: GuardedFetchErrorCode
+    readonly message: string
+  }
+  const failures = new Map<string, Failure>()
   return {
     check(url) {
-      if (now() < (failures.get(url)?.until ?? 0)) {
-        throw new GuardedFetchError('failed_before', 'it failed a moment ago')
-      }
+      const before = failures.get(url)
+      if (!before || now() >= before.until) return
+      const cause = new GuardedFetchError(before.code, before.message)
+      throw new GuardedFetchError('failed_before', 'it failed a moment ago', { cause })
     },
-    add(url) {
+    add(url, { code, message }) {
       const before = failures.get(url)
       const pauseMs = before ? Math.min(before.pauseMs * 2, longestPauseMs) : firstPauseMs
       failures.delete(url)
-      failures.set(url, { until: now() + pauseMs, pauseMs })
+      const kept = message.slice(0, longestReason)
+      failures.set(url, { until: now() + pauseMs, pauseMs, code, message: kept })
       const [oldest] = failures.keys()
       if (failures.size > failuresLimit && oldest !== undefined) failures.delete(oldest)
     },

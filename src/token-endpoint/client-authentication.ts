@@ -14,6 +14,7 @@ import { longestProofWindowS } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import { subjectMatches } from '../certificates/subject.ts'
+import type { FetchProblem } from '../net/fetch-problem.ts'
 import { replayEntry } from '../storage/replay-table.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import type {
@@ -231,14 +232,14 @@ async function signatureProblem(
   { keys }: TokenClient,
 ): Promise<Refusal | undefined> {
   if (isSignedBy(keys.current(), jwt)) return undefined
-  switch (await keys.refresh()) {
-    case 'failed':
-      return refuse('assertion_keys')
-    case 'fetched':
-      return isSignedBy(keys.current(), jwt) ? undefined : refuse('assertion_signature')
-    case 'same':
-      return refuse('assertion_signature')
-  }
+  const refreshed = await keys.refresh()
+  if (typeof refreshed === 'object') return withoutKeys(refreshed)
+  const isFound = refreshed === 'fetched' && isSignedBy(keys.current(), jwt)
+  return isFound ? undefined : refuse('assertion_signature')
+}
+
+function withoutKeys({ forClient, forOperator }: FetchProblem): Refusal {
+  return refuse('assertion_keys', { description: forClient, detail: forOperator })
 }
 
 function isSignedBy(keys: readonly ClientKey[], { header, input, signature }: ParsedJwt): boolean {
@@ -283,8 +284,8 @@ async function byRegisteredCertificate(
     return { refusal: refuse('certificate_missing'), client }
   }
   // Registered means now: a certificate that was taken off the list is not registered.
-  if ((await client.keys.refresh()) === 'failed')
-    return { refusal: refuse('assertion_keys'), client }
+  const refreshed = await client.keys.refresh()
+  if (typeof refreshed === 'object') return { refusal: withoutKeys(refreshed), client }
   const isRegistered = client.keys.certificates().includes(certificate.thumbprint)
   return isRegistered
     ? { client, entry: undefined }

@@ -9,6 +9,7 @@ import { allowedAlgorithms, type Profile, profileOf, refreshPolicyOf } from '../
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import { proofAlgorithms } from '../engine/proof-algorithms.ts'
 import { mayCallFrom } from '../engine/provider.ts'
+import { type FetchProblem, findFetchProblem } from '../net/fetch-problem.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type {
@@ -138,11 +139,17 @@ function keysOf(store: EngineKeyStore): ClientKeys {
       try {
         await store.refresh()
         return 'fetched'
-      } catch {
-        return 'failed'
+      } catch (error) {
+        return findFetchProblem(error) ?? unreadableKeys
       }
     },
   }
+}
+
+/** What the engine refuses of a key set that was fetched. */
+const unreadableKeys: FetchProblem = {
+  forClient: 'the keys of the client could not be read',
+  forOperator: 'the keys of the client could not be read',
 }
 
 /** A key that is for signatures, or undefined. */

@@ -3,6 +3,7 @@ import type { Binding, Proofs } from '../bindings/binding.ts'
 import type { SubjectProperty } from '../certificates/subject.ts'
 import type { RefreshPolicy } from '../clients/profile.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
+import type { FetchProblem } from '../net/fetch-problem.ts'
 import type { ReplayEntry } from '../storage/replay-table.ts'
 import type { RefusalReason } from './refusal.ts'
 
@@ -33,9 +34,9 @@ export interface ClientKeys {
   /**
    * Fetches them again, if they are at a URL and what was fetched is no longer fresh.
    *
-   * @returns whether there is anything to try again with: `failed` where the URL does not answer.
+   * @returns whether there is anything to try again with, or why the fetch has failed.
    */
-  refresh(): Promise<'same' | 'fetched' | 'failed'>
+  refresh(): Promise<'same' | 'fetched' | FetchProblem>
 }
 
 /** What the machine endpoints know of a client. */

@@ -364,6 +364,7 @@ test.serial('takes no key set that names a member twice', async (t) => {
   const { status, body } = await authenticate('https://keys.example/twice')
   t.is(status, 401)
   t.is(body.error, 'invalid_client')
+  t.regex(body.error_description, /could not be fetched: it is no JSON Web Key Set/)
 })
 
 const changedServer = useTestServer(test, { HOLDFAST_REGISTRATION: 'on' })

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { isDisplayName } from '../../src/net/display-name.ts'
+import { findFetchProblem } from '../../src/net/fetch-problem.ts'
 import {
   createGuardedFetch,
   type GuardedFetchErrorCode,
@@ -13,6 +15,7 @@ import { networkOf, networksOf } from '../../src/net/network.ts'
 import { spellingProblem } from '../../src/net/normal-uri.ts'
 import { isOfThisMachine } from '../../src/net/this-machine.ts'
 import { trustedPeers } from '../../src/net/trusted-peers.ts'
+import { selfSigned } from '../support/certificates.ts'
 
 for (const name of [
   'Harbour Orders',
@@ -273,6 +276,40 @@ test('limits the requests on their way of a requester, and those of all', async 
   while (waiting.length < 3) await new Promise(setImmediate)
   waiting[2]?.()
   t.is((await again).status, 200)
+})
+
+test('says that a certificate is not trusted, and says it again before the next try', async (t) => {
+  const { cert, key } = await selfSigned({ subject: 'CN=keys.example' })
+  const server = createHttpsServer({ cert, key }, answerOf)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const guarded = createGuardedFetch({
+    resolve: async () => ['127.0.0.1'],
+    development: { addresses: ['127.0.0.1'] },
+  })
+  const url = `https://keys.example:${(server.address() as AddressInfo).port}/keys`
+  const problems = []
+  for (const code of ['untrusted_certificate', 'failed_before'] as const) {
+    const error = await t.throwsAsync(guarded(url), { name: 'GuardedFetchError', code })
+    problems.push(findFetchProblem(new Error('of the engine', { cause: error })))
+  }
+  const [first, again] = problems
+  t.regex(first?.forOperator ?? '', /not trusted \((?:DEPTH_ZERO_)?SELF_SIGNED_CERT|UNABLE_TO_/)
+  t.regex(first?.forClient ?? '', /^the keys of the client could not be fetched: the certificate/)
+  t.regex(again?.forOperator ?? '', /a moment ago: the certificate of the host is not trusted/)
+  t.regex(again?.forClient ?? '', /the certificate of its host is not trusted \(a moment ago\)/)
+})
+
+test('tells a client the same of a host inside and of one that there is not', async (t) => {
+  const problemOf = async (addresses: string[]) => {
+    const guarded = createGuardedFetch({ resolve: async () => addresses })
+    return findFetchProblem(await t.throwsAsync(guarded('https://keys.example/')))
+  }
+  const [inside, nowhere] = [await problemOf(['10.0.0.1']), await problemOf([])]
+  t.is(inside?.forClient, nowhere?.forClient)
+  t.not(inside?.forOperator, nowhere?.forOperator)
+  t.is(findFetchProblem(new Error('another')), undefined)
 })
 
 for (const [what, handler] of [

@@ -39,6 +39,8 @@ import {
  * without a row here fails the last test.
  */
 
+const notFetched = { forClient: 'not fetched', forOperator: 'not fetched: refused' }
+
 const service: Request = { form: { grant_type: 'client_credentials', client_id: 'app' } }
 const withForm = (form: object): Request => ({ form: { ...service.form, ...form } })
 const code = (form: object = {}): Request => ({
@@ -248,13 +250,13 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
   },
   assertion_keys: {
-    'of an assertion': [assertion(), withKeys({ ...keysOf(), refresh: async () => 'failed' })],
+    'of an assertion': [assertion(), withKeys({ ...keysOf(), refresh: async () => notFetched })],
     'of a certificate': [
       certified,
       {
         client: {
           ...byRegistration.client,
-          keys: { ...registered, refresh: async () => 'failed' },
+          keys: { ...registered, refresh: async () => notFetched },
         },
       },
     ],
