@@ -39,7 +39,7 @@ export function route<const Path extends string>(
 const cors = { cors: true }
 const form = { form: true }
 const device = { feature: 'deviceFlow' } as const
-const registration = { feature: 'registration' } as const
+const registration = { cors: true, feature: 'registration' } as const
 
 export const publicRoutes = {
   livez: route(['GET'], '/livez'),

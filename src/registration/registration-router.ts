@@ -44,7 +44,7 @@ export function createRegistrationRouter({
     ctx: RouterContext,
     handle: (presented: PresentedCredential) => Promise<void>,
   ): Promise<void> {
-    ctx.set({ 'cache-control': 'no-store', pragma: 'no-cache' })
+    ctx.set({ 'cache-control': 'no-store', pragma: 'no-cache', ...readable })
     let presented: PresentedCredential | undefined
     try {
       presented = credentials.read({
@@ -98,6 +98,18 @@ export function createRegistrationRouter({
       registration_client_uri: `${issuer}${registrationPath}/${information.client_id}`,
       registration_access_token: token,
     }
+  }
+
+  // A script shows a token for all that it does here, and no cookie counts: any origin may.
+  const preflights = {
+    POST: publicRoutes.register.path,
+    'GET,PUT,DELETE': publicRoutes.registration_read.path,
+  }
+  for (const [methods, path] of Object.entries(preflights)) {
+    router.options(path, (ctx) => {
+      ctx.status = 204
+      ctx.set({ ...preflight, 'access-control-allow-methods': methods })
+    })
   }
 
   router.post(publicRoutes.register.path, (ctx) =>
@@ -162,6 +174,18 @@ export function createRegistrationRouter({
   }
 
   return router
+}
+
+/** What scripts of every origin may read (Fetch standard, CORS protocol); never with credentials. */
+const readable = {
+  'access-control-allow-origin': '*',
+  'access-control-expose-headers': 'DPoP-Nonce,WWW-Authenticate',
+}
+
+const preflight = {
+  'access-control-allow-origin': '*',
+  'access-control-allow-headers': 'authorization,content-type,dpop',
+  'access-control-max-age': '3600',
 }
 
 async function readRequest(ctx: RouterContext): Promise<RegistrationRequest> {

@@ -500,7 +500,8 @@ test('scripts may read when to come back, at routes that they may call', async (
   for (const [path, allowed] of [
     ['/token', '*'],
     ['/par', '*'],
-    ['/register', null],
+    ['/register', '*'],
+    ['/authorize', null],
   ] as const) {
     const { status, headers } = await post(path, origin)
     t.is(status, 429)

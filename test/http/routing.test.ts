@@ -252,7 +252,7 @@ test('a link with a user code leads to our page in one spelling only', async (t)
 
 for (const [method, target, allow] of [
   ['GET', '/token', 'POST, OPTIONS'],
-  ['PATCH', '/register/x', 'GET, HEAD, PUT, DELETE'],
+  ['PATCH', '/register/x', 'GET, HEAD, PUT, DELETE, OPTIONS'],
   ['POST', '/admin/audit', 'GET, HEAD'],
   ['DELETE', '/device', 'GET, HEAD, POST'],
   ['OPTIONS', '/authorize', 'GET, HEAD, POST'],
