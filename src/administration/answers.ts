@@ -69,6 +69,7 @@ const registrationTokenMembers = {
     authMethods: texts,
     bindingMethods: texts,
     scopes: texts,
+    conformant: z.boolean().describe('Clients that name no binding are bearer clients').optional(),
     redirectHosts: texts.nullable(),
   }),
   bearer: z.boolean(),

@@ -45,6 +45,10 @@ export const newRegistrationToken = z
     lifetime: z.int().min(60).max(longest).default(day),
     uses: z.int().min(1).max(most).default(1),
     bearer: z.boolean().default(false),
+    conformant: z
+      .boolean()
+      .default(false)
+      .describe('Clients that name no binding get bearer tokens; so may this token be used'),
     jkt: z
       .string()
       .regex(/^[\w-]{42}[AEIMQUYcgkosw048]$/, 'must be a thumbprint (RFC 7638)')
@@ -54,9 +58,7 @@ export const newRegistrationToken = z
     authMethods: some(z.enum(registrableAuthMethods)).default([
       ...defaultPolicy.authMethods,
     ] as never),
-    bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).default([
-      ...defaultPolicy.bindingMethods,
-    ]),
+    bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).optional(),
     scopes: some(scope).default([...defaultPolicy.scopes]),
     redirectHosts: some(host).optional(),
   })
@@ -82,7 +84,17 @@ export function administerRegistrationTokens(
      * @throws AdministrationError `invalid_request`
      */
     async add(asked: NewRegistrationToken): Promise<StoredInitialAccessToken & { token: string }> {
-      const { name, lifetime, uses, bearer, jkt = null, ...choices } = read(asked)
+      const { name, lifetime, uses, jkt = null, conformant, ...choices } = read(asked)
+      const bearer = choices.bearer || (conformant && jkt === null)
+      const chosen = choices.bindingMethods ?? [...defaultPolicy.bindingMethods]
+      const named = choices.bindingMethods === undefined && conformant
+      const bindingMethods = named ? [...chosen, 'bearer' as const] : chosen
+      if (conformant && !bindingMethods.includes('bearer')) {
+        throw new AdministrationError(
+          'invalid_request',
+          'A conformant token needs the binding bearer: add it to the bindings.',
+        )
+      }
       if (bearer && jkt !== null) {
         throw new AdministrationError(
           'invalid_request',
@@ -91,7 +103,11 @@ export function administerRegistrationTokens(
       }
       await checkScopes(choices.scopes, resources)
       const policy: RegistrationPolicy = {
-        ...choices,
+        grantTypes: choices.grantTypes,
+        authMethods: choices.authMethods,
+        bindingMethods,
+        scopes: choices.scopes,
+        ...(conformant && { conformant }),
         redirectHosts: choices.redirectHosts ?? null,
       }
       const token = randomBytes(32).toString('base64url')
@@ -103,7 +119,17 @@ export function administerRegistrationTokens(
         uses,
         lifetimeS: lifetime,
       })
-      recordChange('registration_token.added', {}, { id: stored.id, name, uses, bearer })
+      recordChange(
+        'registration_token.added',
+        {},
+        {
+          id: stored.id,
+          name,
+          uses,
+          bearer,
+          ...(conformant && { conformant }),
+        },
+      )
       return { ...stored, token }
     },
 

@@ -49,6 +49,11 @@ export function bindingMethodOf(metadata: BindingMetadata): BindingMethod {
   return method
 }
 
+/** Whether client metadata says how tokens are bound, by name or by a flag. */
+export function namesBinding(metadata: BindingMetadata): boolean {
+  return metadata.binding_method !== undefined || everyFlag.some(({ flag }) => metadata[flag])
+}
+
 /** Client metadata with the binding method by name, and the RFC flags that follow from it. */
 export function withBindingMethod<T extends BindingMetadata>(metadata: T): T {
   const method = bindingMethodOf(metadata)

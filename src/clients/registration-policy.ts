@@ -3,7 +3,12 @@ import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import { spellingProblem } from '../net/normal-uri.ts'
 import { isOfThisMachine } from '../net/this-machine.ts'
 import type { RegistrationPolicy } from '../storage/registration-table.ts'
-import { type BindingMethod, bindingMethodOf, bindingMethods } from './binding-method.ts'
+import {
+  type BindingMethod,
+  bindingMethodOf,
+  bindingMethods,
+  namesBinding,
+} from './binding-method.ts'
 import { nameLimit, RegistrationError, type RequestedMetadata } from './client-registration.ts'
 import { deviceGrant } from './grant-types.ts'
 
@@ -144,6 +149,10 @@ function withDefaults(asked: RequestedMetadata, policy: RegistrationPolicy): Req
     response_types: asked.response_types ?? (hasCode ? ['code'] : []),
     redirect_uris: asked.redirect_uris ?? [],
     token_endpoint_auth_method: asked.token_endpoint_auth_method ?? 'client_secret_basic',
+    // OpenID Connect has bearer tokens where a client says nothing. A profile says something.
+    ...(policy.conformant &&
+      !namesBinding(asked) &&
+      asked.profile === undefined && { binding_method: 'bearer' }),
     // Without this member the engine lets a client ask for every scope.
     scope: asked.scope ?? policy.scopes.join(' '),
   }

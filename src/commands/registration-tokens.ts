@@ -16,9 +16,10 @@ interface AddOptions {
   uses: number
   key?: string
   bearer?: true
+  conformant?: true
   grant: NewRegistrationToken['grantTypes']
   auth: NewRegistrationToken['authMethods']
-  binding: NewRegistrationToken['bindingMethods']
+  binding?: NewRegistrationToken['bindingMethods']
   scope: string[]
   redirectHost?: string[]
 }
@@ -60,6 +61,10 @@ function addCommand(): Command {
         'JWK thumbprint of the only DPoP key that can use it (RFC 7638)',
       )
       .option('--bearer', 'allow it, and the resulting registration token, as bearer tokens')
+      .option(
+        '--conformant',
+        'give applications that name no binding bearer tokens, and let them register with bearer tokens, as OpenID Connect Registration has it: less safe',
+      )
       .addOption(choice('--grant <type...>', 'grants', registrableGrantTypes, grantTypes))
       .addOption(
         choice(
@@ -69,7 +74,12 @@ function addCommand(): Command {
           authMethods,
         ),
       )
-      .addOption(choice('--binding <method...>', 'how its tokens are bound', bindingMethods, bound))
+      .addOption(
+        new Option(
+          '--binding <method...>',
+          `how its tokens are bound (default: ${bound.join(' ')}; with --conformant bearer as well)`,
+        ).choices(bindingMethods),
+      )
       .addOption(
         new Option('--scope <scope...>', 'scopes of this server and of its APIs').default(
           [...scopes],
@@ -84,10 +94,11 @@ function addCommand(): Command {
           lifetime: options.expires,
           uses: options.uses,
           bearer: options.bearer ?? false,
+          conformant: options.conformant ?? false,
           ...(options.key !== undefined && { jkt: options.key }),
           grantTypes: options.grant,
           authMethods: options.auth,
-          bindingMethods: options.binding,
+          ...(options.binding && { bindingMethods: options.binding }),
           scopes: options.scope,
           ...(options.redirectHost && { redirectHosts: options.redirectHost }),
         }),
@@ -100,6 +111,9 @@ function addCommand(): Command {
         ['Grants', stored.policy.grantTypes.join(' ')],
         ['Authenticates by', stored.policy.authMethods.join(' ')],
         ['Tokens', describeBindings(stored)],
+        ...(stored.policy.conformant
+          ? [['Unless named', styleText('yellow', 'bearer (conformant)')] as const]
+          : []),
         ['Scopes', stored.policy.scopes.join(' ')],
         ['Redirects', stored.policy.redirectHosts?.join(' ') ?? 'anywhere'],
       ]),
@@ -141,7 +155,8 @@ function removeCommand(): Command {
   )
 }
 
-function describeKey({ bearer, jkt }: StoredInitialAccessToken): Cell {
+function describeKey({ bearer, jkt, policy }: StoredInitialAccessToken): Cell {
+  if (policy.conformant) return { text: `${jkt ?? 'none: bearer'}, conformant`, style: 'yellow' }
   if (bearer) return { text: 'none: bearer', style: 'yellow' }
   return jkt ?? 'any'
 }

@@ -12,6 +12,8 @@ export interface RegistrationPolicy {
   readonly authMethods: readonly string[]
   readonly bindingMethods: readonly (BindingMethod | 'bearer')[]
   readonly scopes: readonly string[]
+  /** Whether a client that names no binding gets bearer tokens, as OpenID Connect has it. */
+  readonly conformant?: boolean
   /** Hosts that redirect URIs must be at; null for any. */
   readonly redirectHosts: readonly string[] | null
 }

@@ -648,6 +648,13 @@ test.serial('says that a bearer token is one', async (t) => {
   t.regex(stdout, /^ {2}Tokens +dpop bearer$/m)
 })
 
+test.serial('says that clients of a conformant token are bearer clients', async (t) => {
+  const stdout = done(t, await runTokens('add', 'suite', '--conformant'))
+  t.regex(stdout, /^ {2}Tokens +dpop mtls token-binding bearer$/m)
+  t.regex(stdout, /^ {2}Unless named +bearer \(conformant\)$/m)
+  t.regex(done(t, await runTokens('list')), /suite .* none: bearer, conformant/)
+})
+
 test.serial('makes and removes a token, as JSON', async (t) => {
   const made = JSON.parse(
     done(t, await runTokens('add', 'fleet', '--uses', '500', '--expires', '30d', '--json')),

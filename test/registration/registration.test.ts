@@ -367,9 +367,54 @@ test('shows a client that registered itself no tokens of others', async (t) => {
   t.deepEqual(introspected.body, { active: false })
 })
 
+test('registers a bearer client that names no binding by a conformant token alone', async (t) => {
+  const token = await initialToken(server, { conformant: true, uses: 3 })
+  const { status, body } = await register(server, { token, body: webClient })
+  t.is(status, 201)
+  t.like(body, {
+    binding_method: 'bearer',
+    grant_types: ['authorization_code'],
+    response_types: ['code'],
+    token_endpoint_auth_method: 'client_secret_basic',
+    id_token_signed_response_alg: 'RS256',
+    application_type: 'web',
+  })
+  const bound = { ...webClient, dpop_bound_access_tokens: true }
+  t.is((await register(server, { token, body: bound })).body.binding_method, 'dpop')
+  const mine = { client: body.client_id, token: body.registration_access_token }
+  const change = { ...mine, method: 'PUT', body: { ...webClient, client_id: body.client_id } }
+  t.is((await register(server, change)).body.binding_method, 'bearer')
+  t.is((await registered()).body.binding_method, 'dpop')
+  await t.throwsAsync(initialToken(server, { conformant: true, bindingMethods: ['dpop'] }), {
+    message: /needs the binding bearer/,
+  })
+})
+
+test('lets scripts of every origin register, without cookies', async (t) => {
+  const headers = { origin: 'https://app.example' }
+  for (const [path, methods] of [
+    ['/register', 'POST'],
+    ['/register/x', 'GET,PUT,DELETE'],
+  ] as const) {
+    const { status, headers: allowed } = await fetch(server.issuer + path, {
+      method: 'OPTIONS',
+      headers: { ...headers, 'access-control-request-method': 'POST' },
+    })
+    t.is(status, 204)
+    t.is(allowed.get('access-control-allow-origin'), '*')
+    t.is(allowed.get('access-control-allow-methods'), methods)
+    t.is(allowed.get('access-control-allow-credentials'), null)
+  }
+  const [key, token] = [await newKey(), await initialToken(server)]
+  const made = await register(server, { token, key, headers, body: webClient })
+  t.is(made.status, 201)
+  t.is(made.headers.get('access-control-allow-origin'), '*')
+})
+
 test('nobody registers without a token', async (t) => {
-  const { status, headers } = await register(server, { body: webClient })
+  const { status, headers, body } = await register(server, { body: webClient })
   t.is(status, 401)
+  t.is(body.error, 'invalid_token')
   t.regex(headers.get('www-authenticate') ?? '', /DPoP/)
 })
 
