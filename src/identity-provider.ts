@@ -30,6 +30,7 @@ import { proofAlgorithms } from './engine/proof-algorithms.ts'
 import { createProvider } from './engine/provider.ts'
 import { strictProofs } from './engine/strict-proofs.ts'
 import { type Features, middlewareInOrder } from './http/app.ts'
+import { clientLogos } from './http/client-logos.ts'
 import { createEdge } from './http/edge.ts'
 import { createFormTokens } from './http/form-token.ts'
 import { createRequestLimits } from './http/request-limits.ts'
@@ -224,6 +225,7 @@ function createFeatures(parts: Parts, built: Built): Features {
     ...browserFeatures(parts, built),
     admin: operations.adminApi ? adminFeature(parts, built) : undefined,
     assets: assets.middleware,
+    clientLogos: clientLogos(storage.clientLogos),
     deviceAnswers: operations.deviceFlow ? completeDeviceAnswers({ verificationUri }) : undefined,
     frontChannelLogout: frontChannelLogout({
       issuer,

@@ -21,6 +21,7 @@ export interface AdministrationOptions {
     | 'audit'
     | 'countedEvents'
     | 'claimMappings'
+    | 'clientLogos'
     | 'clients'
     | 'issued'
     | 'registrations'
@@ -53,7 +54,11 @@ export function createAdministration({
   return {
     accounts,
     claims: administerClaims(storage.claimMappings, recordChange),
-    clients: administerClients(storage.clients, validator, recordChange),
+    clients: administerClients(
+      { table: storage.clients, logos: storage.clientLogos },
+      validator,
+      recordChange,
+    ),
     registrationTokens: administerRegistrationTokens(
       storage.registrations,
       storage.resourceServers,
@@ -79,7 +84,13 @@ export function createAdministration({
 export function createReadings(
   storage: Pick<
     Storage,
-    'accounts' | 'claimMappings' | 'clients' | 'issued' | 'registrations' | 'resourceServers'
+    | 'accounts'
+    | 'claimMappings'
+    | 'clientLogos'
+    | 'clients'
+    | 'issued'
+    | 'registrations'
+    | 'resourceServers'
   >,
 ) {
   const readOnly = () => {
@@ -92,7 +103,8 @@ export function createReadings(
   }
   const { issued } = storage
   const accounts = administerAccounts(createAccounts({ store: storage.accounts }), issued, readOnly)
-  const clients = administerClients(storage.clients, validator, readOnly)
+  const tables = { table: storage.clients, logos: storage.clientLogos }
+  const clients = administerClients(tables, validator, readOnly)
   return {
     accounts: { list: accounts.list },
     claims: { list: administerClaims(storage.claimMappings, readOnly).list },

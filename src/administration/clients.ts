@@ -1,5 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import { bindingMethodOf } from '../clients/binding-method.ts'
+import { readLogo } from '../clients/client-logo.ts'
 import {
   changeClient,
   type MetadataValidator,
@@ -7,6 +8,7 @@ import {
   registerClient,
 } from '../clients/client-registration.ts'
 import { makeClientSecret } from '../clients/client-secret.ts'
+import type { ClientLogoTable } from '../storage/client-logo-table.ts'
 import type { ClientTable, StoredClient } from '../storage/client-table.ts'
 import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
@@ -18,7 +20,7 @@ export interface RenewedSecret {
 
 /** The applications that may ask for tokens. */
 export function administerClients(
-  table: ClientTable,
+  { table, logos }: { table: ClientTable; logos: ClientLogoTable },
   validator: MetadataValidator,
   recordChange: RecordChange,
 ) {
@@ -73,6 +75,22 @@ export function administerClients(
       }
       recordChange('client.changed', { client: clientId }, { new_secret: true })
       return { client_id: clientId, client_secret: secret }
+    },
+
+    /**
+     * Sets the logo that people see at consent.
+     *
+     * @throws AdministrationError `not_found`; RegistrationError.
+     */
+    async setLogo(clientId: string, bytes: Uint8Array): Promise<void> {
+      const logo = readLogo(bytes)
+      if (!(await logos.set(clientId, logo))) throw noSuchClient(clientId)
+      recordChange('client.changed', { client: clientId }, { logo: logo.digest })
+    },
+
+    async removeLogo(clientId: string): Promise<void> {
+      if (!(await logos.remove(clientId))) throw noSuchClient(clientId)
+      recordChange('client.changed', { client: clientId }, { logo: null })
     },
 
     async remove(clientId: string): Promise<void> {

@@ -51,6 +51,22 @@ export const operations: Operations = {
     refusals: [404],
     handle: ({ clients }, { params }) => clients.remove(params.client_id),
   }),
+  setClientLogo: operation({
+    summary: 'Set the logo of a client, shown at consent',
+    params: { client_id },
+    body: requests.logo,
+    answer: done,
+    refusals: [404],
+    handle: ({ clients }, { params, body }) =>
+      clients.setLogo(params.client_id, Buffer.from(body.image, 'base64')),
+  }),
+  removeClientLogo: operation({
+    summary: 'Remove the logo of a client',
+    params: { client_id },
+    answer: done,
+    refusals: [404],
+    handle: ({ clients }, { params }) => clients.removeLogo(params.client_id),
+  }),
   renewClientSecret: operation({
     summary: 'Generate a new secret for a client; the previous one stops working',
     params: { client_id },

@@ -6,6 +6,7 @@ import {
   groupLimits,
   maxNameCharacters,
 } from '../accounts/profile.ts'
+import { logoLimitBytes } from '../clients/client-logo.ts'
 import { nameLimit } from '../clients/client-registration.ts'
 import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
@@ -232,6 +233,13 @@ const client_name = { type: 'string', ...displayNameSchema(nameLimit) } as const
 
 export const newClient = metadata.meta(describeClient({ client_id, client_name }))
 export const changedClient = metadata.meta(describeClient({ client_name }))
+
+export const logo = z.strictObject({
+  image: z
+    .base64()
+    .describe(`A PNG, JPEG, GIF or WebP image of at most ${logoLimitBytes / 1024} KiB, in base64`)
+    .meta({ const: 'R0lGODlhAQABAAAAACwAAAAAAQABAAA=' }),
+})
 
 /** PostgreSQL can hold it. */
 const word = z

@@ -108,6 +108,12 @@ export async function registerClient(
       'The client cannot be registered: self_registered is for clients that register themselves.',
     )
   }
+  if (requested.logo !== undefined) {
+    throw new RegistrationError(
+      'invalid_client_metadata',
+      'The client cannot be registered: logo names an image that is uploaded afterwards.',
+    )
+  }
   const { metadata, secret } = prepareClient(requested, validator)
   if (!(await table.insert(metadata))) {
     throw new RegistrationError('client_id_taken', `The client_id ${metadata.client_id} is taken.`)
@@ -154,7 +160,7 @@ export async function changeClient(
 }
 
 /** By what others know a client, and what says where it came from. */
-const keptNames = ['client_id', 'client_id_issued_at', 'self_registered'] as const
+const keptNames = ['client_id', 'client_id_issued_at', 'self_registered', 'logo'] as const
 
 const keptBy = (metadata: ClientMetadata) =>
   keptNames.map((name) => [name, metadata[name]] as const)
@@ -172,6 +178,7 @@ function validate(metadata: ClientMetadata, validator: MetadataValidator): Clien
     refuseUnreadableName(metadata)
     refuseMisspeltRedirects(metadata)
     refusePlainHttp(metadata)
+    refusePlainPages(metadata)
     refuseWeakKeys(metadata)
     refuseSectorIdentifier(metadata)
     // The engine's own check decides; what it fills in is left to it, so that its defaults are
@@ -223,6 +230,24 @@ function refuseMisspeltRedirects(metadata: ClientMetadata): void {
       if (problem) throw new errors.InvalidClientMetadata(`${name} ${problem}`)
     }
   }
+}
+
+/** Pages about the client that people open from ours (RFC 7591 section 2). */
+export const pageMembers = ['client_uri', 'policy_uri', 'tos_uri'] as const
+
+function refusePlainPages(metadata: ClientMetadata): void {
+  for (const name of pageMembers) {
+    const uri: unknown = metadata[name]
+    if (uri !== undefined && !isPageUri(uri)) {
+      throw new errors.InvalidClientMetadata(`${name} must be an https URL without a user name`)
+    }
+  }
+}
+
+/** Whether it is the address of a page that we link to. */
+export function isPageUri(uri: unknown): uri is string {
+  const url = typeof uri === 'string' && uri.length <= 2048 ? URL.parse(uri) : null
+  return url?.protocol === 'https:' && !url.username && !url.password
 }
 
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { styleText } from 'node:util'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
@@ -55,6 +56,7 @@ export function clientsCommand(): Command {
     .addCommand(listCommand())
     .addCommand(showCommand())
     .addCommand(changeCommand())
+    .addCommand(logoCommand())
     .addCommand(renewSecretCommand())
     .addCommand(removeCommand())
 }
@@ -230,6 +232,35 @@ function renewSecretCommand(): Command {
         ['Secret', `${styleText('bold', client_secret)}  (shown this once)`],
       ]),
   )
+}
+
+function logoCommand(): Command {
+  return printing(
+    command(
+      'logo <client_id> [file]',
+      'Set the logo that users see at consent: PNG, JPEG, GIF or WebP, 32 KiB at most.',
+      'clients logo web-shop logo.png',
+      'clients logo web-shop --remove',
+    ).option('--remove', 'remove the logo instead'),
+    async (clientId: string, file: string | undefined, { remove }: { remove?: true }) => {
+      if ((file === undefined) === (remove === undefined)) {
+        throw new UsageError('Name a file, or use --remove.')
+      }
+      const bytes = file === undefined ? undefined : await readBytes(file)
+      return withAdministration(async ({ clients }) => {
+        if (bytes) await clients.setLogo(clientId, bytes)
+        else await clients.removeLogo(clientId)
+        return { client_id: clientId, removed: bytes === undefined }
+      })
+    },
+    ({ client_id, removed }) => `${removed ? 'Removed' : 'Set'} the logo of ${client_id}.`,
+  )
+}
+
+function readBytes(file: string): Promise<Buffer> {
+  return readFile(file).catch(({ code }: NodeJS.ErrnoException) => {
+    throw new CommandError(`${file} cannot be read (${code}).`)
+  })
 }
 
 function removeCommand(): Command {

@@ -9,6 +9,7 @@ import { oauthErrorMessage } from '../pages/error-messages.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
 import type { Views } from '../pages/views.ts'
 import { TooManyUserCodesError } from './device-codes.ts'
+import { clientView } from './shown-client.ts'
 
 type DeviceFlow = NonNullable<NonNullable<Configuration['features']>['deviceFlow']>
 
@@ -68,7 +69,7 @@ export function createDevicePages(
       ctx.body = views.deviceConfirm({
         token: tokenOf(ctx),
         userCode,
-        client: { name: client.clientName ?? client.clientId },
+        client: clientView(client),
         binding: bindingLabels(metadata.binding_method),
         selfRegistered: metadata.self_registered === true,
         program: browserLabel(userAgent),

@@ -220,6 +220,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'default_resource',
         'default_scope',
         'id_token_claims',
+        'logo',
         ...extensions.flatMap(({ clientMetadata = [] }) => clientMetadata),
       ],
       validator: (_ctx, _key, _value, metadata) => {

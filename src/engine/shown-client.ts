@@ -1,11 +1,13 @@
 import { hash } from 'node:crypto'
 import type Provider from 'oidc-provider'
+import { isPageUri } from '../clients/client-registration.ts'
 import { isOfThisMachine } from '../net/this-machine.ts'
+import type { ClientPage, ClientView } from '../pages/views.ts'
 import { storeMembers } from './model-additions.ts'
 
 /*
  * Consent is for what was shown: the client's name, whether it registered itself, how its tokens are
- * bound, and where the person is sent. A grant keeps digests of that; a client that changes any of
+ * bound, its logo, the pages about it, and where the person is sent. A grant keeps digests of that; a client that changes any of
  * it, or sends people to another of its hosts, is asked for again.
  */
 
@@ -16,6 +18,10 @@ export interface ShownClient {
   readonly redirectUris?: readonly string[] | undefined
   readonly binding_method?: unknown
   readonly self_registered?: unknown
+  readonly clientUri?: string | undefined
+  readonly policyUri?: string | undefined
+  readonly tosUri?: string | undefined
+  readonly logo?: unknown
 }
 
 /** The most digests of a grant: of more, the oldest is asked for again. */
@@ -30,8 +36,34 @@ export function shownDigest(client: ShownClient, redirectUri: string | undefined
     client.self_registered === true,
     [...places].sort(),
     redirectUri === undefined ? null : redirectPlace(redirectUri),
+    // Last, so that a client without any has the digest of releases that did not show them.
+    ...(clientPages(client).length > 0 ? [clientPages(client).map(({ uri }) => uri)] : []),
+    ...(client.logo === undefined ? [] : [client.logo]),
   ]
   return hash('sha256', JSON.stringify(shown), 'base64url')
+}
+
+/** The pages about a client that we link to. */
+function clientPages({ clientUri, policyUri, tosUri }: ShownClient): ClientPage[] {
+  const named = [
+    ['client.page_website', clientUri],
+    ['client.page_policy', policyUri],
+    ['client.page_terms', tosUri],
+  ] as const
+  // Earlier releases have stored addresses of any kind.
+  return named.flatMap(([label, uri]) =>
+    isPageUri(uri) ? [{ label, uri, host: new URL(uri).host }] : [],
+  )
+}
+
+/** What pages show of a client beside its name. */
+export function clientView(client: ShownClient): ClientView {
+  const { clientId, clientName, logo } = client
+  return {
+    name: clientName ?? clientId,
+    pages: clientPages(client),
+    ...(typeof logo === 'string' && { logo }),
+  }
 }
 
 type Grant = InstanceType<Provider['Grant']> & { shown?: readonly string[] | undefined }

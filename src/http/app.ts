@@ -29,6 +29,7 @@ export interface Features {
   readonly account: Middleware
   readonly admin: Middleware | undefined
   readonly assets: Middleware
+  readonly clientLogos: Middleware
   readonly dbsc: Middleware
   readonly deviceAnswers: Middleware | undefined
   readonly doctor: Middleware
@@ -111,6 +112,7 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     onRoutes(['end_session_confirm'], features.frontChannelLogout),
     onRoutes(['authorize', 'end_session'], postAsGet({ base })),
     features.assets,
+    onRoutes(['client_logo'], features.clientLogos),
     features.dbsc,
     features.proofs,
     features.interactions,

@@ -8,8 +8,9 @@ import type { NetworkLimit } from '../limits/network-limit.ts'
 import { PageError, type PageErrorCode } from '../pages/page-error.ts'
 import type { RouteName } from './routes.ts'
 
-/** Routes whose requests carry credentials that could be guessed. */
+/** Routes whose requests carry credentials or names that could be guessed. */
 export const guardedRoutes = [
+  'client_logo',
   'token',
   'par',
   'introspect',

@@ -45,6 +45,7 @@ export const publicRoutes = {
   livez: route(['GET'], '/livez'),
   readyz: route(['GET'], '/readyz'),
   assets: route(['GET'], '/assets/:file'),
+  client_logo: route(['GET'], '/logos/:logo'),
   doctor: route(['GET', 'DELETE'], '/doctor'),
 
   openid_metadata: route(['GET'], '/.well-known/openid-configuration', cors),
@@ -120,6 +121,8 @@ export const adminRoutes = {
   showClient: reads('/admin/clients/:client_id'),
   changeClient: writes('PUT', '/admin/clients/:client_id'),
   removeClient: writes('DELETE', '/admin/clients/:client_id'),
+  setClientLogo: writes('PUT', '/admin/clients/:client_id/logo'),
+  removeClientLogo: writes('DELETE', '/admin/clients/:client_id/logo'),
   renewClientSecret: writes('POST', '/admin/clients/:client_id/secret'),
   listAccounts: reads('/admin/accounts'),
   addAccount: writes('POST', '/admin/accounts'),

@@ -1,12 +1,11 @@
 import type { RouterContext } from '@koa/router'
 import { activeAccount } from '../engine/browser-request.ts'
-import { shownDigest } from '../engine/shown-client.ts'
+import { clientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
 import { bindingLabels } from '../pages/binding-labels.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
 import { redirectLabel } from '../pages/redirect-labels.ts'
-import type { ClientView } from '../pages/views.ts'
 import type { Account } from '../storage/account-store.ts'
 import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
@@ -88,13 +87,4 @@ export function createInteractionPages({
 /** Undefined where the interaction ends on a page of ours, and another device continues. */
 function redirectUriOf({ params, deviceCode }: Interaction): string | undefined {
   return deviceCode === undefined ? String(params.redirect_uri) : undefined
-}
-
-interface ClientMetadata {
-  clientId: string
-  clientName?: string | undefined
-}
-
-function clientView({ clientId, clientName }: ClientMetadata): ClientView {
-  return { name: clientName ?? clientId }
 }

@@ -21,8 +21,18 @@ export interface ConsentSection {
   lines: ConsentLine[]
 }
 
+/** A page of an application about itself. */
+export interface ClientPage {
+  readonly label: MessageKey
+  readonly uri: string
+  readonly host: string
+}
+
 export interface ClientView {
   name: string
+  pages?: readonly ClientPage[]
+  /** The digest of its image. */
+  logo?: string
 }
 
 export interface FormView {

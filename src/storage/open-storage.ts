@@ -7,6 +7,7 @@ import { type AuditTable, createAuditTable } from './audit-table.ts'
 import { type BrowserRequestTable, createBrowserRequestTable } from './browser-request-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClaimMappingTable, createClaimMappingTable } from './claim-mapping-table.ts'
+import { type ClientLogoTable, createClientLogoTable } from './client-logo-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
 import { type CredentialLookup, createCredentialLookup } from './credential-lookup.ts'
@@ -36,6 +37,7 @@ export interface Storage extends AsyncDisposable {
   readonly browserRequests: BrowserRequestTable
   readonly browserSessions: BrowserSessionTable
   readonly claimMappings: ClaimMappingTable
+  readonly clientLogos: ClientLogoTable
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
   readonly credentials: CredentialLookup
@@ -178,6 +180,7 @@ export async function openStorage({
     browserSessions,
     replays,
     claimMappings: createClaimMappingTable(database, memory),
+    clientLogos: createClientLogoTable(database, memory),
     clients: createClientTable(database, memory),
     registrations,
     countedEvents,

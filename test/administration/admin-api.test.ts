@@ -419,6 +419,37 @@ test('custom claims are one document, of which all problems are named', async (t
   t.deepEqual((await call(admin, 'GET', '/claims')).body, mappings)
 })
 
+const png = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+  'base64',
+)
+
+test('a logo is uploaded, served by its digest, and kept by a change of the client', async (t) => {
+  const admin = await administrator('write')
+  const client_id = 'with-logo'
+  await call(admin, 'POST', '/clients', { ...service, client_id })
+  const path = `/clients/${client_id}`
+  const upload = (bytes: Buffer) =>
+    call(admin, 'PUT', `${path}/logo`, { image: bytes.toString('base64') })
+  t.is((await upload(png)).status, 204)
+  const { logo } = (await call(admin, 'GET', path)).body
+  const served = await fetch(`${server.issuer}/logos/${logo}`)
+  t.is(served.headers.get('content-type'), 'image/png')
+  t.is(served.headers.get('x-content-type-options'), 'nosniff')
+  t.deepEqual(Buffer.from(await served.arrayBuffer()), png)
+  t.is((await call(admin, 'PUT', path, service)).body.logo, logo)
+  t.is((await call(admin, 'PUT', path, { ...service, logo: 'other' })).status, 400)
+  t.is((await call(admin, 'POST', '/clients', { ...service, logo })).status, 400)
+  const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>')
+  for (const wrong of [svg, Buffer.concat([png, Buffer.alloc(32 * 1024)]), Buffer.alloc(0)]) {
+    t.is((await upload(wrong)).status, 400)
+  }
+  t.is((await call(admin, 'DELETE', `${path}/logo`)).status, 204)
+  t.is((await call(admin, 'GET', path)).body.logo, undefined)
+  t.is((await call(admin, 'DELETE', `${path}/logo`)).status, 404)
+  t.is((await fetch(`${server.issuer}/logos/nothing`)).status, 404)
+})
+
 test('a person is signed out everywhere, and keeps what outlives a sign-in', async (t) => {
   const admin = await administrator('write')
   const { credentials, client, key, tokens } = await offline('keeps@example.com')

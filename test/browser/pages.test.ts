@@ -27,6 +27,8 @@ const axeSource = readFileSync(
   createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
   'utf-8',
 )
+/** A blue square. */
+const logo = Buffer.from('R0lGODlhAQABAPAAAABmmQAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==', 'base64')
 const welcomeUrl = /^https:\/\/app\.example\/welcome\?/
 
 const test = anyTest as TestFn<Environment>
@@ -46,11 +48,15 @@ test.before(async (t) => {
       {
         ...ordersClient,
         redirect_uris: [...ordersClient.redirect_uris, 'https://rp.example/posted'],
+        client_uri: 'https://rp.example/',
+        policy_uri: 'https://rp.example/privacy',
+        tos_uri: 'https://a-very-long-name-of-a-host.terms-of-service.rp.example/terms',
       },
       {
         ...ordersClient,
         client_id: 'reports',
         client_name: 'Legacy Reports',
+        frontchannel_logout_uri: 'https://rp.example/front',
         binding_method: 'bearer',
       },
       { ...television, application_type: 'native', client_id: 'television' },
@@ -58,6 +64,7 @@ test.before(async (t) => {
     deviceEnvironment,
   )
   await idp.accounts.add({ email: 'eve@example.com', password })
+  await idp.setLogo('orders', logo)
   const browser = await launchChromium({ 'rp.example': app.address, 'app.example': app.address })
   Object.assign(t.context, { app, idp, browser })
 })
@@ -115,6 +122,8 @@ async function visitAll(page: Page, origin: string, look: (state: string) => Pro
   await page.goto(authorizationUrl(origin, { ...everything, client_id: 'reports' }))
   await page.waitForSelector('text=not locked to a key')
   await look('consent-bearer')
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(welcomeUrl)
   await page.goto(authorizationUrl(origin, { client_id: 'nobody' }))
   await look('error')
   await page.goto(`${origin}/session/end?client_id=orders`)
@@ -220,10 +229,11 @@ browserTest('by keyboard alone and without JavaScript, from the app to the app',
   await page.keyboard.type(password)
   await page.keyboard.press('Enter')
   await page.waitForSelector('text=Use another account')
-  await page.keyboard.press('Tab')
-  t.is(await focused.textContent(), 'Use another account')
-  await page.keyboard.press('Tab')
-  t.is(await focused.textContent(), 'Allow')
+  const stops = ['Use another account', 'Website', 'Privacy policy', 'Terms of service', 'Allow']
+  for (const stop of stops) {
+    await page.keyboard.press('Tab')
+    t.is(await focused.textContent(), stop)
+  }
   await page.keyboard.press('Enter')
   await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /code=/)
@@ -265,6 +275,23 @@ browserTest('another account, without a page in between', async (t) => {
   await page.getByRole('button', { name: 'Allow' }).click()
   await page.waitForURL(welcomeUrl)
   t.regex(page.url(), /code=/)
+})
+
+browserTest('applications learn of a sign-out by a frame, and the person continues', async (t) => {
+  const page = await open(t, {})
+  const { origin } = t.context.idp
+  await consent(page, origin, { client_id: 'reports' })
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(welcomeUrl)
+  const post_logout_redirect_uri = 'https://rp.example/bye'
+  const asked = new URLSearchParams({ client_id: 'reports', post_logout_redirect_uri })
+  await page.goto(`${origin}/session/end?${asked}`)
+  const framed = page.waitForRequest(/^https:\/\/rp\.example\/front\?/)
+  await page.getByRole('button', { name: 'Sign out everywhere' }).click()
+  const { searchParams } = new URL((await framed).url())
+  t.is(searchParams.get('iss'), origin)
+  t.truthy(searchParams.get('sid'))
+  await page.waitForURL(post_logout_redirect_uri)
 })
 
 browserTest('response_mode=form_post: the engine posts to the app by its own script', async (t) => {

@@ -457,6 +457,14 @@ test('refuses a way to authenticate beyond the policy', (t) => {
   t.regex(error?.message ?? '', /token_endpoint_auth_method may have private_key_jwt only/)
 })
 
+test('sends logouts of a client that registered itself to its own hosts only', (t) => {
+  const register = (backchannel_logout_uri: string) =>
+    applyPolicy(defaultPolicy, { ...web, backchannel_logout_uri })
+  t.is(register('https://shop.example/x').backchannel_logout_uri, 'https://shop.example/x')
+  const error = t.throws(() => register('https://bank.example/'), { instanceOf: RegistrationError })
+  t.regex(error?.message ?? '', /backchannel_logout_uri must be at a host of redirect_uris/)
+})
+
 test('approves no software statement', (t) => {
   const error = t.throws(() => applyPolicy(defaultPolicy, { ...web, software_statement: 'x' }), {
     instanceOf: RegistrationError,

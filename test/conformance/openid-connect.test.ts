@@ -2,11 +2,14 @@
  * What modules of the OpenID Foundation's plans for OpenID Connect look for, written from the
  * specifications. docs/conformance.md has the list of modules.
  */
+import { hash } from 'node:crypto'
 import test from 'ava'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
+import { parse } from 'node-html-parser'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
+import { passwordAcr } from '../../src/accounts/acr.ts'
+import { changeClient, type RequestedMetadata } from '../../src/clients/client-registration.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
 import { basic, createPerson, newKey, obtainCode, type Person, post } from '../support/flow.ts'
 import { api, email, useTestServer } from '../support/server.ts'
@@ -200,3 +203,99 @@ test.serial('signs UserInfo by the algorithm of the client (oidcc-userinfo-rs256
   const { headers } = await userinfo(access_token)
   t.is(headers.get('content-type'), 'application/json; charset=utf-8')
 })
+
+test.serial(
+  'returns an acr where acr_values names unknown ones (oidcc-ensure-request-with-acr-values-succeeds)',
+  async (t) => {
+    const { id_token } = await tokensOf(await addClient(), { acr_values: '1 2' })
+    t.is(decodeJwt(id_token).acr, passwordAcr)
+  },
+)
+
+const web = {
+  application_type: 'web',
+  redirect_uris: ['https://rp.example/callback'],
+  token_endpoint_auth_method: 'client_secret_basic',
+} as const
+
+const request = ({ client_id }: ClientMetadata, more: Record<string, string> = {}) => ({
+  ...{ client_id, redirect_uri: 'https://rp.example/callback', response_type: 'code' },
+  ...{ scope: 'openid', state: 'the state', nonce: 'n' },
+  ...{ code_challenge: 'x'.repeat(43), code_challenge_method: 'S256' },
+  ...more,
+})
+
+test.serial(
+  'posts code, state and iss to the client (the plans with response_mode=form_post)',
+  async (t) => {
+    const client = await addClient(web)
+    await person.authorize(request(client))
+    const asked = request(client, { response_mode: 'form_post' })
+    const url = `${server.issuer}/authorize?${new URLSearchParams(asked)}`
+    const { html } = await person.browser.visit(url)
+    const form = parse(html).querySelector('form')
+    t.is(form?.getAttribute('action'), 'https://rp.example/callback')
+    t.is(form?.getAttribute('method')?.toLowerCase(), 'post')
+    const sent = form
+      ?.querySelectorAll('input')
+      .map((input) => [input.getAttribute('name'), input.getAttribute('value')])
+    const { code, ...others } = Object.fromEntries(sent ?? [])
+    t.truthy(code)
+    t.deepEqual(others, { state: 'the state', iss: server.issuer })
+  },
+)
+
+test.serial(
+  'returns code and ID token in the fragment, bound to each other, to a request with a nonce',
+  async (t) => {
+    const client = await addClient({
+      ...web,
+      grant_types: ['authorization_code', 'implicit'],
+      response_types: ['code id_token'],
+    })
+    const hybrid = { response_type: 'code id_token' }
+    const { hash: answer, search } = await person.authorize(request(client, hybrid))
+    t.is(search, '')
+    const parameters = new URLSearchParams(answer.slice(1))
+    const claims = decodeJwt(parameters.get('id_token') ?? '')
+    const digest = hash('sha256', parameters.get('code') ?? '', 'buffer')
+    t.like(claims, { nonce: 'n', c_hash: digest.subarray(0, 16).toString('base64url') })
+    const { nonce: _, ...without } = request(client, hybrid)
+    const refused = new URLSearchParams((await person.authorize(without)).hash.slice(1))
+    t.is(refused.get('error'), 'invalid_request')
+  },
+)
+
+test.serial(
+  'links the pages of a client at consent (oidcc-registration-policy-uri, -tos-uri)',
+  async (t) => {
+    const pages = {
+      client_uri: 'https://rp.example/',
+      policy_uri: 'https://rp.example/privacy',
+      tos_uri: 'https://rp.example/terms?a=1&b=2',
+    }
+    const client = await addClient({ ...web, ...pages })
+    const url = `${server.issuer}/authorize?${new URLSearchParams(request(client))}`
+    const links = (html: string) =>
+      parse(html)
+        .querySelectorAll('.client-pages a')
+        .map((link) => link.attributes.href)
+    t.deepEqual(links((await person.browser.visit(url)).html), Object.values(pages))
+    await person.authorize(request(client))
+    // What was allowed is what was shown.
+    const changed = { ...web, ...pages, tos_uri: 'https://rp.example/other-terms' }
+    const { client_id } = client
+    await changeClient(client_id, changed, {
+      table: server.storage.clients,
+      validator: server.provider,
+    })
+    t.regex((await person.browser.visit(url)).html, /You allowed this application before/)
+    for (const [name, uri] of [
+      ['policy_uri', 'http://rp.example/privacy'],
+      ['tos_uri', 'javascript:alert(1)'],
+      ['client_uri', 'https://user@rp.example/'],
+    ] as const) {
+      await t.throwsAsync(addClient({ ...web, [name]: uri }), { code: 'invalid_client_metadata' })
+    }
+  },
+)

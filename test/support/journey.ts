@@ -1,6 +1,7 @@
 import type Koa from 'koa'
 import type { Provider } from 'oidc-provider'
 import { type Accounts, createAccounts } from '../../src/accounts/accounts.ts'
+import { readLogo } from '../../src/clients/client-logo.ts'
 import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
 import type { Account } from '../../src/storage/account-store.ts'
 import { email, password, startTestServer } from './server.ts'
@@ -14,6 +15,7 @@ export interface IdentityProvider {
   readonly provider: Provider
   readonly accounts: Accounts
   readonly ada: Account
+  setLogo(clientId: string, image: Buffer): Promise<unknown>
   /** Errors that nobody foresaw. */
   readonly thrown: unknown[]
   close(): Promise<void>
@@ -48,6 +50,7 @@ export async function startIdentityProvider(
     provider,
     accounts,
     ada,
+    setLogo: (clientId, image) => storage.clientLogos.set(clientId, readLogo(image)),
     thrown,
     close: async () => server[Symbol.asyncDispose](),
   }
