@@ -37,6 +37,9 @@ interface AddOptions {
   binding: string
   idTokenAlg?: string
   withoutPkce?: true
+  idTokenClaims?: true
+  backchannelLogoutUri?: string
+  frontchannelLogoutUri?: string
   skipConsent?: true
   defaultResource?: string
   defaultScope?: string
@@ -119,6 +122,9 @@ function addCommand(): Command {
     .option('--default-resource <uri>', 'API of requests that name none by resource')
     .option('--default-scope <scopes>', 'scopes of requests that name none')
     .option('--skip-consent', 'do not ask users for their consent: for applications of your own')
+    .option('--id-token-claims', 'put the claims of all scopes into ID tokens, as for Auth.js')
+    .option('--backchannel-logout-uri <uri>', 'https URL that receives logout tokens')
+    .option('--frontchannel-logout-uri <uri>', 'https URL that browsers open after a sign-out')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
     .addOption(
       new Option('--administration <level>', 'access to the admin API').choices(
@@ -318,6 +324,13 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     ...(options.defaultResource !== undefined && { default_resource: options.defaultResource }),
     ...(options.defaultScope !== undefined && { default_scope: options.defaultScope }),
     ...(options.withoutPkce && { require_pkce: false }),
+    ...(options.idTokenClaims && { id_token_claims: true }),
+    ...(options.backchannelLogoutUri && {
+      backchannel_logout_uri: options.backchannelLogoutUri,
+    }),
+    ...(options.frontchannelLogoutUri && {
+      frontchannel_logout_uri: options.frontchannelLogoutUri,
+    }),
     ...(options.skipConsent && { skip_consent: true }),
     ...(options.administration === undefined ? {} : { administration: options.administration }),
     ...options.certificateName,
