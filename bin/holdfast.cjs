@@ -2,6 +2,7 @@
 // Plain JavaScript that an old Node can read, so that it can say which one is needed.
 var fs = require('fs')
 var path = require('path')
+var heapLimits = require('./heap-limits.cjs')
 
 var root = path.join(__dirname, '..')
 var needed = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).engines.node
@@ -15,6 +16,18 @@ function isOlder(version, least) {
   return false
 }
 
+/**
+ * Starts this process again, by the same id, with the limits that V8 takes from nothing but the
+ * command line. Workers inherit them. On Windows, and where another program has a channel to this
+ * process, it continues without.
+ */
+function limitHeap() {
+  var missing = heapLimits(process.execArgv.concat(process.env.NODE_OPTIONS || ''))
+  if (missing.length === 0 || process.platform === 'win32' || process.send) return
+  var node = [process.execPath].concat(process.execArgv, missing)
+  process.execve(process.execPath, node.concat(process.argv.slice(1)), process.env)
+}
+
 if (isOlder(process.versions.node, needed.replace('>=', ''))) {
   process.stderr.write(
     'holdfast: Holdfast needs Node ' +
@@ -25,6 +38,7 @@ if (isOlder(process.versions.node, needed.replace('>=', ''))) {
   )
   process.exitCode = 1
 } else {
+  if (process.argv[2] === 'serve') limitHeap()
   // npx starts a shell between, which passes no signal on: the end of that shell stands for one.
   if (process.env.npm_command === 'exec') {
     var parent = process.ppid

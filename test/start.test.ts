@@ -1,6 +1,7 @@
 // What starts the program: npm, and the launcher on a Node that is too old.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { createRequire } from 'node:module'
 import { Socket } from 'node:net'
 import path from 'node:path'
 import test from 'ava'
@@ -70,6 +71,42 @@ async function stopped(stop: (pid: number) => void, again?: 'again') {
   await exited
   return { answer, printed }
 }
+
+/** Says how a process of node was started, once it does not start itself again. */
+const tell = `
+  import { getHeapStatistics } from 'node:v8'
+  if (process.execArgv.length > 0 || process.argv[2] !== 'serve') {
+    console.log(process.execArgv.join(' '), getHeapStatistics().heap_size_limit / 2 ** 20)
+    process.exit()
+  }`
+
+function startedWith(nodeOptions: string, ...args: string[]) {
+  const preload = `--import=data:text/javascript,${encodeURIComponent(tell)}`
+  const env = { PATH: process.env.PATH, NODE_OPTIONS: `${nodeOptions} ${preload}` }
+  return spawnSync('bin/holdfast.cjs', args, { encoding: 'utf8', env })
+}
+
+test('limits the heap of a process that serves, and of no other command', (t) => {
+  const { stdout } = startedWith('', 'serve')
+  t.regex(stdout, /^--max-old-space-size=256 --max-semi-space-size=16 \d+\n$/)
+  t.is(startedWith('', 'clients', 'list').stdout.split(' ')[0], '')
+})
+
+test("leaves the heap to an operator's own limits", (t) => {
+  const limits: (options: readonly string[]) => string[] = createRequire(import.meta.url)(
+    '../bin/heap-limits.cjs',
+  )
+  t.is(limits(['--enable-source-maps', '']).length, 2)
+  for (const own of [
+    '--max-old-space-size=512',
+    '--max_old_space_size=512',
+    '--max-old-space-size-percentage=50',
+    '--max-semi-space-size=64',
+    '--max-heap-size=1024',
+  ]) {
+    t.deepEqual(limits(['--enable-source-maps', own]), [], own)
+  }
+})
 
 test('says which Node is needed on an older one, and nothing else', (t) => {
   const pretend = "Object.defineProperty(process.versions, 'node', { value: '22.21.1' })"

@@ -61,7 +61,7 @@ for (const kind of ['Deployment', 'Job']) {
     t.is(containers?.length, 1)
     const { env = [], ports = [] } = containers?.[0] ?? {}
     const given = Object.fromEntries(env.map(({ name, value }) => [name, value]))
-    const { DATABASE_URL_FILE, HOLDFAST_SECRET_FILE, NODE_ENV: _, NODE_OPTIONS, ...rest } = given
+    const { DATABASE_URL_FILE, HOLDFAST_SECRET_FILE, NODE_ENV: _, ...rest } = given
     t.truthy(DATABASE_URL_FILE)
     t.truthy(HOLDFAST_SECRET_FILE)
     const { NODE_ENV, ...image } = imageEnvironment

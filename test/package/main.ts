@@ -73,8 +73,9 @@ function checkFiles(archive: string): void {
 
   const migrations = readdirSync(path.join(root, 'migrations')).map((name) => `migrations/${name}`)
   const fixed = ['.env.example', 'CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
+  const bin = ['bin/heap-limits.cjs', 'bin/holdfast.cjs']
   const others = files.filter((file) => !/^(dist|docs|node_modules)\//.test(file))
-  assert.deepEqual(others.sort(), [...fixed, 'bin/holdfast.cjs', ...migrations].sort())
+  assert.deepEqual(others.sort(), [...fixed, ...bin, ...migrations].sort())
   const bundled = files.map((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1])
   assert.deepEqual([...new Set(bundled)].filter((name) => name !== undefined).sort(), [
     '@holdfast/token-binding-tls',

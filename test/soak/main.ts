@@ -84,13 +84,10 @@ const expiries = {
   replay_marks: "expires_at + interval '1 minute'",
 }
 
-/** Those that operators are given, and what is needed to look. */
-async function nodeOptions(): Promise<string> {
-  const [, shipped] = /NODE_OPTIONS: (.+)/.exec(await readFile('docker/compose.yaml', 'utf8')) ?? []
-  if (!shipped) throw new Error('docker/compose.yaml sets no NODE_OPTIONS')
+/** What is needed to look. */
+function nodeOptions(): string {
   const preload = (file: string) => `--import=${new URL(file, import.meta.url)}`
   return [
-    shipped,
     '--expose-gc',
     preload(`collect-garbage.ts?file=${heldFile}`),
     ...(leak > 0 ? [preload(`leak.ts?bytes=${leak}`)] : []),
@@ -142,7 +139,7 @@ await chmod(folder, 0o755)
 const heldFile = path.join(folder, 'held')
 const { connectionString: url } = opened.use(await startEmbeddedPostgres({ folder }))
 const fleet = opened.use(
-  await startFleet({ databaseUrl: url, count, environment: { NODE_OPTIONS: await nodeOptions() } }),
+  await startFleet({ databaseUrl: url, count, environment: { NODE_OPTIONS: nodeOptions() } }),
 )
 const load = startLoad(fleet, { workers })
 

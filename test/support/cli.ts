@@ -133,7 +133,7 @@ export function start(
 ): ChildProcess {
   const { PATH = '', HOME = '' } = process.env
   const isThis = release === root
-  return spawn(process.execPath, [fromSources, path.join(release, 'src/cli.ts'), ...args], {
+  return spawn(process.execPath, [fromSources, path.join(release, 'bin/holdfast.cjs'), ...args], {
     cwd,
     env: { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...(isThis && oneWorker), ...env },
   })

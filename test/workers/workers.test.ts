@@ -93,6 +93,13 @@ async function metric(name: string): Promise<number> {
 
 const workersOf = ({ pid }: Serving) => familyOf(pid).slice(1)
 
+test.serial('limits the heap of each worker', (t) => {
+  for (const pid of familyOf(node.pid)) {
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+    t.true(command.includes('--max-old-space-size=256\0--max-semi-space-size=16'), command)
+  }
+})
+
 test.serial('four processes serve at one port, with one log and one set of metrics', async (t) => {
   t.is(workersOf(node).length, 4)
   t.is(await metric('holdfast_workers'), 4)

@@ -64,7 +64,7 @@ export async function startRelease({
   const log = await open(logFile, 'w')
   const server = spawn(
     process.execPath,
-    ['--conditions=@holdfast/source', path.join(checkout, 'src/cli.ts'), 'serve'],
+    ['--conditions=@holdfast/source', path.join(checkout, 'bin/holdfast.cjs'), 'serve'],
     {
       cwd: folder,
       env: { PATH: process.env.PATH, ...env, NODE_OPTIONS: await shippedLimits(checkout) },
@@ -103,7 +103,7 @@ async function oneWorker(checkout: string): Promise<Record<string, string>> {
   return example.includes('HOLDFAST_WORKERS') ? { HOLDFAST_WORKERS: '1' } : {}
 }
 
-/** The limits of V8 that operators are given. */
+/** The limits of V8 that operators were given before the command had its own. */
 async function shippedLimits(checkout: string): Promise<string> {
   const compose = await readFile(path.join(checkout, 'docker/compose.yaml'), 'utf8')
   return /NODE_OPTIONS: (.+)/.exec(compose)?.[1] ?? ''

@@ -1,8 +1,13 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { Profiler } from 'node:inspector'
+import { createRequire } from 'node:module'
 import type { Order } from './child.ts'
 import type { Candidate, CandidateOptions, CredentialOrder, Peer } from './scenario.ts'
+
+const heapLimits: (options: readonly string[]) => string[] = createRequire(import.meta.url)(
+  '../../../bin/heap-limits.cjs',
+)
 
 export interface Usage {
   /** Microseconds of CPU, user and system, of the whole process. */
@@ -24,10 +29,11 @@ export interface CandidateProcess extends AsyncDisposable {
   profile(): Promise<Profiler.Profile>
 }
 
+/** Starts a candidate as its command would: `holdfast serve` limits the heap of V8. */
 export async function startCandidate(
   peer: Peer,
   options: CandidateOptions,
-  execArgv: string[] = [],
+  execArgv = peer === 'holdfast' ? heapLimits([process.env.NODE_OPTIONS ?? '']) : [],
 ): Promise<CandidateProcess> {
   const child = fork(new URL('child.ts', import.meta.url), [peer, JSON.stringify(options)], {
     // Logs are written, as in production, and read by nobody.
