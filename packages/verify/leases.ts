@@ -35,7 +35,7 @@ const leaseOptions = namesOf<LeaseOptions>({
 /** One connection. */
 export type Lease = Readonly<{
   /**
-   * Goes on with a request that was verified just now: a new proof, or a newer token. False, and no
+   * Continues with a request that was verified just now: a new proof, or a newer token. False, and no
    * effect, for another client, person or key than the one that opened the connection.
    */
   renew(verified: Verified): boolean

@@ -28,7 +28,7 @@ export type McpGuardOptions = Omit<
   Readonly<{
     /** URL of the MCP endpoint: what clients send as `resource`, and what tokens name in `aud`. */
     resource: string
-    /** Scopes that every request needs, and that a client is told to ask for first. */
+    /** Scopes that every request needs, and that challenges tell a client to ask for. */
     scopes?: readonly string[]
     /** Further scopes that a call of a tool needs, by the tool's name. */
     tools?: Readonly<Record<string, readonly string[]>>
@@ -38,7 +38,7 @@ export type McpGuardOptions = Omit<
      * false.
      */
     dangerouslyAcceptBearerTokens?: boolean
-    /** Ends a response that stays open when its token ends. Default: it may go on. */
+    /** Ends a response that stays open when its token ends. Default: it may continue. */
     leases?: Leases
     /** Receives warnings. Default `process.emitWarning`. */
     warn?: (message: string) => void

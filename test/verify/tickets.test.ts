@@ -246,7 +246,7 @@ test('a connection ends with its token, once', async (t) => {
   t.is(leases.size, 0)
 })
 
-test('a connection goes on with a newer token of the same holder, and with no other', async (t) => {
+test('a connection continues with a newer token of the same holder, and with no other', async (t) => {
   const { leases, pass } = leasesWith({ proofEvery: 300 })
   const ends: LeaseEnd[] = []
   const lease = leases.hold(await verified({ exp: start + 400 }), (reason) => ends.push(reason))
