@@ -19,6 +19,12 @@ import {
   operationsVariables,
 } from './operations-config.ts'
 import {
+  type PasskeysConfig,
+  passkeysConfig,
+  passkeysContradictions,
+  passkeysVariables,
+} from './passkeys-config.ts'
+import {
   type ProtocolConfig,
   protocolConfig,
   protocolContradictions,
@@ -51,6 +57,7 @@ export interface Config {
   /** Whether plain HTTP for a public issuer is meant, though no proxy is named. */
   readonly allowsTlsOffWithoutTrustedProxies: boolean
   readonly operations: OperationsConfig
+  readonly passkeys: PasskeysConfig
   readonly protocol: ProtocolConfig
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
@@ -193,6 +200,7 @@ const variables = z.object({
     .optional(),
   ...keysVariables,
   ...mtlsVariables,
+  ...passkeysVariables,
   ...protocolVariables,
   ...tlsCipherVariables,
   ...proxiesVariables,
@@ -248,6 +256,7 @@ export function examineVariables(
     ...contradictions(given),
     ...keysContradictions(given),
     ...mtlsContradictions(given),
+    ...passkeysContradictions(given),
     ...protocolContradictions(given),
     ...proxiesContradictions(given),
     ...tokenBindingContradictions(given),
@@ -279,6 +288,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     allowsTlsOffWithoutTrustedProxies:
       values.HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES === 'on',
     operations: operationsConfig(values, asksForTraces(env)),
+    passkeys: passkeysConfig(values, issuer),
     protocol: protocolConfig(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,

@@ -46,6 +46,7 @@ export type LimitName =
   | 'login_address'
   | 'login_account'
   | 'par'
+  | 'passkeys'
   | 'refusals'
   | 'user_codes'
   | 'user_codes_session'
@@ -257,9 +258,9 @@ export function createEvents({
       record('warn', 'grant.ended', facts, 'the tokens of an authorization ended', details)
     },
 
-    signedIn(facts: Facts) {
+    signedIn(facts: Facts, details: { passkey?: string } = {}) {
       metrics.logins.inc({ outcome: 'success' })
-      record('info', 'login.succeeded', facts, 'signed in')
+      record('info', 'login.succeeded', facts, 'signed in', details)
     },
 
     /**
@@ -270,6 +271,24 @@ export function createEvents({
       metrics.logins.inc({ outcome: 'failure' })
       if (facts.account) record('warn', 'login.failed', facts, 'sign-in failed')
       else recordStrangers('login.failed', facts, 'sign-in failed', 'unknown_account')
+    },
+
+    /** The account is known only where the signature was right. */
+    passkeyRefused(facts: Facts, reason: string) {
+      metrics.logins.inc({ outcome: 'failure' })
+      if (reason === 'counter') {
+        const sentence = 'the counter of a passkey did not rise: there may be a copy of it'
+        record('warn', 'passkey.counter_refused', facts, sentence)
+      } else recordStrangers('login.failed', facts, 'sign-in failed', `passkey_${reason}`)
+    },
+
+    /** A person has changed a passkey of theirs. */
+    passkeyChanged(
+      facts: Facts,
+      change: 'passkey.added' | 'passkey.removed' | 'passkey.renamed',
+      details: { passkey: string; aaguid?: string },
+    ) {
+      record('info', change, facts, 'a person changed a passkey', details)
     },
 
     /** A device has asked for a code. */

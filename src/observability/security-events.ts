@@ -20,7 +20,11 @@ export interface SecurityEvents {
 }
 
 /** What anyone can bring about who knows the name of a session or has a copy of its cookie. */
-const alarming: ReadonlySet<SecurityEventKind> = new Set(['session_unproven', 'proof_refused'])
+const alarming: ReadonlySet<SecurityEventKind> = new Set([
+  'session_unproven',
+  'proof_refused',
+  'passkey_counter_refused',
+])
 
 /** Of those, how many of a kind are recorded for one session, in a time in seconds; all are counted. */
 const alarms = { points: 10, duration: 60 * 60 }
@@ -45,7 +49,8 @@ export function createSecurityEvents({
   return {
     async record(kind, about) {
       count(kind)
-      const isRepeated = async () => (await alarm.take(`${kind} ${about.sessionUid}`)) !== undefined
+      const isRepeated = async () =>
+        (await alarm.take(`${kind} ${about.sessionUid ?? about.accountId}`)) !== undefined
       if (alarming.has(kind) && (await isRepeated())) return
       write(kind, about)
       await table.append({ kind, ...about })

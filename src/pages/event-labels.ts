@@ -1,7 +1,11 @@
 import type { SecurityEventKind } from '../storage/security-event-table.ts'
 import type { MessageKey } from './messages.ts'
 
-const warnings: ReadonlySet<SecurityEventKind> = new Set(['session_unproven', 'proof_refused'])
+const warnings: ReadonlySet<SecurityEventKind> = new Set([
+  'session_unproven',
+  'proof_refused',
+  'passkey_counter_refused',
+])
 
 export interface EventLabel {
   readonly label: MessageKey

@@ -136,15 +136,16 @@ export function createBrowserRequestTable(database: Database) {
                           and ($5 is null or (select true from consumed))
                ), session as (
                  insert into browser_sessions (uid, account_id, authorizations, user_agent, address,
-                                               signed_in_at, expires_at, tbh)
-                 select $6, $7, $8, $9, $10, to_timestamp($11), to_timestamp($12), $13
+                                               signed_in_at, expires_at, tbh, amr)
+                 select $6, $7, $8, $9, $10, to_timestamp($11), to_timestamp($12), $13, $27::text[]
                    from opened where $6::text is not null
                  on conflict on constraint browser_sessions_pkey do update
                     set authorizations =
                           (browser_sessions.authorizations - $14::text[]) || excluded.authorizations,
                         signed_in_at = greatest(browser_sessions.signed_in_at, excluded.signed_in_at),
                         expires_at = greatest(browser_sessions.expires_at, excluded.expires_at),
-                        tbh = coalesce(browser_sessions.tbh, excluded.tbh)
+                        tbh = coalesce(browser_sessions.tbh, excluded.tbh),
+                        amr = coalesce(excluded.amr, browser_sessions.amr)
                   where browser_sessions.ended_at is null
                     and browser_sessions.account_id = excluded.account_id
                  returning uid, account_id, address, user_agent, xmax = 0 as is_new
@@ -198,6 +199,7 @@ export function createBrowserRequestTable(database: Database) {
           written.map(({ expiresAt }) => expiresAt),
           written.map(({ familyId }) => familyId),
           written.map(({ clientId }) => clientId),
+          session?.amr,
         ],
       })
       const [done] = rows

@@ -29,6 +29,8 @@ export interface BrowserSession {
   readonly binding: SessionBinding | null
   /** SHA-256 of the Token Binding ID that the session was begun with, base64url. */
   readonly tbh: string | null
+  /** How the person was authenticated (RFC 8176); null where an older release signed in. */
+  readonly amr: readonly string[] | null
 }
 
 /** What one request changes of a session. */
@@ -42,6 +44,7 @@ export interface SessionChange {
   readonly userAgent: string
   readonly address: string
   readonly tbh: string | undefined
+  readonly amr?: readonly string[] | undefined
   /** Unix time in seconds. */
   readonly signedInAt: number
   /** Unix time in seconds. */
@@ -58,7 +61,7 @@ export type BrowserSessionRow = Omit<BrowserSession, 'signedInAt'> & { signedInA
 
 /** What `asBrowserSession` takes, of the sessions that a `where` is to name. */
 export const browserSessionRow = `select uid, account_id as "accountId", authorizations, user_agent as "userAgent", address,
-  signed_in_at as "signedInAt", tbh,
+  signed_in_at as "signedInAt", tbh, amr,
   case when jkt is not null then json_build_object(
     'method', method, 'jkt', jkt, 'alg', alg, 'jwk', jwk, 'boundAt', bound_at,
     'isNew', bound_at > now() - interval '3 seconds') end as binding

@@ -19,6 +19,7 @@ import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-i
 import { createLogoutDeliveryTable, type LogoutDeliveryTable } from './logout-delivery-table.ts'
 import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
+import { createPasskeyTable, type PasskeyTable } from './passkey-table.ts'
 import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts'
 import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
@@ -45,6 +46,7 @@ export interface Storage extends AsyncDisposable {
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
   readonly logoutDeliveries: LogoutDeliveryTable
+  readonly passkeys: PasskeyTable
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
   readonly replays: ReplayTable
@@ -187,6 +189,7 @@ export async function openStorage({
     credentials: createCredentialLookup(database),
     failedSignIns,
     devicePolls,
+    passkeys: createPasskeyTable(database),
     resourceServers: createResourceServerTable(database, memory),
     securityEvents,
     signInAttempts: createSignInAttemptTable(database),

@@ -32,11 +32,13 @@ const tolerance = '1 minute'
  *
  * @param ids - hexadecimal, as the name of a parameter.
  * @param ends - Unix times, as the name of a parameter.
+ * @param condition - of SQL, without which nothing is recorded.
  */
-export function recordEntries(ids: string, ends: string): string {
+export function recordEntries(ids: string, ends: string, condition = 'true'): string {
   return `insert into replay_marks (id, expires_at)
              select decode(id, 'hex'), to_timestamp(expires_at)
                from unnest(${ids}::text[], ${ends}::float8[]) as entry (id, expires_at)
+              where ${condition}
               order by id
              on conflict on constraint replay_marks_pkey do nothing
              returning encode(id, 'hex') as id`

@@ -13,6 +13,10 @@ export const securityEventKinds = [
   'access_ended',
   'password_changed',
   'account_disabled',
+  'passkey_added',
+  'passkey_renamed',
+  'passkey_removed',
+  'passkey_counter_refused',
 ] as const
 
 export type SecurityEventKind = (typeof securityEventKinds)[number]

@@ -33,6 +33,10 @@ const complete = {
   HOLDFAST_DANGEROUSLY_ACCEPT_ENDPOINTS_AS_AUDIENCE: 'on',
   HOLDFAST_SESSION_REFRESH_INITIATORS: 'app.example.com, *.example.org',
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
+  HOLDFAST_SIGN_IN: 'passkey',
+  HOLDFAST_PASSKEY_RP_ID: 'example.com',
+  HOLDFAST_PASSKEY_RELATED_ORIGINS: 'https://id.example.org, https://id.example.net',
+  HOLDFAST_PASSKEY_AAGUIDS: '08987058-cadc-4b81-b6e1-30de50dcbe96',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
   HOLDFAST_DEVICE_FLOW: 'on',
@@ -114,6 +118,12 @@ test('needs no variable at all', (t) => {
     protocol: { profile: undefined, clockToleranceS: 10, acceptsEndpointAudiences: false },
     sessionProofLifetime: 600,
     sessionRefreshInitiators: [],
+    passkeys: {
+      signIn: 'passkey-or-password',
+      rpId: 'localhost',
+      relatedOrigins: [],
+      aaguids: [],
+    },
     logLevel: 'info',
     operations: {
       workers,
@@ -177,6 +187,12 @@ test('takes every variable', (t) => {
     protocol: { profile: undefined, clockToleranceS: 20, acceptsEndpointAudiences: true },
     sessionProofLifetime: 300,
     sessionRefreshInitiators: ['app.example.com', '*.example.org'],
+    passkeys: {
+      signIn: 'passkey',
+      rpId: 'example.com',
+      relatedOrigins: ['https://id.example.org', 'https://id.example.net'],
+      aaguids: ['08987058-cadc-4b81-b6e1-30de50dcbe96'],
+    },
     logLevel: 'debug',
     operations: {
       workers: 3,
@@ -686,4 +702,21 @@ test('as many workers as there are cores and memory for, four at most', (t) => {
   t.deepEqual(problems(t, { HOLDFAST_WORKERS: '4', HOLDFAST_DATABASE_CONNECTIONS: '3' }), [
     'HOLDFAST_DATABASE_CONNECTIONS must be at least one for each of the 4 workers.',
   ])
+})
+
+for (const [name, values] of Object.entries({
+  HOLDFAST_SIGN_IN: ['password', 'Passkey'],
+  HOLDFAST_PASSKEY_RP_ID: ['127.0.0.1', 'https://example.com', 'Example.com'],
+  HOLDFAST_PASSKEY_RELATED_ORIGINS: ['https://id.example.org/', 'http://id.example.org', 'x'],
+  HOLDFAST_PASSKEY_AAGUIDS: ['08987058', '08987058-CADC-4b81-b6e1-30de50dcbe96'],
+})) {
+  test(`refuses ${name} that is misspelt`, (t) => {
+    for (const value of values) onlyProblem(t, { [name]: value }, name)
+  })
+}
+
+test('has no passkeys for an issuer with an address, and does not require them there', (t) => {
+  const env = { HOLDFAST_ISSUER: 'https://192.0.2.7' }
+  t.is(parseConfig(env).passkeys.rpId, undefined)
+  t.regex(problems(t, { ...env, HOLDFAST_SIGN_IN: 'passkey' })[0] ?? '', /^HOLDFAST_SIGN_IN /)
 })

@@ -1,0 +1,79 @@
+import { isIP } from 'node:net'
+import { z } from 'zod'
+
+/** How people may sign in. */
+export type SignInPolicy = 'passkey' | 'passkey-or-password'
+
+export interface PasskeysConfig {
+  /** What people sign in with. */
+  readonly signIn: SignInPolicy
+  /** The host name that passkeys are for; undefined for an address, which browsers make none for. */
+  readonly rpId: string | undefined
+  /** Origins of other servers that may use the passkeys of this host name. */
+  readonly relatedOrigins: readonly string[]
+  /** Models of authenticators that may be registered; of none all may. */
+  readonly aaguids: readonly string[]
+}
+
+const list = (text: string) => text.split(',').map((item) => item.trim())
+
+const isHttpsOrigin = (text: string) =>
+  text.startsWith('https://') && URL.parse(text)?.origin === text
+
+const hostName = /^[a-z\d-]+(\.[a-z\d-]+)*$/
+const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
+
+export const passkeysVariables = {
+  HOLDFAST_SIGN_IN: z
+    .enum(['passkey', 'passkey-or-password'], 'must be passkey or passkey-or-password')
+    .default('passkey-or-password'),
+  HOLDFAST_PASSKEY_RP_ID: z
+    .string()
+    .refine((host) => hostName.test(host) && isIP(host) === 0, 'must be a host name in lower case')
+    .optional(),
+  HOLDFAST_PASSKEY_RELATED_ORIGINS: z
+    .string()
+    .transform(list)
+    .refine(
+      (origins) => origins.every(isHttpsOrigin),
+      'must be origins such as https://login.example.org, separated by commas',
+    )
+    .default([]),
+  HOLDFAST_PASSKEY_AAGUIDS: z
+    .string()
+    .transform(list)
+    .refine(
+      (ids) => ids.every((id) => uuid.test(id)),
+      'must be AAGUIDs such as 08987058-cadc-4b81-b6e1-30de50dcbe96 in lower case, separated by commas',
+    )
+    .default([]),
+}
+
+const variables = z.object(passkeysVariables)
+
+export function passkeysConfig(values: z.output<typeof variables>, issuer: string): PasskeysConfig {
+  return {
+    signIn: values.HOLDFAST_SIGN_IN,
+    rpId: values.HOLDFAST_PASSKEY_RP_ID ?? hostNameOf(issuer),
+    relatedOrigins: values.HOLDFAST_PASSKEY_RELATED_ORIGINS,
+    aaguids: values.HOLDFAST_PASSKEY_AAGUIDS,
+  }
+}
+
+/** Browsers take no address for an RP ID (WebAuthn Level 3 section 5.1.3). */
+function hostNameOf(issuer: string): string | undefined {
+  const { hostname } = new URL(issuer)
+  return hostname.startsWith('[') || isIP(hostname) !== 0 ? undefined : hostname
+}
+
+/** Mistakes that only several variables together show. */
+export function passkeysContradictions(
+  given: Readonly<Record<string, string | undefined>>,
+): string[] {
+  const issuer = given.HOLDFAST_ISSUER && URL.canParse(given.HOLDFAST_ISSUER)
+  if (given.HOLDFAST_SIGN_IN !== 'passkey' || given.HOLDFAST_PASSKEY_RP_ID || !issuer) return []
+  if (hostNameOf(given.HOLDFAST_ISSUER as string) !== undefined) return []
+  return [
+    'HOLDFAST_SIGN_IN is passkey, and HOLDFAST_ISSUER has an address: browsers make passkeys for host names only.',
+  ]
+}

@@ -1,0 +1,276 @@
+/**
+ * Passkeys: WebAuthn Level 3 credentials that the authenticator can list by itself, each use of
+ * which verifies the person. A challenge is used up by the statement that signs someone in or adds
+ * a passkey; until then a page that shows one has written nothing.
+ */
+import {
+  type AuthenticatorTransportFuture,
+  generateRegistrationOptions,
+  type PublicKeyCredentialCreationOptionsJSON,
+  type VerifiedRegistrationResponse,
+  verifyAuthenticationResponse,
+  verifyRegistrationResponse,
+} from '@simplewebauthn/server'
+import { lifetimes } from '../config/lifetimes.ts'
+import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import type { Account } from '../storage/account-store.ts'
+import type {
+  FoundPasskey,
+  Passkey,
+  PasskeyChange,
+  PasskeyTable,
+} from '../storage/passkey-table.ts'
+import { type ReplayEntry, replayEntry } from '../storage/replay-table.ts'
+import type { Challenges } from './challenge.ts'
+import {
+  type Assertion,
+  type Attestation,
+  readAssertion,
+  readAttestation,
+  readClientData,
+} from './response.ts'
+
+/** The relying party, as browsers know it. */
+export interface RelyingParty {
+  /** A host name: that of the issuer, a domain above it, or one that names our origin as related. */
+  readonly id: string
+  readonly origin: string
+  /** Models of authenticators that may be registered; of none that is listed all may. */
+  readonly aaguids: readonly string[]
+}
+
+/** Why a response of a browser was refused, for the operator; people see one sentence for all. */
+export type PasskeyRefusal =
+  /** No JSON of such a response, or made in a frame of another site. */
+  | 'malformed'
+  /** Not made for this page, or too late. */
+  | 'challenge'
+  | 'unknown'
+  /** Origin, RP ID, user verification, signature: what the library checks. */
+  | 'response'
+  /** Of another account than the page is for. */
+  | 'account'
+  | 'replayed'
+  /** The counter of the authenticator did not rise: there may be a copy of it. */
+  | 'counter'
+
+export type PasskeyAuthentication =
+  | { readonly account: Account; readonly passkey: Passkey }
+  | {
+      readonly account: undefined
+      readonly reason: PasskeyRefusal
+      /** Whose passkey it is, where that is known by its signature. */
+      readonly of: string | undefined
+    }
+
+export type PasskeyRegistration =
+  | { readonly id: string; readonly aaguid: string }
+  | { readonly id: undefined; readonly reason: PasskeyRefusal | 'authenticator' | 'not_added' }
+
+/** What a page gives to its script, to ask the browser for an assertion. */
+export interface RequestOptions {
+  readonly challenge: string
+  readonly rpId: string
+  /** Credential ids; of none the browser shows all that it has for us. */
+  readonly allow: readonly string[]
+}
+
+export type Passkeys = ReturnType<typeof createPasskeys>
+
+/** The most characters of the name that a person gives a passkey. */
+export const maxPasskeyNameCharacters = 60
+
+/** The name of a passkey in its one form; undefined for what must not be shown as a name. */
+export function readPasskeyName(typed: string): string | undefined {
+  const text = typed.trim().normalize('NFC')
+  return isDisplayName(text, maxPasskeyNameCharacters) ? text : undefined
+}
+
+export const passkeyNameRule = displayNameRule(maxPasskeyNameCharacters)
+
+/** An assertion is asked for by pages of an interaction; a passkey by a page for just that. */
+const requestLifetimeS = lifetimes.Interaction
+const creationLifetimeS = 10 * 60
+
+/** COSE algorithms: Ed25519, ES256 and RS256, which Windows Hello needs. */
+const algorithms = [-8, -7, -257]
+
+export function createPasskeys({
+  table,
+  challenges,
+  party,
+}: {
+  table: PasskeyTable
+  challenges: Challenges
+  party: RelyingParty
+}) {
+  /** A challenge of a response, as the entry that uses it up. */
+  function challengeOf(clientDataJSON: string, purpose: string) {
+    const challenge = readClientData(clientDataJSON)?.challenge
+    if (challenge === undefined) return undefined
+    const expiresAt = challenges.endOf(purpose, challenge)
+    return {
+      challenge,
+      entry: expiresAt === undefined ? undefined : entryOf(challenge, expiresAt),
+    }
+  }
+
+  return {
+    requestOptions(purpose: string, allow: readonly Passkey[] = []): RequestOptions {
+      const ids = allow.map(({ credentialId }) => credentialId)
+      return { challenge: challenges.make(purpose, requestLifetimeS), rpId: party.id, allow: ids }
+    },
+
+    /**
+     * Authenticates a person by what the browser answered to {@link requestOptions}. Not checked is
+     * how often that is tried.
+     *
+     * @param purpose the same that the options were made for.
+     * @param accountId the only account whose passkeys count here; by default those of all do.
+     */
+    async authenticate(
+      text: string,
+      purpose: string,
+      accountId?: string,
+    ): Promise<PasskeyAuthentication> {
+      const assertion = readAssertion(text)
+      const read = assertion && challengeOf(assertion.response.clientDataJSON, purpose)
+      if (!assertion || !read) return refused('malformed')
+      if (!read.entry) return refused('challenge')
+      const found = await table.find(assertion.id)
+      if (!found) return refused('unknown')
+      const checked = await checkAssertion(assertion, { found, party, challenge: read.challenge })
+      if (!checked) return refused('response')
+      const { account, passkey } = found
+      if (accountId !== undefined && account.id !== accountId) return refused('account', account.id)
+      const outcome = await table.use(passkey.id, { ...checked, challenge: read.entry })
+      if (outcome === 'used') return { account, passkey }
+      return refused(outcome === 'gone' ? 'unknown' : outcome, account.id)
+    },
+
+    async creationOptions(
+      account: Account,
+      purpose: string,
+    ): Promise<PublicKeyCredentialCreationOptionsJSON> {
+      const known = await table.listOf(account.id)
+      return generateRegistrationOptions({
+        rpName: 'Holdfast',
+        rpID: party.id,
+        // Random, and no name: a finder of the authenticator learns nothing of its owner.
+        userID: new TextEncoder().encode(account.id),
+        userName: account.email,
+        userDisplayName: account.name ?? account.email,
+        challenge: Buffer.from(challenges.make(purpose, creationLifetimeS), 'base64url'),
+        attestationType: party.aaguids.length > 0 ? 'direct' : 'none',
+        excludeCredentials: known.map(({ credentialId, transports }) => ({
+          id: credentialId,
+          transports: [...transports] as AuthenticatorTransportFuture[],
+        })),
+        authenticatorSelection: { residentKey: 'required', userVerification: 'required' },
+        supportedAlgorithmIDs: algorithms,
+      })
+    },
+
+    /**
+     * Adds the passkey that the browser made by {@link creationOptions}. Whether the person may add
+     * one is not checked: give those options only to those who may.
+     */
+    async register(
+      text: string,
+      purpose: string,
+      { name, by }: { name: string; by: PasskeyChange },
+    ): Promise<PasskeyRegistration> {
+      const attestation = readAttestation(text)
+      const read = attestation && challengeOf(attestation.response.clientDataJSON, purpose)
+      if (!attestation || !read) return { id: undefined, reason: 'malformed' }
+      if (!read.entry) return { id: undefined, reason: 'challenge' }
+      const made = await checkAttestation(attestation, { party, challenge: read.challenge })
+      if (!made) return { id: undefined, reason: 'response' }
+      const { aaguid, fmt, credential, credentialDeviceType, credentialBackedUp } = made
+      if (party.aaguids.length > 0 && (fmt === 'none' || !party.aaguids.includes(aaguid))) {
+        return { id: undefined, reason: 'authenticator' }
+      }
+      const passkey = {
+        accountId: by.accountId,
+        credentialId: credential.id,
+        publicKey: credential.publicKey,
+        signCount: credential.counter,
+        transports: attestation.response.transports,
+        backupEligible: credentialDeviceType === 'multiDevice',
+        backedUp: credentialBackedUp,
+        aaguid,
+        name,
+      }
+      const id = await table.add(passkey, read.entry, by)
+      return id === undefined ? { id, reason: 'not_added' } : { id, aaguid }
+    },
+  }
+}
+
+function refused(reason: PasskeyRefusal, of?: string): PasskeyAuthentication {
+  return { account: undefined, reason, of }
+}
+
+const entryOf = (challenge: string, expiresAt: number): ReplayEntry =>
+  replayEntry('passkey', challenge, expiresAt)
+
+interface Expected {
+  readonly party: RelyingParty
+  readonly challenge: string
+}
+
+/** Checks everything about an assertion that needs no other statement. */
+async function checkAssertion(
+  assertion: Assertion,
+  { found, party, challenge }: Expected & { found: FoundPasskey },
+): Promise<{ signCount: number; backedUp: boolean } | undefined> {
+  const { account, passkey, publicKey } = found
+  const { userHandle } = assertion.response
+  if (Buffer.from(userHandle, 'base64url').toString() !== account.id) return undefined
+  const { verified, authenticationInfo } = await orRefused(
+    verifyAuthenticationResponse({
+      response: assertion,
+      expectedChallenge: challenge,
+      expectedOrigin: party.origin,
+      expectedRPID: party.id,
+      requireUserVerification: true,
+      // The counter is compared by the statement that uses the challenge.
+      credential: { id: passkey.credentialId, publicKey, counter: 0 },
+    }),
+  )
+  if (!verified || !authenticationInfo) return undefined
+  const { newCounter, credentialBackedUp, credentialDeviceType } = authenticationInfo
+  // It is said once for all when a credential is made (WebAuthn Level 3 section 7.2).
+  if ((credentialDeviceType === 'multiDevice') !== passkey.backupEligible) return undefined
+  return { signCount: newCounter, backedUp: credentialBackedUp }
+}
+
+async function checkAttestation(
+  attestation: Attestation,
+  { party, challenge }: Expected,
+): Promise<NonNullable<VerifiedRegistrationResponse['registrationInfo']> | undefined> {
+  const { response, ...rest } = attestation
+  const transports = response.transports as AuthenticatorTransportFuture[]
+  const { verified, registrationInfo } = await orRefused(
+    verifyRegistrationResponse({
+      response: { ...rest, response: { ...response, transports } },
+      expectedChallenge: challenge,
+      expectedOrigin: party.origin,
+      expectedRPID: party.id,
+      requireUserVerification: true,
+      supportedAlgorithmIDs: algorithms,
+    }),
+  )
+  return verified ? registrationInfo : undefined
+}
+
+/** The library throws whatever it finds wrong, and whatever breaks on the way; it asks nobody. */
+async function orRefused<T extends { verified: boolean }>(
+  work: Promise<T>,
+): Promise<T | { verified: false; authenticationInfo?: undefined; registrationInfo?: undefined }> {
+  try {
+    return await work
+  } catch {
+    return { verified: false }
+  }
+}
