@@ -36,6 +36,7 @@ const hasKey = ({ amr }: SignIn) => amr.includes('pop')
 const isPasskey = (signIn: SignIn) =>
   hasKey(signIn) && !hasPassword(signIn) && signIn.amr.includes('mfa')
 
+export const passkeyAndSessionAcr = 'urn:holdfast:acr:passkey-and-bound-session'
 export const boundSessionAcr = 'urn:holdfast:acr:bound-session'
 export const passkeyAcr = 'urn:holdfast:acr:passkey'
 export const passwordAndKeyAcr = 'urn:holdfast:acr:password-and-key'
@@ -43,6 +44,10 @@ export const passwordAcr = 'urn:holdfast:acr:password'
 
 /** Strongest first. Each way of signing in meets the steps below it; a bound session is met apart. */
 const steps: readonly Step[] = [
+  {
+    acr: passkeyAndSessionAcr,
+    isMet: (signIn) => signIn.isBound && isPasskey(signIn),
+  },
   { acr: boundSessionAcr, isMet: ({ isBound }) => isBound },
   { acr: passkeyAcr, isMet: isPasskey },
   {
@@ -66,4 +71,18 @@ export function meetsAcr(signIn: SignIn, acr: string): boolean {
  */
 export function acrOf(signIn: SignIn, wanted: readonly string[]): string | undefined {
   return [...wanted, ...knownAcrs].find((acr) => meetsAcr(signIn, acr))
+}
+
+/**
+ * What is missing for one of several values: the proof of a bound session, or another sign-in.
+ * Undefined where one is met, and `unknown` where none ever is.
+ */
+export function missingFor(
+  signIn: SignIn,
+  acrs: readonly string[],
+): 'bound session' | 'sign-in' | 'unknown' | undefined {
+  const meets = (candidate: SignIn) => acrs.some((acr) => meetsAcr(candidate, acr))
+  if (meets(signIn)) return undefined
+  if (meets({ ...signIn, isBound: true })) return 'bound session'
+  return acrs.some((acr) => knownAcrs.includes(acr)) ? 'sign-in' : 'unknown'
 }

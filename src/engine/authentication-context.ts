@@ -4,7 +4,8 @@
  */
 import type Provider from 'oidc-provider'
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { acrOf, boundSessionAcr, knownAcrs, meetsAcr, type SignIn } from '../accounts/acr.ts'
+import { acrOf, missingFor, type SignIn } from '../accounts/acr.ts'
+import { type SessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { refusedFor } from './refusal-reason.ts'
 import { isHeld } from './session-model.ts'
 
@@ -16,9 +17,13 @@ interface AcrRequest {
 
 /** What a request asks for, by `acr_values` or by the `claims` parameter. */
 export function acrRequest({ oidc }: Oidc): AcrRequest {
-  const idToken = (oidc.claims as { id_token?: { acr?: unknown } | null } | undefined)?.id_token
+  return readAcrRequest(oidc.claims, oidc.params?.acr_values)
+}
+
+function readAcrRequest(claims: unknown, acrValues: unknown): AcrRequest {
+  const idToken = (claims as { id_token?: { acr?: unknown } | null } | undefined)?.id_token
   const asked = (idToken?.acr ?? {}) as Record<'value' | 'values' | 'essential', unknown>
-  const wished = typeof oidc.params?.acr_values === 'string' ? oidc.params.acr_values : ''
+  const wished = typeof acrValues === 'string' ? acrValues : ''
   const { value, values = [], essential } = asked
   const named = [...(Array.isArray(values) ? values : [undefined]), ...(value ? [value] : [])]
   if (!named.every((name) => typeof name === 'string')) {
@@ -31,6 +36,27 @@ export function acrRequest({ oidc }: Oidc): AcrRequest {
     values: [...new Set([...wished.split(' '), ...named])].filter(Boolean),
     essential: essential === true && named.length > 0,
   }
+}
+
+/**
+ * The values of which a sign-in must meet one of each list: those that a request makes a must, and
+ * the one that its client was registered with.
+ */
+function demandsOf({ values, essential }: AcrRequest, policy: SessionPolicy): readonly string[][] {
+  const registered = policy.required_acr === undefined ? [] : [[policy.required_acr]]
+  return [...(essential ? [[...values]] : []), ...registered]
+}
+
+/** Whether a way of signing in can meet what an interaction is for, the session bound or not. */
+export function canMeet(
+  amr: readonly string[],
+  { claims, acr_values }: { readonly [parameter: string]: unknown },
+  policy: SessionPolicy | undefined,
+): boolean {
+  // It was read as JSON when the request came.
+  const read: unknown = typeof claims === 'string' ? JSON.parse(claims) : undefined
+  const demands = demandsOf(readAcrRequest(read, acr_values), policy ?? {})
+  return demands.every((acrs) => missingFor({ amr, isBound: true }, acrs) === undefined)
 }
 
 type Oidc = Pick<KoaContextWithOIDC, 'oidc'>
@@ -47,13 +73,13 @@ const signInOf = ({ oidc: { session } }: Oidc): SignIn => ({
  * @throws the engine's `unmet_authentication_requirements` for what no session here can be.
  */
 export function missingAcr(ctx: KoaContextWithOIDC): 'bound session' | 'sign-in' | undefined {
-  const { values, essential } = acrRequest(ctx)
   const signIn = signInOf(ctx)
+  const demands = demandsOf(acrRequest(ctx), sessionPolicyOf(ctx))
+  const missing = demands.map((acrs) => missingFor(signIn, acrs))
   // The engine's own check would ask for a password again and again.
-  if (!essential || values.some((acr) => meetsAcr(signIn, acr))) return undefined
-  if (values.includes(boundSessionAcr)) return 'bound session'
-  if (values.some((acr) => knownAcrs.includes(acr))) return 'sign-in'
-  throw unmetAcr('none of the requested acr values is known here')
+  if (missing.includes('unknown')) throw unmetAcr('none of the requested acr values is known here')
+  if (missing.includes('sign-in')) return 'sign-in'
+  return missing.includes('bound session') ? 'bound session' : undefined
 }
 
 /** Lets the engine put the `acr` of this request into its codes and ID tokens. */

@@ -1,5 +1,6 @@
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { z } from 'zod'
+import { knownAcrs } from '../accounts/acr.ts'
 
 const seconds = z.int().nonnegative()
 
@@ -24,6 +25,8 @@ const schema = z.strictObject({
   ...rules,
   /** Rules that hold on top when a request names an authentication context (acr_values). */
   acr: z.record(z.string(), z.strictObject(rules)).optional(),
+  /** An authentication context that every sign-in for the client must meet, whatever a request asks. */
+  required_acr: z.enum(knownAcrs).optional(),
   /** Whether tokens end with the session, those for offline access as well. */
   ends_tokens: z.boolean().optional(),
   /** Whether the client may have sessions of its own on the keys of ours. */

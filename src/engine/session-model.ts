@@ -208,13 +208,13 @@ function changeOf(
   session: InstanceType<Provider['Session']>,
   { isChanged, expiresAt, aheadS }: { isChanged: boolean; expiresAt: number; aheadS: number },
 ): SessionChange | undefined {
-  const { uid, accountId = '', tbh, loginTs } = session
+  const { uid, accountId = '', tbh, amr, loginTs } = session
   const before = browserSessionOf(session)?.authorizations ?? {}
   const { authorized, withdrawn } = changes(before, session.authorizations ?? {})
   if (!isChanged && Object.keys(authorized).length + withdrawn.length === 0) return undefined
   const by = clientInfo(Provider.ctx)
   const signedInAt = loginTs === undefined ? expiresAt : loginTs - aheadS
-  return { uid, accountId, authorized, withdrawn, ...by, tbh, signedInAt, expiresAt }
+  return { uid, accountId, authorized, withdrawn, ...by, tbh, amr, signedInAt, expiresAt }
 }
 
 const noChange: Omit<BrowserChange, 'session'> = {
