@@ -1,6 +1,9 @@
 import type Router from '@koa/router'
 import type { Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
+import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
+import { createPasskeyRouter } from './account-page/passkey-router.ts'
+import { createReaders } from './account-page/reader.ts'
 import { createSecurityRouter } from './account-page/security-router.ts'
 import { createAccounts } from './accounts/accounts.ts'
 import { createBoundedQueue } from './accounts/bounded-queue.ts'
@@ -14,6 +17,7 @@ import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
 import { standardScopesOf } from './clients/client-scopes.ts'
 import { allowedAlgorithms } from './clients/profile.ts'
+import { createSignInRules } from './clients/sign-in-rules.ts'
 import type { Config } from './config/config.ts'
 import { pathOfIssuer } from './config/issuer-path.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
@@ -33,14 +37,20 @@ import { type Features, middlewareInOrder } from './http/app.ts'
 import { clientLogos } from './http/client-logos.ts'
 import { createEdge } from './http/edge.ts'
 import { createFormTokens } from './http/form-token.ts'
+import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
+import { createPasswordForms } from './http/password-form.ts'
 import { createRequestLimits } from './http/request-limits.ts'
 import { publicRoutes } from './http/routes.ts'
 import { shedLoad } from './http/shed-load.ts'
 import { suggestedCodes } from './interaction/device-forms.ts'
-import { createInteractionRouter } from './interaction/interaction-router.ts'
+import {
+  createInteractionRouter,
+  type InteractionDependencies,
+} from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
+import { createNetworkLimit } from './limits/network-limit.ts'
 import type { Siblings } from './limits/siblings.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
 import { frontChannelLogout } from './logout/front-channel.ts'
@@ -51,6 +61,8 @@ import { createSecurityEvents } from './observability/security-events.ts'
 import { loadAssets } from './pages/assets.ts'
 import { overloaded } from './pages/error-messages.ts'
 import { createViews } from './pages/views.ts'
+import { createChallenges } from './passkeys/challenge.ts'
+import { createPasskeys, type Passkeys } from './passkeys/passkeys.ts'
 import { createRegistrationCredentials } from './registration/registration-credential.ts'
 import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
 import { createRegistrations } from './registration/registrations.ts'
@@ -61,6 +73,9 @@ import { createRelyingOrigins } from './session-binding/relying-origins.ts'
 import type { Storage } from './storage/open-storage.ts'
 import { createEndpoints } from './token-endpoint/endpoints.ts'
 import { createTokenRoutes } from './token-endpoint/token-route.ts'
+
+/** Passkeys of one network that are looked at in a minute although they are refused. */
+const refusedPasskeysPerMinute = 60
 
 export interface IdentityProviderOptions {
   readonly keys: KeyRing
@@ -144,6 +159,10 @@ function createParts(
     edge: createEdge(config),
     mtls: mtlsOptions(config, options.authorities),
     forms: createFormTokens(secrets('form-token')),
+    passkeys: createPasskeysOf(config, storage, {
+      keys: secrets('form-token'),
+      now: options.keys.now,
+    }),
     dbsc: createDbsc({
       issuer,
       secrets: secrets('session-binding'),
@@ -156,6 +175,40 @@ function createParts(
       relyingOrigins: createRelyingOrigins(storage.clients),
     }),
   }
+}
+
+/** Undefined for an issuer that browsers make no passkeys for. */
+function createPasskeysOf(
+  { issuer, passkeys: { rpId, aaguids } }: Config,
+  { passkeys: table }: Storage,
+  signing: { keys: () => readonly Uint8Array[]; now: () => number },
+): Passkeys | undefined {
+  if (rpId === undefined) return undefined
+  const challenges = createChallenges(signing)
+  return createPasskeys({
+    table,
+    challenges,
+    party: { id: rpId, origin: new URL(issuer).origin, aaguids },
+  })
+}
+
+/** Passkeys in forms; the sign-in page and My security count what they refuse together. */
+function passkeyFormsOf(parts: Parts): PasskeyForms | undefined {
+  const { passkeys, siblings, securityEvents } = parts
+  return (
+    passkeys &&
+    createPasskeyForms({
+      passkeys,
+      limit: createNetworkLimit({
+        name: 'passkeys',
+        perMinute: refusedPasskeysPerMinute,
+        ...(siblings && { siblings }),
+      }),
+      events: parts.observability.events,
+      securityEvents,
+      scriptUrl: scriptUrlOf(parts),
+    })
+  )
 }
 
 type Parts = ReturnType<typeof createParts>
@@ -271,24 +324,34 @@ function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }:
 
 /** Sign-in, consent, My security, and proofs of the browser's key. */
 function browserFeatures(parts: Parts, { engine: provider }: Built) {
-  const { config, storage, accounts, views, forms, dbsc, base, keys } = parts
+  const { config, storage, accounts, views, forms, dbsc, keys } = parts
   const { events } = parts.observability
   const { browserSessions: sessions } = storage
+  const rules = createSignInRules(config.passkeys.signIn, storage.passkeys)
+  const passkeys = passkeyFormsOf(parts)
+  const passwords = createPasswordForms({
+    accounts,
+    limits: createLoginLimits(storage.signInAttempts, {
+      attempts: config.operations.loginLimit,
+      perNetwork: config.operations.loginNetworkLimit,
+    }),
+    failures: storage.failedSignIns,
+    rules,
+    events,
+  })
   const interactions = createInteractionRouter({
     provider,
     accounts,
     views,
     events,
-    limits: createLoginLimits(storage.signInAttempts, {
-      attempts: config.operations.loginLimit,
-      perNetwork: config.operations.loginNetworkLimit,
-    }),
     forms,
     async endSession(sessionUid, accountId, by) {
       if (!(await sessions.end(sessionUid))) return
       await parts.securityEvents.record('session_ended', { accountId, sessionUid, ...by })
     },
-    failures: storage.failedSignIns,
+    passkeys,
+    passwords,
+    rules,
     resourceLabels: async (identifier) => {
       const found = await storage.resourceServers.find(identifier)
       if (!found) return undefined
@@ -296,18 +359,8 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
       return { ...(found.name !== null && { name: found.name }), scopes }
     },
   })
-  const account = createSecurityRouter({
-    provider,
-    accounts,
-    views,
-    tables: storage,
-    events: parts.securityEvents,
-    publicOrigin: new URL(config.issuer).origin,
-    base,
-    forms,
-  })
   return {
-    account: routesOf(account),
+    account: accountFeature(parts, { provider, passkeys, passwords, rules }),
     dbsc: dbscMiddleware({
       provider,
       dbsc,
@@ -326,6 +379,53 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     ),
   }
 }
+
+/** My security, and the pages that it leads to. */
+function accountFeature(
+  parts: Parts,
+  {
+    provider,
+    ...signIn
+  }: Pick<InteractionDependencies, 'provider' | 'passkeys' | 'passwords' | 'rules'>,
+): Middleware {
+  const { config, storage, accounts, views, forms, base, passkeys, securityEvents } = parts
+  const publicOrigin = new URL(config.issuer).origin
+  const readers = createReaders({ provider, accounts, forms })
+  const fresh = createFreshAuthentication({ ...signIn, table: storage.passkeys })
+  const scriptUrl = scriptUrlOf(parts)
+  const { rpId, relatedOrigins } = config.passkeys
+  const security = createSecurityRouter({
+    readers,
+    views,
+    tables: storage,
+    events: securityEvents,
+    publicOrigin,
+    base,
+    forms,
+    passkeys: rpId === undefined ? undefined : { rpId, scriptUrl },
+  })
+  const ofSecurity = routesOf(security)
+  if (!passkeys) return ofSecurity
+  const ofPasskeys = createPasskeyRouter({
+    passkeys,
+    table: storage.passkeys,
+    readers,
+    fresh,
+    rules: signIn.rules,
+    forms,
+    views,
+    events: parts.observability.events,
+    securityEvents,
+    relatedOrigins,
+    scriptUrl,
+    page: base + publicRoutes.security.path,
+  })
+  const others = routesOf(ofPasskeys)
+  return (ctx, next) => ofSecurity(ctx, () => others(ctx, next) as Promise<unknown>)
+}
+
+const scriptUrlOf = ({ config: { issuer }, assets }: Parts) =>
+  new URL(issuer).origin + assets.urls.passkeys
 
 function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
   const { config, storage, keys } = parts

@@ -1,30 +1,35 @@
 import Router, { type RouterContext } from '@koa/router'
-import type { Provider } from 'oidc-provider'
-import type { Accounts } from '../accounts/accounts.ts'
 import { signInUrl } from '../clients/security-client.ts'
-import { clientInfo } from '../http/client-info.ts'
-import { readForm } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
+import { allowScript } from '../http/script-source.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
-import { PageError } from '../pages/page-error.ts'
-import { applicationLine, eventLine, failureLine, sessionLine } from '../pages/security-page.ts'
+import { passkeyLine } from '../pages/account-pages.ts'
+import {
+  applicationLine,
+  eventLine,
+  failureLine,
+  type SecurityPage,
+  sessionLine,
+} from '../pages/security-page.ts'
 import type { Views } from '../pages/views.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
+import type { PasskeyTable } from '../storage/passkey-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
+import { type Reader, type Readers, signInFirst } from './reader.ts'
 
 export interface SecurityRouterOptions {
-  provider: Provider
-  accounts: Pick<Accounts, 'findActive'>
+  readers: Readers
   views: Pick<Views, 'security'>
   tables: {
     artifacts: ArtifactTable
     browserSessions: BrowserSessionTable
     clients: ClientTable
     failedSignIns: FailedSignInTable
+    passkeys: PasskeyTable
     securityEvents: SecurityEventTable
   }
   events: SecurityEvents
@@ -32,6 +37,8 @@ export interface SecurityRouterOptions {
   /** The public path of this server. */
   base: string
   forms: FormTokens
+  /** What passkeys are for, and the script of pages about them; undefined where there are none. */
+  passkeys: { rpId: string; scriptUrl: string } | undefined
 }
 
 const shownEvents = 20
@@ -40,33 +47,32 @@ const shownFailures = 5
 
 /** "My security": where a person is signed in, what holds tokens, what happened; and the end of it. */
 export function createSecurityRouter({
-  provider,
-  accounts,
+  readers,
   views,
-  tables: { artifacts, browserSessions, clients, failedSignIns, securityEvents },
+  tables: { artifacts, browserSessions, clients, failedSignIns, passkeys: table, securityEvents },
   events,
   publicOrigin,
   base,
   forms,
+  passkeys,
 }: SecurityRouterOptions): Router {
   const router = new Router({ sensitive: true, strict: true })
   const page = base + publicRoutes.security.path
 
-  /** Who reads, in which session: one whose key was proven, as on every page. */
-  async function reader(ctx: RouterContext) {
-    const { uid, accountId } = await provider.Session.get(ctx)
-    const account = accountId && (await accounts.findActive(accountId))
-    return account && { uid, account, about: { accountId: account.id, ...clientInfo(ctx) } }
-  }
-
-  async function submitted(ctx: RouterContext, name: string) {
-    const who = await reader(ctx)
-    if (!who) throw signInFirst()
-    const form = await readForm(ctx)
-    if (!forms.accepts(who.uid, form.get('token') ?? '')) {
-      throw new PageError('invalid_form', 'Expected the token of this session')
+  /** The passkeys of a reader, for the page and for the browser. */
+  async function passkeysOf({ account }: Reader): Promise<SecurityPage['passkeys']> {
+    if (!passkeys) return undefined
+    const own = await table.listOf(account.id)
+    return {
+      lines: own.map(passkeyLine),
+      signals: {
+        rpId: passkeys.rpId,
+        userId: Buffer.from(account.id).toString('base64url'),
+        ids: own.map(({ credentialId }) => credentialId),
+        name: account.email,
+        displayName: account.name ?? account.email,
+      },
     }
-    return { ...who, value: form.get(name) ?? '' }
   }
 
   function toPage(ctx: RouterContext) {
@@ -79,7 +85,7 @@ export function createSecurityRouter({
   router.get(publicRoutes.change_password.path, toPage)
 
   router.get(publicRoutes.security.path, async (ctx) => {
-    const who = await reader(ctx)
+    const who = await readers.find(ctx)
     // With the answer of /authorize, whether they have signed in or not.
     const isBack = ctx.query.iss !== undefined
     if (!who && isBack) throw signInFirst()
@@ -88,12 +94,13 @@ export function createSecurityRouter({
       ctx.redirect(who ? page : signInUrl(publicOrigin + base))
       return
     }
-    const { uid, account } = who
-    const [sessions, grants, recent, failures] = await Promise.all([
+    const { sessionUid: uid, account } = who
+    const [sessions, grants, recent, failures, ownPasskeys] = await Promise.all([
       browserSessions.listOf(account.id),
       artifacts.listGrantsOf(account.id),
       securityEvents.listOf(account.id, shownEvents),
       failedSignIns.listOf(account.id, shownFailures),
+      passkeysOf(who),
     ])
     const applications = await Promise.all(
       grants.map(async (grant) => {
@@ -101,11 +108,13 @@ export function createSecurityRouter({
         return client ? [applicationLine(grant, client)] : []
       }),
     )
+    if (passkeys) allowScript(ctx, passkeys.scriptUrl)
     ctx.type = 'html'
     ctx.body = views.security({
       email: account.email,
       token: forms.make(uid),
       sessions: sessions.map((session) => sessionLine(session, uid)),
+      passkeys: ownPasskeys,
       applications: applications.flat(),
       failures: failures.map(failureLine),
       events: recent.map(eventLine),
@@ -113,7 +122,9 @@ export function createSecurityRouter({
   })
 
   router.post(publicRoutes.security_end_session.path, async (ctx) => {
-    const { about, account, value: sessionUid } = await submitted(ctx, 'session')
+    const { reader, form } = await readers.submitted(ctx)
+    const { about, account } = reader
+    const sessionUid = form.get('session') ?? ''
     const session = await browserSessions.find(sessionUid)
     // Anyone who knows the name of someone else's session must not end it.
     if (session?.accountId === account.id && (await browserSessions.end(sessionUid))) {
@@ -123,22 +134,20 @@ export function createSecurityRouter({
   })
 
   router.post(publicRoutes.security_end_others.path, async (ctx) => {
-    const { about, account, uid } = await submitted(ctx, '')
+    const { about, account, sessionUid: uid } = (await readers.submitted(ctx)).reader
     await browserSessions.endAllOf(account.id, { but: uid })
-    await events.record('other_sessions_ended', { ...about, sessionUid: uid })
+    await events.record('other_sessions_ended', about)
     toPage(ctx)
   })
 
   router.post(publicRoutes.security_end_application.path, async (ctx) => {
-    const { about, account, uid, value: clientId } = await submitted(ctx, 'client_id')
+    const { reader, form } = await readers.submitted(ctx)
+    const { about, account } = reader
+    const clientId = form.get('client_id') ?? ''
     await artifacts.removeGrantsOf(account.id, clientId)
-    await events.record('access_ended', { ...about, sessionUid: uid })
+    await events.record('access_ended', about)
     toPage(ctx)
   })
 
   return router
-}
-
-function signInFirst(): PageError {
-  return new PageError('sign_in_first', 'Expected a session')
 }

@@ -7,6 +7,7 @@ const metadata = ['/.well-known/oauth-authorization-server', '/.well-known/openi
 const ofOrigin = [
   '/.well-known/change-password',
   '/.well-known/device-bound-sessions',
+  '/.well-known/webauthn',
   '/livez',
   '/readyz',
 ]

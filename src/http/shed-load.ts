@@ -57,6 +57,14 @@ export interface ShedLoadOptions {
   readonly mostHeld?: number
 }
 
+/** Routes that may check a password. */
+const passwordRoutes: ReadonlySet<string> = new Set<RouteName>([
+  'sign_in_submit',
+  'security_passkey_add_submit',
+  'security_passkey_rename_submit',
+  'security_passkey_remove_submit',
+])
+
 /**
  * Refuses with 503, before anything but routing is done, what a busy node could not serve in
  * time. A path without a route is served no sooner than one for people. The answer waits for about a
@@ -109,7 +117,7 @@ export function shedLoad({
       const seen = { ...delays, tokensAreRefused: tokensAreRefused() }
       if (accepts(kind, lanes[kind].work(), seen, longestWaitMs)) {
         // A password waits in a queue of its own, which is no reason to refuse anything else.
-        return name === 'sign_in_submit' ? next() : lanes[kind].enter(ctx.req, next)
+        return passwordRoutes.has(name) ? next() : lanes[kind].enter(ctx.req, next)
       }
       onShed(kind)
       if (kind === 'tokens') tokensRefusedAt = now()

@@ -1,5 +1,8 @@
 import type { RouterContext } from '@koa/router'
+import { signInMethods } from '../accounts/acr.ts'
+import { canMeet } from '../engine/authentication-context.ts'
 import { activeAccount } from '../engine/browser-request.ts'
+import type { SessionPolicy } from '../engine/client-session-policy.ts'
 import { clientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
@@ -18,6 +21,8 @@ interface SignInAttempt {
 export interface InteractionPages {
   signIn(ctx: RouterContext, interaction: Interaction, attempt?: SignInAttempt): Promise<void>
   consent(ctx: RouterContext, interaction: Interaction): Promise<void>
+  /** Whether a password can lead to what an interaction is for. */
+  takesPassword(interaction: Interaction): Promise<boolean>
   /** Whose session the page is shown in. */
   reader(ctx: RouterContext, interaction: Interaction): Promise<Account>
 }
@@ -27,6 +32,8 @@ export function createInteractionPages({
   accounts,
   views,
   forms,
+  passkeys,
+  rules,
   resourceLabels = async () => undefined,
 }: InteractionDependencies): InteractionPages {
   async function clientOf({ params }: Interaction) {
@@ -43,8 +50,18 @@ export function createInteractionPages({
     return account
   }
 
+  async function takesPassword(interaction: Interaction) {
+    const { clientId, session_policy } = await clientOf(interaction)
+    const { params } = interaction
+    return (
+      rules.takesPassword(clientId) &&
+      canMeet(signInMethods.password, params, session_policy as SessionPolicy | undefined)
+    )
+  }
+
   return {
     reader,
+    takesPassword,
 
     async signIn(ctx, interaction, attempt) {
       const { login_hint } = interaction.params
@@ -53,7 +70,14 @@ export function createInteractionPages({
       const problem = attempt ? { problem: attempt.problem } : {}
       allowFormsTo(ctx, redirectUriOf(interaction))
       ctx.type = 'html'
-      ctx.body = views.signIn({ form: formOf(interaction), client, email, ...problem })
+      ctx.body = views.signIn({
+        form: formOf(interaction),
+        client,
+        email,
+        passkey: passkeys?.request(ctx, signInPurpose(interaction)),
+        password: await takesPassword(interaction),
+        ...problem,
+      })
     },
 
     async consent(ctx, interaction) {
@@ -82,6 +106,11 @@ export function createInteractionPages({
       ctx.body = body
     },
   }
+}
+
+/** What a passkey that is shown on the sign-in page of an interaction counts for. */
+export function signInPurpose({ uid }: Interaction): string {
+  return `sign-in ${uid}`
 }
 
 /** Undefined where the interaction ends on a page of ours, and another device continues. */

@@ -2,8 +2,7 @@ import Router, { type RouterContext } from '@koa/router'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { signInMethods } from '../accounts/acr.ts'
-import { QueueFullError } from '../accounts/bounded-queue.ts'
-import { readEmail } from '../accounts/email.ts'
+import type { SignInRules } from '../clients/sign-in-rules.ts'
 import { type ClientInfo, clientInfo } from '../http/client-info.ts'
 import {
   currentInteraction,
@@ -13,38 +12,44 @@ import {
   submittedForm,
 } from '../http/current-interaction.ts'
 import type { FormTokens } from '../http/form-token.ts'
+import type { PasskeyForms } from '../http/passkey-form.ts'
+import type { PasswordForms, TypedPassword } from '../http/password-form.ts'
 import { publicRoutes } from '../http/routes.ts'
-import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
+import { PageError } from '../pages/page-error.ts'
 import type { FindResourceLabels } from '../pages/scope-labels.ts'
 import type { Views } from '../pages/views.ts'
-import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
+import type { Account } from '../storage/account-store.ts'
 import { grantConsent, missingConsent } from './consent.ts'
-import { createInteractionPages } from './interaction-pages.ts'
+import { createInteractionPages, signInPurpose } from './interaction-pages.ts'
 import { leaveOtherAccount } from './leave-other-account.ts'
 
 export interface InteractionDependencies {
   provider: Provider
-  accounts: Pick<Accounts, 'authenticate' | 'findActive' | 'isBusy'>
+  accounts: Pick<Accounts, 'findActive'>
   views: Pick<Views, 'signIn' | 'consent'>
-  events: Pick<
-    Events,
-    'signedIn' | 'signInFailed' | 'consented' | 'consentDenied' | 'rateLimited' | 'shed'
-  >
-  limits: LoginLimits
-  /** Failed sign-ins that the owner of an account is shown. */
-  failures: Pick<FailedSignInTable, 'add'>
+  events: Pick<Events, 'signedIn' | 'consented' | 'consentDenied'>
   forms: FormTokens
   /** Ends a session of this browser whose key is lost. */
   endSession: (uid: string, accountId: string, by: ClientInfo) => Promise<void>
+  /** Undefined where browsers make no passkeys for this server. */
+  passkeys: PasskeyForms | undefined
+  passwords: PasswordForms
+  rules: SignInRules
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
 }
 
+const needsPasskey: TypedPassword = {
+  account: undefined,
+  status: 401,
+  problem: 'sign_in.needs_passkey',
+}
+
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, accounts, events, limits, failures, forms } = dependencies
+  const { provider, events, forms, passkeys, passwords } = dependencies
   const pages = createInteractionPages(dependencies)
   const router = new Router({ sensitive: true, strict: true })
 
@@ -57,6 +62,14 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     ctx.redirect(
       await provider.interactionResult(ctx.req, ctx.res, result, { mergeWithLastSubmission }),
     )
+  }
+
+  async function signIn(ctx: RouterContext, { id }: Account, amr: readonly string[]) {
+    await leaveOtherAccount(provider, ctx, {
+      accountId: id,
+      endSession: ({ uid, accountId }) => dependencies.endSession(uid, accountId, clientInfo(ctx)),
+    })
+    await finish(ctx, { login: { accountId: id, amr: [...amr] } }, false)
   }
 
   router.get(publicRoutes.interaction.path, async (ctx) => {
@@ -75,62 +88,35 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const interaction = await currentInteraction(provider, ctx)
     const form = await submittedForm(ctx, interaction, forms)
     const email = form.get('email') ?? ''
-    const password = form.get('password') ?? ''
-    if (!email.trim() || !password) {
-      ctx.status = 400
-      await pages.signIn(ctx, interaction, {
-        email,
-        problem: 'sign_in.empty',
-      })
-      return
-    }
-    async function tryLater() {
-      events.shed('passwords')
-      ctx.status = 503
-      await pages.signIn(ctx, interaction, { email, problem: 'sign_in.busy' })
-    }
-    // Before the attempt is counted: people must not be locked out by a flood of others.
-    if (accounts.isBusy()) return tryLater()
     const facts = factsOf(ctx, interaction)
-    const canonical = readEmail(email)
-    const attempt = { email: canonical, address: facts.address ?? '' }
-    const admission = await limits.admit(attempt)
-    if (admission.refusal) {
-      const { limit, retryAfter } = admission.refusal
-      events.rateLimited(facts, limit)
-      ctx.status = 429
-      ctx.set('retry-after', String(retryAfter))
-      const problem = {
-        key: 'sign_in.limited',
-        values: { minutes: Math.ceil(retryAfter / 60) },
-      } as const
-      await pages.signIn(ctx, interaction, { email, problem })
+    const typed = (await pages.takesPassword(interaction))
+      ? await passwords.authenticate(ctx, { email, password: form.get('password') ?? '', facts })
+      : needsPasskey
+    if (!typed.account) {
+      ctx.status = typed.status
+      await pages.signIn(ctx, interaction, { email, problem: typed.problem })
       return
     }
-    const authentication = await accounts
-      .authenticate(canonical, password, admission)
-      .catch((error: unknown) => {
-        if (!(error instanceof QueueFullError)) throw error
-        return 'busy' as const
-      })
-    if (authentication === 'busy') return tryLater()
-    const { account } = authentication
-    if (!account) {
-      const { of } = authentication
-      events.signInFailed({ ...facts, account: of })
-      // Beside the answer, which takes as long for an unknown email.
-      if (of) failures.add(of, clientInfo(ctx)).catch((error) => ctx.app.emit('error', error, ctx))
-      ctx.status = 401
-      await pages.signIn(ctx, interaction, { email, problem: 'sign_in.wrong' })
-      return
-    }
-    await limits.succeeded(attempt)
+    const { account } = typed
     events.signedIn({ ...facts, account: account.id })
-    await leaveOtherAccount(provider, ctx, {
-      accountId: account.id,
-      endSession: ({ uid, accountId }) => dependencies.endSession(uid, accountId, clientInfo(ctx)),
-    })
-    await finish(ctx, { login: { accountId: account.id, amr: [...signInMethods.password] } }, false)
+    await signIn(ctx, account, signInMethods.password)
+  })
+
+  router.post(publicRoutes.sign_in_passkey.path, async (ctx) => {
+    if (!passkeys) throw new PageError('invalid_form', 'Expected a server with passkeys')
+    const interaction = await currentInteraction(provider, ctx)
+    const form = await submittedForm(ctx, interaction, forms)
+    const facts = factsOf(ctx, interaction)
+    const purpose = signInPurpose(interaction)
+    const shown = await passkeys.authenticate(ctx, { form, purpose, facts })
+    if (!shown.account) {
+      ctx.status = shown.status
+      await pages.signIn(ctx, interaction, { email: '', problem: shown.problem })
+      return
+    }
+    const { account, passkey } = shown
+    events.signedIn({ ...facts, account: account.id }, { passkey: passkey.id })
+    await signIn(ctx, account, signInMethods.passkey)
   })
 
   router.post(publicRoutes.consent_submit.path, async (ctx) => {

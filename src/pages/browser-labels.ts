@@ -1,4 +1,4 @@
-import type { Message } from './messages.ts'
+import { english, type Message } from './messages.ts'
 
 const browsers: readonly [pattern: RegExp, name: string][] = [
   [/Edg\//, 'Edge'],
@@ -23,4 +23,10 @@ export function browserLabel(userAgent: string): Message | string {
   const [browser, system] = [nameOf(browsers), nameOf(systems)]
   if (!browser) return { key: 'browser.unknown' }
   return system ? { key: 'browser.on_system', values: { browser, system } } : browser
+}
+
+/** The same as text, to begin a name with that the person may change. */
+export function browserName(userAgent: string): string {
+  const label = browserLabel(userAgent)
+  return typeof label === 'string' ? label : english.text(label)
 }

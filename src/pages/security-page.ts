@@ -3,6 +3,7 @@ import type { StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 import type { FailedSignIns } from '../storage/failed-sign-in-table.ts'
 import type { StoredSecurityEvent } from '../storage/security-event-table.ts'
+import type { PasskeyLine } from './account-pages.ts'
 import { type BindingLabels, bindingLabels } from './binding-labels.ts'
 import { browserLabel } from './browser-labels.ts'
 import { type EventLabel, eventLabel } from './event-labels.ts'
@@ -13,9 +14,20 @@ export interface SecurityPage {
   email: string
   token: string
   sessions: SessionLine[]
+  /** Undefined where browsers make no passkeys for this server. */
+  passkeys: { lines: PasskeyLine[]; signals: PasskeySignals } | undefined
   applications: ApplicationLine[]
   failures: FailureLine[]
   events: EventLine[]
+}
+
+/** Which passkeys there still are, for the browser (the Signal API of WebAuthn). */
+export interface PasskeySignals {
+  rpId: string
+  userId: string
+  ids: readonly string[]
+  name: string
+  displayName: string
 }
 
 /** The failed sign-ins of one hour. */
@@ -33,6 +45,8 @@ interface SessionLine {
   since: Date
   /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
+  /** How the person signed in, where that is known. */
+  method?: 'passkey' | 'password'
 }
 
 interface ApplicationLine {
@@ -60,7 +74,13 @@ export function sessionLine(session: BrowserSession, current: string): SessionLi
     address: addressLabel(address),
     since: signedInAt,
     ...(key && { key }),
+    ...methodOf(session),
   }
+}
+
+function methodOf({ amr }: BrowserSession): Pick<SessionLine, 'method'> {
+  if (amr?.includes('pwd')) return { method: 'password' }
+  return amr?.includes('pop') ? { method: 'passkey' } : {}
 }
 
 function keyLabel({ binding, tbh }: BrowserSession): string | undefined {

@@ -1,5 +1,6 @@
 import { Eta } from 'eta'
 
+import type { ConfirmPage, NewPasskeyPage } from './account-pages.ts'
 import type { AssetUrls } from './assets.ts'
 import type { BindingLabels } from './binding-labels.ts'
 import type { ErrorMessage } from './error-messages.ts'
@@ -44,7 +45,18 @@ export interface SignInPage {
   form: FormView
   client: ClientView
   email: string
+  /** For the script of the page; undefined where passkeys do not work or do not count. */
+  passkey: PasskeyRequest | undefined
+  /** Whether a password counts as well. */
+  password: boolean
   problem?: MessageKey | Message
+}
+
+/** What the script asks a browser for. */
+export interface PasskeyRequest {
+  readonly challenge: string
+  readonly rpId: string
+  readonly allow: readonly string[]
 }
 
 export interface ConsentPage {
@@ -119,6 +131,8 @@ export interface Views {
   /** Opens itself again at once, or another page of ours. */
   interstitial(to?: string): string
   security(page: SecurityPage): string
+  confirm(page: ConfirmPage): string
+  newPasskey(page: NewPasskeyPage): string
 }
 
 export interface ViewsOptions {
@@ -145,6 +159,8 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
     security: view<SecurityPage>('security'),
+    confirm: view<ConfirmPage>('confirm'),
+    newPasskey: view<NewPasskeyPage>('new-passkey'),
     interstitial: (to = '') => view('interstitial')({ to }),
   }
 }

@@ -7,10 +7,12 @@ import {
   boundSessionAcr as bound,
   knownAcrs,
   passkeyAcr,
+  passkeyAndSessionAcr,
   passwordAcr,
   passwordAndKeyAcr,
   signInMethods,
 } from '../../src/accounts/acr.ts'
+import { addPasskey, createAuthenticator, passkeyOptions } from '../support/authenticator.ts'
 import {
   allow,
   createDevice,
@@ -131,15 +133,39 @@ test('returns amr on request', async (t) => {
   t.deepEqual((await idToken(await authorize(agent, asked))).amr, ['pwd'])
 })
 
-test('an essential acr that the sign-in does not meet is an error after it', async (t) => {
+test('an essential acr that the session does not meet leads to a sign-in', async (t) => {
   const asked = claims({ essential: true, value: passkeyAcr })
   const { agent } = await signedIn({ bound: false })
   t.is(errorOf(await authorize(agent, { ...asked, prompt: 'none' })), 'login_required')
   t.regex(await authorize(agent, asked), signInPage)
+})
+
+test('a passkey sign-in registers the key of the session in the same response', async (t) => {
+  const { agent } = await signedIn({ bound: false })
+  const authenticator = createAuthenticator(server.issuer)
+  t.is((await addPasskey(server.issuer, agent, authenticator)).status, 303)
+  const asked = claims({ essential: true, value: passkeyAndSessionAcr })
   const login = await begin({ origin: server.issuer }, request(asked))
-  const { location = '' } = await signIn(login, { password })
-  const resumed = await login.agent.follow(await login.agent.get(location))
-  t.is(errorOf(resumed.location ?? ''), 'unmet_authentication_requirements')
+  const typed = await signIn(login, { password })
+  t.is(typed.status, 401, 'a password never meets it')
+  const credential = authenticator.get(passkeyOptions(login.page.text))
+  const { token, url } = login
+  const posted = await login.agent.post(`${url}/passkey`, { token, credential })
+  const offer = await login.agent.get(posted.location ?? '')
+  t.truthy(offer.headers.get('secure-session-registration'))
+  t.regex(offer.location ?? '', proofPage, 'no code before the key is there')
+  const waiting = login.agent.get(offer.location ?? '')
+  t.is((await createDevice(server, login.agent).register(offer)).status, 200)
+  await waiting
+  const { location = '' } = await login.agent.get(`${offer.location}?again=1`)
+  const arrived = await allow(await interact(login.agent, await login.agent.get(location)))
+  t.is((await idToken(arrived.href)).acr, passkeyAndSessionAcr)
+  const page = (await login.agent.get(`${server.issuer}/security`)).text
+  t.regex(page, /Signed in with a passkey/)
+  t.regex(page, /Locked to a key of its browser/)
+  // The bound session alone is not enough for the next request, and neither is the passkey.
+  const unbound = await authorize(agent, { ...asked, prompt: 'none' })
+  t.is(errorOf(unbound), 'login_required')
 })
 
 test('each step of the ladder includes those below it', (t) => {
@@ -149,6 +175,7 @@ test('each step of the ladder includes those below it', (t) => {
   t.deepEqual(of(passkey), [passkeyAcr, passwordAndKeyAcr, passwordAcr])
   t.deepEqual(of(passwordAndKey), [passwordAndKeyAcr, passwordAcr])
   t.deepEqual(of(typed, true), [bound, passwordAcr])
+  t.deepEqual(of(passkey, true), [...knownAcrs])
   t.deepEqual(of(['pop']), [])
   t.is(acrOf({ amr: [], isBound: false }, [bound]), undefined)
 })

@@ -1,6 +1,5 @@
 import anyTest, { type TestFn } from 'ava'
 import {
-  begin,
   type IdentityProvider,
   ordersClient,
   signedIn,
@@ -15,7 +14,7 @@ test.before(async (t) => {
 test.after.always((t) => t.context.idp?.close())
 
 test('a page loads nothing of others, runs nothing, is framed by nobody and kept by nobody', async (t) => {
-  const { page } = await begin(t.context.idp)
+  const { page } = await signedIn(t.context.idp)
   t.is(
     page.headers.get('content-security-policy'),
     "default-src 'none'; script-src 'none'; style-src 'self'; img-src 'self'; " +

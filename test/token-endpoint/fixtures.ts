@@ -147,6 +147,7 @@ export function credential(
       signedInAt: new Date(0),
       binding: null,
       tbh: null,
+      amr: null,
     },
     account: { id: 'ada', email: 'ada@example.com', disabled: false, createdAt: new Date(0) },
     claimMappings: [],

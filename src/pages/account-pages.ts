@@ -1,0 +1,47 @@
+/** Pages of an account on which something is changed. */
+import type { Passkey } from '../storage/passkey-table.ts'
+import type { Message, MessageKey } from './messages.ts'
+import type { PasskeyRequest } from './views.ts'
+
+/** How the person may authenticate for a change. */
+export interface AuthenticationView {
+  passkey: PasskeyRequest | undefined
+  password: boolean
+}
+
+/** Asks the person to authenticate before a change is made. */
+export interface ConfirmPage extends AuthenticationView {
+  token: string
+  /** Where the form goes, below the path of this server. */
+  action: string
+  heading: Message
+  lead: Message
+  /** A text that the change is about. */
+  field?: { name: string; label: MessageKey; value: string; maxLength: number }
+  problem?: MessageKey | Message
+}
+
+/** Has the browser make a passkey. */
+export interface NewPasskeyPage {
+  token: string
+  /** `PublicKeyCredentialCreationOptionsJSON` */
+  creation: object
+  /** A name that the person may change. */
+  name: string
+  maxNameLength: number
+}
+
+export interface PasskeyLine {
+  id: string
+  name: string
+  since: Date
+  lastUsed: Date | null
+  backup: MessageKey
+}
+
+export function passkeyLine(passkey: Passkey): PasskeyLine {
+  const { id, name, createdAt, lastUsedAt, backedUp, backupEligible } = passkey
+  const possible = backupEligible ? 'passkeys.not_backed_up' : 'passkeys.single_device'
+  const backup = backedUp ? 'passkeys.backed_up' : possible
+  return { id, name, since: createdAt, lastUsed: lastUsedAt, backup }
+}

@@ -1,0 +1,490 @@
+import { generateKeyPairSync } from 'node:crypto'
+import test, { type ExecutionContext } from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { passkeyAcr } from '../../src/accounts/acr.ts'
+import { createPasskeyForms } from '../../src/http/passkey-form.ts'
+import { createNetworkLimit } from '../../src/limits/network-limit.ts'
+import {
+  addPasskey,
+  beginCreation,
+  type Ceremony,
+  createAuthenticator,
+  type PasskeyRequestOptions,
+  passkeyOptions,
+} from '../support/authenticator.ts'
+import { createStatementCounter } from '../support/counting.ts'
+import { allow, signInAt } from '../support/device.ts'
+import { begin, type Interacting, interact, signIn } from '../support/journey.ts'
+import { query } from '../support/query.ts'
+import { email, password, startTestServer, useTestServer } from '../support/server.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+const counter = createStatementCounter()
+const server = useTestServer(test, {}, { wrap: counter.wrap })
+const callback = 'https://rp.example/callback'
+let client: ClientMetadata
+
+test.before(async () => {
+  client = await server.addClient({ application_type: 'web', redirect_uris: [callback] })
+})
+
+const request = () => ({ client_id: client.client_id, redirect_uri: callback, scope: 'openid' })
+const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
+const pageOf = (path: string) => `${server.issuer}/security${path}`
+
+/** Somebody who is signed in by a password. */
+async function signedIn(): Promise<UserAgent> {
+  const person = await signInAt(server, request())
+  await allow(person.consent)
+  return person.device.agent
+}
+
+async function withPasskey(options: { counts?: boolean } = {}) {
+  const agent = await signedIn()
+  const authenticator = createAuthenticator(server.issuer, options)
+  const added = await addPasskey(server.issuer, agent, authenticator)
+  return { agent, authenticator, added }
+}
+
+const beginSignIn = (more: Record<string, string> = {}) =>
+  begin({ origin: server.issuer }, { ...request(), ...more })
+const optionsOf = ({ page }: Interacting) => passkeyOptions<PasskeyRequestOptions>(page.text)
+const show = ({ agent, url, token }: Interacting, credential: string) =>
+  agent.post(`${url}/passkey`, { token, credential })
+
+const passkeysOf = async () =>
+  server.storage.passkeys.listOf(
+    (await server.storage.accounts.findByEmail(email))?.account.id ?? '',
+  )
+
+test.serial.afterEach(() => query(server.databaseUrl, 'delete from passkeys', []))
+
+test.serial('adds a passkey at My security, and signs in with it', async (t) => {
+  const { agent, authenticator, added } = await withPasskey()
+  t.is(added.status, 303)
+  const shown = (await agent.get(pageOf(''))).text
+  t.regex(shown, /Laptop/)
+  t.regex(shown, /Not used yet/)
+  t.regex(shown, /it can be copied to others/)
+  t.regex(shown, /A passkey was added to your account/)
+
+  const login = await beginSignIn()
+  counter.names.length = 0
+  const posted = await show(login, authenticator.get(optionsOf(login)))
+  t.is(posted.status, 303)
+  const consent = await interact(login.agent, await login.agent.get(posted.location ?? ''))
+  t.is(consent.page.status, 200)
+  const done = await login.agent.post(`${consent.url}/confirm`, { token: consent.token })
+  const { location = '' } = await login.agent.follow(done)
+  const code = await server.provider.AuthorizationCode.find(
+    new URL(location).searchParams.get('code') ?? '',
+  )
+  t.deepEqual(code?.amr, ['pop', 'user', 'mfa'])
+  t.regex((await login.agent.get(pageOf(''))).text, /Signed in with a passkey/)
+  t.truthy((await passkeysOf())[0]?.lastUsedAt)
+})
+
+test.serial('takes at most six statements for a passkey sign-in with consent given', async (t) => {
+  const { authenticator } = await withPasskey()
+  const first = await beginSignIn()
+  const consented = await show(first, authenticator.get(optionsOf(first)))
+  const consent = await interact(first.agent, await first.agent.get(consented.location ?? ''))
+  await first.agent.post(`${consent.url}/confirm`, { token: consent.token })
+  const granted = { ...request(), prompt: 'login' }
+  const login = await begin({ origin: server.issuer }, granted, first.agent)
+  counter.names.length = 0
+  const posted = await show(login, authenticator.get(optionsOf(login)))
+  await login.agent.get(posted.location ?? '')
+  t.log(counter.names)
+  t.true(counter.names.length <= 6)
+})
+
+test.serial('writes no row for a visitor who opens the sign-in page', async (t) => {
+  counter.names.length = 0
+  const login = await beginSignIn()
+  t.truthy(optionsOf(login).challenge)
+  t.deepEqual(
+    counter.names.filter((name) => !name.startsWith('client')),
+    [],
+  )
+})
+
+/** What is wrong with an assertion, and the reason that the operator reads. */
+const broken: Record<string, [Ceremony, string]> = {
+  'of another origin': [{ origin: 'https://localhost.evil.example' }, 'response'],
+  'for another RP ID': [{ rpId: 'evil.example' }, 'response'],
+  'without user verification': [{ userVerified: false }, 'response'],
+  'without user presence': [{ userPresent: false }, 'response'],
+  'made in a frame of another site': [{ crossOrigin: true }, 'malformed'],
+  'made below a page of another site': [{ topOrigin: 'https://evil.example' }, 'malformed'],
+  'of another type': [{ type: 'webauthn.create' }, 'response'],
+  'with another challenge': [{ challenge: 'AAAA' }, 'challenge'],
+  'of an unknown credential': [{ credentialId: 'AAAA' }, 'unknown'],
+  'with another user handle': [{ userHandle: 'AAAA' }, 'response'],
+  'without a user handle': [{ userHandle: '' }, 'malformed'],
+  'that became a single-device one': [{ backupEligible: false }, 'response'],
+  'with a signature by another key': [
+    { signBy: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey },
+    'response',
+  ],
+}
+
+/** Everything that differs between two sign-in pages for other reasons than what was posted. */
+const withoutSecrets = (text: string) =>
+  text.replace(/value="[^"]*"|data-passkey-request="[^"]*"|interaction\/[\w-]+/g, '')
+
+async function isRefused(
+  t: ExecutionContext,
+  login: Interacting,
+  credential: string,
+  reason: string,
+) {
+  const before = server.logged.length
+  const refused = await show(login, credential)
+  t.is(refused.status, 401)
+  t.regex(refused.text, /This passkey was not accepted/)
+  t.true(server.logged.slice(before).some((line) => line.includes(`"passkey_${reason}"`)))
+  return withoutSecrets(refused.text)
+}
+
+test.serial('rejects a passkey in one way, whatever is wrong with it', async (t) => {
+  const { authenticator } = await withPasskey()
+  const answers = new Set<string>()
+  for (const [what, [ceremony, reason]] of Object.entries(broken)) {
+    const login = await beginSignIn()
+    const credential = authenticator.get(optionsOf(login), ceremony)
+    answers.add(await isRefused(t, login, credential, reason))
+    t.log(what)
+  }
+  for (const text of ['', '{}', 'null', '[', '{"id":1}']) {
+    const login = await beginSignIn()
+    answers.add(await isRefused(t, login, text, 'malformed'))
+  }
+  t.is(answers.size, 1)
+  t.is((await passkeysOf())[0]?.lastUsedAt, null)
+})
+
+test.serial('rejects a passkey of a disabled account', async (t) => {
+  const { authenticator } = await withPasskey()
+  await query(server.databaseUrl, 'update accounts set disabled_at = now()', [])
+  const login = await beginSignIn()
+  const credential = authenticator.get(optionsOf(login))
+  await isRefused(t, login, credential, 'unknown')
+  await query(server.databaseUrl, 'update accounts set disabled_at = null', [])
+})
+
+test.serial('rejects an assertion for the page of another browser or tab', async (t) => {
+  const { authenticator } = await withPasskey()
+  const [mine, theirs] = [await beginSignIn(), await beginSignIn()]
+  await isRefused(t, mine, authenticator.get(optionsOf(theirs)), 'challenge')
+})
+
+test.serial('accepts one of sixteen concurrent uses of one assertion', async (t) => {
+  const { authenticator } = await withPasskey()
+  const login = await beginSignIn()
+  const credential = authenticator.get(optionsOf(login))
+  const answers = await Promise.all(Array.from({ length: 16 }, () => show(login, credential)))
+  t.is(answers.filter(({ status }) => status === 303).length, 1)
+  t.is(answers.filter(({ status }) => status === 401).length, 15)
+  await isRefused(t, await beginSignIn(), credential, 'challenge')
+})
+
+test.serial('rejects a counter that does not rise, and reports it to both', async (t) => {
+  const { authenticator } = await withPasskey({ counts: true })
+  const first = await beginSignIn()
+  const assertion = authenticator.get(optionsOf(first), { counter: 7 })
+  t.is((await show(first, assertion)).status, 303)
+  for (const clone of [7, 3, 0]) {
+    const login = await beginSignIn()
+    const refused = await show(login, authenticator.get(optionsOf(login), { counter: clone }))
+    t.is(refused.status, 401)
+    t.regex(refused.text, /This passkey was not accepted/)
+  }
+  const [row] = await query(
+    server.databaseUrl,
+    `select count(*)::int as told from security_events where kind = 'passkey_counter_refused'`,
+    [],
+  )
+  t.is(row?.told, 3)
+  t.true(server.logged.some((line) => line.includes('passkey.counter_refused')))
+  const login = await beginSignIn()
+  t.is((await show(login, authenticator.get(optionsOf(login), { counter: 8 }))).status, 303)
+})
+
+test.serial('rejects an attestation that is broken, or for another page', async (t) => {
+  const agent = await signedIn()
+  const other = await signedIn()
+  const authenticator = createAuthenticator(server.issuer)
+  const cases: Ceremony[] = [
+    { origin: 'https://evil.example' },
+    { rpId: 'evil.example' },
+    { userVerified: false },
+    { userPresent: false },
+    { crossOrigin: true },
+    { type: 'webauthn.get' },
+    { challenge: 'AAAA' },
+    { challenge: (await beginCreation(server.issuer, other)).options.challenge },
+    { challenge: optionsOf(await beginSignIn()).challenge },
+  ]
+  for (const ceremony of cases) {
+    const { token, options } = await beginCreation(server.issuer, agent)
+    const credential = authenticator.create(options, ceremony)
+    const refused = await agent.post(pageOf('/passkeys'), { token, credential, name: 'Laptop' })
+    t.is(refused.status, 400)
+    t.regex(refused.text, /The passkey was not added/)
+  }
+  t.deepEqual(await passkeysOf(), [])
+})
+
+test.serial('adds one passkey by any number of uses of one page', async (t) => {
+  const agent = await signedIn()
+  const { token, options } = await beginCreation(server.issuer, agent)
+  const made = Array.from({ length: 8 }, () => createAuthenticator(server.issuer).create(options))
+  const answers = await Promise.all(
+    made.map((credential) => agent.post(pageOf('/passkeys'), { token, credential, name: 'One' })),
+  )
+  t.is(answers.filter(({ status }) => status === 303).length, 1)
+  t.is((await passkeysOf()).length, 1)
+})
+
+test.serial('adds no more than twenty passkeys to an account', async (t) => {
+  const { agent } = await withPasskey()
+  await query(
+    server.databaseUrl,
+    `insert into passkeys (account_id, credential_id, public_key, sign_count, transports, aaguid,
+                           name, backup_eligible, backed_up)
+     select account_id, int4send(n), '', 0, '{}', aaguid, n, false, false
+       from passkeys, generate_series(2, 20) as n`,
+    [],
+  )
+  t.is((await addPasskey(server.issuer, agent, createAuthenticator(server.issuer))).status, 400)
+  t.is((await passkeysOf()).length, 20)
+})
+
+/** A copy of every cookie of a browser: what a thief has who has only that. */
+const thiefOf = (agent: UserAgent) => agent.copy()
+
+test.serial('changes nothing from a stolen session, by no route', async (t) => {
+  const { agent, authenticator } = await withPasskey()
+  const [own] = await passkeysOf()
+  const thief = thiefOf(agent)
+  const foreign = createAuthenticator(server.issuer)
+  const token = tokenOf((await thief.get(pageOf(''))).text)
+  const changes = ['/passkeys/add', `/passkeys/${own?.id}/rename`, `/passkeys/${own?.id}/remove`]
+  for (const change of changes) {
+    const page = await thief.get(pageOf(change))
+    t.is(page.status, 200)
+    const asked = passkeyOptions<PasskeyRequestOptions>(page.text)
+    // Of the owner, for another page of the same session.
+    const other = changes.find((each) => each !== change) ?? ''
+    const elsewhere = passkeyOptions<PasskeyRequestOptions>((await agent.get(pageOf(other))).text)
+    for (const fields of [
+      {},
+      { password: '' },
+      { password: 'a wrong password' },
+      { credential: foreign.get(asked) },
+      { credential: foreign.get(asked, { credentialId: authenticator.credentialId }) },
+      { credential: authenticator.get(elsewhere) },
+    ]) {
+      const answer = await thief.post(pageOf(change), { token, name: 'Mine', ...fields })
+      t.true([400, 401].includes(answer.status), `${change} ${JSON.stringify(fields)}`)
+      t.false(answer.text.includes('data-passkey-creation'))
+    }
+  }
+  const challenge = optionsOf(await beginSignIn()).challenge
+  const user = { id: Buffer.from(own?.accountId ?? '').toString('base64url') }
+  const credential = foreign.create({ challenge, rp: { id: 'localhost' }, user })
+  const made = await thief.post(pageOf('/passkeys'), { token, credential, name: 'Mine' })
+  t.is(made.status, 400)
+  t.deepEqual(await passkeysOf(), own ? [own] : [])
+})
+
+test.serial('renames and removes a passkey by that passkey, and ends other sign-ins', async (t) => {
+  const { agent, authenticator } = await withPasskey()
+  const other = await signedIn()
+  const [own] = await passkeysOf()
+  async function change(action: string, fields: Record<string, string> = {}) {
+    const url = pageOf(`/passkeys/${own?.id}/${action}`)
+    const { text } = await agent.get(url)
+    const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(text))
+    return agent.post(url, { token: tokenOf(text), credential, ...fields })
+  }
+  t.is((await change('rename', { name: 'Phone \u202e' })).status, 400)
+  t.is((await change('rename', { name: 'Phone' })).status, 303)
+  t.is((await passkeysOf())[0]?.name, 'Phone')
+  t.is((await other.get(pageOf(''))).status, 200)
+  t.is((await change('remove')).status, 303)
+  t.deepEqual(await passkeysOf(), [])
+  t.is((await agent.get(pageOf(''))).status, 200)
+  t.is((await other.get(pageOf(''))).status, 303, 'the other sign-in has ended')
+  const login = await beginSignIn()
+  await isRefused(t, login, authenticator.get(optionsOf(login)), 'unknown')
+  const audited = await query(
+    server.databaseUrl,
+    `select event from audit_events where event like 'passkey.%' order by id desc limit 3`,
+    [],
+  )
+  t.deepEqual(
+    audited.map(({ event }) => event),
+    ['passkey.removed', 'passkey.renamed', 'passkey.added'],
+  )
+})
+
+test.serial('does not name, rename or remove a passkey of another account', async (t) => {
+  const { agent } = await withPasskey()
+  const [own] = await passkeysOf()
+  const eve = { email: 'eve@example.com', password }
+  await query(
+    server.databaseUrl,
+    `insert into accounts (id, email, password_hash)
+     select 'eve', 'eve@example.com', password_hash from accounts where email = $1
+     on conflict do nothing`,
+    [email],
+  )
+  const person = await signInAt(server, request(), { as: eve })
+  await allow(person.consent)
+  const theirs = person.device.agent
+  for (const action of ['rename', 'remove']) {
+    const url = pageOf(`/passkeys/${own?.id}/${action}`)
+    const token = tokenOf((await theirs.get(pageOf(''))).text)
+    t.is((await theirs.get(url)).status, 400)
+    t.is((await theirs.post(url, { token, name: 'Mine', password })).status, 400)
+  }
+  t.is((await passkeysOf())[0]?.name, 'Laptop')
+  t.is((await agent.get(pageOf(''))).status, 200)
+})
+
+test.serial('is for nobody without a session', async (t) => {
+  const stranger = createUserAgent(server.issuer)
+  for (const path of ['/passkeys/add', '/passkeys/x/rename', '/passkeys/x/remove']) {
+    t.is((await stranger.get(pageOf(path))).status, 401)
+    t.is((await stranger.post(pageOf(path), { token: 'x' })).status, 401)
+  }
+  t.is((await stranger.post(pageOf('/passkeys'), { token: 'x' })).status, 401)
+})
+
+test.serial('runs the one script of passkey pages, and no other', async (t) => {
+  const login = await beginSignIn()
+  const [, src] = /<script src="([^"]+)"/.exec(login.page.text) ?? []
+  const policy = login.page.headers.get('content-security-policy') ?? ''
+  t.regex(src ?? '', /^\/assets\/passkeys\.[\w-]{16}\.js$/)
+  t.true(policy.includes(`script-src ${server.issuer}${src};`))
+  t.is(login.page.text.split('<script').length, 2)
+  const script = await login.agent.get(`${server.issuer}${src}`)
+  t.is(script.headers.get('content-type'), 'text/javascript; charset=utf-8')
+  t.true(script.text.length <= 12 * 1024)
+})
+
+const demanding = {
+  claims: JSON.stringify({ id_token: { acr: { essential: true, value: passkeyAcr } } }),
+}
+
+test.serial('takes no password where an application demands a passkey', async (t) => {
+  const { agent, authenticator } = await withPasskey()
+  const registered = await server.addClient({
+    application_type: 'web',
+    redirect_uris: [callback],
+    session_policy: { required_acr: passkeyAcr },
+  })
+  for (const demand of [demanding, { client_id: String(registered.client_id) }]) {
+    // From a session that a password began.
+    const parameters = { ...request(), ...demand }
+    const login = await begin({ origin: server.issuer }, parameters, agent.copy())
+    t.false(login.page.text.includes('type="password"'))
+    const typed = await signIn(login)
+    t.is(typed.status, 401)
+    t.regex(typed.text, /A password is not enough here/)
+    const posted = await show(login, authenticator.get(optionsOf(login)))
+    const arrived = await login.agent.follow(posted)
+    t.regex(arrived.location ?? arrived.text, /code=|Allow /)
+  }
+})
+
+test.serial('adds a passkey of a listed model alone, which attests itself', async (t) => {
+  const listed = '08987058-cadc-4b81-b6e1-30de50dcbe96'
+  const strict = await startTestServer({ HOLDFAST_PASSKEY_AAGUIDS: listed })
+  t.teardown(() => strict[Symbol.asyncDispose]())
+  const app = await strict.addClient({ application_type: 'web', redirect_uris: [callback] })
+  const person = await signInAt(strict, { ...request(), client_id: app.client_id })
+  await allow(person.consent)
+  const { agent } = person.device
+  const aaguid = Buffer.from(listed.replaceAll('-', ''), 'hex')
+  const refused = [
+    createAuthenticator(strict.issuer, { aaguid }),
+    createAuthenticator(strict.issuer, { attests: true }),
+  ]
+  for (const authenticator of refused) {
+    const answer = await addPasskey(strict.issuer, agent, authenticator)
+    t.is(answer.status, 403)
+    t.regex(answer.text, /does not allow this kind of passkey/)
+  }
+  const authenticator = createAuthenticator(strict.issuer, { aaguid, attests: true })
+  t.is((await addPasskey(strict.issuer, agent, authenticator)).status, 303)
+})
+
+test.serial('with the policy passkey takes a password for the first passkey only', async (t) => {
+  const strict = await startTestServer({
+    HOLDFAST_SIGN_IN: 'passkey',
+    HOLDFAST_PASSKEY_RELATED_ORIGINS: 'https://id.example.org',
+  })
+  t.teardown(() => strict[Symbol.asyncDispose]())
+  const { issuer } = strict
+  const metadata = await fetch(`${issuer}/.well-known/webauthn`)
+  t.deepEqual(await metadata.json(), { origins: ['https://id.example.org'] })
+  const app = await strict.addClient({ application_type: 'web', redirect_uris: [callback] })
+  const parameters = { ...request(), client_id: String(app.client_id) }
+  const refused = await begin({ origin: issuer }, parameters)
+  t.false(refused.page.text.includes('type="password"'))
+  t.is((await signIn(refused)).status, 401)
+
+  const atSecurity = async () => {
+    const agent = createUserAgent(issuer)
+    const { location = '' } = await agent.get(`${issuer}/security`)
+    return interact(agent, await agent.get(location))
+  }
+  const first = await atSecurity()
+  await first.agent.follow(await signIn(first))
+  const authenticator = createAuthenticator(issuer)
+  t.is((await addPasskey(issuer, first.agent, authenticator)).status, 303)
+  const second = await signIn(await atSecurity())
+  t.is(second.status, 401)
+  t.regex(second.text, /No account has this email and password/)
+
+  const shown = (await first.agent.get(`${issuer}/security`)).text
+  const [, remove = ''] = /href="([^"]+\/remove)"/.exec(shown) ?? []
+  const page = await first.agent.get(`${issuer}${remove}`)
+  t.false(page.text.includes('type="password"'))
+  const token = tokenOf(page.text)
+  t.is((await first.agent.post(`${issuer}${remove}`, { token, password })).status, 401)
+  const credential = authenticator.get(passkeyOptions(page.text))
+  const last = await first.agent.post(`${issuer}${remove}`, { token, credential })
+  t.is(last.status, 400)
+  t.regex(last.text, /This is your only passkey/)
+})
+
+test('keeps out nobody elsewhere after ten thousand rejected passkeys of one network', async (t) => {
+  let looked = 0
+  const forms = createPasskeyForms({
+    passkeys: {
+      requestOptions: () => ({ challenge: '', rpId: '', allow: [] }),
+      async authenticate() {
+        looked += 1
+        return { account: undefined, reason: 'unknown', of: undefined }
+      },
+    },
+    limit: createNetworkLimit({ perMinute: 60, now: () => 0 }),
+    events: { passkeyRefused: () => {}, rateLimited: () => {} },
+    securityEvents: { record: async () => {} },
+    scriptUrl: '',
+  })
+  const ctx = { get: () => '', set: () => {}, state: {} }
+  const given = { form: new Map([['credential', '{}']]), purpose: 'sign-in' }
+  const statusFor = async (address: string) => {
+    const shown = await forms.authenticate(ctx, { ...given, facts: { address } })
+    return shown.account ? 303 : shown.status
+  }
+  for (let count = 0; count < 10_000; count += 1) await statusFor('192.0.2.1')
+  t.is(looked, 60)
+  t.is(await statusFor('192.0.2.1'), 429)
+  t.is(await statusFor('192.0.2.2'), 401)
+})
