@@ -2,7 +2,9 @@ import type { Accounts, NewAccount } from '../accounts/accounts.ts'
 import { generatePassword } from '../accounts/password.ts'
 import type { Account, AccountChange, Profile } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
+import type { Passkey, PasskeyTable } from '../storage/passkey-table.ts'
 import type { RecordChange } from './administration.ts'
+import { AdministrationError } from './administration-error.ts'
 
 export interface NewPassword {
   /** The password, when it was made here: it is known only from this answer. */
@@ -32,10 +34,18 @@ function withoutUndefined<T extends object>(given: T): T {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as T
 }
 
+/** A passkey, as administrators see it: its keys are for browsers. */
+export type ShownPasskey = Omit<Passkey, 'accountId' | 'credentialId'>
+
+export interface AccountTables {
+  readonly issued: Pick<AdminQueries, 'revokeGrantsOf'>
+  readonly passkeys: PasskeyTable
+}
+
 /** The people who can sign in, by their email. */
 export function administerAccounts(
   accounts: Accounts,
-  issued: Pick<AdminQueries, 'revokeGrantsOf'>,
+  { issued, passkeys }: AccountTables,
   recordChange: RecordChange,
 ) {
   return {
@@ -97,6 +107,21 @@ export function administerAccounts(
       await accounts.setPassword(email, password)
       recordChange('account.password_set', { account: id })
       return given === undefined ? { password } : {}
+    },
+
+    async listPasskeys(email: string): Promise<ShownPasskey[]> {
+      const own = await passkeys.listOf((await accounts.find(email)).id)
+      return own.map(({ accountId: _, credentialId: __, ...shown }) => shown)
+    },
+
+    /** Removes a passkey, and ends every sign-in of its account. */
+    async removePasskey(email: string, id: string): Promise<void> {
+      const { id: accountId } = await accounts.find(email)
+      const by = { accountId, sessionUid: undefined, address: undefined, userAgent: undefined }
+      if (!(await passkeys.remove(id, 0, by))) {
+        throw new AdministrationError('not_found', `${email} has no passkey ${id}`)
+      }
+      recordChange('account.passkey_removed', { account: accountId }, { passkey: id })
     },
 
     /** @throws AccountError `account_not_found` */

@@ -24,6 +24,7 @@ export interface AdministrationOptions {
     | 'clientLogos'
     | 'clients'
     | 'issued'
+    | 'passkeys'
     | 'registrations'
     | 'resourceServers'
     | 'signingKeys'
@@ -48,7 +49,7 @@ export function createAdministration({
     events.recordChange({ ...context, ...about }, change, details)
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
-    issued,
+    storage,
     recordChange,
   )
   return {
@@ -89,6 +90,7 @@ export function createReadings(
     | 'clientLogos'
     | 'clients'
     | 'issued'
+    | 'passkeys'
     | 'registrations'
     | 'resourceServers'
   >,
@@ -102,11 +104,15 @@ export function createReadings(
     },
   }
   const { issued } = storage
-  const accounts = administerAccounts(createAccounts({ store: storage.accounts }), issued, readOnly)
+  const accounts = administerAccounts(
+    createAccounts({ store: storage.accounts }),
+    storage,
+    readOnly,
+  )
   const tables = { table: storage.clients, logos: storage.clientLogos }
   const clients = administerClients(tables, validator, readOnly)
   return {
-    accounts: { list: accounts.list },
+    accounts: { list: accounts.list, listPasskeys: accounts.listPasskeys },
     claims: { list: administerClaims(storage.claimMappings, readOnly).list },
     clients: { list: clients.list, show: clients.show },
     registrationTokens: {

@@ -52,6 +52,17 @@ export const addedAccount = z.strictObject({
   password: z.string().describe('Only if the server generated it').optional(),
 })
 
+export const passkey = z.strictObject({
+  id: z.string(),
+  name: z.string().describe('Chosen by the user'),
+  transports: texts,
+  aaguid: z.string().describe('The model of the authenticator, as it says itself'),
+  backupEligible: z.boolean().describe('Whether it can be copied to other devices'),
+  backedUp: z.boolean().describe('Whether a copy exists'),
+  createdAt: time,
+  lastUsedAt: time.nullable(),
+})
+
 export const generatedPassword = z.strictObject({
   password: z.string().describe('Only if the server generated it').optional(),
 })

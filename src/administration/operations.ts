@@ -122,6 +122,20 @@ export const operations: Operations = {
     refusals: [404],
     handle: ({ accounts }, { params, body }) => accounts.signOut(params.email, body),
   }),
+  listPasskeys: operation({
+    summary: 'The passkeys of an account, oldest first',
+    params: { email },
+    answer: { status: 200, description: 'Passkeys', schema: answers.passkey, isList: true },
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.listPasskeys(params.email),
+  }),
+  removePasskey: operation({
+    summary: 'Remove a passkey, and end every session of its account',
+    params: { email, id },
+    answer: done,
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.removePasskey(params.email, params.id),
+  }),
   setPassword: operation({
     summary: 'Set a password; a generated one is in this response only',
     params: { email },

@@ -160,6 +160,39 @@ export function accountsCommand(): Command {
     ),
   )
 
+  accounts.addCommand(
+    printing(
+      command(
+        'passkeys <email>',
+        'List the passkeys of an account, oldest first, or remove one.',
+        'accounts passkeys ada@example.com',
+        'accounts passkeys ada@example.com --remove 5f0c2b0e-6d0b-4a0e-9f43-0d6d3c1c9d7e',
+      ).option('--remove <id>', 'remove this one, and end all sessions of the account'),
+      async (email: string, { remove }: { remove?: string }) => {
+        if (remove === undefined) {
+          return withReadings((readings) => readings.accounts.listPasskeys(email))
+        }
+        return withAdministration(async (administration) => {
+          await administration.accounts.removePasskey(email, remove)
+          return administration.accounts.listPasskeys(email)
+        })
+      },
+      (list) =>
+        list.length === 0
+          ? 'The account has no passkeys.'
+          : asTable(
+              ['Id', 'Name', 'Since', 'Last used', 'Copies'],
+              list.map(({ id, name, createdAt, lastUsedAt, backedUp, backupEligible }) => [
+                id,
+                name,
+                createdAt.toISOString().slice(0, 10),
+                lastUsedAt?.toISOString().slice(0, 10) ?? 'never',
+                backedUp ? 'yes' : backupEligible ? 'possible' : 'no',
+              ]),
+            ),
+    ),
+  )
+
   return accounts
 }
 

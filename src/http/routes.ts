@@ -139,6 +139,8 @@ export const adminRoutes = {
   disableAccount: writes('POST', '/admin/accounts/:email/disable'),
   enableAccount: writes('POST', '/admin/accounts/:email/enable'),
   signAccountOut: writes('POST', '/admin/accounts/:email/sign-out'),
+  listPasskeys: reads('/admin/accounts/:email/passkeys'),
+  removePasskey: writes('DELETE', '/admin/accounts/:email/passkeys/:id'),
   setPassword: writes('PUT', '/admin/accounts/:email/password'),
   listRegistrationTokens: reads('/admin/registration-tokens'),
   addRegistrationToken: writes('POST', '/admin/registration-tokens'),

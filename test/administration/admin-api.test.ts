@@ -13,6 +13,7 @@ import {
   type Method,
 } from '../../src/http/routes.ts'
 import { createMatcher } from '../../src/http/routing.ts'
+import { replayEntry } from '../../src/storage/replay-table.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
@@ -473,6 +474,41 @@ test('a person is signed out everywhere, and all tokens end', async (t) => {
   const actor = `client ${admin.client.client_id}`
   const mine = rows.filter((row: { actor: string }) => row.actor === actor)
   t.like(mine, [{ details: { ended: 1, revoked: 1 } }])
+})
+
+test('lists and removes the passkeys of an account, and ends its sign-ins', async (t) => {
+  const admin = await administrator('write')
+  const { credentials } = await offline('passkeys@example.com')
+  const path = `/accounts/${credentials.email}/passkeys`
+  t.deepEqual((await call(admin, 'GET', path)).body, [])
+  const owner = await server.storage.accounts.findByEmail(credentials.email)
+  const accountId = owner?.account.id ?? ''
+  const by = { accountId, sessionUid: undefined, address: undefined, userAgent: undefined }
+  await server.storage.passkeys.add(
+    {
+      accountId,
+      credentialId: 'AAAA',
+      publicKey: Buffer.from('a key'),
+      signCount: 0,
+      transports: ['usb'],
+      aaguid: '08987058-cadc-4b81-b6e1-30de50dcbe96',
+      name: 'Key ring',
+      backupEligible: false,
+      backedUp: false,
+    },
+    replayEntry('passkey', credentials.email, Date.now() / 1000 + 60),
+    by,
+  )
+  const [listed] = (await call(admin, 'GET', path)).body
+  t.like(listed, { name: 'Key ring', transports: ['usb'], lastUsedAt: null })
+  t.false('credentialId' in listed)
+  t.is((await call(admin, 'DELETE', `${path}/${listed.id}`)).status, 204)
+  t.is((await call(admin, 'DELETE', `${path}/${listed.id}`)).status, 404)
+  t.is((await call(admin, 'DELETE', `${path}/AAAA`)).status, 404)
+  t.deepEqual((await call(admin, 'GET', path)).body, [])
+  t.deepEqual((await call(admin, 'GET', `/sessions?account=${credentials.email}`)).body, [])
+  const rows = (await call(admin, 'GET', '/audit?event=account.passkey_removed')).body
+  t.like(rows.at(-1), { account: accountId, details: { passkey: listed.id } })
 })
 
 test('nobody is signed out who does not exist', async (t) => {

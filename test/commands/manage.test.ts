@@ -181,7 +181,14 @@ test.serial('sets a new password, and the old one is over', async (t) => {
   t.true(await signsIn('ada@example.com', password))
 })
 
-for (const command of ['disable', 'enable', 'set-password', 'sign-out']) {
+test.serial('lists the passkeys of an account, and removes none that is not there', async (t) => {
+  t.is(done(t, await run(['passkeys', 'ada@example.com'])), 'The account has no passkeys.\n')
+  const unknown = '5f0c2b0e-6d0b-4a0e-9f43-0d6d3c1c9d7e'
+  const refused = await run(['passkeys', 'ada@example.com', '--remove', unknown])
+  failed(t, refused, `ada@example.com has no passkey ${unknown}.`)
+})
+
+for (const command of ['disable', 'enable', 'set-password', 'sign-out', 'passkeys']) {
   test.serial(`cannot ${command} an account that is not there`, async (t) => {
     failed(
       t,

@@ -29,6 +29,7 @@ const commands = [
   'accounts enable',
   'accounts set-password',
   'accounts sign-out',
+  'accounts passkeys',
   'clients',
   'clients add',
   'clients list',
