@@ -16,6 +16,17 @@ const standardStatementTimeout = 20_000
 const planByKeys = `set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
                     set enable_hashjoin = off; set enable_mergejoin = off`
 
+/**
+ * A standby may be behind: it would show a token as good that was revoked, or lack one that a client
+ * has received. One check for each connection: a primary becomes a standby by a restart, which ends
+ * its connections.
+ */
+const refuseStandby = `do $$ begin
+                         if pg_is_in_recovery() then
+                           raise read_only_sql_transaction using message = 'the server is a standby';
+                         end if;
+                       end $$`
+
 /** How the connections of the pool are used at this moment. */
 export interface PoolUse {
   readonly open: number
@@ -57,6 +68,7 @@ export async function openDatabase(
     connectionTimeout = 10_000,
     statementTimeout = standardStatementTimeout,
     preparedStatements = true,
+    mayBeStandby = false,
   }: {
     onError: (error: Error) => void
     poolSize?: number | undefined
@@ -65,6 +77,8 @@ export async function openDatabase(
     statementTimeout?: number
     /** Off for a pooler that gives each transaction another session and does not prepare there. */
     preparedStatements?: boolean | undefined
+    /** For a caller that knows how far it is behind. */
+    mayBeStandby?: boolean
   },
 ): Promise<Database> {
   const pool = new pg.Pool({
@@ -73,7 +87,8 @@ export async function openDatabase(
     connectionTimeoutMillis: connectionTimeout,
     query_timeout: statementTimeout,
     application_name: 'holdfast',
-    onConnect: (client) => client.query(planByKeys),
+    onConnect: (client) =>
+      client.query(mayBeStandby ? planByKeys : `${refuseStandby}; ${planByKeys}`),
   })
   // An idle connection that breaks is replaced on the next use; without a listener it would end
   // the process.

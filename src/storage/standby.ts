@@ -82,6 +82,7 @@ export function createStandby({
       statementTimeout: patienceMs,
       preparedStatements,
       poolSize,
+      mayBeStandby: true,
     })
     return { database, lookup: createCredentialLookup({ ...database, query: ask(database) }) }
   }

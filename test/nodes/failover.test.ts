@@ -53,11 +53,14 @@ async function failOver({ primary, standby, front, load }: Places): Promise<void
   await standby.promote()
 }
 
-/** Waits until the standby has what the primary has now. */
-async function catchUp({ primary }: Places): Promise<void> {
+/** Waits until the standby has what the primary has now, or shows it to readers. */
+async function catchUp(
+  { primary }: Places,
+  how: 'flush_lsn' | 'replay_lsn' = 'replay_lsn',
+): Promise<void> {
   const url = primary.url('postgres')
   const [now] = await query(url, 'select pg_current_wal_lsn()::text as lsn')
-  const text = 'select replay_lsn >= $1::pg_lsn as there from pg_stat_replication'
+  const text = `select ${how} >= $1::pg_lsn as there from pg_stat_replication`
   await until(async () => (await query(url, text, [now?.lsn]))[0]?.there === true)
 }
 
@@ -84,6 +87,33 @@ nodesTest('with synchronous replication nothing that was answered is lost', asyn
   const asked = { accepted: used.slice(-12), chains: load.chains }
   t.deepEqual(await findLosses(fleet, load, asked), [])
   t.deepEqual(load.judge(), [])
+})
+
+nodesTest('answers nothing from a standby that is behind', async (t) => {
+  const { primary, standby, front, fleet, load } = t.context
+  await load.stop()
+  const key = await newKey()
+  const person = createPerson(fleet)
+  const fetchToken = async () =>
+    (await post(fleet, '/token', (await obtainCode(person, fleet.app)).exchange, { key })).body
+  const { access_token: token } = await fetchToken()
+  const about = { client_id: String(fleet.app.client_id), token }
+  const inspect = () => post(fleet, '/introspect', about)
+  t.true((await inspect()).body.active)
+  await catchUp(t.context)
+
+  // What the primary writes is shipped, and not yet there to read.
+  await query(standby.url('postgres'), 'select pg_wal_replay_pause()')
+  t.is((await post(fleet, '/revoke', about)).status, 200)
+  t.false((await inspect()).body.active)
+  await catchUp(t.context, 'flush_lsn')
+  await primary.stop('immediate')
+  front.leadTo(standby.port)
+  for (let asked = 0; asked < 10; asked += 1) t.is((await inspect()).status, 503)
+
+  await standby.promote()
+  await until(async () => (await inspect()).status === 200)
+  t.false((await inspect()).body.active)
 })
 
 nodesTest(
