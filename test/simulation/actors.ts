@@ -17,17 +17,25 @@ interface Owner {
   next?: string | undefined
   readonly code: string
   readonly isDevice: boolean
+  /** Whether its tokens end with the session of its person. */
+  readonly endsWithSession: boolean
   readonly refreshTokens: string[]
   readonly accessTokens: string[]
   /** Whether its newest token was refused: it would ask its person to sign in again. */
   isDone: boolean
 }
 
+const names = ['app', 'web', 'cert', 'plain', 'signed', 'tls', 'kept', 'fapi'] as const
 const redirectUri = 'https://app.example/callback'
 const tenYearsS = 10 * 365 * 24 * 60 * 60
 const refreshing = (token: string) => ({ grant_type: 'refresh_token', refresh_token: token })
 const newestOf = ({ refreshTokens, code }: Owner) => refreshTokens.at(-1) ?? code
-const kinds = { app: 'key', web: 'key', cert: 'cert', signed: 'cert', tls: 'token binding' }
+const kinds = {
+  ...{ app: 'key', web: 'key', kept: 'key', fapi: 'key' },
+  ...{ cert: 'cert', signed: 'cert', tls: 'token binding' },
+}
+/** Clients that authenticate by assertions. */
+const signing: ReadonlySet<ClientName> = new Set(['signed', 'fapi'])
 const keyOf = (client: ClientName, name: string) =>
   client === 'plain' ? undefined : `${kinds[client]} of ${name}`
 
@@ -37,6 +45,8 @@ export class Actors {
   readonly #owners: Owner[] = []
   /** Requests that a thief may have a copy of, answers included. */
   readonly #seen: Plan[] = []
+  /** Assertions that were recorded: their requests were answered. */
+  readonly #spent = new Map<ClientName, NonNullable<Plan['assertion']>>()
   #made = 0
 
   constructor(cluster: Cluster, { draw }: Choices) {
@@ -55,7 +65,7 @@ export class Actors {
   /** A person lets a client in, in a browser or at a device. */
   authorize(): void {
     const name = `owner ${this.#owners.length + 1}`
-    const client = this.#pick(['app', 'web', 'cert', 'plain', 'signed', 'tls'] as const)
+    const client = this.#pick(names)
     const isDevice = client !== 'plain' && client !== 'tls' && this.#oneIn(4)
     const code = `${isDevice ? 'device code' : 'code'} of ${name}`
     const key = keyOf(client, name)
@@ -74,24 +84,26 @@ export class Actors {
       code,
     )
     const tokens = { refreshTokens: [], accessTokens: [], isDone: false }
-    const owner: Owner = { name, client, key, code, isDevice, ...tokens }
+    const endsWithSession = this.#draw(2) === 0
+    const owner: Owner = { name, client, key, code, isDevice, endsWithSession, ...tokens }
     this.#owners.push(owner)
     this.#store(owner, { isBound, expiresAt })
   }
 
   /** What the engine writes. */
   #store(
-    { name, client, key, code, isDevice }: Owner,
+    { name, client, key, code, isDevice, endsWithSession: expiresWithSession }: Owner,
     { isBound, expiresAt }: { isBound: boolean; expiresAt: number },
   ): void {
     const { store, time } = this.#cluster
     const grantId = `grant of ${name}`
     const resources = { [api]: 'read' }
-    const grant = { accountId: 'ada', clientId: client, openid: { scope: 'read' }, resources }
+    const [accountId, sessionUid] = [`account of ${name}`, `session of ${name}`]
+    const grant = { accountId, clientId: client, openid: { scope: 'read' }, resources }
     const names = { grantId: undefined, uid: undefined }
     const until = { expiresAt: Math.floor(time) + tenYearsS }
     store.write({ ...artifactKey('Grant', grantId), ...names, payload: grant, ...until })
-    const person = { accountId: 'ada', grantId, sessionUid: 'session' }
+    const person = { accountId, grantId, sessionUid, expiresWithSession }
     const resource = this.#draw(2) === 0 ? { resource: api } : {}
     const common = { clientId: client, exp: expiresAt, scope: 'read', ...resource }
     if (!isDevice) {
@@ -112,8 +124,8 @@ export class Actors {
     if (this.#owners.length === 0) this.authorize()
     const owner = this.#pick(this.#owners)
     if (owner.isDone) return
-    const { next, refreshTokens } = owner
-    const key = next && this.#oneIn(2) ? next : owner.key
+    const { refreshTokens } = owner
+    const key = this.#keyOf(owner)
     const use = (credential: string) => this.#request(this.#redeem(owner, credential, key))
     const token = this.#pick([undefined, ...owner.accessTokens])
     const act = this.#draw(13)
@@ -132,6 +144,32 @@ export class Actors {
     if (act === 11) {
       const form = { grant_type: 'client_credentials', resource: api }
       this.#request({ ...this.#redeem(owner, owner.code), credential: undefined, form })
+    }
+  }
+
+  /** The key that an owner shows: the next one, or any where its client authenticates it. */
+  #keyOf({ client, key, next, refreshTokens }: Owner): string | undefined {
+    const isOfAnyKey = client === 'fapi' && refreshTokens.length > 0
+    if (isOfAnyKey && this.#oneIn(3)) return `${key}, other`
+    return next && this.#oneIn(2) ? next : key
+  }
+
+  /** A person ends what their tokens depend on. */
+  personActs(): void {
+    const owner = this.#pick(this.#owners) as Owner | undefined
+    const token = owner?.refreshTokens.at(-1)
+    if (!owner || token === undefined) return
+    const [grant, account] = [`grant of ${owner.name}`, `account of ${owner.name}`]
+    const act = this.#draw(3)
+    if (act === 0) {
+      this.#cluster.withdraw(token, `the ${grant}`, (store) =>
+        store.removeGrant(artifactKey('Grant', grant), ''),
+      )
+    }
+    if (act === 1) this.#cluster.withdraw(token, `the ${account}`, (store) => store.end(account))
+    if (act === 2 && owner.endsWithSession) {
+      const session = `session of ${owner.name}`
+      this.#cluster.withdraw(token, `the ${session}`, (store) => store.end(session))
     }
   }
 
@@ -154,7 +192,8 @@ export class Actors {
     const lacksVerifier = isCode && !this.#oneIn(4)
     const guess = { code_verifier: lacksVerifier ? 'w'.repeat(43) : verifier }
     const guessed = { ...form, ...(isCode && guess) }
-    const shown = { key, ...this.#proofs(client, key), lacksVerifier, form: guessed }
+    const lacksSecret = lacksVerifier || client === 'fapi'
+    const shown = { key, ...this.#proofsOfThief(client, key), lacksSecret, form: guessed }
     this.#request({ ...stolen, by: 'a thief', ...shown, learnFrom })
   }
 
@@ -167,12 +206,18 @@ export class Actors {
       }
       const [newest, key] = [newestOf(owner), keyOf(owner.client, 'a thief')]
       if (key !== undefined) {
-        const plan = { ...this.#redeem(owner, newest), by: 'a thief', lacksVerifier: true }
+        const plan = { ...this.#redeem(owner, newest), by: 'a thief', lacksSecret: true }
         const form = {
           ...plan.form,
           ...(newest === owner.code && { code_verifier: 'w'.repeat(43) }),
         }
-        this.#request({ ...plan, form, key, ...this.#proofs(owner.client, key), learnFrom() {} })
+        this.#request({
+          ...plan,
+          form,
+          key,
+          ...this.#proofsOfThief(owner.client, key),
+          learnFrom() {},
+        })
         await this.#cluster.settle()
       }
       this.#request(this.#redeem(owner, newest))
@@ -182,23 +227,33 @@ export class Actors {
 
   #request(plan: Plan): void {
     this.#seen.push(plan)
-    this.#cluster.request(plan)
+    const { client, assertion } = plan
+    const learnFrom = (answer: Answer | undefined) => {
+      // Of a client that was not authenticated nothing is recorded.
+      const isRecorded = answer && !('refused' in answer && answer.refused === 'invalid_client')
+      if (isRecorded && assertion) this.#spent.set(client, assertion)
+      plan.learnFrom(answer)
+    }
+    this.#cluster.request({ ...plan, learnFrom })
+  }
+
+  /** Of a client whose tokens are bound by its assertions alone, a thief has those that were used. */
+  #proofsOfThief(client: ClientName, key: string | undefined): Pick<Plan, 'proof' | 'assertion'> {
+    const made = this.#proofs(client, key)
+    return client === 'fapi' ? { ...made, assertion: this.#spent.get(client) } : made
   }
 
   /** Most clients are on time; some clocks are at the edges of what is accepted. */
   #proofs(client: ClientName, key: string | undefined): Pick<Plan, 'proof' | 'assertion'> {
     this.#made += 1
     const now = Math.floor(this.#cluster.time)
-    if (client === 'signed') {
-      const lifetimeS = this.#cluster.isCalm ? 60 : this.#pick([60, 600])
-      return {
-        proof: undefined,
-        assertion: { jti: `assertion ${this.#made}`, exp: now + lifetimeS },
-      }
-    }
-    if (!key?.startsWith('key')) return { proof: undefined }
-    const skewS = this.#cluster.isCalm ? 0 : this.#pick([0, 0, 0, 300, -300])
-    return { proof: { jti: `proof ${this.#made}`, iat: now + skewS } }
+    const { isCalm } = this.#cluster
+    const assertion = signing.has(client)
+      ? { jti: `assertion ${this.#made}`, exp: now + (isCalm ? 60 : this.#pick([60, 600])) }
+      : undefined
+    if (!key?.startsWith('key')) return { proof: undefined, assertion }
+    const skewS = isCalm ? 0 : this.#pick([0, 0, 0, 300, -300])
+    return { proof: { jti: `proof ${this.#made}`, iat: now + skewS }, assertion }
   }
 
   #redeem(owner: Owner, credential: string, key = owner.key): Plan {

@@ -14,7 +14,7 @@ import type { Answer, Credential, History, Moment, Use } from '../support/histor
 import { issuer, key as strongKey, uri } from '../token-endpoint/fixtures.ts'
 import type { Choices } from './choices.ts'
 import type { Plant } from './plants.ts'
-import { assertionKey, type ClientName, createServer } from './server.ts'
+import { assertionKey, type ClientName, clients, createServer } from './server.ts'
 import { createStore, type Store } from './store.ts'
 
 /** Something that happened, and the code of the family that it is about. */
@@ -34,7 +34,7 @@ export interface Plan {
   readonly proof: { readonly jti: string; readonly iat: number } | undefined
   /** By which its client authenticates, if it does so. */
   readonly assertion?: { readonly jti: string; readonly exp: number } | undefined
-  readonly lacksVerifier?: boolean
+  readonly lacksSecret?: boolean
   /** Hears of the answer; of undefined when there is none. */
   readonly learnFrom: (answer: Answer | undefined) => void
 }
@@ -129,6 +129,15 @@ export class Cluster {
     return known
   }
 
+  /** Ends what a credential depends on, by a page of the account: no client asks for it. */
+  withdraw(credential: string, what: string, end: (store: Store) => void): void {
+    this.say(`${what} ends`, credential)
+    const [began, answer] = [this.#moment(), { granted: {} }]
+    end(this.store)
+    const use = { does: 'revoke', by: 'a person', credential, key: undefined } as const
+    this.#uses.push({ ...use, proof: undefined, began, ended: this.#moment(), answer })
+  }
+
   /** Sends a request to a node: once, twice over, or into nothing. */
   request(plan: Plan): void {
     const fate = this.isCalm ? 0 : this.#draw(12)
@@ -144,11 +153,11 @@ export class Cluster {
   }
 
   #serve(plan: Plan): void {
-    const { by, does, key, credential, proof, assertion, form, lacksVerifier = false } = plan
+    const { by, does, key, credential, proof, assertion, form, lacksSecret = false } = plan
     const names = form.successor
     const node = this.#draw(nodes)
     const use: Use = {
-      ...{ does, by, credential, key, proof: proof?.jti, lacksVerifier, names },
+      ...{ does, by, credential, key, proof: proof?.jti, lacksSecret, names },
       assertion: assertion?.jti,
       ...{ began: this.#moment(), ended: undefined, answer: undefined },
     }
@@ -187,6 +196,7 @@ export class Cluster {
       assertion: replayEntry(request.client, request.assertion?.jti ?? '', 0).id,
       key: request.key,
       credential: request.credential,
+      codeVerifier: request.form.code_verifier,
       misses: () => !this.isCalm && this.#draw(2) === 1,
       onEnd: (family) => void this.#ends.push({ family, order: this.#order++ }),
       plant: this.#plant,
@@ -348,7 +358,7 @@ function machineRequest(
   }
 }
 
-function answerOf({ result }: Outcome, { does, key }: Plan, now: number): Answer {
+function answerOf({ result }: Outcome, { does, key, client }: Plan, now: number): Answer {
   if (isRefusal(result)) return { refused: refusalBody(result).error }
   if (does === 'revoke') return { granted: {} }
   const body = result.body as Record<string, unknown>
@@ -357,11 +367,14 @@ function answerOf({ result }: Outcome, { does, key }: Plan, now: number): Answer
     return { active: body.active === true, ...(body.active === true && { boundTo }) }
   }
   const accessToken = String(body.access_token)
+  const { refreshTokens, refreshTokensBoundTo } = clients[client]
+  const isKept = refreshTokens === 'keep'
   const jwt = accessToken.startsWith('{') ? JSON.parse(accessToken) : undefined
   return {
     granted: {
       refreshToken: body.refresh_token as string | undefined,
-      refreshTokenExpiresAt: now + lifetimes.RefreshToken,
+      refreshTokenExpiresAt: now + lifetimes[isKept ? 'Grant' : 'RefreshToken'],
+      refreshTokenUse: { isKept, isOfAnyKey: refreshTokensBoundTo === 'client' },
       ...(jwt
         ? { boundTo: keyOf(jwt.cnf) }
         : { accessToken, accessTokenExpiresAt: now + Number(body.expires_in), boundTo: key }),

@@ -8,14 +8,21 @@ function makeHistory() {
   const recorder = createRecorder({ graceS: 60, now: () => clock.now })
   recorder.handOut('code', 60)
   recorder.handOut('device code', 600, { kind: 'device code', key: 'key' })
+  recorder.handOut('other code', 60)
+  recorder.handOut('kept', 1000, { kind: 'refresh token', key: 'key', isKept: true })
   let proofs = 0
   const ask = (
     credential: string | undefined,
     status: number | undefined,
     body: { refresh_token?: string; error?: string; active?: boolean } = {},
-    { key = 'key', proof = `proof ${++proofs}`, does = 'redeem' as Use['does'] } = {},
+    {
+      key = 'key',
+      proof = `proof ${++proofs}`,
+      does = 'redeem' as Use['does'],
+      lacksSecret = false,
+    } = {},
   ) => {
-    const end = recorder.begin({ does, by: key, credential, key, proof })
+    const end = recorder.begin({ does, by: key, credential, key, proof, lacksSecret })
     clock.now += 1
     end(status === undefined ? undefined : { status, body })
   }
@@ -41,6 +48,12 @@ test('accepts a history of a server that is correct', (t) => {
   ask('device code', 200, { refresh_token: 'of the device' })
   ask('of the device', 200, {}, { does: 'revoke' })
   ask('of the device', 200, { active: false }, { does: 'inspect' })
+  ask('other code', 400, refused, { lacksSecret: true })
+  ask('kept', 200)
+  ask('kept', 200)
+  ask('kept', 400, refused, { key: 'key of a thief' })
+  ask('kept', 200, {}, { does: 'revoke' })
+  ask('kept', 400, refused)
   t.deepEqual(rules(), [])
 })
 
@@ -80,6 +93,19 @@ const doctored: readonly [string, string, Doctor][] = [
     'a refusal in the grace period',
     'an answered grant is never lost',
     ({ ask, refused }) => ask('first', 400, refused),
+  ],
+  [
+    'a code that was good without its verifier',
+    'only its own key uses a credential',
+    ({ ask }) => ask('other code', 200, {}, { lacksSecret: true }),
+  ],
+  [
+    'a token that is kept, and lost by its first use',
+    'an answered grant is never lost',
+    ({ ask, refused }) => {
+      ask('kept', 200)
+      ask('kept', 400, refused)
+    },
   ],
   [
     'a token of a family that has ended',

@@ -82,7 +82,9 @@ async function findPlants(): Promise<void> {
   for (const name of Object.keys(plants) as Plant[]) {
     const { failed } = await findFailure(range, name)
     const [violation] = failed?.run.violations ?? []
-    found[name] = failed && violation ? { seed: failed.seed, rule: violation.rule } : null
+    // An error of the simulation itself finds nothing.
+    const isFound = failed && violation && violation.rule !== 'error'
+    found[name] = isFound ? { seed: failed.seed, rule: violation.rule } : null
     if (values.json) continue
     const how = found[name] ? `seed ${found[name].seed}: ${found[name].rule}` : 'not noticed'
     print(`${found[name] ? '✓' : '✗'} ${name.padEnd(28)}${how}`)

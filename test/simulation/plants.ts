@@ -19,6 +19,10 @@ export const plants = {
   'next-key-forgotten': 'the key that a refresh names is not stored',
   'token-binding-not-compared': 'the Token Binding of a credential is taken from the request',
   'revokes-one-token': 'a revocation ends one token and not its family',
+  'verifier-not-compared': 'the challenge of a code is taken from the request',
+  'session-not-asked': 'a token that ends with its session is good after it',
+  'kept-token-consumed': 'a refresh token that is kept is used up by its first use',
+  'client-not-authenticated': 'a client that authenticates by a key is taken at its word',
 } as const
 
 export type Plant = keyof typeof plants

@@ -18,12 +18,13 @@ export async function run(choices: Choices, plant?: Plant): Promise<Run> {
   const cluster = new Cluster(choices, plant)
   const actors = new Actors(cluster, choices)
   while (choices.next()) {
-    const action = choices.draw(40)
+    const action = choices.draw(41)
     if (action < 22) cluster.deliver()
     else if (action < 32) actors.ownerActs()
     else if (action < 35) actors.thiefActs()
     else if (action < 37) await cluster.moveClock()
     else if (action < 38) cluster.crash()
+    else if (action < 39) actors.personActs()
     else actors.authorize()
     await setImmediate()
   }

@@ -1,4 +1,5 @@
 /* The endpoints of src/token-endpoint, wired to a simulated store: one set for each request. */
+import { hash } from 'node:crypto'
 import type { Binding } from '../../src/bindings/binding.ts'
 import type { ProofCheck } from '../../src/bindings/dpop.ts'
 import { bindingOf } from '../../src/clients/binding-method.ts'
@@ -51,6 +52,15 @@ export const clients = {
     keys: keysOf(assertionKey),
     binding: ofMethod('mtls'),
   }),
+  kept: client({ clientId: 'kept', binding: ofMethod('dpop'), refreshTokens: 'keep' }),
+  fapi: client({
+    clientId: 'fapi',
+    authenticatesBy: 'private_key_jwt',
+    keys: keysOf(assertionKey),
+    binding: ofMethod('dpop'),
+    refreshTokens: 'keep',
+    refreshTokensBoundTo: 'client',
+  }),
   plain: client({
     clientId: 'plain',
     authenticatesBy: 'client_secret_post',
@@ -76,6 +86,7 @@ export interface ServerOptions {
   readonly key: string | undefined
   /** What the request is about. */
   readonly credential: string | undefined
+  readonly codeVerifier: string | undefined
   /** Whether an ending of a family misses rows that are written at the same time. */
   readonly misses: () => boolean
   readonly onEnd: (familyId: string) => void
@@ -83,7 +94,7 @@ export interface ServerOptions {
 }
 
 const policy = { issuer, lifetimes, claimsByScope: { openid: ['sub'] } }
-const { session, browserSession, account } = credential('RefreshToken')
+const { browserSession, account } = credential('RefreshToken')
 
 // Clients may be as far ahead as the replay entries allow for.
 const proofWindow = { pastS: 300, aheadS: 300 }
@@ -105,7 +116,11 @@ export function createServer(
   options: ServerOptions,
 ): Record<'redeem' | 'revoke' | 'inspect', Endpoint> {
   const { send, newName } = options
-  const findClient = async (id: string) => clients[id as ClientName]
+  const findClient = async (id: string) => {
+    const found = clients[id as ClientName]
+    const isOpen = options.plant === 'client-not-authenticated' && found === clients.fapi
+    return isOpen ? { ...found, authenticatesBy: 'none' as const } : found
+  }
   const authentication = {
     findClient,
     clockToleranceS: 10,
@@ -165,17 +180,26 @@ function onlyOne<Artifacts>({ send, credential = '' }: ServerOptions, artifacts:
   return { ...artifacts, endFamily }
 }
 
-const withSession = (row: ReturnType<Store['findCredential']>) =>
-  row && {
-    source: row.payload,
-    consumedAt: row.consumedAt,
-    grant: row.grant,
+function withSession(row: ReturnType<Store['findCredential']>) {
+  if (!row) return undefined
+  const { payload, accountId, sessionUid, ...rest } = row
+  const { clientId, grantId, accountId: owner } = payload
+  const session = sessionUid === undefined ? undefined : { accountId: owner as string }
+  return {
+    ...rest,
+    source: payload,
     session,
-    browserSession,
-    account,
+    browserSession: session &&
+      browserSession && {
+        ...browserSession,
+        ...session,
+        authorizations: { [clientId as string]: { grantId } },
+      },
+    account: accountId === undefined || !account ? undefined : { ...account, id: accountId },
   }
+}
 
-function findersOf({ send, key, plant }: ServerOptions): Finders {
+function findersOf({ send, key, codeVerifier, plant }: ServerOptions): Finders {
   return {
     async credential<Source extends StoredSource>(kind: string, value: string) {
       const id = artifactKey(kind, value)
@@ -187,12 +211,16 @@ function findersOf({ send, key, plant }: ServerOptions): Finders {
         for (const name of ['jkt', 'x5t#S256', 'dpopJkt']) if (source[name]) source[name] = key
       }
       if (plant === 'token-binding-not-compared' && source.tbh) source.tbh = key
+      if (plant === 'verifier-not-compared' && codeVerifier && source.codeChallenge) {
+        source.codeChallenge = hash('sha256', codeVerifier, 'base64url')
+      }
+      if (plant === 'session-not-asked') source.expiresWithSession = false
       const until = Number.POSITIVE_INFINITY
       const { successor } = source as { successor?: object }
       if (plant === 'next-key-not-compared') source.successor = { confirmation: key, until }
       if (plant === 'next-key-without-end' && successor) source.successor = { ...successor, until }
       if (plant === 'next-key-forgotten') source.successor = undefined
-      return { ...row, source, value, key: id } as unknown as Found<Source>
+      return { ...row, source, claimMappings: [], value, key: id } as unknown as Found<Source>
     },
     resourceOfScopes: async () => undefined,
     resource: async (identifier) => ({
@@ -222,10 +250,21 @@ function grantsOf({ reuseS, overlapS, plant }: ServerOptions): ReadonlyMap<strin
       return { ...decision, refreshToken: { ...decision.refreshToken, value: undefined } }
     },
   }
+  const consuming: typeof refresh = {
+    ...refresh,
+    decide(request, found) {
+      const decision = refresh.decide(request, found)
+      return isRefusal(decision) ? decision : { ...decision, consumes: found.credential?.key }
+    },
+  }
+  const refreshes: Partial<Record<Plant, typeof refresh>> = {
+    'successor-random': randomly,
+    'kept-token-consumed': consuming,
+  }
   const grants = [
     authorizationCodeGrant(person),
     deviceCodeGrant(person),
-    plant === 'successor-random' ? randomly : refresh,
+    (plant && refreshes[plant]) ?? refresh,
     clientCredentialsGrant({ policy }),
   ] as Grant<unknown>[]
   return new Map(grants.map((grant) => [grant.grantType, grant]))

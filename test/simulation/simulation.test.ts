@@ -30,10 +30,14 @@ const early: readonly Plant[] = [
   'successor-random',
   'next-key-forgotten',
   'token-binding-not-compared',
+  'verifier-not-compared',
+  'kept-token-consumed',
 ]
 for (const plant of early) {
   test(`finds a server without a guard: ${plant}`, async (t) => {
-    t.truthy((await findFailure({ count: 100 }, plant)).failed)
+    const { failed } = await findFailure({ count: 100 }, plant)
+    t.truthy(failed)
+    t.deepEqual(failed?.run.violations.filter(({ rule }) => rule === 'error') ?? [], [])
   })
 }
 

@@ -22,11 +22,14 @@ interface Poll {
   readonly due: number
 }
 
-/** What a table has of a credential and of the grant that it comes from. */
+/** What a table has of a credential and of what it depends on. */
 export interface FoundRow {
   readonly payload: Record<string, unknown>
   readonly consumedAt: number | null
   readonly grant: Record<string, unknown> | undefined
+  /** The names of its account and of its session, while they are there. */
+  readonly accountId: string | undefined
+  readonly sessionUid: string | undefined
 }
 
 /** A guard that is missing on purpose: names of test/simulation/plants.ts. */
@@ -42,6 +45,8 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
   let rows = new Map<string, Row>()
   let entries = new Map<string, number>()
   let polls = new Map<string, Poll>()
+  /** Accounts that were disabled and sessions that have ended: their tables are not simulated. */
+  const gone = new Set<unknown>()
   /** Rows that a removal which runs at the same time may not see. */
   const recent = new Set<string>()
   const isCurrent = (row: Row) => has('expiry-ignored') || row.artifact.expiresAt > now()
@@ -89,8 +94,18 @@ export function createStore(now: () => number, has: HasPlant = () => false) {
       if (!row) return undefined
       const { payload, grantId } = row.artifact
       const grant = grantId === undefined ? undefined : read({ kind: 'Grant', id: digest(grantId) })
-      return { payload, consumedAt: row.consumedAt, grant: grant?.artifact.payload }
+      const whileThere = (name: unknown) => (gone.has(name) ? undefined : (name as string))
+      return {
+        payload,
+        consumedAt: row.consumedAt,
+        grant: grant?.artifact.payload,
+        accountId: whileThere(payload.accountId),
+        sessionUid: whileThere(payload.sessionUid),
+      }
     },
+
+    /** Disables an account or ends a session. */
+    end: (name: string) => void gone.add(name),
 
     commit({ replayEntries: shown = [], consumed, written }: UnitOfWork): CommitOutcome {
       const fresh = shown.map(insert)

@@ -20,10 +20,19 @@ export interface Moment {
 export interface Granted {
   readonly refreshToken?: string | undefined
   readonly refreshTokenExpiresAt?: number | undefined
+  /** How the refresh token is used, where it is not once and by the key of its request. */
+  readonly refreshTokenUse?: KeptUse | undefined
   readonly accessToken?: string | undefined
   readonly accessTokenExpiresAt?: number | undefined
   /** The key that the access token is bound to; left out where the sender cannot see it. */
   readonly boundTo?: string | undefined
+}
+
+interface KeptUse {
+  /** Whether it stays good when it is used. */
+  readonly isKept: boolean
+  /** Whether any key may use it that its client authenticates. */
+  readonly isOfAnyKey: boolean
 }
 
 /** What the sender saw. A 503 and a connection that broke are no answer: undefined. */
@@ -47,8 +56,11 @@ export interface Use {
   readonly assertion?: string | undefined
   /** The key that a refresh names as the next one. */
   readonly names?: string | undefined
-  /** Whether a sender who redeems a code lacks its verifier: then the code counts as not shown. */
-  readonly lacksVerifier?: boolean
+  /**
+   * Whether its sender lacks the verifier of a code, or what the client authenticates by: then the
+   * credential counts as not shown.
+   */
+  readonly lacksSecret?: boolean
   readonly began: Moment
   ended: Moment | undefined
   answer: Answer | undefined
@@ -62,6 +74,8 @@ export interface Credential {
   /** The only key that may use it; undefined for any. */
   readonly key: string | undefined
   readonly expiresAt: number | undefined
+  /** Whether it stays good when it is used. */
+  readonly isKept?: boolean
   /** Keys that may have been named as the next one, and until when they are good beside it. */
   readonly next?: readonly NextKey[]
 }
@@ -154,6 +168,7 @@ function createLedger(history: History): Ledger {
     const granted = grantedOf(use)
     if (!source || !granted || use.does !== 'redeem') continue
     const { refreshToken, refreshTokenExpiresAt, accessToken, accessTokenExpiresAt } = granted
+    const { isKept = false, isOfAnyKey = false } = granted.refreshTokenUse ?? {}
     const { family } = source
     const next = [...(source.next ?? []), ...namedKeys(use, history)]
     const common = { family, key: use.key, next }
@@ -162,7 +177,9 @@ function createLedger(history: History): Ledger {
       ['access token', accessToken, accessTokenExpiresAt],
     ] as const
     for (const [kind, value, expiresAt] of made) {
-      if (value && !credentials.has(value)) credentials.set(value, { ...common, kind, expiresAt })
+      if (!value || credentials.has(value)) continue
+      const kept = kind === 'refresh token' && { isKept, ...(isOfAnyKey && { key: undefined }) }
+      credentials.set(value, { ...common, ...kept, kind, expiresAt })
     }
   }
   for (const [value, expiresAt] of history.expiries ?? []) {
@@ -214,7 +231,7 @@ function showsIts(
   { slackS }: Pick<History, 'slackS'>,
 ): boolean {
   const credential = credentials.get(use.credential ?? '')
-  if (!credential || use.lacksVerifier) return false
+  if (!credential || use.lacksSecret) return false
   // PKCE comes first: a code that is used again ends its family, whatever key the request has.
   if (credential.kind === 'code' || credential.key === undefined) return true
   return credential.key === use.key || use.began.at <= nextUntil(credential, use) + slackS
@@ -245,6 +262,7 @@ function mayEnd(
     return credential.kind.endsWith('token') && (!use.answer || grantedOf(use) !== undefined)
   }
   if (grantedOf(use) || !showsIts(ledger.credentials, use, history)) return false
+  if (credential.isKept) return false
   // One that expires between the statement that finds it and the one that consumes it counts as used.
   if (timeOf(use.ended) >= endOf(credential) - history.slackS) return true
   const earlier = rivals(use, ledger)
@@ -304,6 +322,11 @@ function wrongKeys(use: Use, ledger: Ledger, { slackS }: History): Violation[] {
     if (boundTo === undefined || !credential || boundTo === credential.key) return []
     return [violation(rule, `a token of ${credential.key} is bound to ${boundTo}`, use, ledger)]
   }
+  if (use.lacksSecret && credential) {
+    return [
+      violation(rule, `${use.credential} was good for a sender without its secret`, use, ledger),
+    ]
+  }
   const isNext = credential && use.began.at <= nextUntil(credential, use) + slackS
   if (credential?.key !== undefined && credential.key !== use.key && !isNext) {
     const what = `${use.credential} belongs to ${credential.key} and was good for ${use.key}`
@@ -325,7 +348,7 @@ function secondGrants(uses: readonly Use[], ledger: Ledger, history: History): V
   const good = uses.filter(grantedOf).toSorted((a, b) => orderOf(a.ended) - orderOf(b.ended))
   const [first, ...others] = good
   const credential = ledger.credentials.get(first?.credential ?? '')
-  if (!first || !credential || others.length === 0) return []
+  if (!first || !credential || credential.isKept || others.length === 0) return []
   const found = (what: string) => [
     violation('a credential is redeemed once', `${first.credential} ${what}`, first, ledger),
   ]
@@ -344,7 +367,7 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
   // Another key is refused whatever happened.
   const isNext = timeOf(use.ended) < nextUntil(credential, use, true) - history.slackS
   const hasKey = credential.key === undefined || credential.key === use.key || isNext
-  if (use.does === 'redeem' && (use.lacksVerifier || !hasKey)) return []
+  if (use.does === 'redeem' && (use.lacksSecret || !hasKey)) return []
   if (timeOf(use.ended) >= endOf(credential) - history.slackS) return []
   const endings = ledger.endings.get(credential.family) ?? []
   if (endings.some((other) => other !== use && other.began.order < orderOf(use.ended))) return []
@@ -357,6 +380,7 @@ function losses(use: Use, ledger: Ledger, history: History): Violation[] {
       ledger,
     ),
   ]
+  if (credential.isKept) return lost('and nothing has ended it')
   if (earlier.length === 0) return lost('and nothing has used it')
   const first = Math.min(...earlier.map(({ began }) => began.at))
   const isInTime = timeOf(use.ended) < first + history.graceS - history.slackS
@@ -466,7 +490,7 @@ export function createRecorder({
   }
 }
 
-type Asked = Pick<Use, 'does' | 'by' | 'credential' | 'key' | 'proof'>
+type Asked = Pick<Use, 'does' | 'by' | 'credential' | 'key' | 'proof' | 'lacksSecret'>
 
 interface TokenResponse {
   readonly status: number
