@@ -25,31 +25,30 @@ VARIABLES
   nodes,     \* what each node is doing
   newest,    \* the last credential that the client has received
   \* For the invariants alone:
-  granted, causes, unpunished,
+  granted,   \* what answers with tokens are compared with later
+  wrong,     \* the claims that an answer or an end has broken
   promise    \* until when the client takes its next key to be good
 
-vars == <<now, origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-          unpunished, promise>>
+vars == <<now, origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, wrong, promise>>
 
 Alike == Permutations(Nodes)
 Credentials == 0 .. Tokens
 None == [state |-> "none", usedAt |-> 0, expiresAt |-> 0, key |-> "old", until |-> 0]
 Fresh == [None EXCEPT !.state = "fresh", !.expiresAt = now + Life]
-(* The last credential that the client has as the model begins: a code, or a refresh token. *)
-Young == IF origin = "refresh" THEN 1 ELSE 0
 Idle == [phase |-> "idle"]
 
 Init ==
   /\ now = 0
-  /\ origin \in {"code", "device", "refresh"}
+  /\ origin \in {"code", "device"}
   /\ isDecided = (origin # "device")
+  (* The last credential that the client has as the model begins: a code, or a refresh token. *)
+  /\ newest \in IF origin = "code" THEN {0, 1} ELSE {0}
   /\ rows = [c \in Credentials |->
-       IF c = Young THEN Fresh ELSE IF c < Young THEN [Fresh EXCEPT !.state = "used"] ELSE None]
+       IF c = newest THEN Fresh ELSE IF c < newest THEN [Fresh EXCEPT !.state = "used"] ELSE None]
   /\ ended = FALSE
   /\ marks = {} /\ proofs = 0 /\ sent = {}
   /\ nodes = [n \in Nodes |-> Idle]
-  /\ newest = Young
-  /\ granted = {} /\ causes = {} /\ unpunished = FALSE /\ promise = 0
+  /\ granted = {} /\ wrong = {} /\ promise = 0
 
 -----------------------------------------------------------------------------
 (* What a statement sees. *)
@@ -97,20 +96,18 @@ Send(n, key) ==
   /\ proofs < Proofs
   /\ key = "new" => \E c \in Credentials : rows[c].until # 0 \/ rows[c].key = "new"
   /\ \E c \in Credentials, assertion \in Assertions(key), names \in BOOLEAN :
-       LET request == [cred |-> c, key |-> key, proof |-> proofs + 1, assertion |-> assertion,
-                       names |-> names]
+       LET request == [cred |-> c, key |-> key, proof |-> IF Bound THEN proofs + 1 ELSE 0,
+                       assertion |-> assertion, names |-> names]
        IN /\ IF IsOfClient(request) THEN c <= newest ELSE rows[c].state # "none"
           /\ names => Overlap > 0 /\ c > 0 /\ key = "old"
           /\ Receive(n, request)
           /\ sent' = sent \cup {request}
   /\ proofs' = proofs + 1
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, newest, granted, causes, unpunished,
-                 promise>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, newest, granted, wrong, promise>>
 
 Repeat(n) ==
   /\ \E request \in sent : Receive(n, request)
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished, promise>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, wrong, promise>>
 
 (* grant.find and grant.decide: one statement, then a function of what it found. *)
 Find(n) ==
@@ -120,8 +117,7 @@ Find(n) ==
      /\ IF ~IsLive(c) \/ ~ShowsKey(request) \/ (c = 0 /\ ~isDecided) THEN Become(n, Idle)
         ELSE Become(n, [request EXCEPT !.isRight = HasRightKey(request), !.phase =
                IF rows[c].state = "used" /\ ~IsInTime(request) THEN "reuse" ELSE "found"])
-     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                    unpunished, promise>>
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, wrong, promise>>
 
 (* artifact-commit: the proof is recorded, the credential used, its successor written: one statement. *)
 Commit(n) ==
@@ -143,16 +139,14 @@ Commit(n) ==
           THEN Step(n, "done") /\ rows' = [used EXCEPT ![c + 1] = following]
           ELSE Step(n, "used") /\ rows' = used
         ELSE Step(n, "late") /\ UNCHANGED rows
-     /\ UNCHANGED <<now, origin, isDecided, ended, proofs, sent, newest, granted, causes, unpunished,
-                 promise>>
+     /\ UNCHANGED <<now, origin, isDecided, ended, proofs, sent, newest, granted, wrong, promise>>
 
 (* Only without WriteWithUse: a second statement writes the successor. *)
 Write(n) ==
   /\ nodes[n].phase = "used"
   /\ rows' = [rows EXCEPT ![nodes[n].cred + 1] = Fresh]
   /\ Step(n, "done")
-  /\ UNCHANGED <<now, origin, isDecided, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished, promise>>
+  /\ UNCHANGED <<now, origin, isDecided, ended, marks, proofs, sent, newest, granted, wrong, promise>>
 
 (* grant.mayRepeat and grant.lose: another request was first. *)
 Lose(n) ==
@@ -165,24 +159,36 @@ Lose(n) ==
      /\ IF isRepeated THEN Step(n, "repeated")
         ELSE IF isOfOneClient THEN Become(n, Idle)
         ELSE Step(n, "end")
-     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                    unpunished, promise>>
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, wrong, promise>>
 
 (* A reuse counts when its proof and assertion were not seen before. *)
 Record(n) ==
   /\ nodes[n].phase = "reuse"
   /\ marks' = marks \cup OneTimeValues(nodes[n])
   /\ IF IsReplayed(nodes[n]) THEN Become(n, Idle) ELSE Step(n, "end")
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, proofs, sent, newest, granted, causes, unpunished,
-                 promise>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, proofs, sent, newest, granted, wrong, promise>>
 
 End(n) ==
   /\ nodes[n].phase = "end"
   /\ ended' = (ended \/ EndOnReuse)
-  /\ unpunished' = ~ended'
-  /\ causes' = causes \cup {nodes[n].key}
+  /\ wrong' = wrong \cup (IF ended' THEN {} ELSE {"ReuseEndsTheFamily"}) \cup
+                (IF Bound /\ nodes[n].key = "thief" THEN {"OnlyTheClientEndsIt"} ELSE {})
   /\ Become(n, Idle)
   /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, newest, granted, promise>>
+
+(* The claims that an answer breaks, by what was answered before it. *)
+Breaks(request, grant) ==
+  LET isOwn == (IsOfClient(request) /\ request.isRight) \/ (~Bound /\ grant.cred # 0)
+      IsSecond(other) ==
+        other.cred = grant.cred /\ ~(/\ HasGrace(grant.cred) /\ other.successor = grant.successor
+                                    /\ other.isInGrace /\ grant.isInGrace)
+      IsReplay(other) == \/ Bound /\ other.proof = grant.proof
+                         \/ Signed /\ other.assertion = grant.assertion
+  IN (IF \E other \in granted : IsSecond(other) THEN {"RedeemedOnce"} ELSE {}) \cup
+     (IF \E other \in granted : IsReplay(other) THEN {"ProofGoodOnce"} ELSE {}) \cup
+     (IF isOwn THEN {} ELSE {"OnlyItsOwnKey"}) \cup
+     (IF request.began < rows[grant.cred].expiresAt THEN {} ELSE {"NothingAfterItsEnd"}) \cup
+     (IF request.afterEnd THEN {"RevocationIsFinal"} ELSE {})
 
 (* The answer reaches whom it is for, or is lost. *)
 Answer(n) ==
@@ -191,10 +197,11 @@ Answer(n) ==
       isEarly == request.phase = "found" /\ ~WaitForCommit /\ c < Tokens
       successor == IF request.phase = "repeated" /\ ~SameSuccessor THEN c + 100 ELSE c + 1
   IN /\ request.phase \in {"done", "repeated"} \/ isEarly
-     /\ granted' = granted \cup
-          {[cred |-> c, key |-> request.key, proof |-> request.proof, successor |-> successor,
-            assertion |-> request.assertion, began |-> request.began,
-            afterEnd |-> request.afterEnd, isRight |-> request.isRight]}
+     /\ LET grant == [cred |-> c, successor |-> successor, proof |-> request.proof,
+                      assertion |-> request.assertion,
+                      isInGrace |-> request.began < rows[c].usedAt + Grace]
+        IN /\ granted' = granted \cup {grant}
+           /\ wrong' = wrong \cup Breaks(request, grant)
      /\ newest' \in {newest} \cup
           (IF IsOfClient(request) /\ c + 1 > newest THEN {c + 1} ELSE {})
      /\ promise' = IF newest' = newest THEN promise
@@ -203,7 +210,7 @@ Answer(n) ==
                      THEN request.began + Overlap
                    ELSE promise
      /\ Become(n, Idle)
-     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, causes, unpunished>>
+     /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent>>
 
 -----------------------------------------------------------------------------
 (* What else happens. *)
@@ -211,25 +218,24 @@ Answer(n) ==
 Crash(n) ==
   /\ nodes[n] # Idle
   /\ Become(n, Idle)
-  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, causes,
-                 unpunished, promise>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, ended, marks, proofs, sent, newest, granted, wrong, promise>>
 
 Decide ==
   /\ ~isDecided /\ isDecided' = TRUE
-  /\ UNCHANGED <<now, origin, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished, promise>>
+  (* Of bearer tokens nothing more depends on it. *)
+  /\ origin' = IF Bound THEN origin ELSE "code"
+  /\ UNCHANGED <<now, rows, ended, marks, proofs, sent, nodes, newest, granted, wrong, promise>>
 
 Revoke ==
   /\ newest > 0 /\ ~ended /\ ended' = TRUE
-  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished, promise>>
+  /\ UNCHANGED <<now, origin, isDecided, rows, marks, proofs, sent, nodes, newest, granted, wrong, promise>>
 
 (* A request is over before much time passes: a statement is given up after 20 seconds. *)
 Pass ==
   /\ now < LastMoment /\ now' = now + 1
+  /\ promise' = IF promise > now' THEN promise ELSE 0
   /\ \A n \in Nodes : IF nodes[n] = Idle THEN TRUE ELSE nodes[n].began = now
-  /\ UNCHANGED <<origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, causes,
-                 unpunished, promise>>
+  /\ UNCHANGED <<origin, isDecided, rows, ended, marks, proofs, sent, nodes, newest, granted, wrong>>
 
 Next ==
   \/ \E n \in Nodes :
@@ -243,34 +249,20 @@ Spec == Init /\ [][Next]_vars
 -----------------------------------------------------------------------------
 (* The claims of docs/assurance.md. *)
 
-RedeemedOnce ==
-  \A one, other \in granted :
-    (one # other /\ one.cred = other.cred) =>
-      /\ HasGrace(one.cred) /\ one.successor = other.successor
-      /\ one.began < rows[one.cred].usedAt + Grace
-
-ProofGoodOnce ==
-  \A one, other \in granted :
-    one # other => /\ Bound => one.proof # other.proof
-                   /\ Signed => one.assertion # other.assertion
-
-OnlyItsOwnKey ==
-  \A grant \in granted : (IsOfClient(grant) /\ grant.isRight) \/ (~Bound /\ grant.cred # 0)
+RedeemedOnce == "RedeemedOnce" \notin wrong
+ProofGoodOnce == "ProofGoodOnce" \notin wrong
+OnlyItsOwnKey == "OnlyItsOwnKey" \notin wrong
+NothingAfterItsEnd == "NothingAfterItsEnd" \notin wrong
+RevocationIsFinal == "RevocationIsFinal" \notin wrong
+ReuseEndsTheFamily == "ReuseEndsTheFamily" \notin wrong
+OnlyTheClientEndsIt == "OnlyTheClientEndsIt" \notin wrong
 
 NamedKeyIsGood ==
   (~ended /\ now < promise /\ rows[newest].state = "fresh") => rows[newest].until >= promise
-
-NothingAfterItsEnd == \A grant \in granted : grant.began < rows[grant.cred].expiresAt
 
 AnsweredGrantIsNeverLost ==
   LET row == rows[newest] IN
     (~ended /\ newest < Tokens /\ (newest = 0 \/ row.state # "none" => now < row.expiresAt)) =>
       \/ row.state = "fresh"
       \/ row.state = "used" /\ (now >= row.usedAt + Grace \/ rows[newest + 1].state # "none")
-
-RevocationIsFinal == \A grant \in granted : ~grant.afterEnd
-
-ReuseEndsTheFamily == ~unpunished
-
-OnlyTheClientEndsIt == Bound => "thief" \notin causes
 =============================================================================
