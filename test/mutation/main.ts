@@ -96,6 +96,24 @@ if (existsSync(store)) {
   for (const line of readFileSync(store, 'utf8').split('\n')) if (line) learn(JSON.parse(line))
 }
 
+/** Which tests of a file reach which of the mutants that there were. */
+interface Reach {
+  readonly by: string
+  readonly mutants: readonly string[]
+  /** The cheapest tests first. */
+  readonly reached: Record<string, readonly string[]>
+  /** For how long the whole file runs. */
+  readonly ms: number
+}
+
+const reaches = path.join(cache, 'mutants-reached.jsonl')
+const reachBy = new Map<string, Reach>()
+if (existsSync(reaches)) {
+  for (const line of readFileSync(reaches, 'utf8').split('\n')) {
+    if (line) reachBy.set(JSON.parse(line).by, JSON.parse(line))
+  }
+}
+
 /** Those that a test file, or the compiler, may still find. Tests of the library load nothing else. */
 const openMutants = (by: string) =>
   mutants.filter(
@@ -128,7 +146,7 @@ class Worker implements Disposable {
     this.isQuick = quick.some((name) => file === `test/${name}.test.ts`)
   }
 
-  /** The first run, in which a mutant is broken from the beginning, if one is given. */
+  /** Loads the file. With `titles` it is run as well; a mutant is broken from the beginning. */
   async start(mutant?: string, titles?: readonly string[]): Promise<Ended> {
     this[Symbol.dispose]()
     this.#child = fork(
@@ -147,16 +165,37 @@ class Worker implements Disposable {
     )
     workers.add(this.#child)
     this.#child.send({ mutant, titles } satisfies Run)
+    return this.#answer(this.#child)
+  }
+
+  /** What the file reaches, by one run of all of it. */
+  async reach(by: string): Promise<Reach> {
     const startedAt = Date.now()
-    const ended = await this.#answer(this.#child)
-    this.#patienceMs = 10_000 + 3 * (Date.now() - startedAt)
-    return ended
+    const { failed, reached = {}, took } = await this.start()
+    if (isOver()) return { by, mutants: [], reached: {}, ms: 0 }
+    if (failed !== undefined || !took) {
+      throw new Error(`${this.#file} fails without a mutant: ${failed}`)
+    }
+    const names = mutants.map(({ name }) => name)
+    const msOf = (title: string) => took[title] ?? 0
+    for (const titles of Object.values(reached)) {
+      ;(titles as string[]).sort((one, other) => msOf(one) - msOf(other))
+    }
+    const reach = { by, mutants: names, reached, ms: Date.now() - startedAt }
+    reachBy.set(by, reach)
+    appendFileSync(reaches, `${JSON.stringify(reach)}\n`)
+    return reach
+  }
+
+  /** Waits for a run three times as long as all of the file takes. */
+  waitFor({ ms }: Reach): void {
+    this.#patienceMs = 20_000 + 3 * ms
   }
 
   async run(run: Run): Promise<Ended> {
-    if (!this.#child) await this.start()
+    if (!this.#child) await this.start(undefined, [])
     const child = this.#child as ChildProcess
-    child.send(run)
+    child.send({ isSerial: this.isQuick, ...run })
     return this.#answer(child)
   }
 
@@ -181,64 +220,102 @@ class Worker implements Disposable {
   }
 }
 
+/** The tests of a file that can find a mutant: all of them where it is reached outside of tests. */
+function titlesOf(reachedBy: readonly string[]): readonly string[] | undefined {
+  const isOutside = reachedBy.includes(inHooks) || reachedBy.includes(whileLoading)
+  return isOutside ? undefined : reachedBy
+}
+
 /** Whether one of some tests fails because of a mutant. */
 async function isFound(
   worker: Worker,
   mutant: string,
   reachedBy: readonly string[],
 ): Promise<boolean> {
-  const isOutside = reachedBy.includes(inHooks) || reachedBy.includes(whileLoading)
-  const titles = isOutside ? undefined : reachedBy
   // Tests that need others, or that the mutants before have upset, fail without it as well.
-  for (const tried of [titles, undefined]) {
-    const { failed } = await worker.run({ mutant, titles: tried })
+  for (const titles of [titlesOf(reachedBy), undefined]) {
+    const { failed } = await worker.run({ mutant, titles })
     if (failed === undefined) break
     if (failed === died) return true
-    if ((await worker.run({ mutant: undefined, titles: tried })).failed === undefined) return true
-    await worker.start()
+    const alone = reachedBy.includes(failed) ? [[failed]] : []
+    for (const tried of [...alone, titles]) {
+      if ((await worker.run({ mutant: undefined, titles: tried })).failed === undefined) return true
+    }
+    worker[Symbol.dispose]()
   }
-  // What runs once, or whose result is kept, has to be broken from the beginning.
-  const isKept = mutant.startsWith('packages/') && worker.isQuick
-  if (!isKept && reachedBy.some((title) => title !== whileLoading)) return false
-  const { failed } = await worker.start(mutant, titles)
+  return reachedBy.every((title) => title === whileLoading)
+    ? isFoundAnew(worker, mutant, reachedBy)
+    : false
+}
+
+/** The same in a process in which it is broken from the beginning: what runs once, or is kept. */
+async function isFoundAnew(
+  worker: Worker,
+  mutant: string,
+  reachedBy: readonly string[],
+): Promise<boolean> {
+  const { failed } = await worker.start(mutant, titlesOf(reachedBy))
   worker[Symbol.dispose]()
   return failed !== undefined
 }
 
+interface Trial {
+  /** Whether each mutant gets a process of its own. */
+  readonly isAnew?: boolean
+  /** Leaves out mutants that more tests of a file than this reach: others are more likely to find them. */
+  readonly most?: number
+}
+
 /** Tries every mutant that is not found yet and that a test file reaches. */
-async function tryTests(file: string): Promise<void> {
-  const by = `${file}@${hashOf(readFileSync(path.join(root, file), 'utf8'))}`
+async function tryTests(
+  file: string,
+  { isAnew = false, most = Number.POSITIVE_INFINITY }: Trial,
+): Promise<void> {
+  const by = `${file}@${hashOf(readFileSync(path.join(root, file), 'utf8'))}${isAnew ? ' anew' : ''}`
   if (openMutants(by).length === 0 || isOver()) return
   const startedAt = Date.now()
   using worker = new Worker(file)
-  const { failed, reached } = await worker.start()
+  const kept = reachBy.get(by)
+  const isKnown = openMutants(by).every(({ name }) => kept?.mutants.includes(name))
+  const reach = kept && isKnown ? kept : await worker.reach(by)
+  worker.waitFor(reach)
   if (isOver()) return
-  if (failed !== undefined || !reached) throw new Error(`${file} fails without a mutant: ${failed}`)
   const counts = { reached: 0, found: 0 }
   for (const { name } of openMutants(by)) {
     if (foundBy.has(name)) continue
     const beganAt = Date.now()
-    const reachedBy = reached[name]
-    const found = reachedBy ? await isFound(worker, name, reachedBy) : false
+    const reachedBy = reach.reached[name]
+    if (reachedBy && (titlesOf(reachedBy)?.length ?? Number.POSITIVE_INFINITY) > most) continue
+    const look = isAnew ? isFoundAnew : isFound
+    const found = reachedBy ? await look(worker, name, reachedBy) : false
     if (isOver()) break
     if (reachedBy) counts.reached += 1
     if (found) counts.found += 1
     judge({ mutant: name, by, outcome: found ? 'found' : 'not found', ms: Date.now() - beganAt })
   }
   const seconds = Math.round((Date.now() - startedAt) / 1000)
-  console.log(`${file}: reaches ${counts.reached}, finds ${counts.found} (${seconds} s)`)
+  console.log(
+    `${file}${isAnew ? ' anew' : ''}: reaches ${counts.reached}, finds ${counts.found} (${seconds} s)`,
+  )
 }
 
-async function tryAll(names: readonly string[]): Promise<void> {
+async function tryAll(names: readonly string[], trial: Trial = {}): Promise<void> {
   const waiting = names.map((name) => `test/${name}.test.ts`)
   const job = async () => {
-    for (let next = waiting.shift(); next && !isOver(); next = waiting.shift()) await tryTests(next)
+    for (let next = waiting.shift(); next && !isOver(); next = waiting.shift())
+      await tryTests(next, trial)
   }
   await Promise.all(Array.from({ length: Number(values.jobs) }, job))
 }
 
 await tryAll(quick)
-if (!values.quick) await tryAll(slow)
+// Of the library, which keeps some results.
+const ofLibrary = quick.filter((name) => name.startsWith('verify/'))
+await tryAll(ofLibrary, { isAnew: true })
+// Few tests are likely to be those of the guard, and cost little.
+for (const most of values.quick ? [] : [2, 8, Number.POSITIVE_INFINITY]) {
+  await tryAll(slow, { most })
+}
 
 for (const folder of folders) {
   const all = mutants.filter((one) => one.folder === folder)

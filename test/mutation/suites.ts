@@ -11,12 +11,8 @@ export const folders = [
   'src/engine',
 ] as const
 
-/** Tests that start no server. */
+/** Tests that start no server: those of the library first, which load nothing else. */
 export const quick = [
-  'token-endpoint/refusals',
-  'token-endpoint/introspection',
-  'bindings/mtls',
-  'bindings/token-binding-challenge',
   'verify/lib',
   'verify/dpop',
   'verify/verifier',
@@ -27,6 +23,10 @@ export const quick = [
   'verify/dbsc',
   'verify/adapters',
   'verify/properties',
+  'bindings/mtls',
+  'bindings/token-binding-challenge',
+  'token-endpoint/refusals',
+  'token-endpoint/introspection',
   'interaction/interaction-router',
 ]
 

@@ -13,6 +13,8 @@ import { root } from './suites.ts'
 export interface Run {
   readonly mutant: string | undefined
   readonly titles?: readonly string[] | undefined
+  /** One test after the other: the first that fails ends the run. */
+  readonly isSerial?: boolean
 }
 
 /** How a run has ended: what has failed first, if anything. */
@@ -20,6 +22,8 @@ export interface Ended {
   readonly failed?: string | undefined
   /** Of the first run: the tests by which each mutant is reached. */
   readonly reached?: Record<string, readonly string[]>
+  /** Of the first run: milliseconds of each test. */
+  readonly took?: Record<string, number>
 }
 
 interface Task {
@@ -55,6 +59,7 @@ let [, , testFile = '', broken] = process.argv
 let running = whileLoading
 let failed: string | undefined
 const reached = new Map<string, Set<string>>()
+const took: Record<string, number> = {}
 let isFirst = true
 
 instrumentSources((mutant) => {
@@ -83,10 +88,10 @@ const { default: AvaRunner } = await import(libraryOf('runner.js'))
 const file = path.join(root, testFile)
 await import(pathToFileURL(file).href)
 
-async function run({ mutant, titles }: Run): Promise<void> {
+async function run({ mutant, titles, isSerial = false }: Run): Promise<void> {
   broken = mutant
   failed = undefined
-  const runner: Runner = new AvaRunner({ file, projectDir: root, serial: isFirst })
+  const runner: Runner = new AvaRunner({ file, projectDir: root, serial: isFirst || isSerial })
   runner.on('stateChange', ({ data: { type, title } }) => {
     if (type.endsWith('-failed')) failed ??= title
   })
@@ -95,7 +100,11 @@ async function run({ mutant, titles }: Run): Promise<void> {
     ;(declare as (...given: unknown[]) => void)(...args)
   }
   for (const kind of ['serial', 'concurrent'] as const) {
-    runner.tasks[kind] = runner.tasks[kind].filter(({ title }) => titles?.includes(title) ?? true)
+    // In the order of the titles: those that cost little come first.
+    const placeOf = ({ title }: Task) => titles?.indexOf(title) ?? 0
+    runner.tasks[kind] = runner.tasks[kind]
+      .filter((task) => placeOf(task) !== -1)
+      .sort((one, other) => placeOf(one) - placeOf(other))
     for (const task of runner.tasks[kind]) {
       const { implementation, title } = task
       task.implementation = async (t, ...rest) => {
@@ -105,8 +114,15 @@ async function run({ mutant, titles }: Run): Promise<void> {
           return
         }
         running = title
-        await implementation(t, ...rest)
+        const beganAt = performance.now()
+        try {
+          await implementation(t, ...rest)
+        } catch (error) {
+          failed ??= title
+          throw error
+        }
         running = inHooks
+        if (isFirst) took[title] = Math.round(performance.now() - beganAt)
       }
     }
   }
@@ -123,5 +139,5 @@ process.once('message', async (first: Run) => {
     await run(asked)
     process.send?.({ failed } satisfies Ended)
   })
-  process.send?.({ failed, reached: Object.fromEntries(byMutant) } satisfies Ended)
+  process.send?.({ failed, reached: Object.fromEntries(byMutant), took } satisfies Ended)
 })
