@@ -72,7 +72,7 @@ export function createTokenFinder({
   findClient: (clientId: string) => Promise<TokenClient | undefined>
 }): FindToken {
   return async (token, now, entry) => {
-    const claims = token.includes('.') ? readOwnToken(token, now) : undefined
+    const claims = readOwnToken(token, now)
     if (claims) {
       const { jti, sub, client_id: client } = claims
       const account = sub === client ? undefined : sub

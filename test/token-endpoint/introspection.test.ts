@@ -3,7 +3,11 @@ import test from 'ava'
 import type { KeyView } from '../../src/keys/key-ring.ts'
 import { createIntrospection } from '../../src/token-endpoint/introspection.ts'
 import { createOwnTokenReader } from '../../src/token-endpoint/own-tokens.ts'
-import type { FoundToken, StoredToken } from '../../src/token-endpoint/presented-token.ts'
+import {
+  createTokenFinder,
+  type FoundToken,
+  type StoredToken,
+} from '../../src/token-endpoint/presented-token.ts'
 import type { Found } from '../../src/token-endpoint/stored.ts'
 import type { TokenClient } from '../../src/token-endpoint/token-request.ts'
 import { client, credential, issuer, key, now } from './fixtures.ts'
@@ -95,6 +99,24 @@ test('a client that does not authenticate, or has registered itself, sees its ow
     t.deepEqual(await ask(free, by), inactive)
   }
   t.like(await ask(free), { active: true })
+})
+
+test('asks for the account of a person, and for none of a service', async (t) => {
+  const asked: unknown[] = []
+  const find = (sub: string) =>
+    createTokenFinder({
+      credentials: {
+        stateOf: async (_key: object, account: string | undefined) => {
+          asked.push(account)
+          return 'active'
+        },
+      } as never,
+      readOwnToken: () => ({ jti: 'j', sub, client_id: 'app', exp: now + 60 }),
+      findClient: async (id) => (id === 'app' ? client() : undefined),
+    })('a.b.c', now)
+  t.like(await find('ada'), { kind: 'JWT', isActive: true })
+  t.like(await find('app'), { kind: 'JWT', isActive: true })
+  t.deepEqual(asked, ['ada', undefined])
 })
 
 test('reads only what one of the keys of this server has signed as an access token', (t) => {
