@@ -23,10 +23,14 @@ export const quick = [
   'verify/dbsc',
   'verify/adapters',
   'verify/properties',
+  'verify/tickets',
+  'verify/mcp',
   'bindings/mtls',
   'bindings/token-binding-challenge',
   'token-endpoint/refusals',
   'token-endpoint/introspection',
+  'engine/refusals',
+  'engine/cookie-signatures',
   'interaction/interaction-router',
 ]
 
