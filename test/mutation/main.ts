@@ -139,7 +139,7 @@ class Worker implements Disposable {
   readonly #file: string
   readonly isQuick: boolean
   #child: ChildProcess | undefined
-  #patienceMs = 120_000
+  #patienceMs = 600_000
 
   constructor(file: string) {
     this.#file = file
