@@ -26,7 +26,7 @@ export function checkRequirements(requirements: Requirements): Requirements {
   checkNames('requirements', requirements, requirementNames)
   const { scopes, acrValues, maxAge } = requirements
   for (const [name, list] of Object.entries({ scopes, acrValues })) {
-    if (list === undefined || (Array.isArray(list) && list.length === 0)) continue
+    if (list === undefined) continue
     if (!Array.isArray(list) || !list.every((each) => typeof each === 'string' && isOne(each))) {
       throw new TypeError(`${name} must be an array of strings without spaces`)
     }

@@ -53,6 +53,7 @@ for (const alg of [
   })
 }
 
+const claims = `{"jti":"a","htm":"GET","htu":"${htu}","ath":"${ath(token)}","iat":0000}`
 const broken: [title: string, code: Parameters<typeof refused>[1], proof: () => string][] = [
   ['that is no JWT', 'dpop_malformed', () => 'proof'],
   ['of two parts', 'dpop_malformed', () => dpopProof(token).split('.').slice(0, 2).join('.')],
@@ -63,6 +64,12 @@ const broken: [title: string, code: Parameters<typeof refused>[1], proof: () => 
   ['beside another one', 'dpop_multiple', () => `${dpopProof(token)}, ${dpopProof(token)}`],
   ['that is an array', 'dpop_malformed', () => withPayload('[]')],
   ['that is null', 'dpop_malformed', () => withPayload('null')],
+  ['that is no text', 'dpop_malformed', () => 5 as never],
+  [
+    'with a header that is no JSON',
+    'dpop_malformed',
+    () => dpopProof(token).replace(/^[^.]+/, encode('{')),
+  ],
   ['with the same member twice', 'dpop_malformed', () => withPayload('{"jti":"a", "jti":"b"}')],
   ['that is not UTF-8', 'dpop_malformed', () => withPayload(Buffer.from([0x7b, 0xff, 0x7d]))],
   ['of 10,000 characters', 'dpop_too_large', () => dpopProof(token, { pad: 'x'.repeat(10_000) })],
@@ -74,11 +81,17 @@ const broken: [title: string, code: Parameters<typeof refused>[1], proof: () => 
   ['without htu', 'dpop_claims', () => dpopProof(token, { htu: undefined })],
   ['with an htu array', 'dpop_claims', () => dpopProof(token, { htu: [htu] })],
   ['without iat', 'dpop_claims', () => dpopProof(token, { iat: undefined })],
+  ['with an infinite iat', 'dpop_claims', () => withPayload(claims.replace(':0000', ':1e999'))],
   ['with an iat text', 'dpop_claims', () => dpopProof(token, { iat: `${start}` })],
   ['with a numeric nonce', 'dpop_claims', () => dpopProof(token, { nonce: 1 })],
   ['without typ', 'dpop_type', () => dpopProof(token, {}, { typ: undefined })],
   ['of typ JWT', 'dpop_type', () => dpopProof(token, {}, { typ: 'JWT' })],
   ['with alg none', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'none' })],
+  [
+    'with alg none and no jwk',
+    'dpop_algorithm',
+    () => dpopProof(token, {}, { alg: 'none', jwk: undefined }),
+  ],
   ['with alg HS256', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'HS256' })],
   ['with an alg for another curve', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'ES384' })],
   ['with an alg for another type', 'dpop_algorithm', () => dpopProof(token, {}, { alg: 'RS256' })],

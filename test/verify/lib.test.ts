@@ -1,8 +1,21 @@
 import test from 'ava'
 import fc from 'fast-check'
+import {
+  checkAlgorithms,
+  checkUrl,
+  duration,
+  positive,
+  textList,
+} from '../../packages/verify/lib/check.ts'
+import { fetchJson } from '../../packages/verify/lib/fetch-json.ts'
 import { maxJsonDepth, parseJson, parseJsonObject } from '../../packages/verify/lib/json.ts'
+import { importPublicJwk } from '../../packages/verify/lib/jwk.ts'
+import { splitCompactJws } from '../../packages/verify/lib/jws.ts'
 import { RecentMap } from '../../packages/verify/lib/recent-map.ts'
+import { makeTicket, readTicket } from '../../packages/verify/lib/ticket.ts'
 import { normalizeHttpUri, sameHttpUri } from '../../packages/verify/lib/uri.ts'
+import { checkRequirements } from '../../packages/verify/requirements.ts'
+import { makeKey } from '../support/verify/keys.ts'
 
 const parse = (text: string | number[]) => parseJsonObject(Buffer.from(text as string))
 
@@ -190,4 +203,94 @@ for (const text of [
 
 test('leaves the case of a path alone', (t) => {
   t.false(sameHttpUri('https://api.example/A', 'https://api.example/a'))
+})
+
+test('accepts equal texts as one URI, and rejects two that are no URI', (t) => {
+  t.true(sameHttpUri('/notes', '/notes'))
+  t.false(sameHttpUri('/notes', '/other'))
+})
+
+test('splits a JWS of three parts and nothing else', (t) => {
+  t.like(splitCompactJws('a.b.c'), { header: 'a', payload: 'b', signature: 'c' })
+  for (const text of ['', 'a', 'a.b', '.b.c', 'a..c', 'a.b.', 'a.b.c.d', 'a.b.c.']) {
+    t.is(splitCompactJws(text), undefined, text)
+  }
+})
+
+/** The same bytes in another spelling: a bit of the last character that means nothing. */
+function otherSpelling(text: unknown): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  const at = alphabet.indexOf(String(text).at(-1) ?? '')
+  return `${String(text).slice(0, -1)}${alphabet[at ^ 1]}`
+}
+
+test('imports each public key in one spelling', (t) => {
+  const { publicJwk: ec } = makeKey()
+  const { publicJwk: okp } = makeKey('EdDSA')
+  const { publicJwk: rsa } = makeKey('RS256')
+  for (const jwk of [ec, okp, rsa]) t.truthy(importPublicJwk(jwk))
+  const modulus = Buffer.from(String(rsa.n), 'base64url')
+  const short = Buffer.from(modulus)
+  short[0] = 0x7f
+  const refused: Readonly<Record<string, Record<string, unknown>>> = {
+    'x spelled otherwise': { ...ec, x: otherSpelling(ec.x) },
+    'y spelled otherwise': { ...ec, y: otherSpelling(ec.y) },
+    'x that is a number': { ...ec, x: 1 },
+    'an unknown curve': { ...ec, crv: 'secp256k1' },
+    'x of Ed25519 spelled otherwise': { ...okp, x: otherSpelling(okp.x) },
+    'x of Ed25519 that is a number': { ...okp, x: 1 },
+    'a modulus of 2047 bits': { ...rsa, n: short.toString('base64url') },
+    'a modulus with a leading zero': { ...rsa, n: leadingZero(modulus) },
+    'an exponent with a leading zero': { ...rsa, e: 'AAEAAQ' },
+    'no exponent': { ...rsa, e: '' },
+    'an exponent that is a number': { ...rsa, e: 65537 },
+    'another type': { ...rsa, kty: 'oct' },
+  }
+  for (const [what, jwk] of Object.entries(refused)) t.is(importPublicJwk(jwk), undefined, what)
+})
+
+const leadingZero = (bytes: Buffer) => Buffer.concat([Buffer.alloc(1), bytes]).toString('base64url')
+
+test('rejects options that mean nothing, and says why', (t) => {
+  t.deepEqual(checkAlgorithms('name', ['ES256']), ['ES256'])
+  t.deepEqual(textList('name', 'a'), ['a'])
+  t.is(positive('name', undefined, 5), 5)
+  t.is(duration('name', 0, 5), 0)
+  t.notThrows(() => checkUrl('name', 'https://a.example'))
+  t.deepEqual(checkRequirements({ scopes: [] }), { scopes: [] })
+  const refused: readonly [() => unknown, RegExp][] = [
+    [() => checkAlgorithms('name', 'ES256' as never), /must be an array/],
+    [() => checkAlgorithms('name', ['none']), /not supported/],
+    [() => checkAlgorithms('name', []), /must not be empty/],
+    [() => checkUrl('name', 'a.example'), /must be an https URL/],
+    [() => checkUrl('name', 'http://a.example'), /must be an https URL/],
+    [() => textList('name', []), /non-empty/],
+    [() => textList('name', ['']), /non-empty/],
+    [() => positive('name', 0, 5), /greater than zero/],
+    [() => duration('name', -1, 5), /not negative/],
+    [() => duration('name', '5' as never, 5), /not negative/],
+    [() => checkRequirements({ scopes: 'read' as never }), /must be an array of strings/],
+    [() => checkRequirements({ acrValues: ['a b'] }), /without spaces/],
+  ]
+  for (const [call, message] of refused) t.throws(call, { instanceOf: TypeError, message })
+})
+
+test('fetches JSON that comes whole, and nothing else', async (t) => {
+  const get = (body: string, status = 200) =>
+    fetchJson(async () => new Response(body, { status }), 'https://a.example')
+  t.deepEqual(await get('{"a":1}'), { a: 1 })
+  t.deepEqual(await get(`"${'x'.repeat(1_048_574)}"`), 'x'.repeat(1_048_574))
+  await t.throwsAsync(get('{}', 203), { message: 'status 203' })
+  await t.throwsAsync(get('{'), { message: /not JSON/ })
+  await t.throwsAsync(get(`"${'x'.repeat(1_048_575)}"`), { message: /larger/ })
+})
+
+test('reads a ticket that this key has made for this purpose', (t) => {
+  const [key, other] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
+  const ticket = makeTicket(key, ['refresh', 'session'], 1000)
+  t.is(readTicket(key, ['refresh', 'session'], ticket), 1000)
+  t.is(readTicket(other, ['refresh', 'session'], ticket), undefined)
+  t.is(readTicket(key, ['refresh', 'another'], ticket), undefined)
+  t.is(readTicket(key, ['refresh', 'session'], `2${ticket.slice(1)}`), undefined)
+  t.is(readTicket(key, ['refresh', 'session'], ''), undefined)
 })

@@ -89,7 +89,7 @@ export function positive(name: string, value: number | undefined, fallback: numb
 /** A number that is not negative. */
 export function duration(name: string, value: number | undefined, fallback: number): number {
   const number = value ?? fallback
-  if (typeof number !== 'number' || !Number.isFinite(number) || number < 0) {
+  if (!Number.isFinite(number) || number < 0) {
     throw new TypeError(`${name} must be a number that is not negative`)
   }
   return number

@@ -75,5 +75,5 @@ function isBytes(text: string, length: number): boolean {
 /** RFC 7518 section 2, Base64urlUInt: no leading zero byte. */
 function unsignedInteger(text: string): Buffer | undefined {
   const bytes = decodeBase64url(text)
-  return bytes === undefined || bytes.length === 0 || bytes[0] === 0 ? undefined : bytes
+  return bytes === undefined || bytes[0] === 0 ? undefined : bytes
 }
