@@ -29,7 +29,6 @@ export const quick = [
   'bindings/token-binding-challenge',
   'token-endpoint/refusals',
   'token-endpoint/introspection',
-  'engine/refusals',
   'engine/cookie-signatures',
   'interaction/interaction-router',
 ]
