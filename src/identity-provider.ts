@@ -358,6 +358,7 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
       const scopes = new Map(Object.entries(found.scopeLabels))
       return { ...(found.name !== null && { name: found.name }), scopes }
     },
+    detailsType: storage.detailsTypes.find,
   })
   return {
     account: accountFeature(parts, { provider, passkeys, passwords, rules }),

@@ -23,6 +23,7 @@ export interface AdministrationOptions {
     | 'claimMappings'
     | 'clientLogos'
     | 'clients'
+    | 'detailsTypes'
     | 'issued'
     | 'passkeys'
     | 'registrations'
@@ -65,7 +66,7 @@ export function createAdministration({
       storage.resourceServers,
       recordChange,
     ),
-    resources: administerResources(storage.resourceServers, recordChange),
+    resources: administerResources(storage.resourceServers, storage.detailsTypes, recordChange),
     sessions: administerSessions(issued, accounts.idOf, recordChange),
     grants: administerGrants(issued, accounts.idOf, recordChange),
     keys: administerKeys({
@@ -89,6 +90,7 @@ export function createReadings(
     | 'claimMappings'
     | 'clientLogos'
     | 'clients'
+    | 'detailsTypes'
     | 'issued'
     | 'passkeys'
     | 'registrations'
@@ -119,7 +121,9 @@ export function createReadings(
       list: administerRegistrationTokens(storage.registrations, storage.resourceServers, readOnly)
         .list,
     },
-    resources: { list: administerResources(storage.resourceServers, readOnly).list },
+    resources: {
+      list: administerResources(storage.resourceServers, storage.detailsTypes, readOnly).list,
+    },
     sessions: { list: administerSessions(issued, accounts.idOf, readOnly).list },
     grants: { list: administerGrants(issued, accounts.idOf, readOnly).list },
   }

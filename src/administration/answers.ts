@@ -98,12 +98,22 @@ export const addedRegistrationToken = z.strictObject({
   token: z.string().describe('The token: only in this response'),
 })
 
+const types = z
+  .record(z.string(), z.record(z.string(), z.unknown()))
+  .describe('The types of authorization details (RFC 9396) that it understands, by name')
+
 export const resource = z.strictObject({
   identifier: z.string(),
   name: z.string().nullable(),
   scopes: texts,
   scopeLabels: z.record(z.string(), z.string()),
   signingAlg: z.enum(signingAlgorithms),
+  authorizationDetailsTypes: types,
+})
+
+export const detailsTypes = z.strictObject({
+  identifier: z.string(),
+  authorizationDetailsTypes: types,
 })
 
 export const session = z.strictObject({

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { detailsTypes } from '../authorization-details/details-type.ts'
 import type { RequestedMetadata } from '../clients/client-registration.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
 import * as answers from './answers.ts'
@@ -184,6 +185,14 @@ export const operations: Operations = {
     answer: { status: 201, description: 'The API', schema: answers.resource },
     refusals: [409],
     handle: ({ resources }, { body }) => resources.add(body),
+  }),
+  setDetailsTypes: operation({
+    summary: 'Replace the types of authorization details (RFC 9396) that an API understands',
+    params: { identifier: z.string().describe('Its URI, URL-encoded') },
+    body: detailsTypes,
+    answer: { status: 200, description: 'The types', schema: answers.detailsTypes },
+    refusals: [404, 409],
+    handle: ({ resources }, { params, body }) => resources.setDetailsTypes(params.identifier, body),
   }),
   removeResource: operation({
     summary: 'Remove an API: the server issues no more tokens for it',

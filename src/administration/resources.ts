@@ -1,7 +1,9 @@
+import { detailsTypes as detailsTypesSchema } from '../authorization-details/details-type.ts'
 import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { isSigningAlgorithm } from '../keys/key-purpose.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
+import type { DetailsType, DetailsTypeTable } from '../storage/details-type-table.ts'
 import type {
   NewResourceServer,
   ResourceServerTable,
@@ -11,7 +13,11 @@ import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
 /** The APIs that access tokens are made for (RFC 8707). */
-export function administerResources(table: ResourceServerTable, recordChange: RecordChange) {
+export function administerResources(
+  table: ResourceServerTable,
+  detailsTypes: Pick<DetailsTypeTable, 'replace'>,
+  recordChange: RecordChange,
+) {
   return {
     list: () => table.list(),
 
@@ -24,12 +30,33 @@ export function administerResources(table: ResourceServerTable, recordChange: Re
       const { identifier } = rest
       checkResource({ ...rest, scopes: given, scopeLabels, signingAlg })
       const scopes = [...new Set(given)]
-      const resource: StoredResourceServer = { ...rest, scopes, scopeLabels, signingAlg }
+      const resource = { ...rest, scopes, scopeLabels, signingAlg }
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
       recordChange('resource.added', {}, { identifier, scopes, signingAlg })
-      return resource
+      return { ...resource, authorizationDetailsTypes: {} } satisfies StoredResourceServer
+    },
+
+    /** Replaces the types of authorization details (RFC 9396) that an API understands. */
+    async setDetailsTypes(
+      identifier: string,
+      given: unknown,
+    ): Promise<Pick<StoredResourceServer, 'identifier' | 'authorizationDetailsTypes'>> {
+      const types = readDetailsTypes(given)
+      const outcome = await detailsTypes.replace(identifier, types)
+      if (outcome === 'no such resource') {
+        throw new AdministrationError('not_found', `There is no API ${identifier}.`)
+      }
+      if (outcome === 'taken') {
+        throw new AdministrationError(
+          'already_exists',
+          'Another API has registered one of these types: a type belongs to one API.',
+        )
+      }
+      table.invalidate(identifier)
+      recordChange('resource.details_types_changed', {}, { identifier, types: Object.keys(types) })
+      return { identifier, authorizationDetailsTypes: types }
     },
 
     async remove(identifier: string): Promise<void> {
@@ -39,6 +66,17 @@ export function administerResources(table: ResourceServerTable, recordChange: Re
       recordChange('resource.removed', {}, { identifier })
     },
   }
+}
+
+/** @throws AdministrationError `invalid_request` */
+export function readDetailsTypes(types: unknown): Readonly<Record<string, DetailsType>> {
+  const checked = detailsTypesSchema.safeParse(types)
+  if (checked.success) return checked.data
+  const [{ path, message } = { path: [], message: '' }] = checked.error.issues
+  throw new AdministrationError(
+    'invalid_request',
+    `The types of authorization details are invalid at ${path.join('.') || 'the top'}: ${message}.`,
+  )
 }
 
 /** @throws AdministrationError `invalid_request` */

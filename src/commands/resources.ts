@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander'
-import { checkResource } from '../administration/resources.ts'
+import { checkResource, readDetailsTypes } from '../administration/resources.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
+import { readJsonFile } from './json-file.ts'
 import { asFacts, asTable } from './table.ts'
 
 interface AddOptions {
@@ -56,6 +57,24 @@ export function resourcesCommand(): Command {
         asFacts(`Registered ${identifier}.`, [
           ['Scopes', scopes.join(' ')],
           ['Signed by', signingAlg],
+        ]),
+    ),
+  )
+
+  resources.addCommand(
+    printing(
+      command(
+        'types <identifier> <file>',
+        'Set the types of authorization details (RFC 9396) of an API, from a JSON file.',
+        'resources types https://api.example.com types.json',
+      ),
+      async (identifier: string, file: string) => {
+        const types = readDetailsTypes(await readJsonFile(file))
+        return withAdministration(({ resources }) => resources.setDetailsTypes(identifier, types))
+      },
+      ({ identifier, authorizationDetailsTypes: types }) =>
+        asFacts(`Set the types of authorization details of ${identifier}.`, [
+          ['Types', Object.keys(types).join(' ') || 'none'],
         ]),
     ),
   )

@@ -13,6 +13,7 @@ import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { isFailure } from '../storage/device-code-adapter.ts'
+import { grantedDetails } from './authorization-details.ts'
 import { browserOf } from './browser-state.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
@@ -59,6 +60,7 @@ export function bindDeviceCodes(
           const ctx = Provider.ctx
           const isNew = ctx?.oidc.route === 'device_authorization'
           if (isNew) Object.assign(this, await shownKey(ctx, { edge, proofs, now }))
+          else if (ctx && this.accountId) this.rar = grantedDetails(ctx)
           const value = await super.save().catch((error: unknown) => {
             if (!(error instanceof AlreadyConsumedError)) throw error
             // Two codes alike, of 25 billion: the device asks again.

@@ -12,6 +12,7 @@ import type { SecurityEvents } from '../observability/security-events.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserRequestTable } from '../storage/browser-request-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
+import type { DetailsTypeTable } from '../storage/details-type-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -44,6 +45,7 @@ export interface ProviderOptions {
     readonly artifacts: ArtifactTable
     readonly browserRequests: BrowserRequestTable
     readonly clients: ClientTable
+    readonly detailsTypes: DetailsTypeTable
     readonly replays: ReplayTable
     readonly resourceServers: ResourceServerTable
   }

@@ -5,6 +5,7 @@ import { fapi2Methods } from '../clients/profile.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { addMappedClaims } from './account-claims.ts'
 import { nameAcr } from './authentication-context.ts'
+import { richAuthorization } from './authorization-details.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
 import { logoutChannels } from './client-logout.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
@@ -39,6 +40,7 @@ export const extensions: readonly Extension[] = [
   { extend: explainFailedFetches },
   { extend: bindDevices },
   { extend: keepShown },
+  richAuthorization,
   { extend: consumeRequestsOnce },
   { extend: recordReplaysOnce },
   { extend: keepStateWithBrowser },

@@ -22,6 +22,7 @@ import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { checkIdTokenClaims } from './account-claims.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
+import { checkDetails, withDetailsConsent, withDetailsResources } from './authorization-details.ts'
 import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import {
@@ -145,7 +146,10 @@ export function createProvider(options: ProviderOptions): Provider {
       ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
       resourceIndicators: {
         enabled: true,
-        defaultResource: createDefaultResource(resourceOfScopes),
+        defaultResource: withDetailsResources(
+          createDefaultResource(resourceOfScopes),
+          tables.detailsTypes,
+        ),
         async getResourceServerInfo(_ctx, identifier, client) {
           const info =
             options.adminApi && identifier === adminResource(issuer)
@@ -163,7 +167,10 @@ export function createProvider(options: ProviderOptions): Provider {
     clientBasedCORS: mayCallFrom,
     renderError: pages.renderError,
     interactions: {
-      policy: withSessionPolicy(createInteractionPolicy(), { now }),
+      policy: withDetailsConsent(
+        withSessionPolicy(createInteractionPolicy(), { now }),
+        tables.detailsTypes,
+      ),
       url: (_ctx, { uid, prompt }) =>
         `${interactionPath(base, uid)}${prompt.name === 'proof' ? '/proof' : ''}`,
     },
@@ -253,6 +260,9 @@ export function createProvider(options: ProviderOptions): Provider {
         await boundParameters(ctx)
         requireRegisteredScopes(ctx, standardScopes)
         requireScope(ctx, standardScopes)
+      },
+      authorization_details: async (ctx) => {
+        await checkDetails(ctx, tables.detailsTypes)
       },
     },
     assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {

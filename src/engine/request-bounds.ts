@@ -1,4 +1,5 @@
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import { detailsLimitBytes } from '../authorization-details/authorization-details.ts'
 import { refusedFor } from './refusal-reason.ts'
 
 /** Bytes of one parameter. */
@@ -13,6 +14,10 @@ const pushedLimitBytes = 16 * 1024
 /** JWTs, of which there is at most one each: the whole request is their bound. */
 const tokens = new Set(['request', 'id_token_hint', 'client_assertion'])
 
+/** Bytes of a parameter. */
+const limitOf = (name: string) =>
+  name === 'authorization_details' ? detailsLimitBytes : parameterLimitBytes
+
 /**
  * The engine's validator of authorization requests, in which it has checked the redirect URI: an
  * error leads only to one that is registered. Parameters of request objects and of pushed requests
@@ -22,8 +27,8 @@ const tokens = new Set(['request', 'id_token_hint', 'client_assertion'])
  */
 export async function boundParameters({ oidc, query }: KoaContextWithOIDC): Promise<void> {
   for (const [name, value] of Object.entries(oidc.params ?? {})) {
-    if (!tokens.has(name) && sizeOf(value) > parameterLimitBytes) {
-      throw tooLong(`${name} is longer than ${parameterLimitBytes} bytes`)
+    if (!tokens.has(name) && sizeOf(value) > limitOf(name)) {
+      throw tooLong(`${name} is longer than ${limitOf(name)} bytes`)
     }
   }
   const sent = Object.values(oidc.body ?? query)

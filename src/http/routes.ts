@@ -147,6 +147,7 @@ export const adminRoutes = {
   removeRegistrationToken: writes('DELETE', '/admin/registration-tokens/:id'),
   listResources: reads('/admin/resources'),
   addResource: writes('POST', '/admin/resources'),
+  setDetailsTypes: writes('PUT', '/admin/resources/:identifier/authorization-details-types'),
   removeResource: writes('DELETE', '/admin/resources/:identifier'),
   listClaims: reads('/admin/claims'),
   replaceClaims: writes('PUT', '/admin/claims'),

@@ -1,16 +1,28 @@
 import type { Provider } from 'oidc-provider'
+import {
+  type AuthorizationDetail,
+  detailLines,
+  detailProblem,
+} from '../authorization-details/authorization-details.ts'
+import { requestedDetails } from '../engine/authorization-details.ts'
 import { rememberShown } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import type { MessageKey } from '../pages/messages.ts'
 import { PageError } from '../pages/page-error.ts'
 import { claimLabels, type FindResourceLabels, scopeLabels } from '../pages/scope-labels.ts'
 import type { ConsentSection } from '../pages/views.ts'
+import type { DetailsTypeTable } from '../storage/details-type-table.ts'
 
 export interface Consent {
   scopes: readonly string[]
   claims: readonly string[]
   resources: readonly { indicator: string; scopes: readonly string[] }[]
+  /** Authorization details (RFC 9396), all of the request: a payment is never half allowed. */
+  details: readonly AuthorizationDetail[]
 }
+
+/** Finds a type of authorization details. */
+export type FindDetailsType = DetailsTypeTable['find']
 
 type Grant = InstanceType<Provider['Grant']>
 
@@ -21,10 +33,14 @@ const answeredReasons = new Set([
   'op_claims_missing',
   'rs_scopes_missing',
   'client_changed',
+  'authorization_details',
 ])
 
 /** What the client asks for and has not been granted, as oidc-provider's consent prompt found it. */
-export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Consent {
+export function missingConsent({
+  prompt,
+  params,
+}: Pick<Interaction, 'prompt'> & Partial<Pick<Interaction, 'params'>>): Consent {
   if (prompt.name !== 'consent') throw expiredInteraction()
   const unknown = prompt.reasons.find((reason) => !answeredReasons.has(reason))
   // Consent to what the page cannot put into words is no consent.
@@ -41,6 +57,7 @@ export function missingConsent({ prompt }: Pick<Interaction, 'prompt'>): Consent
       indicator,
       scopes,
     })),
+    details: requestedDetails(params) ?? [],
   }
 }
 
@@ -54,12 +71,15 @@ export function grantedConsent(grant: Grant | undefined): Consent {
       indicator,
       scopes: split(grant?.getResourceScope(indicator)),
     })),
+    // What was allowed once is asked for again, so that it is in the other list.
+    details: [],
   }
 }
 
 export async function describeConsent(
-  { scopes, claims, resources }: Consent,
+  { scopes, claims, resources, details }: Consent,
   findLabels: FindResourceLabels,
+  findType: FindDetailsType,
 ): Promise<ConsentSection[]> {
   const all = [
     ...scopes.map((scope) => consentLine(scope, scopeLabels.get(scope), 'scope.other')),
@@ -68,16 +88,44 @@ export async function describeConsent(
   // The scope `email` and the claim `email` read the same: one line is enough.
   const lines = [...new Map(all.map((line) => [line.code ?? line.label.key, line])).values()]
   const described = resources.map(async ({ indicator, scopes }) => {
-    const { name, scopes: labels } = (await findLabels(indicator)) ?? {}
+    const { scopes: labels } = (await findLabels(indicator)) ?? {}
     return {
-      resource: name ? `${name} (${indicator})` : indicator,
+      resource: await resourceTitle(indicator, findLabels),
       lines: scopes.map((scope) => ({
         label: labels?.get(scope) ?? { key: 'scope.other' as const },
         code: scope,
       })),
     }
   })
-  return [...(lines.length ? [{ lines }] : []), ...(await Promise.all(described))]
+  const detailed = details.map((detail) => describeDetail(detail, findLabels, findType))
+  return [...(lines.length ? [{ lines }] : []), ...(await Promise.all([...detailed, ...described]))]
+}
+
+async function resourceTitle(indicator: string, findLabels: FindResourceLabels): Promise<string> {
+  const { name } = (await findLabels(indicator)) ?? {}
+  return name ? `${name} (${indicator})` : indicator
+}
+
+/**
+ * A detail with each of its members on a line, by the labels of its API.
+ *
+ * @throws PageError where the API has changed the type since the request: then it starts again.
+ */
+async function describeDetail(
+  detail: AuthorizationDetail,
+  findLabels: FindResourceLabels,
+  findType: FindDetailsType,
+): Promise<ConsentSection> {
+  const found = await findType(detail.type)
+  if (!found || detailProblem(detail, found.definition)) throw expiredInteraction()
+  return {
+    resource: await resourceTitle(found.resource, findLabels),
+    lead: found.definition.label,
+    lines: detailLines(detail, found.definition).map(({ labels, value }) => ({
+      label: labels.join(' – '),
+      value: typeof value === 'string' ? value : { key: value ? 'value.yes' : 'value.no' },
+    })),
+  }
 }
 
 function consentLine(name: string, label: MessageKey | undefined, other: MessageKey) {
@@ -104,13 +152,15 @@ export async function grantConsent(
   interaction: Interaction,
   accountId: string,
 ): Promise<string> {
-  const { scopes, claims, resources } = missingConsent(interaction)
+  const { scopes, claims, resources, details } = missingConsent(interaction)
   const grant =
     (await existingGrant(provider, interaction, accountId)) ??
     new provider.Grant({ accountId, clientId: String(interaction.params.client_id) })
   if (scopes.length) grant.addOIDCScope(scopes.join(' '))
   if (claims.length) grant.addOIDCClaims([...claims])
   for (const { indicator, scopes } of resources) grant.addResourceScope(indicator, scopes.join(' '))
+  // Earlier ones are not kept: each consent is for what its page has shown.
+  if (details.length) grant.rar = [...details]
   const { shown } = interaction.prompt.details as { shown?: string }
   if (shown !== undefined) rememberShown(grant, shown)
   return grant.save()

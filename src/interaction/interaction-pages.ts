@@ -35,6 +35,7 @@ export function createInteractionPages({
   passkeys,
   rules,
   resourceLabels = async () => undefined,
+  detailsType = async () => undefined,
 }: InteractionDependencies): InteractionPages {
   async function clientOf({ params }: Interaction) {
     const client = await provider.Client.find(String(params.client_id))
@@ -97,8 +98,8 @@ export function createInteractionPages({
         binding: bindingLabels(client.binding_method),
         selfRegistered: client.self_registered === true,
         changed: interaction.prompt.reasons.includes('client_changed'),
-        asked: await describeConsent(missingConsent(interaction), resourceLabels),
-        allowed: await describeConsent(grantedConsent(grant), resourceLabels),
+        asked: await describeConsent(missingConsent(interaction), resourceLabels, detailsType),
+        allowed: await describeConsent(grantedConsent(grant), resourceLabels, detailsType),
         redirect: redirectUri && redirectLabel(redirectUri),
       })
       allowFormsTo(ctx, redirectUri)

@@ -21,7 +21,7 @@ import { PageError } from '../pages/page-error.ts'
 import type { FindResourceLabels } from '../pages/scope-labels.ts'
 import type { Views } from '../pages/views.ts'
 import type { Account } from '../storage/account-store.ts'
-import { grantConsent, missingConsent } from './consent.ts'
+import { type FindDetailsType, grantConsent, missingConsent } from './consent.ts'
 import { createInteractionPages, signInPurpose } from './interaction-pages.ts'
 import { leaveOtherAccount } from './leave-other-account.ts'
 
@@ -39,6 +39,8 @@ export interface InteractionDependencies {
   rules: SignInRules
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
+  /** The types of authorization details (RFC 9396) that APIs have registered. */
+  detailsType?: FindDetailsType
 }
 
 const needsPasskey: TypedPassword = {
@@ -123,11 +125,15 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const interaction = await currentInteraction(provider, ctx)
     await submittedForm(ctx, interaction, forms)
     const { id } = await pages.reader(ctx, interaction)
-    const { scopes, resources } = missingConsent(interaction)
+    const { scopes, resources, details } = missingConsent(interaction)
     const grantId = await grantConsent(provider, interaction, id)
     events.consented(
       { ...factsOf(ctx, interaction), account: id },
-      { scopes, resources: resources.map(({ indicator }) => indicator) },
+      {
+        scopes,
+        resources: resources.map(({ indicator }) => indicator),
+        detailsTypes: details.map(({ type }) => type),
+      },
     )
     await finish(ctx, { consent: { grantId } }, true)
   })

@@ -15,6 +15,7 @@ export const administrativeChanges = [
   'registration_token.added',
   'registration_token.removed',
   'resource.added',
+  'resource.details_types_changed',
   'resource.removed',
   'session.ended',
 ] as const

@@ -334,7 +334,14 @@ export function createEvents({
       log.error({ event: 'logout.failed', err: error }, 'logouts cannot be delivered')
     },
 
-    consented(facts: Facts, details: { scopes: readonly string[]; resources: readonly string[] }) {
+    consented(
+      facts: Facts,
+      details: {
+        scopes: readonly string[]
+        resources: readonly string[]
+        detailsTypes: readonly string[]
+      },
+    ) {
       record('info', 'consent.given', facts, 'consent given', details)
     },
 

@@ -5,6 +5,7 @@
 export type RefusalReason =
   | 'assertion_replayed'
   | 'authentication_context'
+  | 'authorization_details'
   | 'client_authentication'
   | 'client_metadata'
   | 'dpop_ath_mismatch'

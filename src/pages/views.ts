@@ -14,11 +14,15 @@ export interface ConsentLine {
   label: MessageLabel
   /** The name on the wire, where the label cannot stand alone. */
   code?: string
+  /** Of a member of authorization details: what the application has sent. */
+  value?: MessageLabel
 }
 
 export interface ConsentSection {
   /** The resource server that understands the scopes; absent for the account itself. */
   resource?: string
+  /** What authorization details ask for, by the API that understands them. */
+  lead?: string
   lines: ConsentLine[]
 }
 

@@ -12,6 +12,7 @@ import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
 import { type CredentialLookup, createCredentialLookup } from './credential-lookup.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
+import { createDetailsTypeTable, type DetailsTypeTable } from './details-type-table.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
@@ -42,6 +43,7 @@ export interface Storage extends AsyncDisposable {
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
   readonly credentials: CredentialLookup
+  readonly detailsTypes: DetailsTypeTable
   readonly devicePolls: DevicePollTable
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
@@ -187,6 +189,7 @@ export async function openStorage({
     registrations,
     countedEvents,
     credentials: createCredentialLookup(database),
+    detailsTypes: createDetailsTypeTable(database, memory),
     failedSignIns,
     devicePolls,
     passkeys: createPasskeyTable(database),

@@ -1,5 +1,6 @@
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { Database } from './database.ts'
+import type { DetailsType } from './details-type-table.ts'
 import { isStorable } from './text.ts'
 import { createTtlCache, type TtlCacheOptions } from './ttl-cache.ts'
 
@@ -13,16 +14,24 @@ export interface StoredResourceServer {
   readonly scopeLabels: Readonly<Record<string, string>>
   /** What access tokens for it are signed by. */
   readonly signingAlg: SigningAlgorithm
+  /** The types of authorization details (RFC 9396) that it understands. */
+  readonly authorizationDetailsTypes: Readonly<Record<string, DetailsType>>
 }
 
 /** Tokens are signed by ES256 unless another algorithm is asked for. */
-export type NewResourceServer = Omit<StoredResourceServer, 'signingAlg' | 'scopeLabels'> &
+export type NewResourceServer = Omit<
+  StoredResourceServer,
+  'signingAlg' | 'scopeLabels' | 'authorizationDetailsTypes'
+> &
   Partial<Pick<StoredResourceServer, 'signingAlg' | 'scopeLabels'>>
 
 export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
 
-const columns =
-  'identifier, name, scopes, scope_labels as "scopeLabels", signing_alg as "signingAlg"'
+const columns = `identifier, name, scopes, scope_labels as "scopeLabels",
+                      signing_alg as "signingAlg",
+                      (select coalesce(json_object_agg(type, definition order by type), '{}')
+                         from authorization_details_types
+                        where resource = identifier) as "authorizationDetailsTypes"`
 
 /** The table `resource_servers`. */
 export function createResourceServerTable(database: Database, clock: TtlCacheOptions = {}) {
@@ -50,6 +59,7 @@ export function createResourceServerTable(database: Database, clock: TtlCacheOpt
   return {
     /** A resource server that another process removed is found for a few seconds more. */
     find: memory.find,
+    invalidate: memory.invalidate,
 
     list,
 

@@ -32,7 +32,7 @@ export function authorizationCodeGrant(
   return {
     grantType: gty,
     required: ['code', 'redirect_uri'],
-    optional: ['code_verifier'],
+    optional: ['code_verifier', 'authorization_details'],
 
     find: (request, finders) =>
       findSource<StoredCode>(request, finders, {

@@ -15,7 +15,7 @@ export function clientCredentialsGrant({
   return {
     grantType: 'client_credentials',
     required: [],
-    optional: ['scope'],
+    optional: ['scope', 'authorization_details'],
 
     async find(request, { resource, resourceOfScopes }) {
       const { client } = request
@@ -29,6 +29,8 @@ export function clientCredentialsGrant({
     decide(request, { resource }) {
       const { client } = request
       if (resource && isRefusal(resource)) return resource
+      // Their types have texts for people, who consent to them.
+      if (request.params.authorization_details) return refuse('details_not_granted')
       // Without a resource the token is for this server, which has its own scopes and no others.
       const asked = scopesOrDefault(request)
       const requested = asked.filter((scope) => resource || known.has(scope))
@@ -58,6 +60,7 @@ export function clientCredentialsGrant({
           bound,
           scope,
           resource,
+          details: undefined,
           extra: undefined,
           stored: {},
         },

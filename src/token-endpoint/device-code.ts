@@ -28,7 +28,7 @@ export function deviceCodeGrant(options: PersonGrantOptions): Grant<FoundSource<
   return {
     grantType: deviceGrant,
     required: ['device_code'],
-    optional: [],
+    optional: ['authorization_details'],
 
     find: (request, finders) =>
       findSource<StoredDeviceCode>(request, finders, {

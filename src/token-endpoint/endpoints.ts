@@ -179,11 +179,18 @@ function resourceFinder({
     if (adminApi && identifier === ofAdministration) {
       const scopes = adminScopesOf(administration)
       if (!scopes) return undefined
-      return { identifier, audience: identifier, scopes: new Set(scopes), algorithm: 'ES256' }
+      return {
+        identifier,
+        audience: identifier,
+        scopes: new Set(scopes),
+        algorithm: 'ES256',
+        detailsTypes: new Set(),
+      }
     }
     const found = await resourceServers.find(identifier)
     if (!found) return undefined
     const { identifier: audience, scopes, signingAlg: algorithm } = found
-    return { identifier, audience, scopes: new Set(scopes), algorithm }
+    const detailsTypes = new Set(Object.keys(found.authorizationDetailsTypes))
+    return { identifier, audience, scopes: new Set(scopes), algorithm, detailsTypes }
   }
 }

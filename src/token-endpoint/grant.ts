@@ -3,6 +3,7 @@ import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey, StoredArtifact } from '../storage/artifact-table.ts'
 import type { Redeemable } from './checks.ts'
 import { familyOfCode, refuseReuse } from './family.ts'
+import { grantedDetails } from './granted-details.ts'
 import {
   accessTokenOf,
   type Issue,
@@ -95,6 +96,7 @@ const inherited = [
   'expiresWithSession',
   'grantId',
   'nonce',
+  'rar',
   'resource',
   'scope',
   'sessionUid',
@@ -175,7 +177,10 @@ export function issueTo(
     certified,
   })
   if (isRefusal(bound)) return bound
-  const accessToken = accessTokenOf(request, found, { gty, family, bound, resource, scopes })
+  const details = grantedDetails(request, found.source, resource)
+  if (details && isRefusal(details)) return details
+  const plan = { gty, family, bound, resource, scopes, details }
+  const accessToken = accessTokenOf(request, found, plan)
   const idToken = idTokenOf(request, found, {
     scopes,
     hasAudience: resource !== undefined,

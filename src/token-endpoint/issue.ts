@@ -3,6 +3,7 @@
  * kin. Here these become tokens, rows and an answer, by keys and random names that are handed in.
  */
 import { mappedClaims } from '../accounts/claims.ts'
+import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
 import { type BoundCredential, confirmations } from '../bindings/binding.ts'
 import { sessionBindingClaim, sessionClaimsOfIdToken } from '../bindings/session-claims.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
@@ -45,6 +46,8 @@ export interface AccessTokenPlan {
   readonly scope: string | undefined
   /** Undefined for a token that is used at this server: that one is opaque. */
   readonly resource: FoundResource | undefined
+  /** Authorization details (RFC 9396) for the resource. */
+  readonly details: readonly AuthorizationDetail[] | undefined
   /** Claims that come on top. */
   readonly extra: Readonly<Record<string, unknown>> | undefined
   /** What else is stored with an opaque token. */
@@ -98,12 +101,14 @@ export function accessTokenOf(
     bound,
     resource,
     scopes,
+    details,
   }: {
     gty: string
     family: string | undefined
     bound: DecidedKeys
     resource: FoundResource | undefined
     scopes: ReadonlySet<string>
+    details: readonly AuthorizationDetail[] | undefined
   },
 ): AccessTokenPlan {
   const { accountId, grantId, sessionUid, expiresWithSession, sid } = source
@@ -117,6 +122,7 @@ export function accessTokenOf(
     bound,
     scope,
     resource,
+    details,
     extra: {
       ...mappedClaims(account, claimMappings, {
         clientId: client.clientId,
@@ -230,6 +236,7 @@ export interface TokenAnswer {
   readonly id_token?: string
   readonly refresh_token?: string
   readonly scope?: string
+  readonly authorization_details?: readonly AuthorizationDetail[]
 }
 
 export interface Issued {
@@ -248,6 +255,7 @@ export async function makeTokens(issue: Issue, maker: Maker, now: number): Promi
     id_token: typeof idToken === 'string' ? idToken : await idToken,
     refresh_token: refresh?.value,
     scope: issue.scope,
+    authorization_details: issue.accessToken.details,
     token_type: issue.accessToken.bound.jkt ? 'DPoP' : 'Bearer',
   } as const
   return {
@@ -258,7 +266,7 @@ export async function makeTokens(issue: Issue, maker: Maker, now: number): Promi
 }
 
 function accessToken(plan: AccessTokenPlan, { policy, sign, newName }: Maker, now: number) {
-  const { kind, clientId, accountId, bound, scope, resource, extra, stored } = plan
+  const { kind, clientId, accountId, bound, scope, resource, details, extra, stored } = plan
   const expiresIn = policy.lifetimes[kind]
   const times = { iat: now, exp: now + expiresIn }
   const value = newName()
@@ -270,6 +278,7 @@ function accessToken(plan: AccessTokenPlan, { policy, sign, newName }: Maker, no
       sub: accountId ?? clientId,
       ...times,
       scope: scope || undefined,
+      authorization_details: details,
       client_id: clientId,
       iss: policy.issuer,
       aud: resource.audience,

@@ -49,7 +49,11 @@ export function refreshTokenGrant(options: RefreshOptions): Grant<FoundSource<St
   return {
     grantType: gty,
     required: ['refresh_token'],
-    optional: ['scope', ...(keyOverlapS === undefined ? [] : ['successor'])],
+    optional: [
+      'scope',
+      'authorization_details',
+      ...(keyOverlapS === undefined ? [] : ['successor']),
+    ],
 
     find: (request, finders) =>
       findSource<StoredRefreshToken>(request, finders, {

@@ -169,6 +169,14 @@ export const refusals = {
   // Scopes and resources
   scope_forbidden: explained('invalid_scope', 'requested scope is not allowed'),
   scope_exceeds: explained('invalid_scope', 'refresh token missing requested scope'),
+  details_malformed: explained(
+    'invalid_authorization_details',
+    'authorization_details is malformed',
+  ),
+  details_not_granted: explained(
+    'invalid_authorization_details',
+    'authorization_details was not granted, or not for this resource',
+  ),
   resource_malformed: target('resource indicator must be an absolute URI without a fragment'),
   resource_unknown: target('unknown resource'),
   resource_unregistered: target(unregisteredResource),

@@ -11,6 +11,8 @@ export interface FoundResource {
   readonly audience: string
   readonly scopes: ReadonlySet<string>
   readonly algorithm: SigningAlgorithm
+  /** The types of authorization details (RFC 9396) that it understands. */
+  readonly detailsTypes: ReadonlySet<string>
 }
 
 /** Finds the API of an identifier, as far as a client may have tokens for it. */
@@ -35,16 +37,18 @@ export function requestedResource({ resources }: TokenRequest): string | Refusal
 
 /**
  * The one resource of what a person has granted: the one that the request names, else the granted
- * one, unless the token is to be used at userinfo: then only the client's default counts.
+ * one, unless the token is to be used at userinfo: then only the client's default counts, or the API
+ * of authorization details.
  */
 export function grantedResource(
   { resources, client: { defaultResource } }: TokenRequest,
-  { resource }: StoredSource,
+  { resource, rar }: StoredSource,
   scopes: ReadonlySet<string>,
 ): string | Refusal | undefined {
   const granted = resource === undefined ? [] : [resource].flat()
   const preferred = granted.filter((each) => each === defaultResource)
-  const implied = preferred.length > 0 || scopes.has('openid') ? preferred : granted
+  const isForUserinfo = scopes.has('openid') && (rar === undefined || granted.length > 1)
+  const implied = preferred.length > 0 || isForUserinfo ? preferred : granted
   const wanted = resources.length > 0 ? resources : implied
   if (wanted.length > 1) return refuse('resource_several')
   const [named] = wanted

@@ -1,5 +1,6 @@
 /** What codes, tokens and grants are stored as: the members that token requests look at. */
 
+import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
 import type { BoundCredential } from '../bindings/binding.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { ArtifactKey } from '../storage/artifact-table.ts'
@@ -41,6 +42,8 @@ export interface StoredSource {
   readonly nonce?: string
   readonly resource?: string | readonly string[]
   readonly scope?: string
+  /** The authorization details (RFC 9396) that a person has granted with it. */
+  readonly rar?: readonly AuthorizationDetail[]
   readonly sid?: string
   /** Seconds since the epoch. */
   readonly exp: number

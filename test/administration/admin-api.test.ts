@@ -593,8 +593,20 @@ test('APIs are added and removed', async (t) => {
     scopes: ['read'],
     scopeLabels: {},
     signingAlg: 'ES256',
+    authorizationDetailsTypes: {},
   })
   const path = `/resources/${encodeURIComponent(identifier)}`
+  const types = { payment: { label: 'Pay', members: { to: { kind: 'string' } } } }
+  const set = (at: string, body: object) =>
+    call(admin, 'PUT', `${at}/authorization-details-types`, body)
+  t.deepEqual((await set(path, types)).body, { identifier, authorizationDetailsTypes: types })
+  t.is((await set(path, { payment: { label: 'Pay' } })).status, 400)
+  t.is((await set('/resources/none', types)).status, 404)
+  const other = 'https://other-orders.example'
+  await call(admin, 'POST', '/resources', { identifier: other, scopes: [] })
+  t.is((await set(`/resources/${encodeURIComponent(other)}`, types)).status, 409)
+  t.is((await set(path, {})).status, 200)
+  t.is((await set(`/resources/${encodeURIComponent(other)}`, types)).status, 200)
   t.is((await call(admin, 'DELETE', path)).status, 204)
   t.is((await call(admin, 'DELETE', path)).status, 404)
 })

@@ -465,8 +465,21 @@ test.serial('adds, lists and removes an API', async (t) => {
       scopes: ['read', 'write'],
       scopeLabels: { read: 'See your orders' },
       signingAlg: 'ES256',
+      authorizationDetailsTypes: {},
     },
   ])
+  const file = path.join(cwd, 'types.json')
+  const payment = { label: 'Pay', members: { to: { kind: 'string' } } }
+  await writeFile(file, JSON.stringify({ payment }))
+  t.regex(done(t, await runClients('resources', 'types', uri, file)), /Types +payment$/m)
+  const [listed] = JSON.parse(done(t, await runClients('resources', 'list', '--json')))
+  t.deepEqual(listed.authorizationDetailsTypes, { payment })
+  const elsewhere = ['resources', 'types', 'https://other.example', file]
+  failsPlainly(t, await runClients(...elsewhere), /There is no API/)
+  await writeFile(file, JSON.stringify({ payment: { label: 'Pay' } }))
+  const wrong = await runClients('resources', 'types', uri, file)
+  t.is(wrong.code, 2)
+  t.regex(wrong.stderr, /invalid at payment\.members/)
   t.is(done(t, await runClients('resources', 'remove', uri)), `Removed ${uri}.\n`)
   failsPlainly(t, await runClients('resources', 'remove', uri), /There is no API/)
 })

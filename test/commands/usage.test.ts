@@ -45,6 +45,7 @@ const commands = [
   'resources add',
   'resources list',
   'resources remove',
+  'resources types',
   'sessions',
   'sessions list',
   'sessions end',

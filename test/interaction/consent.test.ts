@@ -5,6 +5,7 @@ const prompt = (details: Record<string, unknown>, reasons = ['op_scopes_missing'
   prompt: { name: 'consent', reasons, details },
 })
 const noLabels = async () => undefined
+const noTypes = async () => undefined
 
 test('reads what the consent prompt found missing', (t) => {
   const missing = missingConsent(
@@ -18,6 +19,7 @@ test('reads what the consent prompt found missing', (t) => {
     scopes: ['openid'],
     claims: ['name'],
     resources: [{ indicator: 'https://api.example', scopes: ['read'] }],
+    details: [],
   })
 })
 
@@ -37,8 +39,9 @@ test('refuses consent in any other prompt', (t) => {
 
 test('says a scope and a claim of the same thing once', async (t) => {
   const sections = await describeConsent(
-    { scopes: ['email'], claims: ['email'], resources: [] },
+    { scopes: ['email'], claims: ['email'], resources: [], details: [] },
     noLabels,
+    noTypes,
   )
   t.deepEqual(sections, [{ lines: [{ label: { key: 'claim.email' } }] }])
 })
@@ -49,8 +52,10 @@ test('shows the name of a scope and of a claim without a label', async (t) => {
       scopes: ['constructor'],
       claims: ['https://claims.example/rank'],
       resources: [{ indicator: 'https://api.example', scopes: ['read'] }],
+      details: [],
     },
     noLabels,
+    noTypes,
   )
   t.deepEqual(sections, [
     {
@@ -65,8 +70,14 @@ test('shows the name of a scope and of a claim without a label', async (t) => {
 
 test('names a registered resource server, its address and its scopes', async (t) => {
   const sections = await describeConsent(
-    { scopes: [], claims: [], resources: [{ indicator: 'https://api.example', scopes: ['read'] }] },
+    {
+      scopes: [],
+      claims: [],
+      resources: [{ indicator: 'https://api.example', scopes: ['read'] }],
+      details: [],
+    },
     async () => ({ name: 'Orders', scopes: new Map([['read', 'Read your orders']]) }),
+    noTypes,
   )
   t.deepEqual(sections, [
     {

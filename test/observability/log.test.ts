@@ -461,7 +461,7 @@ test('no id reaches a metric, whatever happens', async (t) => {
   events.signedIn(facts)
   events.signInFailed(facts)
   events.signedOut(facts)
-  events.consented(facts, { scopes: ['openid'], resources: [] })
+  events.consented(facts, { scopes: ['openid'], resources: [], detailsTypes: [] })
   events.consentSkipped(facts, { scopes: ['openid'], resources: [] })
   events.consentDenied(facts)
   events.familyEnded(facts, {

@@ -228,6 +228,7 @@ function findersOf({ send, key, codeVerifier, plant }: ServerOptions): Finders {
       audience: identifier,
       scopes: new Set(['read', 'write']),
       algorithm: 'ES256',
+      detailsTypes: new Set(),
     }),
     artifact: (id) => send('find successor', (store) => store.find(id)),
   }

@@ -529,6 +529,7 @@ test('brings an empty database up to this release', async (t) => {
       'accounts',
       'artifacts',
       'audit_events',
+      'authorization_details_types',
       'browser_sessions',
       'claim_mappings',
       'client_logos',

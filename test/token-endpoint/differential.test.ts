@@ -332,7 +332,7 @@ function requestOf({ client: name, grant, broken }: Case, { value }: Stored): Se
   if (has('form: resource syntax')) set({ resource: 'api' })
   if (has('form: resources'))
     for (const each of [api, 'https://b.example']) form.append('resource', each)
-  if (has('form: extra')) set({ unknown: 'x', authorization_details: '[]' })
+  if (has('form: extra')) set({ unknown: 'x', another: '[]' })
   const headers = authenticate(name, client, form, broken)
   if (has('form: twice')) form.append('grant_type', 'client_credentials')
   const dpop = name === 'bearer' && !has('proof: key') ? undefined : proofFor(broken)

@@ -273,6 +273,7 @@ function createEndpoint(
               audience: api,
               scopes: new Set(['read', 'write']),
               algorithm: 'ES256' as const,
+              detailsTypes: new Set(['payment']),
             }
           : undefined,
       artifact: async () => environment.successor,

@@ -56,13 +56,16 @@ const code = (form: object = {}): Request => ({
 const refresh = (form: object = {}): Request => ({
   form: { grant_type: 'refresh_token', client_id: 'app', refresh_token: 'value', ...form },
 })
-const device: Request = {
+const device = (form: object = {}): Request => ({
   form: {
     grant_type: 'urn:ietf:params:oauth:grant-type:device_code',
     client_id: 'app',
     device_code: 'value',
+    ...form,
   },
-}
+})
+const payment = { type: 'payment', to: 'Bob' }
+const asking = (...details: object[]) => ({ authorization_details: JSON.stringify(details) })
 const of = (...parameters: Parameters<typeof credential>) => ({ found: credential(...parameters) })
 const others = {
   ...(credential('AuthorizationCode').browserSession as BrowserSession),
@@ -336,14 +339,14 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   two_bindings: [{ ...certified, dpop: proof() }, bound('mtls')],
 
-  token_unknown: { code: [code()], 'refresh token': [refresh()], 'device code': [device] },
+  token_unknown: { code: [code()], 'refresh token': [refresh()], 'device code': [device()] },
   client_mismatch: {
     code: [code(), of('AuthorizationCode', { clientId: 'other', expiresWithSession: false })],
     'refresh token': [
       refresh(),
       of('RefreshToken', { clientId: 'other', expiresWithSession: false }),
     ],
-    'device code': [device, of('DeviceCode', { clientId: 'other', expiresWithSession: false })],
+    'device code': [device(), of('DeviceCode', { clientId: 'other', expiresWithSession: false })],
   },
   code_expired: [code(), of('AuthorizationCode', { exp: now })],
   token_expired: [refresh(), of('RefreshToken', { exp: now })],
@@ -360,13 +363,13 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       ),
     ],
     'a refresh token': [refresh(), of('RefreshToken', {}, { session: undefined })],
-    'a device code': [device, of('DeviceCode', {}, { session: { accountId: 'other' } })],
+    'a device code': [device(), of('DeviceCode', {}, { session: { accountId: 'other' } })],
     'a device code whose session is of another person': [
-      device,
+      device(),
       of('DeviceCode', { expiresWithSession: false }, { session: { accountId: 'other' } }),
     ],
     'a device code for offline access': [
-      device,
+      device(),
       of('DeviceCode', { expiresWithSession: false }, { browserSession: undefined }),
     ],
   },
@@ -377,7 +380,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       of('RefreshToken', {}, { grant: { accountId: 'ada', clientId: 'app', exp: now } }),
     ],
     'that of another client': [
-      device,
+      device(),
       of('DeviceCode', {}, { grant: { accountId: 'ada', clientId: 'other' } }),
     ],
   },
@@ -442,7 +445,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       { ...bound('bearer'), ...of('RefreshToken', { jkt: undefined, 'x5t#S256': 'mine' }) },
     ],
     'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
-    'jkt of a device code': [device, of('DeviceCode', { jkt: 'other' })],
+    'jkt of a device code': [device(), of('DeviceCode', { jkt: 'other' })],
     'another key of a client with a certificate': [
       { ...refresh(), connection: named },
       { ...trusted('dpop'), ...of('RefreshToken', { jkt: 'other' }) },
@@ -458,7 +461,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   not_bound: {
     'a refresh token': [refresh(), of('RefreshToken', { jkt: undefined })],
-    'a device code': [device, of('DeviceCode', { jkt: undefined })],
+    'a device code': [device(), of('DeviceCode', { jkt: undefined })],
   },
   id_token_unbound: [
     code(),
@@ -502,8 +505,8 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
   },
   device_code_replayed: {
-    later: [device, of('DeviceCode', {}, { consumedAt: now - 1 })],
-    'at once': [device, { ...of('DeviceCode'), outcome: 'already consumed' }],
+    later: [device(), of('DeviceCode', {}, { consumedAt: now - 1 })],
+    'at once': [device(), { ...of('DeviceCode'), outcome: 'already consumed' }],
   },
   successor_proof: [
     refresh({ successor: proof({}, makeSigningKey()) }),
@@ -524,16 +527,44 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
   },
 
-  authorization_pending: [device, of('DeviceCode', undecided)],
-  slow_down: [device, { ...of('DeviceCode', undecided), isInTime: false }],
-  device_code_expired: [device, of('DeviceCode', { exp: now })],
-  device_denied: [device, of('DeviceCode', { error: 'access_denied' })],
+  authorization_pending: [device(), of('DeviceCode', undecided)],
+  slow_down: [device(), { ...of('DeviceCode', undecided), isInTime: false }],
+  device_code_expired: [device(), of('DeviceCode', { exp: now })],
+  device_denied: [device(), of('DeviceCode', { error: 'access_denied' })],
 
   scope_forbidden: [
     withForm({ scope: 'openid email' }),
     { client: client({ scopes: new Set(['openid']) }) },
   ],
   scope_exceeds: [refresh({ scope: 'openid write' }), of('RefreshToken')],
+  details_malformed: {
+    'no JSON': [code({ authorization_details: '[' }), of('AuthorizationCode', { rar: [payment] })],
+    'two members of one name': [
+      refresh({ authorization_details: '[{"type":"payment","type":"payment"}]' }),
+      of('RefreshToken', { rar: [payment] }),
+    ],
+  },
+  details_not_granted: {
+    none: [code(asking(payment)), of('AuthorizationCode')],
+    others: [code(asking({ ...payment, to: 'Eve' })), of('AuthorizationCode', { rar: [payment] })],
+    'a wider list': [
+      refresh(asking({ ...payment, actions: ['see', 'pay'] })),
+      of('RefreshToken', { rar: [{ ...payment, actions: ['see'] }] }),
+    ],
+    'no list in the place of one': [
+      refresh(asking(payment)),
+      of('RefreshToken', { rar: [{ ...payment, actions: ['see'] }] }),
+    ],
+    'of another API': [
+      device(asking({ type: 'other' })),
+      of('DeviceCode', { rar: [{ type: 'other' }] }),
+    ],
+    'for a token of this server': [
+      refresh(asking(payment)),
+      of('RefreshToken', { rar: [payment], resource: undefined }),
+    ],
+    'of a client in its own name': [withForm({ ...asking(payment), resource: api })],
+  },
   resource_malformed: {
     'no URI': [withForm({ resource: 'api' })],
     'a fragment': [withForm({ resource: `${api}#x` })],
@@ -662,7 +693,14 @@ test('the valid cases are granted', async (t) => {
       ],
     ],
     ['a refresh token', [refresh(), of('RefreshToken')]],
-    ['a device code', [device, of('DeviceCode')]],
+    ['a device code', [device(), of('DeviceCode')]],
+    [
+      'a shorter list of details',
+      [
+        refresh(asking({ ...payment, actions: ['see'] })),
+        of('RefreshToken', { rar: [{ ...payment, actions: ['see', 'pay'] }] }),
+      ],
+    ],
     ['a nonce', [{ ...service, dpop: proof({ iat: 0, nonce: 'good' }) }, { nonces: 'required' }]],
     [
       'a named key',
@@ -813,7 +851,7 @@ test('a lost race ends the family of a credential that is bound to no key, and n
     return [(await late('dpop', {})).ended.length, bearer.ended.length]
   }
   t.deepEqual(await lost('RefreshToken', refresh()), [0, 1])
-  t.deepEqual(await lost('DeviceCode', device), [0, 1])
+  t.deepEqual(await lost('DeviceCode', device()), [0, 1])
   t.deepEqual(await lost('AuthorizationCode', code()), [1, 1])
 })
 
@@ -899,4 +937,15 @@ test('counts a key that is not shown, or another one, as key_mismatch', (t) => {
     const { reason: event, counted = event } = refusalForOperators(refuse(reason))
     t.is(counted, 'key_mismatch', reason)
   }
+})
+
+test('puts details into the tokens of the API that understands them, and no others', async (t) => {
+  const rar = [payment, { type: 'other' }]
+  const answerTo = async (form: object, source: object = {}) =>
+    (await ask(code(form), of('AuthorizationCode', { rar, ...source }))).outcome.result
+  const { body } = (await answerTo({})) as { body: { access_token: string } }
+  t.like(body, { authorization_details: [payment] })
+  t.like(JSON.parse(body.access_token), { aud: api, authorization_details: [payment] })
+  const opaque = (await answerTo({}, { resource: undefined })) as { body: object }
+  t.like(opaque.body, { access_token: 'name 0', authorization_details: undefined })
 })
