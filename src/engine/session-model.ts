@@ -153,6 +153,7 @@ export function bindSessions(
 
         override loginAccount(details: Parameters<typeof Base.prototype.loginAccount>[0]): void {
           const ctx = Provider.ctx
+          if (ctx && isRepeatedLogin(ctx, this)) return
           if (ctx) Object.assign(this, additions.keepInSession(ctx, this))
           super.loginAccount(details)
         }
@@ -191,6 +192,19 @@ export function bindSessions(
         }
       },
   )
+}
+
+/**
+ * Whether a sign-in was repeated with the consent that followed it: the session has it, with the
+ * time at which it was, and need not be written again.
+ */
+function isRepeatedLogin(
+  { oidc: { entities } }: KoaContextWithOIDC,
+  { accountId }: InstanceType<Provider['Session']>,
+): boolean {
+  const { result, lastSubmission } = entities.Interaction ?? {}
+  const login = result?.consent && lastSubmission?.login
+  return login !== undefined && login.accountId === accountId
 }
 
 /** Of the engine's part, but for its end and for what each request finds out anew. */

@@ -86,6 +86,25 @@ test.serial('writes no row before sign-in', async (t) => {
   t.is(await consentAt(client, login, offer), 200)
 })
 
+test.serial('keeps the time of the sign-in when consent follows it', async (t) => {
+  const client = await addClient()
+  const login = await beginAt(client)
+  const offer = await login.agent.get((await signIn(login)).location ?? '')
+  await query(
+    server.databaseUrl,
+    `update artifacts set payload = jsonb_set(payload::jsonb, '{loginTs}', '1000000000')::json
+      where kind = 'Session'`,
+  )
+  t.is(await consentAt(client, login, offer), 200)
+  const [code] = await query(
+    server.databaseUrl,
+    `select payload->'authTime' as "signedInAt" from artifacts
+      where kind = 'AuthorizationCode' and client_id = $1`,
+    [client.client_id],
+  )
+  t.is(code?.signedInAt, 1_000_000_000)
+})
+
 test.serial('signs in from several tabs that were opened first', async (t) => {
   const clients = await Promise.all([addClient(), addClient(), addClient()])
   const agent = createUserAgent(server.issuer)
