@@ -8,6 +8,7 @@ import { createSecurityRouter } from './account-page/security-router.ts'
 import { createAccounts } from './accounts/accounts.ts'
 import { createBoundedQueue } from './accounts/bounded-queue.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
+import { createHashingThreads } from './accounts/hashing-threads.ts'
 import { type PasswordCost, passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
@@ -154,7 +155,12 @@ function createParts(
     base,
     assets,
     securityEvents,
-    accounts: createAccounts({ store: storage.accounts, cost: options.passwordCost, queue }),
+    accounts: createAccounts({
+      store: storage.accounts,
+      cost: options.passwordCost,
+      queue,
+      hashing: options.opened?.use(createHashingThreads()),
+    }),
     views: createViews({ assets: assets.urls, base }),
     edge: createEdge(config),
     mtls: mtlsOptions(config, options.authorities),

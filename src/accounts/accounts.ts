@@ -13,11 +13,11 @@ import {
   checkNewPassword,
   decoyHash,
   defaultPasswordCost,
-  hashPassword,
+  hashingOnSharedThreads,
   isOverlong,
   needsRehash,
   type PasswordCost,
-  verifyPassword,
+  type PasswordHashing,
 } from './password.ts'
 import { checkedChange } from './profile.ts'
 
@@ -71,7 +71,8 @@ export type Authentication =
 export interface AccountsOptions {
   store: AccountStore
   cost?: PasswordCost | undefined
-  verify?: typeof verifyPassword
+  /** Where passwords are hashed and checked. */
+  hashing?: PasswordHashing | undefined
   /** Waits for a turn to check a password; by default there is always one. */
   queue?: BoundedQueue
   randomUUID?: () => string
@@ -81,7 +82,7 @@ export interface AccountsOptions {
 export function createAccounts({
   store,
   cost = defaultPasswordCost,
-  verify = verifyPassword,
+  hashing = hashingOnSharedThreads,
   queue = { run: (work) => work(), isFull: () => false },
   randomUUID = nodeRandomUUID,
   now = Date.now,
@@ -107,10 +108,10 @@ export function createAccounts({
       if (isOverlong(password)) return refused
       return queue.run(async () => {
         // The work is the same for every email: the time taken does not tell which ones exist.
-        const correct = await verify(found?.passwordHash ?? decoy, password)
+        const correct = await hashing.verify(found?.passwordHash ?? decoy, password)
         if (!found || !correct || found.account.disabled) return refused
         if (needsRehash(found.passwordHash, cost)) {
-          const rehashed = await hashPassword(password, cost)
+          const rehashed = await hashing.hash(password, cost)
           await store.replacePasswordHash(found.account.id, found.passwordHash, rehashed)
         }
         return { account: found.account }
@@ -143,7 +144,7 @@ export function createAccounts({
         createdAt: new Date(now()),
       }
       checkNewPassword(password)
-      if (!(await store.insert(account, await hashPassword(password, cost)))) {
+      if (!(await store.insert(account, await hashing.hash(password, cost)))) {
         throw new AccountError('email_taken', `An account for ${account.email} exists already`)
       }
       return account
@@ -165,7 +166,7 @@ export function createAccounts({
     async setPassword(email, password) {
       const { id } = await existing(email)
       checkNewPassword(password)
-      if (!(await store.setPasswordHash(id, await hashPassword(password, cost)))) {
+      if (!(await store.setPasswordHash(id, await hashing.hash(password, cost)))) {
         throw notFound(email)
       }
     },

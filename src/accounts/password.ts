@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { hash, parseOptions, verify } from '@node-rs/argon2'
+import { hash, hashSync, parseOptions, verify, verifySync } from '@node-rs/argon2'
 import { AccountError } from './account-error.ts'
 
 export interface PasswordCost {
@@ -52,12 +52,34 @@ export function checkNewPassword(password: string): void {
   }
 }
 
+/** Where passwords are hashed and checked. */
+export interface PasswordHashing {
+  verify(passwordHash: string, password: string): Promise<boolean>
+  hash(password: string, cost: PasswordCost): Promise<string>
+}
+
+/** On the threads that libuv uses for everything: for commands, and for one password now and then. */
+export const hashingOnSharedThreads: PasswordHashing = {
+  verify: verifyPassword,
+  hash: hashPassword,
+}
+
 export function hashPassword(password: string, cost: PasswordCost): Promise<string> {
   return hash(canonical(password), { ...cost, outputLen: hashBytes })
 }
 
 export function verifyPassword(passwordHash: string, password: string): Promise<boolean> {
   return verify(passwordHash, canonical(password))
+}
+
+/** Like {@link hashPassword}, on the thread that calls it. */
+export function hashPasswordSync(password: string, cost: PasswordCost): string {
+  return hashSync(canonical(password), { ...cost, outputLen: hashBytes })
+}
+
+/** Like {@link verifyPassword}, on the thread that calls it. */
+export function verifyPasswordSync(passwordHash: string, password: string): boolean {
+  return verifySync(passwordHash, canonical(password))
 }
 
 export function needsRehash(passwordHash: string, cost: PasswordCost): boolean {

@@ -260,7 +260,7 @@ export function examineVariables(
     ...protocolContradictions(given),
     ...proxiesContradictions(given),
     ...tokenBindingContradictions(given),
-    ...operationsContradictions(given, env.UV_THREADPOOL_SIZE),
+    ...operationsContradictions(given),
   ]
   const wrong = new Set(issues.map(({ path: [name] }) => String(name)))
   const { HOLDFAST_ISSUER: issuer, HOLDFAST_TLS } = given

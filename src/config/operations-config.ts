@@ -177,13 +177,8 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
 /** What is wrong with variables that are each right. */
 export function operationsContradictions(
   given: Readonly<Record<string, string | undefined>>,
-  threads: string | undefined,
 ): string[] {
-  return [
-    ...portContradictions(given),
-    ...threadContradictions(given, threads),
-    ...connectionContradictions(given),
-  ]
+  return [...portContradictions(given), ...connectionContradictions(given)]
 }
 
 /** A worker without a connection could answer nothing. */
@@ -210,21 +205,6 @@ function portContradictions(given: Readonly<Record<string, string | undefined>>)
 function overlap(one: string, other: string): boolean {
   const hosts = [one, other].map((host) => host.replace('localhost', '127.0.0.1'))
   return hosts[0] === hosts[1] || hosts.some((host) => host === '0.0.0.0' || host === '::')
-}
-
-/**
- * libuv hashes passwords on the threads that also resolve names, read files and check signatures:
- * one thread has to be left for them.
- */
-function threadContradictions(
-  given: Readonly<Record<string, string | undefined>>,
-  threads: string | undefined,
-): string[] {
-  const hashes = Number(given.HOLDFAST_PASSWORD_HASHES ?? 2)
-  const pool = Number(threads || 4)
-  return hashes < pool
-    ? []
-    : [`HOLDFAST_PASSWORD_HASHES must be less than UV_THREADPOOL_SIZE, which is ${pool}.`]
 }
 
 function parseAddress(text: string): { host: string; port: number } | undefined {

@@ -8,6 +8,7 @@ import {
   decoyHash,
   defaultPasswordCost,
   generatePassword,
+  hashingOnSharedThreads,
   hashPassword,
   maxPasswordBytes,
   needsRehash,
@@ -89,9 +90,12 @@ test('refuses a disabled account, and takes it back when enabled', async (t) => 
 test('verifies one hash of the same cost for a wrong password, an unknown and a disabled account', async (t) => {
   const verified: string[] = []
   const { accounts } = await withAda({
-    verify: (hash: string, password: string) => {
-      verified.push(hash.slice(0, hash.indexOf('$', '$argon2id$v=19$'.length)))
-      return verifyPassword(hash, password)
+    hashing: {
+      ...hashingOnSharedThreads,
+      verify(hash: string, password: string) {
+        verified.push(hash.slice(0, hash.indexOf('$', '$argon2id$v=19$'.length)))
+        return verifyPassword(hash, password)
+      },
     },
   })
   await authenticated(accounts, 'ada@example.com', 'another password')
@@ -103,7 +107,9 @@ test('verifies one hash of the same cost for a wrong password, an unknown and a 
 })
 
 test('hashes nothing longer than a password may be', async (t) => {
-  const { accounts } = await withAda({ verify: () => t.fail('verified') })
+  const { accounts } = await withAda({
+    hashing: { ...hashingOnSharedThreads, verify: () => t.fail('verified') },
+  })
   t.is(await authenticated(accounts, 'ada@example.com', 'a'.repeat(1025)), undefined)
 })
 

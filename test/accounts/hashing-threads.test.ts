@@ -1,0 +1,50 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import os from 'node:os'
+import test from 'ava'
+import { createHashingThreads } from '../../src/accounts/hashing-threads.ts'
+import { defaultPasswordCost, hashPassword } from '../../src/accounts/password.ts'
+import { cheapCost } from '../support/accounts.ts'
+
+/** How many threads of this process have a priority. */
+const countThreads = (priority: number) =>
+  readdirSync('/proc/self/task').filter((thread) => {
+    const [, fields = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(') ')
+    return Number(fields.split(' ')[16]) === priority
+  }).length
+
+test.serial('hashes and verifies a password however its letters were composed', async (t) => {
+  await using hashing = createHashingThreads()
+  const hash = await hashing.hash('cafe\u0301 au lait noir', cheapCost)
+  t.regex(hash, /^\$argon2id\$v=19\$m=8,t=1,p=1\$/)
+  t.true(await hashing.verify(hash, 'caf\u00e9 au lait noir'))
+  t.false(await hashing.verify(hash, 'cafe au lait noir'))
+})
+
+test.serial('rejects for a hash that is none, and verifies the next one', async (t) => {
+  await using hashing = createHashingThreads()
+  await t.throwsAsync(hashing.verify('no password', 'correct horse battery'))
+  const hash = await hashPassword('correct horse battery', cheapCost)
+  t.true(await hashing.verify(hash, 'correct horse battery'))
+})
+
+const onLinux = process.platform === 'linux' ? test.serial : test.serial.skip
+
+onLinux('starts a thread of a lower priority for each of those at once', async (t) => {
+  await using hashing = createHashingThreads()
+  const lower = Math.min(19, os.getPriority() + 5)
+  const hash = await hashPassword('correct horse battery', cheapCost)
+  const verifyBoth = () =>
+    Promise.all([1, 2].map(() => hashing.verify(hash, 'correct horse battery')))
+  t.deepEqual(await verifyBoth(), [true, true])
+  t.deepEqual(await verifyBoth(), [true, true])
+  t.is(countThreads(lower), 2)
+})
+
+test.serial('rejects what a thread that ends was working on', async (t) => {
+  const hashing = createHashingThreads()
+  const hashed = t.throwsAsync(hashing.hash('correct horse battery', defaultPasswordCost), {
+    message: 'a thread that hashes passwords has ended',
+  })
+  await hashing[Symbol.asyncDispose]()
+  await hashed
+})
