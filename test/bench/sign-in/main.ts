@@ -175,7 +175,7 @@ function countOf({ statements }: Result, way: SignIn): number {
 }
 
 function judge(result: Result): Record<string, boolean> {
-  const { costs } = result
+  const { costs, flood } = result
   const held = Object.values(costs)
   return {
     'at most 12 statements with consent': countOf(result, 'with consent') <= 12,
@@ -183,6 +183,9 @@ function judge(result: Result): Record<string, boolean> {
     'at most 2 ms of PostgreSQL': held.every(({ postgres_ms }) => postgres_ms <= 2),
     'at most 4 KB of WAL': held.every(({ wal_bytes }) => wal_bytes <= 4096),
     'at most 4 ms of our CPU without Argon2': held.every(({ node_ms }) => node_ms <= 4),
+    ...(flood && {
+      'half of the refreshes beside a flood of sign-ins': flood.refreshes_ratio >= 0.5,
+    }),
   }
 }
 
