@@ -27,6 +27,12 @@ const refuseStandby = `do $$ begin
                          end if;
                        end $$`
 
+/**
+ * Milliseconds for which a connection that nothing uses stays open. A new one plans every statement
+ * again, which takes longer than many sign-ins; proxies close those that are silent for a minute.
+ */
+const idleTimeoutMs = 50_000
+
 /** How the connections of the pool are used at this moment. */
 export interface PoolUse {
   readonly open: number
@@ -86,6 +92,7 @@ export async function openDatabase(
     max: poolSize,
     connectionTimeoutMillis: connectionTimeout,
     query_timeout: statementTimeout,
+    idleTimeoutMillis: idleTimeoutMs,
     application_name: 'holdfast',
     onConnect: (client) =>
       client.query(mayBeStandby ? planByKeys : `${refuseStandby}; ${planByKeys}`),
