@@ -20,7 +20,7 @@ test.serial('hashes and verifies a password however its letters were composed', 
   t.false(await hashing.verify(hash, 'cafe au lait noir'))
 })
 
-test.serial('rejects for a hash that is none, and verifies the next one', async (t) => {
+test.serial('rejects a malformed hash, and verifies the next one', async (t) => {
   await using hashing = createHashingThreads()
   await t.throwsAsync(hashing.verify('no password', 'correct horse battery'))
   const hash = await hashPassword('correct horse battery', cheapCost)
