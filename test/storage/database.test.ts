@@ -543,6 +543,7 @@ test('brings an empty database up to this release', async (t) => {
       'knex_migrations_lock',
       'logout_deliveries',
       'node_probes',
+      'passkeys',
       'rate_limits',
       'replay_marks',
       'resource_servers',
