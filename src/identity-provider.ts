@@ -13,6 +13,7 @@ import { type PasswordCost, passwordQueue } from './accounts/password.ts'
 import { createAdminGuard } from './administration/admin-guard.ts'
 import { createAdminRouter } from './administration/admin-router.ts'
 import { createAdministration } from './administration/administration.ts'
+import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
@@ -50,6 +51,7 @@ import {
 } from './interaction/interaction-router.ts'
 import { createProviderPages } from './interaction/provider-pages.ts'
 import type { KeyRing } from './keys/key-ring.ts'
+import { createBackchannelLimits } from './limits/backchannel-limits.ts'
 import { createLoginLimits } from './limits/login-limits.ts'
 import { createNetworkLimit } from './limits/network-limit.ts'
 import type { Siblings } from './limits/siblings.ts'
@@ -61,6 +63,7 @@ import type { Observability } from './observability/observability.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
 import { loadAssets } from './pages/assets.ts'
 import { overloaded } from './pages/error-messages.ts'
+import type { FindResourceLabels } from './pages/scope-labels.ts'
 import { createViews } from './pages/views.ts'
 import { createChallenges } from './passkeys/challenge.ts'
 import { createPasskeys, type Passkeys } from './passkeys/passkeys.ts'
@@ -256,6 +259,8 @@ function buildEngine(parts: Parts) {
       (id, ctx) => activeAccount(ctx, id, accounts),
       () => storage.claimMappings.list(),
     ),
+    findByEmail: async (email) => (await storage.accounts.findByEmail(email))?.account,
+    backchannelLimits: createBackchannelLimits(makeLimiter),
     claims: claimsByScope,
     pages: createProviderPages(views),
     guardedFetch: parts.guardedFetch ?? createGuardedFetch(),
@@ -314,7 +319,8 @@ function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }:
     keys,
     proofs,
     tables: storage,
-    polls: operations.deviceFlow ? storage.devicePolls : undefined,
+    polls: storage.devicePolls,
+    hasDevices: operations.deviceFlow,
     authorities,
     claimsByScope,
     adminApi: operations.adminApi,
@@ -345,6 +351,12 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     rules,
     events,
   })
+  const resourceLabels: FindResourceLabels = async (identifier) => {
+    const found = await storage.resourceServers.find(identifier)
+    if (!found) return undefined
+    const scopes = new Map(Object.entries(found.scopeLabels))
+    return { ...(found.name !== null && { name: found.name }), scopes }
+  }
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -358,16 +370,25 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     passkeys,
     passwords,
     rules,
-    resourceLabels: async (identifier) => {
-      const found = await storage.resourceServers.find(identifier)
-      if (!found) return undefined
-      const scopes = new Map(Object.entries(found.scopeLabels))
-      return { ...(found.name !== null && { name: found.name }), scopes }
-    },
+    resourceLabels,
     detailsType: storage.detailsTypes.find,
+  })
+  const approvals = createApprovalsRouter({
+    provider,
+    accounts,
+    views,
+    events,
+    tables: storage,
+    resourceLabels,
+    detailsType: storage.detailsTypes.find,
+    address: config.issuer,
+    base: parts.base,
+    forms,
+    now: keys.now,
   })
   return {
     account: accountFeature(parts, { provider, passkeys, passwords, rules }),
+    approvals: routesOf(approvals),
     dbsc: dbscMiddleware({
       provider,
       dbsc,

@@ -7,14 +7,15 @@ import type { ClientMetadata, KoaContextWithOIDC, Provider } from 'oidc-provider
 
 export const securityClientId = 'holdfast-my-security'
 
-const redirectUri = (issuer: string) => `${issuer}/security`
+/** The pages that a sign-in leads to. */
+const pages = { security: '/security', approvals: '/security/approvals' } as const
 
 export function securityClient(issuer: string): ClientMetadata {
   return {
     client_id: securityClientId,
     client_name: 'My security',
     application_type: 'web',
-    redirect_uris: [redirectUri(issuer)],
+    redirect_uris: Object.values(pages).map((page) => issuer + page),
     response_types: ['code'],
     grant_types: ['authorization_code'],
     token_endpoint_auth_method: 'none',
@@ -22,15 +23,20 @@ export function securityClient(issuer: string): ClientMetadata {
 }
 
 /** Where someone is sent to sign in. The code that comes back is for nobody: the session is all. */
-export function signInUrl(issuer: string): string {
+export function signInUrl(
+  issuer: string,
+  { to = 'security', withinS }: { to?: keyof typeof pages; withinS?: number } = {},
+): string {
   const query = new URLSearchParams({
     client_id: securityClientId,
     response_type: 'code',
     scope: 'openid',
-    redirect_uri: redirectUri(issuer),
+    redirect_uri: issuer + pages[to],
     // Of a verifier that nobody has.
     code_challenge: randomBytes(32).toString('base64url'),
     code_challenge_method: 'S256',
+    // A sign-in that is older is asked for again.
+    ...(withinS !== undefined && { max_age: String(withinS) }),
   })
   return `${issuer}/authorize?${query}`
 }

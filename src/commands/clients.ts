@@ -5,7 +5,7 @@ import type { ClientMetadata, JWKS } from 'oidc-provider'
 import type { SubjectProperty } from '../certificates/subject.ts'
 import { bindingMethodOf, bindingMethods } from '../clients/binding-method.ts'
 import { type RequestedMetadata, secretMethods } from '../clients/client-registration.ts'
-import { deviceGrant } from '../clients/grant-types.ts'
+import { cibaGrant, deviceGrant } from '../clients/grant-types.ts'
 import { profiles, refreshPolicies } from '../clients/profile.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { administrationLevels } from '../engine/admin-resource.ts'
@@ -20,7 +20,13 @@ import {
 import { readJsonFile } from './json-file.ts'
 import { asFacts, asTable, type Cell, shown } from './table.ts'
 
-const grantTypes = ['authorization_code', 'refresh_token', 'client_credentials', deviceGrant]
+const grantTypes = [
+  'authorization_code',
+  'refresh_token',
+  'client_credentials',
+  deviceGrant,
+  cibaGrant,
+]
 
 interface AddOptions {
   name?: string

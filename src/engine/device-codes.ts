@@ -3,13 +3,8 @@
  * The engine's DeviceCode (RFC 8628), bound to a key: the client that asks for one shows the key that its
  * tokens will be bound to, and only that key redeems it.
  */
-import { readDPoPHeader } from '@holdfast/verify/authorization-server'
-import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider'
+import Provider, { errors } from 'oidc-provider'
 import { AlreadyUsedError, ReRenderError } from 'oidc-provider/lib/helpers/re_render_errors.js'
-import type { Confirmation } from '../bindings/binding.ts'
-import { longestProofWindowS, type ProofCheck } from '../bindings/dpop.ts'
-import { clientBinding } from '../clients/binding-method.ts'
-import type { Edge } from '../http/edge.ts'
 import type { UserCodeLimits, UserCodeRefusal } from '../limits/user-code-limits.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { isFailure } from '../storage/device-code-adapter.ts'
@@ -17,6 +12,7 @@ import { grantedDetails } from './authorization-details.ts'
 import { browserOf } from './browser-state.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
+import { type ShownKeyOptions, shownKey } from './shown-key.ts'
 
 /** Too many incorrect codes: the page says when to try again. */
 export class TooManyUserCodesError extends ReRenderError {
@@ -30,12 +26,8 @@ export class TooManyUserCodesError extends ReRenderError {
   }
 }
 
-export interface DeviceCodesOptions {
-  readonly edge: Pick<Edge, 'proofsOf'>
-  readonly proofs: ProofCheck
+export interface DeviceCodesOptions extends ShownKeyOptions {
   readonly limits: UserCodeLimits
-  /** Milliseconds since the epoch. */
-  readonly now: () => number
 }
 
 /** Replaces the engine's DeviceCode. */
@@ -103,56 +95,4 @@ export function bindDeviceCodes(
         }
       },
   )
-}
-
-/**
- * The key that a request for a code shows, whose proof is used up by that.
- *
- * @throws an error of the engine.
- */
-async function shownKey(
-  ctx: KoaContextWithOIDC,
-  { edge, proofs, now: clock }: Omit<DeviceCodesOptions, 'limits'>,
-): Promise<{ [Name in Confirmation]?: string | undefined }> {
-  const connection = edge.proofsOf(ctx)
-  const now = Math.floor(clock() / 1000)
-  const binding = clientBinding(ctx)
-  const text = readDPoPHeader(ctx.req.rawHeaders)
-  const dpop = text ? await useProof(ctx, text, proofs, now) : undefined
-  const namesResource = ctx.oidc.params?.resource !== undefined
-  if (
-    binding !== 'bearer' &&
-    !binding.hasProof({ connection, hasDPoP: text !== undefined, namesResource, now })
-  ) {
-    const reason = binding.method === 'dpop' ? 'dpop_missing' : 'key_mismatch'
-    throw refusedFor(reason, new errors.InvalidRequest(binding.missing))
-  }
-  if (binding !== 'bearer') {
-    return { [binding.confirmation]: binding.presented({ ...connection, dpop }) }
-  }
-  return dpop ? { jkt: dpop.jkt } : {}
-}
-
-async function useProof(ctx: KoaContextWithOIDC, text: string, proofs: ProofCheck, now: number) {
-  const uri = ctx.oidc.urlFor(ctx.oidc.route)
-  const checked = proofs.check(text, { method: ctx.method, uri, now })
-  if (checked.nonce !== undefined) ctx.set('DPoP-Nonce', checked.nonce)
-  if ('problem' in checked) {
-    const { problem, detail } = checked
-    const asksForNonce = problem === 'dpop_nonce' || problem === 'dpop_not_recent'
-    const Refusal = asksForNonce ? errors.UseDpopNonce : errors.InvalidDpopProof
-    throw refusedFor(problem, new Refusal(detail))
-  }
-  const { ReplayDetection } = ctx.oidc.provider
-  const { jti } = checked.proof
-  if (
-    !(await ReplayDetection.unique(
-      String(ctx.oidc.client?.clientId),
-      jti,
-      now + longestProofWindowS,
-    ))
-  ) {
-    throw refusedFor('dpop_replayed', new errors.InvalidRequest('DPoP proof JWT Replay detected'))
-  }
-  return checked.proof
 }

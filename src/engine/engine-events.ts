@@ -15,6 +15,7 @@ type ProtocolError = errors.OIDCProviderError
 
 const refusingEndpoints = [
   'authorization',
+  'backchannel_authentication',
   'code_verification',
   'device_authorization',
   'device_resume',
@@ -70,6 +71,9 @@ export function observeEngine(
   app.on('device_code.denied', (ctx: KoaContextWithOIDC, code: DeviceCode) => {
     const details = { error: code.error ?? '', askedFrom: askedFrom(code) }
     events.deviceCodeDenied(deviceFacts(ctx, code), details)
+  })
+  app.on('backchannel.limited', (ctx: KoaContextWithOIDC) => {
+    events.rateLimited(requestFacts(ctx), 'backchannel')
   })
   app.on('user_code.unknown', (ctx: KoaContextWithOIDC) => {
     events.userCodeUnknown(requestFacts(ctx))

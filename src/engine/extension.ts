@@ -5,6 +5,7 @@ import type { ProofCheck } from '../bindings/dpop.ts'
 import type { ProtocolConfig } from '../config/protocol-config.ts'
 import type { Edge } from '../http/edge.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
+import type { BackchannelLimits } from '../limits/backchannel-limits.ts'
 import type { UserCodeLimits } from '../limits/user-code-limits.ts'
 import type { GuardedFetch } from '../net/guarded-fetch.ts'
 import type { Events } from '../observability/events.ts'
@@ -50,6 +51,9 @@ export interface ProviderOptions {
     readonly resourceServers: ResourceServerTable
   }
   readonly findAccount: FindAccount
+  /** The id of the account that has an email. */
+  readonly findByEmail: (email: string) => Promise<{ readonly id: string } | undefined>
+  readonly backchannelLimits: BackchannelLimits
   readonly claims: Record<string, string[]>
   readonly sessions: SessionModelOptions['sessions']
   readonly provenAt: SessionModelOptions['provenAt']

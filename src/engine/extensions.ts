@@ -6,6 +6,7 @@ import { pathOfIssuer } from '../config/issuer-path.ts'
 import { addMappedClaims } from './account-claims.ts'
 import { nameAcr } from './authentication-context.ts'
 import { richAuthorization } from './authorization-details.ts'
+import { backchannel } from './backchannel-requests.ts'
 import { keepStateInBrowsers } from './browser-state.ts'
 import { logoutChannels } from './client-logout.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
@@ -41,6 +42,7 @@ export const extensions: readonly Extension[] = [
   { extend: bindDevices },
   { extend: keepShown },
   richAuthorization,
+  backchannel,
   { extend: consumeRequestsOnce },
   { extend: recordReplaysOnce },
   { extend: keepStateWithBrowser },

@@ -10,6 +10,7 @@ const endpoints = {
   introspection_endpoint: 'introspect',
   revocation_endpoint: 'revoke',
   userinfo_endpoint: 'userinfo',
+  backchannel_authentication_endpoint: 'backchannel_authentication',
   device_authorization_endpoint: 'device_authorization',
 } as const satisfies Record<string, keyof typeof publicRoutes>
 

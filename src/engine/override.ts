@@ -4,6 +4,7 @@ import type Provider from 'oidc-provider'
 export type ModelName =
   | 'AccessToken'
   | 'AuthorizationCode'
+  | 'BackchannelAuthenticationRequest'
   | 'Claims'
   | 'ClientCredentials'
   | 'DeviceCode'

@@ -23,6 +23,12 @@ import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import { checkIdTokenClaims } from './account-claims.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { checkDetails, withDetailsConsent, withDetailsResources } from './authorization-details.ts'
+import {
+  backchannelLifetime,
+  checkSignedRequest,
+  cibaFeature,
+  withNobody,
+} from './backchannel-requests.ts'
 import { artifactsOfRequest } from './browser-request.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import {
@@ -77,7 +83,7 @@ export function createProvider(options: ProviderOptions): Provider {
         : { ...adapted, clients: withoutDeviceGrant(clients) },
     ),
     jwks,
-    findAccount: options.findAccount,
+    findAccount: withNobody(options.findAccount),
     clients: [securityClient(issuer)],
     async loadExistingGrant(ctx) {
       const grant = await loadExistingGrant(ctx)
@@ -98,6 +104,7 @@ export function createProvider(options: ProviderOptions): Provider {
       jwks: '/jwks',
       end_session: '/session/end',
       device_authorization: '/device_authorization',
+      backchannel_authentication: publicRoutes.backchannel_authentication.path,
       code_verification: publicRoutes.device.path,
     },
     acrValues: [...knownAcrs],
@@ -128,7 +135,7 @@ export function createProvider(options: ProviderOptions): Provider {
       // Signed by the client's own keys; a secret of which only a digest is stored signs nothing.
       requestObjects: {
         enabled: true,
-        assertJwtClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
+        assertJwtClaimsAndHeader: async (ctx, claims, { alg }, client) => {
           // What was pushed without a signature is ours, and ends with its row.
           if (alg === 'none') return
           checkAlgorithm(alg, client, errors.InvalidRequestObject)
@@ -140,9 +147,12 @@ export function createProvider(options: ProviderOptions): Provider {
               ),
             )
           }
+          await checkSignedRequest(ctx, claims)
         },
       },
       ...(deviceFlow && { deviceFlow: { enabled: true, ...deviceFlow.pages } }),
+      // Nothing answers to a client that is not registered for it.
+      ciba: cibaFeature(options.findByEmail),
       ...(mtls && { mTLS: mtlsFeature({ ...mtls, edge, now }) }),
       resourceIndicators: {
         enabled: true,
@@ -274,6 +284,7 @@ export function createProvider(options: ProviderOptions): Provider {
 
     ttl: {
       ...lifetimes,
+      BackchannelAuthenticationRequest: backchannelLifetime,
       // Of someone who has not signed in there is a form's token to remember.
       Session: (_ctx, { accountId }) => (accountId ? lifetimes.Session : lifetimes.Interaction),
     },

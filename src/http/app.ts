@@ -28,6 +28,7 @@ import { traceRequests } from './trace-requests.ts'
 export interface Features {
   readonly account: Middleware
   readonly admin: Middleware | undefined
+  readonly approvals: Middleware
   readonly assets: Middleware
   readonly clientLogos: Middleware
   readonly dbsc: Middleware
@@ -97,7 +98,7 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     // How often.
     onRoutes(guardedRoutes, limits.refusals),
     onRoutes(['authorize'], limits.authorize),
-    onRoutes(['par'], limits.par),
+    onRoutes(['par', 'backchannel_authentication'], limits.par),
     ifOn(['device_authorization'], limits.deviceCodes),
     ifOn(['device', 'device_submit'], limits.devicePages),
     // What is asked for.
@@ -117,6 +118,7 @@ export function middlewareInOrder(options: AppOptions): Middleware[] {
     features.proofs,
     features.interactions,
     features.account,
+    features.approvals,
     features.admin,
     features.registration,
   ]

@@ -7,6 +7,7 @@ export const machineRoutes: readonly RouteName[] = [
   'par',
   'introspect',
   'revoke',
+  'backchannel_authentication',
   'device_authorization',
   'userinfo',
   'dbsc_registration',

@@ -15,6 +15,7 @@ export const guardedRoutes = [
   'par',
   'introspect',
   'revoke',
+  'backchannel_authentication',
   'device_authorization',
   'register',
   'registration_read',

@@ -60,6 +60,8 @@ export const publicRoutes = {
   revoke: route(['POST'], '/revoke', cors),
   userinfo: route(['GET', 'POST'], '/userinfo', cors),
 
+  backchannel_authentication: route(['POST'], '/backchannel'),
+
   device_authorization: route(['POST'], '/device_authorization', { ...cors, ...device }),
   device: route(['GET'], '/device', device),
   device_submit: route(['POST'], '/device', { ...form, ...device }),
@@ -85,6 +87,9 @@ export const publicRoutes = {
   webauthn_metadata: route(['GET'], '/.well-known/webauthn'),
   change_password: route(['GET'], '/.well-known/change-password'),
   security: route(['GET'], '/security'),
+  approvals: route(['GET'], '/security/approvals'),
+  approvals_approve: route(['POST'], '/security/approvals/approve', form),
+  approvals_deny: route(['POST'], '/security/approvals/deny', form),
   security_passkeys: route(['POST'], '/security/passkeys', form),
   security_passkey_add: route(['GET'], '/security/passkeys/add'),
   security_passkey_add_submit: route(['POST'], '/security/passkeys/add', form),

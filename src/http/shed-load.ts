@@ -24,6 +24,7 @@ const clientRoutes: ReadonlySet<string> = new Set<RouteName>([
   'revoke',
   'jwks',
   'par',
+  'backchannel_authentication',
   'device_authorization',
   'userinfo',
   'openid_metadata',

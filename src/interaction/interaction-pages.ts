@@ -7,10 +7,11 @@ import { clientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
 import { bindingLabels } from '../pages/binding-labels.ts'
+import { describeConsent } from '../pages/consent-sections.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
 import { redirectLabel } from '../pages/redirect-labels.ts'
 import type { Account } from '../storage/account-store.ts'
-import { describeConsent, existingGrant, grantedConsent, missingConsent } from './consent.ts'
+import { existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
 
 interface SignInAttempt {

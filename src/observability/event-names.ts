@@ -37,6 +37,8 @@ export type KeyEvent = (typeof keyEvents)[number]
 export const auditEvents = [
   ...administrativeChanges,
   ...keyEvents,
+  'approval.denied',
+  'approval.given',
   'client_authorities.changed',
   'client_authorities.unusable',
   'client_crl.expired',

@@ -39,6 +39,7 @@ export type BindingLabel = BindingMethod | 'bearer' | 'unknown'
 
 export type LimitName =
   | 'authorize'
+  | 'backchannel'
   | 'device_codes'
   | 'device_pages'
   | 'edge_refusals'
@@ -61,6 +62,7 @@ const replayed: Readonly<Partial<Record<string, string>>> = {
   dpop_replayed: 'dpop_proof',
   assertion_replayed: 'client_assertion',
   code_replayed: 'authorization_code',
+  auth_req_id_replayed: 'auth_req_id',
   device_code_replayed: 'device_code',
   refresh_token_replayed: 'refresh_token',
   request_replayed: 'request_uri',
@@ -71,6 +73,7 @@ const replayed: Readonly<Partial<Record<string, string>>> = {
  * of the audit trail by itself, as long as there are few.
  */
 const misuse: ReadonlySet<string> = new Set([
+  'auth_req_id_replayed',
   'code_replayed',
   'device_code_replayed',
   'refresh_token_replayed',
@@ -81,6 +84,7 @@ const misuse: ReadonlySet<string> = new Set([
 const grantsOfPeople: ReadonlySet<string> = new Set([
   'authorization_code',
   'urn:ietf:params:oauth:grant-type:device_code',
+  'urn:openid:params:grant-type:ciba',
 ])
 
 /** Lines of the log, and rows of the audit trail, of one kind that strangers cause in a minute. */
@@ -292,6 +296,14 @@ export function createEvents({
     },
 
     /** A device has asked for a code. */
+    approvalGiven(facts: Facts) {
+      record('info', 'approval.given', facts, 'request of the backchannel approved')
+    },
+
+    approvalDenied(facts: Facts) {
+      record('info', 'approval.denied', facts, 'request of the backchannel denied')
+    },
+
     deviceCodeIssued(facts: Facts, details: { binding: BindingLabel }) {
       metrics.deviceCodes.inc({ outcome: 'issued' })
       recordStrangers('device_code.issued', facts, 'device code issued', details.binding, details)

@@ -6,6 +6,8 @@ export type RefusalReason =
   | 'assertion_replayed'
   | 'authentication_context'
   | 'authorization_details'
+  | 'backchannel_limited'
+  | 'backchannel_request'
   | 'client_authentication'
   | 'client_metadata'
   | 'dpop_ath_mismatch'

@@ -123,7 +123,24 @@ export interface SignedOutPage {
   next?: string
 }
 
+/** A request of the backchannel (CIBA) that waits for the reader. */
+export interface ApprovalLine {
+  id: string
+  client: ClientView
+  /** What the application shows as well. */
+  message: string
+  asked: ConsentSection[]
+  binding: BindingLabels
+}
+
+export interface ApprovalsPage {
+  email: string
+  token: string
+  requests: ApprovalLine[]
+}
+
 export interface Views {
+  approvals(page: ApprovalsPage): string
   signIn(page: SignInPage): string
   consent(page: ConsentPage): string
   deviceCode(page: DeviceCodePage): string
@@ -154,6 +171,7 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     (page: Page) =>
       eta.render(name, { assets, base, ...messages, shown, ...page })
   return {
+    approvals: view<ApprovalsPage>('approvals'),
     signIn: view<SignInPage>('sign-in'),
     consent: view<ConsentPage>('consent'),
     deviceCode: view<DeviceCodePage>('device-code'),

@@ -7,6 +7,7 @@ import {
   artifactKey,
   type StoredArtifact,
 } from './artifact-table.ts'
+import { backchannelAfterlifeS, backchannelRequestKind } from './backchannel-request-table.ts'
 import type { ClientTable } from './client-table.ts'
 import { createDeviceCodeAdapter, type UserCodes } from './device-code-adapter.ts'
 import type { EngineTimes } from './engine-times.ts'
@@ -78,7 +79,7 @@ function artifactAdapter(
         familyId: typeof payload.family === 'string' ? payload.family : undefined,
         clientId: registeredClientOf(payload, ownClients),
         payload: withoutCredentials(id, times.toDatabase(payload)),
-        expiresAt: Math.floor(times.now() / 1000) + expiresIn,
+        expiresAt: Math.floor(times.now() / 1000) + expiresIn + afterlifeOf(kind),
       }
       // A code takes the place of the pushed request that it was made from, in one statement.
       const consumed =
@@ -107,6 +108,9 @@ function artifactAdapter(
     revokeByGrantId: (grantId) => table.removeByGrantId(kind, grantId),
   }
 }
+
+/** Seconds for which a row is kept after its end. */
+const afterlifeOf = (kind: string) => (kind === backchannelRequestKind ? backchannelAfterlifeS : 0)
 
 /** An interaction names its client in the parameters of its request. */
 function registeredClientOf(

@@ -4,6 +4,10 @@ import { createAccountTable } from './account-table.ts'
 import { type AdminQueries, createAdminQueries } from './admin-queries.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
+import {
+  type BackchannelRequestTable,
+  createBackchannelRequestTable,
+} from './backchannel-request-table.ts'
 import { type BrowserRequestTable, createBrowserRequestTable } from './browser-request-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClaimMappingTable, createClaimMappingTable } from './claim-mapping-table.ts'
@@ -36,6 +40,7 @@ export interface Storage extends AsyncDisposable {
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
+  readonly backchannelRequests: BackchannelRequestTable
   readonly browserRequests: BrowserRequestTable
   readonly browserSessions: BrowserSessionTable
   readonly claimMappings: ClaimMappingTable
@@ -180,6 +185,7 @@ export async function openStorage({
     issued: createAdminQueries(database),
     logoutDeliveries,
     rateLimits,
+    backchannelRequests: createBackchannelRequestTable(database),
     browserRequests: createBrowserRequestTable(database),
     browserSessions,
     replays,

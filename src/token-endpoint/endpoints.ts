@@ -20,6 +20,7 @@ import type { ReplayTable } from '../storage/replay-table.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 import type { Standby } from '../storage/standby.ts'
 import { authorizationCodeGrant } from './authorization-code.ts'
+import { backchannelRequestGrant } from './backchannel-request.ts'
 import type { ClientAuthenticationOptions } from './client-authentication.ts'
 import { clientCredentialsGrant } from './client-credentials.ts'
 import { deviceCodeGrant } from './device-code.ts'
@@ -53,8 +54,9 @@ export interface EndpointsOptions {
     readonly standby?: Pick<Standby, 'credentials'> | undefined
     readonly resourceServers: ResourceServerTable
   }
-  /** Undefined where the device flow is off. */
-  readonly polls: DevicePollTable | undefined
+  readonly polls: DevicePollTable
+  /** Whether the device flow is on. */
+  readonly hasDevices: boolean
   /** Undefined where no authority of clients is configured. */
   readonly authorities: ClientAuthorities | undefined
   readonly claimsByScope: TokenPolicy['claimsByScope']
@@ -100,7 +102,7 @@ export function createEndpoints(
       maker: { policy, sign, newName: createNames() },
       artifacts,
       replays,
-      polls: polls && { table: polls, pauseS: pollInterval, lifetimeS: lifetimes.DeviceCode },
+      polls: { table: polls, pauseS: pollInterval, lifetimeS: lifetimes.DeviceCode },
     }),
     introspection: createIntrospection({
       issuer,
@@ -133,7 +135,7 @@ function createNames(): () => string {
 }
 
 function grantsOf(
-  { refreshReuseSeconds: reuseS, keyOverlapHours, polls, proofs }: EndpointsOptions,
+  { refreshReuseSeconds: reuseS, keyOverlapHours, hasDevices, proofs }: EndpointsOptions,
   policy: TokenPolicy,
 ): ReadonlyMap<string, Grant<unknown>> {
   const person = { policy, claimsOf: accountClaims, isRepeatable: reuseS > 0 }
@@ -142,7 +144,8 @@ function grantsOf(
     authorizationCodeGrant(person),
     refreshTokenGrant({ ...person, keyOverlapS, proofWindow: proofs.window, reuseS }),
     clientCredentialsGrant({ policy }),
-    ...(polls ? [deviceCodeGrant(person)] : []),
+    backchannelRequestGrant(person),
+    ...(hasDevices ? [deviceCodeGrant(person)] : []),
   ]
   return new Map(grants.map((grant) => [grant.grantType, grant as Grant<unknown>]))
 }

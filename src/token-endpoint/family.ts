@@ -24,7 +24,7 @@ export function familyOfCode(code: string): string {
  * @param family undefined for a refresh token that the previous release has issued.
  */
 export function refuseReuse(
-  credential: 'authorization_code' | 'device_code' | 'refresh_token',
+  credential: 'auth_req_id' | 'authorization_code' | 'device_code' | 'refresh_token',
   { grantId, accountId }: Partial<Pick<StoredSource, 'grantId' | 'accountId'>> = {},
   family: string | undefined,
 ): Refusal {
@@ -35,6 +35,7 @@ export function refuseReuse(
 }
 
 const reasons = {
+  auth_req_id: 'auth_req_id_replayed',
   authorization_code: 'code_replayed',
   device_code: 'device_code_replayed',
   refresh_token: 'refresh_token_replayed',

@@ -28,7 +28,7 @@ import type { TokenRequest } from './token-request.ts'
 export interface Finders {
   /** A code or token with everything that it depends on. */
   readonly credential: <Source extends StoredSource>(
-    kind: 'AuthorizationCode' | 'DeviceCode' | 'RefreshToken',
+    kind: 'AuthorizationCode' | 'BackchannelAuthenticationRequest' | 'DeviceCode' | 'RefreshToken',
     value: string,
   ) => Promise<Found<Source> | undefined>
   readonly resource: FindResource
@@ -225,7 +225,7 @@ export function issueOfCode(
 
 /** Refuses a code that was used before, and ends what came of it. */
 export function refuseCodeReuse(
-  credential: 'authorization_code' | 'device_code',
+  credential: 'auth_req_id' | 'authorization_code' | 'device_code',
   found: Found<StoredSource> | undefined,
 ): Refusal {
   return refuseReuse(credential, found?.source, found && familyOfCode(found.value))

@@ -151,6 +151,7 @@ export const refusals = {
   code_replayed: grant('authorization code already consumed'),
   refresh_token_replayed: grant('refresh token already used'),
   device_code_replayed: grant('device code already consumed'),
+  auth_req_id_replayed: grant('auth_req_id already consumed'),
   successor_proof: explained('invalid_dpop_proof', 'successor: the proof is invalid'),
   successor_name: explained('invalid_request', 'successor is malformed'),
 
@@ -164,6 +165,8 @@ export const refusals = {
     'you are polling too quickly and should back off at a reasonable rate',
   ),
   device_code_expired: explained('expired_token', 'device code is expired'),
+  auth_req_id_expired: explained('expired_token', 'auth_req_id is expired'),
+  approval_denied: explained('access_denied', 'the person has not approved the request'),
   device_denied: explained('access_denied', 'the person has not let the device in'),
 
   // Scopes and resources
@@ -219,7 +222,7 @@ export type Consequence =
       /** What was used twice. */
       readonly credential: string
     }
-  /** A device asks whether its person has decided. */
+  /** A client asks whether its person has decided. */
   | { readonly kind: 'poll'; readonly id: Buffer; readonly now: number }
 
 /** Refuses for a reason of the table. */

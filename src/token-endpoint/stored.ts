@@ -63,6 +63,11 @@ export interface StoredDeviceCode extends StoredSource, BoundCredential {
   readonly errorDescription?: string
 }
 
+export interface StoredBackchannelRequest extends StoredSource, BoundCredential {
+  /** How the person has decided, if not by a grant. */
+  readonly error?: string
+}
+
 export interface StoredRefreshToken extends StoredSource, BoundCredential {
   readonly gty?: string
   /** The chain of one authorization that it belongs to. */

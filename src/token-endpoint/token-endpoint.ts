@@ -43,8 +43,7 @@ export interface TokenEndpointOptions {
   readonly maker: Maker
   readonly artifacts: Pick<ArtifactTable, 'commit' | 'endFamily' | 'removeGrant'>
   readonly replays: Pick<ReplayTable, 'insert'>
-  /** Undefined where the device flow is off. */
-  readonly polls: PollPolicy | undefined
+  readonly polls: PollPolicy
 }
 
 /** What comes of a request: an answer that was committed, or a refusal. */
@@ -231,7 +230,6 @@ async function follow(
       return { result: refusal, reports: [{ event: 'grant ended', cause: 'reused', ...ended }] }
     }
     case 'poll': {
-      if (!polls) return { result: refusal }
       const { table, pauseS: pause, lifetimeS } = polls
       const expiresAt = consequence.now + lifetimeS
       const isInTime = await table.take(consequence.id, { pause, expiresAt })

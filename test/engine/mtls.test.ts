@@ -70,6 +70,7 @@ test('metadata names the endpoints that ask for certificates', async (t) => {
   const metadata = (await response.json()) as Record<string, unknown>
   t.true(metadata.tls_client_certificate_bound_access_tokens)
   t.deepEqual(metadata.mtls_endpoint_aliases, {
+    backchannel_authentication_endpoint: `${mtls.mtlsOrigin}/backchannel`,
     token_endpoint: `${mtls.mtlsOrigin}/token`,
     pushed_authorization_request_endpoint: `${mtls.mtlsOrigin}/par`,
     introspection_endpoint: `${mtls.mtlsOrigin}/introspect`,

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { describeConsent, missingConsent } from '../../src/interaction/consent.ts'
+import { missingConsent } from '../../src/interaction/consent.ts'
+import { describeConsent } from '../../src/pages/consent-sections.ts'
 
 const prompt = (details: Record<string, unknown>, reasons = ['op_scopes_missing']) => ({
   prompt: { name: 'consent', reasons, details },

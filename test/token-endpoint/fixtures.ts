@@ -9,6 +9,7 @@ import {
   type UnitOfWork,
 } from '../../src/storage/artifact-table.ts'
 import { authorizationCodeGrant } from '../../src/token-endpoint/authorization-code.ts'
+import { backchannelRequestGrant } from '../../src/token-endpoint/backchannel-request.ts'
 import { clientCredentialsGrant } from '../../src/token-endpoint/client-credentials.ts'
 import { deviceCodeGrant } from '../../src/token-endpoint/device-code.ts'
 import type { Finders, Grant } from '../../src/token-endpoint/grant.ts'
@@ -54,6 +55,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
       'client_credentials',
       'refresh_token',
       'urn:ietf:params:oauth:grant-type:device_code',
+      'urn:openid:params:grant-type:ciba',
     ]),
     binding: bindingOf({ binding_method: method }),
     refreshTokens: 'rotate',
@@ -105,6 +107,7 @@ const sources = {
     iat: now - 60,
   },
   DeviceCode: { jkt: key.jkt },
+  BackchannelAuthenticationRequest: { jkt: key.jkt, expiresWithSession: undefined },
 }
 
 export type Kind = keyof typeof sources
@@ -238,6 +241,7 @@ function createEndpoint(
   const grants = [
     authorizationCodeGrant(person),
     deviceCodeGrant(person),
+    backchannelRequestGrant(person),
     refreshTokenGrant({
       ...person,
       keyOverlapS: environment.overlapS,

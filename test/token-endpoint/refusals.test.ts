@@ -64,6 +64,17 @@ const device = (form: object = {}): Request => ({
     ...form,
   },
 })
+const approved = (form: object = {}): Request => ({
+  form: {
+    grant_type: 'urn:openid:params:grant-type:ciba',
+    client_id: 'app',
+    auth_req_id: 'value',
+    ...form,
+  },
+})
+const ofRequest = (...more: [source?: object, rest?: object]) =>
+  of('BackchannelAuthenticationRequest', ...more)
+const undecidedRequest = { grantId: undefined }
 const payment = { type: 'payment', to: 'Bob' }
 const asking = (...details: object[]) => ({ authorization_details: JSON.stringify(details) })
 const of = (...parameters: Parameters<typeof credential>) => ({ found: credential(...parameters) })
@@ -347,6 +358,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       of('RefreshToken', { clientId: 'other', expiresWithSession: false }),
     ],
     'device code': [device(), of('DeviceCode', { clientId: 'other', expiresWithSession: false })],
+    'a request of the backchannel': [approved(), ofRequest({ clientId: 'other' })],
   },
   code_expired: [code(), of('AuthorizationCode', { exp: now })],
   token_expired: [refresh(), of('RefreshToken', { exp: now })],
@@ -446,6 +458,11 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
     'tbh of a refresh token': [refresh(), of('RefreshToken', { tbh: 'other' })],
     'jkt of a device code': [device(), of('DeviceCode', { jkt: 'other' })],
+    'jkt of a request of the backchannel': [approved(), ofRequest({ jkt: 'other' })],
+    'jkt of one that nobody has decided': [
+      approved(),
+      ofRequest({ ...undecidedRequest, jkt: 'other' }),
+    ],
     'another key of a client with a certificate': [
       { ...refresh(), connection: named },
       { ...trusted('dpop'), ...of('RefreshToken', { jkt: 'other' }) },
@@ -462,6 +479,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   not_bound: {
     'a refresh token': [refresh(), of('RefreshToken', { jkt: undefined })],
     'a device code': [device(), of('DeviceCode', { jkt: undefined })],
+    'a request of the backchannel': [approved(), ofRequest({ jkt: undefined })],
   },
   id_token_unbound: [
     code(),
@@ -508,6 +526,10 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     later: [device(), of('DeviceCode', {}, { consumedAt: now - 1 })],
     'at once': [device(), { ...of('DeviceCode'), outcome: 'already consumed' }],
   },
+  auth_req_id_replayed: {
+    later: [approved(), ofRequest({}, { consumedAt: now - 1 })],
+    'at once': [approved(), { ...ofRequest(), outcome: 'already consumed' }],
+  },
   successor_proof: [
     refresh({ successor: proof({}, makeSigningKey()) }),
     { ...of('RefreshToken'), overlapS: 3600 },
@@ -527,8 +549,23 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
     ],
   },
 
-  authorization_pending: [device(), of('DeviceCode', undecided)],
-  slow_down: [device(), { ...of('DeviceCode', undecided), isInTime: false }],
+  authorization_pending: {
+    'a device': [device(), of('DeviceCode', undecided)],
+    'the backchannel': [approved(), ofRequest(undecidedRequest)],
+    'an account that does not exist': [
+      approved(),
+      ofRequest({ ...undecidedRequest, accountId: undefined }, { account: undefined }),
+    ],
+  },
+  slow_down: {
+    'a device': [device(), { ...of('DeviceCode', undecided), isInTime: false }],
+    'the backchannel': [approved(), { ...ofRequest(undecidedRequest), isInTime: false }],
+  },
+  auth_req_id_expired: {
+    decided: [approved(), ofRequest({ exp: now })],
+    'not decided': [approved(), ofRequest({ ...undecidedRequest, exp: now })],
+  },
+  approval_denied: [approved(), ofRequest({ ...undecidedRequest, error: 'access_denied' })],
   device_code_expired: [device(), of('DeviceCode', { exp: now })],
   device_denied: [device(), of('DeviceCode', { error: 'access_denied' })],
 
@@ -590,6 +627,7 @@ const ending = new Set([
   'refresh_token_replayed: at the same moment, where none is repeated',
   'refresh_token_replayed: of a client of bearer tokens',
   'device_code_replayed: later',
+  'auth_req_id_replayed: later',
 ])
 
 for (const [reason, given] of Object.entries(cases)) {
@@ -694,6 +732,7 @@ test('the valid cases are granted', async (t) => {
     ],
     ['a refresh token', [refresh(), of('RefreshToken')]],
     ['a device code', [device(), of('DeviceCode')]],
+    ['a request of the backchannel', [approved(), ofRequest()]],
     [
       'a shorter list of details',
       [

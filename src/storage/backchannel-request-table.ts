@@ -1,0 +1,83 @@
+import { isLive } from './artifact-table.ts'
+import type { Database } from './database.ts'
+
+/** The kind of artifacts that these requests are. */
+export const backchannelRequestKind = 'BackchannelAuthenticationRequest'
+
+/**
+ * Seconds for which a client that comes too late gets expired_token, and not invalid_grant: a row
+ * lives that much longer than its request.
+ */
+export const backchannelAfterlifeS = 10 * 60
+
+/** A request that waits for a person (CIBA Core section 7). */
+export interface PendingBackchannelRequest {
+  /** SHA-256 of the auth_req_id, hexadecimal: who knows it cannot redeem anything. */
+  readonly id: string
+  readonly payload: Record<string, unknown>
+}
+
+/** Requests of one client that a person is shown: it must not hide those of others. */
+const ofOneClient = 2
+
+/** How a person has decided. */
+export interface BackchannelDecision {
+  readonly grantId: string | undefined
+  readonly payload: Record<string, unknown>
+}
+
+export type BackchannelRequestTable = ReturnType<typeof createBackchannelRequestTable>
+
+/** Requests of the backchannel as their person sees them. Their `uid` is the account. */
+export function createBackchannelRequestTable(database: Database) {
+  return {
+    /** Those that nobody has decided, the latest first; of each client a few. */
+    async listPending(accountId: string, limit: number): Promise<PendingBackchannelRequest[]> {
+      const { rows } = await database.query<PendingBackchannelRequest>({
+        name: 'backchannel-pending',
+        text: `select id, payload
+                 from (select encode(id, 'hex') as id, payload, expires_at,
+                              row_number() over (partition by client_id
+                                                 order by expires_at desc) as place
+                         from artifacts
+                        where kind = $1 and uid = $2 and state is null and consumed_at is null
+                          and expires_at > now() + make_interval(secs => $4)
+                          and ${isLive('artifacts')}) pending
+                where place <= $5
+                order by expires_at desc limit $3`,
+        values: [backchannelRequestKind, accountId, limit, backchannelAfterlifeS, ofOneClient],
+      })
+      return rows
+    },
+
+    /**
+     * Decides a request of an account: true for exactly one of any number of concurrent calls.
+     *
+     * @param id as in the list.
+     */
+    async decide(
+      accountId: string,
+      id: string,
+      { grantId, payload }: BackchannelDecision,
+    ): Promise<boolean> {
+      if (!/^[0-9a-f]{64}$/.test(id)) return false
+      const { rowCount } = await database.query({
+        name: 'backchannel-decide',
+        text: `update artifacts
+                  set state = 'decided', grant_id = $4, payload = $5
+                where kind = $1 and uid = $2 and id = decode($3, 'hex') and state is null
+                  and consumed_at is null
+                  and expires_at > now() + make_interval(secs => $6) and ${isLive('artifacts')}`,
+        values: [
+          backchannelRequestKind,
+          accountId,
+          id,
+          grantId ?? null,
+          JSON.stringify(payload),
+          backchannelAfterlifeS,
+        ],
+      })
+      return rowCount === 1
+    },
+  }
+}
