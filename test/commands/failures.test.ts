@@ -165,7 +165,7 @@ async function nextRelease(t: ExecutionContext): Promise<string> {
   const release = path.join(cwd, 'next-release')
   t.teardown(() => rm(release, { recursive: true }))
   await mkdir(release)
-  for (const part of ['src', 'migrations', 'package.json']) {
+  for (const part of ['bin', 'src', 'migrations', 'package.json']) {
     await cp(part, path.join(release, part), { recursive: true })
   }
   await symlink(path.resolve('node_modules'), path.join(release, 'node_modules'))
