@@ -85,11 +85,13 @@ export function administerClients(
     async setLogo(clientId: string, bytes: Uint8Array): Promise<void> {
       const logo = readLogo(bytes)
       if (!(await logos.set(clientId, logo))) throw noSuchClient(clientId)
+      table.forget(clientId)
       recordChange('client.changed', { client: clientId }, { logo: logo.digest })
     },
 
     async removeLogo(clientId: string): Promise<void> {
       if (!(await logos.remove(clientId))) throw noSuchClient(clientId)
+      table.forget(clientId)
       recordChange('client.changed', { client: clientId }, { logo: null })
     },
 

@@ -25,6 +25,9 @@ export function createClientTable(database: Database, clock: TtlCacheOptions = {
     /** A client that another process removed is found for a few seconds more. */
     find: memory.find,
 
+    /** Reads the client anew: its metadata was changed by a statement of another table. */
+    forget: memory.invalidate,
+
     async list(): Promise<StoredClient[]> {
       const { rows } = await database.query<StoredClient>({
         text: 'select metadata, created_at as "createdAt" from clients order by created_at, id',
