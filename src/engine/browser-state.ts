@@ -43,7 +43,7 @@ const headerLimitBytes = 4096
  * issuer in each of them: two cookies of the interaction and two to come back by, each with a
  * signature, and that of the browser; for a person those of the session, and what registers a key.
  */
-const followingBytes = { ofStranger: 1300, ofPerson: 1930, ofResult: 500 } as const
+const followingBytes = { ofStranger: 1350, ofPerson: 2030, ofResult: 500 } as const
 const mostFollowingPaths = 8
 
 /** Bytes of a cookie beside its name, value and path. */
