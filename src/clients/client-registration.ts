@@ -11,6 +11,7 @@ import { clientIdProblem } from './client-id.ts'
 import { makeClientSecret } from './client-secret.ts'
 import { deviceGrant } from './grant-types.ts'
 import { withProfile } from './profile.ts'
+import { redirectUrisOf } from './redirect-uris.ts'
 
 export type RegistrationErrorCode =
   | 'client_id_taken'
@@ -251,12 +252,13 @@ export function isPageUri(uri: unknown): uri is string {
 }
 
 /** RFC 9700 section 2.6. The engine refuses plain HTTP to native and implicit clients only. */
-function refusePlainHttp({ redirect_uris, jwks_uri }: ClientMetadata): void {
+function refusePlainHttp(metadata: ClientMetadata): void {
+  const { jwks_uri } = metadata
   // Anyone who changes these keys on their way authenticates as the client.
   if (typeof jwks_uri === 'string' && URL.parse(jwks_uri)?.protocol === 'http:') {
     throw new errors.InvalidClientMetadata('jwks_uri must be https')
   }
-  for (const uri of Array.isArray(redirect_uris) ? redirect_uris : []) {
+  for (const uri of redirectUrisOf(metadata)) {
     const url = URL.parse(uri)
     if (url?.protocol === 'http:' && !isOfThisMachine(url.hostname)) {
       throw new errors.InvalidClientMetadata('redirect_uris must be https, unless of loopback')

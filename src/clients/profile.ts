@@ -6,6 +6,7 @@ import { type ClientMetadata, errors } from 'oidc-provider'
 import { isOfThisMachine } from '../net/this-machine.ts'
 import { bindingMethodOf } from './binding-method.ts'
 import { ownClients } from './client-id.ts'
+import { redirectUrisOf } from './redirect-uris.ts'
 
 export const profiles = ['fapi2'] as const
 
@@ -110,7 +111,7 @@ function authenticationProblem(metadata: ClientMetadata): string | undefined {
 }
 
 function flowProblem(metadata: ClientMetadata): string | undefined {
-  const { response_types, redirect_uris = [] } = metadata
+  const { response_types } = metadata
   if (response_types?.some((type) => type !== 'code')) {
     return 'response_types must be code (section 5.3.2.2 number 1)'
   }
@@ -120,7 +121,7 @@ function flowProblem(metadata: ClientMetadata): string | undefined {
   if (metadata.require_pkce === false) {
     return 'require_pkce must be true (section 5.3.2.2 number 5)'
   }
-  const isOpen = redirect_uris.some((uri) => {
+  const isOpen = redirectUrisOf(metadata).some((uri) => {
     const url = URL.parse(uri)
     return url?.protocol === 'http:' && !isOfThisMachine(url.hostname)
   })

@@ -5,6 +5,7 @@
  */
 import type Provider from 'oidc-provider'
 import { type ClientMetadata, errors } from 'oidc-provider'
+import { redirectUrisOf } from '../clients/redirect-uris.ts'
 import type { Extension } from './extension.ts'
 
 declare module 'oidc-provider' {
@@ -30,9 +31,9 @@ export function checkLogoutMetadata(metadata: ClientMetadata): void {
       throw invalid(`${name} must be a boolean`)
   }
   for (const name of uris) checkUri(name, metadata[name])
-  const { frontchannel_logout_uri: front, redirect_uris: redirects = [] } = metadata
+  const { frontchannel_logout_uri: front } = metadata
   // Front-Channel Logout section 2. It is also what our page may frame.
-  const origins = redirects.map((uri) => URL.parse(uri)?.origin)
+  const origins = redirectUrisOf(metadata).map((uri) => URL.parse(uri)?.origin)
   if (front !== undefined && !origins.includes(new URL(front).origin)) {
     throw invalid('frontchannel_logout_uri must be of the origin of one of redirect_uris')
   }

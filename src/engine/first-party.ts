@@ -4,6 +4,7 @@
  * and can withdraw what it has.
  */
 import { type ClientMetadata, errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
+import { redirectUrisOf } from '../clients/redirect-uris.ts'
 import { isOfThisMachine } from '../net/this-machine.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { ProviderOptions } from './extension.ts'
@@ -29,7 +30,7 @@ type ConsentMetadata = Pick<
  * @throws the engine's `invalid_client_metadata`.
  */
 export function checkConsentMetadata(metadata: ConsentMetadata): void {
-  const { skip_consent: skips, self_registered, application_type, redirect_uris = [] } = metadata
+  const { skip_consent: skips, self_registered, application_type } = metadata
   if (skips === undefined || skips === false) return
   if (skips !== true) throw new errors.InvalidClientMetadata('skip_consent must be a boolean')
   if (self_registered) {
@@ -37,7 +38,7 @@ export function checkConsentMetadata(metadata: ConsentMetadata): void {
       'skip_consent is not for clients that registered themselves',
     )
   }
-  if (application_type === 'native' || !redirect_uris.every(isWebAddress)) {
+  if (application_type === 'native' || !redirectUrisOf(metadata).every(isWebAddress)) {
     throw new errors.InvalidClientMetadata(
       'skip_consent needs redirect_uris that are https and not of this machine (RFC 8252 section 8.6)',
     )
