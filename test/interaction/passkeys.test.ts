@@ -17,6 +17,7 @@ import { allow, signInAt } from '../support/device.ts'
 import { begin, type Interacting, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
 import { email, password, startTestServer, useTestServer } from '../support/server.ts'
+import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const counter = createStatementCounter()
@@ -319,15 +320,17 @@ test.serial('renames and removes a passkey by that passkey, and ends other sign-
   t.is((await other.get(pageOf(''))).status, 303, 'the other sign-in has ended')
   const login = await beginSignIn()
   await isRefused(t, login, authenticator.get(optionsOf(login)), 'unknown')
-  const audited = await query(
-    server.databaseUrl,
-    `select event from audit_events where event like 'passkey.%' order by id desc limit 3`,
-    [],
-  )
-  t.deepEqual(
-    audited.map(({ event }) => event),
-    ['passkey.removed', 'passkey.renamed', 'passkey.added'],
-  )
+  const audited = async () => {
+    const rows = await query(
+      server.databaseUrl,
+      `select event from audit_events where event like 'passkey.%' order by id desc limit 3`,
+      [],
+    )
+    return rows.map(({ event }) => event)
+  }
+  // The trail is written after the response.
+  await until(async () => (await audited())[0] === 'passkey.removed')
+  t.deepEqual(await audited(), ['passkey.removed', 'passkey.renamed', 'passkey.added'])
 })
 
 test.serial('does not name, rename or remove a passkey of another account', async (t) => {
