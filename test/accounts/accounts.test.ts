@@ -46,7 +46,10 @@ test('authenticates by email and password', async (t) => {
 test('checks passwords in turn, and refuses those that are too many', async (t) => {
   const queue = createBoundedQueue({ atOnce: 1, waiting: 1, patienceMs: 60_000 })
   const { promise, resolve } = Promise.withResolvers<boolean>()
-  const { accounts, ada } = await withAda({ queue, hashing: { ...hashingOnSharedThreads, verify: () => promise } })
+  const { accounts, ada } = await withAda({
+    queue,
+    hashing: { ...hashingOnSharedThreads, verify: () => promise },
+  })
   const signIn = () => authenticated(accounts, 'ada@example.com', testPassword)
   const accepted = [signIn(), signIn()]
   await until(async () => accounts.isBusy())

@@ -31,6 +31,7 @@ for (const page of pages()) {
     for (const block of blocks) {
       if (block.directive?.startsWith('excerpt: ')) checkExcerpt(t, block)
       else if (block.language === 'console') shell.push(...commandsOf(block.text))
+      else if (block.language === 'sql') checkSql(t, page)
       else checkData(t, block)
     }
     await checkCommands(t, shell)
@@ -50,6 +51,12 @@ function checkExcerpt(t: ExecutionContext, { directive, text }: Block): void {
     t.true(at >= 0, `not in ${file}:\n${part}`)
     rest = rest.slice(at + wanted.length)
   }
+}
+
+/** A test reads it from the page, and runs it. */
+function checkSql(t: ExecutionContext, page: string): void {
+  const isRun = tests.some((source) => source.includes(page) && source.includes('```sql'))
+  t.true(isRun, `not run: the SQL of ${page}`)
 }
 
 /** Lines without their indentation, which is another one in a function. */

@@ -27,7 +27,7 @@ const expand = `
 async function makeNextRelease(): Promise<string> {
   const release = path.join(folder, 'next')
   await run('mkdir', [release])
-  await run('cp', ['-r', 'src', 'migrations', 'package.json', release])
+  await run('cp', ['-r', 'bin', 'src', 'migrations', 'package.json', release])
   await symlink(path.resolve('node_modules'), path.join(release, 'node_modules'))
   await writeFile(path.join(release, 'migrations/9999_later.sql'), expand)
   return release

@@ -15,7 +15,7 @@ const mistakes = path.join(import.meta.dirname, 'mistakes.ts')
 /** The grants, and those of their checks that are about no binding and that no type asks for. */
 const grants: Readonly<Record<string, readonly (string | undefined)[]>> = {
   'authorization-code': ['redirect_uri_mismatch'],
-  'client-credentials': ['scope_forbidden', 'scope_forbidden'],
+  'client-credentials': ['details_not_granted', 'scope_forbidden', 'scope_forbidden'],
   // Of its two checks of the session, the one of the session in which the person said yes.
   'device-code': ['session_ended', 'authorization_pending', 'device_denied'],
   'refresh-token': ['scope_exceeds'],
