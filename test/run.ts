@@ -50,7 +50,9 @@ async function ava(...args: string[]): Promise<number> {
 /** The test file of a line that tells of a failed test, or of a file that did not end well. */
 function fileOf(line: string): string | undefined {
   if (!/✘|tests were pending in/.test(line)) return undefined
-  const [named] = /test\/\S+\.test\.ts/.exec(line) ?? []
+  // What a failed assertion says may name another file.
+  const isTitle = line.includes('[fail]: ')
+  const [named] = (!isTitle && /test\/\S+\.test\.ts/.exec(line)) || []
   if (named) return named
   const titles = line.replace(/^ *✘ (\[fail\]: )?/, '').split(' › ')
   // ava leaves out the folders that all files of a run share: `test`, or `test/browser`.
