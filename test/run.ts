@@ -80,6 +80,7 @@ const system = [
   'test/attack/**',
   'test/backup.test.ts',
   'test/cluster/**',
+  'test/commands/{doctor,failures}.test.ts',
   'test/conformance/**',
   'test/demo.test.ts',
   'test/docker/**',
