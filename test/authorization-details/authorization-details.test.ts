@@ -24,6 +24,7 @@ const type: DetailsType = {
     },
     days: { kind: 'integer' },
     express: { kind: 'boolean', label: 'Express' },
+    note: { kind: 'object', members: { text: { kind: 'string' } } },
   },
 }
 const payment = {
@@ -70,6 +71,7 @@ const unfit: Record<string, object> = {
   'an unknown member of an object': { amount: { value: '1', tip: '2' } },
   'an object in the place of a string': { amount: { value: {} } },
   'an empty object': { amount: {} },
+  'an empty object of which nothing is required': { note: {} },
   'a list in the place of an object': { amount: [{ value: '1' }] },
   'a string in the place of a list': { actions: 'initiate' },
   'an empty list': { actions: [] },

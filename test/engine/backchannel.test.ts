@@ -255,6 +255,27 @@ test('shows requests to their person alone, after a sign-in of a few minutes ago
   t.true(stale.html.includes('>Sign in<'))
 })
 
+test('of sixteen decisions at once, one counts, and none of another account', async (t) => {
+  const binding_message = 'Of one account'
+  const asked = await ask({ binding_message })
+  const { backchannelRequests: requests } = server.storage
+  const [row] = await query(
+    server.databaseUrl,
+    'select uid from artifacts where id = sha256(convert_to($1, $2))',
+    [asked.body.auth_req_id, 'UTF8'],
+  )
+  const account = String(row?.uid)
+  const own = await requests.listPending(account, 100)
+  const found = own.find(({ payload }) => payload.bindingMessage === binding_message)
+  const id = String(found?.id)
+  t.regex(id, /^[0-9a-f]{64}$/)
+  t.deepEqual(await requests.listPending('another', 100), [])
+  const denied = { grantId: undefined, payload: { ...found?.payload, error: 'access_denied' } }
+  t.false(await requests.decide('another', id, denied))
+  const decisions = Array.from({ length: 16 }, () => requests.decide(account, id, denied))
+  t.is((await Promise.all(decisions)).filter(Boolean).length, 1)
+})
+
 test('takes a decision from the form of this person only, and once', async (t) => {
   const binding_message = 'Decided once'
   const asked = await ask({ binding_message })

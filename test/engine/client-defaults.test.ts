@@ -218,6 +218,24 @@ test('asks for consent when a client of skip_consent wants the page, or no longe
   t.regex(error?.message ?? '', /error=consent_required/)
 })
 
+test('grants nothing to a client of skip_consent before the page or the sign-in it wants', async (t) => {
+  const [person, client] = [createPerson(server), await firstParty()]
+  await obtainCode(person, app, { scope: 'openid' })
+  for (const prompt of ['consent', 'login']) {
+    const query = new URLSearchParams({
+      ...{ redirect_uri, prompt, scope: 'openid', client_id: client.client_id },
+      response_type: 'code',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    })
+    const { html } = await person.browser.visit(`${server.issuer}/authorize?${query}`)
+    t.regex(html, prompt === 'login' ? />Sign in</ : />Allow</)
+  }
+  await server.flushAudit()
+  const events = await server.storage.audit.list({ client: client.client_id, limit: 9 })
+  t.false(events.some(({ event }) => event === 'consent.skipped'))
+})
+
 test('asks for consent to a client of skip_consent on another device', async (t) => {
   const grants = ['authorization_code', deviceGrant]
   const client = await firstParty({ grant_types: grants })

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import { type CanonicalEmail, normalizeEmail, readEmail } from '../../src/accounts/email.ts'
+import { createBackchannelLimits } from '../../src/limits/backchannel-limits.ts'
 import {
   createLoginLimits,
   type LoginAttempt,
@@ -234,6 +235,17 @@ const codeNode = (): UserCodeLimits =>
 
 const guess = (limits: UserCodeLimits, address: string, session: string = randomUUID()) =>
   limits.admit({ address, session })
+
+test('requests of the backchannel have a limit by client, whoever is asked, and keep out no other', async (t) => {
+  const limits = createBackchannelLimits(createRateLimitTable(codeDatabase).makeLimiter, {
+    perClient: 3,
+  })
+  const flooding = randomUUID()
+  const ask = (clientId: string) => limits.admit({ clientId, person: randomUUID() })
+  for (let count = 0; count < 3; count += 1) t.is(await ask(flooding), undefined)
+  t.true(((await ask(flooding)) ?? 0) > 0)
+  t.is(await ask(randomUUID()), undefined)
+})
 
 test('ten wrong codes in one browser, wherever it is, on any number of nodes', async (t) => {
   const session = randomUUID()
