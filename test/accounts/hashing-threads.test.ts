@@ -5,12 +5,16 @@ import { createHashingThreads } from '../../src/accounts/hashing-threads.ts'
 import { defaultPasswordCost, hashPassword } from '../../src/accounts/password.ts'
 import { cheapCost } from '../support/accounts.ts'
 
-/** How many threads of this process have a priority. */
-const countThreads = (priority: number) =>
-  readdirSync('/proc/self/task').filter((thread) => {
-    const [, fields = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(') ')
-    return Number(fields.split(' ')[16]) === priority
-  }).length
+const tasks = () => readdirSync('/proc/self/task')
+
+/** Threads of Node with a priority, but for those that were there: one that has ended lingers. */
+const threadsSince = (before: readonly string[], priority: number) =>
+  tasks().filter((thread) => {
+    const text = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8')
+    const [name = '', fields = ''] = text.split(') ')
+    const isOfNode = name.endsWith('(WorkerThread') && !before.includes(thread)
+    return isOfNode && Number(fields.split(' ')[16]) === priority
+  })
 
 test.serial('hashes and verifies a password however its letters were composed', async (t) => {
   await using hashing = createHashingThreads()
@@ -30,6 +34,7 @@ test.serial('rejects a malformed hash, and verifies the next one', async (t) => 
 const onLinux = process.platform === 'linux' ? test.serial : test.serial.skip
 
 onLinux('starts a thread of a lower priority for each of those at once', async (t) => {
+  const before = tasks()
   await using hashing = createHashingThreads()
   const lower = Math.min(19, os.getPriority() + 5)
   const hash = await hashPassword('correct horse battery', cheapCost)
@@ -37,8 +42,7 @@ onLinux('starts a thread of a lower priority for each of those at once', async (
     Promise.all([1, 2].map(() => hashing.verify(hash, 'correct horse battery')))
   t.deepEqual(await verifyBoth(), [true, true])
   t.deepEqual(await verifyBoth(), [true, true])
-  // Node may start helpers from a thread, which have its priority.
-  t.true(countThreads(lower) >= 2)
+  t.is(threadsSince(before, lower).length, 2)
 })
 
 test.serial('rejects what a thread that ends was working on', async (t) => {
