@@ -277,7 +277,8 @@ function checkUris(metadata: RequestedMetadata): void {
     const url = httpsUri(name, metadata[name])
     // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it. And no
     // stranger makes this server send logout tokens to someone else.
-    if (url && hosts.length > 0 && !hosts.includes(url.hostname)) {
+    const isFree = hosts.length === 0 && name !== 'backchannel_logout_uri'
+    if (url && !isFree && !hosts.includes(url.hostname)) {
       throw invalid(`${name} must be at a host of redirect_uris`)
     }
   }

@@ -706,6 +706,7 @@ for (const [title, changes] of [
   ['of the rules of sessions', { session_policy: { federation: true } }],
   ['of where it came from', { self_registered: false }],
   ['of its token', { registration_access_token: 'mine' }],
+  ['to logouts of another host', { backchannel_logout_uri: 'https://other.example/logout' }],
   ['of its address', { registration_client_uri: 'https://a.example' }],
   ['of when it came', { client_id_issued_at: 1 }],
   ['of when its secret ends', { client_secret_expires_at: 1 }],
