@@ -318,6 +318,21 @@ test.serial(
   },
 )
 
+test.serial('frames no application that the person stays signed in to', async (t) => {
+  const { person } = await newPerson()
+  const addresses = ['https://rp.example/leaves', 'https://rp.example/stays']
+  const [leaves, stays] = await Promise.all(
+    addresses.map((uri) => addClient({ client_name: 'Front', frontchannel_logout_uri: uri })),
+  )
+  for (const each of [leaves, stays]) if (each) await signIn(person, each.client)
+  const client_id = String(leaves?.client.client_id)
+  const { html } = await signOut(person, { client_id }, 'Only sign out of Front')
+  t.deepEqual(
+    [...html.matchAll(/<iframe src="([^"?]+)/g)].map(([, src]) => src),
+    ['https://rp.example/leaves'],
+  )
+})
+
 test.serial(
   'returns to the application with its state where no application has a front channel',
   async (t) => {

@@ -353,8 +353,34 @@ test.serial('does not name, rename or remove a passkey of another account', asyn
     t.is((await theirs.get(url)).status, 400)
     t.is((await theirs.post(url, { token, name: 'Mine', password })).status, 400)
   }
+  const by = { accountId: 'eve', sessionUid: undefined, address: undefined, userAgent: undefined }
+  t.false(await server.storage.passkeys.rename(String(own?.id), 'Mine', by))
+  t.false(await server.storage.passkeys.remove(String(own?.id), 0, by))
   t.is((await passkeysOf())[0]?.name, 'Laptop')
   t.is((await agent.get(pageOf(''))).status, 200)
+})
+
+test.serial('takes the passkey of another account for no change', async (t) => {
+  const { agent } = await withPasskey()
+  const [own] = await passkeysOf()
+  await query(
+    server.databaseUrl,
+    `insert into accounts (id, email, password_hash)
+     select 'mallory', 'mallory@example.com', password_hash from accounts where email = $1`,
+    [email],
+  )
+  const as = { email: 'mallory@example.com', password }
+  const person = await signInAt(server, request(), { as })
+  await allow(person.consent)
+  const theirs = createAuthenticator(server.issuer)
+  t.is((await addPasskey(server.issuer, person.device.agent, theirs)).status, 303)
+  // In a session that was stolen.
+  const url = pageOf(`/passkeys/${own?.id}/rename`)
+  const { text } = await agent.get(url)
+  const credential = theirs.get(passkeyOptions<PasskeyRequestOptions>(text))
+  const answer = await agent.post(url, { token: tokenOf(text), credential, name: 'Mine' })
+  t.is(answer.status, 401)
+  t.is((await passkeysOf())[0]?.name, 'Laptop')
 })
 
 test.serial('is for nobody without a session', async (t) => {
