@@ -1,7 +1,7 @@
 /**
- * Leases: a connection that stays open for hours is held no longer than what it was opened with. It
- * ends with its token, when the token or its session is revoked, and, where that is asked for, when its
- * client has not shown its key again for some minutes.
+ * Leases: a connection that stays open for hours ends with the token that has opened it: when the
+ * token expires, when the token or its session is revoked, and, on request, when its client has not
+ * shown its key again for some minutes.
  */
 import type { AccessToken } from './access-token.ts'
 import { checkNames, namesOf, optionalFunction, positive } from './lib/check.ts'

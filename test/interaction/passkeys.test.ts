@@ -33,7 +33,7 @@ const request = () => ({ client_id: client.client_id, redirect_uri: callback, sc
 const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
 const pageOf = (path: string) => `${server.issuer}/security${path}`
 
-/** Somebody who is signed in by a password. */
+/** The browser of a person who has signed in by a password. */
 async function signedIn(): Promise<UserAgent> {
   const person = await signInAt(server, request())
   await allow(person.consent)

@@ -236,7 +236,7 @@ const codeNode = (): UserCodeLimits =>
 const guess = (limits: UserCodeLimits, address: string, session: string = randomUUID()) =>
   limits.admit({ address, session })
 
-test('requests of the backchannel have a limit by client, whoever is asked, and keep out no other', async (t) => {
+test('the backchannel has a limit for each client, which keeps out no other client', async (t) => {
   const limits = createBackchannelLimits(createRateLimitTable(codeDatabase).makeLimiter, {
     perClient: 3,
   })

@@ -312,7 +312,7 @@ test('a sign-in after a lost key ends the session that the browser cannot prove'
   const again = await signInAt(server, request(), { agent })
   t.is(await server.storage.browserSessions.find(session), undefined)
   t.is((await again.device.register(again.offer)).status, 200)
-  // This browser is told to forget the old one.
+  // The response removes the old cookie from this browser.
   const old = createDevice(server, agent)
   const stale = await agent.post(
     `${server.issuer}/dbsc/refresh`,

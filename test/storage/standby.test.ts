@@ -7,7 +7,7 @@ import { until } from '../support/until.ts'
 
 const mostBehindMs = 40
 
-/** A standby that shows what it is told to, by a clock that stands still until it is moved. */
+/** A standby that shows the writes a test chooses, with a clock that only the test moves. */
 function watched() {
   const state = {
     now: 1000,

@@ -74,7 +74,7 @@ for (const [title, target] of Object.entries({
   'a URL that has a ticket': { url: '/stream?ticket=a' },
   'a URL of more than 2,048 characters': { url: `/${'a'.repeat(2048)}` },
   'a URL that is no text': { url: 7 as never },
-  'a method that is none': { url: stream, method: 'get' },
+  'a method in lower case': { url: stream, method: 'get' },
 })) {
   test(`is not issued for ${title}`, async (t) => {
     const holder = await verified()

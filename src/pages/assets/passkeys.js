@@ -81,7 +81,7 @@ function serve(form) {
     try {
       await ask(undefined)
     } catch {
-      // Cancelled, or there is none: the page stays as it was.
+      // The person has cancelled, or has no passkey: the page stays as it is.
       failed.hidden = false
       await offer()
     }
