@@ -23,6 +23,8 @@ export function createHashingThreads(): PasswordHashing & AsyncDisposable {
   function start(): Worker {
     const worker = new Worker(program)
     worker.unref()
+    // The call that waits for it rejects; of an idle one the next call starts another.
+    worker.on('error', () => {})
     worker.on('exit', () => {
       all.delete(worker)
       idle.delete(worker)
