@@ -51,6 +51,18 @@ test('a token request without a database is answered 503 and when to come back',
   t.notRegex(JSON.stringify(body), /ECONN|postgres|127\.0\.0\.1/)
 })
 
+test('metadata and keys need no database', async (t) => {
+  const { proxy, server } = t.context
+  await proxy.cut()
+  for (const path of [
+    '/.well-known/openid-configuration',
+    '/.well-known/oauth-authorization-server',
+    '/jwks',
+  ]) {
+    t.is((await fetch(server.issuer + path)).status, 200, path)
+  }
+})
+
 test('a person without a database sees a page, and when to come back', async (t) => {
   const { proxy, server } = t.context
   await proxy.cut()

@@ -57,12 +57,27 @@ export function createDetailsTypeTable(database: Database, clock: TtlCacheOption
     })
     return rows.map(({ type }) => type)
   }, clock)
+  let last: readonly string[] | undefined
   return {
     /** A type that another process changed is found as it was for a few seconds more. */
     find: memory.find,
 
-    /** The names of all types, as of a few seconds ago at most. */
-    names: async (): Promise<readonly string[]> => (await names.find(onlyKey)) ?? [],
+    /**
+     * The names of all types, as they were when someone last asked: metadata does not wait for the
+     * database, and needs none.
+     */
+    async names(): Promise<readonly string[]> {
+      const asked = names.find(onlyKey).then(
+        (found) => {
+          last = found
+        },
+        () => {
+          last ??= []
+        },
+      )
+      if (!last) await asked
+      return last ?? []
+    },
 
     /**
      * Replaces the types of an API, in one statement.
@@ -103,6 +118,7 @@ export function createDetailsTypeTable(database: Database, clock: TtlCacheOption
       })
       for (const [type] of given) memory.invalidate(type)
       names.invalidate(onlyKey)
+      last = undefined
       const [row] = rows
       if (!row?.known) return 'no such resource'
       return row.written === given.length ? 'replaced' : 'taken'
