@@ -100,8 +100,9 @@ const failuresLimit = 10_000
 const longestReason = 200
 
 /**
- * A GET of an https URL that someone else has chosen, or a POST to it. It follows no redirect, reads a bounded body
- * in a bounded time, and connects to public addresses only, whatever the name of the host resolves to.
+ * A GET of an https URL that someone else has chosen, or a POST to it. It follows no redirect, reads
+ * a bounded body in a bounded time, and connects to public addresses only, whatever the name of the
+ * host resolves to.
  *
  * @throws {@link GuardedFetchError}
  */
