@@ -1,5 +1,6 @@
 import type { Provider } from 'oidc-provider'
 import type { PasswordCost } from './accounts/password.ts'
+import { createPings } from './approvals/pings.ts'
 import {
   type WatchedAuthorities,
   watchClientAuthorities,
@@ -10,6 +11,8 @@ import type { Config } from './config/config.ts'
 import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
 import { configWarnings } from './config/proxies-config.ts'
+import { type DeliveryOutcome, deliveryLimits, startDeliveries } from './deliveries/deliveries.ts'
+import { createPingState } from './engine/backchannel-requests.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { createReadiness } from './http/readiness.ts'
@@ -18,16 +21,16 @@ import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import type { Siblings } from './limits/siblings.ts'
-import { createBackChannel, logoutFetchLimits } from './logout/back-channel.ts'
-import { startLogoutDeliveries } from './logout/deliveries.ts'
+import { createBackChannel } from './logout/back-channel.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
-import type { Events } from './observability/events.ts'
+import type { DeliveryKind, Events } from './observability/events.ts'
 import { type Log, logStart } from './observability/log.ts'
 import type { Metrics } from './observability/metrics.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
 import { startTracing } from './observability/tracing.ts'
 import { type OpenKeysOptions, openKeys } from './open-keys.ts'
 import { startCleanup } from './storage/cleanup.ts'
+import type { DeliveryQueue, QueuedDelivery } from './storage/delivery-queue.ts'
 import type { Storage } from './storage/open-storage.ts'
 import { createSigner } from './token-endpoint/own-tokens.ts'
 
@@ -163,7 +166,7 @@ export async function startServer(
   })
   if (isFirst) {
     const sending = { config, storage, events, keys, engine: provider, guardedFetch }
-    opened.use(deliverLogouts(sending))
+    for (const queue of deliver(sending)) opened.use(queue)
     await reportClients(config, storage, events)
   }
   const { metrics: address } = config.operations
@@ -199,30 +202,41 @@ export async function startServer(
   }
 }
 
-/** Tells applications of logouts, by their back channel. */
-function deliverLogouts({
+/** Sends clients what waits for them: logout tokens, and notifications of decided requests (CIBA). */
+function deliver({
   config: { issuer },
   storage,
   events,
   keys,
   engine,
-  guardedFetch = createGuardedFetch({ limits: logoutFetchLimits }),
+  guardedFetch = createGuardedFetch({ limits: deliveryLimits }),
 }: {
   config: Config
-  storage: Pick<Storage, 'logoutDeliveries'>
+  storage: Pick<Storage, 'logoutDeliveries' | 'pingDeliveries'>
   events: Events
   keys: KeyRing
   engine: Provider
   guardedFetch: GuardedFetch | undefined
-}): AsyncDisposable {
+}): AsyncDisposable[] {
   const { now } = keys
-  return startLogoutDeliveries({
-    table: storage.logoutDeliveries,
-    send: createBackChannel({ issuer, engine, guardedFetch, now, sign: createSigner(keys) }),
-    onDone: ({ clientId: client, accountId: account, attempts }, outcome) =>
-      events.logoutSent({ client, account }, outcome, { attempts }),
-    onError: events.logoutDeliveryFailed,
-  })
+  const start = <Delivery extends QueuedDelivery>(
+    kind: DeliveryKind,
+    queue: DeliveryQueue<Delivery>,
+    send: (delivery: Delivery) => Promise<DeliveryOutcome>,
+  ) =>
+    startDeliveries({
+      queue,
+      send,
+      onDone: ({ clientId: client, accountId: account, attempts }, result) =>
+        events.delivered(kind, { client, account }, result, { attempts }),
+      onError: (error) => events.deliveryFailed(kind, error),
+    })
+  const logouts = { issuer, engine, guardedFetch, now, sign: createSigner(keys) }
+  const pings = { engine, guardedFetch, state: createPingState(keys) }
+  return [
+    start('logout', storage.logoutDeliveries, createBackChannel(logouts)),
+    start('ping', storage.pingDeliveries, createPings(pings)),
+  ]
 }
 
 function keepKeysCurrent(

@@ -45,6 +45,7 @@ interface AddOptions {
   withoutPkce?: true
   idTokenClaims?: true
   backchannelLogoutUri?: string
+  notificationEndpoint?: string
   frontchannelLogoutUri?: string
   skipConsent?: true
   defaultResource?: string
@@ -130,6 +131,10 @@ function addCommand(): Command {
     .option('--skip-consent', 'do not ask users for their consent: for applications of your own')
     .option('--id-token-claims', 'put the claims of all scopes into ID tokens, as for Auth.js')
     .option('--backchannel-logout-uri <uri>', 'https URL that receives logout tokens')
+    .option(
+      '--notification-endpoint <uri>',
+      'https URL that is told when a user has decided (CIBA in ping mode)',
+    )
     .option('--frontchannel-logout-uri <uri>', 'https URL that browsers open after a sign-out')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
     .addOption(
@@ -333,6 +338,10 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     ...(options.idTokenClaims && { id_token_claims: true }),
     ...(options.backchannelLogoutUri && {
       backchannel_logout_uri: options.backchannelLogoutUri,
+    }),
+    ...(options.notificationEndpoint && {
+      backchannel_token_delivery_mode: 'ping' as const,
+      backchannel_client_notification_endpoint: options.notificationEndpoint,
     }),
     ...(options.frontchannelLogoutUri && {
       frontchannel_logout_uri: options.frontchannelLogoutUri,

@@ -10,13 +10,17 @@ import { readEmail } from '../accounts/email.ts'
 import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
 import { bindingMethodOf } from '../clients/binding-method.ts'
 import { cibaGrant } from '../clients/grant-types.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
 import { type BackchannelLimits, longestBackchannelS } from '../limits/backchannel-limits.ts'
 import { isDisplayName } from '../net/display-name.ts'
 import { requestedDetails } from './authorization-details.ts'
+import { checkReceiver } from './client-logout.ts'
 import { pollInterval } from './device-grant.ts'
+import { secretsOf } from './engine-keys.ts'
 import type { Extension } from './extension.ts'
 import { override } from './override.ts'
 import { refusedFor } from './refusal-reason.ts'
+import { createSealedState, type SealedState } from './sealed-state.ts'
 import { type ShownKeyOptions, shownKey } from './shown-key.ts'
 
 /** Seconds for which a request waits that names no time. */
@@ -33,8 +37,9 @@ const nobody = 'nobody '
 
 /** Everything that the backchannel adds to the engine. */
 export const backchannel: Extension = {
-  extend(engine, { edge, proofs, times, backchannelLimits }) {
-    bindBackchannelRequests(engine, { edge, proofs, now: times.now, limits: backchannelLimits })
+  extend(engine, { edge, proofs, times, keys, backchannelLimits: limits }) {
+    const pings = createPingState(keys)
+    bindBackchannelRequests(engine, { edge, proofs, now: times.now, limits, pings })
     engine.use(async (ctx: Context, next) => {
       await next()
       if (ctx.oidc?.route === 'discovery') {
@@ -48,6 +53,10 @@ export const backchannel: Extension = {
   checkClient(metadata) {
     if (!metadata.grant_types?.includes(cibaGrant)) return
     metadata.backchannel_token_delivery_mode ??= 'poll'
+    checkReceiver(
+      'backchannel_client_notification_endpoint',
+      metadata.backchannel_client_notification_endpoint,
+    )
     if (!methods.includes(String(metadata.token_endpoint_auth_method))) {
       throw invalid(`needs token_endpoint_auth_method ${methods.join(' or ')}`)
     }
@@ -57,6 +66,10 @@ export const backchannel: Extension = {
   },
 }
 
+/** What a client in ping mode is notified with; it is at rest in no form that a reader could use. */
+export const createPingState = ({ view, now }: Pick<KeyRing, 'view' | 'now'>): SealedState =>
+  createSealedState('ping', { keys: () => secretsOf(view(), 'form-token'), now })
+
 const invalid = (what: string) =>
   new errors.InvalidClientMetadata(`the grant ${cibaGrant} ${what} (FAPI-CIBA section 5.2.2)`)
 
@@ -64,7 +77,7 @@ const invalid = (what: string) =>
 export function cibaFeature(findByEmail: (email: string) => Promise<{ id: string } | undefined>) {
   return {
     enabled: true as const,
-    deliveryModes: ['poll'] as ['poll'],
+    deliveryModes: ['poll', 'ping'] as ['poll', 'ping'],
     /** An email. Whether there is an account makes no difference to the client. */
     async processLoginHint(_ctx: KoaContextWithOIDC, hint = ''): Promise<string> {
       const email = readEmail(hint)
@@ -139,7 +152,11 @@ export function backchannelLifetime({ oidc: { params } }: KoaContextWithOIDC): n
 
 function bindBackchannelRequests(
   engine: Provider,
-  { limits, ...options }: ShownKeyOptions & { readonly limits: BackchannelLimits },
+  {
+    limits,
+    pings,
+    ...options
+  }: ShownKeyOptions & { readonly limits: BackchannelLimits; readonly pings: SealedState },
 ): void {
   override(
     engine,
@@ -152,11 +169,13 @@ function bindBackchannelRequests(
         declare uid?: string | undefined
         declare bindingMessage?: string | undefined
         declare rar?: AuthorizationDetail[] | undefined
+        declare ping?: string | undefined
+        declare generateTokenId: () => string
 
         // Its parameters hold a hint of who is asked.
         static override get IN_PAYLOAD(): string[] {
           const members = super.IN_PAYLOAD.filter((name) => name !== 'params')
-          return [...members, 'jkt', 'x5t#S256', 'uid', 'bindingMessage']
+          return [...members, 'jkt', 'x5t#S256', 'uid', 'bindingMessage', 'ping']
         }
 
         override async save(): Promise<string> {
@@ -176,10 +195,16 @@ function bindBackchannelRequests(
           const exists = !person.startsWith(nobody)
           this.accountId = exists ? person : undefined
           this.uid = exists ? person : undefined
-          const { binding_message } = ctx.oidc.params ?? {}
+          const { binding_message, client_notification_token: token } = ctx.oidc.params ?? {}
           this.bindingMessage = String(binding_message)
           const details = requestedDetails(ctx.oidc.params)
           this.rar = details && [...details]
+          // The engine leaves the token out for a client that polls.
+          if (exists && token !== undefined) {
+            this.jti = this.generateTokenId()
+            const ends = options.now() / 1000 + longestBackchannelS
+            this.ping = pings.seal(clientId, { auth_req_id: this.jti, token }, ends)
+          }
           return super.save()
         }
       },

@@ -30,7 +30,7 @@ export function checkLogoutMetadata(metadata: ClientMetadata): void {
     if (value !== undefined && typeof value !== 'boolean')
       throw invalid(`${name} must be a boolean`)
   }
-  for (const name of uris) checkUri(name, metadata[name])
+  for (const name of uris) checkReceiver(name, metadata[name])
   const { frontchannel_logout_uri: front } = metadata
   // Front-Channel Logout section 2. It is also what our page may frame.
   const origins = redirectUrisOf(metadata).map((uri) => URL.parse(uri)?.origin)
@@ -39,7 +39,12 @@ export function checkLogoutMetadata(metadata: ClientMetadata): void {
   }
 }
 
-function checkUri(name: string, uri: unknown): void {
+/**
+ * Checks an address to which this server, or a browser for it, sends something for the client.
+ *
+ * @throws the engine's `invalid_client_metadata`.
+ */
+export function checkReceiver(name: string, uri: unknown): void {
   if (uri === undefined) return
   const url = typeof uri === 'string' && uri.length <= 2048 ? URL.parse(uri) : null
   if (url?.protocol !== 'https:' || url.username || url.password || url.hash) {

@@ -1,25 +1,11 @@
 import { randomUUID as nodeRandomUUID } from 'node:crypto'
 import type Provider from 'oidc-provider'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
-import {
-  type GuardedFetch,
-  GuardedFetchError,
-  type GuardedFetchLimits,
-} from '../net/guarded-fetch.ts'
-import type { LogoutDelivery } from '../storage/logout-delivery-table.ts'
+import { type DeliveryOutcome, sendTo } from '../deliveries/deliveries.ts'
+import type { GuardedFetch } from '../net/guarded-fetch.ts'
+import type { LogoutDelivery } from '../storage/delivery-queue.ts'
 import type { SignJwt } from '../token-endpoint/issue.ts'
-import type { DeliveryOutcome } from './deliveries.ts'
 import { makeLogoutToken } from './logout-token.ts'
-
-/** A client that many people leave at once gets more requests than one whose keys are fetched. */
-export const logoutFetchLimits: Partial<GuardedFetchLimits> = {
-  limitBytes: 4096,
-  patienceMs: 5000,
-  concurrent: 32,
-  concurrentPerRequester: 8,
-  perMinute: 2000,
-  perMinutePerRequester: 500,
-}
 
 export interface BackChannelOptions {
   readonly issuer: string
@@ -37,7 +23,7 @@ interface EngineClient {
   readonly backchannel_logout_uri?: string
 }
 
-/** Sends one logout token to the address that its client has registered now. */
+/** Sends one logout token (section 2.8) to the address that its client has registered now. */
 export function createBackChannel({
   issuer,
   engine,
@@ -58,23 +44,10 @@ export function createBackChannel({
       },
       sign,
     )
-    try {
-      const { status } = await guardedFetch(client.backchannel_logout_uri, {
-        requester: clientId,
-        form: new URLSearchParams({ logout_token: token }),
-      })
-      return outcomeOf(status)
-    } catch (error) {
-      if (!(error instanceof GuardedFetchError)) throw error
-      return permanent.has(error.code) ? 'refused' : 'failed'
-    }
+    return sendTo(client.backchannel_logout_uri, {
+      guardedFetch,
+      requester: clientId,
+      form: new URLSearchParams({ logout_token: token }),
+    })
   }
 }
-
-/** Section 2.8: 200, or 204 of some frameworks; 400 says that this token will never do. */
-function outcomeOf(status: number): DeliveryOutcome {
-  if (status === 200 || status === 204) return 'delivered'
-  return status >= 500 || status === 429 || status === 408 ? 'failed' : 'refused'
-}
-
-const permanent: ReadonlySet<string> = new Set(['not_https', 'redirected'])

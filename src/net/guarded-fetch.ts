@@ -81,8 +81,9 @@ export interface GuardedRequest {
   /** Who has chosen the URL, for the limits: a client_id. By default the origin of the URL. */
   readonly requester?: string | undefined
   readonly headers?: Readonly<Record<string, string>>
-  /** A form to post; undefined for a GET. */
+  /** A form, or an object as JSON, to post; undefined for a GET. */
   readonly form?: URLSearchParams
+  readonly json?: object
 }
 
 export interface GuardedAnswer {
@@ -119,14 +120,15 @@ export function createGuardedFetch({
   const failures = createFailures(limits, now)
   const admit = createAdmission(limits, now)
 
-  return async (text, { requester, headers = {}, form } = {}) => {
+  return async (text, { requester, headers = {}, ...posted } = {}) => {
+    const body = bodyOf(posted)
     const url = checkedUrl(text, { allowHttp: development !== undefined })
     failures.check(url.href)
     const leave = admit(requester ?? url.origin)
     try {
-      const answer = await ask(url, { agent, limits, headers, form })
+      const answer = await ask(url, { agent, limits, headers, body })
       // What was posted may be refused, and the next be taken.
-      if (answer.status < (form ? 500 : 400)) failures.clear(url.href)
+      if (answer.status < (body ? 500 : 400)) failures.clear(url.href)
       else failures.add(url.href, badStatus(answer.status))
       return answer
     } catch (error) {
@@ -241,26 +243,36 @@ function checkedUrl(text: string, { allowHttp }: { allowHttp: boolean }): URL {
   return url
 }
 
+interface PostedBody {
+  readonly type: string
+  readonly text: string
+}
+
+function bodyOf({ form, json }: Pick<GuardedRequest, 'form' | 'json'>): PostedBody | undefined {
+  if (form) return { type: 'application/x-www-form-urlencoded', text: form.toString() }
+  return json && { type: 'application/json', text: JSON.stringify(json) }
+}
+
 async function ask(
   url: URL,
   {
     agent,
     limits,
     headers,
-    form,
+    body: posted,
   }: {
     agent: Agent
     limits: GuardedFetchLimits
     headers: Readonly<Record<string, string>>
-    form: URLSearchParams | undefined
+    body: PostedBody | undefined
   },
 ): Promise<GuardedAnswer> {
   const answer = await request(url, {
     dispatcher: agent,
-    ...(form && { method: 'POST' as const, body: form.toString() }),
+    ...(posted && { method: 'POST' as const, body: posted.text }),
     headers: {
       ...headers,
-      ...(form && { 'content-type': 'application/x-www-form-urlencoded' }),
+      ...(posted && { 'content-type': posted.type }),
       'accept-encoding': 'identity',
     },
     reset: true,

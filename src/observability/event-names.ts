@@ -52,6 +52,7 @@ export const auditEvents = [
   'login.succeeded',
   'logout',
   'logout.undelivered',
+  'ping.undelivered',
   'passkey.added',
   'passkey.counter_refused',
   'passkey.removed',

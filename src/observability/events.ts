@@ -55,6 +55,14 @@ export type LimitName =
 /** What a busy node has refused: requests of clients or of people, or to check a password. */
 export type ShedKind = 'tokens' | 'sign-ins' | 'passwords'
 
+/** What clients are sent from a queue, by the name of its events. */
+export type DeliveryKind = keyof typeof deliveries
+
+const deliveries = {
+  logout: { counter: 'logoutDeliveries', message: 'a client was not told of a logout' },
+  ping: { counter: 'pingDeliveries', message: 'a client was not notified of a decision' },
+} as const
+
 /** Refusals that well-behaved clients receive all the time. */
 const everyday: ReadonlySet<string> = new Set(['dpop_nonce', 'authorization_pending'])
 
@@ -331,19 +339,20 @@ export function createEvents({
       else recordStrangers('logout', facts, 'signed out', 'no_session')
     },
 
-    /** An attempt to tell a client of a logout; only its last failure is a row. */
-    logoutSent(
+    /** An attempt to send a client what waits for it; only its last failure is a row. */
+    delivered(
+      kind: DeliveryKind,
       facts: Facts,
       outcome: 'delivered' | 'retried' | 'given_up' | 'gone',
       details: { attempts: number },
     ) {
-      metrics.logoutDeliveries.inc({ outcome })
-      if (outcome !== 'given_up') return
-      record('warn', 'logout.undelivered', facts, 'a client was not told of a logout', details)
+      const { counter, message } = deliveries[kind]
+      metrics[counter].inc({ outcome })
+      if (outcome === 'given_up') record('warn', `${kind}.undelivered`, facts, message, details)
     },
 
-    logoutDeliveryFailed(error: unknown) {
-      log.error({ event: 'logout.failed', err: error }, 'logouts cannot be delivered')
+    deliveryFailed(kind: DeliveryKind, error: unknown) {
+      log.error({ event: `${kind}.failed`, err: error }, `deliveries cannot be made: ${kind}`)
     },
 
     consented(

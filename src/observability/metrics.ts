@@ -143,6 +143,12 @@ export function createMetrics({
       labelNames: ['outcome'] as const,
       registers,
     }),
+    pingDeliveries: new Counter({
+      name: 'holdfast_ping_deliveries_total',
+      help: 'Attempts to notify clients of decided requests (CIBA in ping mode)',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     rateLimited: new Counter({
       name: 'holdfast_rate_limited_total',
       help: 'Requests that a rate limit refused',

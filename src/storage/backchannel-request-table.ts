@@ -23,8 +23,12 @@ const ofOneClient = 2
 /** How a person has decided. */
 export interface BackchannelDecision {
   readonly grantId: string | undefined
+  /** Of the request, with the decision in it. Its `ping` is what the client is notified with. */
   readonly payload: Record<string, unknown>
 }
+
+/** Notifications that wait for one client; of more it learns when it asks. */
+const pingsOfOneClient = 1000
 
 export type BackchannelRequestTable = ReturnType<typeof createBackchannelRequestTable>
 
@@ -51,23 +55,36 @@ export function createBackchannelRequestTable(database: Database) {
     },
 
     /**
-     * Decides a request of an account: true for exactly one of any number of concurrent calls.
+     * Decides a request of an account, and queues the notification of its client: true for exactly one
+     * of any number of concurrent calls.
      *
      * @param id as in the list.
      */
     async decide(
       accountId: string,
       id: string,
-      { grantId, payload }: BackchannelDecision,
+      { grantId, payload: { ping, ...payload } }: BackchannelDecision,
     ): Promise<boolean> {
       if (!/^[0-9a-f]{64}$/.test(id)) return false
       const { rowCount } = await database.query({
         name: 'backchannel-decide',
-        text: `update artifacts
-                  set state = 'decided', grant_id = $4, payload = $5
-                where kind = $1 and uid = $2 and id = decode($3, 'hex') and state is null
-                  and consumed_at is null
-                  and expires_at > now() + make_interval(secs => $6) and ${isLive('artifacts')}`,
+        text: `with decided as (
+                 update artifacts
+                    set state = 'decided', grant_id = $4, payload = $5
+                  where kind = $1 and uid = $2 and id = decode($3, 'hex') and state is null
+                    and consumed_at is null
+                    and expires_at > now() + make_interval(secs => $6) and ${isLive('artifacts')}
+                 returning id, client_id, uid, expires_at - make_interval(secs => $6) as ends_at
+               ), queued as (
+                 insert into ping_deliveries (client_id, account_id, request_id, sealed, expires_at)
+                 select client_id, uid, id, $7, ends_at from decided
+                  where $7::text is not null
+                    and (select count(*) from (select from ping_deliveries
+                                                where client_id = decided.client_id
+                                                limit $8) as waiting) < $8
+                 on conflict on constraint ping_deliveries_once do nothing
+               )
+               select from decided`,
         values: [
           backchannelRequestKind,
           accountId,
@@ -75,6 +92,8 @@ export function createBackchannelRequestTable(database: Database) {
           grantId ?? null,
           JSON.stringify(payload),
           backchannelAfterlifeS,
+          ping ?? null,
+          pingsOfOneClient,
         ],
       })
       return rowCount === 1

@@ -16,12 +16,18 @@ import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
 import { type CredentialLookup, createCredentialLookup } from './credential-lookup.ts'
 import { describeConnectionError, openDatabase, type PoolUse } from './database.ts'
+import {
+  createLogoutDeliveries,
+  createPingDeliveries,
+  type DeliveryQueue,
+  type LogoutDelivery,
+  type PingDelivery,
+} from './delivery-queue.ts'
 import { createDetailsTypeTable, type DetailsTypeTable } from './details-type-table.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
-import { createLogoutDeliveryTable, type LogoutDeliveryTable } from './logout-delivery-table.ts'
 import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
 import { createPasskeyTable, type PasskeyTable } from './passkey-table.ts'
@@ -52,7 +58,8 @@ export interface Storage extends AsyncDisposable {
   readonly devicePolls: DevicePollTable
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
-  readonly logoutDeliveries: LogoutDeliveryTable
+  readonly logoutDeliveries: DeliveryQueue<LogoutDelivery>
+  readonly pingDeliveries: DeliveryQueue<PingDelivery>
   readonly passkeys: PasskeyTable
   readonly rateLimits: RateLimitTable
   readonly registrations: RegistrationTable
@@ -176,7 +183,8 @@ export async function openStorage({
   const failedSignIns = createFailedSignInTable(database)
   const ofStandby = { primary: database, preparedStatements, poolSize: connections }
   const watched = standby && opened.use(createStandby({ ...standby, ...ofStandby }))
-  const logoutDeliveries = createLogoutDeliveryTable(database)
+  const logoutDeliveries = createLogoutDeliveries(database)
+  const pingDeliveries = createPingDeliveries(database)
   const open = opened.move()
   return {
     accounts: createAccountTable(database),
@@ -184,6 +192,7 @@ export async function openStorage({
     audit: createAuditTable(database),
     issued: createAdminQueries(database),
     logoutDeliveries,
+    pingDeliveries,
     rateLimits,
     backchannelRequests: createBackchannelRequestTable(database),
     browserRequests: createBrowserRequestTable(database),
@@ -215,6 +224,7 @@ export async function openStorage({
       failedSignIns,
       registrations,
       logoutDeliveries,
+      pingDeliveries,
     ],
     migrated,
     ping: probe.ping,

@@ -6,9 +6,9 @@ import test from 'ava'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
-import { deliverBatch, mostAttempts } from '../../src/logout/deliveries.ts'
+import { deliverBatch, mostAttempts } from '../../src/deliveries/deliveries.ts'
 import type { GuardedAnswer, GuardedRequest } from '../../src/net/guarded-fetch.ts'
-import type { LogoutDelivery } from '../../src/storage/logout-delivery-table.ts'
+import type { LogoutDelivery } from '../../src/storage/delivery-queue.ts'
 import { createPerson, newKey, obtainCode, type Person, post } from '../support/flow.ts'
 import { query } from '../support/query.ts'
 import { password, useTestServer } from '../support/server.ts'
@@ -211,7 +211,7 @@ test.serial('tries again later, as often as is allowed, and then reports it', as
   const outcomes: string[] = []
   const attempt = (attempts: number, outcome: 'failed' | 'refused' | 'gone' | 'delivered') =>
     deliverBatch({
-      table: {
+      queue: {
         take: async () => [{ ...delivery, attempts }],
         remove: async (ids) => void removed.push([...ids]),
       },

@@ -1,16 +1,36 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import { decodeJwt } from 'jose'
+import { createPings } from '../../src/approvals/pings.ts'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { cibaGrant } from '../../src/clients/grant-types.ts'
+import { deliverBatch } from '../../src/deliveries/deliveries.ts'
+import { createPingState } from '../../src/engine/backchannel-requests.ts'
+import {
+  type GuardedAnswer,
+  GuardedFetchError,
+  type GuardedRequest,
+} from '../../src/net/guarded-fetch.ts'
 import { Fapi2Client, nowS } from '../conformance/fapi2-client.ts'
 import type { Page } from '../support/browser.ts'
 import { createPerson, type Person, refreshing } from '../support/flow.ts'
 import { makeSigningKey } from '../support/jws.ts'
 import { query } from '../support/query.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
+import { until } from '../support/until.ts'
 
-const server = useTestServer(test)
+/** What clients in ping mode were sent, by their address, whose path says what is the answer. */
+const pinged = new Map<string, GuardedRequest[]>()
+
+async function guardedFetch(url: string, request: GuardedRequest = {}): Promise<GuardedAnswer> {
+  pinged.set(url, [...(pinged.get(url) ?? []), request])
+  const [, answer = ''] = new URL(url).pathname.split('/')
+  if (answer === 'hangs') throw new GuardedFetchError('timed_out', 'no answer in time')
+  if (answer === 'redirects') throw new GuardedFetchError('redirected', 'not followed')
+  return { status: Number(answer), headers: new Map(), body: new Uint8Array() }
+}
+
+const server = useTestServer(test, {}, { guardedFetch })
 const message = 'Counter 7, code K4'
 
 const registered = {
@@ -170,6 +190,140 @@ test('returns expired_token after the end of a request', async (t) => {
   t.is((await redeem(asked)).body.error, 'expired_token')
 })
 
+let endpoints = 0
+
+/** A request of a client in ping mode whose endpoint answers like this. */
+async function askForPing(answer: string, binding_message: string, changes: object = {}) {
+  const at = `https://till.example/${answer}/${endpoints++}`
+  const by = await newClient({
+    backchannel_token_delivery_mode: 'ping',
+    backchannel_client_notification_endpoint: at,
+  })
+  const token = randomUUID()
+  const asked = await ask({ binding_message, client_notification_token: token, ...changes }, by)
+  return { ...asked, at, token }
+}
+
+const waiting = ({ id }: Fapi2Client) =>
+  query(
+    server.databaseUrl,
+    'select attempts, sealed, due_at > now() as later from ping_deliveries where client_id = $1',
+    [id],
+  )
+
+for (const [button, error] of [
+  ['Allow', undefined],
+  ['Deny', 'access_denied'],
+] as const) {
+  test(`notifies a client in ping mode once, after the button ${button}`, async (t) => {
+    const binding_message = `To be notified of ${button}`
+    const { at, token, ...asked } = await askForPing('204', binding_message)
+    t.is((await redeem(asked)).body.error, 'authorization_pending')
+    t.false(pinged.has(at))
+    await decide(binding_message, button)
+    await until(async () => pinged.has(at) && (await waiting(asked.by)).length === 0)
+    t.deepEqual(pinged.get(at), [
+      {
+        requester: asked.by.id,
+        headers: { authorization: `Bearer ${token}` },
+        json: { auth_req_id: asked.body.auth_req_id },
+      },
+    ])
+    t.is((await redeem(asked)).body.error, error)
+  })
+}
+
+for (const [answer, title] of [
+  ['503', 'fails'],
+  ['hangs', 'does not answer'],
+] as const) {
+  test(`notifies an endpoint that ${title} again later`, async (t) => {
+    const binding_message = `Endpoint that ${title}`
+    const { at, token, ...asked } = await askForPing(answer, binding_message)
+    await decide(binding_message, 'Allow')
+    await until(async () => pinged.has(at))
+    const [row] = await waiting(asked.by)
+    t.like(row, { attempts: 1, later: true })
+    const sealed = String(row?.sealed)
+    t.false(Buffer.from(sealed, 'base64url').toString('latin1').includes(token))
+    // The client may ask all the same.
+    t.is((await redeem(asked)).status, 200)
+  })
+}
+
+for (const answer of ['redirects', '400']) {
+  test(`gives up an endpoint that answers: ${answer}`, async (t) => {
+    const binding_message = `Answer ${answer}`
+    const { at, by } = await askForPing(answer, binding_message)
+    await decide(binding_message, 'Allow')
+    await until(async () => pinged.has(at) && (await waiting(by)).length === 0)
+    t.is(pinged.get(at)?.length, 1)
+    await until(async () => {
+      await server.flushAudit()
+      const events = await query(
+        server.databaseUrl,
+        `select from audit_events where event = 'ping.undelivered' and client = $1`,
+        [by.id],
+      )
+      return events.length === 1
+    })
+  })
+}
+
+test('of several nodes, one sends a notification', async (t) => {
+  const binding_message = 'Two nodes'
+  const { at, ...asked } = await askForPing('204', binding_message)
+  const state = createPingState(server.keys)
+  const node = {
+    queue: server.storage.pingDeliveries,
+    send: createPings({ engine: server.provider, guardedFetch, state }),
+    onDone: () => {},
+    onError: (error: unknown) => t.fail(String(error)),
+  }
+  await decide(binding_message, 'Allow')
+  // And the server itself.
+  await Promise.all(Array.from({ length: 8 }, () => deliverBatch(node)))
+  await until(async () => pinged.has(at) && (await waiting(asked.by)).length === 0)
+  t.is(pinged.get(at)?.length, 1)
+})
+
+test('notifies nobody of a client that polls now, or of a token that it cannot read', async (t) => {
+  const { by } = await askForPing('204', 'Never decided', { requested_expiry: 1 })
+  const state = createPingState(server.keys)
+  const send = createPings({ engine: server.provider, guardedFetch, state })
+  const row = { id: '1', accountId: 'ada', attempts: 1 }
+  const ping = { auth_req_id: 'a', token: 'b' }
+  const sealed = (clientId: string) => state.seal(clientId, ping, nowS() + 60)
+  t.is(await send({ ...row, clientId: by.id, sealed: sealed('another') }), 'gone')
+  t.is(await send({ ...row, clientId: by.id, sealed: sealed(by.id) }), 'delivered')
+  const { id: clientId } = await newClient()
+  t.is(await send({ ...row, clientId, sealed: sealed(clientId) }), 'gone')
+})
+
+for (const [what, client_notification_token] of [
+  ['without a token', undefined],
+  ['with a token that is no bearer token', 'a b'],
+  ['with a long token', 'a'.repeat(1025)],
+] as const) {
+  test(`rejects a request in ping mode ${what}`, async (t) => {
+    const { body } = await askForPing('204', message, { client_notification_token })
+    t.is(body.error, 'invalid_request')
+  })
+}
+
+test('accepts a notification token of 1024 characters', async (t) => {
+  const client_notification_token = 'a'.repeat(1024)
+  const changes = { client_notification_token, requested_expiry: 1 }
+  const { status } = await askForPing('204', 'Long token', changes)
+  t.is(status, 200)
+})
+
+test('names the modes poll and ping in the metadata', async (t) => {
+  const answer = await fetch(`${server.issuer}/.well-known/openid-configuration`)
+  const metadata = (await answer.json()) as Record<string, unknown>
+  t.deepEqual(metadata.backchannel_token_delivery_modes_supported, ['poll', 'ping'])
+})
+
 const refused: Record<string, [object, string]> = {
   'no hint': [{ login_hint: undefined }, 'invalid_request'],
   'two hints': [{ id_token_hint: 'a.b.c' }, 'invalid_request'],
@@ -211,6 +365,11 @@ test('rejects clients that are not registered for it, or weaker than FAPI-CIBA',
     { token_endpoint_auth_method: 'client_secret_basic' },
     { binding_method: 'bearer' },
     { backchannel_token_delivery_mode: 'push' },
+    { backchannel_token_delivery_mode: 'ping' },
+    ...['http://till.example/', 'https://a@till.example/', 'https://till.example/#a'].map((at) => ({
+      backchannel_token_delivery_mode: 'ping',
+      backchannel_client_notification_endpoint: at,
+    })),
   ]) {
     await t.throwsAsync(newClient(changes), { instanceOf: RegistrationError })
   }
@@ -297,13 +456,16 @@ test('takes a decision from the form of this person only, and once', async (t) =
 
 test('stores no hint, and nothing that redeems', async (t) => {
   const asked = await ask({ binding_message: 'At rest' })
+  const pings = await askForPing('204', 'At rest too', { requested_expiry: 1 })
   const rows = await query(
     server.databaseUrl,
     `select payload::text as text from artifacts where kind = 'BackchannelAuthenticationRequest'`,
   )
   t.true(rows.length > 0)
   for (const { text } of rows) {
-    t.false(String(text).includes(asked.body.auth_req_id))
+    for (const secret of [asked.body.auth_req_id, pings.body.auth_req_id, pings.token]) {
+      t.false(String(text).includes(secret))
+    }
     t.false(String(text).includes(email))
   }
 })

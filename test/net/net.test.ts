@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { text } from 'node:stream/consumers'
 import test, { type ExecutionContext } from 'ava'
 import { isDisplayName } from '../../src/net/display-name.ts'
 import { findFetchProblem } from '../../src/net/fetch-problem.ts'
@@ -111,6 +112,22 @@ test('returns the status, the headers and the body', async (t) => {
   t.is(status, 200)
   t.is(headers.get('cache-control'), 'max-age=60')
   t.is(new TextDecoder().decode(body), '{"keys":[]}')
+})
+
+test('posts JSON with the headers that it is given, and follows no redirect', async (t) => {
+  const { asked, guarded, url } = await keyServer(t, async (request, response) => {
+    const { method, headers } = request
+    const { authorization, 'content-type': type } = headers
+    if (request.url === '/keys')
+      response.end(JSON.stringify([method, authorization, type, await text(request)]))
+    else response.writeHead(307, { location: '/keys' }).end()
+  })
+  const posted = { headers: { authorization: 'Bearer a' }, json: { auth_req_id: 'b' } }
+  const { body } = await guarded(url, posted)
+  const expected = ['POST', 'Bearer a', 'application/json', '{"auth_req_id":"b"}']
+  t.deepEqual(JSON.parse(new TextDecoder().decode(body)), expected)
+  await fetchRefused(t, 'redirected', guarded(`${url}/moved`, posted))
+  t.deepEqual(asked, ['/keys', '/keys/moved'])
 })
 
 const special = `

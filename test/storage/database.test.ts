@@ -544,6 +544,7 @@ test('brings an empty database up to this release', async (t) => {
       'logout_deliveries',
       'node_probes',
       'passkeys',
+      'ping_deliveries',
       'rate_limits',
       'replay_marks',
       'resource_servers',
