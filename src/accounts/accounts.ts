@@ -25,6 +25,7 @@ export interface NewAccount extends Profile {
   email: string
   name?: string
   emailVerified?: true
+  phoneVerified?: true
   groups?: readonly string[]
   attributes?: Readonly<Record<string, string>>
   password: string
@@ -127,7 +128,8 @@ export function createAccounts({
 
     find: existing,
 
-    async add({ email, name, emailVerified, groups, attributes, password, ...given }) {
+    async add({ email, name, groups, attributes, password, ...others }) {
+      const { emailVerified, phoneVerified, ...given } = others
       const { profile, ...checked } = checkedChange({
         ...(name !== undefined && { name }),
         ...(groups?.length && { groups }),
@@ -140,6 +142,7 @@ export function createAccounts({
         ...checked,
         ...profile,
         ...(emailVerified && { emailVerified }),
+        ...(phoneVerified && { phoneVerified }),
         disabled: false,
         createdAt: new Date(now()),
       }
@@ -152,7 +155,9 @@ export function createAccounts({
 
     async change(email, change) {
       const { id } = await existing(email)
-      const changed = await store.change(id, checkedChange(change))
+      // What is known of a phone is of that number.
+      const ofPhone = change.profile?.phone === undefined ? {} : { phoneVerified: false }
+      const changed = await store.change(id, { ...ofPhone, ...checkedChange(change) })
       if (!changed) throw notFound(email)
       return changed
     },

@@ -20,12 +20,14 @@ export const claimsByScope = {
     'updated_at',
   ],
   email: ['email', 'email_verified'],
+  address: ['address'],
+  phone: ['phone_number', 'phone_number_verified'],
   groups: ['groups'],
 }
 
 /** Everything that an account says of its person, as standard claims. */
 export function accountClaims(account: Account): AccountClaims {
-  const { id, email, name, emailVerified, updatedAt, createdAt } = account
+  const { id, email, name, emailVerified, phone, updatedAt, createdAt } = account
   const claims = {
     sub: id,
     email,
@@ -41,9 +43,26 @@ export function accountClaims(account: Account): AccountClaims {
     locale: account.locale,
     updated_at: Math.floor((updatedAt ?? createdAt).getTime() / 1000),
     groups: account.groups,
+    address: addressOf(account),
+    ...(phone && {
+      phone_number: phone,
+      phone_number_verified: account.phoneVerified === true,
+    }),
   }
   const known = Object.entries(claims).filter(([, value]) => value !== undefined)
   return Object.fromEntries(known) as AccountClaims
+}
+
+/** OpenID Connect Core section 5.1.1. */
+function addressOf(account: Account): AccountClaims['address'] {
+  const members = Object.entries({
+    street_address: account.streetAddress,
+    locality: account.locality,
+    region: account.region,
+    postal_code: account.postalCode,
+    country: account.country,
+  }).filter(([, value]) => value !== undefined)
+  return members.length > 0 ? Object.fromEntries(members) : undefined
 }
 
 /** For whom the claims are: a client, and the scopes that it was granted. */

@@ -33,6 +33,12 @@ const checks: Record<keyof Profile, (value: string) => string> = {
   locale: checkedLocale,
   zoneinfo: checkedZone,
   picture: checkedPicture,
+  phone: checkedPhone,
+  streetAddress: (value) => checkedName('streetAddress', value),
+  locality: (value) => checkedName('locality', value),
+  region: (value) => checkedName('region', value),
+  postalCode: (value) => checkedName('postalCode', value),
+  country: (value) => checkedName('country', value),
 }
 
 function checkedProfile(profile: NonNullable<AccountChange['profile']>) {
@@ -83,6 +89,13 @@ function checkedPicture(text: string): string {
   const url = text.length <= 2000 ? URL.parse(text) : null
   if (url?.protocol === 'https:' && !url.username && !url.password) return url.href
   throw invalid('picture must be an https URL without a user name, of 2000 characters at most')
+}
+
+/** As OpenID Connect Core section 5.1 recommends. */
+function checkedPhone(text: string): string {
+  const phone = text.replaceAll(/[ ().-]/g, '')
+  if (/^\+[1-9]\d{1,14}$/.test(phone)) return phone
+  throw invalid('phone must be an international number such as +49 30 123456 (E.164)')
 }
 
 function checkedGroups(given: readonly string[]): string[] {

@@ -21,9 +21,12 @@ export interface SignedOut {
 type Loose<T> = { readonly [Name in keyof T]?: T[Name] | undefined }
 
 /** What an administrator asks for: undefined is as good as left out. */
-export type RequestedAccount = Loose<Profile & Omit<NewAccount, 'email' | 'emailVerified'>> & {
+export type RequestedAccount = Loose<
+  Profile & Omit<NewAccount, 'email' | 'emailVerified' | 'phoneVerified'>
+> & {
   readonly email: string
   readonly emailVerified?: boolean | undefined
+  readonly phoneVerified?: boolean | undefined
 }
 
 export type RequestedChange = Loose<Omit<AccountChange, 'profile'>> & {
@@ -54,12 +57,14 @@ export function administerAccounts(
     async add({
       password: given,
       emailVerified,
+      phoneVerified,
       ...about
     }: RequestedAccount): Promise<Account & NewPassword> {
       const password = given ?? generatePassword()
       const account = await accounts.add({
         ...withoutUndefined(about),
         ...(emailVerified && { emailVerified: true }),
+        ...(phoneVerified && { phoneVerified: true }),
         password,
       } as NewAccount)
       recordChange('account.added', { account: account.id })

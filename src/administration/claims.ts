@@ -48,7 +48,9 @@ export const claimMapping = z.strictObject({
     .string()
     .max(200)
     .regex(scopePattern, 'must be a scope (RFC 6749 section 3.3)')
-    .describe('With which it is sent: openid, profile, email, groups, or a scope of an API'),
+    .describe(
+      'With which it is sent: openid, profile, email, address, phone, groups, or a scope of an API',
+    ),
   client: z
     .string()
     .regex(/^[ -~]{1,256}$/, 'must be a client_id')

@@ -30,7 +30,11 @@ const emailVerified = z
   .boolean()
   .describe('Whether it is known that the address belongs to this person (email_verified)')
 
-/** Claims of the scope profile. */
+const phoneVerified = z
+  .boolean()
+  .describe('Whether it is known that the phone belongs to this person; a new phone makes it false')
+
+/** Claims of the scopes profile, phone and address. */
 const profile = {
   givenName: personName,
   familyName: personName,
@@ -44,6 +48,15 @@ const profile = {
     description: 'An https URL',
     pattern: '^https://[a-z]{1,60}\\.[a-z]{2,10}/[0-9A-Za-z_/-]*$',
   }),
+  phone: z.string().meta({
+    description: 'An international number (E.164)',
+    pattern: '^\\+[1-9][0-9]{1,14}$',
+  }),
+  streetAddress: personName,
+  locality: personName,
+  region: personName,
+  postalCode: personName,
+  country: personName,
 }
 
 const groups = z
@@ -69,6 +82,7 @@ export const newAccount = z.strictObject({
   groups: groups.optional(),
   attributes: attributesOf(attributeValue).optional(),
   emailVerified: emailVerified.optional(),
+  phoneVerified: phoneVerified.optional(),
   password: password.describe('Generated if it is left out').optional(),
 })
 
@@ -79,9 +93,10 @@ export const changedAccount = z
     groups: groups.optional(),
     attributes: attributesOf(attributeValue.nullable()).optional(),
     emailVerified: emailVerified.optional(),
+    phoneVerified: phoneVerified.optional(),
   })
-  .transform(({ name, groups, attributes, emailVerified, ...profile }) => ({
-    ...{ name, groups, attributes, emailVerified, profile },
+  .transform(({ name, groups, attributes, emailVerified, phoneVerified, ...profile }) => ({
+    ...{ name, groups, attributes, emailVerified, phoneVerified, profile },
   }))
 
 function optional<Shape extends Record<string, z.ZodType>>(shape: Shape) {

@@ -11,6 +11,7 @@ interface ProfileOptions extends Profile {
   group?: string[]
   attribute?: string[]
   emailVerified?: boolean
+  phoneVerified?: boolean
 }
 
 interface AddOptions extends ProfileOptions {
@@ -64,6 +65,7 @@ export function accountsCommand(): Command {
         ),
       )
         .option('--no-email-verified', 'it is not known that the address belongs to this person')
+        .option('--no-phone-verified', 'it is not known that the phone belongs to this person')
         .option('--without-groups', 'remove it from all groups'),
       async (email: string, { withoutGroups, ...options }: ChangeOptions) => {
         const change = { ...describedBy(options), ...(withoutGroups && { groups: [] }) }
@@ -207,6 +209,12 @@ function withProfile(to: Command): Command {
     .option('--locale <tag>', 'language, such as en-GB')
     .option('--zoneinfo <zone>', 'time zone, such as Europe/Berlin')
     .option('--picture <url>', 'https URL of a picture')
+    .option('--phone <number>', 'phone number such as "+49 30 123456"')
+    .option('--street-address <text>', 'postal address: street and number')
+    .option('--locality <name>', 'postal address: city')
+    .option('--region <name>', 'postal address: state or region')
+    .option('--postal-code <code>', 'postal address: postal code')
+    .option('--country <name>', 'postal address: country')
     .option(
       '--group <name>',
       'group, sent to applications with the scope groups (repeatable)',
@@ -214,6 +222,7 @@ function withProfile(to: Command): Command {
     )
     .option('--attribute <name=value>', 'attribute for custom claims (repeatable)', each)
     .option('--email-verified', 'you know that the address belongs to this person')
+    .option('--phone-verified', 'you know that the phone belongs to this person')
 }
 
 function describedBy({
@@ -221,6 +230,7 @@ function describedBy({
   group,
   attribute,
   emailVerified,
+  phoneVerified,
   ...profile
 }: ProfileOptions): RequestedChange {
   // An empty value removes what is there.
@@ -232,6 +242,7 @@ function describedBy({
   return {
     ...(name !== undefined && { name: orNull(name) }),
     ...(emailVerified !== undefined && { emailVerified }),
+    ...(phoneVerified !== undefined && { phoneVerified }),
     profile: Object.fromEntries(given),
     ...(group && { groups: group }),
     ...(attribute && {

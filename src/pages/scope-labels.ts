@@ -12,6 +12,8 @@ export const scopeLabels: ReadonlyMap<string, MessageKey> = new Map([
   ['openid', 'scope.openid'],
   ['profile', 'scope.profile'],
   ['email', 'claim.email'],
+  ['address', 'claim.address'],
+  ['phone', 'claim.phone'],
   ['groups', 'claim.groups'],
   ['offline_access', 'scope.offline_access'],
 ])
@@ -20,6 +22,9 @@ export const claimLabels: ReadonlyMap<string, MessageKey> = new Map([
   ['name', 'claim.name'],
   ['email', 'claim.email'],
   ['email_verified', 'claim.email_verified'],
+  ['address', 'claim.address'],
+  ['phone_number', 'claim.phone'],
+  ['phone_number_verified', 'claim.phone_verified'],
   ['groups', 'claim.groups'],
   ...(
     [

@@ -6,6 +6,12 @@ export const profileMembers = [
   'locale',
   'zoneinfo',
   'picture',
+  'phone',
+  'streetAddress',
+  'locality',
+  'region',
+  'postalCode',
+  'country',
 ] as const
 
 export type Profile = Partial<Record<(typeof profileMembers)[number], string>>
@@ -16,6 +22,8 @@ export interface Account extends Profile {
   name?: string
   /** Whether an operator has said that the address belongs to the account. */
   emailVerified?: true
+  /** Whether an operator has said that the phone belongs to the person. */
+  phoneVerified?: true
   groups?: readonly string[]
   /** What the installation knows of its people beside that, for custom claims. */
   attributes?: Readonly<Record<string, string>>
@@ -29,6 +37,7 @@ export interface Account extends Profile {
 export interface AccountChange {
   readonly name?: string | null
   readonly emailVerified?: boolean
+  readonly phoneVerified?: boolean
   readonly profile?: Readonly<Partial<Record<keyof Profile, string | null>>>
   readonly groups?: readonly string[]
   readonly attributes?: Readonly<Record<string, string | null>>

@@ -13,7 +13,7 @@ export interface AccountRow {
   email: string
   name: string | null
   emailVerified: boolean
-  profile: Profile
+  profile: StoredProfile
   groups: string[]
   attributes: Record<string, string>
   disabled: boolean
@@ -21,6 +21,8 @@ export interface AccountRow {
   createdAt: Date | string
   updatedAt: Date | string | null
 }
+
+type StoredProfile = Pick<Account, keyof Profile | 'phoneVerified'>
 
 export const accountColumns = `id, email, name, email_verified as "emailVerified", profile, groups, attributes,
   disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
@@ -76,7 +78,7 @@ export function createAccountTable(database: Database): AccountStore {
       return rowCount === 1
     },
 
-    async change(id, { name, emailVerified, profile = {}, groups, attributes = {} }) {
+    async change(id, { name, emailVerified, phoneVerified, profile, groups, attributes = {} }) {
       const { rows } = await database.query<AccountRow>({
         text: `update accounts
                   set name = case when $2 then $3 else name end,
@@ -92,7 +94,10 @@ export function createAccountTable(database: Database): AccountStore {
           name !== undefined,
           name ?? null,
           emailVerified ?? null,
-          JSON.stringify(profile),
+          JSON.stringify({
+            ...profile,
+            ...(phoneVerified !== undefined && { phoneVerified: phoneVerified || null }),
+          }),
           groups ?? null,
           JSON.stringify(attributes),
         ],
@@ -180,7 +185,8 @@ export function asAccount(row: AccountRow): Account {
 }
 
 /** The part of an account that is stored as JSON. */
-function profileOf(account: Profile): Profile {
-  const members = profileMembers.map((member) => [member, account[member]])
+function profileOf(account: Account): StoredProfile {
+  const stored = [...profileMembers, 'phoneVerified'] as const
+  const members = stored.map((member) => [member, account[member]])
   return Object.fromEntries(members.filter(([, value]) => value !== undefined))
 }

@@ -309,6 +309,9 @@ test('an account becomes all claims of its profile, as of its last change', (t) 
     locale: 'en-GB',
     zoneinfo: 'Europe/London',
     picture: 'https://example.com/ada.png',
+    phone: '+4930123456',
+    streetAddress: '12 St James’s Square',
+    locality: 'London',
     groups: ['staff'],
     attributes: { department: 'engines' },
     updatedAt: new Date(5999),
@@ -322,7 +325,13 @@ test('an account becomes all claims of its profile, as of its last change', (t) 
     picture: 'https://example.com/ada.png',
     groups: ['staff'],
     updated_at: 5,
+    phone_number: '+4930123456',
+    phone_number_verified: false,
+    address: { street_address: '12 St James’s Square', locality: 'London' },
   })
+  t.true(accountClaims({ ...account, phoneVerified: true }).phone_number_verified)
+  const none = accountClaims({ ...ada, phoneVerified: true })
+  for (const claim of ['address', 'phone_number', 'phone_number_verified']) t.false(claim in none)
   t.false('department' in accountClaims(account))
 })
 
@@ -349,6 +358,7 @@ test('brings what is said of a person into one form, and rejects other things', 
     locale: 'en-GB',
     zoneinfo: 'Europe/London',
   })
+  t.deepEqual(profile({ phone: '+49 (30) 123-456' }), { phone: '+4930123456' })
   t.deepEqual(profile({ givenName: ' Ada ', picture: null }), { givenName: 'Ada', picture: null })
   t.deepEqual(checkedChange({ groups: ['a', 'a'] }).groups, ['a'])
   for (const change of [
@@ -358,6 +368,9 @@ test('brings what is said of a person into one form, and rejects other things', 
     { profile: { picture: 'http://example.com/a.png' } },
     { profile: { picture: 'https://ada@example.com/a.png' } },
     { profile: { givenName: 'a\u202e' } },
+    { profile: { phone: '030 123456' } },
+    { profile: { phone: `+${'1'.repeat(16)}` } },
+    { profile: { streetAddress: 'one\ntwo' } },
     { groups: ['a\nb'] },
     { groups: Array.from({ length: 101 }, (_, at) => `g${at}`) },
     { attributes: { email: 'other@example.com' } },

@@ -130,6 +130,13 @@ test.serial('changes what an account says of its person', async (t) => {
   const next = JSON.parse(done(t, await run([...change, ...less])))
   for (const gone of ['givenName', 'emailVerified', 'attributes']) t.false(gone in next, gone)
   t.like(next, { name: 'Ada Lovelace', groups: ['staff', 'editors'] })
+  const phone = ['--phone', '+49 30 123456', '--phone-verified', '--country', 'Germany']
+  const called = JSON.parse(done(t, await run([...change, ...phone])))
+  t.like(called, { phone: '+4930123456', phoneVerified: true, country: 'Germany' })
+  const other = JSON.parse(done(t, await run([...change, '--phone', '+49 30 7', '--country', ''])))
+  t.is(other.phone, '+49307')
+  // It was another phone that was verified.
+  t.false('phoneVerified' in other || 'country' in other)
   failed(
     t,
     await run(['change', 'ada@example.com', '--zoneinfo', 'Moon']),

@@ -25,6 +25,12 @@ const profile = {
   locale: 'en-GB',
   zoneinfo: 'Europe/London',
   picture: 'https://example.com/ada.png',
+  phone: '+442012345678',
+  streetAddress: '12 St James’s Square',
+  postalCode: 'SW1Y 4JH',
+  locality: 'London',
+  region: 'Greater London',
+  country: 'United Kingdom',
 }
 
 const profileClaims = {
@@ -35,6 +41,18 @@ const profileClaims = {
   locale: 'en-GB',
   zoneinfo: 'Europe/London',
   picture: 'https://example.com/ada.png',
+}
+
+const contactClaims = {
+  phone_number: '+442012345678',
+  phone_number_verified: true,
+  address: {
+    street_address: '12 St James’s Square',
+    locality: 'London',
+    region: 'Greater London',
+    postal_code: 'SW1Y 4JH',
+    country: 'United Kingdom',
+  },
 }
 
 const mappings = [
@@ -49,6 +67,7 @@ test.before(async () => {
   person = createPerson(server)
   await createAccounts({ store: server.storage.accounts }).change(email, {
     profile,
+    phoneVerified: true,
     groups: ['staff', 'editors'],
     attributes: { department: 'engines' },
   })
@@ -57,7 +76,7 @@ test.before(async () => {
 
 const addClient = (metadata: RequestedMetadata = {}) => server.addClient(metadata)
 
-const scope = 'openid profile email groups'
+const scope = 'openid profile email address phone groups'
 
 async function tokensOf(
   client: ClientMetadata,
@@ -77,7 +96,7 @@ async function userinfo(token: string): Promise<Response> {
 }
 
 test.serial(
-  'returns the claims of each scope at UserInfo (oidcc-scope-profile, -email, -all)',
+  'returns the claims of each scope at UserInfo (oidcc-scope-profile, -email, -address, -phone, -all)',
   async (t) => {
     const client = await addClient()
     const of = async (scope: string) => {
@@ -86,9 +105,18 @@ test.serial(
     }
     const all = (await of(scope)) as Record<string, unknown>
     t.like(all, { ...profileClaims, email, email_verified: false, groups: ['staff', 'editors'] })
+    t.like(all, contactClaims)
     t.is(typeof all.updated_at, 'number')
     const some = (await of('openid email')) as object
-    t.false('given_name' in some || 'groups' in some)
+    t.false('given_name' in some || 'groups' in some || 'address' in some)
+    const { address, phone_number, phone_number_verified } = contactClaims
+    const { sub } = all
+    const ofAddress = (await of('openid address')) as object
+    t.like(ofAddress, { sub, address })
+    t.false('phone_number' in ofAddress || 'name' in ofAddress)
+    const ofPhone = (await of('openid phone')) as object
+    t.like(ofPhone, { sub, phone_number, phone_number_verified })
+    t.false('address' in ofPhone)
   },
 )
 
@@ -111,9 +139,10 @@ test.serial(
   'puts the claims of scopes into ID tokens for a client that wants them there',
   async (t) => {
     const plain = decodeJwt((await tokensOf(await addClient())).id_token)
-    t.false('name' in plain || 'email' in plain || 'groups' in plain)
+    t.false('name' in plain || 'email' in plain || 'groups' in plain || 'address' in plain)
     const client = await addClient({ id_token_claims: true })
-    t.like(decodeJwt((await tokensOf(client)).id_token), { ...profileClaims, email })
+    const wanted = { ...profileClaims, ...contactClaims, email }
+    t.like(decodeJwt((await tokensOf(client)).id_token), wanted)
     await t.throwsAsync(addClient({ id_token_claims: 'yes' as never }), {
       message: /id_token_claims must be a boolean/,
     })

@@ -12,7 +12,7 @@ export function createMemoryAccountStore(): AccountStore {
       records.set(account.id, { account, passwordHash })
       return true
     },
-    change: async (id, { name, emailVerified, profile, groups, attributes }) => {
+    change: async (id, { name, emailVerified, phoneVerified, profile, groups, attributes }) => {
       const record = records.get(id)
       if (!record) return undefined
       const account = Object.fromEntries(
@@ -20,6 +20,7 @@ export function createMemoryAccountStore(): AccountStore {
           ...{ ...record.account, ...profile },
           ...(name !== undefined && { name }),
           ...(emailVerified !== undefined && { emailVerified: emailVerified || undefined }),
+          ...(phoneVerified !== undefined && { phoneVerified: phoneVerified || undefined }),
           ...(groups && { groups }),
           attributes: { ...record.account.attributes, ...attributes },
         }).filter(([, value]) => value !== null && value !== undefined),
