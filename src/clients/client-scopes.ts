@@ -22,13 +22,15 @@ export function standardScopesOf(claimsByScope: object): ReadonlySet<string> {
 }
 
 /**
- * The scopes of this server that a client may ask for; undefined for all of them. A registration of
- * scopes of APIs alone leaves none.
+ * The scopes of this server that a client may ask for; undefined for all of them. For a client that
+ * registered itself, scopes of APIs alone leave none; where an administrator has left it no scope at
+ * all, it may have people sign in and learns nothing else of them.
  */
 export function ownScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
   const { scope, resource_scopes, self_registered } = client
-  const isOfApis = self_registered && resource_scopes !== undefined
-  return scope === undefined && !isOfApis ? undefined : scopesIn(scope)
+  if (scope !== undefined) return scopesIn(scope)
+  if (!self_registered) return undefined
+  return scopesIn(resource_scopes === undefined ? 'openid' : undefined)
 }
 
 /**

@@ -333,6 +333,31 @@ test('gives a client that registered scopes of APIs alone none of this server', 
   t.is(body.error, 'invalid_scope')
 })
 
+test('gives a client that registered itself openid alone once an administrator leaves it no scope', async (t) => {
+  const { client, body, key } = await registeredFor('openid read')
+  const {
+    scope: _,
+    resource_scopes: __,
+    ...others
+  } = (await stored(client)) ?? {
+    client_id: client,
+  }
+  const tables = { table: server.storage.clients, validator: server.provider }
+  await changeClient(client, { ...others, client_secret: undefined }, tables)
+  t.true((await stored(client))?.self_registered)
+  const by = { key, headers: basic(body) }
+  for (const other of ['email', 'profile', 'address', 'offline_access']) {
+    const scope = `openid ${other}`
+    t.regex((await refusedAtOnce(body, { redirect_uri, scope }))?.body, /invalid_scope/, other)
+    t.is((await askForCode(server, body, by, { scope })).body.error, 'invalid_scope', other)
+  }
+  t.is(await refusedAtOnce(body, { redirect_uri, scope: 'openid' }), undefined)
+  const form = { grant_type: 'client_credentials', scope: 'openid email' }
+  t.is((await post(server, '/token', form, by)).body.error, 'invalid_scope')
+  const ofApi = { grant_type: 'client_credentials', scope: 'read', resource: api }
+  t.is((await post(server, '/token', ofApi, by)).body.error, 'invalid_target')
+})
+
 test('shows the scopes of a registration as one member, and changes them', async (t) => {
   const { body, client, key, token } = await registeredFor('read openid')
   t.is(body.scope, 'openid read')
