@@ -127,14 +127,23 @@ export function createAdminQueries(database: Database) {
 
     /**
      * Removes a grant: the engine refuses every code, refresh token and opaque access token whose
-     * grant is gone. JWT access tokens end with their `exp`.
+     * grant is gone. JWT access tokens end with their `exp`. Sessions leave the client, which counts as
+     * a logout.
      *
      * @returns whose grant it was; undefined when there is no such grant.
      */
     async revokeGrant(id: string): Promise<{ account: string; client: string } | undefined> {
       const { rows } = await database.query<{ account: string; client: string }>({
-        text: `delete from artifacts where kind = 'Grant' and id = decode($1, 'hex')
-               returning payload->>'accountId' as account, payload->>'clientId' as client`,
+        text: `with removed as (
+                 delete from artifacts where kind = 'Grant' and id = decode($1, 'hex')
+                 returning id, payload->>'accountId' as account, payload->>'clientId' as client
+               ), left_clients as (
+                 update browser_sessions set authorizations = authorizations - client
+                   from removed
+                  where account_id = account and ended_at is null
+                    and sha256(convert_to(authorizations->client->>'grantId', 'UTF8')) = removed.id
+               )
+               select account, client from removed`,
         values: [id],
       })
       return rows[0]

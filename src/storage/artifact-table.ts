@@ -293,8 +293,13 @@ export function createArtifactTable(database: Database) {
       if (!isStorable(clientId)) return
       await database.query({
         name: 'artifact-remove-grants',
-        text: `delete from artifacts where kind = 'Grant'
-                  and payload->>'accountId' = $1 and payload->>'clientId' = $2`,
+        text: `with removed as (
+                 delete from artifacts
+                  where kind = 'Grant'
+                    and payload->>'accountId' = $1 and payload->>'clientId' = $2
+               )
+               update browser_sessions set authorizations = authorizations - $2::text
+                where account_id = $1 and ended_at is null and authorizations ? $2`,
         values: [accountId, clientId],
       })
     },

@@ -144,21 +144,33 @@ const accounts = () => createAccounts({ store: server.storage.accounts })
 for (const [title, end] of [
   [
     'the end of a session by an administrator',
-    async (email: string) => {
+    async (email) => {
       const account = (await accounts().find(email)).id
       const [session] = await server.storage.issued.listSessions({ account })
       await server.storage.issued.endSession(session?.id ?? '')
     },
   ],
-  ['a sign-out of an account', (email: string) => accounts().signOut(email)],
-  ['an account that is disabled', (email: string) => accounts().disable(email)],
-  ['a new password', (email: string) => accounts().setPassword(email, 'another long password')],
-] as const) {
+  [
+    'the end of its access by the person',
+    async (email, clientId) =>
+      server.storage.artifacts.removeGrantsOf((await accounts().find(email)).id, clientId),
+  ],
+  [
+    'a grant that an administrator revokes',
+    async (_email, client) => {
+      const [grant] = await server.storage.issued.listGrants({ client })
+      await server.storage.issued.revokeGrant(grant?.id ?? '')
+    },
+  ],
+  ['a sign-out of an account', (email) => accounts().signOut(email)],
+  ['an account that is disabled', (email) => accounts().disable(email)],
+  ['a new password', (email) => accounts().setPassword(email, 'another long password')],
+] as [string, (email: string, clientId: string) => Promise<unknown>][]) {
   test.serial(`tells applications of ${title}`, async (t) => {
     const { person, email } = await newPerson()
     const { client, at } = await addClient({ backchannel_logout_uri: newAddress() })
     const { sid } = await signIn(person, client)
-    await end(email)
+    await end(email, client.client_id)
     const [token = ''] = await sentTo(at)
     t.is(decodeJwt(token).sid, sid)
   })
