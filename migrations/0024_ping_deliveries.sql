@@ -15,3 +15,7 @@ create table ping_deliveries (
 
 create index ping_deliveries_due_at on ping_deliveries (client_id, due_at);
 create index ping_deliveries_expires_at on ping_deliveries (expires_at);
+
+-- Whether any client asks people by the backchannel: My security links their requests only then.
+create index clients_ciba on clients (id)
+  where metadata->'grant_types' ? 'urn:openid:params:grant-type:ciba';

@@ -95,12 +95,13 @@ export function createSecurityRouter({
       return
     }
     const { sessionUid: uid, account } = who
-    const [sessions, grants, recent, failures, ownPasskeys] = await Promise.all([
+    const [sessions, grants, recent, failures, ownPasskeys, hasApprovals] = await Promise.all([
       browserSessions.listOf(account.id),
       artifacts.listGrantsOf(account.id),
       securityEvents.listOf(account.id, shownEvents),
       failedSignIns.listOf(account.id, shownFailures),
       passkeysOf(who),
+      clients.hasCiba(),
     ])
     const applications = await Promise.all(
       grants.map(async (grant) => {
@@ -115,6 +116,7 @@ export function createSecurityRouter({
       token: forms.make(uid),
       sessions: sessions.map((session) => sessionLine(session, uid)),
       passkeys: ownPasskeys,
+      hasApprovals,
       applications: applications.flat(),
       failures: failures.map(failureLine),
       events: recent.map(eventLine),

@@ -133,7 +133,7 @@ function addCommand(): Command {
     .option('--backchannel-logout-uri <uri>', 'https URL that receives logout tokens')
     .option(
       '--notification-endpoint <uri>',
-      'https URL that is told when a user has decided (CIBA in ping mode)',
+      'https URL that is notified of decisions (CIBA in ping mode)',
     )
     .option('--frontchannel-logout-uri <uri>', 'https URL that browsers open after a sign-out')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')

@@ -14,6 +14,8 @@ export interface SecurityPage {
   email: string
   token: string
   sessions: SessionLine[]
+  /** Whether an application may ask for approvals. */
+  hasApprovals: boolean
   /** Undefined where browsers make no passkeys for this server. */
   passkeys: { lines: PasskeyLine[]; signals: PasskeySignals } | undefined
   applications: ApplicationLine[]

@@ -49,6 +49,17 @@ export function createClientTable(database: Database, clock: TtlCacheOptions = {
       return rows.map(({ uri }) => uri)
     },
 
+    /** Whether a client may ask people by the backchannel (CIBA). */
+    async hasCiba(): Promise<boolean> {
+      const { rows } = await database.query<{ found: boolean }>({
+        name: 'client-has-ciba',
+        text: `select exists (
+                 select from clients
+                  where metadata->'grant_types' ? 'urn:openid:params:grant-type:ciba') as found`,
+      })
+      return rows[0]?.found === true
+    },
+
     /** @returns false when the client_id is taken. */
     async insert(metadata: ClientMetadata): Promise<boolean> {
       const { rowCount } = await database.query({

@@ -1,7 +1,9 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
+import { cibaGrant } from '../../src/clients/grant-types.ts'
 import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
 import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
+import { makeSigningKey } from '../support/jws.ts'
 import { query } from '../support/query.ts'
 import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
@@ -66,6 +68,21 @@ test.serial('shows failed sign-ins of the account, as one line an hour', async (
   const { text } = await open(agent)
   t.regex(text, /Failed sign-ins/)
   t.regex(text, /Someone entered your email with a wrong password/)
+})
+
+test.serial('links requests for approval once an application may send them', async (t) => {
+  const { agent } = await signedIn()
+  const link = /href="\/security\/approvals"/
+  t.notRegex((await open(agent)).text, link)
+  await server.addClient({
+    application_type: 'web',
+    redirect_uris: [],
+    response_types: [],
+    grant_types: [cibaGrant],
+    token_endpoint_auth_method: 'private_key_jwt',
+    jwks: { keys: [makeSigningKey().jwk] },
+  })
+  t.regex((await open(agent)).text, link)
 })
 
 test.serial('ends one other sign-in', async (t) => {
