@@ -46,6 +46,8 @@ export const defaultPolicy: RegistrationPolicy = {
 /** RFC 7591 section 2: what is not understood is ignored, and what is not here is not understood. */
 export const registrableMetadata: ReadonlySet<string> = new Set([
   'application_type',
+  'authorization_encrypted_response_alg',
+  'authorization_encrypted_response_enc',
   'authorization_signed_response_alg',
   'backchannel_logout_session_required',
   'backchannel_logout_uri',

@@ -11,6 +11,7 @@ import { keepStateInBrowsers } from './browser-state.ts'
 import { logoutChannels } from './client-logout.ts'
 import { trustConfiguredOrigins } from './configured-origins.ts'
 import { bindDeviceCodes } from './device-codes.ts'
+import { encryptedResponses } from './encrypted-responses.ts'
 import { observeEngine } from './engine-events.ts'
 import { secretsOf, useKeyRing } from './engine-keys.ts'
 import type { Extension, ExtensionOptions } from './extension.ts'
@@ -37,6 +38,7 @@ import { tokenBinding } from './token-binding/token-binding.ts'
 export const extensions: readonly Extension[] = [
   { extend: trustConfiguredOrigins },
   { extend: checkParameters },
+  encryptedResponses,
   { extend: honourOfflineAccess },
   { extend: explainFailedFetches },
   { extend: bindDevices },

@@ -41,6 +41,7 @@ import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkPkceMetadata, needsChallenge } from './client-pkce.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
+import { encryptionAlgorithms } from './encrypted-responses.ts'
 import { createEngine } from './engine.ts'
 import { initialKeys, secretsOf } from './engine-keys.ts'
 import type { ProviderOptions } from './extension.ts'
@@ -120,6 +121,7 @@ export function createProvider(options: ProviderOptions): Provider {
       jwtIntrospection: { enabled: true },
       // JARM: authorization responses that are signed (FAPI 2.0 Message Signing section 5.4).
       jwtResponseModes: { enabled: true },
+      encryption: { enabled: true },
       // JSON, unless a client has userinfo_signed_response_alg.
       jwtUserinfo: { enabled: true },
       revocation: { enabled: true, allowedPolicy: nobody },
@@ -215,6 +217,7 @@ export function createProvider(options: ProviderOptions): Provider {
       authorization_signed_response_alg: 'ES256',
     },
     enabledJWA: {
+      ...encryptionAlgorithms,
       clientAuthSigningAlgValues: proven,
       dPoPSigningAlgValues: proven,
       idTokenSigningAlgValues: signed,

@@ -4,7 +4,16 @@
  */
 import { generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
-import { createLocalJWKSet, decodeJwt, jwtVerify, SignJWT } from 'jose'
+import {
+  CompactEncrypt,
+  compactDecrypt,
+  createLocalJWKSet,
+  decodeJwt,
+  exportJWK,
+  generateKeyPair,
+  jwtVerify,
+  SignJWT,
+} from 'jose'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { deviceGrant } from '../support/device-flow.ts'
 import { createPerson, post } from '../support/flow.ts'
@@ -246,4 +255,64 @@ test('signs authorization responses and their errors where a client asks for it'
   const redeemed = await by.post('/token', { ...by.redeeming, code: String(code) })
   t.is(redeemed.status, 200)
   t.like(await ask({ prompt: 'none' }), { error: 'login_required', state: 'the state' })
+})
+
+for (const [alg, enc] of [
+  ['RSA-OAEP-256', 'A256GCM'],
+  ['ECDH-ES', 'A128CBC-HS256'],
+] as const) {
+  test(`encrypts a signed authorization response by ${alg} to the key of its client`, async (t) => {
+    const { privateKey, publicKey } = await generateKeyPair(alg)
+    const by = new Fapi2Client(server)
+    await by.register({
+      profile: 'fapi2',
+      authorization_encrypted_response_alg: alg,
+      authorization_encrypted_response_enc: enc,
+      jwks: {
+        keys: [
+          { ...by.key.jwk, kid: 'a', use: 'sig' },
+          { ...(await exportJWK(publicKey)), kid: 'e', use: 'enc', alg },
+        ],
+      },
+    })
+    const { searchParams } = await by.authorize(by.request({ response_mode: 'jwt' }))
+    const response = searchParams.get('response') ?? ''
+    const options = { keyManagementAlgorithms: [alg], contentEncryptionAlgorithms: [enc] }
+    const { plaintext, protectedHeader } = await compactDecrypt(response, privateKey, options)
+    t.like(protectedHeader, { cty: 'JWT', kid: 'e' })
+    const keys = createLocalJWKSet((await (await fetch(`${server.issuer}/jwks`)).json()) as never)
+    const expected = { issuer: server.issuer, audience: by.id, algorithms: ['ES256'] }
+    const { payload } = await jwtVerify(new TextDecoder().decode(plaintext), keys, expected)
+    t.is(payload.state, 'the state')
+    const redeemed = await by.post('/token', { ...by.redeeming, code: String(payload.code) })
+    t.is(redeemed.status, 200)
+  })
+}
+
+test('encrypts authorization responses alone, and by no other algorithm', async (t) => {
+  const answer = await fetch(`${server.issuer}/.well-known/openid-configuration`)
+  const metadata = Object.entries((await answer.json()) as object)
+  t.deepEqual(Object.fromEntries(metadata.filter(([name]) => name.includes('_encryption_'))), {
+    authorization_encryption_alg_values_supported: ['RSA-OAEP-256', 'ECDH-ES'],
+    authorization_encryption_enc_values_supported: ['A256GCM', 'A128CBC-HS256'],
+  })
+  for (const changes of [
+    { authorization_encrypted_response_alg: 'RSA1_5' },
+    { authorization_encrypted_response_alg: 'RSA-OAEP' },
+    { authorization_encrypted_response_alg: 'dir' },
+    { authorization_encrypted_response_enc: 'A256GCM' },
+    { id_token_encrypted_response_alg: 'ECDH-ES' },
+    { userinfo_encrypted_response_alg: 'ECDH-ES' },
+    { introspection_encrypted_response_alg: 'ECDH-ES' },
+    { request_object_encryption_alg: 'dir' },
+  ]) {
+    const registering = new Fapi2Client(server).register({ profile: 'fapi2', ...changes })
+    await t.throwsAsync(registering, { code: 'invalid_client_metadata' }, JSON.stringify(changes))
+  }
+  const by = await new Fapi2Client(server).register({ profile: 'fapi2' })
+  const key = new TextEncoder().encode('k'.repeat(32))
+  const request = await new CompactEncrypt(new TextEncoder().encode(by.requestObject().request))
+    .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
+    .encrypt(key)
+  t.is((await by.push({ client_id: by.id, request })).body.error, 'invalid_request_object')
 })
