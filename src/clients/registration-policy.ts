@@ -43,7 +43,10 @@ export const defaultPolicy: RegistrationPolicy = {
   redirectHosts: null,
 }
 
-/** RFC 7591 section 2: what is not understood is ignored, and what is not here is not understood. */
+/**
+ * RFC 7591 section 2: what is not understood is ignored, and what is not here is not understood.
+ * `logo_uri` is among that: people see a logo at consent only where an administrator has looked at it.
+ */
 export const registrableMetadata: ReadonlySet<string> = new Set([
   'application_type',
   'authorization_encrypted_response_alg',
@@ -70,7 +73,6 @@ export const registrableMetadata: ReadonlySet<string> = new Set([
   'introspection_signed_response_alg',
   'jwks',
   'jwks_uri',
-  'logo_uri',
   'policy_uri',
   'post_logout_redirect_uris',
   'profile',
@@ -269,13 +271,7 @@ function redirectProblem(
 
 function checkUris(metadata: RequestedMetadata): void {
   const hosts = (metadata.redirect_uris ?? []).flatMap((uri) => URL.parse(uri)?.hostname || [])
-  for (const name of [
-    'client_uri',
-    'logo_uri',
-    'policy_uri',
-    'tos_uri',
-    'backchannel_logout_uri',
-  ] as const) {
+  for (const name of ['client_uri', 'policy_uri', 'tos_uri', 'backchannel_logout_uri'] as const) {
     const url = httpsUri(name, metadata[name])
     // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it. And no
     // stranger makes this server send logout tokens to someone else.

@@ -137,7 +137,10 @@ test('the metadata names the endpoint', async (t) => {
 })
 
 test('a client registers itself, and its secret is shown once', async (t) => {
-  const { body, client, key, token } = await registered()
+  const asked = { ...webClient, logo_uri: 'https://shop.example/logo.png' }
+  const { body, client, key, token } = await registered(asked)
+  // It is not shown, and the client learns that.
+  t.false('logo_uri' in body)
   t.like(body, {
     client_name: 'Shop',
     redirect_uris: webClient.redirect_uris,
