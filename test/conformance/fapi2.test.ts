@@ -2,7 +2,7 @@
  * What modules of the OpenID Foundation's plans for FAPI 2.0 look for, written from the
  * specifications. docs/conformance.md has the list of modules.
  */
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import test from 'ava'
 import {
   CompactEncrypt,
@@ -15,10 +15,11 @@ import {
   SignJWT,
 } from 'jose'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
+import { cibaGrant } from '../../src/clients/grant-types.ts'
 import { deviceGrant } from '../support/device-flow.ts'
 import { createPerson, post } from '../support/flow.ts'
 import { makeSigningKey } from '../support/jws.ts'
-import { publicClient, useTestServer } from '../support/server.ts'
+import { email, publicClient, useTestServer } from '../support/server.ts'
 import { Fapi2Client, nowS } from './fapi2-client.ts'
 
 const server = useTestServer(test, { HOLDFAST_DEVICE_FLOW: 'on' })
@@ -177,7 +178,7 @@ test('rejects RS256 of a client of the profile, and takes PS256', async (t) => {
   const jwk = { ...rsa.publicKey.export({ format: 'jwk' }), kid: 'rsa' }
   const by = await new Fapi2Client(server).register({
     profile: 'fapi2',
-    grant_types,
+    grant_types: [...grant_types, cibaGrant],
     jwks: { keys: [jwk] },
   })
   const { privateKey } = rsa
@@ -200,6 +201,17 @@ test('rejects RS256 of a client of the profile, and takes PS256', async (t) => {
   })
   t.is((await by.push(await request('PS256'))).status, 201)
   t.is((await by.push(await request('RS256'))).body.error, 'invalid_request_object')
+  // FAPI-CIBA section 7.10.
+  const asked = { scope: 'openid', login_hint: email, binding_message: 'Signed by RSA' }
+  const times = { iat: nowS(), nbf: nowS(), exp: nowS() + 300 }
+  const names = { iss: by.id, aud: server.issuer }
+  const backchannel = async (alg: string) =>
+    by.post('/backchannel', {
+      request: await sign(alg, { ...asked, ...times, ...names, jti: randomUUID() }),
+      ...(await assertion('PS256')),
+    })
+  t.is((await backchannel('PS256')).status, 200)
+  t.is((await backchannel('RS256')).body.error, 'invalid_request')
 })
 
 test('keeps the refresh token of a client of the profile, and lets its key change', async (t) => {
