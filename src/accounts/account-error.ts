@@ -4,6 +4,7 @@ export type AccountErrorCode =
   | 'invalid_email'
   | 'invalid_name'
   | 'invalid_profile'
+  | 'password_guessable'
   | 'password_too_long'
   | 'password_too_short'
 
@@ -15,4 +16,8 @@ export class AccountError extends Error {
     super(message)
     this.code = code
   }
+}
+
+export function accountNotFound(email: string): AccountError {
+  return new AccountError('account_not_found', `There is no account for ${email}`)
 }

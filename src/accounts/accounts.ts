@@ -6,15 +6,18 @@ import type {
   AccountStore,
   Profile,
 } from '../storage/account-store.ts'
-import { AccountError } from './account-error.ts'
+import { AccountError, accountNotFound } from './account-error.ts'
 import type { BoundedQueue } from './bounded-queue.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
+import { isGuessable } from './guessable.ts'
 import {
-  checkNewPassword,
+  absentPasswordHash,
+  checkPasswordLength,
   decoyHash,
   defaultPasswordCost,
   hashingOnSharedThreads,
   isOverlong,
+  isPasswordSet,
   needsRehash,
   type PasswordCost,
   type PasswordHashing,
@@ -28,7 +31,8 @@ export interface NewAccount extends Profile {
   phoneVerified?: true
   groups?: readonly string[]
   attributes?: Readonly<Record<string, string>>
-  password: string
+  /** Without one the account has none until its person sets one. */
+  password?: string
 }
 
 export interface Accounts {
@@ -57,6 +61,15 @@ export interface Accounts {
   disable(email: string): Promise<void>
   enable(email: string): Promise<void>
   setPassword(email: string, password: string): Promise<void>
+  /**
+   * Checks a new password for a person, and hashes it in turn with those that are checked.
+   *
+   * @throws {@link AccountError} `password_too_short`, `password_too_long`, `password_guessable`
+   * @throws {@link QueueFullError} when too many passwords are being checked.
+   */
+  hashNewPassword(password: string, about: Pick<Account, 'email' | 'name'>): Promise<string>
+  /** Whether the person has set one. */
+  hasPassword(account: Pick<Account, 'email'>): Promise<boolean>
   /** Ends every sign-in of a person; how many there were. */
   signOut(email: string): Promise<number>
 }
@@ -92,13 +105,27 @@ export function createAccounts({
 
   async function existing(email: string): Promise<Account> {
     const found = await store.findByEmail(normalizeEmail(email))
-    if (!found) throw notFound(email)
+    if (!found) throw accountNotFound(email)
     return found.account
   }
 
   async function setDisabled(email: string, disabled: boolean) {
     const { id } = await existing(email)
-    if (!(await store.setDisabled(id, disabled))) throw notFound(email)
+    if (!(await store.setDisabled(id, disabled))) throw accountNotFound(email)
+  }
+
+  async function hashNewPassword(
+    password: string,
+    { email, name = '' }: Pick<Account, 'email' | 'name'>,
+  ): Promise<string> {
+    checkPasswordLength(password)
+    if (await isGuessable(password, [email, ...email.split('@'), name])) {
+      throw new AccountError(
+        'password_guessable',
+        'Expected a password that is not common, and not made of the name or email of the account',
+      )
+    }
+    return queue.run(() => hashing.hash(password, cost))
   }
 
   return {
@@ -146,8 +173,9 @@ export function createAccounts({
         disabled: false,
         createdAt: new Date(now()),
       }
-      checkNewPassword(password)
-      if (!(await store.insert(account, await hashing.hash(password, cost)))) {
+      const passwordHash =
+        password === undefined ? absentPasswordHash(cost) : await hashNewPassword(password, account)
+      if (!(await store.insert(account, passwordHash))) {
         throw new AccountError('email_taken', `An account for ${account.email} exists already`)
       }
       return account
@@ -158,7 +186,7 @@ export function createAccounts({
       // What is known of a phone is of that number.
       const ofPhone = change.profile?.phone === undefined ? {} : { phoneVerified: false }
       const changed = await store.change(id, { ...ofPhone, ...checkedChange(change) })
-      if (!changed) throw notFound(email)
+      if (!changed) throw accountNotFound(email)
       return changed
     },
 
@@ -169,15 +197,16 @@ export function createAccounts({
     signOut: async (email) => store.endSessions((await existing(email)).id),
 
     async setPassword(email, password) {
-      const { id } = await existing(email)
-      checkNewPassword(password)
-      if (!(await store.setPasswordHash(id, await hashing.hash(password, cost)))) {
-        throw notFound(email)
-      }
+      const account = await existing(email)
+      const passwordHash = await hashNewPassword(password, account)
+      if (!(await store.setPasswordHash(account.id, passwordHash))) throw accountNotFound(email)
+    },
+
+    hashNewPassword,
+
+    async hasPassword({ email }) {
+      const found = await store.findByEmail(email)
+      return found !== undefined && isPasswordSet(found.passwordHash)
     },
   }
-}
-
-function notFound(email: string): AccountError {
-  return new AccountError('account_not_found', `There is no account for ${email}`)
 }

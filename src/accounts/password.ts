@@ -37,7 +37,8 @@ export function isOverlong(password: string): boolean {
   return Buffer.byteLength(password) > maxPasswordBytes
 }
 
-export function checkNewPassword(password: string): void {
+/** Checks the length of a new password. Whether it is easy to guess is not checked. */
+export function checkPasswordLength(password: string): void {
   if (isOverlong(password)) {
     throw new AccountError(
       'password_too_long',
@@ -88,9 +89,31 @@ export function needsRehash(passwordHash: string, cost: PasswordCost): boolean {
 }
 
 /** A hash of no password: to verify against it is the full work, and never succeeds. */
-export function decoyHash({ memoryCost, timeCost, parallelism }: PasswordCost): string {
-  const field = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
-  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${field(saltBytes)}$${field(hashBytes)}`
+export function decoyHash(cost: PasswordCost): string {
+  return hashOfNothing(cost, randomBytes(saltBytes))
+}
+
+/** The salt of an account without a password. No other hash has it. */
+const absentSalt = Buffer.from('no password set!')
+
+/**
+ * What is kept where a person has set no password. Earlier releases take it for a hash that no
+ * password matches, as it is.
+ */
+export function absentPasswordHash(cost: PasswordCost): string {
+  return hashOfNothing(cost, absentSalt)
+}
+
+/** Whether a hash is one of a password that was set. */
+export function isPasswordSet(passwordHash: string): boolean {
+  return passwordHash.split('$').at(-2) !== unpadded(absentSalt)
+}
+
+const unpadded = (bytes: Buffer) => bytes.toString('base64').replaceAll('=', '')
+
+function hashOfNothing({ memoryCost, timeCost, parallelism }: PasswordCost, salt: Buffer): string {
+  const fields = [salt, randomBytes(hashBytes)].map(unpadded)
+  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${fields.join('$')}`
 }
 
 // Crockford's base32 in lower case: no letter that reads as a digit, no u, and 32 divides 256.

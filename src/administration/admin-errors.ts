@@ -20,6 +20,7 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   invalid_redirect_uri: 400,
   invalid_request: 400,
   not_found: 404,
+  password_guessable: 400,
   password_too_long: 400,
   password_too_short: 400,
   unapproved_software_statement: 400,

@@ -4,7 +4,7 @@ import { createBoundedQueue, QueueFullError } from '../../src/accounts/bounded-q
 import { accountClaims, createFindAccount, mappedClaims } from '../../src/accounts/claims.ts'
 import { normalizeEmail, readEmail } from '../../src/accounts/email.ts'
 import {
-  checkNewPassword,
+  checkPasswordLength,
   decoyHash,
   defaultPasswordCost,
   generatePassword,
@@ -485,27 +485,27 @@ test('asks for a new hash when memory or passes grew, not when they shrank', asy
 })
 
 test('accepts a new password of 15 characters and of 1024 bytes', (t) => {
-  t.notThrows(() => checkNewPassword('a'.repeat(15)))
-  t.notThrows(() => checkNewPassword('a'.repeat(maxPasswordBytes)))
+  t.notThrows(() => checkPasswordLength('a'.repeat(15)))
+  t.notThrows(() => checkPasswordLength('a'.repeat(maxPasswordBytes)))
 })
 
 test('counts characters, not UTF-16 units', (t) => {
   t.like(
-    t.throws(() => checkNewPassword('🪢'.repeat(14))),
+    t.throws(() => checkPasswordLength('🪢'.repeat(14))),
     { code: 'password_too_short' },
   )
 })
 
 test('rejects a new password of 14 characters', (t) => {
   t.like(
-    t.throws(() => checkNewPassword('a'.repeat(14))),
+    t.throws(() => checkPasswordLength('a'.repeat(14))),
     { code: 'password_too_short' },
   )
 })
 
 test('rejects a new password of 1025 bytes', (t) => {
   t.like(
-    t.throws(() => checkNewPassword('a'.repeat(1025))),
+    t.throws(() => checkPasswordLength('a'.repeat(1025))),
     { code: 'password_too_long' },
   )
 })
@@ -513,7 +513,7 @@ test('rejects a new password of 1025 bytes', (t) => {
 test('generates passwords that can be read out, pass the check and differ', (t) => {
   const password = generatePassword()
   t.regex(password, /^([0-9a-hjkmnp-tv-z]{5}-){3}[0-9a-hjkmnp-tv-z]{5}$/)
-  t.notThrows(() => checkNewPassword(password))
+  t.notThrows(() => checkPasswordLength(password))
   t.not(password, generatePassword())
 })
 
