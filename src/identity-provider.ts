@@ -1,10 +1,14 @@
 import type Router from '@koa/router'
 import type { Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
+import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
 import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
+import { createLinkRouter } from './account-page/link-router.ts'
 import { createPasskeyRouter } from './account-page/passkey-router.ts'
+import { createPasswordRouter } from './account-page/password-router.ts'
 import { createReaders } from './account-page/reader.ts'
 import { createSecurityRouter } from './account-page/security-router.ts'
+import { createAccountLinks } from './accounts/account-links.ts'
 import { createAccounts } from './accounts/accounts.ts'
 import { createBoundedQueue } from './accounts/bounded-queue.ts'
 import { claimsByScope, createFindAccount } from './accounts/claims.ts'
@@ -39,10 +43,11 @@ import { type Features, middlewareInOrder } from './http/app.ts'
 import { clientLogos } from './http/client-logos.ts'
 import { createEdge } from './http/edge.ts'
 import { createFormTokens } from './http/form-token.ts'
+import { createNewPasswords, newPasswordLimit } from './http/new-password.ts'
 import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
 import { createPasswordForms } from './http/password-form.ts'
 import { createRequestLimits } from './http/request-limits.ts'
-import { publicRoutes } from './http/routes.ts'
+import { linkAddress, publicRoutes } from './http/routes.ts'
 import { shedLoad } from './http/shed-load.ts'
 import { suggestedCodes } from './interaction/device-forms.ts'
 import {
@@ -215,7 +220,7 @@ function passkeyFormsOf(parts: Parts): PasskeyForms | undefined {
       }),
       events: parts.observability.events,
       securityEvents,
-      scriptUrl: scriptUrlOf(parts),
+      scriptUrl: scriptUrlsOf(parts).passkeys,
     })
   )
 }
@@ -419,41 +424,65 @@ function accountFeature(
   const { config, storage, accounts, views, forms, base, passkeys, securityEvents } = parts
   const publicOrigin = new URL(config.issuer).origin
   const readers = createReaders({ provider, accounts, forms })
-  const fresh = createFreshAuthentication({ ...signIn, table: storage.passkeys })
-  const scriptUrl = scriptUrlOf(parts)
+  const { events } = parts.observability
+  const scripts = scriptUrlsOf(parts)
+  const changes = createConfirmedChanges({
+    fresh: createFreshAuthentication({ ...signIn, accounts, table: storage.passkeys }),
+    forms,
+    views,
+    passwordScript: scripts.password,
+  })
+  const newPasswords = createNewPasswords({
+    accounts,
+    limiter: storage.rateLimits.makeLimiter(newPasswordLimit),
+    events,
+  })
   const { rpId, relatedOrigins } = config.passkeys
-  const security = createSecurityRouter({
-    readers,
-    views,
-    tables: storage,
-    events: securityEvents,
-    publicOrigin,
-    base,
-    forms,
-    passkeys: rpId === undefined ? undefined : { rpId, scriptUrl },
-  })
-  const ofSecurity = routesOf(security)
-  if (!passkeys) return ofSecurity
-  const ofPasskeys = createPasskeyRouter({
-    passkeys,
-    table: storage.passkeys,
-    readers,
-    fresh,
-    rules: signIn.rules,
-    forms,
-    views,
-    events: parts.observability.events,
-    securityEvents,
-    relatedOrigins,
-    scriptUrl,
-    page: base + publicRoutes.security.path,
-  })
-  const others = routesOf(ofPasskeys)
-  return (ctx, next) => ofSecurity(ctx, () => others(ctx, next) as Promise<unknown>)
+  const page = base + publicRoutes.security.path
+  const { rules } = signIn
+  const common = { readers, changes, rules, forms, views, events, securityEvents, page }
+  return inTurn([
+    createSecurityRouter({
+      ...{ readers, views, forms, accounts, rules, publicOrigin, base },
+      tables: storage,
+      events: securityEvents,
+      passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
+    }),
+    createPasswordRouter({ ...common, newPasswords, store: storage.accounts }),
+    createLinkRouter({
+      ...common,
+      ...{ passkeys, newPasswords, scripts },
+      links: createAccountLinks({
+        table: storage.accountLinks,
+        store: storage.accounts,
+        address: linkAddress(config.issuer),
+      }),
+    }),
+    ...(passkeys
+      ? [
+          createPasskeyRouter({
+            ...common,
+            ...{ passkeys, relatedOrigins, scriptUrl: scripts.passkeys },
+            table: storage.passkeys,
+          }),
+        ]
+      : []),
+  ])
 }
 
-const scriptUrlOf = ({ config: { issuer }, assets }: Parts) =>
-  new URL(issuer).origin + assets.urls.passkeys
+/** One middleware of several routers. */
+function inTurn(routers: readonly Router[]): Middleware {
+  return routers.map(routesOf).reduceRight<Middleware>(
+    (rest, first) => (ctx, next) => first(ctx, () => rest(ctx, next) as Promise<unknown>),
+    (_ctx, next) => next(),
+  )
+}
+
+/** Scripts of our pages, absolute. */
+function scriptUrlsOf({ config: { issuer }, assets: { urls } }: Parts) {
+  const { origin } = new URL(issuer)
+  return { passkeys: origin + urls.passkeys, password: origin + urls.password }
+}
 
 function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
   const { config, storage, keys } = parts
@@ -471,6 +500,7 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
     }),
     administrationFor: (facts) =>
       createAdministration({
+        issuer,
         storage,
         keys: { ring: keys, publish: config.keys.publish },
         validator,

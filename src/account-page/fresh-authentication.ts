@@ -4,6 +4,7 @@
  * which was stolen, however new it is, changes nothing.
  */
 import type { RouterContext } from '@koa/router'
+import type { Accounts } from '../accounts/accounts.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
 import type { FormBody } from '../http/form-body.ts'
 import type { FormProblem, PasskeyForms } from '../http/passkey-form.ts'
@@ -33,6 +34,7 @@ export interface FreshAuthentication {
 export interface FreshAuthenticationOptions {
   readonly passkeys: PasskeyForms | undefined
   readonly passwords: PasswordForms
+  readonly accounts: Pick<Accounts, 'hasPassword'>
   readonly rules: Pick<SignInRules, 'takesPasswordOf'>
   readonly table: Pick<PasskeyTable, 'listOf'>
 }
@@ -40,6 +42,7 @@ export interface FreshAuthenticationOptions {
 export function createFreshAuthentication({
   passkeys,
   passwords,
+  accounts,
   rules,
   table,
 }: FreshAuthenticationOptions): FreshAuthentication {
@@ -47,14 +50,16 @@ export function createFreshAuthentication({
 
   return {
     async ask(ctx, reader, change) {
-      const [own, password] = await Promise.all([
-        table.listOf(reader.account.id),
-        rules.takesPasswordOf(reader.account),
+      const { account } = reader
+      const [own, takesPassword, hasPassword] = await Promise.all([
+        table.listOf(account.id),
+        rules.takesPasswordOf(account),
+        accounts.hasPassword(account),
       ])
       const hasPasskey = passkeys && own.length > 0
       return {
         passkey: hasPasskey ? passkeys.request(ctx, purposeOf(reader, change), own) : undefined,
-        password,
+        password: takesPassword && hasPassword,
       }
     },
 

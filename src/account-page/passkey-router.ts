@@ -1,29 +1,27 @@
 import Router, { type RouterContext } from '@koa/router'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
-import type { FormBody } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
 import { allowScript } from '../http/script-source.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
-import type { ConfirmPage } from '../pages/account-pages.ts'
 import { browserName } from '../pages/browser-labels.ts'
 import { PageError } from '../pages/page-error.ts'
 import type { Views } from '../pages/views.ts'
 import { maxPasskeyNameCharacters, type Passkeys, readPasskeyName } from '../passkeys/passkeys.ts'
 import type { Passkey, PasskeyTable } from '../storage/passkey-table.ts'
-import type { FreshAuthentication } from './fresh-authentication.ts'
+import type { Change, ConfirmedChanges } from './confirmed-changes.ts'
 import type { Reader, Readers } from './reader.ts'
 
 export interface PasskeyRouterOptions {
   readonly passkeys: Passkeys
   readonly table: PasskeyTable
   readonly readers: Readers
-  readonly fresh: FreshAuthentication
+  readonly changes: ConfirmedChanges
   readonly rules: Pick<SignInRules, 'leastPasskeys'>
   readonly forms: FormTokens
-  readonly views: Pick<Views, 'confirm' | 'newPasskey'>
+  readonly views: Pick<Views, 'newPasskey'>
   readonly events: Pick<Events, 'passkeyChanged'>
   readonly securityEvents: Pick<SecurityEvents, 'report'>
   /** Of other servers that use these passkeys. */
@@ -33,39 +31,11 @@ export interface PasskeyRouterOptions {
   readonly page: string
 }
 
-/** A change on a page of its own, which the person authenticates for. */
-type Change = Pick<ConfirmPage, 'action' | 'heading' | 'lead' | 'field'> & { readonly name: string }
-
 /** Adding, renaming and removing passkeys at My security. */
 export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
-  const { passkeys, table, readers, fresh, rules, forms, views } = options
+  const { passkeys, table, readers, changes, rules, forms, views } = options
   const { events, securityEvents, relatedOrigins, scriptUrl, page } = options
   const router = new Router({ sensitive: true, strict: true })
-
-  async function confirm(
-    ctx: RouterContext,
-    reader: Reader,
-    { name, ...change }: Change,
-    problem?: ConfirmPage['problem'],
-  ) {
-    const asked = await fresh.ask(ctx, reader, name)
-    const token = forms.make(reader.sessionUid)
-    ctx.type = 'html'
-    ctx.body = views.confirm({ ...change, ...asked, token, ...(problem && { problem }) })
-  }
-
-  /** Whether the person has authenticated for a change; shows its page again where not. */
-  async function isConfirmed(
-    ctx: RouterContext,
-    { reader, form }: { reader: Reader; form: FormBody },
-    change: Change,
-  ): Promise<boolean> {
-    const refusal = await fresh.refusal(ctx, reader, { change: change.name, form })
-    if (!refusal) return true
-    ctx.status = refusal.status
-    await confirm(ctx, reader, change, refusal.problem)
-    return false
-  }
 
   /** The passkey of the address, if it is the reader's. */
   async function named(ctx: RouterContext, { account }: Reader): Promise<Passkey> {
@@ -99,12 +69,12 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
   })
 
   router.get(publicRoutes.security_passkey_add.path, async (ctx) => {
-    await confirm(ctx, await readers.require(ctx), adding)
+    await changes.show(ctx, await readers.require(ctx), adding)
   })
 
   router.post(publicRoutes.security_passkey_add_submit.path, async (ctx) => {
     const submitted = await readers.submitted(ctx)
-    if (!(await isConfirmed(ctx, submitted, adding))) return
+    if (!(await changes.isConfirmed(ctx, submitted, adding))) return
     const { account, sessionUid } = submitted.reader
     allowScript(ctx, scriptUrl)
     ctx.type = 'html'
@@ -127,7 +97,12 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
     if (made.id === undefined) {
       const isRefused = made.reason === 'authenticator'
       ctx.status = isRefused ? 403 : 400
-      await confirm(ctx, reader, adding, isRefused ? 'passkeys.not_allowed' : 'passkeys.not_added')
+      await changes.show(
+        ctx,
+        reader,
+        adding,
+        isRefused ? 'passkeys.not_allowed' : 'passkeys.not_added',
+      )
       return
     }
     report(ctx, reader, 'added', { passkey: made.id, aaguid: made.aaguid })
@@ -136,7 +111,7 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
 
   router.get(publicRoutes.security_passkey_rename.path, async (ctx) => {
     const reader = await readers.require(ctx)
-    await confirm(ctx, reader, renaming(await named(ctx, reader)))
+    await changes.show(ctx, reader, renaming(await named(ctx, reader)))
   })
 
   router.post(publicRoutes.security_passkey_rename_submit.path, async (ctx) => {
@@ -148,10 +123,10 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
     const name = readPasskeyName(typed)
     if (name === undefined) {
       ctx.status = 400
-      await confirm(ctx, reader, change, 'passkeys.invalid_name')
+      await changes.show(ctx, reader, change, 'passkeys.invalid_name')
       return
     }
-    if (!(await isConfirmed(ctx, submitted, change))) return
+    if (!(await changes.isConfirmed(ctx, submitted, change))) return
     if (await table.rename(passkey.id, name, reader.about)) {
       report(ctx, reader, 'renamed', { passkey: passkey.id })
     }
@@ -160,7 +135,7 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
 
   router.get(publicRoutes.security_passkey_remove.path, async (ctx) => {
     const reader = await readers.require(ctx)
-    await confirm(ctx, reader, removing(await named(ctx, reader)))
+    await changes.show(ctx, reader, removing(await named(ctx, reader)))
   })
 
   router.post(publicRoutes.security_passkey_remove_submit.path, async (ctx) => {
@@ -168,10 +143,10 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
     const { reader } = submitted
     const passkey = await named(ctx, reader)
     const change = removing(passkey)
-    if (!(await isConfirmed(ctx, submitted, change))) return
+    if (!(await changes.isConfirmed(ctx, submitted, change))) return
     if (!(await table.remove(passkey.id, rules.leastPasskeys, reader.about))) {
       ctx.status = 400
-      await confirm(ctx, reader, change, 'passkeys.last_one')
+      await changes.show(ctx, reader, change, 'passkeys.last_one')
       return
     }
     report(ctx, reader, 'removed', { passkey: passkey.id })

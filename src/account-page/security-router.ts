@@ -1,5 +1,7 @@
 import Router, { type RouterContext } from '@koa/router'
+import type { Accounts } from '../accounts/accounts.ts'
 import { signInUrl } from '../clients/security-client.ts'
+import type { SignInRules } from '../clients/sign-in-rules.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
 import { allowScript } from '../http/script-source.ts'
@@ -33,6 +35,8 @@ export interface SecurityRouterOptions {
     securityEvents: SecurityEventTable
   }
   events: SecurityEvents
+  accounts: Pick<Accounts, 'hasPassword'>
+  rules: Pick<SignInRules, 'setsPassword'>
   publicOrigin: string
   /** The public path of this server. */
   base: string
@@ -51,6 +55,8 @@ export function createSecurityRouter({
   views,
   tables: { artifacts, browserSessions, clients, failedSignIns, passkeys: table, securityEvents },
   events,
+  accounts,
+  rules,
   publicOrigin,
   base,
   forms,
@@ -95,14 +101,16 @@ export function createSecurityRouter({
       return
     }
     const { sessionUid: uid, account } = who
-    const [sessions, grants, recent, failures, ownPasskeys, hasApprovals] = await Promise.all([
-      browserSessions.listOf(account.id),
-      artifacts.listGrantsOf(account.id),
-      securityEvents.listOf(account.id, shownEvents),
-      failedSignIns.listOf(account.id, shownFailures),
-      passkeysOf(who),
-      clients.hasCiba(),
-    ])
+    const [sessions, grants, recent, failures, ownPasskeys, hasApprovals, hasPassword] =
+      await Promise.all([
+        browserSessions.listOf(account.id),
+        artifacts.listGrantsOf(account.id),
+        securityEvents.listOf(account.id, shownEvents),
+        failedSignIns.listOf(account.id, shownFailures),
+        passkeysOf(who),
+        clients.hasCiba(),
+        rules.setsPassword ? accounts.hasPassword(account) : undefined,
+      ])
     const applications = await Promise.all(
       grants.map(async (grant) => {
         const client = await clients.find(grant.clientId)
@@ -117,6 +125,7 @@ export function createSecurityRouter({
       sessions: sessions.map((session) => sessionLine(session, uid)),
       passkeys: ownPasskeys,
       hasApprovals,
+      hasPassword,
       applications: applications.flat(),
       failures: failures.map(failureLine),
       events: recent.map(eventLine),

@@ -1,15 +1,13 @@
+import type { AccountLinks, MadeLink } from '../accounts/account-links.ts'
 import type { Accounts, NewAccount } from '../accounts/accounts.ts'
-import { generatePassword } from '../accounts/password.ts'
 import type { Account, AccountChange, Profile } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
 import type { Passkey, PasskeyTable } from '../storage/passkey-table.ts'
 import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
 
-export interface NewPassword {
-  /** The password, when it was made here: it is known only from this answer. */
-  readonly password?: string
-}
+/** An account with the link in which its person sets how to sign in, if there is one. */
+export type AddedAccount = Account & Partial<MadeLink>
 
 export interface SignedOut {
   /** In how many browsers the person was signed in. */
@@ -40,6 +38,9 @@ function withoutUndefined<T extends object>(given: T): T {
 /** A passkey, as administrators see it: its keys are for browsers. */
 export type ShownPasskey = Omit<Passkey, 'accountId' | 'credentialId'>
 
+/** A link, and what was ended. */
+export type ResetAccount = MadeLink & SignedOut
+
 export interface AccountTables {
   readonly issued: Pick<AdminQueries, 'revokeGrantsOf'>
   readonly passkeys: PasskeyTable
@@ -49,26 +50,38 @@ export interface AccountTables {
 export function administerAccounts(
   accounts: Accounts,
   { issued, passkeys }: AccountTables,
+  links: Pick<AccountLinks, 'invite' | 'reset'>,
   recordChange: RecordChange,
 ) {
   return {
     list: () => accounts.list(),
 
-    async add({
-      password: given,
-      emailVerified,
-      phoneVerified,
-      ...about
-    }: RequestedAccount): Promise<Account & NewPassword> {
-      const password = given ?? generatePassword()
+    /** Without a password, its person sets a passkey or a password by the link. */
+    async add({ emailVerified, phoneVerified, ...about }: RequestedAccount): Promise<AddedAccount> {
       const account = await accounts.add({
         ...withoutUndefined(about),
         ...(emailVerified && { emailVerified: true }),
         ...(phoneVerified && { phoneVerified: true }),
-        password,
       } as NewAccount)
       recordChange('account.added', { account: account.id })
-      return { ...account, ...(given === undefined && { password }) }
+      if (about.password !== undefined) return account
+      return { ...account, ...(await links.invite(account.email)) }
+    },
+
+    /** Makes a new link. What its person signs in with works until the link is used. */
+    async invite(email: string): Promise<MadeLink> {
+      const { id } = await accounts.find(email)
+      const made = await links.invite(email)
+      recordChange('account.invited', { account: id })
+      return made
+    },
+
+    /** Makes a new link. The password, sessions and grants end at once, and passkeys if asked. */
+    async reset(email: string, { passkeys: all = false } = {}): Promise<ResetAccount> {
+      const { id } = await accounts.find(email)
+      const { ended, revoked, ...made } = await links.reset(email, { passkeys: all })
+      recordChange('account.reset', { account: id }, { ended, revoked, passkeys: all })
+      return { ...made, ended, revoked }
     },
 
     /** Members that are undefined stay as they are. */
@@ -106,12 +119,10 @@ export function administerAccounts(
       return { ended, revoked }
     },
 
-    async setPassword(email: string, given: string | undefined): Promise<NewPassword> {
+    async setPassword(email: string, password: string): Promise<void> {
       const { id } = await accounts.find(email)
-      const password = given ?? generatePassword()
       await accounts.setPassword(email, password)
       recordChange('account.password_set', { account: id })
-      return given === undefined ? { password } : {}
     },
 
     async listPasskeys(email: string): Promise<ShownPasskey[]> {

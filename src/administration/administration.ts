@@ -1,5 +1,7 @@
+import { type AccountLinks, createAccountLinks } from '../accounts/account-links.ts'
 import { createAccounts } from '../accounts/accounts.ts'
 import type { MetadataValidator } from '../clients/client-registration.ts'
+import { linkAddress } from '../http/routes.ts'
 import type { Events, Facts } from '../observability/events.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { administerAccounts } from './accounts.ts'
@@ -15,8 +17,10 @@ import { administerSessions } from './sessions.ts'
 export type Administration = ReturnType<typeof createAdministration>
 
 export interface AdministrationOptions {
+  readonly issuer: string
   readonly storage: Pick<
     Storage,
+    | 'accountLinks'
     | 'accounts'
     | 'audit'
     | 'countedEvents'
@@ -39,6 +43,7 @@ export interface AdministrationOptions {
 
 /** What administrators can do: one implementation for the command line and the HTTP API. */
 export function createAdministration({
+  issuer,
   storage,
   keys,
   validator,
@@ -51,6 +56,11 @@ export function createAdministration({
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
     storage,
+    createAccountLinks({
+      table: storage.accountLinks,
+      store: storage.accounts,
+      address: linkAddress(issuer),
+    }),
     recordChange,
   )
   return {
@@ -109,6 +119,7 @@ export function createReadings(
   const accounts = administerAccounts(
     createAccounts({ store: storage.accounts }),
     storage,
+    { invite: readOnly, reset: readOnly } satisfies Pick<AccountLinks, 'invite' | 'reset'>,
     readOnly,
   )
   const tables = { table: storage.clients, logos: storage.clientLogos }

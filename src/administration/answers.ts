@@ -54,9 +54,22 @@ const accountMembers = {
 
 export const account = z.strictObject(accountMembers)
 
+const linkMembers = {
+  link: z.string().describe('For the user alone: only in this response'),
+  expiresAt: time.describe('When the link stops working'),
+}
+
 export const addedAccount = z.strictObject({
   ...accountMembers,
-  password: z.string().describe('Only if the server generated it').optional(),
+  ...z.strictObject(linkMembers).partial().shape,
+})
+
+export const madeLink = z.strictObject(linkMembers)
+
+export const resetAccount = z.strictObject({
+  ...linkMembers,
+  ended: z.int().describe('Sessions'),
+  revoked: z.int().describe('Grants'),
 })
 
 export const passkey = z.strictObject({
@@ -68,10 +81,6 @@ export const passkey = z.strictObject({
   backedUp: z.boolean().describe('Whether a copy exists'),
   createdAt: time,
   lastUsedAt: time.nullable(),
-})
-
-export const generatedPassword = z.strictObject({
-  password: z.string().describe('Only if the server generated it').optional(),
 })
 
 export const signedOut = z.strictObject({

@@ -86,7 +86,7 @@ export const operations: Operations = {
     handle: ({ accounts }) => accounts.list(),
   }),
   addAccount: operation({
-    summary: 'Add an account; a generated password is in this response only',
+    summary: 'Add an account; without a password, a one-time link is in this response only',
     body: requests.newAccount,
     answer: { status: 201, description: 'The account', schema: answers.addedAccount },
     refusals: [409],
@@ -115,6 +115,23 @@ export const operations: Operations = {
     refusals: [404],
     handle: ({ accounts }, { params }) => accounts.enable(params.email),
   }),
+  inviteAccount: operation({
+    summary:
+      'Make a one-time link in which the user sets a passkey or a password; it is in this response only, and the previous link stops working',
+    params: { email },
+    answer: { status: 200, description: 'The link', schema: answers.madeLink },
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.invite(params.email),
+  }),
+  resetAccount: operation({
+    summary:
+      'Remove the password of an account, end its sessions, revoke its grants, and make a one-time link',
+    params: { email },
+    body: requests.reset,
+    answer: { status: 200, description: 'The link', schema: answers.resetAccount },
+    refusals: [404],
+    handle: ({ accounts }, { params, body }) => accounts.reset(params.email, body),
+  }),
   signAccountOut: operation({
     summary: 'End every session of an account, and revoke its tokens if asked',
     params: { email },
@@ -138,14 +155,10 @@ export const operations: Operations = {
     handle: ({ accounts }, { params }) => accounts.removePasskey(params.email, params.id),
   }),
   setPassword: operation({
-    summary: 'Set a password; a generated one is in this response only',
+    summary: 'Set a password, and end every session of the account',
     params: { email },
     body: requests.newPassword,
-    answer: {
-      status: 200,
-      description: 'The password, if it was generated',
-      schema: answers.generatedPassword,
-    },
+    answer: done,
     refusals: [404],
     handle: ({ accounts }, { params, body }) => accounts.setPassword(params.email, body.password),
   }),

@@ -83,7 +83,9 @@ export const newAccount = z.strictObject({
   attributes: attributesOf(attributeValue).optional(),
   emailVerified: emailVerified.optional(),
   phoneVerified: phoneVerified.optional(),
-  password: password.describe('Generated if it is left out').optional(),
+  password: password
+    .describe('If it is left out, the response has a link in which the user sets one, or a passkey')
+    .optional(),
 })
 
 export const changedAccount = z
@@ -109,8 +111,10 @@ function nullable<Shape extends Record<string, z.ZodType>>(shape: Shape) {
   return Object.fromEntries(entries) as { [Name in keyof Shape]: z.ZodNullable<Shape[Name]> }
 }
 
-export const newPassword = z.strictObject({
-  password: password.describe('Generated if it is left out').optional(),
+export const newPassword = z.strictObject({ password })
+
+export const reset = z.strictObject({
+  passkeys: z.boolean().default(false).describe('Remove all passkeys as well'),
 })
 
 export const signOut = z.strictObject({

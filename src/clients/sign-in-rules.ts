@@ -7,6 +7,8 @@ import { securityClientId } from './security-client.ts'
 export interface SignInRules {
   /** Passkeys that an account which has one must keep. */
   readonly leastPasskeys: 0 | 1
+  /** Whether people set one. */
+  readonly setsPassword: boolean
   /** Whether it counts for an application at all, whosever it is. */
   takesPassword(clientId: string): boolean
   /** Whether it counts for this account, to sign in or to change how the person signs in. */
@@ -22,10 +24,16 @@ export function createSignInRules(
   passkeys: Pick<PasskeyTable, 'isThere'>,
 ): SignInRules {
   if (policy === 'passkey-or-password') {
-    return { leastPasskeys: 0, takesPassword: () => true, takesPasswordOf: async () => true }
+    return {
+      leastPasskeys: 0,
+      setsPassword: true,
+      takesPassword: () => true,
+      takesPasswordOf: async () => true,
+    }
   }
   return {
     leastPasskeys: 1,
+    setsPassword: false,
     takesPassword: (clientId) => clientId === securityClientId,
     takesPasswordOf: async ({ id }) => !(await passkeys.isThere(id)),
   }

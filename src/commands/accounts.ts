@@ -1,6 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
+import { linkLifetimeHours } from '../accounts/account-links.ts'
 import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
 import { type Profile, profileMembers } from '../storage/account-store.ts'
 import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
@@ -37,20 +38,20 @@ export function accountsCommand(): Command {
       withProfile(
         command(
           'add <email>',
-          'Add an account with a generated password, shown once.',
+          `Add an account, and print a one-time link in which its user sets a passkey or a password. It works for ${linkLifetimeHours.invitation} hours.`,
           'accounts add ada@example.com --name "Ada Lovelace"',
           'accounts add ada@example.com --group staff --group editors --locale en-GB',
           'accounts add ada@example.com --password-stdin < password.txt',
         ),
-      ).option('--password-stdin', 'read the password from standard input'),
+      ).option('--password-stdin', 'set the password from standard input, and print no link'),
       async (email: string, { passwordStdin, ...options }: AddOptions) => {
-        const password = await givenPassword({ passwordStdin })
+        const password = passwordStdin && (await givenPassword())
         const { profile, ...about } = describedBy(options)
         return withAdministration(({ accounts }) =>
           accounts.add({ ...about, ...profile, email, password } as RequestedAccount),
         )
       },
-      ({ email, password }) => asFacts(`Added ${email}.`, shownOnce(password)),
+      ({ email, link, expiresAt }) => asFacts(`Added ${email}.`, shownOnce(link, expiresAt)),
     ),
   )
 
@@ -146,19 +147,50 @@ export function accountsCommand(): Command {
   accounts.addCommand(
     printing(
       command(
-        'set-password <email>',
-        'Set a new, generated password, shown once.',
-        'accounts set-password ada@example.com',
-        'accounts set-password ada@example.com --password-stdin < password.txt',
-      ).option('--password-stdin', 'read the password from standard input'),
-      async (email: string, options: { passwordStdin?: true }) => {
-        const given = await givenPassword(options)
-        return withAdministration(async ({ accounts }) => ({
+        'invite <email>',
+        `Print a new one-time link in which a user sets a passkey or a password. It works for ${linkLifetimeHours.invitation} hours, the previous link stops working, and using it ends all sessions and grants.`,
+        'accounts invite ada@example.com',
+      ),
+      (email: string) =>
+        withAdministration(async ({ accounts }) => ({ email, ...(await accounts.invite(email)) })),
+      ({ email, link, expiresAt }) => asFacts(`Invited ${email}.`, shownOnce(link, expiresAt)),
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      command(
+        'reset <email>',
+        `For a user who can no longer sign in: remove the password, end all sessions and grants, and print a one-time link in which the user sets a passkey or a password. It works for ${linkLifetimeHours.reset} hours.`,
+        'accounts reset ada@example.com',
+        'accounts reset ada@example.com --passkeys',
+      ).option('--passkeys', 'also remove all passkeys'),
+      (email: string, { passkeys = false }: { passkeys?: boolean }) =>
+        withAdministration(async ({ accounts }) => ({
           email,
-          ...(await accounts.setPassword(email, given)),
-        }))
+          ...(await accounts.reset(email, { passkeys })),
+        })),
+      ({ email, link, expiresAt, ended, revoked }) =>
+        asFacts(
+          `Reset ${email}: ended ${counted(ended, 'session')} and ${counted(revoked, 'grant')}.`,
+          shownOnce(link, expiresAt),
+        ),
+    ),
+  )
+
+  accounts.addCommand(
+    printing(
+      command(
+        'set-password <email>',
+        'Set a password from standard input, and end all sessions. To let users set their own, use invite or reset.',
+        'accounts set-password ada@example.com --password-stdin < password.txt',
+      ).requiredOption('--password-stdin', 'read the password from standard input'),
+      async (email: string) => {
+        const password = await givenPassword()
+        await withAdministration(({ accounts }) => accounts.setPassword(email, password))
+        return { email }
       },
-      ({ email, password }) => asFacts(`Set the password of ${email}.`, shownOnce(password)),
+      ({ email }) => `Set the password of ${email}.`,
     ),
   )
 
@@ -259,12 +291,17 @@ function attributeOf(text: string): [name: string, value: string] {
   return [text.slice(0, at), text.slice(at + 1)]
 }
 
-async function givenPassword({ passwordStdin }: { passwordStdin?: true | undefined }) {
-  return passwordStdin ? (await text(process.stdin)).replace(/\r?\n$/, '') : undefined
+async function givenPassword(): Promise<string> {
+  return (await text(process.stdin)).replace(/\r?\n$/, '')
 }
 
-function shownOnce(password: string | undefined): [string, string][] {
-  return password ? [['Password', `${styleText('bold', password)}  (shown this once)`]] : []
+function shownOnce(link: string | undefined, expiresAt: Date | undefined): [string, string][] {
+  if (!link || !expiresAt) return []
+  const until = `${expiresAt.toISOString().slice(0, 16).replace('T', ' ')} UTC`
+  return [
+    ['Link', `${styleText('bold', link)}  (shown this once)`],
+    ['Works until', `${until}, once: send it to the user alone`],
+  ]
 }
 
 function counted(count: number, thing: string): string {

@@ -117,6 +117,7 @@ export async function withAdministration<T>(
     })
     return await work(
       createAdministration({
+        issuer: config.issuer,
         storage,
         keys: { ring: keys, publish: config.keys.publish },
         validator,

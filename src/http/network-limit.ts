@@ -10,6 +10,9 @@ import type { RouteName } from './routes.ts'
 
 /** Routes whose requests carry credentials or names that could be guessed. */
 export const guardedRoutes = [
+  'account_link',
+  'account_link_password',
+  'account_link_passkey',
   'client_logo',
   'token',
   'par',

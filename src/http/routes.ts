@@ -86,6 +86,9 @@ export const publicRoutes = {
   home: route(['GET'], '/'),
   webauthn_metadata: route(['GET'], '/.well-known/webauthn'),
   change_password: route(['GET'], '/.well-known/change-password'),
+  account_link: route(['GET'], '/link/:token'),
+  account_link_password: route(['POST'], '/link/:token/password', form),
+  account_link_passkey: route(['POST'], '/link/:token/passkey', form),
   security: route(['GET'], '/security'),
   approvals: route(['GET'], '/security/approvals'),
   approvals_approve: route(['POST'], '/security/approvals/approve', form),
@@ -97,6 +100,8 @@ export const publicRoutes = {
   security_passkey_rename_submit: route(['POST'], '/security/passkeys/:id/rename', form),
   security_passkey_remove: route(['GET'], '/security/passkeys/:id/remove'),
   security_passkey_remove_submit: route(['POST'], '/security/passkeys/:id/remove', form),
+  security_password: route(['GET'], '/security/password'),
+  security_password_submit: route(['POST'], '/security/password', form),
   security_end_session: route(['POST'], '/security/sessions/end', form),
   security_end_others: route(['POST'], '/security/sessions/end-others', form),
   security_end_application: route(['POST'], '/security/applications/end', form),
@@ -106,6 +111,10 @@ export const publicRoutes = {
   registration_update: route(['PUT'], '/register/:client_id', registration),
   registration_remove: route(['DELETE'], '/register/:client_id', registration),
 } satisfies Record<string, Route>
+
+/** Where one-time links of accounts lead: the token is appended. */
+export const linkAddress = (issuer: string) =>
+  issuer + publicRoutes.account_link.path.replace(':token', '')
 
 export interface AdminRoute extends Route {
   readonly path: `/admin/${string}`
@@ -143,6 +152,8 @@ export const adminRoutes = {
   changeAccount: writes('PATCH', '/admin/accounts/:email'),
   disableAccount: writes('POST', '/admin/accounts/:email/disable'),
   enableAccount: writes('POST', '/admin/accounts/:email/enable'),
+  inviteAccount: writes('POST', '/admin/accounts/:email/invite'),
+  resetAccount: writes('POST', '/admin/accounts/:email/reset'),
   signAccountOut: writes('POST', '/admin/accounts/:email/sign-out'),
   listPasskeys: reads('/admin/accounts/:email/passkeys'),
   removePasskey: writes('DELETE', '/admin/accounts/:email/passkeys/:id'),

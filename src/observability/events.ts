@@ -46,6 +46,7 @@ export type LimitName =
   | 'login'
   | 'login_address'
   | 'login_account'
+  | 'new_passwords'
   | 'par'
   | 'passkeys'
   | 'refusals'
@@ -301,6 +302,16 @@ export function createEvents({
       details: { passkey: string; aaguid?: string },
     ) {
       record('info', change, facts, 'a person changed a passkey', details)
+    },
+
+    /** The person's own change, at My security. */
+    passwordChanged(facts: Facts) {
+      record('info', 'password.changed', facts, 'a person changed a password')
+    },
+
+    /** Someone has set how to sign in by a one-time link. */
+    linkUsed(facts: Facts, details: { credential: 'password' | 'passkey' }) {
+      record('info', 'account_link.used', facts, 'a one-time link was used', details)
     },
 
     /** A device has asked for a code. */

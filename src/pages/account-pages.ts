@@ -16,8 +16,16 @@ export interface ConfirmPage extends AuthenticationView {
   action: string
   heading: Message
   lead: Message
+  /** Of the account, for password managers. */
+  email: string
   /** A text that the change is about. */
-  field?: { name: string; label: MessageKey; value: string; maxLength: number }
+  field?: {
+    name: string
+    label: MessageKey
+    value: string
+    maxLength: number
+    isNewPassword?: true
+  }
   problem?: MessageKey | Message
 }
 
@@ -29,6 +37,24 @@ export interface NewPasskeyPage {
   /** A name that the person may change. */
   name: string
   maxNameLength: number
+}
+
+/** Where a person sets how to sign in, by a one-time link. */
+export interface AccountLinkPage {
+  /** Of the link. */
+  token: string
+  email: string
+  /** `PublicKeyCredentialCreationOptionsJSON`; undefined where browsers make no passkeys. */
+  creation: object | undefined
+  /** Of the passkey. */
+  name: string
+  /** Whether a password can be set. */
+  password: boolean
+  problem?: MessageKey | Message
+}
+
+export interface AccountLinkDonePage {
+  credential: 'password' | 'passkey'
 }
 
 export interface PasskeyLine {

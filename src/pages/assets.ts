@@ -11,6 +11,7 @@ const files = {
   pico: `${import.meta.dirname}/assets/pico.css`,
   holdfast: `${import.meta.dirname}/assets/holdfast.css`,
   mark: `${import.meta.dirname}/assets/mark.svg`,
+  password: `${import.meta.dirname}/assets/password.js`,
   passkeys: `${import.meta.dirname}/assets/passkeys.js`,
 }
 

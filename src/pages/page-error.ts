@@ -2,6 +2,7 @@ export type PageErrorCode =
   | 'client_certificate_too_large'
   | 'cross_site_request'
   | 'expired_interaction'
+  | 'expired_link'
   | 'form_too_large'
   | 'invalid_client_certificate_header'
   | 'invalid_form'
@@ -19,6 +20,7 @@ const statusOf: Record<PageErrorCode, number> = {
   client_certificate_too_large: 431,
   cross_site_request: 403,
   expired_interaction: 400,
+  expired_link: 404,
   form_too_large: 413,
   invalid_client_certificate_header: 400,
   invalid_form: 400,

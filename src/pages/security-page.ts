@@ -18,6 +18,8 @@ export interface SecurityPage {
   hasApprovals: boolean
   /** Undefined where browsers make no passkeys for this server. */
   passkeys: { lines: PasskeyLine[]; signals: PasskeySignals } | undefined
+  /** Undefined where people set no password. */
+  hasPassword: boolean | undefined
   applications: ApplicationLine[]
   failures: FailureLine[]
   events: EventLine[]

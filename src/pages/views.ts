@@ -1,6 +1,11 @@
 import { Eta } from 'eta'
 
-import type { ConfirmPage, NewPasskeyPage } from './account-pages.ts'
+import type {
+  AccountLinkDonePage,
+  AccountLinkPage,
+  ConfirmPage,
+  NewPasskeyPage,
+} from './account-pages.ts'
 import type { AssetUrls } from './assets.ts'
 import type { BindingLabels } from './binding-labels.ts'
 import type { ErrorMessage } from './error-messages.ts'
@@ -154,6 +159,8 @@ export interface Views {
   security(page: SecurityPage): string
   confirm(page: ConfirmPage): string
   newPasskey(page: NewPasskeyPage): string
+  accountLink(page: AccountLinkPage): string
+  accountLinkDone(page: AccountLinkDonePage): string
 }
 
 export interface ViewsOptions {
@@ -183,6 +190,8 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     security: view<SecurityPage>('security'),
     confirm: view<ConfirmPage>('confirm'),
     newPasskey: view<NewPasskeyPage>('new-passkey'),
+    accountLink: view<AccountLinkPage>('account-link'),
+    accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
     interstitial: (to = '') => view('interstitial')({ to }),
   }
 }

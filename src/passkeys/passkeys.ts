@@ -13,13 +13,8 @@ import {
 } from '@simplewebauthn/server'
 import { lifetimes } from '../config/lifetimes.ts'
 import { displayNameRule, isDisplayName } from '../net/display-name.ts'
-import type { Account } from '../storage/account-store.ts'
-import type {
-  FoundPasskey,
-  Passkey,
-  PasskeyChange,
-  PasskeyTable,
-} from '../storage/passkey-table.ts'
+import type { Account, OwnChange } from '../storage/account-store.ts'
+import type { FoundPasskey, Passkey, PasskeyTable } from '../storage/passkey-table.ts'
 import { type ReplayEntry, replayEntry } from '../storage/replay-table.ts'
 import type { Challenges } from './challenge.ts'
 import {
@@ -174,11 +169,13 @@ export function createPasskeys({
     /**
      * Adds the passkey that the browser made by {@link creationOptions}. Whether the person may add
      * one is not checked: give those options only to those who may.
+     *
+     * @param link the digest of a one-time link that is used up with it.
      */
     async register(
       text: string,
       purpose: string,
-      { name, by }: { name: string; by: PasskeyChange },
+      { name, by, link }: { name: string; by: OwnChange; link?: Buffer },
     ): Promise<PasskeyRegistration> {
       const attestation = readAttestation(text)
       const read = attestation && challengeOf(attestation.response.clientDataJSON, purpose)
@@ -201,7 +198,9 @@ export function createPasskeys({
         aaguid,
         name,
       }
-      const id = await table.add(passkey, read.entry, by)
+      const id = await (link
+        ? table.addByLink(passkey, read.entry, { ...by, link })
+        : table.add(passkey, read.entry, by))
       return id === undefined ? { id, reason: 'not_added' } : { id, aaguid }
     },
   }

@@ -43,6 +43,14 @@ export interface AccountChange {
   readonly attributes?: Readonly<Record<string, string | null>>
 }
 
+/** A change that a person makes in a session. */
+export interface OwnChange {
+  readonly accountId: string
+  readonly sessionUid: string | undefined
+  readonly address: string | undefined
+  readonly userAgent: string | undefined
+}
+
 export interface AccountRecord {
   account: Account
   passwordHash: string
@@ -60,6 +68,11 @@ export interface AccountStore {
   list(): Promise<Account[]>
   /** Ends every sign-in too. False when there is no such account. */
   setPasswordHash(id: string, passwordHash: string): Promise<boolean>
+  /**
+   * The person's own change: ends every other sign-in than the one that makes it. False when there
+   * is no such account, or a disabled one.
+   */
+  changeOwnPassword(passwordHash: string, by: OwnChange): Promise<boolean>
   /**
    * Swaps one hash of a password for a stronger hash of the same password, only where the old one
    * is still there: a password set while its predecessor was signing in must not be undone.

@@ -127,6 +127,22 @@ export function createAccountTable(database: Database): AccountStore {
       return rowCount === 1
     },
 
+    async changeOwnPassword(passwordHash, { accountId, sessionUid, address, userAgent }) {
+      const { rowCount } = await database.query({
+        text: `with changed as (
+                 update accounts set password_hash = $2 where id = $1 and disabled_at is null
+                 returning id
+               ), ended as (${endSessionsOfChanged} and uid is distinct from $3
+               ), reported as (
+                 insert into security_events (kind, account_id, session_uid, address, user_agent)
+                 select 'own_password_changed', id, $3::text, $4::text, $5::text from changed
+               )
+               select from changed`,
+        values: [accountId, passwordHash, sessionUid, address, userAgent],
+      })
+      return rowCount === 1
+    },
+
     async replacePasswordHash(id, from, to) {
       await database.query({
         text: 'update accounts set password_hash = $3 where id = $1 and password_hash = $2',

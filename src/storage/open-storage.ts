@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises'
+import { type AccountLinkTable, createAccountLinkTable } from './account-link-table.ts'
 import type { AccountStore } from './account-store.ts'
 import { createAccountTable } from './account-table.ts'
 import { type AdminQueries, createAdminQueries } from './admin-queries.ts'
@@ -43,6 +44,7 @@ import { StorageError } from './storage-error.ts'
 import { traceQueries } from './trace-queries.ts'
 
 export interface Storage extends AsyncDisposable {
+  readonly accountLinks: AccountLinkTable
   readonly accounts: AccountStore
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
@@ -185,8 +187,10 @@ export async function openStorage({
   const watched = standby && opened.use(createStandby({ ...standby, ...ofStandby }))
   const logoutDeliveries = createLogoutDeliveries(database)
   const pingDeliveries = createPingDeliveries(database)
+  const accountLinks = createAccountLinkTable(database)
   const open = opened.move()
   return {
+    accountLinks,
     accounts: createAccountTable(database),
     artifacts,
     audit: createAuditTable(database),
@@ -225,6 +229,7 @@ export async function openStorage({
       registrations,
       logoutDeliveries,
       pingDeliveries,
+      accountLinks,
     ],
     migrated,
     ping: probe.ping,

@@ -1,4 +1,5 @@
-import type { Account } from './account-store.ts'
+import { endEverything, useLink } from './account-link-table.ts'
+import type { Account, OwnChange } from './account-store.ts'
 import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
 import type { Database } from './database.ts'
 import { type ReplayEntry, recordEntries } from './replay-table.ts'
@@ -41,14 +42,6 @@ export interface FoundPasskey {
 /** What became of an assertion whose signature is right. */
 export type PasskeyUse = 'used' | 'replayed' | 'counter' | 'gone'
 
-/** Who changes a passkey in which session, for the person to read. */
-export interface PasskeyChange {
-  readonly accountId: string
-  readonly sessionUid: string | undefined
-  readonly address: string | undefined
-  readonly userAgent: string | undefined
-}
-
 /** Passkeys that one account may have. */
 export const mostPasskeys = 20
 
@@ -67,6 +60,36 @@ const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 const reported = (kind: string, from: string) => `
   insert into security_events (kind, account_id, session_uid, address, user_agent)
   select '${kind}', account_id, $3::text, $4::text, $5::text from ${from}`
+
+/** Adds a passkey to the account in `owner`, which has locked it, by a challenge that is used up. */
+const adding = `fresh as (
+    ${recordEntries('$1', '$2', 'exists (select from owner)')}
+  ), added as (
+    insert into passkeys (account_id, credential_id, public_key, sign_count, transports,
+                          aaguid, name, backup_eligible, backed_up)
+    select owner.id, $7::bytea, $8::bytea, $9::bigint, $10::text[], $11::uuid, $12::text,
+           $13::boolean, $14::boolean
+      from owner, fresh
+     where (select count(*) from passkeys where account_id = owner.id) < $15
+    on conflict on constraint passkeys_credential_id_key do nothing
+    returning id, account_id
+  ), reported as (${reported('passkey_added', 'added')})`
+
+const valuesOfNew = (passkey: NewPasskey, challenge: ReplayEntry, by: OwnChange) => [
+  [challenge.id],
+  [challenge.expiresAt],
+  ...ofChange(by),
+  passkey.accountId,
+  Buffer.from(passkey.credentialId, 'base64url'),
+  Buffer.from(passkey.publicKey),
+  passkey.signCount,
+  passkey.transports,
+  passkey.aaguid,
+  passkey.name,
+  passkey.backupEligible,
+  passkey.backedUp,
+  mostPasskeys,
+]
 
 export type PasskeyTable = ReturnType<typeof createPasskeyTable>
 
@@ -150,46 +173,47 @@ export function createPasskeyTable(database: Database) {
     async add(
       passkey: NewPasskey,
       challenge: ReplayEntry,
-      by: PasskeyChange,
+      by: OwnChange,
     ): Promise<string | undefined> {
       const { rows } = await database.query<{ id: string }>({
         name: 'passkey-add',
         text: `with owner as materialized (
                  select id from accounts where id = $6 and disabled_at is null for update
-               ), fresh as (
-                 ${recordEntries('$1', '$2', `exists (select from owner)`)}
-               ), added as (
-                 insert into passkeys (account_id, credential_id, public_key, sign_count, transports,
-                                       aaguid, name, backup_eligible, backed_up)
-                 select owner.id, $7::bytea, $8::bytea, $9::bigint, $10::text[], $11::uuid, $12::text,
-                        $13::boolean, $14::boolean
-                   from owner, fresh
-                  where (select count(*) from passkeys where account_id = owner.id) < $15
-                 on conflict on constraint passkeys_credential_id_key do nothing
-                 returning id, account_id
-               ), reported as (${reported('passkey_added', 'added')})
+               ), ${adding}
                select id from added`,
-        values: [
-          [challenge.id],
-          [challenge.expiresAt],
-          ...ofChange(by),
-          passkey.accountId,
-          Buffer.from(passkey.credentialId, 'base64url'),
-          Buffer.from(passkey.publicKey),
-          passkey.signCount,
-          passkey.transports,
-          passkey.aaguid,
-          passkey.name,
-          passkey.backupEligible,
-          passkey.backedUp,
-          mostPasskeys,
-        ],
+        values: valuesOfNew(passkey, challenge, by),
+      })
+      return rows[0]?.id
+    },
+
+    /**
+     * Adds a passkey by a one-time link, which is used up with the challenge. All sessions and grants
+     * of the account end.
+     *
+     * @param link the digest of its token.
+     * @returns its id, or undefined as {@link add}; also where the link cannot be used.
+     */
+    async addByLink(
+      passkey: NewPasskey,
+      challenge: ReplayEntry,
+      { link, ...by }: OwnChange & { readonly link: Buffer },
+    ): Promise<string | undefined> {
+      const hasRoom = `(select count(*) from passkeys
+                         where passkeys.account_id = account_links.account_id) < $15`
+      const { rows } = await database.query<{ id: string }>({
+        text: `with used as (${useLink('$16', hasRoom)}
+               ), owner as materialized (
+                 select accounts.id from accounts join used on used.id = accounts.id
+                  where accounts.id = $6 for update of accounts
+               ), ${adding}, ${endEverything('owner')}
+               select id from added`,
+        values: [...valuesOfNew(passkey, challenge, by), link],
       })
       return rows[0]?.id
     },
 
     /** @returns whether the account has such a passkey. */
-    async rename(id: string, name: string, by: PasskeyChange): Promise<boolean> {
+    async rename(id: string, name: string, by: OwnChange): Promise<boolean> {
       if (!uuid.test(id) || !isStorable(name)) return false
       const { rowCount } = await database.query({
         name: 'passkey-rename',
@@ -210,7 +234,7 @@ export function createPasskeyTable(database: Database) {
      * @param least how many the account must keep.
      * @returns whether the account had such a passkey, and enough of them.
      */
-    async remove(id: string, least: number, by: PasskeyChange): Promise<boolean> {
+    async remove(id: string, least: number, by: OwnChange): Promise<boolean> {
       if (!uuid.test(id)) return false
       const { rowCount } = await database.query({
         name: 'passkey-remove',
@@ -240,8 +264,4 @@ interface UseOfPasskey {
   readonly backedUp: boolean
 }
 
-const ofChange = ({ sessionUid, address, userAgent }: PasskeyChange) => [
-  sessionUid,
-  address,
-  userAgent,
-]
+const ofChange = ({ sessionUid, address, userAgent }: OwnChange) => [sessionUid, address, userAgent]

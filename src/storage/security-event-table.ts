@@ -12,6 +12,8 @@ export const securityEventKinds = [
   'all_sessions_ended',
   'access_ended',
   'password_changed',
+  'own_password_changed',
+  'account_reset',
   'account_disabled',
   'passkey_added',
   'passkey_renamed',

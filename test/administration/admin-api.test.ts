@@ -358,16 +358,29 @@ test('a client that has no secret, or does not exist, gets none', async (t) => {
   t.is((await call(reader, 'POST', path)).status, 403)
 })
 
-test('accounts are added, disabled and enabled, and get passwords', async (t) => {
+test('accounts are added, disabled and enabled, and get links and passwords', async (t) => {
   const admin = await administrator('write')
   const added = await call(admin, 'POST', '/accounts', { email: 'bob@example.com' })
   t.is(added.status, 201)
-  t.regex(added.body.password, /^[\da-z-]{23}$/)
+  t.true(added.body.link.startsWith(`${server.issuer}/link/`))
+  t.is((await fetch(added.body.link)).status, 200)
+  const invited = await call(admin, 'POST', '/accounts/bob@example.com/invite')
+  t.is((await fetch(added.body.link)).status, 404)
+  t.is((await fetch(invited.body.link)).status, 200)
+  const reset = await call(admin, 'POST', '/accounts/bob@example.com/reset', { passkeys: true })
+  t.like(reset.body, { ended: 0, revoked: 0 })
+  t.is((await fetch(reset.body.link)).status, 200)
   t.is((await call(admin, 'POST', '/accounts/bob@example.com/disable')).status, 204)
   const list = (await call(admin, 'GET', '/accounts')).body
   t.true(list.find((account: { email: string }) => account.email === 'bob@example.com').disabled)
   t.is((await call(admin, 'POST', '/accounts/bob@example.com/enable')).status, 204)
-  t.truthy((await call(admin, 'PUT', '/accounts/bob@example.com/password', {})).body.password)
+  const place = '/accounts/bob@example.com/password'
+  t.is((await call(admin, 'PUT', place, {})).status, 400)
+  t.like(await call(admin, 'PUT', place, { password: 'passwordpassword' }), {
+    status: 400,
+    body: { error: 'password_guessable' },
+  })
+  t.is((await call(admin, 'PUT', place, { password })).status, 204)
   t.is((await call(admin, 'POST', '/accounts/nobody@example.com/disable')).status, 404)
 })
 

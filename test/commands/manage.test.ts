@@ -56,18 +56,22 @@ async function signsIn(email: string, password: string): Promise<boolean> {
   return (await authenticated(accounts, email, password)) !== undefined
 }
 
-const printedPassword = (stdout: string) =>
-  /^ {2}Password {2}(\S+) {2}\(shown/m.exec(stdout)?.[1] ?? ''
+const printedLink = (stdout: string) =>
+  /^ {2}Link +(http\S+\/link\/[\w-]{43}) {2}\(shown this once\)$/m.exec(stdout)?.[1]
 
 test.serial('has no accounts, and says how to add one', async (t) => {
   t.regex(done(t, await run(['list'])), /^There are no accounts\. .*holdfast accounts add EMAIL\n$/)
   t.deepEqual(JSON.parse(done(t, await run(['list', '--json']))), [])
 })
 
-test.serial('adds an account with a password that signs in', async (t) => {
+test.serial('adds an account without a password, and prints a link', async (t) => {
   const stdout = done(t, await run(['add', 'Ada@Example.com', '--name', 'Ada Lovelace']))
   t.regex(stdout, /^Added ada@example\.com\.\n/)
-  t.true(await signsIn('ada@example.com', printedPassword(stdout)))
+  t.truthy(printedLink(stdout))
+  t.regex(stdout, /^ {2}Works until +\d{4}-\d\d-\d\d \d\d:\d\d UTC, once/m)
+  const again = done(t, await run(['invite', 'ada@example.com']))
+  t.truthy(printedLink(again))
+  t.not(printedLink(again), printedLink(stdout))
 })
 
 test.serial(
@@ -87,9 +91,8 @@ test.serial('adds an account and tells of it in JSON', async (t) => {
   const args = ['add', 'cleo@example.com', '--email-verified', '--json']
   const account = JSON.parse(done(t, await run(args)))
   t.true(account.emailVerified)
-  const members = ['createdAt', 'disabled', 'email', 'emailVerified', 'id', 'password']
+  const members = ['createdAt', 'disabled', 'email', 'emailVerified', 'expiresAt', 'id', 'link']
   t.deepEqual(Object.keys(account).sort(), members)
-  t.true(await signsIn('cleo@example.com', account.password))
 })
 
 test.serial('does not add an account twice', async (t) => {
@@ -180,12 +183,15 @@ test.serial('disables and enables an account', async (t) => {
 test.serial('sets a new password, and the old one is over', async (t) => {
   const before = 'correct horse battery staple'
   t.true(await signsIn('ada@example.com', before))
-  const stdout = done(t, await run(['set-password', 'ada@example.com']))
-  t.regex(stdout, /^Set the password of ada@example\.com\.\n/)
+  const stdin = 'another long secret\n'
+  const set = ['set-password', 'ada@example.com', '--password-stdin']
+  t.is(done(t, await run(set, { stdin })), 'Set the password of ada@example.com.\n')
   t.false(await signsIn('ada@example.com', before))
-  t.true(await signsIn('ada@example.com', printedPassword(stdout)))
-  const { password } = JSON.parse(done(t, await run(['set-password', 'ada@example.com', '--json'])))
-  t.true(await signsIn('ada@example.com', password))
+  t.true(await signsIn('ada@example.com', stdin.trim()))
+  const reset = done(t, await run(['reset', 'ada@example.com', '--passkeys']))
+  t.regex(reset, /^Reset ada@example\.com: ended 0 sessions and 0 grants\.\n/)
+  t.truthy(printedLink(reset))
+  t.false(await signsIn('ada@example.com', stdin.trim()))
 })
 
 test.serial('lists the passkeys of an account, and removes none that is not there', async (t) => {
@@ -195,11 +201,12 @@ test.serial('lists the passkeys of an account, and removes none that is not ther
   failed(t, refused, `ada@example.com has no passkey ${unknown}.`)
 })
 
-for (const command of ['disable', 'enable', 'set-password', 'sign-out', 'passkeys']) {
+const absent = ['disable', 'enable', 'invite', 'reset', 'sign-out', 'passkeys']
+for (const command of [...absent, 'set-password --password-stdin']) {
   test.serial(`cannot ${command} an account that is not there`, async (t) => {
     failed(
       t,
-      await run([command, 'nobody@example.com']),
+      await run([...command.split(' '), 'nobody@example.com']),
       'There is no account for nobody@example.com.',
     )
   })

@@ -28,6 +28,8 @@ const commands = [
   'accounts list',
   'accounts disable',
   'accounts enable',
+  'accounts invite',
+  'accounts reset',
   'accounts set-password',
   'accounts sign-out',
   'accounts passkeys',

@@ -34,6 +34,11 @@ export function createMemoryAccountStore(): AccountStore {
       if (record) records.set(id, { ...record, passwordHash })
       return record !== undefined
     },
+    changeOwnPassword: async (passwordHash, { accountId }) => {
+      const record = records.get(accountId)
+      if (record) records.set(accountId, { ...record, passwordHash })
+      return record !== undefined
+    },
     endSessions: async () => 0,
     replacePasswordHash: async (id, from, to) => {
       const record = records.get(id)

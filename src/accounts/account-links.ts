@@ -1,0 +1,91 @@
+/**
+ * One-time links, in which a person sets a passkey or a password: for a new account, or for one
+ * whose person can no longer sign in. Only a digest of the token is kept. Opening a link uses
+ * nothing up; what sets the credential does.
+ */
+import { hash, randomBytes } from 'node:crypto'
+import type { AccountLinkTable, LinkUse, ResetCredentials } from '../storage/account-link-table.ts'
+import type { Account, AccountStore } from '../storage/account-store.ts'
+import { accountNotFound } from './account-error.ts'
+import { normalizeEmail } from './email.ts'
+import { absentPasswordHash, defaultPasswordCost } from './password.ts'
+
+/** How long links can be used, in hours: until someone new has time for it, or while they wait. */
+export const linkLifetimeHours = { invitation: 72, reset: 24 } as const
+
+export interface MadeLink {
+  /** For the person alone: whoever opens it sets how to sign in. */ // prose: allow
+  readonly link: string
+  readonly expiresAt: Date
+}
+
+export interface AccountLinks {
+  /** @throws AccountError `account_not_found` */
+  invite(email: string): Promise<MadeLink>
+  /**
+   * Makes a link, and takes the password, sessions and grants from the account; with `passkeys`
+   * those as well.
+   *
+   * @throws AccountError `account_not_found`
+   */
+  reset(email: string, also: { passkeys: boolean }): Promise<MadeLink & ResetCredentials>
+  /** The account of a link that can be used. */
+  find(token: string): Promise<Account | undefined>
+  /** Uses a link up; false where it cannot be used. */
+  setPassword(token: string, passwordHash: string, by: LinkUse): Promise<boolean>
+}
+
+const tokenBytes = 32
+
+/** What is kept of a token. */
+export const linkDigest = (token: string): Buffer => hash('sha256', token, 'buffer')
+
+/**
+ * @param address - of the page that links lead to; the token is appended.
+ */
+export function createAccountLinks({
+  table,
+  store,
+  address,
+}: {
+  table: AccountLinkTable
+  store: Pick<AccountStore, 'findByEmail'>
+  address: string
+}): AccountLinks {
+  async function idOf(email: string): Promise<string> {
+    const found = await store.findByEmail(normalizeEmail(email))
+    if (!found) throw accountNotFound(email)
+    return found.account.id
+  }
+
+  const make = () => {
+    const token = randomBytes(tokenBytes).toString('base64url')
+    return { link: address + token, digest: linkDigest(token) }
+  }
+
+  const secondsOf = (kind: keyof typeof linkLifetimeHours) => linkLifetimeHours[kind] * 3600
+
+  return {
+    async invite(email) {
+      const { link, digest } = make()
+      const expiresAt = await table.make(await idOf(email), digest, secondsOf('invitation'))
+      if (!expiresAt) throw accountNotFound(email)
+      return { link, expiresAt }
+    },
+
+    async reset(email, { passkeys }) {
+      const { link, digest } = make()
+      const done = await table.reset(await idOf(email), {
+        ...{ digest, passkeys },
+        lifetimeS: secondsOf('reset'),
+        absent: absentPasswordHash(defaultPasswordCost),
+      })
+      if (!done) throw accountNotFound(email)
+      return { link, ...done }
+    },
+
+    find: (token) => table.find(linkDigest(token)),
+    setPassword: (token, passwordHash, by) =>
+      table.setPassword(linkDigest(token), passwordHash, by),
+  }
+}

@@ -1,0 +1,341 @@
+import test from 'ava'
+import type { ClientMetadata } from 'oidc-provider'
+import { createAccountLinks, type MadeLink } from '../../src/accounts/account-links.ts'
+import { createAccounts } from '../../src/accounts/accounts.ts'
+import { linkAddress, publicRoutes } from '../../src/http/routes.ts'
+import { cheapCost } from '../support/accounts.ts'
+import {
+  addPasskey,
+  type CreationOptions,
+  createAuthenticator,
+  type PasskeyRequestOptions,
+  passkeyOptions,
+} from '../support/authenticator.ts'
+import { allow, signInAt } from '../support/device.ts'
+import { begin, signIn } from '../support/journey.ts'
+import { query } from '../support/query.ts'
+import {
+  email,
+  password,
+  startTestServer,
+  type TestServer,
+  useTestServer,
+} from '../support/server.ts'
+import { until } from '../support/until.ts'
+import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
+
+const server = useTestServer(test)
+const callback = 'https://rp.example/callback'
+const newPassword = 'a fresh secret of mine'
+let client: ClientMetadata
+
+test.before(async () => {
+  client = await server.addClient({ application_type: 'web', redirect_uris: [callback] })
+})
+
+const request = () => ({ client_id: client.client_id, redirect_uri: callback, scope: 'openid' })
+const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
+const pageOf = (path: string) => `${server.issuer}/security${path}`
+
+const linksOf = ({ storage, issuer }: TestServer) =>
+  createAccountLinks({
+    table: storage.accountLinks,
+    store: storage.accounts,
+    address: linkAddress(issuer),
+  })
+
+let people = 0
+
+/** A person with an account of their own, who signs in by `password`, or in whom nobody signs in. */
+async function person(given: { password?: string } = { password }) {
+  people += 1
+  const address = `person-${people}@example.com`
+  const accounts = createAccounts({ store: server.storage.accounts, cost: cheapCost })
+  const { id } = await accounts.add({ email: address, ...given })
+  return { id, email: address, invite: () => linksOf(server).invite(address) }
+}
+
+/** Their browser, which has allowed the application to act for them. */
+async function browserOf(as: { email: string; password: string }): Promise<UserAgent> {
+  const { device, consent } = await signInAt(server, request(), { as })
+  await allow(consent)
+  return device.agent
+}
+
+const signsIn = async (typed: { email: string; password: string }) =>
+  (await signIn(await begin({ origin: server.issuer }, request()), typed)).status === 303
+
+const stranger = () => createUserAgent(server.issuer)
+const set = ({ link }: MadeLink, typed: string, agent = stranger()) =>
+  agent.post(`${link}/password`, { password: typed })
+
+const audited = (event: string, account: string) =>
+  until(async () => {
+    const text = 'select from audit_events where event = $1 and account = $2'
+    return (await query(server.databaseUrl, text, [event, account])).length > 0
+  })
+
+test('sets a password by a link, once, without a script', async (t) => {
+  const { id, email, invite } = await person({})
+  t.false(await signsIn({ email, password: newPassword }))
+  const made = await invite()
+  t.true(made.expiresAt.getTime() <= Date.now() + 72 * 3600_000)
+  const page = await stranger().get(made.link)
+  t.is(page.status, 200)
+  t.regex(page.text, new RegExp(email))
+  t.regex(page.text, /<form method="post" action="\/link\/[\w-]+\/password">/)
+  const done = await Promise.all(Array.from({ length: 8 }, () => set(made, newPassword)))
+  t.is(done.filter(({ status }) => status === 200).length, 1)
+  t.is(done.filter(({ status }) => status === 404).length, 7)
+  t.is((await stranger().get(made.link)).status, 404)
+  t.true(await signsIn({ email, password: newPassword }))
+  await audited('account_link.used', id)
+})
+
+test('uses no link up by opening it, and keeps only a digest', async (t) => {
+  const { id, invite } = await person({})
+  const made = await invite()
+  const kept = () =>
+    query(server.databaseUrl, 'select * from account_links where account_id = $1', [id])
+  const before = await kept()
+  for (const method of ['GET', 'HEAD', 'GET']) {
+    t.is((await fetch(made.link, { method })).status, 200)
+  }
+  t.deepEqual(await kept(), before)
+  const token = made.link.split('/').at(-1) ?? ''
+  t.is(token.length, 43)
+  t.false(server.logged.some((line) => line.includes(token)))
+  t.false(JSON.stringify(before).includes(token))
+  t.is((await set(made, newPassword)).status, 200)
+})
+
+test('adds a passkey by a link, once', async (t) => {
+  const { email, id, invite } = await person()
+  const agent = await browserOf({ email, password })
+  const made = await invite()
+  const authenticators = Array.from({ length: 4 }, () => createAuthenticator(server.issuer))
+  const options = passkeyOptions<CreationOptions>((await stranger().get(made.link)).text)
+  const done = await Promise.all(
+    authenticators.map((each) =>
+      stranger().post(`${made.link}/passkey`, { credential: each.create(options), name: 'Phone' }),
+    ),
+  )
+  t.is(done.filter(({ status }) => status === 200).length, 1)
+  const own = await server.storage.passkeys.listOf(id)
+  t.deepEqual(
+    own.map(({ name }) => name),
+    ['Phone'],
+  )
+  t.is((await stranger().get(made.link)).status, 404)
+  t.is((await agent.get(pageOf(''))).status, 303, 'all sign-ins have ended')
+  const grants = `select from artifacts where kind = 'Grant' and payload->>'accountId' = $1`
+  t.deepEqual(await query(server.databaseUrl, grants, [id]), [])
+  const login = await begin({ origin: server.issuer }, request())
+  const asked = passkeyOptions<PasskeyRequestOptions>(login.page.text)
+  const shown = await Promise.all(
+    authenticators.map((each) => {
+      const { token } = login
+      return login.agent.post(`${login.url}/passkey`, { token, credential: each.get(asked) })
+    }),
+  )
+  t.is(shown.filter(({ status }) => status === 303).length, 1)
+})
+
+test('rejects links that are too old, replaced, unknown or of a disabled account', async (t) => {
+  const { id, email, invite } = await person({})
+  const replaced = await invite()
+  const made = await invite()
+  const unknown = { ...made, link: `${server.issuer}/link/${'A'.repeat(43)}` }
+  const expire = (by: string) =>
+    query(
+      server.databaseUrl,
+      'update account_links set expires_at = expires_at + $1::interval where account_id = $2',
+      [by, id],
+    )
+  const refuses = async (link: MadeLink) => {
+    const page = await stranger().get(link.link)
+    t.is(page.status, 404)
+    t.regex(page.text, /This link does not work any more/)
+    t.is((await set(link, newPassword)).status, 404)
+    t.is((await stranger().post(`${link.link}/passkey`, { credential: '' })).status, 404)
+  }
+  await refuses(replaced)
+  await refuses(unknown)
+  await expire('-73 hours')
+  await refuses(made)
+  await expire('73 hours')
+  await server.storage.accounts.setDisabled(id, true)
+  await refuses(made)
+  await server.storage.accounts.setDisabled(id, false)
+  const foreign = { 'sec-fetch-site': 'cross-site' }
+  const posted = await stranger().post(`${made.link}/password`, { password: newPassword }, foreign)
+  t.is(posted.status, 403)
+  t.is((await set(made, newPassword)).status, 200)
+  t.true(await signsIn({ email, password: newPassword }))
+})
+
+test('rejects a passkey that was made for another link', async (t) => {
+  const [mine, other] = [await (await person({})).invite(), await (await person({})).invite()]
+  const options = passkeyOptions<CreationOptions>((await stranger().get(other.link)).text)
+  const credential = createAuthenticator(server.issuer).create(options)
+  t.is((await stranger().post(`${mine.link}/passkey`, { credential })).status, 400)
+  t.is((await stranger().get(mine.link)).status, 200)
+})
+
+/** By what the page says of them. */
+const weak: Record<string, RegExp> = {
+  'only 14 chars.': /too short/,
+  passwordpassword1: /first that an attacker would try/,
+  '123456789012345': /first that an attacker would try/,
+  qwertyuiopasdfgh: /first that an attacker would try/,
+  aaaaaaaaaaaaaaaaaaaaaaaa: /first that an attacker would try/,
+  holdfastholdfast: /first that an attacker would try/,
+  ['long '.repeat(205)]: /too long/,
+}
+
+test('rejects passwords that are short or that a guesser tries first, and keeps the link', async (t) => {
+  const { email, invite } = await person({})
+  const made = await invite()
+  for (const [typed, problem] of Object.entries({ ...weak, [email]: /first that an attacker/ })) {
+    const answer = await set(made, typed)
+    t.is(answer.status, 400, typed)
+    t.regex(answer.text, problem)
+  }
+  t.is((await set(made, ` ${newPassword} `)).status, 200)
+  t.true(await signsIn({ email, password: ` ${newPassword} ` }))
+})
+
+test('looks at twenty new passwords of a link in a while', async (t) => {
+  const made = await (await person({})).invite()
+  for (let count = 0; count < 20; count += 1) t.is((await set(made, 'short')).status, 400)
+  const limited = await set(made, newPassword)
+  t.is(limited.status, 429)
+  t.true(Number(limited.headers.get('retry-after')) > 0)
+})
+
+test('a reset ends the password, sessions and grants, and passkeys if asked', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  await addPasskeyOf(agent)
+  const first = await linksOf(server).reset(email, { passkeys: false })
+  t.like(first, { ended: 1, revoked: 1 })
+  t.false(await signsIn({ email, password }))
+  t.is((await agent.get(pageOf(''))).status, 303)
+  t.is((await server.storage.passkeys.listOf(id)).length, 1)
+  const second = await linksOf(server).reset(email, { passkeys: true })
+  t.like(second, { ended: 0, revoked: 0 })
+  t.deepEqual(await server.storage.passkeys.listOf(id), [])
+  t.is((await set(second, newPassword)).status, 200)
+  t.true(await signsIn({ email, password: newPassword }))
+})
+
+const addPasskeyOf = async (agent: UserAgent, authenticator = createAuthenticator(server.issuer)) =>
+  t201(await addPasskey(server.issuer, agent, authenticator), authenticator)
+
+function t201<T>({ status }: { status: number }, value: T): T {
+  if (status !== 303) throw new Error(`the passkey was not added: ${status}`)
+  return value
+}
+
+const change = (agent: UserAgent, token: string, fields: Record<string, string>) =>
+  agent.post(pageOf('/password'), { token, new_password: newPassword, ...fields })
+
+test('changes the password with the present one, and ends other sign-ins', async (t) => {
+  const { id, email } = await person()
+  const [agent, other] = [
+    await browserOf({ email, password }),
+    await browserOf({ email, password }),
+  ]
+  t.regex((await agent.get(pageOf(''))).text, /Change your password/)
+  const page = await agent.get(pageOf('/password'))
+  t.regex(page.text, /autocomplete="new-password" minlength="15"/)
+  const token = tokenOf(page.text)
+  t.is((await change(agent, token, { password: 'another password' })).status, 401)
+  t.is((await change(agent, token, { password, new_password: 'short' })).status, 400)
+  t.true(await signsIn({ email, password }))
+  t.is((await change(agent, token, { password })).status, 303)
+  t.is((await agent.get(pageOf(''))).status, 200)
+  t.is((await other.get(pageOf(''))).status, 303)
+  t.false(await signsIn({ email, password }))
+  t.true(await signsIn({ email, password: newPassword }))
+  t.regex((await agent.get(pageOf(''))).text, /You changed your password, and your other sign-ins/)
+  await audited('password.changed', id)
+})
+
+test('sets a password with a passkey where there was no password', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  const authenticator = await addPasskeyOf(agent)
+  await query(
+    server.databaseUrl,
+    `update accounts set password_hash =
+       regexp_replace(password_hash, '[^$]+(\\$[^$]+)$', 'bm8gcGFzc3dvcmQgc2V0IQ\\1') where id = $1`,
+    [id],
+  )
+  const page = await agent.get(pageOf('/password'))
+  t.regex((await agent.get(pageOf(''))).text, /You have no password/)
+  t.notRegex(page.text, /current-password/)
+  const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(page.text))
+  t.is((await change(agent, tokenOf(page.text), { credential })).status, 303)
+  t.true(await signsIn({ email, password: newPassword }))
+})
+
+/** Forms of My security that end something, which the person of any session may do. */
+const ending = ['security_end_session', 'security_end_others', 'security_end_application']
+
+test('changes no credential from a stolen session, by no route', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  await addPasskeyOf(agent)
+  const [own] = await server.storage.passkeys.listOf(id)
+  const kept = async () =>
+    query(
+      server.databaseUrl,
+      `select password_hash, accounts.email, (select json_agg(passkeys) from passkeys
+                where account_id = accounts.id) as passkeys,
+              (select json_agg(account_links) from account_links where account_id = accounts.id) as links
+         from accounts where accounts.id = $1`,
+      [id],
+    )
+  const before = await kept()
+  const thief = agent.copy()
+  const token = tokenOf((await thief.get(pageOf('/password'))).text)
+  const typed = { token, name: 'Mine', new_password: newPassword, id: String(own?.id) }
+  const routes = Object.entries(publicRoutes).filter(
+    ([name, route]) =>
+      /^\/(security|link)\b/.test(route.path) &&
+      route.methods.includes('POST') &&
+      !ending.includes(name) &&
+      !name.startsWith('approvals_'),
+  )
+  t.true(routes.length >= 7)
+  for (const [name, { path, form }] of routes) {
+    t.true(form, name)
+    const url = server.issuer + path.replace(':id', String(own?.id)).replace(':token', token)
+    for (const fields of [
+      {},
+      { password: newPassword },
+      { credential: '{}' },
+      { code: '000000' },
+    ]) {
+      const { status, text } = await thief.post(url, { ...typed, ...fields })
+      t.true([400, 401, 404].includes(status), `${name} ${status}`)
+      t.notRegex(text, /data-passkey-creation/)
+    }
+  }
+  t.deepEqual(await kept(), before)
+})
+
+test('with the policy passkey, no password can be set', async (t) => {
+  const strict = await startTestServer({ HOLDFAST_SIGN_IN: 'passkey' })
+  t.teardown(() => strict[Symbol.asyncDispose]())
+  const { link } = await linksOf(strict).invite(email)
+  const agent = createUserAgent(strict.issuer)
+  const page = await agent.get(link)
+  t.notRegex(page.text, /new-password/)
+  t.is((await agent.post(`${link}/password`, { password: newPassword })).status, 400)
+  t.is((await agent.get(`${strict.issuer}/security/password`)).status, 400)
+  const options = passkeyOptions<CreationOptions>(page.text)
+  const credential = createAuthenticator(strict.issuer).create(options)
+  t.is((await agent.post(`${link}/passkey`, { credential })).status, 200)
+})
