@@ -15,7 +15,9 @@ declare module 'oidc-provider/lib/helpers/re_render_errors.js' {
   export class AlreadyUsedError extends ReRenderError {
     constructor(userCode?: string)
   }
-  export class AbortedError extends ReRenderError {}
+  export class AbortedError extends ReRenderError {
+    constructor()
+  }
 }
 
 declare module 'oidc-provider/lib/helpers/weak_cache.js' {

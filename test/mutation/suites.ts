@@ -29,6 +29,10 @@ export const quick = [
   'bindings/token-binding-challenge',
   'token-endpoint/refusals',
   'token-endpoint/introspection',
+  'token-endpoint/standby-introspection',
+  'engine/client-metadata',
+  'engine/refusals',
+  'engine/sessions',
   'engine/cookie-signatures',
   'interaction/interaction-router',
 ]

@@ -350,7 +350,12 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   },
   two_bindings: [{ ...certified, dpop: proof() }, bound('mtls')],
 
-  token_unknown: { code: [code()], 'refresh token': [refresh()], 'device code': [device()] },
+  token_unknown: {
+    code: [code()],
+    'refresh token': [refresh()],
+    'device code': [device()],
+    'a request of the backchannel': [approved()],
+  },
   client_mismatch: {
     code: [code(), of('AuthorizationCode', { clientId: 'other', expiresWithSession: false })],
     'refresh token': [
@@ -569,10 +574,13 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
   device_code_expired: [device(), of('DeviceCode', { exp: now })],
   device_denied: [device(), of('DeviceCode', { error: 'access_denied' })],
 
-  scope_forbidden: [
-    withForm({ scope: 'openid email' }),
-    { client: client({ scopes: new Set(['openid']) }) },
-  ],
+  scope_forbidden: {
+    'of this server': [
+      withForm({ scope: 'openid email' }),
+      { client: client({ scopes: new Set(['openid']) }) },
+    ],
+    'none that the API has': [withForm({ scope: 'other', resource: api })],
+  },
   scope_exceeds: [refresh({ scope: 'openid write' }), of('RefreshToken')],
   details_malformed: {
     'no JSON': [code({ authorization_details: '[' }), of('AuthorizationCode', { rar: [payment] })],
@@ -717,6 +725,16 @@ test('the valid cases are granted', async (t) => {
     ],
     ['a code', [code(), of('AuthorizationCode')]],
     [
+      'a code of a client that is excused from PKCE',
+      [
+        code({ code_verifier: undefined }),
+        {
+          ...of('AuthorizationCode', { codeChallenge: undefined, codeChallengeMethod: undefined }),
+          ...excused,
+        },
+      ],
+    ],
+    [
       'a code that is bound by Token Binding',
       [
         { ...code({ code_verifier: 'provided_tb' }), connection: provided(tbh) },
@@ -731,6 +749,7 @@ test('the valid cases are granted', async (t) => {
       ],
     ],
     ['a refresh token', [refresh(), of('RefreshToken')]],
+    ['a scope that nobody knows', [refresh({ scope: 'openid unknown' }), of('RefreshToken')]],
     ['a device code', [device(), of('DeviceCode')]],
     ['a request of the backchannel', [approved(), ofRequest()]],
     [
@@ -891,6 +910,7 @@ test('a lost race ends the family of a credential that is bound to no key, and n
   }
   t.deepEqual(await lost('RefreshToken', refresh()), [0, 1])
   t.deepEqual(await lost('DeviceCode', device()), [0, 1])
+  t.deepEqual(await lost('BackchannelAuthenticationRequest', approved()), [0, 1])
   t.deepEqual(await lost('AuthorizationCode', code()), [1, 1])
 })
 
