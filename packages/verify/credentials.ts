@@ -102,10 +102,7 @@ function isJoined(value: string, credential: Credential | undefined): boolean {
   return credential !== undefined || /,[ \t]*(?:bearer|dpop)(?:[ \t,]|$)/i.test(value)
 }
 
-const nowhere: readonly Credential[] = []
-
 function credentialsElsewhere(request: CredentialRequest): readonly Credential[] {
-  if (request.body === undefined && !request.url.includes('?')) return nowhere
   return [
     ...queryTokens(request.url).map((token) => inPlace('query', token)),
     ...bodyTokens(request).map((token) => inPlace('body', token)),

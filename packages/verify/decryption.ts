@@ -34,8 +34,8 @@ export function createDecrypter(options: DecryptionOptions): Decrypter {
   checkNames('decryption', options, decryptionOptions)
   if (!Array.isArray(options.keys)) throw new TypeError('decryption.keys must be an array')
   const keys = options.keys.map((key): JWK => {
-    const { alg } = key as JWK
-    if (!isObject(key) || typeof alg !== 'string' || !keyManagement.test(alg)) {
+    const alg = isObject(key) ? key.alg : undefined
+    if (typeof alg !== 'string' || !keyManagement.test(alg)) {
       throw new TypeError('decryption.keys: each key needs a public-key alg such as ECDH-ES')
     }
     return key as JWK

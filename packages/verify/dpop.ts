@@ -88,8 +88,7 @@ export class ProofKeys {
    */
   remember(proof: string): void {
     const jws = splitCompactJws(proof)
-    if (jws === undefined || jws.header.length > maxRememberedHeader) return
-    if (this.#headers.get(jws.header) !== undefined) return
+    if (jws === undefined || this.#headers.get(jws.header) !== undefined) return
     const header = decodeJson(jws.header)
     if (header !== undefined) this.set(jws.header, importHeader(header))
   }

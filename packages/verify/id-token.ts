@@ -217,7 +217,7 @@ function checkExpectation(expected: IdTokenExpectation): void {
 
 /** 1e999 is Infinity to JSON.parse: a token that never expires. */
 function isTime(value: unknown): value is number {
-  return typeof value === 'number' && Number.isFinite(value)
+  return Number.isFinite(value)
 }
 
 function confirm(confirmation: Confirmation, expected: IdTokenExpectation): void {

@@ -147,10 +147,12 @@ for (const authorization of [undefined, 'another', 7]) {
   })
 }
 
-test('rejects an authorization that nobody offered', async (t) => {
-  const proof = registrationProof({ authorization: 'ticket' })
-  await refused(t, 'dbsc_authorization', () => verifyDbscRegistration(proof, expected))
-})
+for (const authorization of ['ticket', 7]) {
+  test(`rejects the authorization ${authorization} that nobody offered`, async (t) => {
+    const proof = registrationProof({ authorization })
+    await refused(t, 'dbsc_authorization', () => verifyDbscRegistration(proof, expected))
+  })
+}
 
 test('rejects a refresh by another key', async (t) => {
   const proof = refreshProof({}, {}, makeKey())
@@ -168,6 +170,7 @@ test('rejects a refresh by a good algorithm that is not that of the session', as
 
 test('rejects a missing proof', async (t) => {
   await refused(t, 'dbsc_missing', () => verifyDbscRefresh(undefined, key, expected))
+  await refused(t, 'dbsc_missing', () => verifyDbscRefresh('', key, expected))
 })
 
 test('rejects an overlong proof', async (t) => {
@@ -364,6 +367,25 @@ test('rejects a registration by a browser that is in another session', async (t)
   const answer = await site.register(proof, 's2')
   t.like(answer, { status: 403, body: { error: 'dbsc_authorization' } })
   t.is(site.keys.size, 0)
+})
+
+test('rejects a registration that names no session where the cookie is withheld', async (t) => {
+  const site = makeSite()
+  const { jti } = offered(site.dbsc.offer('s1'))
+  const answer = await site.dbsc.handle({
+    method: 'POST',
+    path: '/dbsc/registration',
+    header: () => registrationProof({ jti }),
+    session: () => undefined,
+  })
+  t.like(answer, { status: 403, body: { error: 'dbsc_authorization' } })
+})
+
+test('refuses while the store of used challenges is full', async (t) => {
+  const site = makeSite({ replays: { shared: true, consume: () => 'full' } })
+  const registered = await bound(t, site)
+  const answer = await site.refresh(refreshProof(nextChallenge(registered)))
+  t.like(answer, { status: 503, body: { error: 'replay_store_full' } })
 })
 
 test('the offer names the session where the cookie is withheld', async (t) => {

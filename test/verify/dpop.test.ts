@@ -208,7 +208,10 @@ test('remembers a key that no token vouches for only when the caller says so', (
   verifyDPoPProof(proof, { ...alone, keys })
   t.is(keys.get(headerOf(proof)), undefined)
   keys.remember(proof)
-  t.is(keys.get(headerOf(proof))?.jkt, jkt)
+  const known = keys.get(headerOf(proof))
+  t.is(known?.jkt, jkt)
+  keys.remember(dpopProof(token))
+  t.is(keys.get(headerOf(proof)), known)
   t.notThrows(() => verifyDPoPProof(dpopProof(token), { ...expected, keys }))
 })
 
@@ -323,7 +326,9 @@ test('refuses to be made without a good secret', (t) => {
   for (const secrets of [[], [Buffer.alloc(31)], [secret, Buffer.alloc(1)]]) {
     t.throws(() => createDPoPNonces({ secrets }), { instanceOf: TypeError })
   }
-  t.throws(() => createDPoPNonces({ secrets: [secret], lifetime: 0 }), { instanceOf: TypeError })
+  for (const lifetime of [0, Number.NaN, Number.POSITIVE_INFINITY]) {
+    t.throws(() => createDPoPNonces({ secrets: [secret], lifetime }), { instanceOf: TypeError })
+  }
 })
 
 test('a verifier asks for a nonce, and accepts the proof that has it', async (t) => {

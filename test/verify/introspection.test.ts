@@ -206,6 +206,14 @@ test('authenticates in the form, with a certificate, and with an assertion', asy
   t.is(payload.exp, start + 60)
 })
 
+test('refuses to be made with a key that is not of P-256', (t) => {
+  const { privateJwk: privateKey } = makeKey('ES384')
+  const authentication = { method: 'private_key_jwt', clientId: 'api', privateKey } as const
+  t.throws(() => makeFixtures(() => Response.json(active), { authentication }), {
+    message: /must be a P-256 key/,
+  })
+})
+
 function signedAnswer(
   claims: Record<string, unknown> = {},
   header: Record<string, unknown> = {},
@@ -315,6 +323,12 @@ for (const set of [{}, { keys: 'none' }, [], new Error('no')]) {
     await refused(t, 'issuer_unavailable', () => keys.find('ES256', 'k1'))
   })
 }
+
+test('is unavailable when the key set has more than 1,000 keys', async (t) => {
+  const { state, keys } = makeIssuer()
+  state.set = { keys: Array.from({ length: 1001 }, () => jwks.keys[0]) }
+  await refused(t, 'issuer_unavailable', () => keys.find('ES256', 'k1'))
+})
 
 const metadata = `${issuer}/.well-known/oauth-authorization-server`
 const openid = `${issuer}/.well-known/openid-configuration`

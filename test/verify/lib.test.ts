@@ -12,6 +12,7 @@ import { maxJsonDepth, parseJson, parseJsonObject } from '../../packages/verify/
 import { importPublicJwk } from '../../packages/verify/lib/jwk.ts'
 import { splitCompactJws } from '../../packages/verify/lib/jws.ts'
 import { RecentMap } from '../../packages/verify/lib/recent-map.ts'
+import { isSafeExponent } from '../../packages/verify/lib/rsa-exponent.ts'
 import { makeTicket, readTicket } from '../../packages/verify/lib/ticket.ts'
 import { normalizeHttpUri, sameHttpUri } from '../../packages/verify/lib/uri.ts'
 import { checkRequirements } from '../../packages/verify/requirements.ts'
@@ -250,6 +251,17 @@ test('imports each public key in one spelling', (t) => {
 })
 
 const leadingZero = (bytes: Buffer) => Buffer.concat([Buffer.alloc(1), bytes]).toString('base64url')
+
+test('rejects an RSA exponent that is small, even, or written with leading zeros', (t) => {
+  for (const exponent of [
+    [1, 0, 1],
+    [1, 0, 0, 1],
+  ])
+    t.true(isSafeExponent(Buffer.from(exponent)))
+  for (const exponent of [[], [3], [255, 255], [0, 0, 3], [0, 1, 0, 1], [1, 0, 0]]) {
+    t.false(isSafeExponent(Buffer.from(exponent)), exponent.join())
+  }
+})
 
 test('rejects options that mean nothing, and says why', (t) => {
   t.deepEqual(checkAlgorithms('name', ['ES256']), ['ES256'])

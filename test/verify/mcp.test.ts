@@ -241,6 +241,19 @@ test('guards servers of fetch requests', async (t) => {
   t.like(await admission.json(), { authInfo: { clientId: 'app' }, body: call('list_notes') })
   t.is((await post(send, call('delete_note'))).status, 403)
   t.is((await post(send, undefined, { body: '{' })).status, 400)
+  // A GET has no message to look at.
+  const token = accessToken({ aud: resource, scope: 'mcp:tools' })
+  const get = (nonce?: string) => {
+    const dpop = dpopProof(token, { htu: resource, ...(nonce && { nonce }) })
+    return guard.fetch(new Request(resource, { headers: { authorization: `DPoP ${token}`, dpop } }))
+  }
+  const asked = await get()
+  t.is((await get(asked.response?.headers.get('dpop-nonce') ?? '')).response, undefined)
+})
+
+test('says what is wrong with options that only look like some', (t) => {
+  t.throws(() => createMcpGuard(null as never), { message: /must be an object/ })
+  t.throws(() => guardWith({ resource: [resource] as never }), { message: /resource is needed/ })
 })
 
 for (const [title, options] of Object.entries({

@@ -330,6 +330,13 @@ test('rfc9440: refuses a chain without a certificate', (t) => {
   certificateRefused(t, 'malformed_header', () => read('rfc9440', chain))
 })
 
+test('rfc9440: refuses a chain of which one part is none', (t) => {
+  const chain = `:${authority.der.toString('base64')}:, x`
+  certificateRefused(t, 'malformed_header', () =>
+    read('rfc9440', ['Client-Cert', valid.rfc9440[1], 'Client-Cert-Chain', chain]),
+  )
+})
+
 test('rfc9440: refuses a chain from anyone but a proxy', (t) => {
   certificateRefused(t, 'untrusted_peer', () =>
     readClientCertificateHeader(['Client-Cert-Chain', ':AA==:'], {
@@ -408,6 +415,14 @@ test('envoy: reads the chain', (t) => {
   const found = envoy(`Cert="${escaped}";Chain="${escapedChain}"`)
   t.is(found?.thumbprint, certificateClient.thumbprint)
   t.is(found?.chain.length, 1)
+})
+
+test('envoy: reads a certificate beside an empty chain', (t) => {
+  t.is(envoy(`Cert="${escaped}";Chain=""`)?.thumbprint, certificateClient.thumbprint)
+})
+
+test('envoy: refuses several certificates in the place of one', (t) => {
+  certificateRefused(t, 'malformed_header', () => envoy(`Cert="${escapedChain}"`))
 })
 
 test('envoy: refuses a chain of another certificate', (t) => {

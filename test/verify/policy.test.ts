@@ -1,3 +1,4 @@
+import { createCipheriv, generateKeyPairSync, publicEncrypt, randomBytes } from 'node:crypto'
 import test from 'ava'
 import { CompactEncrypt, exportJWK, generateKeyPair, importJWK } from 'jose'
 import { createDbscSessions } from '../../packages/verify/dbsc-sessions.ts'
@@ -31,7 +32,7 @@ import {
   start,
   verifierWith,
 } from '../support/verify/fixtures.ts'
-import { makeKey, signJws } from '../support/verify/keys.ts'
+import { encode, makeKey, signJws } from '../support/verify/keys.ts'
 import { refused } from '../support/verify/refused.ts'
 
 const everywhere: Partial<VerifierOptions> = { tokenLocations: ['header', 'body', 'query'] }
@@ -203,6 +204,36 @@ test('rejects what it cannot decrypt', async (t) => {
   await refused(t, 'token_malformed', () => verifier.verify(dpopRequest(unsigned)))
 })
 
+test('rejects an encrypted token for which it would have to guess a key', async (t) => {
+  const [one, other] = [await encryption(), await encryption()]
+  const rsa = await generateKeyPair('RSA-OAEP', { extractable: true })
+  const ofAnotherKind = { ...(await exportJWK(rsa.privateKey)), alg: 'RSA-OAEP' }
+  const token = await one.encrypt(accessToken(), { kid: undefined })
+  const verifierOf = (...keys: object[]) =>
+    verifierWith({ decryption: { keys: keys.map((key) => ({ ...key, kid: undefined })) } })
+  await t.notThrowsAsync(verifierOf(one.jwk, ofAnotherKind).verify(dpopRequest(token)))
+  const guessing = verifierOf(one.jwk, other.jwk)
+  await refused(t, 'token_encryption', () => guessing.verify(dpopRequest(token)))
+})
+
+test('rejects an encrypted token whose header names a member twice', async (t) => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const jwk = { ...privateKey.export({ format: 'jwk' }), alg: 'RSA-OAEP' }
+  const verifier = verifierWith({ decryption: { keys: [jwk] } })
+  const encrypt = (header: string) => {
+    const [key, iv] = [randomBytes(32), randomBytes(12)]
+    const protectedHeader = encode(header)
+    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(protectedHeader))
+    const sealed = Buffer.concat([cipher.update(accessToken()), cipher.final()])
+    const parts = [publicEncrypt(publicKey, key), iv, sealed, cipher.getAuthTag()]
+    return [protectedHeader, ...parts.map(encode)].join('.')
+  }
+  const token = encrypt('{"alg":"RSA-OAEP","enc":"A256GCM"}')
+  await t.notThrowsAsync(verifier.verify(dpopRequest(token)))
+  const twice = encrypt('{"alg":"dir","alg":"RSA-OAEP","enc":"A256GCM"}')
+  await refused(t, 'token_encryption', () => verifier.verify(dpopRequest(twice)))
+})
+
 test('reports what it accepts, refuses, and finds leaked, without contents', async (t) => {
   const events: VerifyEvent[] = []
   const verifier = verifierWith({ onEvent: (event) => events.push(event) })
@@ -276,6 +307,8 @@ const contradictions: [option: string, options: Record<string, unknown>][] = [
   ['resource', { resource: 'notes' }],
   ['requireEncryption', { requireEncryption: true }],
   ['decryption', { decryption: { keys: [] } }],
+  ['decryption', { decryption: { keys: {} } }],
+  ['decryption', { decryption: { keys: [null] } }],
   ['decryption', { decryption: { keys: [{ kty: 'oct', k: 'AA', alg: 'dir' }] } }],
   ['publicPaths', { publicPaths: { internal: '/' } }],
   ['introspection', { introspection: { authentication: { method: 'none', clientId: 'a' } } }],
@@ -317,6 +350,15 @@ const makers: Readonly<Record<string, [make: Make, valid: object]>> = {
   createDbscSessions: [createDbscSessions, dbsc],
 }
 
+test('createRedisReplayStore rejects what sends nothing, and a reply that promises nothing', async (t) => {
+  t.throws(() => createRedisReplayStore({ send: true as never }), { message: /must be a function/ })
+  const replyTo = (reply: unknown) =>
+    createRedisReplayStore({ send: async () => reply }).consume('a', start + 60, start)
+  t.is(await replyTo('OK'), 'fresh')
+  t.is(await replyTo(null), 'replayed')
+  await t.throwsAsync(async () => replyTo('QUEUED'))
+})
+
 for (const [name, [make, valid]] of Object.entries(makers)) {
   test(`${name} rejects an option that it does not know`, (t) => {
     t.notThrows(() => make(valid as never))
@@ -349,7 +391,6 @@ const wrongOptions: readonly object[] = [
   { dpop: { nonces: { current: true, accepts: true } } },
   { metadata: { resource: 'https://other.example' } },
   { decryption: { key: [] } },
-  { decryption: { keys: {} } },
   { introspection: { authentication, cacheSecond: 0 } },
   { introspection: { authentication, signed: 'true' } },
   { introspection: { authentication: { ...authentication, secret: 'x' } } },

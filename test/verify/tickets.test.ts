@@ -75,6 +75,7 @@ for (const [title, target] of Object.entries({
   'a URL of more than 2,048 characters': { url: `/${'a'.repeat(2048)}` },
   'a URL that is no text': { url: 7 as never },
   'a method in lower case': { url: stream, method: 'get' },
+  'a list of methods': { url: stream, method: ['GET'] as never },
 })) {
   test(`is not issued for ${title}`, async (t) => {
     const holder = await verified()
@@ -213,6 +214,8 @@ for (const [title, options] of Object.entries({
   'a short secret': { secrets: [Buffer.alloc(31)] },
   'a lifetime of more than a minute': { lifetime: 61 },
   'several replicas with a store of one process': { replicas: 2 },
+  'no replica': { replicas: 0 },
+  'half a replica': { replicas: 1.5 },
   'an unknown option': { lifetimes: 5 },
 })) {
   test(`does not start with ${title}`, (t) => {
@@ -268,6 +271,8 @@ test('a connection continues with a newer token of the same holder, and with no 
   t.false(lease.renew(changed({ client_id: 'other' })))
   t.false(lease.renew(changed({}, [{ method: 'dpop', jkt: 'A'.repeat(43) }])))
   t.false(lease.renew(changed({}, [])))
+  const elsewhere = { ...holder.token, issuer: 'https://other.example' }
+  t.false(lease.renew({ ...holder, token: elsewhere }))
   await pass(299)
   t.deepEqual(ends, [])
   await pass(1)

@@ -176,6 +176,14 @@ test('challenges with the error in the scheme that was used', async (t) => {
   ])
 })
 
+test('offers no DPoP where it is not accepted', async (t) => {
+  const verifier = verifierWith({ methods: ['mtls'] })
+  const error = await refused(t, 'credentials_missing', () =>
+    verifier.verify({ method: 'GET', url, headers: [] }),
+  )
+  t.deepEqual(error.challenges, ['Bearer'])
+})
+
 test('offers only DPoP where nothing else is accepted', async (t) => {
   const verifier = verifierWith({ methods: ['dpop'], dpop: { algorithms: ['ES256'] } })
   const error = await refused(t, 'dpop_token_leaked', () =>
@@ -186,6 +194,10 @@ test('offers only DPoP where nothing else is accepted', async (t) => {
   ])
 })
 
+const asking = (each: string) => ({
+  issuer: each,
+  introspection: { authentication: { method: 'tls_client_auth', clientId: 'a' } },
+})
 const contradictions: [option: string, options: Record<string, unknown>][] = [
   ['audience', { audience: undefined }],
   ['audience', { audience: [] }],
@@ -196,6 +208,22 @@ const contradictions: [option: string, options: Record<string, unknown>][] = [
   ['jwksUri', { jwksUri: 'https://as.example/jwks' }],
   ['publicOrigin', { audience: 'notes' }],
   ['publicOrigin', { publicOrigin: 'https://api.example/path' }],
+  ['publicOrigin', { publicOrigin: 'api' }],
+  ['publicOrigin', { publicOrigin: 'ws://api.example' }],
+  ['issuers must be an array', { issuer: undefined, issuers: 'a' }],
+  [
+    'issuers: the same',
+    {
+      issuer: undefined,
+      issuers: [
+        { issuer, jwks },
+        { issuer, jwks },
+      ],
+    },
+  ],
+  ['publicPaths', { publicPaths: { '/': ['/x'] } }],
+  ['methods', { methods: new Set(['dpop']) }],
+  ['introspection', { issuer: undefined, issuers: [asking(issuer), asking('https://b.example')] }],
   ['methods', { methods: ['cookie'] }],
   ['methods', { methods: [] }],
   ['replicas', { replicas: 2 }],
@@ -245,6 +273,7 @@ const broken: [title: string, code: Parameters<typeof refused>[1], token: () => 
   ['without sub', 'token_claims', () => accessToken({ sub: undefined })],
   ['without client_id', 'token_claims', () => accessToken({ client_id: undefined })],
   ['without jti', 'token_claims', () => accessToken({ jti: undefined })],
+  ['with a list of scopes', 'token_claims', () => accessToken({ scope: ['a'] })],
 ]
 
 for (const [title, code, make] of broken) {
@@ -252,6 +281,14 @@ for (const [title, code, make] of broken) {
     await refused(t, code, () => verifierWith().verify(dpopRequest(make())))
   })
 }
+
+test('rejects a token by an algorithm that its key is not for, though the key names none', async (t) => {
+  const { alg: _, ...key } = jwks.keys[0] as Record<string, unknown>
+  const verifier = verifierWith({ jwks: { keys: [key] } })
+  await t.notThrowsAsync(verifier.verify(dpopRequest()))
+  const token = accessToken({}, { alg: 'RS256' })
+  await refused(t, 'token_key', () => verifier.verify(dpopRequest(token)))
+})
 
 for (const typ of ['at+JWT', 'application/at+jwt']) {
   test(`accepts typ ${typ}`, async (t) => {
@@ -329,6 +366,13 @@ const tbh = createHash('sha256').update(providedId).digest('base64url')
 
 type Members = Record<string, unknown>
 
+/** An ID token of which some claims are JSON that no value is written as. */
+function withClaims(json: string): string {
+  const claims = { iss: issuer, sub: 'alice', aud: 'rp', nonce: 'n', iat: start, cnf: { jkt } }
+  const payload = `${JSON.stringify(claims).slice(0, -1)},${json}}`
+  return signJws(issuerKey, { alg: issuerKey.alg, kid: 'k1' }, payload)
+}
+
 function idToken(claims: Members = {}, header: Members = {}, key = issuerKey): string {
   const payload = { iss: issuer, sub: 'alice', aud: 'rp', nonce: 'n', iat: start, exp: start + 60 }
   return signJws(
@@ -355,6 +399,10 @@ test('accepts an ID token with the Token Binding of the browser', async (t) => {
   await refused(t, 'token_binding_missing', () => verifyIdToken(token, expected))
 })
 
+test('accepts an ID token without a nonce where none was sent', async (t) => {
+  await t.notThrowsAsync(verifyIdToken(idToken({ nonce: undefined }), { ...expected, nonce: null }))
+})
+
 test('accepts an ID token for several clients that was issued to this one', async (t) => {
   await t.notThrowsAsync(verifyIdToken(idToken({ aud: ['rp', 'b'], azp: 'rp' }), expected))
 })
@@ -370,6 +418,7 @@ test('accepts an unbound ID token only where the option allows it', async (t) =>
 
 const idTokenBroken: [title: string, code: Parameters<typeof refused>[1], token: () => string][] = [
   ['that is no JWT', 'token_malformed', () => 'x'],
+  ['that is no text', 'token_malformed', () => 5 as never],
   ['that is too long', 'token_too_large', () => idToken({ pad: 'x'.repeat(20_000) })],
   ['that is an access token', 'token_type', () => accessToken({ aud: 'rp', nonce: 'n' })],
   ['of typ logout+jwt', 'token_type', () => idToken({}, { typ: 'logout+jwt' })],
@@ -384,6 +433,8 @@ const idTokenBroken: [title: string, code: Parameters<typeof refused>[1], token:
   ['by another key', 'token_signature', () => idToken({}, {}, makeKey())],
   ['without sub', 'token_claims', () => idToken({ sub: undefined })],
   ['that has expired', 'token_expired', () => idToken({ exp: start - 10 })],
+  ['with an exp text', 'token_claims', () => idToken({ exp: `${start + 60}` })],
+  ['that never expires', 'token_claims', () => withClaims('"exp":1e999')],
   ['from the future', 'token_not_yet_valid', () => idToken({ iat: start + 11 })],
   ['of another request', 'id_token_nonce', () => idToken({ nonce: 'm' })],
   ['without nonce', 'id_token_nonce', () => idToken({ nonce: undefined })],
@@ -437,6 +488,8 @@ test('reads the Authorization header in any case and form', (t) => {
   t.deepEqual(get(['authorization', 'Bearer abc']), bearer)
   t.deepEqual(get(['AUTHORIZATION', 'bearer   abc']), bearer)
   t.deepEqual(get({ authorization: ['BEARER abc'] }), bearer)
+  t.deepEqual(get({ host: ['a'], authorization: ['Bearer abc'], cookie: undefined }), bearer)
+  t.deepEqual(get({ authorization: undefined, Authorization: ['Bearer abc'] }), bearer)
   t.deepEqual(get(new Headers({ Authorization: 'Bearer abc' })), bearer)
   t.deepEqual(get(new Map([['Authorization', 'Bearer abc']])), bearer)
   t.deepEqual(get([['Authorization', 'Bearer abc']]), bearer)
@@ -458,6 +511,8 @@ test('finds nothing in other schemes, bodies and methods', async (t) => {
   await missing(() => get([]))
   await missing(() => get(['Authorization', 'Basic YTpi']))
   await missing(() => get(['Authorization', 'Bearertoken']))
+  await missing(() => get(['Authorization', 'Digest username="a", realm="b"']))
+  await missing(() => post('access_token=abc', form, 'HEAD'))
   await missing(() => post('access_token=abc', ['Content-Type', 'application/json']))
   await missing(() => post('access_token=abc', form, 'GET'))
   await missing(() => post({}))

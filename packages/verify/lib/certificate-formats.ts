@@ -21,7 +21,7 @@ export function decodeBase64(text: string): readonly Buffer[] | undefined {
   const base64 = /^"(.*)"$/.exec(text)?.[1] ?? text
   const bytes = Buffer.from(base64, 'base64')
   // Node's decoder skips what it does not know: one certificate has one spelling.
-  return base64 !== '' && bytes.toString('base64') === base64 ? [bytes] : undefined
+  return bytes.toString('base64') === base64 ? [bytes] : undefined
 }
 
 /** nginx's `$ssl_client_escaped_cert` and the headers of AWS ALB: percent-encoded PEM. */

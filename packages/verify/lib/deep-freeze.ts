@@ -3,7 +3,7 @@ export function deepFreeze<T>(value: T): T {
   const rest: unknown[] = [value]
   while (rest.length > 0) {
     const each = rest.pop()
-    if (typeof each !== 'object' || each === null || Object.isFrozen(each)) continue
+    if (typeof each !== 'object' || each === null) continue
     Object.freeze(each)
     for (const member of Object.values(each)) rest.push(member)
   }

@@ -4,7 +4,7 @@
  * has no private key, and small ones forgive no mistake in a padding.
  */
 export function isSafeExponent(exponent: Buffer): boolean {
+  // Three bytes, of which the first is not zero: 65536 and more.
   if (exponent.length < 3 || exponent[0] === 0) return false
-  const isOdd = exponent.readUInt8(exponent.length - 1) % 2 === 1
-  return isOdd && (exponent.length > 3 || exponent.readUIntBE(0, 3) >= 65_537)
+  return exponent.readUInt8(exponent.length - 1) % 2 === 1
 }

@@ -147,10 +147,9 @@ function rsaKey(idBytes: Buffer): { modulus: Buffer; exponent: Buffer } {
   }
   // The top bit makes it 2048 bits, and rules out a second, longer encoding of a shorter modulus.
   if (modulus.readUInt8(0) < 0x80) throw malformedKey('a modulus of 2048 bits')
-  if (exponent[0] === 0) throw malformedKey('an exponent without leading zeros')
   // 2^256 is the bound of FIPS 186-5: a longer one only makes the server work.
   if (!isSafeExponent(exponent) || exponent.length > 32) {
-    throw malformedKey('an odd exponent between 65537 and 2^256')
+    throw malformedKey('an odd exponent between 65537 and 2^256, without leading zeros')
   }
   return { modulus, exponent }
 }
