@@ -140,10 +140,10 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   const jws = splitCompactJws(proof)
   if (jws === undefined) throw new VerifyError('dpop_malformed', 'DPoP proof is not a JWT')
   const known = expected.keys?.get(jws.header)
-  const header = known === undefined ? decodeJson(jws.header) : undefined
+  const header = known ?? decodeJson(jws.header)
   const payload = decodeJson(jws.payload)
   const signature = decodeBase64url(jws.signature)
-  if ((known ?? header) === undefined || payload === undefined || signature === undefined) {
+  if (header === undefined || payload === undefined || signature === undefined) {
     throw new VerifyError('dpop_malformed', 'DPoP proof is not a JWT')
   }
 
@@ -164,7 +164,7 @@ export function verifyDPoPProof(proof: string, expected: DPoPExpectation): DPoPP
   // Steps 4, 5 and 7 look at the header alone, and were passed by a known one. Policy may differ
   // between two uses of one header.
   const algorithms = expected.algorithms ?? supportedAlgorithms
-  const { alg, key, jkt } = known ?? importHeader(header as Record<string, unknown>)
+  const { alg, key, jkt } = known ?? importHeader(header)
   if (!algorithms.includes(alg)) {
     throw new VerifyError('dpop_algorithm', 'DPoP proof alg is not accepted')
   }

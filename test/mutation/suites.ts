@@ -24,7 +24,6 @@ export const quick = [
   'verify/mcp',
   'verify/token-binding',
   'verify/adapters',
-  'verify/properties',
   'bindings/mtls',
   'bindings/token-binding-challenge',
   'token-endpoint/refusals',
@@ -41,6 +40,7 @@ export const quick = [
 export const slow = [
   'token-endpoint/machine-endpoints',
   'engine/authorization-state',
+  'engine/backchannel',
   'engine/clients',
   'engine/single-use',
   'engine/device-flow',
@@ -62,5 +62,6 @@ export const slow = [
   'http/routing',
   'http/headers',
   'verify/replay-stores',
+  'verify/properties',
   'token-endpoint/differential',
 ]

@@ -235,7 +235,7 @@ function createEndpoint(
   }
   const person = {
     policy,
-    claimsOf: ({ id, email }: { id: string; email: string }) => ({ sub: id, email }),
+    claimsOf: ({ id, email }: { id: string; email: string }) => ({ sub: id, email, note: 'x' }),
     isRepeatable: environment.reuseS > 0,
   }
   const grants = [

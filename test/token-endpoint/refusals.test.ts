@@ -962,11 +962,14 @@ test('returns the scopes and claims that were asked for, as far as they were gra
   t.is((await answer({ scope: 'read' })).claims, undefined)
   t.is((await answer({ scope: undefined, resource: undefined })).body.scope, undefined)
 
-  const asked = { email: null, acr: { essential: true }, amr: null }
+  const asked = { email: null, note: null, acr: { essential: true }, amr: null }
   const source = { amr: ['pwd'], acr: 'urn:x', referredTbh: tbh, claims: { id_token: asked } }
-  const { claims } = await answer(source, { openid: { scope: 'openid', claims: ['email'] } })
+  const consented = { openid: { scope: 'openid', claims: ['email', 'note'] } }
+  const { claims } = await answer(source, consented)
   t.like(claims, { email: 'ada@example.com', acr: 'urn:x', amr: ['pwd'] })
   t.is(claims.cnf?.tbh, undefined)
+  // No scope has it: it is none of the claims that clients may ask for.
+  t.false('note' in claims)
   const text = { claims: { id_token: { email: 'text' } } }
   const textual = await answer(text, { openid: { scope: 'openid', claims: ['email'] } })
   t.false('email' in textual.claims)

@@ -120,6 +120,11 @@ for (const [title, code, claims, header] of brokenAlways) {
 }
 
 const brokenRegistrations: [title: string, code: Code, proof: () => string][] = [
+  [
+    'by an algorithm of others',
+    'dbsc_algorithm',
+    () => registrationProof({}, {}, makeKey('ES384')),
+  ],
   ['without a key', 'dbsc_key', () => registrationProof({}, { jwk: undefined })],
   ['with a private key', 'dbsc_key', () => registrationProof({}, { jwk: deviceKey.privateJwk })],
   [

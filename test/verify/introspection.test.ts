@@ -136,6 +136,7 @@ test('rejects an active bearer token', async (t) => {
 
 for (const [title, answer] of [
   ['an error', () => new Response('', { status: 500 })],
+  ['an error with an answer', () => Response.json(active, { status: 500 })],
   ['no JSON', () => new Response('active')],
   ['the same member twice', () => new Response('{"active":false, "active":true}')],
   ['too much', () => new Response('x'.repeat(1_048_577))],
@@ -247,6 +248,30 @@ for (const [title, answer] of [
     await refused(t, 'issuer_unavailable', () => verifier.verify(dpopRequest('opaque')))
   })
 }
+
+test('uses no answer that is signed by an algorithm which is not accepted', async (t) => {
+  const key = makeKey('PS256')
+  const of = (algorithms: readonly string[]) =>
+    makeFixtures(
+      () => signedAnswer({}, {}, key),
+      { signed: true },
+      { algorithms, jwks: { keys: [{ ...key.publicJwk, kid: 'k1' }] } },
+    ).verifier
+  await t.notThrowsAsync(of(['PS256']).verify(dpopRequest('opaque')))
+  await refused(t, 'issuer_unavailable', () => of(['ES256']).verify(dpopRequest('opaque')))
+})
+
+test('asks about 1,000 tokens at once and no more', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<Response>()
+  const { asked, verifier } = makeFixtures(async () => (await promise).clone())
+  const ask = (name: number) => verifier.verify(bearerRequest(`opaque${name}`))
+  const uses = Promise.allSettled(Array.from({ length: 1000 }, (_, name) => ask(name)))
+  await refused(t, 'issuer_unavailable', () => ask(1000))
+  t.is(asked.length, 1000)
+  resolve(Response.json({ active: false }))
+  await uses
+  await refused(t, 'token_inactive', () => ask(1000))
+})
 
 /** An issuer whose answers a test decides, on a clock that it moves. */
 function makeIssuer() {

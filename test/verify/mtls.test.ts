@@ -18,7 +18,7 @@ import {
   parseConfirmation,
 } from '../../packages/verify/confirmation.ts'
 import { decodeXfcc } from '../../packages/verify/lib/certificate-formats.ts'
-import { type NodeRequest, nodeVerify } from '../../packages/verify/node.ts'
+import { type NodeRequest, nodeRequest, nodeVerify } from '../../packages/verify/node.ts'
 import {
   createAuthority,
   type TestCertificate as IssuedCertificate,
@@ -330,7 +330,14 @@ test('rfc9440: refuses a chain without a certificate', (t) => {
   certificateRefused(t, 'malformed_header', () => read('rfc9440', chain))
 })
 
-test('rfc9440: refuses a chain of which one part is none', (t) => {
+test('rfc9440: refuses a chain that is too large', (t) => {
+  const chain = ['Client-Cert-Chain', `:${'A'.repeat(9000)}:`]
+  certificateRefused(t, 'header_too_large', () =>
+    read('rfc9440', ['Client-Cert', valid.rfc9440[1], ...chain, ...chain]),
+  )
+})
+
+test('rfc9440: refuses a chain with a part that is no byte sequence', (t) => {
   const chain = `:${authority.der.toString('base64')}:, x`
   certificateRefused(t, 'malformed_header', () =>
     read('rfc9440', ['Client-Cert', valid.rfc9440[1], 'Client-Cert-Chain', chain]),
@@ -421,6 +428,10 @@ test('envoy: reads a certificate beside an empty chain', (t) => {
   t.is(envoy(`Cert="${escaped}";Chain=""`)?.thumbprint, certificateClient.thumbprint)
 })
 
+test('envoy: refuses a list whose first part is an open quote', (t) => {
+  certificateRefused(t, 'repeated_header', () => envoy(`Cert="${escaped},Cert=${escaped}`))
+})
+
 test('envoy: refuses several certificates in the place of one', (t) => {
   certificateRefused(t, 'malformed_header', () => envoy(`Cert="${escapedChain}"`))
 })
@@ -466,6 +477,14 @@ test('envoy: a certificate inside the quotes of another value is text', (t) => {
 
 test('a socket without TLS has no certificate', (t) => {
   t.is(socketCertificate({}), undefined)
+})
+
+test('a request of node has the body that a parser has made, and nothing else in its place', (t) => {
+  const bodyOf = (body: unknown) =>
+    nodeRequest({ method: 'POST', url: '/', rawHeaders: [], socket: {}, body } as never).body
+  t.is(bodyOf('a=b'), 'a=b')
+  t.deepEqual(bodyOf({ a: 'b' }), { a: 'b' })
+  for (const body of [undefined, null, 5, true]) t.is(bodyOf(body), undefined)
 })
 
 test('the certificate of a socket is asked for once', (t) => {

@@ -215,7 +215,10 @@ for (const [title, options] of Object.entries({
   'a lifetime of more than a minute': { lifetime: 61 },
   'several replicas with a store of one process': { replicas: 2 },
   'no replica': { replicas: 0 },
-  'half a replica': { replicas: 1.5 },
+  'half a replica': {
+    replicas: 1.5,
+    replay: { ...createMemoryReplayStore(), shared: true } as const,
+  },
   'an unknown option': { lifetimes: 5 },
 })) {
   test(`does not start with ${title}`, (t) => {
@@ -366,6 +369,21 @@ test('a WebSocket without a ticket, or without a scope, is answered as HTTP', as
   t.is(await upgrade(stream), 401)
   const ticket = tickets.issue(await verified(), { url: stream })
   t.is(await upgrade(`${stream}&ticket=${ticket}`), 403)
+})
+
+test('a stream of events rejects a name that would be more than one line', async (t) => {
+  const lines: string[] = []
+  const response = {
+    writeHead() {},
+    write: (text: string) => lines.push(text),
+    once() {},
+    end() {},
+  }
+  const { leases } = leasesWith()
+  const events = beginEvents(response as never, await verified(), leases)
+  t.throws(() => events.send(1, 'note\ndata: 2'), { instanceOf: TypeError })
+  events.send(1, 'note')
+  t.deepEqual(lines.slice(1), ['event: note\ndata: 1\n\n'])
 })
 
 test('a stream of events opens with a ticket, once, and says why it ends', async (t) => {

@@ -271,7 +271,10 @@ test('refuses RSA keys in a second encoding', (t) => {
     encodeRsa(modulus, Buffer.of(0, 1, 0, 1)),
     Buffer.concat([encodeRsa(modulus, exponent), Buffer.of(0)]),
     encodeRsa(modulus, Buffer.alloc(0)),
+    Buffer.concat([Buffer.of(0, 255), encodeRsa(modulus, exponent).subarray(2)]),
+    Buffer.concat([Buffer.of(1, 0), modulus, Buffer.of(2), exponent]),
     Buffer.alloc(65, 64),
+    Buffer.alloc(1),
   ]
   for (const encoded of encodings) {
     const text = message(binding(pkcs1, { encoded }))
@@ -371,6 +374,15 @@ test('reads no ID from anything else', (t) => {
     tokenBindingId({ ...ec, keyParameters: 3 }).toString('base64url'),
     tokenBindingId({ ...ec, keyParameters: 0 }).toString('base64url'),
     tokenBindingId({ ...ec, encoded: Buffer.alloc(65, 65) }).toString('base64url'),
+    ...[Buffer.concat([ec.encoded, Buffer.of(0)]), ec.encoded.subarray(0, -1)].map((encoded) =>
+      tokenBindingId({ ...ec, encoded }).toString('base64url'),
+    ),
+    ...[Buffer.of(3), Buffer.of(0, 1, 0, 1), Buffer.alloc(33, 1)].map((exponent) =>
+      tokenBindingId({
+        ...pss,
+        encoded: encodeRsa(pss.encoded.subarray(2, 258), exponent),
+      }).toString('base64url'),
+    ),
   ]
   for (const text of texts) t.is(parseTokenBindingId(text), undefined)
 })
@@ -468,11 +480,15 @@ test('rejects a malformed provided ID', (t) => {
 })
 
 test('rejects a malformed referred ID', (t) => {
-  const fields = [...provided, 'Sec-Referred-Token-Binding-ID', 'AgBB']
-  t.is(
-    headerCodeOf(() => read(fields)),
-    'malformed_header',
-  )
+  // Of a kind that nobody knows: too short, and shorter than it says.
+  const unknown = [Buffer.of(5), Buffer.of(5, 0, 9, 1)].map((bytes) => bytes.toString('base64url'))
+  for (const text of ['AgBB', ...unknown]) {
+    t.is(
+      headerCodeOf(() => read([...provided, 'Sec-Referred-Token-Binding-ID', text])),
+      'malformed_header',
+      text,
+    )
+  }
 })
 
 test('gives no ID for a referred key of an unknown kind', (t) => {
