@@ -6,6 +6,7 @@
 import type Provider from 'oidc-provider'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { type MappedClaims, mapped } from '../accounts/claims.ts'
+import { ownScopesOf } from '../clients/client-scopes.ts'
 import { override } from './override.ts'
 
 declare module 'oidc-provider' {
@@ -19,6 +20,27 @@ declare module 'oidc-provider' {
 export function checkIdTokenClaims({ id_token_claims: value }: ClientMetadata): void {
   if (value === undefined || typeof value === 'boolean') return
   throw new errors.InvalidClientMetadata('id_token_claims must be a boolean')
+}
+
+/**
+ * Refuses a request for single claims (OpenID Connect Core section 5.5) of scopes that its client must
+ * not ask for.
+ *
+ * @throws the engine's `invalid_scope`.
+ */
+export function requireRegisteredClaims(
+  { userinfo, id_token }: { readonly userinfo?: unknown; readonly id_token?: unknown },
+  client: ClientMetadata,
+  claimsByScope: Readonly<Record<string, readonly string[]>>,
+): void {
+  const allowed = ownScopesOf(client)
+  if (!allowed) return
+  const asked = new Set([userinfo, id_token].flatMap((part) => Object.keys(part ?? {})))
+  for (const [scope, claims] of Object.entries(claimsByScope)) {
+    const claim = claims.find((name) => asked.has(name))
+    if (claim === undefined || allowed.has(scope)) continue
+    throw new errors.InvalidScope(`${claim} is a claim of a scope that is not allowed`, scope)
+  }
 }
 
 interface EngineClaims {

@@ -20,7 +20,7 @@ import { badStatus, type GuardedFetch } from '../net/guarded-fetch.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
-import { checkIdTokenClaims } from './account-claims.ts'
+import { checkIdTokenClaims, requireRegisteredClaims } from './account-claims.ts'
 import { adminResource, adminScopesOf, checkAdministration } from './admin-resource.ts'
 import { checkDetails, withDetailsConsent, withDetailsResources } from './authorization-details.ts'
 import {
@@ -112,7 +112,11 @@ export function createProvider(options: ProviderOptions): Provider {
     features: {
       devInteractions: { enabled: false },
       // By it an app says that it must have an acr; see session-binding/authentication-context.ts.
-      claimsParameter: { enabled: true },
+      claimsParameter: {
+        enabled: true,
+        assertClaimsParameter: async (_ctx, asked, client) =>
+          requireRegisteredClaims(asked, client as unknown as ClientMetadata, options.claims),
+      },
       // The engine may change this in a minor release; it is pinned, and tests look at its tokens.
       externalSigningSupport: { enabled: true, ack: 'experimental-01' },
       clientCredentials: { enabled: true },

@@ -354,7 +354,12 @@ test('gives a client that registered itself openid alone once an administrator l
     t.regex((await refusedAtOnce(body, { redirect_uri, scope }))?.body, /invalid_scope/, other)
     t.is((await askForCode(server, body, by, { scope })).body.error, 'invalid_scope', other)
   }
-  t.is(await refusedAtOnce(body, { redirect_uri, scope: 'openid' }), undefined)
+  const asking = (claims: object) =>
+    refusedAtOnce(body, { redirect_uri, scope: 'openid', claims: JSON.stringify(claims) })
+  for (const claims of [{ userinfo: { email: null } }, { id_token: { phone_number: null } }]) {
+    t.regex((await asking(claims))?.body, /invalid_scope/)
+  }
+  t.is(await asking({ id_token: { acr: null, sub: null } }), undefined)
   const form = { grant_type: 'client_credentials', scope: 'openid email' }
   t.is((await post(server, '/token', form, by)).body.error, 'invalid_scope')
   const ofApi = { grant_type: 'client_credentials', scope: 'read', resource: api }
