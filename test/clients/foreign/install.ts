@@ -56,6 +56,14 @@ const installers: Readonly<Record<Library['registry'], Installer>> = {
     }
     return ['bash', 'start.sh']
   },
+
+  async maven(folder, packages) {
+    const file = path.join(folder, 'pom.xml')
+    const [[, version]] = packages as [[string, string]]
+    await writeFile(file, (await readFile(file, 'utf8')).replaceAll('VERSION', version))
+    await run('mvn', ['--quiet', '--batch-mode', 'package', '-DskipTests'], { cwd: folder })
+    return ['bash', 'start.sh']
+  },
 }
 
 function installedVersion(name: string): string {

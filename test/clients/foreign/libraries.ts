@@ -15,7 +15,7 @@ export interface Library {
   /** What the table calls it. */
   readonly title: string
   /** Where its packages come from. */
-  readonly registry: 'npm' | 'pip' | 'go' | 'debian'
+  readonly registry: 'npm' | 'pip' | 'go' | 'debian' | 'maven'
   /** With exact versions. The first one is the library. */
   readonly packages: Readonly<Record<string, string>>
   readonly tokens: Tokens
@@ -201,6 +201,17 @@ export const libraries: readonly Library[] = [
     },
     inBrowser: true,
   },
+  {
+    name: 'nimbus',
+    folder: 'nimbus',
+    title: 'Nimbus OAuth 2.0 SDK',
+    registry: 'maven',
+    packages: { 'com.nimbusds:oauth2-oidc-sdk': '11.26.1' },
+    tokens: 'DPoP',
+    register: [...callback, ...goodbye],
+    settings: '`DefaultDPoPProofFactory`; `setDPoP()` of each HTTP request',
+    paths: ownPages,
+  },
 ]
 
 /** The version of a library itself. */
@@ -217,13 +228,6 @@ export const untried: readonly (readonly string[])[] = [
     '`--grant client_credentials`',
     '[`holdfast proof`](../examples/curl/run.sh)',
     '[by a test](../test/examples.test.ts)',
-  ],
-  [
-    'Nimbus OAuth 2.0 SDK',
-    'DPoP',
-    '`--redirect-uri /callback`',
-    '`DefaultDPoPProofFactory`; `setDPoP()` of each HTTP request',
-    'no: it has no program here yet',
   ],
   [
     'Spring Boot',

@@ -60,7 +60,7 @@ async function drive(library: Library, context: Context, passed: Passed): Promis
     },
   })
   try {
-    await until(() => listens(base), 60_000)
+    await until(() => listens(base), 180_000)
     await using chromium = library.inBrowser ? await openChromium() : undefined
     const browser = chromium ?? createBrowser()
     await useApplication(browser, base, library.paths, person, passed)
