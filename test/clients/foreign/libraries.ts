@@ -24,6 +24,8 @@ export interface Library {
   /** What its user must set, for the table. */
   readonly settings: string
   readonly paths: Paths
+  /** The path of an API that accepts tokens of the server with the scope `read`, if it has one. */
+  readonly api?: string
   /** Whether it runs in a browser, and needs a real one. */
   readonly inBrowser?: true
 }
@@ -212,6 +214,19 @@ export const libraries: readonly Library[] = [
     settings: '`DefaultDPoPProofFactory`; `setDPoP()` of each HTTP request',
     paths: ownPages,
   },
+  {
+    name: 'spring',
+    folder: 'spring',
+    title: 'Spring Boot (client and resource server)',
+    registry: 'maven',
+    packages: { 'org.springframework.boot:spring-boot-starter-oauth2-client': '4.0.7' },
+    tokens: 'bearer',
+    register: [...callback, ...goodbye, ...bearer],
+    settings:
+      '`OAuth2AuthorizationRequestCustomizers.withPkce()`; `resourceserver.jwt.audiences` with the identifier of the API, and a bean `new JwtTypeValidator("at+jwt")`',
+    paths: { ...ownPages, login: '/oauth2/authorization/holdfast' },
+    api: '/api',
+  },
 ]
 
 /** The version of a library itself. */
@@ -228,13 +243,6 @@ export const untried: readonly (readonly string[])[] = [
     '`--grant client_credentials`',
     '[`holdfast proof`](../examples/curl/run.sh)',
     '[by a test](../test/examples.test.ts)',
-  ],
-  [
-    'Spring Boot',
-    'bearer',
-    '`--redirect-uri /login/oauth2/code/holdfast --binding bearer`',
-    '`OAuth2AuthorizationRequestCustomizers.withPkce()`',
-    'no: it has no program here yet',
   ],
   [
     'Quarkus OIDC',

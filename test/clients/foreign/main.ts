@@ -52,6 +52,7 @@ async function drive(library: Library, context: Context, passed: Passed): Promis
       BASE: base,
       PORT: port,
       FOLDER: folder,
+      API: api,
       // Each language has a variable of its own for what it trusts.
       NODE_EXTRA_CA_CERTS: authority,
       SSL_CERT_FILE: authority,
@@ -64,9 +65,32 @@ async function drive(library: Library, context: Context, passed: Passed): Promis
     await using chromium = library.inBrowser ? await openChromium() : undefined
     const browser = chromium ?? createBrowser()
     await useApplication(browser, base, library.paths, person, passed)
+    if (library.api !== undefined) {
+      await useApi(server, base + library.api)
+      passed('API')
+    }
   } catch (error) {
     const output = (await readFile(log, 'utf8')).slice(-3000)
     throw new Error(`${(error as Error).message}\n${output}`, { cause: error })
+  }
+}
+
+const api = 'https://api.example.com'
+
+/** Calls an API with a token for it, and without one. */
+async function useApi(server: OperatedServer, url: string): Promise<void> {
+  const service = ['--grant', 'client_credentials', '--binding', 'bearer']
+  const { client_id, client_secret } = await server.command('clients', 'add', ...service)
+  const asked = await fetch(`${server.issuer}/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${btoa(`${client_id}:${client_secret}`)}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials', scope: 'read' }),
+  })
+  const { access_token } = (await asked.json()) as { access_token?: string }
+  const { status } = await fetch(url, { headers: { authorization: `Bearer ${access_token}` } })
+  const { status: without } = await fetch(url)
+  if (status !== 200 || without !== 401) {
+    throw new Error(`the API answers ${status} with a token and ${without} without one`)
   }
 }
 
@@ -115,6 +139,7 @@ const { password = '' } = await server.command(
   'Ada',
   '--email-verified',
 )
+await server.command('resources', 'add', api, '--scope', 'read')
 const context = { server, person: { email, password }, folder }
 for (const [at, library] of chosen.entries()) {
   progress.report(library.name, at + 1, chosen.length + 1)

@@ -10,6 +10,7 @@ import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.context.annotation.Bean;
 import org.springframework.core.annotation.Order;
+import org.springframework.http.MediaType;
 import org.springframework.security.config.Customizer;
 import org.springframework.security.config.annotation.web.builders.HttpSecurity;
 import org.springframework.security.core.Authentication;
@@ -25,18 +26,27 @@ import org.springframework.security.oauth2.client.web.OAuth2AuthorizationRequest
 import org.springframework.security.oauth2.client.web.OAuth2AuthorizedClientRepository;
 import org.springframework.security.oauth2.core.oidc.user.OidcUser;
 import org.springframework.security.oauth2.jwt.Jwt;
+import org.springframework.security.oauth2.jwt.JwtTypeValidator;
 import org.springframework.security.web.SecurityFilterChain;
 import org.springframework.security.web.servlet.util.matcher.PathPatternRequestMatcher;
 import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.RestController;
+import org.springframework.web.servlet.config.annotation.ContentNegotiationConfigurer;
+import org.springframework.web.servlet.config.annotation.WebMvcConfigurer;
 
 @SpringBootApplication
 @RestController
-public class App {
+public class App implements WebMvcConfigurer {
   @Autowired private ObjectProvider<OAuth2AuthorizedClientManager> manager;
 
   public static void main(String[] args) {
     SpringApplication.run(App.class, args);
+  }
+
+  /** Browsers ask for HTML. */
+  @Override
+  public void configureContentNegotiation(ContentNegotiationConfigurer types) {
+    types.ignoreAcceptHeader(true).defaultContentType(MediaType.APPLICATION_JSON);
   }
 
   @Bean
@@ -46,6 +56,12 @@ public class App {
         .authorizeHttpRequests(requests -> requests.anyRequest().hasAuthority("SCOPE_read"))
         .oauth2ResourceServer(server -> server.jwt(Customizer.withDefaults()))
         .build();
+  }
+
+  /** Access tokens are of RFC 9068: the default takes JWTs of the type JWT only. */
+  @Bean
+  JwtTypeValidator accessTokens() {
+    return new JwtTypeValidator("at+jwt");
   }
 
   @Bean
@@ -59,6 +75,7 @@ public class App {
         .oauth2Login(
             login ->
                 login
+                    .defaultSuccessUrl("/user")
                     .authorizationEndpoint(endpoint -> endpoint.authorizationRequestResolver(requests))
                     .redirectionEndpoint(endpoint -> endpoint.baseUri("/callback")))
         .logout(
