@@ -48,7 +48,9 @@ export const newRegistrationToken = z
     conformant: z
       .boolean()
       .default(false)
-      .describe('Clients that name no binding get bearer tokens; so may this token be used'),
+      .describe(
+        'Clients that name no binding get bearer tokens and may leave out PKCE and nonce; this token may be used as a bearer token',
+      ),
     jkt: z
       .string()
       .regex(/^[\w-]{42}[AEIMQUYcgkosw048]$/, 'must be a thumbprint (RFC 7638)')

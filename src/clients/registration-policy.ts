@@ -104,8 +104,12 @@ const reserved = [
   'session_policy',
   'self_registered',
   'require_pkce',
+  'require_nonce',
   'skip_consent',
 ]
+
+/** What a conformant client may say of itself: OpenID Connect knows neither as required. */
+const conformantMembers: readonly string[] = ['require_pkce', 'require_nonce']
 
 const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 
@@ -130,11 +134,17 @@ export function applyPolicy(
   if (Object.keys(requested).length > limits.members) {
     throw invalid(`metadata must have ${limits.members} members or less`)
   }
-  const refused = reserved.find((name) => requested[name] !== undefined)
+  const ofConformant = policy.conformant ? conformantMembers : []
+  const refused = reserved.find(
+    (name) => requested[name] !== undefined && !ofConformant.includes(name),
+  )
   if (refused) throw invalid(`${refused} is for an administrator to set`)
   // RFC 7592 section 2.2: null stands for what is not there.
   const asked = Object.entries(requested).filter(
-    ([name, value]) => registrableMetadata.has(name) && value !== null && value !== '',
+    ([name, value]) =>
+      (registrableMetadata.has(name) || ofConformant.includes(name)) &&
+      value !== null &&
+      value !== '',
   )
   checkSizes(asked)
   const metadata = withDefaults(Object.fromEntries(asked), policy)
@@ -157,9 +167,21 @@ function withDefaults(asked: RequestedMetadata, policy: RegistrationPolicy): Req
     ...(policy.conformant &&
       !namesBinding(asked) &&
       asked.profile === undefined && { binding_method: 'bearer' }),
+    ...(policy.conformant && conformantDefaults(asked)),
     // Without this member the engine lets a client ask for every scope.
     scope: asked.scope ?? policy.scopes.join(' '),
   }
+}
+
+/** OpenID Connect has no PKCE, and a nonce only where an ID token leaves by the front channel. */
+function conformantDefaults({
+  token_endpoint_auth_method: method,
+  profile,
+  require_pkce = false,
+  require_nonce = false,
+}: RequestedMetadata): Partial<RequestedMetadata> {
+  const isExcused = method !== 'none' && profile === undefined && !require_pkce
+  return isExcused ? { require_pkce, require_nonce } : {}
 }
 
 function checkSizes(asked: readonly (readonly [string, unknown])[]): void {

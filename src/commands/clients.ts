@@ -43,6 +43,7 @@ interface AddOptions {
   binding: string
   idTokenAlg?: string
   withoutPkce?: true
+  withoutNonce?: true
   idTokenClaims?: true
   backchannelLogoutUri?: string
   notificationEndpoint?: string
@@ -137,6 +138,11 @@ function addCommand(): Command {
     )
     .option('--frontchannel-logout-uri <uri>', 'https URL that browsers open after a sign-out')
     .option('--without-pkce', 'accept requests with a nonce and without PKCE: less safe')
+    .option(
+      '--without-nonce',
+      'with --without-pkce: accept requests without a nonce as well, in which a stolen code ' +
+        'can be injected: for the conformance suite',
+    )
     .addOption(
       new Option('--administration <level>', 'access to the admin API').choices(
         administrationLevels,
@@ -184,7 +190,7 @@ function listCommand(): Command {
               metadata.client_id,
               metadata.client_name ?? '',
               describeBinding(metadata),
-              `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}${metadata.skip_consent ? ', no consent' : ''}`,
+              `${describeAuthentication(metadata)}${metadata.require_pkce === false ? ', no PKCE' : ''}${metadata.require_nonce === false ? ', no nonce' : ''}${metadata.skip_consent ? ', no consent' : ''}`,
               (metadata.grant_types ?? []).join(' '),
               metadata.profile ?? '',
               metadata.self_registered ? 'itself' : 'administrator',
@@ -208,8 +214,8 @@ function showCommand(): Command {
           name,
           name === 'binding_method'
             ? describeBinding(metadata)
-            : name === 'require_pkce' && value === false
-              ? withoutPkce
+            : ['require_pkce', 'require_nonce'].includes(name) && value === false
+              ? notRequired
               : name === 'skip_consent' && value === true
                 ? withoutConsent
                 : typeof value === 'string'
@@ -335,6 +341,7 @@ async function describedBy(options: AddOptions): Promise<RequestedMetadata> {
     ...(options.defaultResource !== undefined && { default_resource: options.defaultResource }),
     ...(options.defaultScope !== undefined && { default_scope: options.defaultScope }),
     ...(options.withoutPkce && { require_pkce: false }),
+    ...(options.withoutNonce && { require_nonce: false }),
     ...(options.idTokenClaims && { id_token_claims: true }),
     ...(options.backchannelLogoutUri && {
       backchannel_logout_uri: options.backchannelLogoutUri,
@@ -382,7 +389,8 @@ function describe(sentence: string, metadata: ClientMetadata): string {
     ...(metadata.profile === undefined ? [] : [['Profile', metadata.profile] as const]),
     ['Grants', (metadata.grant_types ?? []).join(' ')],
     ['Authenticates by', describeAuthentication(metadata)],
-    ...(metadata.require_pkce === false ? [['PKCE', shown(withoutPkce)] as const] : []),
+    ...(metadata.require_pkce === false ? [['PKCE', shown(notRequired)] as const] : []),
+    ...(metadata.require_nonce === false ? [['Nonce', shown(notRequired)] as const] : []),
     ...(metadata.skip_consent ? [['Consent', shown(withoutConsent)] as const] : []),
     ...(client_secret
       ? [['Secret', `${styleText('bold', client_secret)}  (shown this once)`] as const]
@@ -395,7 +403,7 @@ function describeAuthentication({ token_endpoint_auth_method: method }: ClientMe
   return method === 'none' ? 'nothing (public client)' : (method ?? secretMethods.join(' or '))
 }
 
-const withoutPkce: Cell = { text: 'NOT REQUIRED', style: 'red' }
+const notRequired: Cell = { text: 'NOT REQUIRED', style: 'red' }
 
 const withoutConsent: Cell = { text: 'NOT ASKED', style: 'red' }
 

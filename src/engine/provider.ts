@@ -239,6 +239,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'refresh_tokens',
         'self_registered',
         'require_pkce',
+        'require_nonce',
         'resource_scopes',
         'skip_consent',
         'default_resource',

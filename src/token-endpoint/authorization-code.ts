@@ -83,7 +83,8 @@ function verifierProblem(
 ): Refusal | undefined {
   if (codeChallenge === undefined) {
     // RFC 9700 section 4.8.2: a verifier without a challenge is a downgrade.
-    const isExcused = !client.requiresPkce && nonce !== undefined && verifier === undefined
+    const hasNonce = nonce !== undefined || !client.requiresNonce
+    const isExcused = !client.requiresPkce && hasNonce && verifier === undefined
     return isExcused ? undefined : refuse('pkce_mismatch')
   }
   const challenge = decodeChallenge(codeChallenge)

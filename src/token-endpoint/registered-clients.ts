@@ -34,6 +34,7 @@ interface EngineClient {
   readonly id_token_token_binding_cnf?: string
   readonly self_registered?: boolean
   readonly require_pkce?: boolean
+  readonly require_nonce?: boolean
   readonly id_token_claims?: boolean
   readonly asymmetricKeyStore: EngineKeyStore
   metadata(): ClientMetadata
@@ -105,6 +106,7 @@ function asTokenClient(
     certificateSubject: property && { property, value: String(metadata[property]) },
     grantTypes: new Set(client.grantTypes),
     requiresPkce: client.require_pkce !== false || client.tokenEndpointAuthMethod === 'none',
+    requiresNonce: client.require_nonce !== false,
     binding: bindingOf(client),
     refreshTokens: refreshPolicyOf(metadata, ofServer),
     // RFC 9449 section 5: those of a client that authenticates by a key are bound by that.

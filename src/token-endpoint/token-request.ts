@@ -61,6 +61,8 @@ export interface TokenClient {
   readonly grantTypes: ReadonlySet<string>
   /** False for a client that an administrator has excused from PKCE, where it sends a nonce. */
   readonly requiresPkce: boolean
+  /** False for one that an administrator has excused from that nonce as well. */
+  readonly requiresNonce: boolean
   /** How its tokens are bound; bearer tokens are those that it has asked for by name. */
   readonly binding: Binding | 'bearer'
   /** What becomes of its refresh tokens when they are used. */

@@ -255,6 +255,31 @@ const request = ({ client_id }: ClientMetadata, more: Record<string, string> = {
 })
 
 test.serial(
+  'accepts a request without nonce and PKCE of a client that may leave out both (oidcc-ensure-request-without-nonce-succeeds-for-code-flow)',
+  async (t) => {
+    const excused = { ...web, require_pkce: false, require_nonce: false }
+    const client = await addClient({ ...excused, binding_method: 'bearer' })
+    const { client_id, redirect_uri, response_type, scope } = request(client)
+    const plain = { client_id, redirect_uri, response_type, scope }
+    const code = (await person.authorize(plain)).searchParams.get('code') ?? ''
+    const form = { grant_type: 'authorization_code', code, redirect_uri }
+    const { status, body } = await post(server, '/token', form, { headers: basic(client) })
+    t.is(status, 200)
+    t.false('nonce' in decodeJwt(body.id_token))
+    const { require_nonce: _, ...withNonce } = excused
+    const other = { ...plain, client_id: (await addClient(withNonce)).client_id }
+    t.is((await person.authorize(other)).searchParams.get('error'), 'invalid_request')
+    for (const [name, value, reason] of [
+      ['require_pkce', undefined, /needs require_pkce false/],
+      ['require_nonce', 'no', /require_nonce must be a boolean/],
+    ] as const) {
+      const wrong = { ...excused, [name]: value as never }
+      await t.throwsAsync(addClient(wrong), { message: reason })
+    }
+  },
+)
+
+test.serial(
   'posts code, state and iss to the client (the plans with response_mode=form_post)',
   async (t) => {
     const client = await addClient(web)

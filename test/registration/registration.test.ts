@@ -411,12 +411,21 @@ test('registers a bearer client that names no binding by a conformant token alon
     token_endpoint_auth_method: 'client_secret_basic',
     id_token_signed_response_alg: 'RS256',
     application_type: 'web',
+    // OpenID Connect has no PKCE, and a nonce for the front channel alone.
+    require_pkce: false,
+    require_nonce: false,
   })
   const bound = { ...webClient, dpop_bound_access_tokens: true }
   t.is((await register(server, { token, body: bound })).body.binding_method, 'dpop')
   const mine = { client: body.client_id, token: body.registration_access_token }
-  const change = { ...mine, method: 'PUT', body: { ...webClient, client_id: body.client_id } }
-  t.is((await register(server, change)).body.binding_method, 'bearer')
+  const provided = /^(registration_|client_secret_expires_at|client_id_issued_at)/
+  const own = Object.fromEntries(Object.entries(body).filter(([name]) => !provided.test(name)))
+  const change = { ...mine, method: 'PUT', body: own }
+  t.like((await register(server, change)).body, { binding_method: 'bearer', require_pkce: false })
+  const stricter = { ...change, body: { ...own, require_pkce: true, require_nonce: undefined } }
+  t.is((await register(server, stricter)).body.require_pkce, true)
+  const open = { ...webClient, token_endpoint_auth_method: 'none' }
+  t.false('require_pkce' in (await register(server, { token, body: open })).body)
   t.is((await registered()).body.binding_method, 'dpop')
   await t.throwsAsync(initialToken(server, { conformant: true, bindingMethods: ['dpop'] }), {
     message: /needs the binding bearer/,

@@ -44,6 +44,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     authenticatesBy: 'none',
     sendsSecretEitherWay: false,
     requiresPkce: true,
+    requiresNonce: true,
     hasSecret: (secret) => secret === 'secret',
     secretExpiresAt: undefined,
     keys: noKeys,
