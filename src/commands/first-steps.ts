@@ -8,12 +8,17 @@ import {
   RegistrationError,
   registerClient,
 } from '../clients/client-registration.ts'
+import type { Config } from '../config/config.ts'
 import { isLoopback } from '../net/loopback.ts'
 import type { RunningServer } from '../server.ts'
 import type { Storage } from '../storage/open-storage.ts'
 
 const email = 'admin@localhost'
 const clientId = 'first-app'
+
+interface FirstConfig extends Pick<Config, 'issuer'> {
+  readonly protocol: Pick<Config['protocol'], 'profile'>
+}
 
 export interface FirstSteps {
   /** Whether anyone can sign in. */
@@ -28,9 +33,10 @@ export interface FirstSteps {
  * Gives an empty installation one account and one client, so that a newcomer can sign in at once.
  * An installation that has accounts or clients is left as it is, and so is one that others can
  * reach: there nobody wants an account of a known name, and its password in the log of a container.
+ * A server of a profile gets no client: this one has no key to authenticate by.
  */
 export async function takeFirstSteps(
-  { issuer }: { issuer: string },
+  { issuer, protocol }: FirstConfig,
   storage: Storage,
   validator: MetadataValidator,
   recordChange: RecordChange,
@@ -39,7 +45,9 @@ export async function takeFirstSteps(
   const isMine = isLoopback(new URL(issuer))
   const account =
     isMine && accounts.length === 0 ? await addFirstAccount(storage, recordChange) : undefined
-  if (isMine && clients.length === 0) await addFirstClient(storage, validator, recordChange)
+  if (isMine && clients.length === 0 && protocol.profile === undefined) {
+    await addFirstClient(storage, validator, recordChange)
+  }
   return {
     account,
     hasAccounts: account !== undefined || accounts.length > 0,
@@ -49,7 +57,7 @@ export async function takeFirstSteps(
 
 /** Takes the first steps of a server that has started, for its audit trail as well. */
 export function recordFirstSteps(
-  config: { issuer: string },
+  config: FirstConfig,
   storage: Storage,
   { provider, events }: Pick<RunningServer, 'provider' | 'events'>,
 ): Promise<FirstSteps> {

@@ -16,6 +16,7 @@ import {
 } from 'jose'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { cibaGrant } from '../../src/clients/grant-types.ts'
+import { takeFirstSteps } from '../../src/commands/first-steps.ts'
 import { deviceGrant } from '../support/device-flow.ts'
 import { createPerson, post } from '../support/flow.ts'
 import { makeSigningKey } from '../support/jws.ts'
@@ -150,6 +151,10 @@ test('holds every client of a server to the profile', async (t) => {
   for (const name of ['token_endpoint_auth', 'dpop', 'id_token', 'request_object']) {
     t.false(metadata[`${name}_signing_alg_values_supported`]?.includes('RS256'), name)
   }
+  // A first start makes no client that the server would refuse.
+  const config = { issuer, protocol: { profile: 'fapi2' } } as const
+  const first = await takeFirstSteps(config, storage, profiled.provider, () => {})
+  t.like(first, { hasAccounts: true, clientId: undefined })
   // Registered before the server had a profile.
   const old = { ...publicClient, client_id: 'old', binding_method: 'dpop' }
   await storage.clients.insert(old as never)
