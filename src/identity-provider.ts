@@ -21,6 +21,7 @@ import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
+import type { MetadataValidator } from './clients/client-registration.ts'
 import { standardScopesOf } from './clients/client-scopes.ts'
 import { allowedAlgorithms } from './clients/profile.ts'
 import { createSignInRules } from './clients/sign-in-rules.ts'
@@ -484,7 +485,7 @@ function scriptUrlsOf({ config: { issuer }, assets: { urls } }: Parts) {
   return { passkeys: origin + urls.passkeys, password: origin + urls.password }
 }
 
-function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
+function adminFeature(parts: Parts, { engine }: Built): Middleware {
   const { config, storage, keys } = parts
   const { events, flush } = parts.observability
   const { issuer } = config
@@ -503,7 +504,7 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
         issuer,
         storage,
         keys: { ring: keys, publish: config.keys.publish },
-        validator,
+        validator: validatorOf(parts, engine),
         events,
         context: facts,
       }),
@@ -511,7 +512,7 @@ function adminFeature(parts: Parts, { engine: validator }: Built): Middleware {
   })
 }
 
-function registrationFeature(parts: Parts, { engine: validator, nonces }: Built): Middleware {
+function registrationFeature(parts: Parts, { engine, nonces }: Built): Middleware {
   const { config, storage, keys } = parts
   const { registrations: table, clients, replays } = storage
   const router = createRegistrationRouter({
@@ -525,7 +526,7 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
     registrations: createRegistrations({
       table,
       clients,
-      validator,
+      validator: validatorOf(parts, engine),
       standardScopes: standardScopesOf(claimsByScope),
       now: keys.now,
     }),
@@ -534,6 +535,11 @@ function registrationFeature(parts: Parts, { engine: validator, nonces }: Built)
   })
   return routesOf(router)
 }
+
+const validatorOf = ({ config }: Parts, { Client }: Provider): MetadataValidator => ({
+  Client,
+  profile: config.protocol.profile,
+})
 
 /** A router adds to the context what its own handlers need. */
 function routesOf(router: Router): Middleware {

@@ -10,7 +10,7 @@ import { withBindingMethod } from './binding-method.ts'
 import { clientIdProblem } from './client-id.ts'
 import { makeClientSecret } from './client-secret.ts'
 import { deviceGrant } from './grant-types.ts'
-import { withProfile } from './profile.ts'
+import { type Profile, withProfile } from './profile.ts'
 import { redirectUrisOf } from './redirect-uris.ts'
 
 export type RegistrationErrorCode =
@@ -40,6 +40,8 @@ export class RegistrationError extends Error {
 /** Checks metadata as the engine does; a `Provider` is one. */
 export interface MetadataValidator {
   readonly Client: new (metadata: ClientMetadata) => { metadata(): ClientMetadata }
+  /** The profile of the server, whose algorithms are those of a client that names none. */
+  readonly profile?: Profile | undefined
 }
 
 /** The most characters that the name of a client may have. */
@@ -81,7 +83,7 @@ export function prepareClient(
         // OpenID Connect Registration section 2.
         id_token_signed_response_alg:
           requested.id_token_signed_response_alg ??
-          (requested.profile === undefined ? 'RS256' : 'ES256'),
+          ((requested.profile ?? validator.profile) === undefined ? 'RS256' : 'ES256'),
       }),
       ...(hasSecret && { client_secret: generated?.stored ?? storedSecret }),
     },

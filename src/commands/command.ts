@@ -111,7 +111,7 @@ export async function withAdministration<T>(
     const authorities = files && (await loadClientAuthorities(files))
     // The server is loaded by the commands that need it: the others start in half the time.
     const { createIdentityProvider } = await import('../identity-provider.ts')
-    const validator = createIdentityProvider(config, storage, observability, {
+    const { Client } = createIdentityProvider(config, storage, observability, {
       keys: isComplete(keys.view()) ? keys : { ...keys, ...(await makeTemporaryKeys()) },
       authorities,
     })
@@ -120,7 +120,7 @@ export async function withAdministration<T>(
         issuer: config.issuer,
         storage,
         keys: { ring: keys, publish: config.keys.publish },
-        validator,
+        validator: { Client, profile: config.protocol.profile },
         events,
         context: { actor },
       }),

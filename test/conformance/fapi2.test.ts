@@ -155,6 +155,9 @@ test('holds every client of a server to the profile', async (t) => {
   const config = { issuer, protocol: { profile: 'fapi2' } } as const
   const first = await takeFirstSteps(config, storage, profiled.provider, () => {})
   t.like(first, { hasAccounts: true, clientId: undefined })
+  const registered = await new Fapi2Client(profiled).register()
+  const stored = await storage.clients.find(registered.id)
+  t.is(stored?.id_token_signed_response_alg, 'ES256')
   // Registered before the server had a profile.
   const old = { ...publicClient, client_id: 'old', binding_method: 'dpop' }
   await storage.clients.insert(old as never)

@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import test from 'ava'
-import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
+import { createRemoteJWKSet, decodeJwt, type JWTPayload, jwtVerify } from 'jose'
 import { parse } from 'node-html-parser'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
@@ -253,6 +253,92 @@ const request = ({ client_id }: ClientMetadata, more: Record<string, string> = {
   ...{ code_challenge: 'x'.repeat(43), code_challenge_method: 'S256' },
   ...more,
 })
+
+/** The claims of the ID token of a sign-in of someone, and itself. */
+async function idTokenOf(
+  by: Person,
+  client: ClientMetadata,
+  more: Record<string, string> = {},
+): Promise<JWTPayload & { jwt: string }> {
+  const [redirect_uri] = web.redirect_uris
+  const { exchange } = await obtainCode(by, client, { redirect_uri, nonce: 'n', ...more })
+  const { body } = await post(server, '/token', exchange, { key, headers: basic(client) })
+  return { ...decodeJwt(body.id_token), jwt: body.id_token }
+}
+
+test.serial(
+  'takes the access token in the header of GET and POST, and in the body, at UserInfo (oidcc-userinfo-get, -post-header, -post-body)',
+  async (t) => {
+    const client = await addClient({ binding_method: 'bearer' })
+    const { access_token, id_token } = await tokensOf(client)
+    const authorization = `Bearer ${access_token}`
+    for (const request of [
+      { headers: { authorization } },
+      { method: 'POST', headers: { authorization } },
+      { method: 'POST', body: new URLSearchParams({ access_token }) },
+    ]) {
+      const answer = await fetch(`${server.issuer}/userinfo`, request)
+      t.is(answer.status, 200)
+      t.like(await answer.json(), { sub: decodeJwt(id_token).sub, email })
+    }
+  },
+)
+
+test.serial(
+  'signs in without a page or says why not (oidcc-prompt-none-*, oidcc-id-token-hint, oidcc-max-age-10000)',
+  async (t) => {
+    const client = await addClient(web)
+    const none = { prompt: 'none' }
+    const stranger = createPerson(server)
+    const refused = (await stranger.authorize(request(client, none))).searchParams
+    t.like(Object.fromEntries(refused), { error: 'login_required', state: 'the state' })
+    const first = await idTokenOf(stranger, client)
+    for (const more of [none, { ...none, id_token_hint: first.jwt }, { max_age: '10000' }]) {
+      const again = await idTokenOf(stranger, client, more)
+      t.is(again.sub, first.sub)
+      t.is(again.auth_time ?? first.auth_time, first.auth_time)
+    }
+  },
+)
+
+test.serial(
+  'asks for the password again, and says when it was typed (oidcc-prompt-login, oidcc-max-age-1)',
+  async (t) => {
+    const client = await addClient({ ...web, require_auth_time: true })
+    const before = await idTokenOf(person, client)
+    for (const more of [{ prompt: 'login' }, { max_age: '0' }]) {
+      const url = `${server.issuer}/authorize?${new URLSearchParams(request(client, more))}`
+      t.regex((await person.browser.visit(url)).html, />Sign in</)
+      const after = await idTokenOf(person, client, more)
+      t.is(after.sub, before.sub)
+      t.true(Number(after.auth_time) >= Number(before.auth_time))
+    }
+  },
+)
+
+test.serial(
+  'answers requests with parameters that it does not know or need (oidcc-ensure-request-with-unknown-parameter-succeeds, oidcc-display-*, oidcc-ui-locales, oidcc-claims-locales, oidcc-login-hint)',
+  async (t) => {
+    const client = await addClient(web)
+    const more = { extra: 'foobar', display: 'popup', ui_locales: 'se', claims_locales: 'se' }
+    const { nonce } = await idTokenOf(person, client, { ...more, login_hint: email })
+    t.is(nonce, 'n')
+  },
+)
+
+test.serial(
+  'takes an authorization request by POST (oidcc-ensure-post-request-succeeds)',
+  async (t) => {
+    const body = new URLSearchParams(request(await addClient(web)))
+    const answer = await fetch(`${server.issuer}/authorize`, {
+      method: 'POST',
+      body,
+      redirect: 'manual',
+    })
+    t.is(answer.status, 303)
+    t.regex(answer.headers.get('location') ?? '', /\/interaction\//)
+  },
+)
 
 test.serial(
   'accepts a request without nonce and PKCE of a client that may leave out both (oidcc-ensure-request-without-nonce-succeeds-for-code-flow)',

@@ -133,7 +133,10 @@ export async function startTestServer(
     addClient: (changes = {}) =>
       registerClient(
         { ...publicClient, ...changes },
-        { table: storage.clients, validator: server.provider },
+        {
+          table: storage.clients,
+          validator: { Client: server.provider.Client, profile: config.protocol.profile },
+        },
       ),
     close: async () => server[Symbol.asyncDispose](),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
