@@ -105,11 +105,12 @@ const reserved = [
   'self_registered',
   'require_pkce',
   'require_nonce',
+  'redirect_errors',
   'skip_consent',
 ]
 
-/** What a conformant client may say of itself: OpenID Connect knows neither as required. */
-const conformantMembers: readonly string[] = ['require_pkce', 'require_nonce']
+/** What a conformant client may say of itself, and has as OpenID Connect has it. */
+const conformantMembers: readonly string[] = ['require_pkce', 'require_nonce', 'redirect_errors']
 
 const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 
@@ -173,15 +174,19 @@ function withDefaults(asked: RequestedMetadata, policy: RegistrationPolicy): Req
   }
 }
 
-/** OpenID Connect has no PKCE, and a nonce only where an ID token leaves by the front channel. */
+/**
+ * OpenID Connect has no PKCE, a nonce only where an ID token leaves by the front channel, and sends
+ * every error to the client.
+ */
 function conformantDefaults({
   token_endpoint_auth_method: method,
   profile,
   require_pkce = false,
   require_nonce = false,
+  redirect_errors = true,
 }: RequestedMetadata): Partial<RequestedMetadata> {
   const isExcused = method !== 'none' && profile === undefined && !require_pkce
-  return isExcused ? { require_pkce, require_nonce } : {}
+  return { redirect_errors, ...(isExcused && { require_pkce, require_nonce }) }
 }
 
 function checkSizes(asked: readonly (readonly [string, unknown])[]): void {

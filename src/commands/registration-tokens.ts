@@ -63,7 +63,7 @@ function addCommand(): Command {
       .option('--bearer', 'allow it, and the resulting registration token, as bearer tokens')
       .option(
         '--conformant',
-        'give applications that name no binding bearer tokens, let them leave out PKCE and nonce, and let them register with bearer tokens, as OpenID Connect has it: less safe',
+        'give applications that name no binding bearer tokens, let them leave out PKCE and nonce, redirect errors to them at once, and let them register with bearer tokens, as OpenID Connect has it: less safe',
       )
       .addOption(choice('--grant <type...>', 'grants', registrableGrantTypes, grantTypes))
       .addOption(

@@ -20,7 +20,7 @@ import { interactionPath } from './interaction-path.ts'
 import { checkJsonParameters } from './json-parameters.ts'
 import { tolerateOwnClock } from './jwt-times.ts'
 import { honourOfflineAccess } from './offline-access.ts'
-import { redirectNoStrangers } from './open-redirects.ts'
+import { openRedirects } from './open-redirects.ts'
 import { interceptParameters } from './parameters.ts'
 import { consumeRequestsOnce } from './pushed-requests.ts'
 import { recordReplaysOnce } from './replay-detection.ts'
@@ -58,7 +58,7 @@ export const extensions: readonly Extension[] = [
   { extend: useCurrentKeys },
   { extend: tolerateClock },
   { extend: announceProfile },
-  { extend: redirectNoStrangers },
+  openRedirects,
   { extend: reportToOperator },
 ]
 

@@ -414,7 +414,12 @@ test('registers a bearer client that names no binding by a conformant token alon
     // OpenID Connect has no PKCE, and a nonce for the front channel alone.
     require_pkce: false,
     require_nonce: false,
+    redirect_errors: true,
   })
+  const [redirect_uri] = body.redirect_uris
+  const silent = { client_id: body.client_id, redirect_uri, prompt: 'none', scope: 'openid' }
+  const asked = { ...silent, response_type: 'code' }
+  t.is((await createPerson(server).authorize(asked)).searchParams.get('error'), 'login_required')
   const bound = { ...webClient, dpop_bound_access_tokens: true }
   t.is((await register(server, { token, body: bound })).body.binding_method, 'dpop')
   const mine = { client: body.client_id, token: body.registration_access_token }
