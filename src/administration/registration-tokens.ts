@@ -5,6 +5,7 @@ import { type BindingMethod, bindingMethods } from '../clients/binding-method.ts
 import { scopePattern, standardScopesOf } from '../clients/client-scopes.ts'
 import {
   defaultPolicy,
+  defaultScopes,
   registrableAuthMethods,
   registrableGrantTypes,
 } from '../clients/registration-policy.ts'
@@ -61,7 +62,7 @@ export const newRegistrationToken = z
       ...defaultPolicy.authMethods,
     ] as never),
     bindingMethods: some(z.enum(bindingMethods as [BindingMethod])).optional(),
-    scopes: some(scope).default([...defaultPolicy.scopes]),
+    scopes: some(scope).optional(),
     redirectHosts: some(host).optional(),
   })
   .meta({
@@ -103,12 +104,13 @@ export function administerRegistrationTokens(
           'A bearer token is bound to no key: choose one.',
         )
       }
-      await checkScopes(choices.scopes, resources)
+      const scopes = choices.scopes ?? defaultScopes(conformant)
+      await checkScopes(scopes, resources)
       const policy: RegistrationPolicy = {
         grantTypes: choices.grantTypes,
         authMethods: choices.authMethods,
         bindingMethods,
-        scopes: choices.scopes,
+        scopes,
         ...(conformant && { conformant }),
         redirectHosts: choices.redirectHosts ?? null,
       }

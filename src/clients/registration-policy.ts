@@ -43,6 +43,10 @@ export const defaultPolicy: RegistrationPolicy = {
   redirectHosts: null,
 }
 
+/** The scopes of a policy that names none: a conformant one has all that OpenID Connect defines. */
+export const defaultScopes = (conformant: boolean): readonly string[] =>
+  conformant ? [...defaultPolicy.scopes, 'address', 'phone'] : defaultPolicy.scopes
+
 /**
  * RFC 7591 section 2: what is not understood is ignored, and what is not here is not understood.
  * `logo_uri` is among that: people see a logo at consent only where an administrator has looked at it.
@@ -151,7 +155,7 @@ export function applyPolicy(
   const metadata = withDefaults(Object.fromEntries(asked), policy)
   checkChoices(metadata, policy)
   checkRedirects(metadata, policy)
-  checkUris(metadata)
+  checkUris(metadata, policy)
   return metadata
 }
 
@@ -296,13 +300,13 @@ function redirectProblem(
   return url.protocol.includes('.') ? undefined : 'must have a scheme such as com.example.app'
 }
 
-function checkUris(metadata: RequestedMetadata): void {
+function checkUris(metadata: RequestedMetadata, { conformant }: RegistrationPolicy): void {
   const hosts = (metadata.redirect_uris ?? []).flatMap((uri) => URL.parse(uri)?.hostname || [])
   for (const name of ['client_uri', 'policy_uri', 'tos_uri', 'backchannel_logout_uri'] as const) {
     const url = httpsUri(name, metadata[name])
     // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it. And no
     // stranger makes this server send logout tokens to someone else.
-    const isFree = hosts.length === 0 && name !== 'backchannel_logout_uri'
+    const isFree = (hosts.length === 0 || conformant) && name !== 'backchannel_logout_uri'
     if (url && !isFree && !hosts.includes(url.hostname)) {
       throw invalid(`${name} must be at a host of redirect_uris`)
     }

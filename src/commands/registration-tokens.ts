@@ -20,7 +20,7 @@ interface AddOptions {
   grant: NewRegistrationToken['grantTypes']
   auth: NewRegistrationToken['authMethods']
   binding?: NewRegistrationToken['bindingMethods']
-  scope: string[]
+  scope?: string[]
   redirectHost?: string[]
 }
 
@@ -81,9 +81,10 @@ function addCommand(): Command {
         ).choices(bindingMethods),
       )
       .addOption(
-        new Option('--scope <scope...>', 'scopes of this server and of its APIs').default(
-          [...scopes],
-          scopes.join(' '),
+        new Option(
+          '--scope <scope...>',
+          'scopes of this server and of its APIs ' +
+            `(default: ${scopes.join(' ')}; with --conformant address phone as well)`,
         ),
       )
       .option('--redirect-host <host...>', 'host that redirect URIs must have (default: any)'),
@@ -99,7 +100,7 @@ function addCommand(): Command {
           grantTypes: options.grant,
           authMethods: options.auth,
           ...(options.binding && { bindingMethods: options.binding }),
-          scopes: options.scope,
+          ...(options.scope && { scopes: options.scope }),
           ...(options.redirectHost && { redirectHosts: options.redirectHost }),
         }),
       ),

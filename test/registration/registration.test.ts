@@ -402,9 +402,12 @@ test('shows a client that registered itself no tokens of others', async (t) => {
 
 test('registers a bearer client that names no binding by a conformant token alone', async (t) => {
   const token = await initialToken(server, { conformant: true, uses: 3 })
-  const { status, body } = await register(server, { token, body: webClient })
+  const tos_uri = 'https://terms.example/'
+  const { status, body } = await register(server, { token, body: { ...webClient, tos_uri } })
   t.is(status, 201)
   t.like(body, {
+    tos_uri,
+    scope: 'openid offline_access profile email address phone',
     binding_method: 'bearer',
     grant_types: ['authorization_code'],
     response_types: ['code'],
