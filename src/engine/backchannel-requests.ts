@@ -92,7 +92,13 @@ export function cibaFeature(findByEmail: (email: string) => Promise<{ id: string
     },
     /** FAPI-CIBA section 5.2.2: without one nobody knows which request is theirs. */
     async validateBindingMessage(_ctx: KoaContextWithOIDC, message?: string): Promise<void> {
-      if (message !== undefined && isDisplayName(message, messageLimit)) return
+      if (message === undefined) {
+        throw refusedFor(
+          'backchannel_request',
+          new errors.InvalidRequest('binding_message is required'),
+        )
+      }
+      if (isDisplayName(message, messageLimit)) return
       throw refusedFor(
         'backchannel_request',
         new errors.InvalidBindingMessage(

@@ -328,7 +328,7 @@ const refused: Record<string, [object, string]> = {
   'no hint': [{ login_hint: undefined }, 'invalid_request'],
   'two hints': [{ id_token_hint: 'a.b.c' }, 'invalid_request'],
   'a login_hint_token': [{ login_hint: undefined, login_hint_token: 'a' }, 'invalid_request'],
-  'no binding message': [{ binding_message: undefined }, 'invalid_binding_message'],
+  'no binding message': [{ binding_message: undefined }, 'invalid_request'],
   'a long binding message': [{ binding_message: 'a'.repeat(61) }, 'invalid_binding_message'],
   'a binding message of two lines': [{ binding_message: 'a\nb' }, 'invalid_binding_message'],
   'no openid': [{ scope: 'read' }, 'invalid_request'],
