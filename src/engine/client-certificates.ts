@@ -8,6 +8,7 @@ import {
   subjectMatches,
   subjectProperties,
 } from '../certificates/subject.ts'
+import { bindingMethodOf } from '../clients/binding-method.ts'
 import type { Edge } from '../http/edge.ts'
 
 export interface ClientCertificatesOptions {
@@ -52,9 +53,15 @@ export function mtlsFeature({ edge, authorities, now, onUntrusted }: ClientCerti
 /**
  * Checks what the engine leaves unchecked of the certificates in client metadata.
  *
+ * @param isConfigured whether this server sees certificates of clients.
  * @throws the engine's `invalid_client_metadata`.
  */
-export function checkCertificateMetadata(metadata: ClientMetadata): void {
+export function checkCertificateMetadata(metadata: ClientMetadata, isConfigured: boolean): void {
+  if (!isConfigured && bindingMethodOf(metadata) === 'mtls') {
+    throw new errors.InvalidClientMetadata(
+      'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
+    )
+  }
   for (const property of subjectProperties) {
     const value = metadata[property]
     if (value !== undefined && !isSubjectValue(property, value)) {

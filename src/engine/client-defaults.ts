@@ -3,7 +3,7 @@
  * setting for it. Nothing is given here that the request could not have named itself.
  */
 import { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { scopesAtResource } from '../clients/client-scopes.ts'
+import { ownScopesOf, scopesAtResource } from '../clients/client-scopes.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
 
 declare module 'oidc-provider' {
@@ -108,4 +108,20 @@ export function requireScope(
       ? 'no requested scope is known and allowed; a scope of several APIs needs a resource'
       : 'a scope is required: the client has no default_scope'
   throw new errors.InvalidScope(problem, String(params?.scope ?? ''))
+}
+
+/**
+ * The engine takes a client that has registered no scope of this server for one that may have all.
+ *
+ * @param standard the scopes of this server itself.
+ * @throws the engine's `invalid_scope`.
+ */
+export function requireRegisteredScopes(
+  { oidc: { client, params } }: KoaContextWithOIDC,
+  standard: ReadonlySet<string>,
+): void {
+  const allowed = ownScopesOf(client as unknown as ClientMetadata)
+  const asked = typeof params?.scope === 'string' ? params.scope.split(' ') : []
+  const other = asked.find((scope) => standard.has(scope) && allowed?.has(scope) === false)
+  if (other !== undefined) throw new errors.InvalidScope('requested scope is not allowed', other)
 }

@@ -5,7 +5,7 @@
  */
 import { importPublicJwk, isObject, parseJsonObject } from '@holdfast/verify/authorization-server'
 import type { ClientMetadata, JWKS } from 'oidc-provider'
-import { GuardedFetchError } from '../net/guarded-fetch.ts'
+import { badStatus, type GuardedFetch, GuardedFetchError } from '../net/guarded-fetch.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isKeyOf } from './client-certificates.ts'
 
@@ -34,11 +34,34 @@ export function withoutUnusableKeys(clients: Pick<ClientTable, 'find'>): Pick<Cl
 }
 
 /**
+ * Fetches the key set of a client, as the engine wants it.
+ *
+ * @param requester the client that the request is for.
+ * @throws GuardedFetchError for any status but 200, and for what is no key set.
+ */
+export async function fetchKeySet(
+  guardedFetch: GuardedFetch,
+  url: string,
+  requester: string | undefined,
+): Promise<Response> {
+  const { status, headers, body } = await guardedFetch(url, {
+    requester,
+    headers: { accept: 'application/json' },
+  })
+  const kept = ['cache-control', 'expires'].flatMap((name) => {
+    const value = headers.get(name)
+    return value === undefined ? [] : [[name, value] as [string, string]]
+  })
+  if (status !== 200) throw badStatus(status)
+  return new Response(readKeySet(body), { status, headers: kept })
+}
+
+/**
  * A fetched key set (RFC 7517 section 5) without the keys that nobody should go by.
  *
  * @throws GuardedFetchError for what is no key set.
  */
-export function readKeySet(body: Uint8Array<ArrayBuffer>): string {
+function readKeySet(body: Uint8Array<ArrayBuffer>): string {
   const set = parseJsonObject(Buffer.from(body))
   if (!Array.isArray(set?.keys)) {
     throw new GuardedFetchError('wrong_type', 'the document is no JSON Web Key Set')

@@ -1,22 +1,20 @@
 import { readDPoPHeader } from '@holdfast/verify/authorization-server'
-import Provider, { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
+import Provider, { type ClientMetadata, errors } from 'oidc-provider'
 import { knownAcrs } from '../accounts/acr.ts'
-import { bindingMethodOf, withBindingMethod } from '../clients/binding-method.ts'
+import { withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
 import {
   checkScopeMetadata,
-  ownScopesOf,
   scopesAtResource,
   standardScopesOf,
   unregisteredResource,
 } from '../clients/client-scopes.ts'
-import { allowedAlgorithms, profileOf, withProfile } from '../clients/profile.ts'
+import { allowedAlgorithms, withProfile } from '../clients/profile.ts'
 import { loadExistingGrant, securityClient } from '../clients/security-client.ts'
 import { pathOfIssuer } from '../config/issuer-path.ts'
 import { lifetimes } from '../config/lifetimes.ts'
 import { type SigningAlgorithm, signingAlgorithms } from '../config/signing-algorithms.ts'
 import { publicRoutes } from '../http/routes.ts'
-import { badStatus, type GuardedFetch } from '../net/guarded-fetch.ts'
 import { createEngineAdapter } from '../storage/engine-adapter.ts'
 import { createEngineTimes } from '../storage/engine-times.ts'
 import type { ResourceServerTable } from '../storage/resource-server-table.ts'
@@ -35,9 +33,11 @@ import {
   checkDefaults,
   createDefaultResource,
   createResourceOfScopes,
+  requireRegisteredScopes,
   requireScope,
 } from './client-defaults.ts'
-import { readKeySet, withoutUnusableKeys } from './client-keys.ts'
+import { checkAlgorithm, checkAssertion, checkRequestTimes } from './client-jwts.ts'
+import { fetchKeySet, withoutUnusableKeys } from './client-keys.ts'
 import { checkPkceMetadata, needsChallenge } from './client-pkce.ts'
 import { checkSessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { createUserCodes, withoutDeviceGrant } from './device-grant.ts'
@@ -49,7 +49,7 @@ import { extensions } from './extensions.ts'
 import { checkConsentMetadata, grantSkippedConsent } from './first-party.ts'
 import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
-import { isCurrentJwt, isRecentProof, isShortRequest, type JwtTimes } from './jwt-times.ts'
+import { isRecentProof } from './jwt-times.ts'
 import { combineAdditions } from './model-additions.ts'
 import { mtlsEndpointAliases } from './mtls-endpoints.ts'
 import { leaveOutOfflineAccess } from './offline-access.ts'
@@ -57,9 +57,6 @@ import { proofAlgorithms } from './proof-algorithms.ts'
 import { refusedFor } from './refusal-reason.ts'
 import { boundParameters } from './request-bounds.ts'
 import { withSessionPolicy } from './session-policy.ts'
-
-/** The longest a client assertion may live, in seconds: its replay entry is kept for as long. */
-const assertionLifetime = 10 * 60
 
 /** The authorization server as a koa application: the engine, configured. */
 export function createProvider(options: ProviderOptions): Provider {
@@ -145,14 +142,7 @@ export function createProvider(options: ProviderOptions): Provider {
           // What was pushed without a signature is ours, and ends with its row.
           if (alg === 'none') return
           checkAlgorithm(alg, client, errors.InvalidRequestObject)
-          if (!isCurrentJwt(claims, now(), clockToleranceS) || !isShortRequest(claims, now())) {
-            throw refusedFor(
-              'request_object_time',
-              new errors.InvalidRequestObject(
-                'exp and nbf are required in the Request Object, which may be good for an hour',
-              ),
-            )
-          }
+          checkRequestTimes(claims, { now: now(), clockToleranceS })
           await checkSignedRequest(ctx, claims)
         },
       },
@@ -257,7 +247,7 @@ export function createProvider(options: ProviderOptions): Provider {
           require_pushed_authorization_requests: isPushed || undefined,
         })
         Object.assign(metadata, withProfile(registered, profile))
-        checkCertificateMetadata(metadata)
+        checkCertificateMetadata(metadata, mtls !== undefined)
         checkPkceMetadata(metadata)
         checkScopeMetadata(metadata)
         checkConsentMetadata(metadata)
@@ -265,11 +255,6 @@ export function createProvider(options: ProviderOptions): Provider {
         checkIdTokenClaims(metadata)
         for (const { checkClient } of extensions) checkClient?.(metadata, options)
         checkAdministration(metadata)
-        if (!mtls && bindingMethodOf(metadata) === 'mtls') {
-          throw new errors.InvalidClientMetadata(
-            'binding_method mtls needs HOLDFAST_MTLS_PORT or HOLDFAST_CLIENT_CERT_FORMAT',
-          )
-        }
       },
     },
     // One that is known already: a validator of it is called with every request.
@@ -285,9 +270,11 @@ export function createProvider(options: ProviderOptions): Provider {
     },
     assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
       checkAlgorithm(alg, client, errors.InvalidClientAuth)
-      checkAssertion(claims, options)
+      checkAssertion(claims, { issuer, now: now(), ...options.protocol })
     },
-    fetch: (url) => fetchForClient(options.guardedFetch, String(url)),
+    // It fetches nothing but a client's `jwks_uri`, most often to authenticate that client.
+    fetch: (url) =>
+      fetchKeySet(options.guardedFetch, String(url), Provider.ctx?.oidc.client?.clientId),
     clockTolerance: clockToleranceS,
 
     ttl: {
@@ -322,17 +309,6 @@ function forClient<Info extends { readonly scope: string }>(info: Info, client: 
   throw refusedFor('resource_unregistered', new errors.InvalidTarget(unregisteredResource))
 }
 
-/** The engine takes a client that has registered no scope of this server for one that may have all. */
-function requireRegisteredScopes(
-  { oidc: { client, params } }: KoaContextWithOIDC,
-  standard: ReadonlySet<string>,
-): void {
-  const allowed = ownScopesOf(client as unknown as ClientMetadata)
-  const asked = typeof params?.scope === 'string' ? params.scope.split(' ') : []
-  const other = asked.find((scope) => standard.has(scope) && allowed?.has(scope) === false)
-  if (other !== undefined) throw new errors.InvalidScope('requested scope is not allowed', other)
-}
-
 function jwtFor(audience: string, scope: string, alg: SigningAlgorithm = 'ES256') {
   return {
     scope,
@@ -350,20 +326,6 @@ function adminResourceInfo(identifier: string, client: unknown) {
 
 const nobody = async () => false
 
-/** The engine fetches nothing but a client's `jwks_uri`, most often to authenticate that client. */
-async function fetchForClient(guardedFetch: GuardedFetch, url: string): Promise<Response> {
-  const { status, headers, body } = await guardedFetch(url, {
-    requester: Provider.ctx?.oidc.client?.clientId,
-    headers: { accept: 'application/json' },
-  })
-  const kept = ['cache-control', 'expires'].flatMap((name) => {
-    const value = headers.get(name)
-    return value === undefined ? [] : [[name, value] as [string, string]]
-  })
-  if (status !== 200) throw badStatus(status)
-  return new Response(readKeySet(body), { status, headers: kept })
-}
-
 /**
  * Scripts may call from where a public client's redirects go: that is where such an app lives. Only
  * http and https have origins of their own; all others are `null`, as is every sandboxed frame.
@@ -380,41 +342,4 @@ export function mayCallFrom(
 function webOrigin(uri: string): string | undefined {
   const url = URL.parse(uri)
   return url && /^https?:$/.test(url.protocol) ? url.origin : undefined
-}
-
-/** A client may be of a profile where the server is not. */
-function checkAlgorithm(
-  alg: unknown,
-  client: unknown,
-  Refusal: typeof errors.InvalidRequestObject | typeof errors.InvalidClientAuth,
-): void {
-  const { clientId: client_id, profile } = client as { clientId: string; profile?: string }
-  if (allowedAlgorithms(profileOf({ client_id, profile }), [String(alg)]).length === 0) {
-    throw new Refusal('the algorithm of this signature is not allowed by the profile of the client')
-  }
-}
-
-/** What the engine does not check of a client assertion, at the endpoints that are the engine's. */
-function checkAssertion(
-  claims: JwtTimes & { readonly aud?: unknown },
-  { issuer, keys, protocol }: ProviderOptions,
-): void {
-  const now = keys.now()
-  const { acceptsEndpointAudiences, clockToleranceS } = protocol
-  // Endpoints as strings are the engine's to check.
-  if (typeof claims.aud !== 'string' || (claims.aud !== issuer && !acceptsEndpointAudiences)) {
-    throw refusedFor(
-      'client_authentication',
-      new errors.InvalidClientAuth('aud of the client assertion must be the issuer, as a string'),
-    )
-  }
-  if (!isCurrentJwt(claims, now, clockToleranceS)) {
-    throw new errors.InvalidClientAuth('the client assertion is expired or not valid yet')
-  }
-  if (!(Number(claims.exp) <= now / 1000 + assertionLifetime)) {
-    throw refusedFor(
-      'client_authentication',
-      new errors.InvalidClientAuth('the client assertion is good for too long'),
-    )
-  }
 }

@@ -68,7 +68,6 @@ export function createSealedState(
 
     open(owner, text) {
       const sealed = Buffer.from(text, 'base64url')
-      if (sealed.length <= saltBytes + tagBytes) return undefined
       for (const key of keys()) {
         try {
           const plain = decrypt(key, owner, sealed)
@@ -76,7 +75,7 @@ export function createSealedState(
           const [expiresAt, state] = JSON.parse(inflated) as [number, Record<string, unknown>]
           return now() / 1000 < expiresAt ? state : undefined
         } catch {
-          // Sealed with another key, for another owner, or by someone else.
+          // Sealed with another key, for another owner, or by someone else; or nothing at all.
         }
       }
       return undefined

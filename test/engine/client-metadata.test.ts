@@ -43,9 +43,10 @@ const checks = {
     },
   ],
   certificates: [
-    checkCertificateMetadata,
-    { token_endpoint_auth_method: 'self_signed_tls_client_auth' },
+    (metadata: never) => checkCertificateMetadata(metadata, true),
+    { token_endpoint_auth_method: 'self_signed_tls_client_auth', binding_method: 'mtls' },
   ],
+  'no certificates': [(metadata: never) => checkCertificateMetadata(metadata, false), {}],
   pkce: [checkPkceMetadata, { token_endpoint_auth_method: 'client_secret_basic' }],
   'session policy': [checkSessionPolicy, {}],
   'Token Binding': [(metadata: never) => checkTokenBindingMetadata(metadata, true), {}],
@@ -79,6 +80,7 @@ const accepted: readonly [keyof typeof checks, ...object[]][] = [
     withKey({ ...own.jwk, x5c: [own.x5c] }),
     withKey(own.jwk),
   ],
+  ['no certificates', {}, { binding_method: 'dpop' }],
   ['pkce', {}, { require_pkce: true, token_endpoint_auth_method: 'none' }, { require_pkce: false }],
   ['session policy', {}],
   ['Token Binding', {}, { id_token_token_binding_cnf: 'tbh' }],
@@ -139,6 +141,7 @@ const refused: readonly [keyof typeof checks, Readonly<Record<string, object>>][
       'an empty list of certificates': withKey({ ...own.jwk, x5c: [] }),
     },
   ],
+  ['no certificates', { 'tokens that are bound by some': { binding_method: 'mtls' } }],
   [
     'pkce',
     {

@@ -28,9 +28,11 @@ import { isKeyOf, mtlsFeature } from '../../src/engine/client-certificates.ts'
 import {
   createDefaultResource,
   createResourceOfScopes,
+  requireRegisteredScopes,
   requireScope,
 } from '../../src/engine/client-defaults.ts'
-import { readKeySet, withoutUnusableKeys } from '../../src/engine/client-keys.ts'
+import { checkAlgorithm, checkAssertion, checkRequestTimes } from '../../src/engine/client-jwts.ts'
+import { fetchKeySet, withoutUnusableKeys } from '../../src/engine/client-keys.ts'
 import { needsChallenge } from '../../src/engine/client-pkce.ts'
 import { bindDeviceCodes } from '../../src/engine/device-codes.ts'
 import { createDevicePages } from '../../src/engine/device-pages.ts'
@@ -97,6 +99,11 @@ test('compares a certificate with the key that it stands with', (t) => {
   t.false(isKeyOf('not a certificate', own.jwk))
 })
 
+function fetched(set: object, status = 200): Promise<Response> {
+  const body = Buffer.from(JSON.stringify(set))
+  return fetchKeySet(async () => ({ status, headers: new Headers(), body }) as never, '', 'app')
+}
+
 test('leaves out keys that nobody should go by', async (t) => {
   const good = [own.jwk, { ...own.jwk, x5c: [own.x5c] }, 'no key']
   const bad = [
@@ -110,11 +117,12 @@ test('leaves out keys that nobody should go by', async (t) => {
   for (const each of bad) {
     const found = await find([...good, each])
     t.deepEqual(found?.jwks?.keys, good as never)
-    const fetched = readKeySet(Buffer.from(JSON.stringify({ keys: [...good, each] })))
-    t.deepEqual(JSON.parse(fetched).keys, good)
+    const response = await fetched({ keys: [...good, each] })
+    t.deepEqual(((await response.json()) as { keys: unknown }).keys, good)
   }
   t.deepEqual((await find(good))?.jwks?.keys, good as never)
-  t.throws(() => readKeySet(Buffer.from('{"keys":1}')), { code: 'wrong_type' })
+  await t.throwsAsync(fetched({ keys: 1 }), { code: 'wrong_type' })
+  await t.throwsAsync(fetched({ keys: [] }, 203), { code: 'bad_status' })
 })
 
 test('needs a challenge unless an administrator has excused the client', (t) => {
@@ -138,8 +146,40 @@ test('judges the times of a JWT by a clock that is handed in', (t) => {
   t.true(isShort({ nbf: now - hour, exp: now }))
   t.false(isShort({ nbf: now, exp: now + hour + 1 }))
   t.false(isShort({ nbf: now - hour - 1, exp: now }))
+  t.false(isShort({ nbf: now - hour - 1, exp: now - 1 }))
   t.false(isShort({ exp: now }))
   t.false(isShort({ nbf: now }))
+})
+
+test('rejects JWTs of a client that are not for this server, not of this moment, or too long', (t) => {
+  const issuer = 'https://id.example'
+  const options = { issuer, now: nowMs, acceptsEndpointAudiences: false, clockToleranceS: 10 }
+  const assert = (claims: object, changes: object = {}) =>
+    errorOf(() =>
+      checkAssertion({ aud: issuer, exp: now + 600, ...claims }, { ...options, ...changes }),
+    )
+  const endpoint = `${issuer}/token`
+  t.is(assert({}), undefined)
+  t.is(assert({ aud: endpoint }, { acceptsEndpointAudiences: true }), undefined)
+  t.is(assert({ aud: endpoint }), 'invalid_client')
+  t.is(assert({ aud: [issuer] }, { acceptsEndpointAudiences: true }), 'invalid_client')
+  t.is(assert({ aud: undefined }), 'invalid_client')
+  t.is(assert({ exp: now - 10 }), 'invalid_client')
+  t.is(assert({ nbf: now + 11 }), 'invalid_client')
+  t.is(assert({ exp: now + 601 }), 'invalid_client')
+  t.is(assert({ exp: undefined }), 'invalid_client')
+
+  const request = (claims: object) =>
+    errorOf(() => checkRequestTimes({ nbf: now, exp: now + 60, ...claims }, options))
+  t.is(request({}), undefined)
+  t.is(request({ nbf: now - 60, exp: now - 10 }), 'invalid_request_object')
+  t.is(request({ exp: now + hour + 1 }), 'invalid_request_object')
+
+  const profiled = (alg: string, profile?: string) =>
+    errorOf(() => checkAlgorithm(alg, { clientId: 'app', profile }, errors.InvalidClientAuth))
+  t.is(profiled('RS256'), undefined)
+  t.is(profiled('PS256', 'fapi2'), undefined)
+  t.is(profiled('RS256', 'fapi2'), 'invalid_client')
 })
 
 test('asks for a nonce when a proof is not of this moment', (t) => {
@@ -564,6 +604,14 @@ test('returns the one API that scopes can be meant for', async (t) => {
   t.is(needs(details(payment)), undefined)
   t.is(needs({}), 'invalid_scope')
   t.is(needs({ scope: 'unknown' }), 'invalid_scope')
+
+  const registered = (scope: string, client: object) =>
+    errorOf(() =>
+      requireRegisteredScopes({ oidc: { client, params: { scope } } } as never, standard),
+    )
+  t.is(registered('openid', {}), undefined)
+  t.is(registered('openid read', { scope: 'openid' }), undefined)
+  t.is(registered('openid', { scope: 'email' }), 'invalid_scope')
 })
 
 test('shows a page about a form that is old, about a code, and about a failure', (t) => {
