@@ -271,13 +271,14 @@ async function tryTests(
   file: string,
   { isAnew = false, most = Number.POSITIVE_INFINITY }: Trial,
 ): Promise<void> {
-  const by = `${file}@${hashOf(readFileSync(path.join(root, file), 'utf8'))}${isAnew ? ' anew' : ''}`
+  const version = `${file}@${hashOf(readFileSync(path.join(root, file), 'utf8'))}`
+  const by = isAnew ? `${version} anew` : version
   if (openMutants(by).length === 0 || isOver()) return
   const startedAt = Date.now()
   using worker = new Worker(file)
-  const kept = reachBy.get(by)
+  const kept = reachBy.get(version)
   const isKnown = openMutants(by).every(({ name }) => kept?.mutants.includes(name))
-  const reach = kept && isKnown ? kept : await worker.reach(by)
+  const reach = kept && isKnown ? kept : await worker.reach(version)
   worker.waitFor(reach)
   if (isOver()) return
   const counts = { reached: 0, found: 0 }

@@ -29,6 +29,7 @@ export const quick = [
   'token-endpoint/refusals',
   'token-endpoint/introspection',
   'token-endpoint/standby-introspection',
+  'engine/browser-state',
   'engine/client-metadata',
   'engine/refusals',
   'engine/sessions',
