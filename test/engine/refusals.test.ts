@@ -564,7 +564,7 @@ test('rejects a binding message that people cannot compare', async (t) => {
   const { validateBindingMessage } = cibaFeature(async () => undefined)
   const check = (message?: string) => validateBindingMessage({} as never, message)
   await t.notThrowsAsync(check('Bob, 45 EUR'))
-  await t.throwsAsync(check(undefined), { message: 'invalid_binding_message' })
+  await t.throwsAsync(check(undefined), { message: 'invalid_request' })
   await t.throwsAsync(check('x'.repeat(61)), { message: 'invalid_binding_message' })
 })
 
