@@ -60,6 +60,21 @@ test('no import leaves src: packages are reached through their exports', (t) => 
   )
 })
 
+test('the gate and the server import nothing of each other', async (t) => {
+  const gate = await importsOf('packages/gate')
+  t.true(gate.length > 30)
+  t.deepEqual(
+    gate.filter(({ to }) => !to.startsWith('packages/gate/')),
+    [],
+  )
+  const files = await sources('src')
+  const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
+  t.deepEqual(
+    files.filter((_, at) => texts[at]?.includes('@holdfast/gate')),
+    [],
+  )
+})
+
 test('only the engine imports private modules of oidc-provider', async (t) => {
   const files = await sources('src')
   const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))

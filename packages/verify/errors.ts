@@ -84,6 +84,17 @@ const refusals = {
   ticket_request: { status: 401, error: 'invalid_token' },
   ticket_replayed: { status: 401, error: 'invalid_token' },
 
+  // The assertion of a gate, in the application behind it (RFC 9421, RFC 9530).
+  gate_missing: { status: 401 },
+  gate_malformed: { status: 401, error: 'invalid_token' },
+  gate_key: { status: 401, error: 'invalid_token' },
+  gate_signature: { status: 401, error: 'invalid_token' },
+  gate_expired: { status: 401, error: 'invalid_token' },
+  gate_audience: { status: 401, error: 'invalid_token' },
+  gate_anonymous: { status: 401, error: 'invalid_token' },
+  gate_digest: { status: 401, error: 'invalid_token' },
+  gate_replayed: { status: 401, error: 'invalid_token' },
+
   // What an accepted token does not allow (RFC 6750 section 3.1, RFC 9470 section 3).
   insufficient_scope: { status: 403, error: 'insufficient_scope' },
   insufficient_user_authentication: { status: 401, error: 'insufficient_user_authentication' },

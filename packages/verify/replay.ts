@@ -30,7 +30,7 @@ export interface ReplayStore {
  */
 export function checkOutcome(
   outcome: ReplayOutcome,
-  code: 'dpop_replayed' | 'ticket_replayed',
+  code: 'dpop_replayed' | 'ticket_replayed' | 'gate_replayed',
   what: string,
 ): void {
   if (outcome === 'full') {

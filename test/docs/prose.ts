@@ -57,7 +57,9 @@ const filesOf = (folder: string) =>
     .filter((name) => name.endsWith('.ts') && !/node_modules|^dist\//.test(name))
     .map((name) => path.join(folder, name))
 
-const sources = ['src', 'packages/verify', 'packages/token-binding-tls'].flatMap(filesOf)
+const sources = ['src', 'packages/verify', 'packages/token-binding-tls', 'packages/gate'].flatMap(
+  filesOf,
+)
 
 let found = 0
 function check(file: string, text: string): void {

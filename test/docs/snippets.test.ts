@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { Command } from 'commander'
+import { createProgram as createGateProgram } from '../../packages/gate/program.ts'
 import { createProgram } from '../../src/commands/program.ts'
 import { ConfigError, parseConfig } from '../../src/config/config.ts'
 import { createAuthority } from '../support/certificates.ts'
@@ -117,6 +118,10 @@ async function checkCommands(t: ExecutionContext, shown: readonly Shown[]): Prom
         words.findIndex((word) => !/^[A-Z_]+=/.test(word)),
       )
       checkConfig(t, Object.fromEntries(settings.map(assignment)))
+      if (words[0] === 'holdfast-gate') {
+        parse(t, words.slice(1), createGateProgram)
+        continue
+      }
       const args = argumentsOf(words)
       if (args === undefined) t.true(isKnown(words), typed)
       else if (!canRun(args)) parse(t, args)
@@ -165,9 +170,9 @@ function canRun(args: readonly string[]): boolean {
   return !/^(serve|doctor --|proof)|\$|--follow|\.(json|pem|jwk)\b|(^| )[A-Z][A-Z_]+\b/.test(line)
 }
 
-function parse(t: ExecutionContext, args: readonly string[]): void {
+function parse(t: ExecutionContext, args: readonly string[], create = createProgram): void {
   let problem = ''
-  const program = createProgram({
+  const program = create({
     write: () => {},
     writeError: (text) => {
       problem += text

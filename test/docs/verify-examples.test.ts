@@ -1,9 +1,12 @@
 // The programs of examples/verify, with an issuer that answers in this process.
+import { hash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
+import { signGateRequest } from '../../packages/verify/gate.ts'
 import { parseTokenBindingId } from '../../packages/verify/token-binding.ts'
+import { gateKey } from '../support/gate.ts'
 import { makeEcKey, tokenBindingId } from '../support/token-binding-messages.ts'
 import { accessToken, audience, dpopProof, issuer, jwks } from '../support/verify/fixtures.ts'
 
@@ -13,6 +16,7 @@ const load = (file: string) =>
 const published: Record<string, unknown> = {
   [`${issuer}/.well-known/oauth-authorization-server`]: { issuer, jwks_uri: `${issuer}/jwks` },
   [`${issuer}/jwks`]: jwks,
+  [`${audience}/.well-known/holdfast-gate/jwks.json`]: { keys: [gateKey.publicJwk] },
 }
 const { fetch } = globalThis
 globalThis.fetch = async (input, init) => {
@@ -47,6 +51,24 @@ async function listening(t: ExecutionContext, server: Server): Promise<Send> {
   const { port } = server.address() as AddressInfo
   return (headers) => fetch(`http://127.0.0.1:${port}/notes`, { headers })
 }
+
+test('guards an application behind a gate', async (t) => {
+  const send = await listening(t, (await load('gate.js')).server)
+  const signed = signGateRequest(
+    { method: 'GET', targetUri: `${audience}/notes`, headers: [] },
+    {
+      ...{ key: gateKey.key, keyId: gateKey.keyId, audience, lifetime: 10 },
+      identity: { claims: { iss: issuer, sub: 'alice' }, methods: ['dpop'] },
+      digest: hash('sha256', '', 'buffer'),
+      now: Date.now() / 1000,
+    },
+  )
+  const headers = Object.fromEntries(
+    signed.flatMap((name, at) => (at % 2 === 0 ? [[name, signed[at + 1] as string]] : [])),
+  )
+  t.is(await (await send(headers)).text(), 'hello alice')
+  t.is(await (await send(headers)).text(), 'gate_replayed')
+})
 
 test('guards an express API', async (t) => {
   await guards(t, await listening(t, createServer((await load('express.js')).app)))

@@ -38,6 +38,7 @@ const exports = {
   './ticket/ws': ['upgradeWithTicket'],
   './ticket/events': ['beginEvents'],
   './mcp': ['createMcpGuard'],
+  './gate': ['createGateVerifier', 'signGateRequest'],
 }
 
 test('works when packed and installed alone', async (t) => {

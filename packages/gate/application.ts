@@ -1,0 +1,69 @@
+/** One application behind the gate: its verifier, its rules and its upstream, made once. */
+import { Agent } from 'node:http'
+import { Agent as HttpsAgent } from 'node:https'
+import type { Fetch } from '@holdfast/verify'
+import { createVerifier, type ReplayStore, type Verifier, type VerifyEvent } from '@holdfast/verify'
+import type { ApplicationConfig, Config } from './config.ts'
+import type { Upstream } from './forward.ts'
+import { createPolicy, type Policy } from './policy.ts'
+
+/** What the gate has made of the configuration of one application. */
+export type Application = Readonly<{
+  config: ApplicationConfig
+  /** The name by which assertions are for this application and no other. */
+  audience: string
+  verifier: Verifier
+  policy: Policy
+  upstream: Upstream
+  trailers: ReadonlySet<string>
+  requestFields: ReadonlySet<string>
+}>
+
+/** Contents of the files that the configuration of an upstream names, PEM. */
+export type UpstreamFiles = Readonly<{ ca?: string; cert?: string; key?: string }>
+
+/** Leaves the `jti` to the application: there the proof is used up. */
+const elsewhere: ReplayStore = Object.freeze({ shared: true, consume: () => 'fresh' as const })
+
+/** Connections to one upstream at most, and those that are kept for later. */
+const sockets = { maxSockets: 512, maxFreeSockets: 64 }
+
+/** Makes an application of its configuration. */
+export function createApplication(
+  config: ApplicationConfig,
+  { issuer }: Pick<Config, 'issuer'>,
+  environment: Readonly<{
+    replay: ReplayStore
+    files: UpstreamFiles
+    now: () => number
+    fetch: Fetch | undefined
+    onEvent: (event: VerifyEvent) => void
+  }>,
+): Application {
+  const { replay, files, now, fetch, onEvent } = environment
+  const url = new URL(config.upstream.url)
+  const agent =
+    url.protocol === 'https:'
+      ? new HttpsAgent({ keepAlive: true, ...sockets, ...files })
+      : new Agent({ keepAlive: true, ...sockets })
+  const fields = new Set(config.requestHeaders)
+  return Object.freeze({
+    config,
+    audience: config.audience ?? config.origin,
+    verifier: createVerifier({
+      issuer: issuer.url,
+      ...(issuer.jwksUri !== undefined && { jwksUri: issuer.jwksUri }),
+      ...(fetch && { fetch }),
+      ...(config.methods && { methods: config.methods }),
+      audience: config.audience ?? config.origin,
+      publicOrigin: config.origin,
+      replay: config.mode === 'pass' ? elsewhere : replay,
+      onEvent,
+      now,
+    }),
+    policy: createPolicy(config.routes, config.paths),
+    upstream: { url, agent, timeouts: config.timeouts },
+    trailers: fields,
+    requestFields: fields,
+  })
+}

@@ -1,0 +1,102 @@
+/** The command `holdfast-gate`. */
+import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { Command, CommanderError } from 'commander'
+import { ConfigError } from './config.ts'
+import type { GateEvent } from './events.ts'
+import { loadConfig } from './load.ts'
+import { runGate } from './running.ts'
+
+/** Where a command writes. */
+export type Terminal = Readonly<{
+  write(text: string): void
+  writeError(text: string): void
+}>
+
+/** Runs the command with arguments, and returns its exit code. */
+export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await createProgram(terminal).parseAsync(args, { from: 'user' })
+    return 0
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (error instanceof ConfigError) {
+      for (const problem of error.problems) terminal.writeError(`${problem}\n`)
+      return 1
+    }
+    terminal.writeError(`holdfast-gate: ${(error as Error).message}\n`)
+    return 1
+  }
+}
+
+/** All commands. */
+export function createProgram({ write, writeError }: Terminal): Command {
+  const program = new Command('holdfast-gate')
+    .description(
+      'A reverse proxy that verifies key-bound tokens and forwards requests that stay bound.',
+    )
+    .exitOverride()
+    .configureOutput({ writeOut: write, writeErr: writeError })
+  const file = ['-c, --config <file>', 'the configuration file', 'gate.yaml'] as const
+
+  program
+    .command('serve', { isDefault: true })
+    .description('Run the gate until SIGTERM. It follows changes of its files.')
+    .option(...file)
+    .action(({ config }: { config: string }) => serve(config, writeError))
+  program
+    .command('check')
+    .description('Check the configuration and every file that it names.')
+    .option(...file)
+    .action(async ({ config }: { config: string }) => {
+      const { config: checked } = await loadConfig(config)
+      const origins = checked.applications.map(({ origin, mode }) => `${origin} (${mode})`)
+      write(`${config} is valid: ${origins.join(', ')}\n`)
+    })
+  program
+    .command('key <file>')
+    .description('Write a new signing key (Ed25519, PEM) to a file that does not exist.')
+    .action(async (target: string) => {
+      const { privateKey } = generateKeyPairSync('ed25519')
+      const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
+      await writeFile(target, pem, { mode: 0o600, flag: 'wx' })
+      write(`${target} has a new key. Name it in signing.keyFiles.\n`)
+    })
+  for (const each of program.commands) each.exitOverride().copyInheritedSettings(program)
+  return program
+}
+
+async function serve(config: string, writeError: (text: string) => void): Promise<void> {
+  await using gate = await runGate(config, { onEvent: lineWriter(writeError) })
+  writeError(`${JSON.stringify({ type: 'listening', port: gate.port })}\n`)
+  const stopped = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.abort())
+  process.on('SIGHUP', () => void gate.reload())
+  await once(stopped.signal, 'abort')
+}
+
+/** Lines a minute: what strangers cause beyond that is counted. */
+const mostLines = 600
+
+/** Writes events as lines of JSON; accepted and forwarded requests make none. */
+function lineWriter(write: (text: string) => void): (event: GateEvent) => void {
+  let minute = 0
+  let lines = 0
+  let left = 0
+  return (event) => {
+    if (event.type === 'accepted' || event.type === 'forwarded') return
+    const now = Math.floor(Date.now() / 60_000)
+    if (now !== minute) {
+      if (left > 0) write(`${JSON.stringify({ type: 'lines_left_out', count: left })}\n`)
+      minute = now
+      lines = 0
+      left = 0
+    }
+    lines += 1
+    if (lines > mostLines) left += 1
+    else write(`${JSON.stringify({ time: new Date().toISOString(), ...event }, plain)}\n`)
+  }
+}
+
+const plain = (_name: string, value: unknown) => (value instanceof Error ? value.message : value)

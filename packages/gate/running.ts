@@ -1,0 +1,148 @@
+/** A gate that runs: listeners, and the files that it watches. */
+import { watch } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import path from 'node:path'
+import type { Fetch } from '@holdfast/verify'
+import { type Config, ConfigError } from './config.ts'
+import { type GateEventListener, quietly } from './events.ts'
+import { createGate } from './gate.ts'
+import { listen } from './listener.ts'
+import { type Loaded, loadConfig } from './load.ts'
+
+/** What a gate is started with. */
+export type RunOptions = Readonly<{
+  onEvent?: GateEventListener
+  now?: () => number
+  fetch?: Fetch
+}>
+
+/** A running gate. */
+export interface RunningGate extends AsyncDisposable {
+  readonly port: number
+  readonly operationsPort: number | undefined
+  /** Reads the file again. A configuration that cannot be used changes nothing. */
+  reload(): Promise<boolean>
+}
+
+/** Settings that are read once: a listener and its limits cannot change while it listens. */
+const fixed = ['listen', 'limits', 'operations', 'replicas'] as const
+
+/** Milliseconds in which several changes of files are one. */
+const settleMs = 100
+
+/**
+ * Starts the gate of a configuration file, and follows the file and those that it names.
+ *
+ * @throws {@link ConfigError}
+ */
+export async function runGate(file: string, options: RunOptions = {}): Promise<RunningGate> {
+  await using opened = new AsyncDisposableStack()
+  const report = quietly(options.onEvent)
+  let loaded = await loadConfig(file)
+  const gate = createGate({ ...loaded, ...options })
+  const listening = opened.use(await listen(gate, loaded.config, loaded.pair))
+  const operations = opened.use(await listenForOperations(loaded.config))
+
+  async function reload(): Promise<boolean> {
+    try {
+      const next = await loadConfig(file)
+      checkFixed(loaded, next)
+      gate.replace(next)
+      if (next.pair) listening.setCertificate(next.pair)
+      loaded = next
+      report({ type: 'reloaded' })
+      return true
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      report({ type: 'reload_failed', problems: error.problems })
+      return false
+    }
+  }
+
+  opened.use(follow(() => loaded.paths, reload))
+  const open = opened.move()
+  return {
+    port: listening.port,
+    operationsPort: operations.port,
+    reload,
+    async [Symbol.asyncDispose]() {
+      operations.drain()
+      await open.disposeAsync()
+    },
+  }
+}
+
+function checkFixed({ config, pair }: Loaded, next: Loaded): void {
+  const changed = fixed.filter(
+    (name) => JSON.stringify(config[name]) !== JSON.stringify(next.config[name]),
+  )
+  const { certFile: _cert, keyFile: _key, ...tls } = config.tls ?? {}
+  const { certFile: _nextCert, keyFile: _nextKey, ...nextTls } = next.config.tls ?? {}
+  const tlsChanged =
+    JSON.stringify(tls) !== JSON.stringify(nextTls) ||
+    (pair === undefined) !== (next.pair === undefined)
+  const names = [...changed, ...(tlsChanged ? ['tls'] : [])]
+  if (names.length > 0) {
+    throw new ConfigError([`A change of ${names.join(', ')} needs a restart of the gate.`])
+  }
+}
+
+/**
+ * Calls `changed` when one of the files has changed. Folders are watched, for editors and Kubernetes
+ * replace files by others of the same name.
+ */
+function follow(paths: () => readonly string[], changed: () => Promise<unknown>): Disposable {
+  let timer: NodeJS.Timeout | undefined
+  const folders = new Set(paths().map((each) => path.dirname(each)))
+  const watchers = [...folders].map((folder) => {
+    const watcher = watch(folder, { persistent: false }, () => {
+      clearTimeout(timer)
+      timer = setTimeout(() => void changed(), settleMs)
+    })
+    // A folder that is gone tells of nothing any more; the gate continues.
+    watcher.on('error', () => watcher.close())
+    return watcher
+  })
+  return {
+    [Symbol.dispose]() {
+      clearTimeout(timer)
+      for (const watcher of watchers) watcher.close()
+    },
+  }
+}
+
+interface Operations extends AsyncDisposable {
+  readonly port: number | undefined
+  /** From now on the gate is not ready. */
+  drain(): void
+}
+
+/** `/livez` while the process answers, and `/readyz` until it begins to close. */
+async function listenForOperations({ operations }: Config): Promise<Operations> {
+  let ready = true
+  const drain = () => {
+    ready = false
+  }
+  if (operations === undefined) {
+    return { port: undefined, drain, [Symbol.asyncDispose]: () => Promise.resolve() }
+  }
+  const server = createServer((request, response) => {
+    const known = request.url === '/livez' || request.url === '/readyz'
+    const status = !known ? 404 : request.url === '/readyz' && !ready ? 503 : 200
+    response.writeHead(status, { 'Content-Type': 'text/plain' }).end(status === 200 ? 'ok\n' : '')
+  })
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject).listen(operations.port, operations.host, resolve)
+  await promise
+  return {
+    port: (server.address() as AddressInfo).port,
+    drain,
+    async [Symbol.asyncDispose]() {
+      const closed = Promise.withResolvers<void>()
+      server.close(() => closed.resolve())
+      server.closeAllConnections()
+      await closed.promise
+    },
+  }
+}
