@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { certificateHeaderFormats } from '@holdfast/verify'
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
+import { proxies } from './forward-auth.ts'
 import { canPass } from './headers.ts'
 import { findPathProblem, readTarget } from './target.ts'
 
@@ -169,7 +170,11 @@ const schema = z
         tokenBinding: z.boolean().default(false),
       })
       .prefault({}),
-    /** Where /livez, /readyz and /metrics are. */
+    /** Where proxies ask, by plain HTTP; those in `trustedProxies` only. */
+    forwardAuth: z
+      .strictObject({ proxy: z.enum(proxies), host: text.default('127.0.0.1'), port })
+      .optional(),
+    /** Where /livez, /readyz and the public keys are. */
     operations: z.strictObject({ host: text.default('127.0.0.1'), port }).optional(),
     replicas: whole(1, 1).default(1),
     issuer: z.strictObject({
@@ -214,8 +219,10 @@ const schema = z
     if (tls === undefined && trustedProxies.length === 0 && !loopback.test(listen.host)) {
       issue('needs tls, or trustedProxies where a proxy terminates TLS', 'listen', 'host')
     }
-    if ((forwarded.certificate || forwarded.tokenBinding) && trustedProxies.length === 0) {
-      issue('needs trustedProxies', 'forwarded')
+    const isForwarded = forwarded.certificate !== undefined || forwarded.tokenBinding
+    if (isForwarded && trustedProxies.length === 0) issue('needs trustedProxies', 'forwarded')
+    if (given.forwardAuth && trustedProxies.length === 0) {
+      issue('needs trustedProxies', 'forwardAuth')
     }
   })
 

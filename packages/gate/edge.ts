@@ -1,5 +1,4 @@
 /** Where requests enter: what is true only because of who sent it is decided here, once a request. */
-import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { tokenBindingOf } from '@holdfast/token-binding-tls'
 import {
@@ -37,8 +36,18 @@ export type Entered = Readonly<{
   fields: readonly string[]
 }>
 
+/** A request that was received, or that a proxy asks about. */
+export type Asked = Readonly<{
+  method: string
+  url: string
+  /** The values of `Host`: there must be one. */
+  hosts: readonly string[]
+  fields: readonly string[]
+  socket: Socket
+}>
+
 /** Reads requests. @throws {@link Refusal} for those that are malformed, ambiguous or forged. */
-export type Edge = (request: IncomingMessage) => Entered
+export type Edge = (asked: Asked) => Entered
 
 /** More fields than any client sends; Node would drop what is beyond a limit of its own. */
 const mostFields = 200
@@ -81,15 +90,13 @@ export function createEdge({
     return address
   }
 
-  return (request) => {
-    const { rawHeaders: fields, socket, method = '', url = '' } = request
+  return ({ method, url, hosts: written, fields, socket }) => {
     if (fields.length > 2 * mostFields) throw new Refusal('too_many_fields')
     if (!/^[A-Z][A-Z-]{0,31}$/.test(method) || method === 'TRACE') throw new Refusal('method')
     const target = readTarget(url)
     if (target === undefined) throw new Refusal('target')
-    const hosts = valuesOf(fields, 'host')
-    const [host = ''] = hosts.map((value) => value.toLowerCase())
-    if (hosts.length !== 1 || host === '') throw new Refusal('host')
+    const [host = '', ...otherHosts] = written.map((value) => value.toLowerCase())
+    if (otherHosts.length > 0 || host === '') throw new Refusal('host')
     // RFC 9112 section 3.2.2: the authority of the target counts. Here it cannot be another one.
     if (target.authority !== undefined && target.authority !== host) throw new Refusal('host')
     const repeated = repeatedField(fields)

@@ -12,8 +12,10 @@ import type { Config } from './config.ts'
 import { createEdge, type Edge, type Entered } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import { type Body, forward, forwardUpgrade, type Outgoing } from './forward.ts'
+import { ownRequest, readAsked, statusFor } from './forward-auth.ts'
 import { passingFields, valuesOf } from './headers.ts'
 import { type GateKey, identityOf, plainFields, signedFields } from './identity.ts'
+import { peersOf } from './peers.ts'
 import { Refusal } from './refusal.ts'
 
 /** Where the gate publishes the keys that it signs with, at the origin of each application. */
@@ -42,6 +44,10 @@ export type Gate = Readonly<{
     expectsContinue?: boolean,
   ): Promise<void>
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>
+  /** Answers a proxy that asks about a request of its client (`forwardAuth`). */
+  authorize(request: IncomingMessage, response: ServerResponse): Promise<void>
+  /** The public keys, as JSON. */
+  keySet(): string
   /** Takes another configuration for requests that begin from now on. */
   replace(next: Pick<GateOptions, 'config' | 'keys' | 'files'>): void
   /** Closes connections to applications that no request uses. */
@@ -55,6 +61,7 @@ type Version = Readonly<{
   config: Config
   keys: readonly GateKey[]
   edge: Edge
+  isTrusted: (address: string | undefined) => boolean
   applications: ReadonlyMap<string, Application>
   keySet: string
 }>
@@ -86,6 +93,7 @@ export function createGate(options: GateOptions): Gate {
       config,
       keys,
       edge: createEdge(config),
+      isTrusted: peersOf(config.trustedProxies),
       applications: new Map(
         made.flatMap((each) => hostsOf(each.config.origin).map((host) => [host, each] as const)),
       ),
@@ -95,8 +103,7 @@ export function createGate(options: GateOptions): Gate {
   let current = version(options)
 
   /** Everything that is decided before the body is looked at. */
-  async function admit(request: IncomingMessage, { edge, applications }: Version) {
-    const entered = edge(request)
+  async function admit(entered: Entered, { applications }: Version) {
     const application = applications.get(entered.host)
     if (application === undefined) throw new Refusal('unknown_host')
     const { path, query } = entered.target
@@ -119,7 +126,7 @@ export function createGate(options: GateOptions): Gate {
     if (verified && rule.access === 'bound') {
       application.verifier.checkRequirements(verified, rule.requirements)
     }
-    return { entered, application, verified, isKeySet }
+    return { application, verified, isKeySet }
   }
 
   async function serve(
@@ -127,7 +134,8 @@ export function createGate(options: GateOptions): Gate {
     response: ServerResponse,
     { version, upgrade, expectsContinue }: Serving,
   ): Promise<void> {
-    const { entered, application, verified, isKeySet } = await admit(request, version)
+    const entered = version.edge(ownRequest(request))
+    const { application, verified, isKeySet } = await admit(entered, version)
     if (isKeySet) {
       response.writeHead(200, { 'Content-Type': 'application/jwk-set+json' }).end(version.keySet)
       return
@@ -152,16 +160,43 @@ export function createGate(options: GateOptions): Gate {
     report({ type: 'forwarded', application: origin, mode, status: response.statusCode })
   }
 
+  /** Answers a proxy that asks about a request of its client; the body stays at the proxy. */
+  async function authorize(
+    request: IncomingMessage,
+    response: ServerResponse,
+    version: Version,
+  ): Promise<void> {
+    const { forwardAuth } = version.config
+    if (forwardAuth === undefined || !version.isTrusted(request.socket.remoteAddress)) {
+      throw new Refusal('peer')
+    }
+    const entered = version.edge(readAsked(request, forwardAuth.proxy))
+    const { application, verified } = await admit(entered, version)
+    const hasBody = !/^(?:GET|HEAD|DELETE|OPTIONS)$/.test(entered.method)
+    const body: Body = hasBody
+      ? { kind: 'stream', begun: Buffer.alloc(0), length: undefined }
+      : { kind: 'none' }
+    const sent = passingFields(entered.fields, application.requestFields)
+    const { origin, mode } = application.config
+    const isPass = mode === 'pass'
+    const fields = isPass
+      ? []
+      : identityFields({ entered, application, verified, body, version, nowMs: now() }, sent)
+    response.writeHead(200, [...fields, ...answerFieldsOf(verified), 'Content-Length', '0']).end()
+    report({ type: 'forwarded', application: origin, mode, status: 200 })
+  }
+
   async function guarded(
     request: IncomingMessage,
     response: ServerResponse,
-    serving: Omit<Serving, 'version'>,
+    act: (version: Version) => Promise<void>,
+    statusOf: (status: number) => number = (status) => status,
   ): Promise<void> {
     const version = current
     open += 1
     try {
       if (open > version.config.limits.requests) throw new Refusal('busy')
-      await serve(request, response, { ...serving, version })
+      await act(version)
     } catch (error) {
       const known = error instanceof VerifyError || error instanceof Refusal
       const refusal = known ? error : new Refusal('internal', { cause: error })
@@ -169,7 +204,7 @@ export function createGate(options: GateOptions): Gate {
         const address = request.socket.remoteAddress ?? ''
         report({ type: 'gate_refused', code: refusal.code, address, cause: refusal.cause })
       }
-      refuse(request, response, refusal)
+      refuse(request, response, refusal, statusOf(refusal.status))
     } finally {
       open -= 1
       progress.emit('ended')
@@ -178,7 +213,17 @@ export function createGate(options: GateOptions): Gate {
 
   return Object.freeze({
     handle: (request: IncomingMessage, response: ServerResponse, expectsContinue = false) =>
-      guarded(request, response, { expectsContinue }),
+      guarded(request, response, (version) =>
+        serve(request, response, { version, expectsContinue }),
+      ),
+
+    authorize: (request: IncomingMessage, response: ServerResponse) =>
+      guarded(
+        request,
+        response,
+        (version) => authorize(request, response, version),
+        (status) => statusFor(current.config.forwardAuth?.proxy ?? 'envoy', status),
+      ),
 
     async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
       socket.on('error', () => {})
@@ -188,7 +233,10 @@ export function createGate(options: GateOptions): Gate {
       response.once('finish', () => {
         if (response.statusCode !== 101) (socket as Socket).destroySoon()
       })
-      await guarded(request, response, { expectsContinue: false, upgrade: { socket, head } })
+      const upgrade = { socket, head }
+      await guarded(request, response, (version) =>
+        serve(request, response, { version, expectsContinue: false, upgrade }),
+      )
     },
 
     replace(next: Pick<GateOptions, 'config' | 'keys' | 'files'>): void {
@@ -196,6 +244,8 @@ export function createGate(options: GateOptions): Gate {
       current = version(next)
       closeAgents(before)
     },
+
+    keySet: () => current.keySet,
 
     close: () => closeAgents(current),
 
@@ -248,10 +298,10 @@ type ToSend = Readonly<{
 }>
 
 /** What the application gets: fields that pass, what the gate knows, and its assertion. */
-function outgoingOf({ entered, application, verified, body, version, nowMs }: ToSend): Outgoing {
-  const { config, audience } = application
+function outgoingOf(toSend: ToSend): Outgoing {
+  const { entered, application, verified, body } = toSend
   const { method, target, fields } = entered
-  const url = new URL(config.origin)
+  const url = new URL(application.config.origin)
   const sent = [
     ...['Host', url.host],
     ...passingFields(fields, application.requestFields),
@@ -259,28 +309,37 @@ function outgoingOf({ entered, application, verified, body, version, nowMs }: To
     ...['X-Forwarded-Host', url.host, 'X-Forwarded-Proto', url.protocol.slice(0, -1)],
     ...['Via', '1.1 holdfast-gate'],
   ]
-  const identity = verified && identityOf(verified, config.claims)
   return {
     method,
     target: target.path + target.query,
-    fields: [...sent, ...identityFields()],
+    fields: [...sent, ...identityFields(toSend, sent)],
     body,
     trailers: application.trailers,
-    answerFields: Object.entries(verified?.responseHeaders ?? {}).flat(),
+    answerFields: answerFieldsOf(verified),
   }
+}
 
-  function identityFields(): string[] {
-    if (config.mode === 'pass') return credentialFields(entered)
-    if (config.mode === 'plain') return plainFields(identity)
-    const [key] = version.keys
-    if (key === undefined) throw new TypeError('a gate that signs needs a key')
-    const targetUri = config.origin + target.path + target.query
-    const bytes = body.kind === 'read' ? body.bytes : Buffer.alloc(0)
-    const digest = body.kind === 'stream' ? undefined : hash('sha256', bytes, 'buffer')
-    const lifetimeS = version.config.signing?.lifetimeS ?? 10
-    const toSign = { method, targetUri, fields: sent, audience, identity, digest }
-    return signedFields(toSign, key, { nowMs, lifetimeS })
-  }
+const answerFieldsOf = (verified: Verified | undefined) =>
+  Object.entries(verified?.responseHeaders ?? {}).flat()
+
+/** How the application learns who asks; `sent` are the other fields of the request. */
+function identityFields(
+  { entered, application, verified, body, version, nowMs }: ToSend,
+  sent: readonly string[],
+): string[] {
+  const { config, audience } = application
+  const { method, target } = entered
+  const identity = verified && identityOf(verified, config.claims)
+  if (config.mode === 'pass') return credentialFields(entered)
+  if (config.mode === 'plain') return plainFields(identity)
+  const [key] = version.keys
+  if (key === undefined) throw new TypeError('a gate that signs needs a key')
+  const targetUri = config.origin + target.path + target.query
+  const bytes = body.kind === 'read' ? body.bytes : Buffer.alloc(0)
+  const digest = body.kind === 'stream' ? undefined : hash('sha256', bytes, 'buffer')
+  const lifetimeS = version.config.signing?.lifetimeS ?? 10
+  const toSign = { method, targetUri, fields: sent, audience, identity, digest }
+  return signedFields(toSign, key, { nowMs, lifetimeS })
 }
 
 /** The client's own credentials, and what the gate has seen of its connection, for an application that verifies. */
@@ -299,12 +358,13 @@ function refuse(
   request: IncomingMessage,
   response: ServerResponse,
   refusal: VerifyError | Refusal,
+  status: number,
 ): void {
   if (response.headersSent) {
     response.destroy()
     return
   }
-  const { status, message } = refusal
+  const { message } = refusal
   const isVerify = refusal instanceof VerifyError
   const error = isVerify ? (refusal.error ?? 'invalid_token') : refusal.code
   const body = JSON.stringify({ error, error_description: message })

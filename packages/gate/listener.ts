@@ -7,6 +7,9 @@ import { equip } from '@holdfast/token-binding-tls'
 import type { Config } from './config.ts'
 import type { Gate } from './gate.ts'
 
+/** What a listener does with requests. */
+export type Handlers = Pick<Gate, 'handle' | 'handleUpgrade' | 'allEnded' | 'close'>
+
 /** A gate that listens. Disposing it stops accepting, waits for open requests, and then closes. */
 export interface Listening extends AsyncDisposable {
   readonly port: number
@@ -23,7 +26,7 @@ const mostUnanswered = 16
  * @param pair certificate and key, PEM; undefined for plain HTTP.
  */
 export async function listen(
-  gate: Gate,
+  gate: Handlers,
   { listen: { host, port }, tls, limits }: Pick<Config, 'listen' | 'tls' | 'limits'>,
   pair?: Readonly<{ cert: string; key: string }>,
 ): Promise<Listening> {
@@ -76,7 +79,7 @@ function isWebSocket({ method, headers }: IncomingMessage): boolean {
 type Connections = ReadonlyMap<Socket, ReadonlySet<ServerResponse>>
 
 /** Gives the gate its requests. */
-function attach(server: Server, gate: Gate): Connections {
+function attach(server: Server, gate: Handlers): Connections {
   const connections = new Map<Socket, Set<ServerResponse>>()
   /** Whether one more request may wait on its connection. */
   const begin = ({ socket }: IncomingMessage, response: ServerResponse): boolean => {
@@ -116,7 +119,7 @@ const isSecure = (server: Server) => 'setSecureContext' in server
 /** Requests that were begun get time to end; then everything is closed. */
 async function close(
   server: Server,
-  gate: Gate,
+  gate: Handlers,
   { connections, drainMs }: { connections: Connections; drainMs: number },
 ): Promise<void> {
   const { promise: closed, resolve } = Promise.withResolvers<void>()

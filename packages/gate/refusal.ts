@@ -1,8 +1,11 @@
 /** Every way in which the gate itself refuses a request; `@holdfast/verify` has others. */
 const refusals = {
   target: [400, 'The request target is malformed'],
+  version: [505, 'The gate speaks HTTP/1.1'],
   method: [400, 'The method is not supported'],
   host: [400, 'The request must have one Host'],
+  asked: [400, 'The proxy must name one method, host and URI'],
+  peer: [403, 'Only a trusted proxy can ask this gate'],
   unknown_host: [421, 'This gate does not serve that host'],
   repeated_field: [400, 'A header field that must appear once was sent twice'],
   too_many_fields: [431, 'The request has too many header fields'],

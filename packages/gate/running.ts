@@ -1,13 +1,14 @@
 /** A gate that runs: listeners, and the files that it watches. */
 import { watch } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
+import type { Duplex } from 'node:stream'
 import type { Fetch } from '@holdfast/verify'
 import { type Config, ConfigError } from './config.ts'
 import { type GateEventListener, quietly } from './events.ts'
-import { createGate } from './gate.ts'
-import { listen } from './listener.ts'
+import { createGate, type Gate, keySetPath } from './gate.ts'
+import { type Listening, listen } from './listener.ts'
 import { type Loaded, loadConfig } from './load.ts'
 
 /** What a gate is started with. */
@@ -20,13 +21,14 @@ export type RunOptions = Readonly<{
 /** A running gate. */
 export interface RunningGate extends AsyncDisposable {
   readonly port: number
+  readonly forwardAuthPort: number | undefined
   readonly operationsPort: number | undefined
   /** Reads the file again. A configuration that cannot be used changes nothing. */
   reload(): Promise<boolean>
 }
 
 /** Settings that are read once: a listener and its limits cannot change while it listens. */
-const fixed = ['listen', 'limits', 'operations', 'replicas'] as const
+const fixed = ['listen', 'limits', 'operations', 'replicas', 'forwardAuth'] as const
 
 /** Milliseconds in which several changes of files are one. */
 const settleMs = 100
@@ -41,8 +43,16 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
   const report = quietly(options.onEvent)
   let loaded = await loadConfig(file)
   const gate = createGate({ ...loaded, ...options })
-  const listening = opened.use(await listen(gate, loaded.config, loaded.pair))
-  const operations = opened.use(await listenForOperations(loaded.config))
+  const listeners: Listening[] = []
+  // At the same time: each waits for all requests of the gate.
+  opened.defer(async () => {
+    await Promise.all(listeners.map((each) => each[Symbol.asyncDispose]()))
+  })
+  const listening = await listen(gate, loaded.config, loaded.pair)
+  listeners.push(listening)
+  const asked = loaded.config.forwardAuth && (await listenForProxies(gate, loaded.config))
+  if (asked) listeners.push(asked)
+  const operations = opened.use(await listenForOperations(gate, loaded.config))
 
   async function reload(): Promise<boolean> {
     try {
@@ -64,6 +74,7 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
   const open = opened.move()
   return {
     port: listening.port,
+    forwardAuthPort: asked?.port,
     operationsPort: operations.port,
     reload,
     async [Symbol.asyncDispose]() {
@@ -118,8 +129,25 @@ interface Operations extends AsyncDisposable {
   drain(): void
 }
 
-/** `/livez` while the process answers, and `/readyz` until it begins to close. */
-async function listenForOperations({ operations }: Config): Promise<Operations> {
+/** Listens for proxies that ask, by plain HTTP, with the same limits. */
+export function listenForProxies(
+  gate: Gate,
+  { forwardAuth, limits }: Pick<Config, 'forwardAuth' | 'limits'>,
+): Promise<Listening> {
+  const { host = '127.0.0.1', port = 0 } = forwardAuth ?? {}
+  const handle = (request: IncomingMessage, response: ServerResponse) =>
+    gate.authorize(request, response)
+  const handleUpgrade = async (_request: unknown, socket: Duplex) => {
+    socket.destroy()
+  }
+  return listen(
+    { ...gate, handle, handleUpgrade },
+    { listen: { host, port }, limits, tls: undefined },
+  )
+}
+
+/** `/livez` while the process answers, `/readyz` until it begins to close, and the public keys. */
+async function listenForOperations(gate: Gate, { operations }: Config): Promise<Operations> {
   let ready = true
   const drain = () => {
     ready = false
@@ -128,6 +156,10 @@ async function listenForOperations({ operations }: Config): Promise<Operations> 
     return { port: undefined, drain, [Symbol.asyncDispose]: () => Promise.resolve() }
   }
   const server = createServer((request, response) => {
+    if (request.url === keySetPath) {
+      response.writeHead(200, { 'Content-Type': 'application/jwk-set+json' }).end(gate.keySet())
+      return
+    }
     const known = request.url === '/livez' || request.url === '/readyz'
     const status = !known ? 404 : request.url === '/readyz' && !ready ? 503 : 200
     response.writeHead(status, { 'Content-Type': 'text/plain' }).end(status === 200 ? 'ok\n' : '')

@@ -186,7 +186,7 @@ const refused: Record<string, Attack & { readonly status?: number }> = {
   'a fragment in the target': { target: '/x#y', proven: '/x' },
   'a method in lower case': { method: 'get' },
   TRACE: { method: 'TRACE' },
-  'another protocol version': { version: '2.0' },
+  'another protocol version': { version: '2.0', status: 505 },
   'dot segments': { target: '/public/../admin' },
   'a dot segment': { target: '/public/./x' },
   'encoded dot segments': { target: '/public/%2e%2E/admin' },

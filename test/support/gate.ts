@@ -5,6 +5,7 @@ import type { GateEvent } from '../../packages/gate/events.ts'
 import { createGate, type GateOptions } from '../../packages/gate/gate.ts'
 import { listen } from '../../packages/gate/listener.ts'
 import { readKey } from '../../packages/gate/load.ts'
+import { listenForProxies } from '../../packages/gate/running.ts'
 import type { VerifyError } from '../../packages/verify/errors.ts'
 import {
   createGateVerifier,
@@ -97,6 +98,8 @@ export async function startApplication(
 
 export interface TestGate extends AsyncDisposable {
   readonly port: number
+  /** Where proxies ask. */
+  readonly forwardAuthPort: number
   readonly origin: string
   readonly events: GateEvent[]
 }
@@ -125,10 +128,14 @@ export async function startGate(
     ...options,
   })
   const listening = await listen(gate, config)
+  const asked = await listenForProxies(gate, config)
   return {
     port: listening.port,
+    forwardAuthPort: asked.port,
     origin: `http://127.0.0.1:${listening.port}`,
     events,
-    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await Promise.all([listening[Symbol.asyncDispose](), asked[Symbol.asyncDispose]()])
+    },
   }
 }

@@ -43,6 +43,8 @@ export interface ProxyOptions {
   readonly paths?: { public: string; upstream: string }
   /** The header by which the certificate goes on, where the shipped one is not meant. */
   readonly format?: CertificateHeaderFormat
+  /** Where the configuration is, and what else it reads: by default that of the server. */
+  readonly templates?: { readonly folder: string; readonly variables: Record<string, string> }
   /** Breaks the shipped configuration, for those who are to notice. */
   readonly edit?: (configuration: string) => string
 }
@@ -98,11 +100,13 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     TLS_KEY_FILE: await file('key.pem', key),
     TLS_PEM_FILE: await file('both.pem', `${cert}\n${key}`),
     CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
+    ...options.templates?.variables,
   }
   const start = { nginx: startNginx, haproxy: startHaproxy, envoy: startEnvoy }[name]
   opened.use(
     await start({
       folder,
+      templates: options.templates?.folder ?? 'docker',
       variables,
       file,
       format: options.format,
@@ -134,6 +138,7 @@ function withServers(configuration: string, ports: readonly number[]): string {
 
 interface Start {
   readonly folder: string
+  readonly templates: string
   readonly variables: Record<string, string>
   readonly format: CertificateHeaderFormat | undefined
   edit(configuration: string): string
@@ -141,8 +146,14 @@ interface Start {
 }
 
 /** The image's envsubst, and a main file with everything in one folder. */
-async function startNginx({ folder, variables, file, edit }: Start): Promise<AsyncDisposable> {
-  const template = await readFile('docker/nginx.conf.template', 'utf8')
+async function startNginx({
+  folder,
+  templates,
+  variables,
+  file,
+  edit,
+}: Start): Promise<AsyncDisposable> {
+  const template = await readFile(`${templates}/nginx.conf.template`, 'utf8')
   // In a container nginx listens on all addresses; here on loopback only.
   const onLoopback = (name: string) => variables[name.replace('_PORT', '_BIND')]
   const servers = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => onLoopback(name) ?? '')
@@ -164,12 +175,13 @@ async function startNginx({ folder, variables, file, edit }: Start): Promise<Asy
 
 async function startHaproxy({
   folder,
+  templates,
   variables,
   file,
   format,
   edit,
 }: Start): Promise<AsyncDisposable> {
-  const shipped = await readFile('docker/haproxy.cfg', 'utf8')
+  const shipped = await readFile(`${templates}/haproxy.cfg`, 'utf8')
   const config =
     format === 'haproxy'
       ? shipped.replace(
@@ -185,8 +197,14 @@ async function startHaproxy({
   return stopping(pid)
 }
 
-async function startEnvoy({ folder, variables, file, edit }: Start): Promise<AsyncDisposable> {
-  const template = await readFile('docker/envoy.yaml.template', 'utf8')
+async function startEnvoy({
+  folder,
+  templates,
+  variables,
+  file,
+  edit,
+}: Start): Promise<AsyncDisposable> {
+  const template = await readFile(`${templates}/envoy.yaml.template`, 'utf8')
   const config = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => variables[name] ?? '')
   const main = await file('envoy.yaml', config)
   const options = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'error']

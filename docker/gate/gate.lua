@@ -1,0 +1,55 @@
+-- Asks the gate about a request, and adds what it answers. HAProxy 2.5 or newer, with Lua.
+
+local address = os.getenv("GATE_UPSTREAM")
+local added = { "holdfast-identity", "signature", "signature-input", "content-digest" }
+-- Of this connection, or of a body that the gate does not get.
+local own = { "connection", "content-length", "transfer-encoding", "expect", "upgrade", "te" }
+
+local function refuse(txn, status, headers)
+  local reply = txn:reply({ status = status })
+  for _, name in ipairs({ "www-authenticate", "dpop-nonce" }) do
+    for _, value in pairs(headers[name] or {}) do
+      reply:add_header(name, value)
+    end
+  end
+  txn:done(reply)
+end
+
+core.register_action("holdfast_gate", { "http-req" }, function(txn)
+  local headers = txn.http:req_get_headers()
+  local asked = {}
+  for name, values in pairs(headers) do
+    asked[name] = {}
+    for _, value in pairs(values) do
+      table.insert(asked[name], value)
+    end
+  end
+  for _, name in ipairs(own) do
+    asked[name] = nil
+  end
+  asked["x-original-method"] = { txn.f:method() }
+  asked["x-original-host"] = asked["host"]
+  asked["x-original-uri"] = { txn.f:url() }
+  asked["host"] = { "gate" }
+  local certificate = txn:get_var("txn.certificate")
+  if certificate then
+    asked["client-cert"] = { ":" .. certificate .. ":" }
+  end
+
+  local answer = core.httpclient():get({
+    url = "http://" .. address .. "/authorize",
+    headers = asked,
+    timeout = 5000,
+  })
+  if answer == nil or answer.status == nil or answer.status == 0 then
+    return refuse(txn, 503, {})
+  end
+  if answer.status ~= 200 then
+    return refuse(txn, answer.status, answer.headers)
+  end
+  for _, name in ipairs(added) do
+    for _, value in pairs(answer.headers[name] or {}) do
+      txn.http:req_set_header(name, value)
+    end
+  end
+end)

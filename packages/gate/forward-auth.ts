@@ -1,0 +1,56 @@
+/**
+ * What a proxy asks about: a request of its client, in the shape in which this kind of proxy asks.
+ * One shape is configured and the fields of the others are not looked at: through a proxy that does
+ * not write them, a client could.
+ */
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Asked } from './edge.ts'
+import { valuesOf } from './headers.ts'
+import { Refusal } from './refusal.ts'
+
+/** The proxies that the gate understands. */
+export const proxies = ['nginx', 'haproxy', 'envoy', 'traefik', 'caddy'] as const
+
+/** One of {@link proxies}. */
+export type Proxy = (typeof proxies)[number]
+
+/** Fields with the method, the host and the target that the client wrote. */
+const original = ['x-original-method', 'x-original-host', 'x-original-uri'] as const
+const forwarded = ['x-forwarded-method', 'x-forwarded-host', 'x-forwarded-uri'] as const
+
+/** Envoy sends the request itself, without its body. */
+const fieldsOf: Readonly<Record<Exclude<Proxy, 'envoy'>, readonly [string, string, string]>> = {
+  nginx: original,
+  haproxy: original,
+  traefik: forwarded,
+  caddy: forwarded,
+}
+
+/**
+ * Reads the request that a proxy asks about. It does NOT check who asks.
+ *
+ * @throws {@link Refusal} `asked` where the proxy did not say it, or said it twice.
+ */
+export function readAsked(request: IncomingMessage, proxy: Proxy): Asked {
+  const { rawHeaders: fields, socket } = request
+  if (proxy === 'envoy') return ownRequest(request)
+  const [method, host, url] = fieldsOf[proxy].map((name) => {
+    const [value, ...more] = valuesOf(fields, name)
+    if (value === undefined || more.length > 0) throw new Refusal('asked')
+    return value
+  }) as [string, string, string]
+  return { method, url, hosts: [host], fields, socket }
+}
+
+/** A request that is its own subject. @throws {@link Refusal} `version`: Node reads HTTP/2.0 in a line as well. */
+export function ownRequest(request: IncomingMessage): Asked {
+  const { method = '', url = '', rawHeaders: fields } = request
+  if (request.httpVersionMajor !== 1) throw new Refusal('version')
+  return { method, url, hosts: valuesOf(fields, 'host'), fields, socket: request.socket as Socket }
+}
+
+/** nginx knows 401 and 403 only, and makes a failure of its own of any other refusal. */
+export function statusFor(proxy: Proxy, status: number): number {
+  return proxy === 'nginx' && status >= 400 && status < 500 && status !== 401 ? 403 : status
+}
