@@ -176,7 +176,14 @@ const schema = z
       .optional(),
     /** Where /livez, /readyz and the public keys are. */
     operations: z.strictObject({ host: text.default('127.0.0.1'), port }).optional(),
-    replicas: whole(1, 1).default(1),
+    replicas: whole(1, 1000).default(1),
+    /** Where used proofs are remembered. Left out: in the memory of the process. */
+    replay: z
+      .strictObject({
+        redis: storeUrl('redis', 'rediss'),
+        postgres: storeUrl('postgresql', 'postgres'),
+      })
+      .optional(),
     issuer: z.strictObject({
       url: publicOriginOrPath(),
       jwksUri: text.optional(),
@@ -219,12 +226,32 @@ const schema = z
     if (tls === undefined && trustedProxies.length === 0 && !loopback.test(listen.host)) {
       issue('needs tls, or trustedProxies where a proxy terminates TLS', 'listen', 'host')
     }
+    if (given.replicas > 1 && given.replay === undefined) {
+      issue('needs replay, in which all replicas see which proofs were used', 'replicas')
+    }
+    if (
+      given.replay &&
+      (given.replay.redis === undefined) === (given.replay.postgres === undefined)
+    ) {
+      issue('must name either redis or postgres', 'replay')
+    }
     const isForwarded = forwarded.certificate !== undefined || forwarded.tokenBinding
     if (isForwarded && trustedProxies.length === 0) issue('needs trustedProxies', 'forwarded')
     if (given.forwardAuth && trustedProxies.length === 0) {
       issue('needs trustedProxies', 'forwardAuth')
     }
   })
+
+function storeUrl(...schemes: readonly string[]) {
+  const starts = schemes.map((scheme) => `${scheme}://`)
+  // Not what was given: there is a password in it.
+  return z
+    .string()
+    .refine((value) => URL.canParse(value) && starts.some((start) => value.startsWith(start)), {
+      error: `must be a URL that begins with ${starts.join(' or ')}`,
+    })
+    .optional()
+}
 
 function publicOriginOrPath() {
   return z.string().superRefine((value, context) => {

@@ -4,7 +4,13 @@ import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { createMemoryReplayStore, type Fetch, type Verified, VerifyError } from '@holdfast/verify'
+import {
+  createMemoryReplayStore,
+  type Fetch,
+  type ReplayStore,
+  type Verified,
+  VerifyError,
+} from '@holdfast/verify'
 import { forwardTokenBinding } from '@holdfast/verify/token-binding-headers'
 import { type Application, createApplication, type UpstreamFiles } from './application.ts'
 import { announcedLength, BodyBudget, readBody } from './body.ts'
@@ -28,6 +34,8 @@ export type GateOptions = Readonly<{
   keys: readonly GateKey[]
   /** Contents of the files of each application's upstream, in order. */
   files: readonly UpstreamFiles[]
+  /** Where used proofs are remembered. Default: in the memory of this process. */
+  replay?: ReplayStore
   onEvent?: GateEventListener | undefined
   /** Milliseconds since the epoch. Default `Date.now`. */
   now?: () => number
@@ -70,7 +78,8 @@ type Version = Readonly<{
 export function createGate(options: GateOptions): Gate {
   const { now = Date.now, fetch } = options
   const report = quietly(options.onEvent)
-  const replay = createMemoryReplayStore({ capacity: options.config.limits.replayEntries })
+  const { replayEntries: capacity } = options.config.limits
+  const replay = options.replay ?? createMemoryReplayStore({ capacity })
   const budget = new BodyBudget(options.config.limits.bufferedBytes)
   const progress = new EventEmitter()
   let open = 0

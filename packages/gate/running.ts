@@ -10,6 +10,7 @@ import { type GateEventListener, quietly } from './events.ts'
 import { createGate, type Gate, keySetPath } from './gate.ts'
 import { type Listening, listen } from './listener.ts'
 import { type Loaded, loadConfig } from './load.ts'
+import { openReplay } from './replay.ts'
 
 /** What a gate is started with. */
 export type RunOptions = Readonly<{
@@ -28,7 +29,7 @@ export interface RunningGate extends AsyncDisposable {
 }
 
 /** Settings that are read once: a listener and its limits cannot change while it listens. */
-const fixed = ['listen', 'limits', 'operations', 'replicas', 'forwardAuth'] as const
+const fixed = ['listen', 'limits', 'operations', 'replicas', 'forwardAuth', 'replay'] as const
 
 /** Milliseconds in which several changes of files are one. */
 const settleMs = 100
@@ -42,7 +43,8 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
   await using opened = new AsyncDisposableStack()
   const report = quietly(options.onEvent)
   let loaded = await loadConfig(file)
-  const gate = createGate({ ...loaded, ...options })
+  const replay = opened.use(await openReplay(loaded.config, options.now))
+  const gate = createGate({ ...loaded, ...options, replay: replay.store })
   const listeners: Listening[] = []
   // At the same time: each waits for all requests of the gate.
   opened.defer(async () => {

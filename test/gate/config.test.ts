@@ -119,7 +119,9 @@ for (const [title, change, expected] of [
     /trustedProxies/,
   ],
   ['a network that is none', `trustedProxies: [10.0.0.0/33]${valid}`, /network/],
-  ['more than one replica', `replicas: 2${valid}`, /replicas/],
+  ['replicas that do not see the same proofs', `replicas: 2${valid}`, /replicas needs replay/],
+  ['two stores', `replay: { redis: 'redis://a', postgres: 'postgresql://a' }${valid}`, /either/],
+  ['a store of another kind', `replay: { redis: 'http://a:secret@b' }${valid}`, /rediss:\/\/$/],
   [
     'assertions that are good for long',
     valid.replace('[gate.pem]', '[a], lifetimeS: 31'),

@@ -43,6 +43,7 @@ export async function startRedis({ settings = [] }: { settings?: readonly string
   const second = stack.use(await connect())
   const open = stack.move()
   return {
+    url: `redis://127.0.0.1:${port}`,
     clients: [first.client, second.client] as const,
     stop: () => open.disposeAsync(),
     [Symbol.asyncDispose]: () => open.disposeAsync(),
