@@ -174,7 +174,7 @@ const schema = z
     forwardAuth: z
       .strictObject({ proxy: z.enum(proxies), host: text.default('127.0.0.1'), port })
       .optional(),
-    /** Where /livez, /readyz and the public keys are. */
+    /** Where /livez, /readyz, /metrics and the public keys are. */
     operations: z.strictObject({ host: text.default('127.0.0.1'), port }).optional(),
     replicas: whole(1, 1000).default(1),
     /** Where used proofs are remembered. Left out: in the memory of the process. */

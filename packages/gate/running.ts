@@ -10,6 +10,7 @@ import { type GateEventListener, quietly } from './events.ts'
 import { createGate, type Gate, keySetPath } from './gate.ts'
 import { type Listening, listen } from './listener.ts'
 import { type Loaded, loadConfig } from './load.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
 import { openReplay } from './replay.ts'
 
 /** What a gate is started with. */
@@ -41,10 +42,14 @@ const settleMs = 100
  */
 export async function runGate(file: string, options: RunOptions = {}): Promise<RunningGate> {
   await using opened = new AsyncDisposableStack()
-  const report = quietly(options.onEvent)
+  const metrics = createMetrics()
+  const report = quietly((event) => {
+    metrics.count(event)
+    options.onEvent?.(event)
+  })
   let loaded = await loadConfig(file)
   const replay = opened.use(await openReplay(loaded.config, options.now))
-  const gate = createGate({ ...loaded, ...options, replay: replay.store })
+  const gate = createGate({ ...loaded, ...options, onEvent: report, replay: replay.store })
   const listeners: Listening[] = []
   // At the same time: each waits for all requests of the gate.
   opened.defer(async () => {
@@ -54,7 +59,7 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
   listeners.push(listening)
   const asked = loaded.config.forwardAuth && (await listenForProxies(gate, loaded.config))
   if (asked) listeners.push(asked)
-  const operations = opened.use(await listenForOperations(gate, loaded.config))
+  const operations = opened.use(await listenForOperations(gate, loaded.config, metrics))
 
   async function reload(): Promise<boolean> {
     try {
@@ -148,8 +153,12 @@ export function listenForProxies(
   )
 }
 
-/** `/livez` while the process answers, `/readyz` until it begins to close, and the public keys. */
-async function listenForOperations(gate: Gate, { operations }: Config): Promise<Operations> {
+/** `/livez` while the process answers, `/readyz` until it begins to close, `/metrics`, and the keys. */
+async function listenForOperations(
+  gate: Gate,
+  { operations }: Config,
+  metrics: Metrics,
+): Promise<Operations> {
   let ready = true
   const drain = () => {
     ready = false
@@ -157,14 +166,15 @@ async function listenForOperations(gate: Gate, { operations }: Config): Promise<
   if (operations === undefined) {
     return { port: undefined, drain, [Symbol.asyncDispose]: () => Promise.resolve() }
   }
-  const server = createServer((request, response) => {
-    if (request.url === keySetPath) {
-      response.writeHead(200, { 'Content-Type': 'application/jwk-set+json' }).end(gate.keySet())
-      return
+  const server = createServer(async (request, response) => {
+    const answer = async (contentType: string, text: string | Promise<string>) => {
+      response.writeHead(200, { 'Content-Type': contentType }).end(await text)
     }
-    const known = request.url === '/livez' || request.url === '/readyz'
-    const status = !known ? 404 : request.url === '/readyz' && !ready ? 503 : 200
-    response.writeHead(status, { 'Content-Type': 'text/plain' }).end(status === 200 ? 'ok\n' : '')
+    if (request.url === '/livez' || (request.url === '/readyz' && ready)) {
+      await answer('text/plain', 'ok\n')
+    } else if (request.url === '/metrics') await answer(metrics.contentType, metrics.render())
+    else if (request.url === keySetPath) await answer('application/jwk-set+json', gate.keySet())
+    else response.writeHead(request.url === '/readyz' ? 503 : 404).end()
   })
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', reject).listen(operations.port, operations.host, resolve)

@@ -1,0 +1,52 @@
+/** Counters of what the gate reports, in the format of Prometheus. */
+import { verifyErrorCodes } from '@holdfast/verify'
+import { Counter, Registry } from 'prom-client'
+import type { GateEvent } from './events.ts'
+import { refusalCodes } from './refusal.ts'
+
+/** Counts events. Labels are origins of the configuration and codes of closed sets. */
+export type Metrics = Readonly<{
+  count(event: GateEvent): void
+  /** What `/metrics` answers. */
+  render(): Promise<string>
+  contentType: string
+}>
+
+/** Makes counters; those of refusals start at zero, so that an alert sees the first one. */
+export function createMetrics(): Metrics {
+  const registry = new Registry()
+  const registers = [registry]
+  const forwarded = new Counter({
+    name: 'holdfast_gate_forwarded_total',
+    help: 'Requests that were forwarded, by application, mode and class of the answer',
+    labelNames: ['application', 'mode', 'answer'],
+    registers,
+  })
+  const refused = new Counter({
+    name: 'holdfast_gate_refused_total',
+    help: 'Requests that were refused, by reason',
+    labelNames: ['reason'],
+    registers,
+  })
+  for (const reason of [...verifyErrorCodes, ...refusalCodes]) refused.inc({ reason }, 0)
+  const reloads = new Counter({
+    name: 'holdfast_gate_reloads_total',
+    help: 'Changes of the configuration, by whether they could be used',
+    labelNames: ['outcome'],
+    registers,
+  })
+  return {
+    contentType: registry.contentType,
+    render: () => registry.metrics(),
+    count(event) {
+      if (event.type === 'forwarded') {
+        const { application, mode, status } = event
+        forwarded.inc({ application, mode, answer: `${Math.floor(status / 100)}xx` })
+      } else if (event.type === 'refused' || event.type === 'gate_refused') {
+        refused.inc({ reason: event.code })
+      } else if (event.type === 'reloaded' || event.type === 'reload_failed') {
+        reloads.inc({ outcome: event.type === 'reloaded' ? 'used' : 'refused' })
+      }
+    },
+  }
+}
