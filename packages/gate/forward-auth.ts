@@ -13,14 +13,14 @@ import { Refusal } from './refusal.ts'
 export const proxies = ['nginx', 'haproxy', 'envoy', 'traefik', 'caddy'] as const
 
 /** One of {@link proxies}. */
-export type Proxy = (typeof proxies)[number]
+export type ProxyKind = (typeof proxies)[number]
 
 /** Fields with the method, the host and the target that the client wrote. */
 const original = ['x-original-method', 'x-original-host', 'x-original-uri'] as const
 const forwarded = ['x-forwarded-method', 'x-forwarded-host', 'x-forwarded-uri'] as const
 
 /** Envoy sends the request itself, without its body. */
-const fieldsOf: Readonly<Record<Exclude<Proxy, 'envoy'>, readonly [string, string, string]>> = {
+const fieldsOf: Readonly<Record<Exclude<ProxyKind, 'envoy'>, readonly [string, string, string]>> = {
   nginx: original,
   haproxy: original,
   traefik: forwarded,
@@ -32,7 +32,7 @@ const fieldsOf: Readonly<Record<Exclude<Proxy, 'envoy'>, readonly [string, strin
  *
  * @throws {@link Refusal} `asked` where the proxy did not say it, or said it twice.
  */
-export function readAsked(request: IncomingMessage, proxy: Proxy): Asked {
+export function readAsked(request: IncomingMessage, proxy: ProxyKind): Asked {
   const { rawHeaders: fields, socket } = request
   if (proxy === 'envoy') return ownRequest(request)
   const [method, host, url] = fieldsOf[proxy].map((name) => {
@@ -51,6 +51,6 @@ export function ownRequest(request: IncomingMessage): Asked {
 }
 
 /** nginx knows 401 and 403 only, and makes a failure of its own of any other refusal. */
-export function statusFor(proxy: Proxy, status: number): number {
+export function statusFor(proxy: ProxyKind, status: number): number {
   return proxy === 'nginx' && status >= 400 && status < 500 && status !== 401 ? 403 : status
 }

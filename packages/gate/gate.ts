@@ -18,7 +18,7 @@ import type { Config } from './config.ts'
 import { createEdge, type Edge, type Entered } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import { type Body, forward, forwardUpgrade, type Outgoing } from './forward.ts'
-import { ownRequest, readAsked, statusFor } from './forward-auth.ts'
+import { ownRequest, type ProxyKind, readAsked, statusFor } from './forward-auth.ts'
 import { passingFields, valuesOf } from './headers.ts'
 import { type GateKey, identityOf, plainFields, signedFields } from './identity.ts'
 import { peersOf } from './peers.ts'
@@ -199,7 +199,7 @@ export function createGate(options: GateOptions): Gate {
     request: IncomingMessage,
     response: ServerResponse,
     act: (version: Version) => Promise<void>,
-    statusOf: (status: number) => number = (status) => status,
+    proxy?: ProxyKind,
   ): Promise<void> {
     const version = current
     open += 1
@@ -213,7 +213,7 @@ export function createGate(options: GateOptions): Gate {
         const address = request.socket.remoteAddress ?? ''
         report({ type: 'gate_refused', code: refusal.code, address, cause: refusal.cause })
       }
-      refuse(request, response, refusal, statusOf(refusal.status))
+      refuse(request, response, refusal, proxy)
     } finally {
       open -= 1
       progress.emit('ended')
@@ -231,7 +231,7 @@ export function createGate(options: GateOptions): Gate {
         request,
         response,
         (version) => authorize(request, response, version),
-        (status) => statusFor(current.config.forwardAuth?.proxy ?? 'envoy', status),
+        current.config.forwardAuth?.proxy,
       ),
 
     async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -367,13 +367,14 @@ function refuse(
   request: IncomingMessage,
   response: ServerResponse,
   refusal: VerifyError | Refusal,
-  status: number,
+  proxy: ProxyKind | undefined,
 ): void {
   if (response.headersSent) {
     response.destroy()
     return
   }
   const { message } = refusal
+  const status = proxy === undefined ? refusal.status : statusFor(proxy, refusal.status)
   const isVerify = refusal instanceof VerifyError
   const error = isVerify ? (refusal.error ?? 'invalid_token') : refusal.code
   const body = JSON.stringify({ error, error_description: message })
@@ -382,9 +383,10 @@ function refuse(
   response.setHeader('Cache-Control', 'no-store')
   if (isVerify) {
     response.setHeader('Access-Control-Expose-Headers', 'WWW-Authenticate, DPoP-Nonce')
-    if (refusal.challenges.length > 0) {
-      response.setHeader('WWW-Authenticate', [...refusal.challenges])
-    }
+    const challenges = [...refusal.challenges]
+    // nginx before 1.23.0 passes on one field only.
+    const shown = proxy === undefined ? challenges : [challenges.join(', ')]
+    if (challenges.length > 0) response.setHeader('WWW-Authenticate', shown)
     if (refusal.dpopNonce !== undefined) response.setHeader('DPoP-Nonce', refusal.dpopNonce)
   }
   if (status === 503) response.setHeader('Retry-After', '1')

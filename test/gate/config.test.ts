@@ -190,8 +190,9 @@ test('follows its file, and keeps what it has where the next one cannot be used'
   t.is(await statusOf('/other', gate.operationsPort), 404)
   const metrics = await fetch(`http://127.0.0.1:${gate.operationsPort}/metrics`)
   const text = await metrics.text()
-  t.true(text.includes('holdfast_gate_refused_total{reason="unknown_host"} 1'))
-  t.true(text.includes('holdfast_gate_refused_total{reason="dpop_replayed"} 0'))
+  // By the standard fetch sends a request once more that was answered by 421.
+  t.regex(text, /^holdfast_gate_refused_total\{reason="unknown_host"\} 2$/m)
+  t.regex(text, /^holdfast_gate_refused_total\{reason="dpop_replayed"\} 0$/m)
 
   await writeFile(file, route('/b').replace('https://api.example', `http://127.0.0.1:${gate.port}`))
   await until(async () => (await statusOf('/a')) === 401)

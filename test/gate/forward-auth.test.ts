@@ -85,7 +85,7 @@ test('applies hosts, paths and rules to what the client wrote', async (t) => {
   t.is((await asks('/ADMIN')).status, 400)
   const elsewhere = await asks('/other')
   t.is(elsewhere.status, 401)
-  t.regex(elsewhere.headers.get('www-authenticate') ?? '', /^DPoP /)
+  t.regex(elsewhere.headers.get('www-authenticate') ?? '', /^Bearer, DPoP error=/)
 })
 
 test('gives an application that verifies by itself nothing', async (t) => {
