@@ -77,7 +77,9 @@ export function artifactsOfRequest(): RequestArtifacts | undefined {
     },
     write(artifact, consumes) {
       if (artifact.kind !== 'Session' && !isSavedLast) return false
-      request.written.push(artifact)
+      // One statement writes a row once.
+      const isOther = ({ kind, id }: Artifact) => kind !== artifact.kind || !id.equals(artifact.id)
+      request.written = [...request.written.filter(isOther), artifact]
       request.consumes ??= consumes
       return true
     },

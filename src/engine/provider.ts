@@ -47,6 +47,7 @@ import { initialKeys, secretsOf } from './engine-keys.ts'
 import type { ProviderOptions } from './extension.ts'
 import { extensions } from './extensions.ts'
 import { checkConsentMetadata, grantSkippedConsent } from './first-party.ts'
+import { takeConsent } from './given-consent.ts'
 import { interactionPath } from './interaction-path.ts'
 import { createInteractionPolicy } from './interaction-policy.ts'
 import { isRecentProof } from './jwt-times.ts'
@@ -84,7 +85,7 @@ export function createProvider(options: ProviderOptions): Provider {
     findAccount: withNobody(options.findAccount),
     clients: [securityClient(issuer)],
     async loadExistingGrant(ctx) {
-      const grant = await loadExistingGrant(ctx)
+      const grant = (await loadExistingGrant(ctx)) ?? (await takeConsent(ctx))
       const granted = await grantSkippedConsent(ctx, grant, options)
       leaveOutOfflineAccess(ctx, granted)
       return granted

@@ -1,5 +1,6 @@
-import type { Provider } from 'oidc-provider'
+import type { InteractionResults, Provider } from 'oidc-provider'
 import { requestedDetails } from '../engine/authorization-details.ts'
+import { giveConsent } from '../engine/given-consent.ts'
 import { rememberShown } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import type { Consent } from '../pages/consent-sections.ts'
@@ -71,16 +72,20 @@ export async function existingGrant(
   return grant?.accountId === accountId && grant.clientId === params.client_id ? grant : undefined
 }
 
-/** Grants exactly what was missing, on top of what was granted before; returns the grant's id. */
+/**
+ * Grants exactly what was missing, on top of what was granted before. A new grant is not stored yet:
+ * it is a part of the answer. Only for another device it is, which may ask for its tokens before the
+ * session is written.
+ */
 export async function grantConsent(
   provider: Provider,
   interaction: Interaction,
   accountId: string,
-): Promise<string> {
+): Promise<NonNullable<InteractionResults['consent']>> {
   const { scopes, claims, resources, details } = missingConsent(interaction)
-  const grant =
-    (await existingGrant(provider, interaction, accountId)) ??
-    new provider.Grant({ accountId, clientId: String(interaction.params.client_id) })
+  const existing = await existingGrant(provider, interaction, accountId)
+  const clientId = String(interaction.params.client_id)
+  const grant = existing ?? new provider.Grant({ accountId, clientId })
   if (scopes.length) grant.addOIDCScope(scopes.join(' '))
   if (claims.length) grant.addOIDCClaims([...claims])
   for (const { indicator, scopes } of resources) grant.addResourceScope(indicator, scopes.join(' '))
@@ -88,5 +93,6 @@ export async function grantConsent(
   if (details.length) grant.rar = [...details]
   const { shown } = interaction.prompt.details as { shown?: string }
   if (shown !== undefined) rememberShown(grant, shown)
-  return grant.save()
+  const isStored = existing !== undefined || interaction.deviceCode !== undefined
+  return isStored ? { grantId: await grant.save() } : giveConsent(grant)
 }

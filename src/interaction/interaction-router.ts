@@ -127,7 +127,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     await submittedForm(ctx, interaction, forms)
     const { id } = await pages.reader(ctx, interaction)
     const { scopes, resources, details } = missingConsent(interaction)
-    const grantId = await grantConsent(provider, interaction, id)
+    const consent = await grantConsent(provider, interaction, id)
     events.consented(
       { ...factsOf(ctx, interaction), account: id },
       {
@@ -136,7 +136,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
         detailsTypes: details.map(({ type }) => type),
       },
     )
-    await finish(ctx, { consent: { grantId } }, true)
+    await finish(ctx, { consent }, true)
   })
 
   router.post(publicRoutes.interaction_abort.path, async (ctx) => {

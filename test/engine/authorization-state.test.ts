@@ -251,7 +251,25 @@ test.serial('answers a consent again whose answer was lost', async (t) => {
   await consent.agent.copy().get(posted.location ?? '')
   const { location } = await consent.agent.get(posted.location ?? '')
   t.is((await redeem(client, location)).status, 200)
-  t.is((await rowsOf('Grant')).length, grants.length)
+  t.is((await rowsOf('Grant')).length, grants.length + 1)
+})
+
+test.serial('writes a consent with the code that it leads to, and only once', async (t) => {
+  const client = await addClient()
+  const grants = () =>
+    query(server.databaseUrl, `select from artifacts where kind = 'Grant' and client_id = $1`, [
+      client.client_id,
+    ])
+  const { consent } = await signInAt(server, request(client), { as: { password } })
+  const posted = await consent.agent.post(`${consent.url}/confirm`, { token: consent.token })
+  t.is((await grants()).length, 0)
+  const copy = consent.agent.copy()
+  t.truthy(parameter((await consent.agent.get(posted.location ?? '')).location, 'code'))
+  t.is((await grants()).length, 1)
+  // Withdrawn: the interaction must not bring it back.
+  await query(server.databaseUrl, 'delete from artifacts where kind = $1', ['Grant'])
+  t.regex((await copy.get(posted.location ?? '')).location ?? '', /\/interaction\//)
+  t.is((await grants()).length, 0)
 })
 
 test.serial('answers the consent to a pushed request again whose answer was lost', async (t) => {
@@ -399,7 +417,7 @@ test.serial('a sign-in takes few statements, and one with consent a few more', a
     t.deepEqual(counter.names.splice(0), expected)
   }
   counter.names.length = 0
-  const consent = [find, find, 'artifact-write', find, commit]
+  const consent = [find, find, find, commit]
   await takes({}, [...attempt, find, commit, ...consent])
   await takes({ prompt: 'login' }, [find, find, ...attempt, find, commit])
   await takes({}, [find, commit])
