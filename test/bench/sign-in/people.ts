@@ -28,11 +28,13 @@ const client: Way = {
   binding: 'dpop',
 }
 
+export type Asked = Pick<CandidateProcess, 'issuer' | 'secrets'>
+
 /** Takes the place of `fetch` for what the browser of one person asks for. */
 export type Watch = (fetch: typeof globalThis.fetch) => typeof globalThis.fetch
 
 /** Someone in a network of their own, who is known to the proxy by it. */
-export function openPerson(candidate: CandidateProcess, number: number, watch: Watch): Person {
+export function openPerson(candidate: Asked, number: number, watch: Watch): Person {
   const address = `10.${number >> 8}.${number & 255}.7`
   const fetchFrom = watch((input, init) => {
     const headers = { ...(init?.headers as Record<string, string>), 'x-forwarded-for': address }
@@ -63,7 +65,7 @@ export async function signIn(person: Person, way: SignIn): Promise<string> {
 }
 
 /** And from there to the tokens. */
-export async function redeem(candidate: CandidateProcess, key: Keys, code: string): Promise<void> {
+export async function redeem(candidate: Asked, key: Keys, code: string): Promise<void> {
   const { status, body } = await send(candidate, prepare(candidate, client, key, code))
   if (status !== 200) throw new Error(`no tokens: ${body.error}`)
 }

@@ -1,4 +1,11 @@
-import { generateKeyPairSync, hash, randomUUID, sign, X509Certificate } from 'node:crypto'
+import {
+  createPrivateKey,
+  generateKeyPairSync,
+  hash,
+  randomUUID,
+  sign,
+  X509Certificate,
+} from 'node:crypto'
 import { Agent } from 'undici'
 import { selfSigned } from '../../support/certificates.ts'
 import type { CandidateProcess } from './candidate-process.ts'
@@ -15,13 +22,21 @@ import {
 
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
-/** A key of a client: signs proofs and assertions as cheaply as Node can. */
-export function makeKey() {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const { kty, crv, x, y } = publicKey.export({ format: 'jwk' })
+/**
+ * A key of a client: signs proofs and assertions as cheaply as Node can. `privateJwk` of one key makes
+ * the same key in another process.
+ */
+export function makeKey(
+  privateJwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({
+    format: 'jwk',
+  }),
+) {
+  const privateKey = createPrivateKey({ key: privateJwk, format: 'jwk' })
+  const { kty, crv, x, y } = privateJwk
   const jwk = { kty, crv, x, y }
   return {
     jwk,
+    privateJwk,
     jkt: hash('sha256', JSON.stringify({ crv, kty, x, y }), 'base64url'),
     sign(header: object, payload: object): string {
       const input = `${encode(header)}.${encode(payload)}`
