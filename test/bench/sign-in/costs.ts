@@ -22,7 +22,7 @@ export interface Cost {
 }
 
 export interface Costs {
-  /** Of a sign-in; what an idle second costs is subtracted for as long as the sign-ins took. */
+  /** Of a sign-in; the CPU of an idle server is subtracted for as long as the sign-ins took. */
   readonly costs: Readonly<Record<SignIn, Cost>>
   readonly idle_second: Cost
   /** Of one password, which is subtracted where one is asked for. */

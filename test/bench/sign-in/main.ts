@@ -182,7 +182,7 @@ function report(result: Result): string {
   ])
   return [
     asTable(head, [...rows, ['an idle second', '', ...cells(idle_second)]]),
-    'What an idle second costs is subtracted from the sign-ins for as long as they took, and so is ' +
+    'The CPU of an idle server is subtracted from the sign-ins for as long as they took, and so is ' +
       `${argon2_ms.toFixed(2)} ms of Argon2. Of our CPU a request that asks for nothing takes ` +
       `${empty_request_ms.toFixed(2)} ms.`,
     `The server was warm after ${warm_up.sign_ins} sign-ins: our CPU went from ` +
