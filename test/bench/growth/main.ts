@@ -70,8 +70,9 @@ console.log(values.json ? JSON.stringify({ ...growth, ...result }) : reportGrowt
 process.exitCode = result.failed === 0 ? 0 : 1
 
 async function measureGrowth(): Promise<Growth> {
-  const sized: Sized[] = []
-  for (const rows of plan.sizes) sized.push(opened.use(await openSized(rows)))
+  progress.report(`Starting ${plan.sizes.length} servers`, 0, 0)
+  const sized = await Promise.all(plan.sizes.map(async (rows) => opened.use(await openSized(rows))))
+  for (const each of sized) await fillSized(each)
   const turns = [...sized]
   await using postgres = await openPostgresMeter(connectionString)
   const samples: GrowthSample[] = []
@@ -113,11 +114,15 @@ async function measureGrowth(): Promise<Growth> {
 async function openSized(rows: number): Promise<Sized> {
   await using making = new AsyncDisposableStack()
   const url = await createDatabase(`rows_${rows}`)
-  progress.report(`Starting a server for ${rows} rows`, 0, 0)
   const options = { databaseUrl: url, port: await freePort(), clientKeys: key.public }
   const candidate = making.use(await startCandidate('holdfast', options))
   const client = making.adopt(new pg.Client({ connectionString: url }), (each) => each.end())
   await client.connect()
+  const made = making.move()
+  return { rows, candidate, client, url, [Symbol.asyncDispose]: () => made.disposeAsync() }
+}
+
+async function fillSized({ rows, client }: Sized): Promise<void> {
   const day = 86_400
   await withoutIndexes(client, ['artifacts', 'replay_marks'], () =>
     fill(client, { rows, expire: [day, 14 * day], name: 'old' }, (done) =>
@@ -125,8 +130,6 @@ async function openSized(rows: number): Promise<Sized> {
     ),
   )
   await settle(client)
-  const made = making.move()
-  return { rows, candidate, client, url, [Symbol.asyncDispose]: () => made.disposeAsync() }
 }
 
 async function measure(
