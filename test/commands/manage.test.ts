@@ -15,6 +15,7 @@ import {
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { matchesSecret } from '../../src/clients/client-secret.ts'
+import { cibaGrant } from '../../src/clients/grant-types.ts'
 import { actorOfCommand } from '../../src/commands/command.ts'
 import { keyPurposes } from '../../src/keys/key-purpose.ts'
 import { freePort } from '../../src/net/free-port.ts'
@@ -336,10 +337,16 @@ test.serial('adds a client that authenticates by its key', async (t) => {
   t.is(metadata.client_secret, undefined)
 })
 
-test.serial('adds a client that authenticates by a key at a URL', async (t) => {
+test.serial('adds a client with keys at a URL that is notified of decisions', async (t) => {
   const uri = 'https://app.example.com/jwks'
-  const metadata = await add(t, 'remote', '--auth', 'private_key_jwt', '--jwks-uri', uri)
-  t.is(metadata.jwks_uri, uri)
+  const endpoint = 'https://app.example.com/ciba'
+  const ping = ['--grant', cibaGrant, '--notification-endpoint', endpoint]
+  const metadata = await add(t, 'remote', '--auth', 'private_key_jwt', '--jwks-uri', uri, ...ping)
+  t.like(metadata, {
+    jwks_uri: uri,
+    backchannel_token_delivery_mode: 'ping',
+    backchannel_client_notification_endpoint: endpoint,
+  })
 })
 
 test.serial('binds nothing to certificates on a server that none can reach', async (t) => {
