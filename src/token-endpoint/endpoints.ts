@@ -7,7 +7,6 @@ import type { ClientAuthorities } from '../certificates/client-authorities.ts'
 import { standardScopesOf } from '../clients/client-scopes.ts'
 import { lifetimes } from '../config/lifetimes.ts'
 import type { ProtocolConfig } from '../config/protocol-config.ts'
-import { adminResource, adminScopesOf } from '../engine/admin-resource.ts'
 import { createResourceOfScopes } from '../engine/client-defaults.ts'
 import { pollInterval } from '../engine/device-grant.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
@@ -32,7 +31,7 @@ import { createTokenFinder } from './presented-token.ts'
 import { refreshTokenGrant } from './refresh-token.ts'
 import { isRefusal } from './refusal.ts'
 import { createClientFinder } from './registered-clients.ts'
-import type { FindResource } from './resources.ts'
+import { createResourceFinder } from './registered-resources.ts'
 import { createRevocation } from './revocation.ts'
 import { findOnStandbyFirst } from './standby-introspection.ts'
 import type { Found, StoredGrant, StoredSource } from './stored.ts'
@@ -162,38 +161,7 @@ function findersOf({ tables, issuer, adminApi, claimsByScope }: EndpointsOptions
       return found && { ...found, claimMappings: mappings, value, key }
     },
     resourceOfScopes: createResourceOfScopes(resourceServers, standardScopesOf(claimsByScope)),
-    resource: resourceFinder({ resourceServers, issuer, adminApi }),
+    resource: createResourceFinder({ resourceServers, issuer, adminApi }),
     artifact: (key) => artifacts.find(key),
-  }
-}
-
-/** APIs that are registered, and the admin API of this server, for clients that administer. */
-function resourceFinder({
-  resourceServers,
-  issuer,
-  adminApi,
-}: {
-  resourceServers: Pick<ResourceServerTable, 'find'>
-  issuer: string
-  adminApi: boolean
-}): FindResource {
-  const ofAdministration = adminResource(issuer)
-  return async (identifier, { administration }) => {
-    if (adminApi && identifier === ofAdministration) {
-      const scopes = adminScopesOf(administration)
-      if (!scopes) return undefined
-      return {
-        identifier,
-        audience: identifier,
-        scopes: new Set(scopes),
-        algorithm: 'ES256',
-        detailsTypes: new Set(),
-      }
-    }
-    const found = await resourceServers.find(identifier)
-    if (!found) return undefined
-    const { identifier: audience, scopes, signingAlg: algorithm } = found
-    const detailsTypes = new Set(Object.keys(found.authorizationDetailsTypes))
-    return { identifier, audience, scopes: new Set(scopes), algorithm, detailsTypes }
   }
 }

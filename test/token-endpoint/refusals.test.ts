@@ -14,6 +14,7 @@ import {
   refuse,
 } from '../../src/token-endpoint/refusal.ts'
 import { createClientFinder } from '../../src/token-endpoint/registered-clients.ts'
+import { createResourceFinder } from '../../src/token-endpoint/registered-resources.ts'
 import { accessTokenKeys } from '../../src/token-endpoint/token-keys.ts'
 import type { ClientKey, ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
@@ -981,6 +982,22 @@ test('returns the scopes and claims that were asked for, as far as they were gra
   const { units } = await ask(code(), ended)
   t.truthy(units[0]?.written[0]?.payload.extra)
   t.is((await answer({ ...outliving, sessionUid: undefined })).stored?.extra, undefined)
+})
+
+test('rejects the admin API for a client that does not administer, and where it is off', async (t) => {
+  const registeredApi = { identifier: api, scopes: ['read'], authorizationDetailsTypes: {} }
+  const table = { find: async (id: string) => (id === api ? (registeredApi as never) : undefined) }
+  const find = (id: string, administration?: 'read', adminApi = true) =>
+    createResourceFinder({ resourceServers: table, issuer, adminApi })(
+      id,
+      client({ administration }),
+    )
+  const admin = `${issuer}/admin`
+  t.deepEqual((await find(admin, 'read'))?.scopes, new Set(['admin:read']))
+  t.is(await find(admin), undefined)
+  t.is(await find(admin, 'read', false), undefined)
+  t.is((await find(api))?.audience, api)
+  t.is(await find('https://nobody.example', 'read'), undefined)
 })
 
 test('a refused request leaves its marks, and a failed proof leaves none', async (t) => {
