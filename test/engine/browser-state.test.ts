@@ -227,13 +227,14 @@ test.serial('asks the database for what the cookies name, and for nothing else',
 test.serial(
   'keeps the session of a stranger in its cookie, and rejects what is too long',
   async (t) => {
-    const { engine, rows } = makeEngine()
+    const { engine, rows, asked } = makeEngine()
     const jar: Jar = {}
     request(jar)
     const session = new engine.Session({ state: { secret: 'x' } })
     await session.save(600)
     t.regex(jar.session ?? '', /^s\./)
     t.like(await engine.Session.get(request(jar)), { state: { secret: 'x' } })
+    t.deepEqual(asked, [])
     session.state = { secret: randomBytes(4000).toString('base64') }
     await t.throwsAsync(session.save(600), { message: 'invalid_request' })
     t.deepEqual(rows, [])

@@ -14,6 +14,7 @@ import Provider, {
 import { AbortedError, NotFoundError } from 'oidc-provider/lib/helpers/re_render_errors.js'
 import { get as internalsOf } from 'oidc-provider/lib/helpers/weak_cache.js'
 import { boundSessionAcr, passkeyAcr, passwordAcr } from '../../src/accounts/acr.ts'
+import { requireRegisteredClaims } from '../../src/engine/account-claims.ts'
 import { adminResource, adminScopesOf } from '../../src/engine/admin-resource.ts'
 import { missingAcr } from '../../src/engine/authentication-context.ts'
 import {
@@ -612,6 +613,20 @@ test('returns the one API that scopes can be meant for', async (t) => {
   t.is(registered('openid', {}), undefined)
   t.is(registered('openid read', { scope: 'openid' }), undefined)
   t.is(registered('openid', { scope: 'email' }), 'invalid_scope')
+})
+
+test('rejects single claims of a scope that the client must not ask for', (t) => {
+  const ask = (claims: object, client: object = { scope: 'openid email' }) =>
+    errorOf(() =>
+      requireRegisteredClaims(claims, client as never, {
+        email: ['email'],
+        phone: ['phone_number'],
+      }),
+    )
+  t.is(ask({ userinfo: { email: null }, id_token: { other: null } }), undefined)
+  t.is(ask({ userinfo: { phone_number: null } }, {}), undefined)
+  t.is(ask({ userinfo: { phone_number: null } }), 'invalid_scope')
+  t.is(ask({ id_token: { phone_number: null } }), 'invalid_scope')
 })
 
 test('shows a page about a form that is old, about a code, and about a failure', (t) => {
