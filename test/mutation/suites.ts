@@ -34,7 +34,6 @@ export const quick = [
   'engine/refusals',
   'engine/sessions',
   'engine/cookie-signatures',
-  'interaction/interaction-router',
 ]
 
 /** Those of servers and databases, for what the quick ones do not find. */
@@ -57,6 +56,7 @@ export const slow = [
   'administration/admin-api',
   'registration/registration',
   'clients/clients',
+  'interaction/interaction-router',
   'interaction/provider-pages',
   'limits/limits',
   'limits/device-flow',
