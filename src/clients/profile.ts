@@ -104,6 +104,9 @@ function authenticationProblem(metadata: ClientMetadata): string | undefined {
     const allowed = fapi2Methods.join(', ')
     return `token_endpoint_auth_method must be one of ${allowed} (section 5.3.2.1 number 6)`
   }
+  if (metadata.endpoint_audience) {
+    return 'endpoint_audience must be false (section 5.3.2.1 number 8)'
+  }
   const binding = bindingMethodOf(metadata)
   return binding === 'dpop' || binding === 'mtls'
     ? undefined

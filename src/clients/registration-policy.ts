@@ -110,11 +110,17 @@ const reserved = [
   'require_pkce',
   'require_nonce',
   'redirect_errors',
+  'endpoint_audience',
   'skip_consent',
 ]
 
 /** What a conformant client may say of itself, and has as OpenID Connect has it. */
-const conformantMembers: readonly string[] = ['require_pkce', 'require_nonce', 'redirect_errors']
+const conformantMembers: readonly string[] = [
+  'require_pkce',
+  'require_nonce',
+  'redirect_errors',
+  'endpoint_audience',
+]
 
 const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 * 1024 }
 
@@ -179,8 +185,8 @@ function withDefaults(asked: RequestedMetadata, policy: RegistrationPolicy): Req
 }
 
 /**
- * OpenID Connect has no PKCE, a nonce only where an ID token leaves by the front channel, and sends
- * every error to the client.
+ * OpenID Connect has no PKCE, a nonce only where an ID token leaves by the front channel, sends every
+ * error to the client, and has assertions for the token endpoint.
  */
 function conformantDefaults({
   token_endpoint_auth_method: method,
@@ -188,9 +194,14 @@ function conformantDefaults({
   require_pkce = false,
   require_nonce = false,
   redirect_errors = true,
+  endpoint_audience = method === 'private_key_jwt' && profile === undefined,
 }: RequestedMetadata): Partial<RequestedMetadata> {
   const isExcused = method !== 'none' && profile === undefined && !require_pkce
-  return { redirect_errors, ...(isExcused && { require_pkce, require_nonce }) }
+  return {
+    redirect_errors,
+    ...(endpoint_audience && { endpoint_audience }),
+    ...(isExcused && { require_pkce, require_nonce }),
+  }
 }
 
 function checkSizes(asked: readonly (readonly [string, unknown])[]): void {

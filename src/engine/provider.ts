@@ -28,6 +28,7 @@ import {
   withNobody,
 } from './backchannel-requests.ts'
 import { artifactsOfRequest } from './browser-request.ts'
+import { checkAudienceMetadata } from './client-audience.ts'
 import { checkCertificateMetadata, mtlsFeature } from './client-certificates.ts'
 import {
   checkDefaults,
@@ -231,6 +232,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'self_registered',
         'require_pkce',
         'require_nonce',
+        'endpoint_audience',
         'resource_scopes',
         'skip_consent',
         'default_resource',
@@ -250,6 +252,7 @@ export function createProvider(options: ProviderOptions): Provider {
         Object.assign(metadata, withProfile(registered, profile))
         checkCertificateMetadata(metadata, mtls !== undefined)
         checkPkceMetadata(metadata)
+        checkAudienceMetadata(metadata)
         checkScopeMetadata(metadata)
         checkConsentMetadata(metadata)
         checkDefaults(metadata, standardScopes)
@@ -271,7 +274,12 @@ export function createProvider(options: ProviderOptions): Provider {
     },
     assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, { alg }, client) => {
       checkAlgorithm(alg, client, errors.InvalidClientAuth)
-      checkAssertion(claims, { issuer, now: now(), ...options.protocol })
+      checkAssertion(claims, {
+        issuer,
+        now: now(),
+        ...options.protocol,
+        ...(client.endpoint_audience === true && { acceptsEndpointAudiences: true }),
+      })
     },
     // It fetches nothing but a client's `jwks_uri`, most often to authenticate that client.
     fetch: (url) =>

@@ -47,6 +47,8 @@ export interface ShownCredentials {
   readonly connection: ConnectionProofs
   /** What an assertion may say that it is for: the issuer. */
   readonly audiences: readonly string[]
+  /** Those of a client that may name endpoints (`endpoint_audience`). */
+  readonly endpoints: readonly string[]
   /** Seconds since the epoch. */
   readonly now: number
 }
@@ -196,7 +198,7 @@ function secretProblem(
 async function checkAssertion(
   jwt: ParsedJwt | undefined,
   client: TokenClient,
-  { audiences, now }: ShownCredentials,
+  { audiences, endpoints, now }: ShownCredentials,
   { clockToleranceS }: ClientAuthenticationOptions,
 ): Promise<UsedJti | Refusal> {
   if (!jwt) return refuse('assertion_malformed')
@@ -215,7 +217,8 @@ async function checkAssertion(
   if (iss !== client.clientId) return refuse('assertion_issuer')
   // The issuer as a string (FAPI 2.0 section 5.3.2.1): one that is for several servers could be used
   // at all of them, and metadata of another server may name our endpoints as its own.
-  if (typeof aud !== 'string' || !audiences.includes(aud)) return refuse('assertion_audience')
+  const accepts = client.mayNameEndpoints ? [...audiences, ...endpoints] : audiences
+  if (typeof aud !== 'string' || !accepts.includes(aud)) return refuse('assertion_audience')
   const problem = await signatureProblem(jwt, client)
   if (problem) return problem
   if (exp <= now - clockToleranceS || begins.some((time) => time > now + clockToleranceS)) {

@@ -29,6 +29,8 @@ export interface MachineRequest {
   readonly uri: string
   /** What a client assertion may be for. */
   readonly audiences: readonly string[]
+  /** What an assertion may name instead, of a client with `endpoint_audience`. */
+  readonly endpointUris: readonly string[]
   /** Seconds since the epoch. */
   readonly now: number
 }
@@ -79,13 +81,13 @@ export interface Caller {
 
 /** Who calls. */
 export async function authenticate(
-  { form, authorization, connection, origin, audiences, now }: MachineRequest,
+  { form, authorization, connection, origin, audiences, endpointUris, now }: MachineRequest,
   options: ClientAuthenticationOptions,
 ): Promise<Caller | RefusedOutcome> {
   const parameters = takeParameters(form, authenticationParameters)
   if (isRefusal(parameters)) return { result: parameters }
   const { params } = parameters
-  const shown = { params, authorization, connection, audiences, now }
+  const shown = { params, authorization, connection, audiences, endpoints: endpointUris, now }
   const authenticated = await authenticateClient(shown, options)
   if ('refusal' in authenticated) {
     const { refusal, client, untrusted: reason } = authenticated

@@ -35,6 +35,7 @@ interface EngineClient {
   readonly self_registered?: boolean
   readonly require_pkce?: boolean
   readonly require_nonce?: boolean
+  readonly endpoint_audience?: boolean
   readonly id_token_claims?: boolean
   readonly asymmetricKeyStore: EngineKeyStore
   metadata(): ClientMetadata
@@ -107,6 +108,7 @@ function asTokenClient(
     grantTypes: new Set(client.grantTypes),
     requiresPkce: client.require_pkce !== false || client.tokenEndpointAuthMethod === 'none',
     requiresNonce: client.require_nonce !== false,
+    mayNameEndpoints: client.endpoint_audience === true,
     binding: bindingOf(client),
     refreshTokens: refreshPolicyOf(metadata, ofServer),
     // RFC 9449 section 5: those of a client that authenticates by a key are bound by that.

@@ -63,6 +63,8 @@ export interface TokenClient {
   readonly requiresPkce: boolean
   /** False for one that an administrator has excused from that nonce as well. */
   readonly requiresNonce: boolean
+  /** Whether its assertions may be for an endpoint instead of the issuer. */
+  readonly mayNameEndpoints: boolean
   /** How its tokens are bound; bearer tokens are those that it has asked for by name. */
   readonly binding: Binding | 'bearer'
   /** What becomes of its refresh tokens when they are used. */

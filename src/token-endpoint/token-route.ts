@@ -70,6 +70,7 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
     if (isRefusal(form)) return answer(ctx, name, { result: form }, facts, options)
     const { origin } = edge.originOf(ctx.req)
     const uri = origin + base + paths[name]
+    const endpointUris = [origin + base + paths.token, uri]
     const outcome = await endpoints[name]({
       form,
       authorization: ctx.req.headers.authorization,
@@ -81,7 +82,8 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
       origin: ctx.get('origin') || undefined,
       connection: edge.proofsOf(ctx),
       uri,
-      audiences: acceptsEndpointAudiences ? [issuer, origin + base + paths.token, uri] : [issuer],
+      audiences: acceptsEndpointAudiences ? [issuer, ...endpointUris] : [issuer],
+      endpointUris,
       now: Math.floor(now() / 1000),
     })
     answer(ctx, name, outcome, facts, options)

@@ -90,15 +90,29 @@ test('accepts endpoints as audience, and 50 seconds, where an operator allows th
   }
 })
 
+test('accepts endpoints as audience of one client that an administrator excuses', async (t) => {
+  const excused = await new Fapi2Client(server).register({ grant_types, endpoint_audience: true })
+  for (const [path, parameters] of Object.entries(authenticated)) {
+    const ask = (aud: unknown) =>
+      excused.post(path, { ...parameters(excused), ...excused.assertion({ aud }) })
+    t.true((await ask(`${server.issuer}/token`)).status < 300, path)
+    t.true((await ask(server.issuer + path)).status < 300, path)
+    t.is((await ask([server.issuer])).body.error, 'invalid_client', path)
+    t.is((await ask('https://other.example/token')).body.error, 'invalid_client', path)
+  }
+})
+
 test('takes request objects that end within an hour', async (t) => {
   const now = nowS()
   const error = async (claims: object) => {
     const { status, body } = await client.push(client.requestObject({ ...claims }))
     return status === 201 ? undefined : body.error
   }
-  for (const claims of [{}, { nbf: now + 8 }, { nbf: now - 3590 }, { aud: [server.issuer, 'b'] }]) {
-    t.is(await error({ exp: now + 5, ...claims }), undefined, JSON.stringify(claims))
+  for (const nbf of [0, 8, -3590]) {
+    const now = nowS()
+    t.is(await error({ nbf: now + nbf, exp: now + 5 }), undefined, `${nbf}`)
   }
+  t.is(await error({ aud: [server.issuer, 'b'] }), undefined)
   const wrong = {
     'without exp': { exp: undefined },
     'without nbf': { nbf: undefined },
@@ -119,6 +133,7 @@ test('rejects a client that contradicts the profile, with the clause', async (t)
     [{ token_endpoint_auth_method: 'none' }, /5\.3\.2\.1/],
     [{ token_endpoint_auth_method: 'client_secret_basic' }, /5\.3\.2\.1 number 6/],
     [{ binding_method: 'bearer' }, /5\.3\.2\.1 number 5/],
+    [{ endpoint_audience: true }, /5\.3\.2\.1 number 8/],
     [{ binding_method: 'token-binding' }, /5\.3\.2\.1 number 5/],
     [{ refresh_tokens: 'rotate' }, /5\.3\.2\.1 number 9/],
     [{ response_types: ['code id_token'] }, /5\.3\.2\.2 number 1/],

@@ -1,7 +1,7 @@
 import { generateKeyPairSync, hash } from 'node:crypto'
 import type { VerifyError } from '@holdfast/verify'
 import test from 'ava'
-import { decodeJwt } from 'jose'
+import { decodeJwt, exportJWK } from 'jose'
 import {
   changeClient,
   prepareClient,
@@ -401,7 +401,7 @@ test('shows a client that registered itself no tokens of others', async (t) => {
 })
 
 test('registers a bearer client that names no binding by a conformant token alone', async (t) => {
-  const token = await initialToken(server, { conformant: true, uses: 3 })
+  const token = await initialToken(server, { conformant: true, uses: 4 })
   const tos_uri = 'https://terms.example/'
   const { status, body } = await register(server, { token, body: { ...webClient, tos_uri } })
   t.is(status, 201)
@@ -432,6 +432,9 @@ test('registers a bearer client that names no binding by a conformant token alon
   t.like((await register(server, change)).body, { binding_method: 'bearer', require_pkce: false })
   const stricter = { ...change, body: { ...own, require_pkce: true, require_nonce: undefined } }
   t.is((await register(server, stricter)).body.require_pkce, true)
+  const signing = { ...webClient, token_endpoint_auth_method: 'private_key_jwt' }
+  const signed = { ...signing, jwks: { keys: [await exportJWK((await newKey()).publicKey)] } }
+  t.like((await register(server, { token, body: signed })).body, { endpoint_audience: true })
   const open = { ...webClient, token_endpoint_auth_method: 'none' }
   t.false('require_pkce' in (await register(server, { token, body: open })).body)
   t.is((await registered()).body.binding_method, 'dpop')

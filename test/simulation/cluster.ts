@@ -354,6 +354,7 @@ function machineRequest(
     },
     uri,
     audiences: [issuer],
+    endpointUris: [],
     now,
   }
 }

@@ -45,6 +45,7 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
     sendsSecretEitherWay: false,
     requiresPkce: true,
     requiresNonce: true,
+    mayNameEndpoints: false,
     hasSecret: (secret) => secret === 'secret',
     secretExpiresAt: undefined,
     keys: noKeys,
@@ -209,6 +210,7 @@ export async function ask(request: Request, changes: Partial<Environment> = {}) 
     connection: nobody,
     uri,
     audiences: [issuer],
+    endpointUris: [`${issuer}/token`],
     now,
     ...request,
   })

@@ -40,6 +40,7 @@ async function ask(found: FoundToken | undefined, by: Partial<TokenClient> = {})
     connection: { certificate: undefined, tokenBinding: undefined },
     uri: issuer,
     audiences: [issuer],
+    endpointUris: [],
     now,
   })
   return (result as { body: object }).body
