@@ -21,6 +21,11 @@ import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import type { ProofWindow } from './bindings/binding.ts'
 import { createProofCheck } from './bindings/dpop.ts'
 import type { ClientAuthorities } from './certificates/client-authorities.ts'
+import {
+  type ClientDocuments,
+  createClientDocuments,
+  withDocuments,
+} from './clients/client-documents.ts'
 import type { MetadataValidator } from './clients/client-registration.ts'
 import { standardScopesOf } from './clients/client-scopes.ts'
 import { allowedAlgorithms } from './clients/profile.ts'
@@ -30,6 +35,7 @@ import { pathOfIssuer } from './config/issuer-path.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
 import { activeAccount } from './engine/browser-request.ts'
+import { addressOfEngineRequest } from './engine/current-address.ts'
 import { completeDeviceAnswers } from './engine/device-answers.ts'
 import { createDevicePages } from './engine/device-pages.ts'
 import { cacheKeySet, secretsOf } from './engine/engine-keys.ts'
@@ -83,6 +89,9 @@ import { createRelyingOrigins } from './session-binding/relying-origins.ts'
 import type { Storage } from './storage/open-storage.ts'
 import { createEndpoints } from './token-endpoint/endpoints.ts'
 import { createTokenRoutes } from './token-endpoint/token-route.ts'
+
+/** Documents of clients that nobody has allowed, which one network may have fetched in a minute. */
+const documentsPerMinute = 20
 
 /** Passkeys of one network that are looked at in a minute although they are refused. */
 const refusedPasskeysPerMinute = 60
@@ -150,6 +159,8 @@ function createParts(
   const assets = loadAssets({ base })
   const secrets = (purpose: 'form-token' | 'session-binding') => () =>
     secretsOf(options.keys.view(), purpose)
+  const guardedFetch = options.guardedFetch ?? createGuardedFetch()
+  const documents = createDocuments(config, storage, { ...options, guardedFetch })
   const securityEvents = createSecurityEvents({
     table: storage.securityEvents,
     log,
@@ -158,8 +169,12 @@ function createParts(
   })
   return {
     ...options,
+    guardedFetch,
+    documents,
     config,
     storage,
+    // For requests that must not have a document fetched: those of machines, which begin elsewhere.
+    knownClients: withDocuments(storage.clients, documents?.known),
     observability,
     base,
     assets,
@@ -190,6 +205,35 @@ function createParts(
       relyingOrigins: createRelyingOrigins(storage.clients),
     }),
   }
+}
+
+/** Undefined where clients cannot name themselves by the URL of a document. */
+function createDocuments(
+  { operations: { clientDocuments } }: Config,
+  { clientDocuments: table }: Storage,
+  {
+    keys,
+    siblings,
+    guardedFetch,
+  }: Pick<IdentityProviderOptions, 'keys' | 'siblings'> & { guardedFetch: GuardedFetch },
+): ClientDocuments | undefined {
+  if (!clientDocuments) return undefined
+  const limit = createNetworkLimit({
+    name: 'client_documents',
+    perMinute: documentsPerMinute,
+    ...(siblings && { siblings }),
+  })
+  return createClientDocuments({
+    table,
+    guardedFetch,
+    domains: clientDocuments.domains,
+    // Our own pages continue what an endpoint of the engine has begun.
+    admit: async () => {
+      const address = addressOfEngineRequest()
+      return address === undefined || (await limit.take(address)) === undefined
+    },
+    now: keys.now,
+  })
 }
 
 /** Undefined for an issuer that browsers make no passkeys for. */
@@ -260,7 +304,8 @@ function buildEngine(parts: Parts) {
           pages: createDevicePages(views),
         }
       : undefined,
-    tables: storage,
+    tables: { ...storage, clients: withDocuments(storage.clients, parts.documents?.find) },
+    clientDocuments: parts.documents !== undefined,
     findAccount: createFindAccount(
       (id, ctx) => activeAccount(ctx, id, accounts),
       () => storage.claimMappings.list(),
@@ -269,7 +314,7 @@ function buildEngine(parts: Parts) {
     backchannelLimits: createBackchannelLimits(makeLimiter),
     claims: claimsByScope,
     pages: createProviderPages(views),
-    guardedFetch: parts.guardedFetch ?? createGuardedFetch(),
+    guardedFetch: parts.guardedFetch,
     proofs,
     admitLargeRequest: async ({ state }) =>
       (await largeRequests.take(networkOf(state.address))) === undefined,
@@ -318,13 +363,13 @@ function createFeatures(parts: Parts, built: Built): Features {
 
 function tokenFeatures({ config, storage, ...parts }: Parts, { engine, proofs }: Built) {
   const { issuer, operations, protocol, refreshReuseSeconds, keyOverlapHours } = config
-  const { base, edge, keys, authorities, observability } = parts
+  const { base, edge, keys, authorities, observability, knownClients } = parts
   const endpoints = createEndpoints({
     issuer,
     engine,
     keys,
     proofs,
-    tables: storage,
+    tables: { ...storage, clients: knownClients },
     polls: storage.devicePolls,
     hasDevices: operations.deviceFlow,
     authorities,
@@ -378,6 +423,11 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     rules,
     resourceLabels,
     detailsType: storage.detailsTypes.find,
+    async onAllowed(clientId) {
+      await parts.documents?.remember(clientId)
+      const client = await storage.clients.find(clientId)
+      if (client?.open_client === 'registration') await storage.registrations.keepOpen(clientId)
+    },
   })
   const approvals = createApprovalsRouter({
     provider,
@@ -445,7 +495,7 @@ function accountFeature(
   return inTurn([
     createSecurityRouter({
       ...{ readers, views, forms, accounts, rules, publicOrigin, base },
-      tables: storage,
+      tables: { ...storage, clients: parts.knownClients },
       events: securityEvents,
       passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
     }),
@@ -532,6 +582,7 @@ function registrationFeature(parts: Parts, { engine, nonces }: Built): Middlewar
     }),
     table,
     events: parts.observability.events,
+    takeOpen: openRegistration(parts),
   })
   return routesOf(router)
 }
@@ -540,6 +591,17 @@ const validatorOf = ({ config }: Parts, { Client }: Provider): MetadataValidator
   Client,
   profile: config.protocol.profile,
 })
+
+/** The limit of registrations without a token; undefined where each needs one. */
+function openRegistration({ config: { operations }, storage }: Parts) {
+  if (!operations.openRegistration) return undefined
+  const { take } = storage.rateLimits.makeLimiter({
+    name: 'open-registration',
+    points: operations.openRegistrationLimit,
+    duration: 60 * 60,
+  })
+  return (address: string) => take(networkOf(address))
+}
 
 /** A router adds to the context what its own handlers need. */
 function routesOf(router: Router): Middleware {

@@ -1,7 +1,9 @@
 import Router, { type RouterContext } from '@koa/router'
+import type { ClientMetadata } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
 import { signInUrl } from '../clients/security-client.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
+import { endedChainMemoryS } from '../config/lifetimes.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
 import { allowScript } from '../http/script-source.ts'
@@ -17,6 +19,7 @@ import {
 import type { Views } from '../pages/views.ts'
 import type { ArtifactTable } from '../storage/artifact-table.ts'
 import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
+import { isDocumentId } from '../storage/client-document-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import type { PasskeyTable } from '../storage/passkey-table.ts'
@@ -81,6 +84,13 @@ export function createSecurityRouter({
     }
   }
 
+  /** One whose document is gone is still there to be ended. */
+  async function findClient(clientId: string): Promise<ClientMetadata | undefined> {
+    if (!isDocumentId(clientId)) return clients.find(clientId)
+    const found = await clients.find(clientId).catch(() => undefined)
+    return found ?? { client_id: clientId }
+  }
+
   function toPage(ctx: RouterContext) {
     ctx.status = 303
     ctx.redirect(page)
@@ -101,20 +111,30 @@ export function createSecurityRouter({
       return
     }
     const { sessionUid: uid, account } = who
-    const [sessions, grants, recent, failures, ownPasskeys, hasApprovals, hasPassword] =
-      await Promise.all([
-        browserSessions.listOf(account.id),
-        artifacts.listGrantsOf(account.id),
-        securityEvents.listOf(account.id, shownEvents),
-        failedSignIns.listOf(account.id, shownFailures),
-        passkeysOf(who),
-        clients.hasCiba(),
-        rules.setsPassword ? accounts.hasPassword(account) : undefined,
-      ])
+    const [
+      sessions,
+      grants,
+      installations,
+      recent,
+      failures,
+      ownPasskeys,
+      hasApprovals,
+      hasPassword,
+    ] = await Promise.all([
+      browserSessions.listOf(account.id),
+      artifacts.listGrantsOf(account.id),
+      artifacts.listInstallationsOf(account.id),
+      securityEvents.listOf(account.id, shownEvents),
+      failedSignIns.listOf(account.id, shownFailures),
+      passkeysOf(who),
+      clients.hasCiba(),
+      rules.setsPassword ? accounts.hasPassword(account) : undefined,
+    ])
     const applications = await Promise.all(
       grants.map(async (grant) => {
-        const client = await clients.find(grant.clientId)
-        return client ? [applicationLine(grant, client)] : []
+        const client = await findClient(grant.clientId)
+        const own = installations.filter(({ clientId }) => clientId === grant.clientId)
+        return client ? [applicationLine(grant, client, own)] : []
       }),
     )
     if (passkeys) allowScript(ctx, passkeys.scriptUrl)
@@ -157,6 +177,19 @@ export function createSecurityRouter({
     const clientId = form.get('client_id') ?? ''
     await artifacts.removeGrantsOf(account.id, clientId)
     await events.record('access_ended', about)
+    toPage(ctx)
+  })
+
+  router.post(publicRoutes.security_end_installation.path, async (ctx) => {
+    const { reader, form } = await readers.submitted(ctx)
+    const { about, account } = reader
+    const isEnded = await artifacts.endInstallation({
+      accountId: account.id,
+      clientId: form.get('client_id') ?? '',
+      jkt: form.get('jkt') ?? '',
+      rememberSeconds: endedChainMemoryS,
+    })
+    if (isEnded) await events.record('access_ended', about)
     toPage(ctx)
   })
 

@@ -1,7 +1,9 @@
 import type { AccountLinks, MadeLink } from '../accounts/account-links.ts'
 import type { Accounts, NewAccount } from '../accounts/accounts.ts'
+import { endedChainMemoryS } from '../config/lifetimes.ts'
 import type { Account, AccountChange, Profile } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
+import type { ArtifactTable, Installation } from '../storage/artifact-table.ts'
 import type { Passkey, PasskeyTable } from '../storage/passkey-table.ts'
 import type { RecordChange } from './administration.ts'
 import { AdministrationError } from './administration-error.ts'
@@ -44,12 +46,13 @@ export type ResetAccount = MadeLink & SignedOut
 export interface AccountTables {
   readonly issued: Pick<AdminQueries, 'revokeGrantsOf'>
   readonly passkeys: PasskeyTable
+  readonly artifacts: Pick<ArtifactTable, 'endInstallation' | 'listInstallationsOf'>
 }
 
 /** The people who can sign in, by their email. */
 export function administerAccounts(
   accounts: Accounts,
-  { issued, passkeys }: AccountTables,
+  { issued, passkeys, artifacts }: AccountTables,
   links: Pick<AccountLinks, 'invite' | 'reset'>,
   recordChange: RecordChange,
 ) {
@@ -138,6 +141,20 @@ export function administerAccounts(
         throw new AdministrationError('not_found', `${email} has no passkey ${id}`)
       }
       recordChange('account.passkey_removed', { account: accountId }, { passkey: id })
+    },
+
+    /** The copies of applications that hold tokens of an account, by their keys. */
+    listInstallations: async (email: string): Promise<Installation[]> =>
+      artifacts.listInstallationsOf((await accounts.find(email)).id),
+
+    /** Ends the tokens that are bound to a key; JWT access tokens live to their `exp`. */
+    async endInstallation(email: string, jkt: string): Promise<void> {
+      const { id: accountId } = await accounts.find(email)
+      const which = { accountId, jkt, rememberSeconds: endedChainMemoryS }
+      if (!(await artifacts.endInstallation(which))) {
+        throw new AdministrationError('not_found', `${email} has no installation ${jkt}`)
+      }
+      recordChange('installation.ended', { account: accountId }, { jkt })
     },
 
     /** @throws AccountError `account_not_found` */

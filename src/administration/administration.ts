@@ -22,6 +22,7 @@ export interface AdministrationOptions {
     Storage,
     | 'accountLinks'
     | 'accounts'
+    | 'artifacts'
     | 'audit'
     | 'countedEvents'
     | 'claimMappings'
@@ -97,6 +98,7 @@ export function createReadings(
   storage: Pick<
     Storage,
     | 'accounts'
+    | 'artifacts'
     | 'claimMappings'
     | 'clientLogos'
     | 'clients'
@@ -125,7 +127,11 @@ export function createReadings(
   const tables = { table: storage.clients, logos: storage.clientLogos }
   const clients = administerClients(tables, validator, readOnly)
   return {
-    accounts: { list: accounts.list, listPasskeys: accounts.listPasskeys },
+    accounts: {
+      list: accounts.list,
+      listInstallations: accounts.listInstallations,
+      listPasskeys: accounts.listPasskeys,
+    },
     claims: { list: administerClaims(storage.claimMappings, readOnly).list },
     clients: { list: clients.list, show: clients.show },
     registrationTokens: {

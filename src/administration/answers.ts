@@ -83,6 +83,13 @@ export const passkey = z.strictObject({
   lastUsedAt: time.nullable(),
 })
 
+export const installation = z.strictObject({
+  clientId: z.string(),
+  jkt: z.string().describe('The thumbprint of its key (RFC 7638)'),
+  since: time,
+  lastUsed: time,
+})
+
 export const signedOut = z.strictObject({
   ended: z.int().describe('Sessions'),
   revoked: z.int().describe('Grants'),
@@ -122,6 +129,7 @@ export const resource = z.strictObject({
   identifier: z.string(),
   name: z.string().nullable(),
   scopes: texts,
+  openScopes: texts,
   scopeLabels: z.record(z.string(), z.string()),
   signingAlg: z.enum(signingAlgorithms),
   authorizationDetailsTypes: types,

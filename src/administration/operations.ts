@@ -154,6 +154,25 @@ export const operations: Operations = {
     refusals: [404],
     handle: ({ accounts }, { params }) => accounts.removePasskey(params.email, params.id),
   }),
+  listInstallations: operation({
+    summary: 'The copies of applications that hold tokens of an account, by their keys',
+    params: { email },
+    answer: {
+      status: 200,
+      description: 'Installations',
+      schema: answers.installation,
+      isList: true,
+    },
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.listInstallations(params.email),
+  }),
+  endInstallation: operation({
+    summary: 'End one copy of an application: the tokens of an account that are bound to its key',
+    params: { email, jkt: z.string().describe('The thumbprint of its key, as in the list') },
+    answer: done,
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.endInstallation(params.email, params.jkt),
+  }),
   setPassword: operation({
     summary: 'Set a password, and end every session of the account',
     params: { email },

@@ -136,6 +136,10 @@ export const newResource = z.strictObject({
     .default(null)
     .describe('Shown to people at consent'),
   scopes: z.array(z.string().meta({ pattern: scopePattern.source })),
+  openScopes: z
+    .array(z.string().meta({ pattern: scopePattern.source }))
+    .default([])
+    .describe('Those of scopes that clients may ask for which no administrator has registered'),
   scopeLabels: z
     .record(z.string(), z.string().meta(displayNameSchema(scopeLabelLimit)))
     .default({})

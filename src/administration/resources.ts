@@ -25,16 +25,18 @@ export function administerResources(
       scopes: given,
       signingAlg = 'ES256',
       scopeLabels = {},
+      openScopes: givenOpen = [],
       ...rest
     }: NewResourceServer) {
       const { identifier } = rest
-      checkResource({ ...rest, scopes: given, scopeLabels, signingAlg })
+      checkResource({ ...rest, scopes: given, scopeLabels, openScopes: givenOpen, signingAlg })
       const scopes = [...new Set(given)]
-      const resource = { ...rest, scopes, scopeLabels, signingAlg }
+      const openScopes = [...new Set(givenOpen)]
+      const resource = { ...rest, scopes, openScopes, scopeLabels, signingAlg }
       if (!(await table.insert(resource))) {
         throw new AdministrationError('already_exists', `${identifier} is registered already.`)
       }
-      recordChange('resource.added', {}, { identifier, scopes, signingAlg })
+      recordChange('resource.added', {}, { identifier, scopes, openScopes, signingAlg })
       return { ...resource, authorizationDetailsTypes: {} } satisfies StoredResourceServer
     },
 
@@ -85,12 +87,15 @@ export function checkResource({
   name,
   scopes,
   scopeLabels = {},
+  openScopes = [],
   signingAlg = 'ES256',
 }: Omit<NewResourceServer, 'signingAlg'> & { signingAlg?: string }): void {
   checkIdentifier(identifier)
   checkName(name)
   checkScopes(scopes)
   checkLabels(scopeLabels, scopes)
+  const other = openScopes.find((scope) => !scopes.includes(scope))
+  if (other !== undefined) throw notOfApi(other)
   if (!isSigningAlgorithm(signingAlg)) {
     throw new AdministrationError(
       'invalid_request',
@@ -129,13 +134,17 @@ function checkScopes(scopes: readonly string[]): void {
   }
 }
 
+function notOfApi(scope: string): AdministrationError {
+  return new AdministrationError('invalid_request', `"${scope}" is not a scope of this API.`)
+}
+
 /** Characters of the sentence for a scope. */
 export const scopeLabelLimit = 120
 
 function checkLabels(labels: Readonly<Record<string, string>>, scopes: readonly string[]): void {
   for (const [scope, label] of Object.entries(labels)) {
     if (!scopes.includes(scope)) {
-      throw new AdministrationError('invalid_request', `"${scope}" is not a scope of this API.`)
+      throw notOfApi(scope)
     }
     if (!isDisplayName(label, scopeLabelLimit)) {
       throw new AdministrationError(

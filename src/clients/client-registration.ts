@@ -105,10 +105,10 @@ export async function registerClient(
   requested: RequestedMetadata,
   { table, validator }: { table: ClientTable; validator: MetadataValidator },
 ): Promise<ClientMetadata> {
-  if (requested.self_registered !== undefined) {
+  if (requested.self_registered !== undefined || requested.open_client !== undefined) {
     throw new RegistrationError(
       'invalid_client_metadata',
-      'The client cannot be registered: self_registered is for clients that register themselves.',
+      'The client cannot be registered: self_registered and open_client are for clients that come by themselves.',
     )
   }
   if (requested.logo !== undefined) {
@@ -163,7 +163,13 @@ export async function changeClient(
 }
 
 /** By what others know a client, and what says where it came from. */
-const keptNames = ['client_id', 'client_id_issued_at', 'self_registered', 'logo'] as const
+const keptNames = [
+  'client_id',
+  'client_id_issued_at',
+  'self_registered',
+  'open_client',
+  'logo',
+] as const
 
 const keptBy = (metadata: ClientMetadata) =>
   keptNames.map((name) => [name, metadata[name]] as const)

@@ -11,7 +11,10 @@ declare module 'oidc-provider' {
   }
 }
 
-type ScopeMetadata = Pick<ClientMetadata, 'scope' | 'resource_scopes' | 'self_registered'>
+type ScopeMetadata = Pick<
+  ClientMetadata,
+  'scope' | 'resource_scopes' | 'self_registered' | 'open_client'
+>
 
 /** A scope of RFC 6749 section 3.3. */
 export const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]+$/
@@ -38,8 +41,9 @@ export function ownScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefi
  * before registrations named scopes of APIs has none.
  */
 export function resourceScopesOf(client: ScopeMetadata): ReadonlySet<string> | undefined {
-  const { resource_scopes: scopes, self_registered } = client
-  return scopes === undefined && !self_registered ? undefined : scopesIn(scopes)
+  const { resource_scopes: scopes, self_registered, open_client } = client
+  const isLimited = self_registered && open_client === undefined
+  return scopes === undefined && !isLimited ? undefined : scopesIn(scopes)
 }
 
 const scopesIn = (scope: string | undefined) => new Set(scope?.split(' ').filter(Boolean))
@@ -48,12 +52,15 @@ const scopesIn = (scope: string | undefined) => new Set(scope?.split(' ').filter
  * The scopes of an API that a client may have; undefined where the API is not for this client: a
  * client that is limited needs one scope at least, or it would have tokens for an API that looks at
  * no scopes.
+ *
+ * @param openScopes those of the API that clients may have which nobody has let in.
  */
 export function scopesAtResource(
   client: ScopeMetadata,
   scopes: readonly string[],
+  openScopes: readonly string[] = [],
 ): readonly string[] | undefined {
-  const limit = resourceScopesOf(client)
+  const limit = client.open_client === undefined ? resourceScopesOf(client) : new Set(openScopes)
   if (!limit) return scopes
   const allowed = scopes.filter((scope) => limit.has(scope))
   return allowed.length > 0 ? allowed : undefined

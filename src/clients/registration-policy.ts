@@ -107,6 +107,7 @@ const reserved = [
   'administration',
   'session_policy',
   'self_registered',
+  'open_client',
   'require_pkce',
   'require_nonce',
   'redirect_errors',
@@ -128,11 +129,13 @@ const limits = { members: 100, list: 20, text: 2048, contact: 254, metadata: 16 
  * The metadata that a client gets which asks for `requested`: what is not understood left out, the
  * defaults of RFC 7591 section 2 filled in. That it makes sense is for the engine to check.
  *
+ * @param ownHosts where its pages may be beside the hosts of its redirect URIs.
  * @throws {@link RegistrationError} when it asks for more than the policy allows.
  */
 export function applyPolicy(
   policy: RegistrationPolicy,
   requested: Readonly<Record<string, unknown>>,
+  { ownHosts = [] }: { ownHosts?: readonly string[] } = {},
 ): RequestedMetadata {
   // Section 3.2.2. No issuer of statements is trusted, and to register less than a statement says
   // would surprise everyone.
@@ -154,6 +157,7 @@ export function applyPolicy(
   const asked = Object.entries(requested).filter(
     ([name, value]) =>
       (registrableMetadata.has(name) || ofConformant.includes(name)) &&
+      value !== undefined &&
       value !== null &&
       value !== '',
   )
@@ -161,7 +165,7 @@ export function applyPolicy(
   const metadata = withDefaults(Object.fromEntries(asked), policy)
   checkChoices(metadata, policy)
   checkRedirects(metadata, policy)
-  checkUris(metadata, policy)
+  checkUris(metadata, policy, ownHosts)
   return metadata
 }
 
@@ -311,8 +315,15 @@ function redirectProblem(
   return url.protocol.includes('.') ? undefined : 'must have a scheme such as com.example.app'
 }
 
-function checkUris(metadata: RequestedMetadata, { conformant }: RegistrationPolicy): void {
-  const hosts = (metadata.redirect_uris ?? []).flatMap((uri) => URL.parse(uri)?.hostname || [])
+function checkUris(
+  metadata: RequestedMetadata,
+  { conformant }: RegistrationPolicy,
+  ownHosts: readonly string[],
+): void {
+  const redirectHosts = (metadata.redirect_uris ?? []).flatMap(
+    (uri) => URL.parse(uri)?.hostname || [],
+  )
+  const hosts = [...redirectHosts, ...ownHosts]
   for (const name of ['client_uri', 'policy_uri', 'tos_uri', 'backchannel_logout_uri'] as const) {
     const url = httpsUri(name, metadata[name])
     // RFC 7591 section 5: a page of someone else lends its name to anyone who links to it. And no

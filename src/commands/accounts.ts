@@ -227,6 +227,38 @@ export function accountsCommand(): Command {
     ),
   )
 
+  accounts.addCommand(
+    printing(
+      command(
+        'installations <email>',
+        'List the copies of applications that hold tokens of an account, or end one.',
+        'accounts installations ada@example.com',
+        'accounts installations ada@example.com --end 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I',
+      ).option('--end <jkt>', 'end the one with this key'),
+      async (email: string, { end }: { end?: string }) => {
+        if (end === undefined) {
+          return withReadings((readings) => readings.accounts.listInstallations(email))
+        }
+        return withAdministration(async (administration) => {
+          await administration.accounts.endInstallation(email, end)
+          return administration.accounts.listInstallations(email)
+        })
+      },
+      (list) =>
+        list.length === 0
+          ? 'No application holds tokens of the account that are bound to a key.'
+          : asTable(
+              ['Client', 'Key', 'Since', 'Last used'],
+              list.map(({ clientId, jkt, since, lastUsed }) => [
+                clientId,
+                jkt,
+                since.toISOString().slice(0, 10),
+                lastUsed.toISOString().slice(0, 10),
+              ]),
+            ),
+    ),
+  )
+
   return accounts
 }
 

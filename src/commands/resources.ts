@@ -7,6 +7,7 @@ import { asFacts, asTable } from './table.ts'
 
 interface AddOptions {
   scope: string[]
+  openScope?: string[]
   scopeLabel?: string[]
   name?: string
   alg: SigningAlgorithm
@@ -37,6 +38,10 @@ export function resourcesCommand(): Command {
       )
         .requiredOption('--scope <scope...>', 'scopes of the API')
         .option(
+          '--open-scope <scope...>',
+          'those of its scopes that clients may ask for which nobody has registered here',
+        )
+        .option(
           '--scope-label <label...>',
           'a sentence for a scope, shown at consent: "read=See your orders"',
         )
@@ -46,16 +51,25 @@ export function resourcesCommand(): Command {
             .choices(signingAlgorithms)
             .default('ES256'),
         ),
-      async (identifier: string, { scope: scopes, scopeLabel = [], name, alg }: AddOptions) => {
-        const scopeLabels = Object.fromEntries(scopeLabel.map(labelOf))
-        const resource = { identifier, name: name ?? null, scopes, scopeLabels, signingAlg: alg }
+      async (
+        identifier: string,
+        { scope: scopes, openScope: openScopes = [], scopeLabel = [], name, alg }: AddOptions,
+      ) => {
+        const labels = {
+          name: name ?? null,
+          scopeLabels: Object.fromEntries(scopeLabel.map(labelOf)),
+        }
+        const resource = { identifier, scopes, openScopes, ...labels, signingAlg: alg }
         // What is wrong with what was typed is said before a database is looked for.
         checkResource(resource)
         return withAdministration(({ resources }) => resources.add(resource))
       },
-      ({ identifier, scopes, signingAlg }) =>
+      ({ identifier, scopes, openScopes, signingAlg }) =>
         asFacts(`Registered ${identifier}.`, [
           ['Scopes', scopes.join(' ')],
+          ...(openScopes.length > 0
+            ? [['Open to all', openScopes.join(' ')] as [string, string]]
+            : []),
           ['Signed by', signingAlg],
         ]),
     ),

@@ -13,3 +13,6 @@ export const lifetimes = {
   Grant: 90 * 24 * 60 * 60,
   RefreshToken: 14 * 24 * 60 * 60,
 }
+
+/** For how long a chain of tokens that was ended is remembered, in seconds: longer than any token lives. */
+export const endedChainMemoryS = lifetimes.Grant + 60 * 60

@@ -13,6 +13,15 @@ export interface OperationsConfig {
   readonly adminApi: boolean
   /** Whether clients may register themselves, with an initial access token. */
   readonly registration: boolean
+  /** Whether they may without one. */
+  readonly openRegistration: boolean
+  /** Clients that one network may register in an hour without a token. */
+  readonly openRegistrationLimit: number
+  /**
+   * Whether clients may name themselves by the URL of a document, and at which hosts it may be;
+   * undefined where they cannot.
+   */
+  readonly clientDocuments: { readonly domains: readonly string[] | undefined } | undefined
   /** Whether devices without a browser may ask for tokens (RFC 8628). */
   readonly deviceFlow: boolean
   /** Device codes that one network may ask for in a minute. */
@@ -112,7 +121,15 @@ export const operationsVariables = {
     .refine((seconds) => seconds <= 60, 'must be a number from 0 to 60')
     .default(0),
   HOLDFAST_ADMIN_API: z.enum(['on', 'off'], 'must be on or off').default('off'),
-  HOLDFAST_REGISTRATION: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_REGISTRATION: z.enum(['on', 'off', 'open'], 'must be on, off or open').default('off'),
+  HOLDFAST_OPEN_REGISTRATION_LIMIT: limit(20),
+  HOLDFAST_CLIENT_ID_METADATA: z
+    .string()
+    .refine(
+      (text) => /^(?:on|off)$/.test(text) || text.split(',').every(isDomain),
+      'must be on, off, or hosts in lower case such as app.example.com,*.example.org',
+    )
+    .default('off'),
   HOLDFAST_DEVICE_FLOW: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_DEVICE_LIMIT: limit(60),
   HOLDFAST_USER_CODE_LIMIT: limit(20),
@@ -155,7 +172,10 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
       values.HOLDFAST_METRICS === undefined ? undefined : parseAddress(values.HOLDFAST_METRICS),
     drainSeconds: values.HOLDFAST_DRAIN_SECONDS,
     adminApi: values.HOLDFAST_ADMIN_API === 'on',
-    registration: values.HOLDFAST_REGISTRATION === 'on',
+    registration: values.HOLDFAST_REGISTRATION !== 'off',
+    openRegistration: values.HOLDFAST_REGISTRATION === 'open',
+    openRegistrationLimit: values.HOLDFAST_OPEN_REGISTRATION_LIMIT,
+    clientDocuments: clientDocumentsOf(values.HOLDFAST_CLIENT_ID_METADATA),
     deviceFlow: values.HOLDFAST_DEVICE_FLOW === 'on',
     deviceLimit: values.HOLDFAST_DEVICE_LIMIT,
     userCodeLimit: values.HOLDFAST_USER_CODE_LIMIT,
@@ -172,6 +192,14 @@ export function operationsConfig(values: Values, tracing: boolean): OperationsCo
     passwordHashes: values.HOLDFAST_PASSWORD_HASHES,
     longestWaitMs: values.HOLDFAST_LONGEST_WAIT_MS,
   }
+}
+
+/** A host, or `*.` and one for its subdomains. A word alone would be a misspelt `on`. */
+const isDomain = (text: string) => /^(\*\.)?[a-z\d-]+(\.[a-z\d-]+)+$/.test(text.trim())
+
+function clientDocumentsOf(text: string): OperationsConfig['clientDocuments'] {
+  if (text === 'off') return undefined
+  return { domains: text === 'on' ? undefined : text.split(',').map((host) => host.trim()) }
 }
 
 /** What is wrong with variables that are each right. */

@@ -17,7 +17,12 @@ declare module 'oidc-provider' {
 
 type Defaults = Pick<
   ClientMetadata,
-  'default_resource' | 'default_scope' | 'scope' | 'resource_scopes' | 'self_registered'
+  | 'default_resource'
+  | 'default_scope'
+  | 'scope'
+  | 'resource_scopes'
+  | 'self_registered'
+  | 'open_client'
 >
 
 /**
@@ -79,12 +84,29 @@ export function createDefaultResource(resourceOfScopes: ResourceOfScopes) {
     if (several || !params) return several
     const { default_resource: resource, default_scope: scope } = client as Defaults
     if (params.scope === undefined && scope !== undefined) params.scope = scope
-    const allowed = scopesAtResource(client as Defaults, [...oidc.requestParamScopes]) ?? []
+    const asked = [...oidc.requestParamScopes]
+    // Which of them are open, the API that they lead to says.
+    const allowed = scopesAtResource(client as Defaults, asked, asked) ?? []
     const implied = await resourceOfScopes(allowed)
     if (resource === undefined) return implied
     const isSignIn = oidc.requestParamScopes.has('openid') && implied === undefined
     return isSignIn ? undefined : resource
   }
+}
+
+/**
+ * Gives a request that names an API and no scope the client's default scope, else the open scopes of
+ * that API where nobody has let the client in: an agent that knows of no scopes sends none.
+ */
+export function fillScope(
+  { oidc: { params } }: KoaContextWithOIDC,
+  client: unknown,
+  openScopes: readonly string[],
+): void {
+  if (!params || params.scope !== undefined) return
+  const { default_scope: scope, open_client: open } = client as Defaults
+  const implied = open === undefined ? '' : openScopes.join(' ')
+  if (scope || implied) params.scope = scope ?? implied
 }
 
 /**

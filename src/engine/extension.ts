@@ -30,6 +30,8 @@ export interface ProviderOptions {
   readonly adminApi: boolean
   /** Where clients register themselves; undefined where they do not. */
   readonly registrationEndpoint: string | undefined
+  /** Whether a client may name itself by the URL of a document. */
+  readonly clientDocuments: boolean
   readonly edge: Edge
   /** Undefined when no certificate can reach this server. */
   readonly mtls: MtlsOptions | undefined

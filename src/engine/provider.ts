@@ -1,5 +1,5 @@
 import { readDPoPHeader } from '@holdfast/verify/authorization-server'
-import Provider, { type ClientMetadata, errors } from 'oidc-provider'
+import Provider, { type ClientMetadata, errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { knownAcrs } from '../accounts/acr.ts'
 import { withBindingMethod } from '../clients/binding-method.ts'
 import { ownClients } from '../clients/client-id.ts'
@@ -34,6 +34,7 @@ import {
   checkDefaults,
   createDefaultResource,
   createResourceOfScopes,
+  fillScope,
   requireRegisteredScopes,
   requireScope,
 } from './client-defaults.ts'
@@ -158,12 +159,10 @@ export function createProvider(options: ProviderOptions): Provider {
           createDefaultResource(resourceOfScopes),
           tables.detailsTypes,
         ),
-        async getResourceServerInfo(_ctx, identifier, client) {
-          const info =
-            options.adminApi && identifier === adminResource(issuer)
-              ? adminResourceInfo(identifier, client)
-              : await resourceServerInfo(tables.resourceServers, identifier)
-          return forClient(info, client)
+        async getResourceServerInfo(ctx, identifier, client) {
+          return options.adminApi && identifier === adminResource(issuer)
+            ? forClient(adminResourceInfo(identifier, client), client, [])
+            : resourceServerInfo(ctx, { table: tables.resourceServers, identifier, client })
         },
       },
       rpInitiatedLogout: {
@@ -206,6 +205,9 @@ export function createProvider(options: ProviderOptions): Provider {
       }),
       ...Object.assign({}, ...extensions.map(({ metadata }) => metadata?.(options))),
       registration_endpoint: options.registrationEndpoint,
+      // draft-emelia-oauth-as-metadata-dpop-required-00: no client can be bound in another way.
+      ...(profile && !mtls && { dpop_bound_access_tokens_required: true }),
+      ...(options.clientDocuments && { client_id_metadata_document_supported: true }),
     },
     clientDefaults: {
       id_token_signed_response_alg: 'ES256',
@@ -230,6 +232,7 @@ export function createProvider(options: ProviderOptions): Provider {
         'profile',
         'refresh_tokens',
         'self_registered',
+        'open_client',
         'require_pkce',
         'require_nonce',
         'endpoint_audience',
@@ -304,16 +307,29 @@ function unknownResource() {
   return refusedFor('resource_unknown', new errors.InvalidTarget('unknown resource'))
 }
 
-async function resourceServerInfo(table: ResourceServerTable, identifier: string) {
+async function resourceServerInfo(
+  ctx: KoaContextWithOIDC,
+  {
+    table,
+    identifier,
+    client,
+  }: { table: ResourceServerTable; identifier: string; client: unknown },
+) {
   const resourceServer = await table.find(identifier)
   if (!resourceServer) throw unknownResource()
-  const { scopes, signingAlg } = resourceServer
-  return jwtFor(resourceServer.identifier, scopes.join(' '), signingAlg)
+  const { scopes, openScopes, signingAlg } = resourceServer
+  fillScope(ctx, client, openScopes)
+  const info = jwtFor(resourceServer.identifier, scopes.join(' '), signingAlg)
+  return forClient(info, client, openScopes)
 }
 
 /** An API with the scopes that a client may have of it. */
-function forClient<Info extends { readonly scope: string }>(info: Info, client: unknown): Info {
-  const scopes = scopesAtResource(client as ClientMetadata, info.scope.split(' '))
+function forClient<Info extends { readonly scope: string }>(
+  info: Info,
+  client: unknown,
+  openScopes: readonly string[],
+): Info {
+  const scopes = scopesAtResource(client as ClientMetadata, info.scope.split(' '), openScopes)
   if (scopes) return { ...info, scope: scopes.join(' ') }
   throw refusedFor('resource_unregistered', new errors.InvalidTarget(unregisteredResource))
 }

@@ -1,13 +1,14 @@
 import { hash } from 'node:crypto'
 import type Provider from 'oidc-provider'
 import { isPageUri } from '../clients/client-registration.ts'
-import { isOfThisMachine } from '../net/this-machine.ts'
-import type { ClientPage, ClientView } from '../pages/views.ts'
+import { redirectPlace, redirectPlaces } from '../clients/open-clients.ts'
+import type { ClientPage, ClientView, OpenClientView } from '../pages/views.ts'
 import { storeMembers } from './model-additions.ts'
 
 /*
  * Consent is for what was shown: the client's name, whether it registered itself, how its tokens are
- * bound, its logo, the pages about it, and where the person is sent. A grant keeps digests of that; a client that changes any of
+ * bound, its logo, the pages about it, and where the person is sent. Of a client that a document
+ * describes, its keys count as well: anyone who changes another's document becomes the client. A grant keeps digests of that; a client that changes any of
  * it, or sends people to another of its hosts, is asked for again.
  */
 
@@ -18,6 +19,10 @@ export interface ShownClient {
   readonly redirectUris?: readonly string[] | undefined
   readonly binding_method?: unknown
   readonly self_registered?: unknown
+  readonly open_client?: unknown
+  readonly tokenEndpointAuthMethod?: string | undefined
+  readonly jwks?: unknown
+  readonly jwksUri?: string | undefined
   readonly clientUri?: string | undefined
   readonly policyUri?: string | undefined
   readonly tosUri?: string | undefined
@@ -39,6 +44,7 @@ export function shownDigest(client: ShownClient, redirectUri: string | undefined
     // Last, so that a client without any has the digest of releases that did not show them.
     ...(clientPages(client).length > 0 ? [clientPages(client).map(({ uri }) => uri)] : []),
     ...(client.logo === undefined ? [] : [client.logo]),
+    ...(client.open_client === 'document' ? [keysOf(client)] : []),
   ]
   return hash('sha256', JSON.stringify(shown), 'base64url')
 }
@@ -54,6 +60,19 @@ function clientPages({ clientUri, policyUri, tosUri }: ShownClient): ClientPage[
   return named.flatMap(([label, uri]) =>
     isPageUri(uri) ? [{ label, uri, host: new URL(uri).host }] : [],
   )
+}
+
+function keysOf({ tokenEndpointAuthMethod, jwks, jwksUri }: ShownClient): readonly unknown[] {
+  return [tokenEndpointAuthMethod ?? null, jwks ?? null, jwksUri ?? null]
+}
+
+/** What the consent page shows of a client that nobody here has let in; undefined for all others. */
+export function openClientView(client: ShownClient): OpenClientView | undefined {
+  const { open_client: source, clientId, redirectUris } = client
+  if (source === undefined) return undefined
+  const { hosts, isLocalOnly } = redirectPlaces(redirectUris ?? [])
+  const documentHost = source === 'document' ? new URL(clientId).host : undefined
+  return { documentHost, redirectHosts: hosts, isLocalOnly }
 }
 
 /** What pages show of a client beside its name. */
@@ -83,13 +102,4 @@ export function rememberShown(grant: Grant, digest: string): void {
 /** Lets the engine's grants keep what was shown. */
 export function keepShown(engine: Provider): void {
   storeMembers(engine, 'Grant', ['shown'])
-}
-
-/** Where a redirect leads, without the port that an app on this device changes each time. */
-function redirectPlace(redirectUri: string): string {
-  const url = URL.parse(redirectUri)
-  if (!url) return redirectUri
-  const { protocol, hostname, host } = url
-  if (protocol !== 'https:' && protocol !== 'http:') return protocol
-  return isOfThisMachine(hostname) ? hostname : host
 }

@@ -105,6 +105,7 @@ export const publicRoutes = {
   security_end_session: route(['POST'], '/security/sessions/end', form),
   security_end_others: route(['POST'], '/security/sessions/end-others', form),
   security_end_application: route(['POST'], '/security/applications/end', form),
+  security_end_installation: route(['POST'], '/security/installations/end', form),
 
   register: route(['POST'], '/register', registration),
   registration_read: route(['GET'], '/register/:client_id', registration),
@@ -157,6 +158,8 @@ export const adminRoutes = {
   signAccountOut: writes('POST', '/admin/accounts/:email/sign-out'),
   listPasskeys: reads('/admin/accounts/:email/passkeys'),
   removePasskey: writes('DELETE', '/admin/accounts/:email/passkeys/:id'),
+  listInstallations: reads('/admin/accounts/:email/installations'),
+  endInstallation: writes('DELETE', '/admin/accounts/:email/installations/:jkt'),
   setPassword: writes('PUT', '/admin/accounts/:email/password'),
   listRegistrationTokens: reads('/admin/registration-tokens'),
   addRegistrationToken: writes('POST', '/admin/registration-tokens'),

@@ -3,7 +3,7 @@ import { signInMethods } from '../accounts/acr.ts'
 import { canMeet } from '../engine/authentication-context.ts'
 import { activeAccount } from '../engine/browser-request.ts'
 import type { SessionPolicy } from '../engine/client-session-policy.ts'
-import { clientView, shownDigest } from '../engine/shown-client.ts'
+import { clientView, openClientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
 import { bindingLabels } from '../pages/binding-labels.ts'
@@ -97,7 +97,8 @@ export function createInteractionPages({
         client: clientView(client),
         email,
         binding: bindingLabels(client.binding_method),
-        selfRegistered: client.self_registered === true,
+        selfRegistered: client.self_registered === true && client.open_client !== 'document',
+        open: openClientView(client),
         changed: interaction.prompt.reasons.includes('client_changed'),
         asked: await describeConsent(missingConsent(interaction), resourceLabels, detailsType),
         allowed: await describeConsent(grantedConsent(grant), resourceLabels, detailsType),

@@ -42,6 +42,8 @@ export interface InteractionDependencies {
   resourceLabels?: FindResourceLabels
   /** The types of authorization details (RFC 9396) that APIs have registered. */
   detailsType?: FindDetailsType
+  /** Keeps what is known of a client that a person has allowed. */
+  onAllowed: (clientId: string) => Promise<void>
 }
 
 const needsPasskey: TypedPassword = {
@@ -128,6 +130,7 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const { id } = await pages.reader(ctx, interaction)
     const { scopes, resources, details } = missingConsent(interaction)
     const consent = await grantConsent(provider, interaction, id)
+    await dependencies.onAllowed(String(interaction.params.client_id))
     events.consented(
       { ...factsOf(ctx, interaction), account: id },
       {

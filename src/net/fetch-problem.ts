@@ -34,11 +34,17 @@ export function findFetchProblem(error: unknown): FetchProblem | undefined {
   return undefined
 }
 
-function describe({ code, message, cause }: GuardedFetchError): FetchProblem {
+/** What is wrong, as the end of a sentence for others. */
+export function describeFetch({ code, cause }: GuardedFetchError): string {
   const before = code === 'failed_before' && cause instanceof GuardedFetchError ? cause : undefined
-  const reason = before ? `${sentences[before.code]} (a moment ago)` : sentences[code]
+  return before ? `${sentences[before.code]} (a moment ago)` : sentences[code]
+}
+
+function describe(error: GuardedFetchError): FetchProblem {
+  const { code, message, cause } = error
+  const before = code === 'failed_before' && cause instanceof GuardedFetchError ? cause : undefined
   return {
-    forClient: `the keys of the client could not be fetched: ${reason}`,
+    forClient: `the keys of the client could not be fetched: ${describeFetch(error)}`,
     forOperator: `the keys of the client could not be fetched: ${before ? `${message}: ${before.message}` : message}`,
   }
 }

@@ -281,7 +281,8 @@ async function ask(
   const { statusCode: status } = answer
   // Reading continues until the end or an error: the signal and the limits of the agent bound it.
   const body = new Uint8Array(await answer.body.arrayBuffer())
-  if (status >= 300 && status < 400) {
+  // 304 answers a condition, and leads nowhere.
+  if (status >= 300 && status < 400 && status !== 304) {
     throw new GuardedFetchError('redirected', 'redirects are not followed')
   }
   const pairs = Object.entries(answer.headers).map(

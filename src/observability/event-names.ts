@@ -14,6 +14,7 @@ export const administrativeChanges = [
   'client.changed',
   'client.removed',
   'grant.revoked',
+  'installation.ended',
   'registration_token.added',
   'registration_token.removed',
   'resource.added',

@@ -47,6 +47,7 @@ export type LimitName =
   | 'login_address'
   | 'login_account'
   | 'new_passwords'
+  | 'open_registration'
   | 'par'
   | 'passkeys'
   | 'refusals'

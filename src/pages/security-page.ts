@@ -1,5 +1,5 @@
 import type { ClientMetadata } from 'oidc-provider'
-import type { StoredGrant } from '../storage/artifact-table.ts'
+import type { Installation, StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 import type { FailedSignIns } from '../storage/failed-sign-in-table.ts'
 import type { StoredSecurityEvent } from '../storage/security-event-table.ts'
@@ -58,6 +58,16 @@ interface ApplicationLine {
   name: string
   since: Date
   binding: BindingLabels
+  /** Its copies, where there are several: each has a key of its own. */
+  installations: InstallationLine[]
+}
+
+interface InstallationLine {
+  jkt: string
+  /** The beginning of the thumbprint. */
+  key: string
+  since: Date
+  lastUsed: Date
 }
 
 interface EventLine extends EventLabel {
@@ -87,8 +97,9 @@ function methodOf({ amr }: BrowserSession): Pick<SessionLine, 'method'> {
   return amr?.includes('pop') ? { method: 'passkey' } : {}
 }
 
+const short = (thumbprint: string) => `${thumbprint.slice(0, shownOfThumbprint)}…`
+
 function keyLabel({ binding, tbh }: BrowserSession): string | undefined {
-  const short = (thumbprint: string) => `${thumbprint.slice(0, shownOfThumbprint)}…`
   if (binding) return `${binding.alg} ${short(binding.jkt)}`
   return tbh ? `Token Binding ${short(tbh)}` : undefined
 }
@@ -96,12 +107,22 @@ function keyLabel({ binding, tbh }: BrowserSession): string | undefined {
 export function applicationLine(
   { clientId, grantedAt }: StoredGrant,
   client: ClientMetadata,
+  installations: readonly Installation[],
 ): ApplicationLine {
   return {
     clientId,
     name: client.client_name ?? clientId,
     since: grantedAt,
     binding: bindingLabels(client.binding_method),
+    installations:
+      installations.length > 1
+        ? installations.map(({ jkt, since, lastUsed }) => ({
+            jkt,
+            key: short(jkt),
+            since,
+            lastUsed,
+          }))
+        : [],
   }
 }
 

@@ -45,6 +45,15 @@ export interface ClientView {
   logo?: string
 }
 
+/** What people are shown of a client that nobody here has let in. */
+export interface OpenClientView {
+  /** Of the document that is its client_id; undefined for one that has registered itself. */
+  documentHost: string | undefined
+  redirectHosts: readonly string[]
+  /** Whether any program of the person's own machine can receive what it is sent. */
+  isLocalOnly: boolean
+}
+
 export interface FormView {
   uid: string
   token: string
@@ -75,6 +84,8 @@ export interface ConsentPage {
   binding: BindingLabels
   /** Nobody here has looked at what the client says of itself. */
   selfRegistered: boolean
+  /** Undefined for a client that an administrator has registered or invited. */
+  open: OpenClientView | undefined
   /** Whether the client has changed since the person allowed it. */
   changed: boolean
   asked: ConsentSection[]

@@ -22,7 +22,12 @@ export interface RegistrationRouterOptions {
   readonly credentials: RegistrationCredentials
   readonly registrations: Registrations
   readonly table: Pick<RegistrationTable, 'find' | 'findInitialToken'>
-  readonly events: Pick<Events, 'recordChange' | 'refused'>
+  readonly events: Pick<Events, 'rateLimited' | 'recordChange' | 'refused'>
+  /**
+   * Counts a registration without an initial access token: seconds to wait where the network of an
+   * address has used up its share. Undefined where a token is needed.
+   */
+  readonly takeOpen: ((address: string) => Promise<number | undefined>) | undefined
 }
 
 /**
@@ -36,6 +41,7 @@ export function createRegistrationRouter({
   registrations,
   table,
   events,
+  takeOpen,
 }: RegistrationRouterOptions): Router {
   const router = new Router({ sensitive: true, strict: true })
 
@@ -43,10 +49,12 @@ export function createRegistrationRouter({
   async function refusing(
     ctx: RouterContext,
     handle: (presented: PresentedCredential) => Promise<void>,
+    handleOpen?: () => Promise<void>,
   ): Promise<void> {
     ctx.set({ 'cache-control': 'no-store', pragma: 'no-cache', ...readable })
     let presented: PresentedCredential | undefined
     try {
+      if (handleOpen && ctx.req.headers.authorization === undefined) return await handleOpen()
       presented = credentials.read({
         method: ctx.method,
         uri: issuer + ctx.path,
@@ -112,24 +120,50 @@ export function createRegistrationRouter({
     })
   }
 
-  router.post(publicRoutes.register.path, (ctx) =>
-    refusing(ctx, async (presented) => {
-      const initial = await table.findInitialToken(presented.token)
-      if (!initial) throw unknownToken()
-      const jkt = await credentials.confirm(presented, initial)
-      const { policy, id, name } = initial
-      const registered = await registrations.register(
-        await readRequest(ctx),
-        { policy, token: presented.token },
-        jkt,
-      )
-      if (!registered) throw unknownToken()
-      const { information, token } = registered
-      respond(ctx, information, token)
+  /** Of a client that nobody has invited. */
+  async function registerOpen(
+    ctx: RouterContext,
+    take: NonNullable<typeof takeOpen>,
+  ): Promise<void> {
+    const request = await readRequest(ctx)
+    const waitS = await take(ctx.state.address)
+    const information = waitS === undefined ? await registrations.registerOpen(request) : undefined
+    if (information) {
+      ctx.body = information
       ctx.status = 201
-      changed(ctx, 'client.added', information, { initial_access_token: { id, name } })
-    }),
-  )
+      changed(ctx, 'client.added', information, { open: true })
+      return
+    }
+    events.rateLimited(requestFacts(ctx), 'open_registration')
+    ctx.set('retry-after', String(waitS ?? 60))
+    ctx.status = 429
+    ctx.body = {
+      error: 'too_many_requests',
+      error_description: 'too many clients were registered without a token: try again later',
+    }
+  }
+
+  router.post(publicRoutes.register.path, (ctx) => {
+    const open = takeOpen && (() => registerOpen(ctx, takeOpen))
+    return refusing(ctx, (presented) => register(ctx, presented), open)
+  })
+
+  async function register(ctx: RouterContext, presented: PresentedCredential): Promise<void> {
+    const initial = await table.findInitialToken(presented.token)
+    if (!initial) throw unknownToken()
+    const jkt = await credentials.confirm(presented, initial)
+    const { policy, id, name } = initial
+    const registered = await registrations.register(
+      await readRequest(ctx),
+      { policy, token: presented.token },
+      jkt,
+    )
+    if (!registered) throw unknownToken()
+    const { information, token } = registered
+    respond(ctx, information, token)
+    ctx.status = 201
+    changed(ctx, 'client.added', information, { initial_access_token: { id, name } })
+  }
 
   router.get(publicRoutes.registration_read.path, (ctx) =>
     refusing(ctx, async (presented) => {

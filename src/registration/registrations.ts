@@ -9,6 +9,7 @@ import {
 } from '../clients/client-registration.ts'
 import { joinScopes, splitScopes } from '../clients/client-scopes.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
+import { openClient, openPolicy } from '../clients/open-clients.ts'
 import { applyPolicy } from '../clients/registration-policy.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type {
@@ -56,6 +57,7 @@ export function createRegistrations({
     const {
       client_secret: _,
       self_registered: __,
+      open_client: ___,
       ...shown
     } = new validator.Client(metadata).metadata()
     return {
@@ -101,6 +103,26 @@ export function createRegistrations({
         metadata: prepared.metadata,
       })
       return registered ? { information: describe(prepared), token } : undefined
+    },
+
+    /**
+     * Registers a client that shows no initial access token. Nobody can change it later: it gets no
+     * registration access token.
+     *
+     * @returns undefined when too many clients wait for a user to sign in to them.
+     * @throws {@link RegistrationError}
+     */
+    async registerOpen(request: RegistrationRequest): Promise<ClientInformation | undefined> {
+      const asked = openClient('registration', request)
+      const issuedAt = Math.floor(now() / 1000)
+      const identity = { client_id: randomUUID(), client_id_issued_at: issuedAt }
+      const prepared = prepareClient({ ...asked, ...identity }, validator)
+      const isRegistered = await table.registerOpen({
+        metadata: prepared.metadata,
+        policy: openPolicy,
+        unusedToken: randomBytes(32).toString('base64url'),
+      })
+      return isRegistered ? describe(prepared) : undefined
     },
 
     read: ({ metadata }: StoredRegistration): ClientInformation =>

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { createBatch } from './batch.ts'
+import { endsWith } from './client-document-table.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 import { type ReplayEntry, recordEntries } from './replay-table.ts'
@@ -75,6 +76,26 @@ export interface StoredGrant {
   readonly grantedAt: Date
 }
 
+/** A copy of a client that holds tokens of a person: what tells it from others is its key. */
+export interface Installation {
+  readonly clientId: string
+  /** RFC 7638 thumbprint of the key. */
+  readonly jkt: string
+  readonly since: Date
+  readonly lastUsed: Date
+}
+
+/** Installations of one person that are listed. */
+const listedInstallations = 200
+
+/** Tokens of a person that can be used, with their grant; of a grant of an earlier release none. */
+const tokensOfPerson = `artifacts "grant"
+                 join artifacts token on token.grant_id = "grant".uid
+                where "grant".kind = 'Grant' and "grant".payload->>'accountId' = $1
+                  and "grant".expires_at > now()
+                  and token.kind in ('AccessToken', 'RefreshToken')
+                  and token.consumed_at is null and token.expires_at > now()`
+
 export type ArtifactTable = ReturnType<typeof createArtifactTable>
 
 /** The table `artifacts`: every statement that touches it stands here. */
@@ -134,7 +155,7 @@ export function createArtifactTable(database: Database) {
           JSON.stringify(artifact.payload),
           'expiresAt' in artifact ? artifact.expiresAt : null,
           artifact.familyId,
-          artifact.clientId,
+          endsWith(artifact.clientId),
           'lifetimeS' in artifact ? artifact.lifetimeS : null,
         ],
       })
@@ -156,7 +177,7 @@ export function createArtifactTable(database: Database) {
           artifact.uid,
           JSON.stringify(artifact.payload),
           artifact.expiresAt,
-          artifact.clientId,
+          endsWith(artifact.clientId),
         ],
       })
       return rowCount === 1
@@ -288,6 +309,67 @@ export function createArtifactTable(database: Database) {
       return rows
     },
 
+    /** The installations that hold tokens of a person which are bound to a key by DPoP. */
+    async listInstallationsOf(accountId: string): Promise<Installation[]> {
+      const { rows } = await database.query<Installation>({
+        name: 'artifact-list-installations',
+        text: `select token.payload->>'clientId' as "clientId", token.payload->>'jkt' as jkt,
+                      to_timestamp(min(coalesce((token.payload->>'iiat')::float8,
+                                                (token.payload->>'iat')::float8))) as since,
+                      to_timestamp(max((token.payload->>'iat')::float8)) as "lastUsed"
+                 from ${tokensOfPerson}
+                  and token.payload->>'jkt' is not null and ${isLive('token')}
+                group by 1, 2 order by "lastUsed" desc limit ${listedInstallations}`,
+        values: [accountId],
+      })
+      return rows
+    },
+
+    /**
+     * Ends one installation of a client: the chains of its tokens, and what concurrent requests still
+     * issue in them. Other installations of the client continue, and so does the grant. JWT access
+     * tokens live to their `exp`.
+     *
+     * @returns false when there is no such installation.
+     */
+    async endInstallation({
+      accountId,
+      clientId,
+      jkt,
+      rememberSeconds,
+    }: {
+      accountId: string
+      /** Undefined for whatever clients use that key. */
+      clientId?: string | undefined
+      jkt: string
+      /** Longer than anything issued until now can live. */
+      rememberSeconds: number
+    }): Promise<boolean> {
+      if (!isStorable(clientId ?? '') || !isStorable(jkt)) return false
+      const { rows } = await database.query<{ found: boolean }>({
+        name: 'artifact-end-installation',
+        text: `with chains as (
+                 select distinct token.grant_id, token.family_id from ${tokensOfPerson}
+                    and ($2::text is null or token.payload->>'clientId' = $2)
+                    and token.payload->>'jkt' = $3
+               ), ended as (
+                 insert into artifacts (kind, id, payload, expires_at)
+                 select 'EndedFamily', sha256(convert_to(family_id, 'UTF8')), '{}',
+                        now() + make_interval(secs => $4)
+                   from chains where family_id is not null
+                 on conflict on constraint artifacts_pkey do nothing
+               ), removed as (
+                 delete from artifacts token using chains
+                  where token.grant_id = chains.grant_id
+                    and token.kind in ('AccessToken', 'RefreshToken')
+                    and token.family_id is not distinct from chains.family_id
+               )
+               select exists (select from chains) as found`,
+        values: [accountId, clientId ?? null, jkt, rememberSeconds],
+      })
+      return rows[0]?.found === true
+    },
+
     /** Ends what a person lets a client do: every use of a token needs its grant. */
     async removeGrantsOf(accountId: string, clientId: string): Promise<void> {
       if (!isStorable(clientId)) return
@@ -390,7 +472,7 @@ async function commitUnits(
       written.map(({ payload }) => JSON.stringify(payload)),
       written.map(({ expiresAt }) => expiresAt),
       written.map(({ familyId }) => familyId),
-      written.map(({ clientId }) => clientId),
+      written.map(({ clientId }) => endsWith(clientId)),
     ],
   })
   const consumed = new Set(rows.map(({ unit }) => unit))

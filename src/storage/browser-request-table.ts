@@ -8,6 +8,7 @@ import {
   browserSessionRow,
   type SessionChange,
 } from './browser-session-table.ts'
+import { endsWith } from './client-document-table.ts'
 import type { Database } from './database.ts'
 
 /** What a request of a browser names, by its cookies and parameters. */
@@ -198,7 +199,7 @@ export function createBrowserRequestTable(database: Database) {
           written.map(({ payload }) => JSON.stringify(payload)),
           written.map(({ expiresAt }) => expiresAt),
           written.map(({ familyId }) => familyId),
-          written.map(({ clientId }) => clientId),
+          written.map(({ clientId }) => endsWith(clientId)),
           session?.amr,
         ],
       })

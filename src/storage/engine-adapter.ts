@@ -73,7 +73,8 @@ function artifactAdapter(
       const artifact = {
         ...key(id),
         grantId: payload.grantId,
-        uid: payload.uid,
+        // By it the tokens of a grant are found from the grants of an account.
+        uid: kind === 'Grant' ? id : payload.uid,
         accountId: payload.accountId,
         sessionUid: payload.sessionUid,
         familyId: typeof payload.family === 'string' ? payload.family : undefined,

@@ -12,6 +12,7 @@ import {
 import { type BrowserRequestTable, createBrowserRequestTable } from './browser-request-table.ts'
 import { type BrowserSessionTable, createBrowserSessionTable } from './browser-session-table.ts'
 import { type ClaimMappingTable, createClaimMappingTable } from './claim-mapping-table.ts'
+import { type ClientDocumentTable, createClientDocumentTable } from './client-document-table.ts'
 import { type ClientLogoTable, createClientLogoTable } from './client-logo-table.ts'
 import { type ClientTable, createClientTable } from './client-table.ts'
 import { type CountedEventTable, createCountedEventTable } from './counted-event-table.ts'
@@ -52,6 +53,7 @@ export interface Storage extends AsyncDisposable {
   readonly browserRequests: BrowserRequestTable
   readonly browserSessions: BrowserSessionTable
   readonly claimMappings: ClaimMappingTable
+  readonly clientDocuments: ClientDocumentTable
   readonly clientLogos: ClientLogoTable
   readonly clients: ClientTable
   readonly countedEvents: CountedEventTable
@@ -180,6 +182,7 @@ export async function openStorage({
   const browserSessions = createBrowserSessionTable(database)
   const securityEvents = createSecurityEventTable(database)
   const registrations = createRegistrationTable(database)
+  const clientDocuments = createClientDocumentTable(database)
   const devicePolls = createDevicePollTable(database)
   const countedEvents = createCountedEventTable(database)
   const failedSignIns = createFailedSignInTable(database)
@@ -203,6 +206,7 @@ export async function openStorage({
     browserSessions,
     replays,
     claimMappings: createClaimMappingTable(database, memory),
+    clientDocuments,
     clientLogos: createClientLogoTable(database, memory),
     clients: createClientTable(database, memory),
     registrations,
@@ -227,9 +231,11 @@ export async function openStorage({
       countedEvents,
       failedSignIns,
       registrations,
+      registrations.unusedClients,
       logoutDeliveries,
       pingDeliveries,
       accountLinks,
+      clientDocuments,
     ],
     migrated,
     ping: probe.ping,

@@ -3,7 +3,7 @@ import type { BindingMethod } from '@holdfast/verify'
 import type { ClientMetadata } from 'oidc-provider'
 
 import type { Database } from './database.ts'
-import { expiringRows } from './expiring-rows.ts'
+import { type ExpiringRows, expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'
 
 /** What a client that registers itself may be. */
@@ -57,6 +57,10 @@ export type RegistrationTable = ReturnType<typeof createRegistrationTable>
 
 /** For how long a token that has expired is still listed. */
 const keptAfterExpiry = '30 days'
+
+/** Clients that nobody has invited or allowed yet, at most; and for how long they are there. */
+const waitingLimit = 10_000
+const waitingLifetime = '1 day'
 
 const digest = (token: string) => hash('sha256', token, 'buffer')
 
@@ -146,6 +150,60 @@ export function createRegistrationTable(database: Database) {
       return rowCount === 1
     },
 
+    /**
+     * Registers a client that nobody has invited. It is removed after a day, unless a user signs in
+     * to it: of such clients there are so many at most.
+     *
+     * @returns false when there are too many.
+     */
+    async registerOpen({
+      metadata,
+      policy,
+      unusedToken,
+    }: {
+      metadata: ClientMetadata
+      policy: RegistrationPolicy
+      /** Of a registration access token that is not handed out. */
+      unusedToken: string
+    }): Promise<boolean> {
+      const { rowCount } = await database.query({
+        name: 'client-register-open',
+        text: `with made as (
+                 insert into clients (id, metadata)
+                 select $1, $2
+                  where (select count(*)
+                           from (select from client_registrations
+                                  where expires_at is not null limit ${waitingLimit}) waiting)
+                        < ${waitingLimit}
+                 returning id
+               )
+               insert into client_registrations
+                      (client_id, token_id, policy, came_by, expires_at)
+               select id, $3, $4, 'open registration', now() + interval '${waitingLifetime}'
+                 from made`,
+        values: [
+          metadata.client_id,
+          JSON.stringify(metadata),
+          digest(unusedToken),
+          JSON.stringify(policy),
+        ],
+      })
+      return rowCount === 1
+    },
+
+    /** Keeps a client that nobody has invited: a person has allowed it. */
+    async keepOpen(clientId: string): Promise<void> {
+      await database.query({
+        name: 'client-registration-keep',
+        text: `update client_registrations set expires_at = null
+                where client_id = $1 and expires_at is not null`,
+        values: [clientId],
+      })
+    },
+
+    /** Clients that came without an invitation, and that nobody has signed in to. */
+    unusedClients: unusedClients(database),
+
     /** The registration that a token is for; undefined when the token is for another client. */
     async find(clientId: string, token: string): Promise<StoredRegistration | undefined> {
       if (!isStorable(clientId)) return undefined
@@ -164,5 +222,41 @@ export function createRegistrationTable(database: Database) {
       column: 'expires_at',
       before: `now() - interval '${keptAfterExpiry}'`,
     }),
+  }
+}
+
+/** A client goes with its registration: no person has allowed it, so that nothing else hangs on it. */
+function unusedClients(database: Database): ExpiringRows {
+  const expired = `expires_at < now() and expires_at >= coalesce($2::timestamptz, '-infinity')`
+  return {
+    table: 'clients',
+
+    async removeExpired(limit, from) {
+      const { rows } = await database.query<{ rows: number; until: string | null }>({
+        name: 'clients-remove-unused',
+        text: `with expired as materialized (
+                 select client_id, expires_at as at from client_registrations
+                  where ${expired}
+                  order by expires_at limit $1 for update skip locked
+               ), removed as (
+                 delete from clients using expired where id = client_id returning 1
+               )
+               select (select count(*)::int from removed) as rows,
+                      (select max(at)::text from expired) as until`,
+        values: [limit, from],
+      })
+      const { rows: count = 0, until } = rows[0] ?? {}
+      return { rows: count, until: until ?? undefined }
+    },
+
+    async countExpired(limit, from) {
+      const { rows } = await database.query<{ count: number }>({
+        name: 'clients-count-unused',
+        text: `select count(*)::int as count
+                 from (select from client_registrations where ${expired} limit $1) as expired`,
+        values: [limit, from],
+      })
+      return rows[0]?.count ?? 0
+    },
   }
 }

@@ -10,6 +10,8 @@ export interface StoredResourceServer {
   readonly identifier: string
   readonly name: string | null
   readonly scopes: readonly string[]
+  /** Those of them that clients may ask for which nobody has let in. */
+  readonly openScopes: readonly string[]
   /** Sentences by scope, shown at consent before the scope's name. */
   readonly scopeLabels: Readonly<Record<string, string>>
   /** What access tokens for it are signed by. */
@@ -21,13 +23,14 @@ export interface StoredResourceServer {
 /** Tokens are signed by ES256 unless another algorithm is asked for. */
 export type NewResourceServer = Omit<
   StoredResourceServer,
-  'signingAlg' | 'scopeLabels' | 'authorizationDetailsTypes'
+  'signingAlg' | 'scopeLabels' | 'openScopes' | 'authorizationDetailsTypes'
 > &
-  Partial<Pick<StoredResourceServer, 'signingAlg' | 'scopeLabels'>>
+  Partial<Pick<StoredResourceServer, 'signingAlg' | 'scopeLabels' | 'openScopes'>>
 
 export type ResourceServerTable = ReturnType<typeof createResourceServerTable>
 
-const columns = `identifier, name, scopes, scope_labels as "scopeLabels",
+const columns = `identifier, name, scopes, open_scopes as "openScopes",
+                      scope_labels as "scopeLabels",
                       signing_alg as "signingAlg",
                       (select coalesce(json_object_agg(type, definition order by type), '{}')
                          from authorization_details_types
@@ -72,14 +75,16 @@ export function createResourceServerTable(database: Database, clock: TtlCacheOpt
       identifier,
       name,
       scopes,
+      openScopes = [],
       scopeLabels = {},
       signingAlg = 'ES256',
     }: NewResourceServer): Promise<boolean> {
       const { rowCount } = await database.query({
-        text: `insert into resource_servers (identifier, name, scopes, signing_alg, scope_labels)
-               values ($1, $2, $3, $4, $5)
+        text: `insert into resource_servers
+                      (identifier, name, scopes, signing_alg, scope_labels, open_scopes)
+               values ($1, $2, $3, $4, $5, $6)
                on conflict on constraint resource_servers_pkey do nothing`,
-        values: [identifier, name, scopes, signingAlg, scopeLabels],
+        values: [identifier, name, scopes, signingAlg, scopeLabels, openScopes],
       })
       forget(identifier)
       return rowCount === 1

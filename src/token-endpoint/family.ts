@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { lifetimes } from '../config/lifetimes.ts'
+import { endedChainMemoryS } from '../config/lifetimes.ts'
 import { type ArtifactTable, artifactKey } from '../storage/artifact-table.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type { StoredSource } from './stored.ts'
@@ -9,9 +9,6 @@ import type { StoredSource } from './stored.ts'
  * the refresh tokens that follow. A client and a browser session have one grant for any number of
  * chains. Where a code or refresh token comes back, the one chain ends, and the others continue.
  */
-
-/** For how long an ended family is remembered, in seconds: longer than any token lives. */
-const familyMemoryS = lifetimes.Grant + 60 * 60
 
 /** The family that begins with a code. */
 export function familyOfCode(code: string): string {
@@ -47,5 +44,5 @@ export async function endFamily(
   artifacts: Pick<ArtifactTable, 'endFamily' | 'removeGrant'>,
 ): Promise<void> {
   if (familyId === undefined) await artifacts.removeGrant(artifactKey('Grant', grantId), grantId)
-  else await artifacts.endFamily({ grantId, familyId, rememberSeconds: familyMemoryS })
+  else await artifacts.endFamily({ grantId, familyId, rememberSeconds: endedChainMemoryS })
 }

@@ -10,8 +10,9 @@ import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import { proofAlgorithms } from '../engine/proof-algorithms.ts'
 import { mayCallFrom } from '../engine/provider.ts'
 import { type FetchProblem, findFetchProblem } from '../net/fetch-problem.ts'
+import { isDocumentId } from '../storage/client-document-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
-import { type Refusal, refuse } from './refusal.ts'
+import { isRefusal, type Refusal, refuse } from './refusal.ts'
 import type {
   ClientAuthenticationMethod,
   ClientKey,
@@ -59,15 +60,31 @@ export function createClientFinder(
   const byMetadata = new WeakMap<ClientMetadata, TokenClient>()
   const byClient = new WeakMap<EngineClient, TokenClient>()
   return async (clientId: string): Promise<TokenClient | Refusal | undefined> => {
-    const metadata = await table.find(clientId)
+    const metadata = await findMetadata(table, clientId)
+    if (metadata && isRefusal(metadata)) return metadata
     const known = metadata && byMetadata.get(metadata)
     if (known) return known
+    // The engine would have it fetched.
+    if (!metadata && isDocumentId(clientId)) return undefined
     const found = await findValid(engine, clientId)
     if (!found || 'refused' in found) return found
     const client = byClient.get(found) ?? asTokenClient(found, metadata, profile)
     byClient.set(found, client)
     if (metadata) byMetadata.set(metadata, client)
     return client
+  }
+}
+
+/** What is stored of a client, or why the document of one cannot be used. */
+async function findMetadata(
+  table: Pick<ClientTable, 'find'>,
+  clientId: string,
+): Promise<ClientMetadata | Refusal | undefined> {
+  try {
+    return await table.find(clientId)
+  } catch (cause) {
+    if (!(cause instanceof errors.InvalidClient)) throw cause
+    return refuse('client_metadata', { description: cause.error_description })
   }
 }
 
@@ -114,7 +131,8 @@ function asTokenClient(
     // RFC 9449 section 5: those of a client that authenticates by a key are bound by that.
     refreshTokensBoundTo: profile ? 'client' : 'key',
     scopes: ownScopesOf(metadata),
-    scopesAt: (scopes: readonly string[]) => scopesAtResource(metadata, scopes),
+    scopesAt: (scopes: readonly string[], openScopes?: readonly string[]) =>
+      scopesAtResource(metadata, scopes, openScopes),
     defaultResource: metadata.default_resource,
     defaultScopes: metadata.default_scope?.split(' ') ?? [],
     idTokenAlgorithm: client.idTokenSignedResponseAlg as SigningAlgorithm,

@@ -27,8 +27,8 @@ export function createResourceFinder({
     }
     const found = await resourceServers.find(identifier)
     if (!found) return undefined
-    const { identifier: audience, scopes, signingAlg: algorithm } = found
+    const { identifier: audience, scopes, openScopes, signingAlg: algorithm } = found
     const detailsTypes = new Set(Object.keys(found.authorizationDetailsTypes))
-    return { identifier, audience, scopes: new Set(scopes), algorithm, detailsTypes }
+    return { identifier, audience, scopes: new Set(scopes), openScopes, algorithm, detailsTypes }
   }
 }

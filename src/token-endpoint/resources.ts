@@ -10,6 +10,8 @@ export interface FoundResource {
   /** What `aud` says. */
   readonly audience: string
   readonly scopes: ReadonlySet<string>
+  /** Those of them that clients may have which nobody has let in. */
+  readonly openScopes?: readonly string[] | undefined
   readonly algorithm: SigningAlgorithm
   /** The types of authorization details (RFC 9396) that it understands. */
   readonly detailsTypes: ReadonlySet<string>
@@ -68,6 +70,6 @@ export async function findResource(
   if (typeof named !== 'string') return named
   const found = await find(named, client)
   if (!found) return refuse('resource_unknown')
-  const scopes = client.scopesAt([...found.scopes])
+  const scopes = client.scopesAt([...found.scopes], found.openScopes)
   return scopes ? { ...found, scopes: new Set(scopes) } : refuse('resource_unregistered')
 }

@@ -78,7 +78,11 @@ export interface TokenClient {
   /** The only scopes of OpenID Connect that it may ask for, if it has registered any. */
   readonly scopes: ReadonlySet<string> | undefined
   /** Those scopes of an API that it may have; undefined where it may have no token for the API. */
-  readonly scopesAt: (scopes: readonly string[]) => readonly string[] | undefined
+  readonly scopesAt: (
+    scopes: readonly string[],
+    /** Those that are open to clients which nobody has let in. */
+    openScopes?: readonly string[],
+  ) => readonly string[] | undefined
   readonly idTokenAlgorithm: SigningAlgorithm
   /** Whether its ID tokens have the claims of all scopes, and not only UserInfo (`id_token_claims`). */
   readonly getsClaimsInIdTokens: boolean

@@ -604,6 +604,7 @@ test('APIs are added and removed', async (t) => {
     identifier,
     name: null,
     scopes: ['read'],
+    openScopes: [],
     scopeLabels: {},
     signingAlg: 'ES256',
     authorizationDetailsTypes: {},

@@ -484,6 +484,7 @@ test.serial('adds, lists and removes an API', async (t) => {
       identifier: uri,
       name: 'Orders',
       scopes: ['read', 'write'],
+      openScopes: [],
       scopeLabels: { read: 'See your orders' },
       signingAlg: 'ES256',
       authorizationDetailsTypes: {},

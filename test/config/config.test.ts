@@ -42,7 +42,9 @@ const complete = {
   HOLDFAST_DEVICE_FLOW: 'on',
   HOLDFAST_DEVICE_LIMIT: '7',
   HOLDFAST_USER_CODE_LIMIT: '8',
-  HOLDFAST_REGISTRATION: 'on',
+  HOLDFAST_REGISTRATION: 'open',
+  HOLDFAST_OPEN_REGISTRATION_LIMIT: '7',
+  HOLDFAST_CLIENT_ID_METADATA: 'agent.example, *.apps.example',
   HOLDFAST_DRAIN_SECONDS: '4',
   HOLDFAST_LOGIN_LIMIT: '5',
   HOLDFAST_LOGIN_NETWORK_LIMIT: '500',
@@ -147,6 +149,9 @@ test('needs no variable at all', (t) => {
       passwordHashes: 2,
       longestWaitMs: 400,
       registration: false,
+      openRegistration: false,
+      openRegistrationLimit: 20,
+      clientDocuments: undefined,
     },
   })
 })
@@ -203,6 +208,9 @@ test('takes every variable', (t) => {
       deviceLimit: 7,
       userCodeLimit: 8,
       registration: true,
+      openRegistration: true,
+      openRegistrationLimit: 7,
+      clientDocuments: { domains: ['agent.example', '*.apps.example'] },
       drainSeconds: 4,
       auditTokens: 'each',
       auditRetentionDays: 400,
@@ -242,6 +250,11 @@ for (const value of ['https://app.example.com', 'app.example.com:8443', 'app.*',
   const name = 'HOLDFAST_SESSION_REFRESH_INITIATORS'
   test(`refuses "${value}" as hosts of applications`, (t) =>
     onlyProblem(t, { [name]: value }, name))
+}
+
+for (const value of ['yes', 'ON', 'https://agent.example', 'agent.example/x', '*', 'onn', '*.']) {
+  const name = 'HOLDFAST_CLIENT_ID_METADATA'
+  test(`refuses "${value}" as hosts of documents`, (t) => onlyProblem(t, { [name]: value }, name))
 }
 
 test('cannot be changed afterwards', (t) => {

@@ -526,12 +526,14 @@ test('brings an empty database up to this release', async (t) => {
   t.deepEqual(
     tables.map((row) => row.table_name),
     [
+      'account_links',
       'accounts',
       'artifacts',
       'audit_events',
       'authorization_details_types',
       'browser_sessions',
       'claim_mappings',
+      'client_documents',
       'client_logos',
       'client_registrations',
       'clients',

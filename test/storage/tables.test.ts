@@ -161,7 +161,12 @@ test('finds, lists and removes an API', async (t) => {
   const made = api()
   t.true(await resourceServers.insert(made))
   t.false(await resourceServers.insert({ ...made, scopes: ['b'] }))
-  const defaults = { scopeLabels: {}, signingAlg: 'ES256', authorizationDetailsTypes: {} }
+  const defaults = {
+    openScopes: [],
+    scopeLabels: {},
+    signingAlg: 'ES256',
+    authorizationDetailsTypes: {},
+  }
   const stored = { ...made, ...defaults }
   t.deepEqual(await resourceServers.find(made.identifier), stored)
   t.true((await resourceServers.list()).some(({ identifier }) => identifier === made.identifier))
