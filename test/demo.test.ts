@@ -13,14 +13,15 @@ interface Report {
   failed: number
 }
 
-for (const [binding, thefts] of [
-  ['dpop', 15],
-  ['mtls', 11],
-  ['token-binding', 13],
+for (const [story, thefts] of [
+  ['--binding dpop', 15],
+  ['--binding mtls', 11],
+  ['--binding token-binding', 13],
+  ['--story mcp', 16],
 ] as const) {
-  const play = binding === 'token-binding' && skipped ? test.skip : test
-  play(`the demo gives the expected result in every row with ${binding}`, async (t) => {
-    const { stdout } = await demo('--json', '--binding', binding)
+  const play = story === '--binding token-binding' && skipped ? test.skip : test
+  play(`the demo gives the expected result in every row with ${story}`, async (t) => {
+    const { stdout } = await demo('--json', ...story.split(' '))
     const { rows, failed } = JSON.parse(stdout) as Report
     t.is(failed, 0)
     t.deepEqual(

@@ -9,6 +9,7 @@ import { type RequestedMetadata, registerClient } from '../../src/clients/client
 import { parseConfig } from '../../src/config/config.ts'
 import { listen } from '../../src/http/listen.ts'
 import { freePort } from '../../src/net/free-port.ts'
+import type { GuardedFetch } from '../../src/net/guarded-fetch.ts'
 import { createLog } from '../../src/observability/log.ts'
 import { startServer } from '../../src/server.ts'
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts'
@@ -24,6 +25,10 @@ export interface EnvironmentOptions {
   /** What the identity provider and the API are called on loopback. */
   readonly names?: { readonly issuer: string; readonly api: string }
   readonly makeApi?: (api: { issuer: string; audience: string }) => Koa
+  /** What fetches the documents that clients name by URL. */
+  readonly guardedFetch?: GuardedFetch
+  /** The path of the API that tokens are for, and its scopes, which are open to every client. */
+  readonly scopes?: { readonly identifier: string; readonly open: readonly string[] }
 }
 
 /**
@@ -37,6 +42,8 @@ export async function openEnvironment(
     environment = {},
     names = { issuer: 'localhost', api: 'localhost' },
     makeApi = createApi,
+    guardedFetch,
+    scopes: { identifier, open: openScopes } = { identifier: '', open: [] },
   }: EnvironmentOptions = {},
 ) {
   await using opened = new AsyncDisposableStack()
@@ -61,7 +68,9 @@ export async function openEnvironment(
   const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
 
   report('identity provider')
-  const server = opened.use(await startServer(config, storage, createLog(config.logLevel)))
+  const server = opened.use(
+    await startServer(config, storage, createLog(config.logLevel), { guardedFetch }),
+  )
   const { issuer, authorityFile } = server
   const authority = await readFile(authorityFile ?? '', 'utf8')
   tls.setDefaultCACertificates([...tls.getCACertificates('default'), authority])
@@ -81,7 +90,12 @@ export async function openEnvironment(
   const { origin: audience } = opened.use(
     await serve(names.api, (origin) => makeApi({ issuer, audience: origin })),
   )
-  await storage.resourceServers.insert({ identifier: audience, name: 'Orders', scopes: ['read'] })
+  await storage.resourceServers.insert({
+    identifier: audience + identifier,
+    name: 'Orders',
+    scopes: ['read', ...openScopes],
+    openScopes,
+  })
 
   report('relying party')
   const open = opened.move()

@@ -5,9 +5,11 @@ import { chromiumPath } from '../../test/support/chromium-program.ts'
 import { setUpDbsc } from './dbsc-fixtures.ts'
 import { residualWindow, runDbscScenario } from './dbsc-scenario.ts'
 import { runDpopScenario } from './dpop-scenario.ts'
+import { runMcpScenario } from './mcp-scenario.ts'
 import { runMtlsScenario } from './mtls-scenario.ts'
 import { asJson, asText, failedRows } from './report.ts'
 import { setUpDpop, setUpMtls } from './set-up.ts'
+import { setUpMcp } from './set-up-mcp.ts'
 import { setUpTokenBinding } from './set-up-token-binding.ts'
 import { createRunner } from './steps.ts'
 import { runTokenBindingScenario } from './token-binding-scenario.ts'
@@ -24,11 +26,17 @@ const command = new Command('demo')
       .choices(['dpop', 'mtls', 'token-binding', 'dbsc'])
       .default('dpop'),
   )
+  .addOption(
+    new Option('--story <name>', 'another story: an agent that finds everything by itself').choices(
+      ['mcp'],
+    ),
+  )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
-const { json, binding } = command.opts<{
+const { json, binding, story } = command.opts<{
   json?: true
+  story?: 'mcp'
   binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
 }>()
 
@@ -53,7 +61,10 @@ if (binding === 'dbsc' && !json) console.log(residualWindow)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1
 
 async function play(): Promise<void> {
-  if (binding === 'mtls') {
+  if (story === 'mcp') {
+    await using fixtures = await setUpMcp(report)
+    await runMcpScenario(fixtures, runner)
+  } else if (binding === 'mtls') {
     await using fixtures = await setUpMtls(report)
     await runMtlsScenario(fixtures, runner)
   } else if (binding === 'token-binding') {

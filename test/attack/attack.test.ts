@@ -1,6 +1,7 @@
 import test from 'ava'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
+import { runAgents } from './run-agents.ts'
 import { runCertificates } from './run-certificates.ts'
 import { runIdentityProvider } from './run-identity-provider.ts'
 import { passed, runTable } from './run-table.ts'
@@ -36,6 +37,15 @@ test('certificates get every row of their table right', async (t) => {
     [],
   )
   t.true(results.length > 80)
+})
+
+test('every row about agents is right', async (t) => {
+  const results = await runAgents()
+  t.deepEqual(
+    results.filter(({ expected, got }) => expected !== got),
+    [],
+  )
+  t.true(results.length >= 16)
 })
 
 test('the identity provider gets every row about certificates right', async (t) => {

@@ -6,6 +6,7 @@ import { makeTemplate } from '../support/database.ts'
 import { adapters } from '../support/verify/adapters.ts'
 import { runIdTokenRows } from './id-token-rows.ts'
 import { comparePeers } from './peers.ts'
+import { runAgents } from './run-agents.ts'
 import { runCertificates } from './run-certificates.ts'
 import { runIdentityProvider } from './run-identity-provider.ts'
 import { passed, type Result, runTable } from './run-table.ts'
@@ -13,7 +14,7 @@ import { passed, type Result, runTable } from './run-table.ts'
 const json = process.argv.includes('--json')
 drawProgressOn(json ? undefined : process.stderr)
 using progress = showProgress()
-const parts = [...Object.keys(adapters), 'ID tokens', 'certificates', 'identity provider']
+const parts = [...Object.keys(adapters), 'ID tokens', 'certificates', 'agents', 'identity provider']
 const begin = (part: string) => progress.report(part, parts.indexOf(part), parts.length)
 
 const rows: Result[] = []
@@ -25,6 +26,8 @@ begin('ID tokens')
 rows.push(...(await runIdTokenRows()))
 begin('certificates')
 const certificates = await runCertificates()
+begin('agents')
+certificates.push(...(await runAgents()))
 begin('identity provider')
 // One PostgreSQL for all of them.
 await using cluster = await openTestCluster()

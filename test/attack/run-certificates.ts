@@ -22,7 +22,7 @@ import {
 
 /** One row and what became of it: nothing here is HTTP. */
 export type CertificateResult = Readonly<{
-  adapter: 'certificates' | 'identity provider'
+  adapter: 'agents' | 'certificates' | 'identity provider'
   case: string
   expected: string
   got: string

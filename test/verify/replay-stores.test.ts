@@ -1,10 +1,12 @@
 import test from 'ava'
 import pg from 'pg'
+import type { ReplayStore } from '../../packages/verify/replay.ts'
 import {
   createPostgresReplayStore,
   postgresReplayTable,
 } from '../../packages/verify/replay-postgres.ts'
 import { createRedisReplayStore } from '../../packages/verify/replay-redis.ts'
+import { createTickets } from '../../packages/verify/ticket.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { startSystemPostgres, testWithPostgres } from '../support/system-postgres.ts'
 import { dpopRequest, start, verifierWith } from '../support/verify/fixtures.ts'
@@ -13,16 +15,35 @@ import { refused } from '../support/verify/refused.ts'
 
 const testRedis = withRedis(test)
 
+/** How many of sixteen uses of one ticket, at once on nodes with these stores, are accepted. */
+async function ticketWinners(stores: readonly ReplayStore[]): Promise<number> {
+  const nodes = stores.map((replay) =>
+    createTickets(verifierWith(), {
+      secrets: [Buffer.alloc(32, 1)],
+      replay,
+      replicas: 2,
+      now: () => start * 1000,
+    }),
+  )
+  const verified = await verifierWith().verify(dpopRequest())
+  const ticket = nodes[0]?.issue(verified, { url: '/stream' })
+  const request = { method: 'GET', url: `/stream?ticket=${ticket}`, headers: [] }
+  const uses = Array.from({ length: 16 }, (_, at) => nodes[at % 2]?.verify(request))
+  const outcomes = await Promise.allSettled(uses)
+  return outcomes.filter(({ status }) => status === 'fulfilled').length
+}
+
 testRedis('accepts one of sixteen uses at once on two nodes', async (t) => {
   await using redis = await startRedis()
-  const nodes = redis.clients.map((client) => {
-    const replay = createRedisReplayStore({ send: (args) => client.sendCommand(args) })
-    return verifierWith({ replay, replicas: 2 })
-  })
+  const stores = redis.clients.map((client) =>
+    createRedisReplayStore({ send: (args) => client.sendCommand(args) }),
+  )
+  const nodes = stores.map((replay) => verifierWith({ replay, replicas: 2 }))
   const request = dpopRequest()
   const uses = Array.from({ length: 16 }, (_, i) => nodes[i % 2]?.verify(request))
   const outcomes = await Promise.allSettled(uses)
   t.is(outcomes.filter(({ status }) => status === 'fulfilled').length, 1)
+  t.is(await ticketWinners(stores), 1)
 })
 
 testRedis('keeps a mark for as long as it matters, and holds no jti', async (t) => {
@@ -69,15 +90,15 @@ async function open() {
 test.serial('accepts one of sixteen uses at once on two nodes with PostgreSQL', async (t) => {
   await using one = await open()
   await using two = await open()
-  const nodes = [one, two].map(({ pool }) =>
-    verifierWith({ replay: createPostgresReplayStore({ client: pool }), replicas: 2 }),
-  )
+  const stores = [one, two].map(({ pool }) => createPostgresReplayStore({ client: pool }))
+  const nodes = stores.map((replay) => verifierWith({ replay, replicas: 2 }))
   const request = dpopRequest()
   const uses = Array.from({ length: 16 }, (_, i) => nodes[i % 2]?.verify(request))
   const outcomes = await Promise.allSettled(uses)
   t.is(outcomes.filter(({ status }) => status === 'fulfilled').length, 1)
   const [lost] = outcomes.filter((outcome) => outcome.status === 'rejected')
   t.is(lost?.reason.code, 'dpop_replayed')
+  t.is(await ticketWinners(stores), 1)
 })
 
 test.serial('knows a mark until it expires on the slowest clock', async (t) => {
