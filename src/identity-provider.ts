@@ -1,6 +1,7 @@
 import type Router from '@koa/router'
 import type { Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
+import { createCodeAppRouter } from './account-page/code-app-router.ts'
 import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
 import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
 import { createLinkRouter } from './account-page/link-router.ts'
@@ -48,6 +49,7 @@ import { createProvider } from './engine/provider.ts'
 import { strictProofs } from './engine/strict-proofs.ts'
 import { type Features, middlewareInOrder } from './http/app.ts'
 import { clientLogos } from './http/client-logos.ts'
+import { createCodeForms } from './http/code-form.ts'
 import { createEdge } from './http/edge.ts'
 import { createFormTokens } from './http/form-token.ts'
 import { createNewPasswords, newPasswordLimit } from './http/new-password.ts'
@@ -64,7 +66,7 @@ import {
 import { createProviderPages } from './interaction/provider-pages.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { createBackchannelLimits } from './limits/backchannel-limits.ts'
-import { createLoginLimits } from './limits/login-limits.ts'
+import { codeLimits, createLoginLimits } from './limits/login-limits.ts'
 import { createNetworkLimit } from './limits/network-limit.ts'
 import type { Siblings } from './limits/siblings.ts'
 import { createUserCodeLimits } from './limits/user-code-limits.ts'
@@ -77,7 +79,7 @@ import { loadAssets } from './pages/assets.ts'
 import { overloaded } from './pages/error-messages.ts'
 import type { FindResourceLabels } from './pages/scope-labels.ts'
 import { createViews } from './pages/views.ts'
-import { createChallenges } from './passkeys/challenge.ts'
+import { type Challenges, createChallenges } from './passkeys/challenge.ts'
 import { createPasskeys, type Passkeys } from './passkeys/passkeys.ts'
 import { createRegistrationCredentials } from './registration/registration-credential.ts'
 import { createRegistrationRouter, registrationPath } from './registration/registration-router.ts'
@@ -161,6 +163,7 @@ function createParts(
     secretsOf(options.keys.view(), purpose)
   const guardedFetch = options.guardedFetch ?? createGuardedFetch()
   const documents = createDocuments(config, storage, { ...options, guardedFetch })
+  const challenges = createChallenges({ keys: secrets('form-token'), now: options.keys.now })
   const securityEvents = createSecurityEvents({
     table: storage.securityEvents,
     log,
@@ -189,10 +192,8 @@ function createParts(
     edge: createEdge(config),
     mtls: mtlsOptions(config, options.authorities),
     forms: createFormTokens(secrets('form-token')),
-    passkeys: createPasskeysOf(config, storage, {
-      keys: secrets('form-token'),
-      now: options.keys.now,
-    }),
+    challenges,
+    passkeys: createPasskeysOf(config, storage, challenges),
     dbsc: createDbsc({
       issuer,
       secrets: secrets('session-binding'),
@@ -240,10 +241,9 @@ function createDocuments(
 function createPasskeysOf(
   { issuer, passkeys: { rpId, aaguids } }: Config,
   { passkeys: table }: Storage,
-  signing: { keys: () => readonly Uint8Array[]; now: () => number },
+  challenges: Challenges,
 ): Passkeys | undefined {
   if (rpId === undefined) return undefined
-  const challenges = createChallenges(signing)
   return createPasskeys({
     table,
     challenges,
@@ -402,6 +402,14 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     rules,
     events,
   })
+  const codes = createCodeForms({
+    table: storage.secondFactors,
+    vault: keys.vault,
+    limits: createLoginLimits(storage.signInAttempts, codeLimits),
+    events,
+    securityEvents: parts.securityEvents,
+    now: keys.now,
+  })
   const resourceLabels: FindResourceLabels = async (identifier) => {
     const found = await storage.resourceServers.find(identifier)
     if (!found) return undefined
@@ -420,6 +428,8 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     },
     passkeys,
     passwords,
+    codes,
+    challenges: parts.challenges,
     rules,
     resourceLabels,
     detailsType: storage.detailsTypes.find,
@@ -443,7 +453,7 @@ function browserFeatures(parts: Parts, { engine: provider }: Built) {
     now: keys.now,
   })
   return {
-    account: accountFeature(parts, { provider, passkeys, passwords, rules }),
+    account: accountFeature(parts, { provider, passkeys, passwords, codes, rules }),
     approvals: routesOf(approvals),
     dbsc: dbscMiddleware({
       provider,
@@ -470,7 +480,7 @@ function accountFeature(
   {
     provider,
     ...signIn
-  }: Pick<InteractionDependencies, 'provider' | 'passkeys' | 'passwords' | 'rules'>,
+  }: Pick<InteractionDependencies, 'provider' | 'passkeys' | 'passwords' | 'codes' | 'rules'>,
 ): Middleware {
   const { config, storage, accounts, views, forms, base, passkeys, securityEvents } = parts
   const publicOrigin = new URL(config.issuer).origin
@@ -498,6 +508,14 @@ function accountFeature(
       tables: { ...storage, clients: parts.knownClients },
       events: securityEvents,
       passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
+    }),
+    createCodeAppRouter({
+      ...common,
+      table: storage.secondFactors,
+      vault: parts.keys.vault,
+      challenges: parts.challenges,
+      host: new URL(config.issuer).host,
+      now: parts.keys.now,
     }),
     createPasswordRouter({ ...common, newPasswords, store: storage.accounts }),
     createLinkRouter({

@@ -6,6 +6,7 @@
 import type { RouterContext } from '@koa/router'
 import type { Accounts } from '../accounts/accounts.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
+import type { CodeForms } from '../http/code-form.ts'
 import type { FormBody } from '../http/form-body.ts'
 import type { FormProblem, PasskeyForms } from '../http/passkey-form.ts'
 import type { PasswordForms } from '../http/password-form.ts'
@@ -34,6 +35,7 @@ export interface FreshAuthentication {
 export interface FreshAuthenticationOptions {
   readonly passkeys: PasskeyForms | undefined
   readonly passwords: PasswordForms
+  readonly codes: CodeForms
   readonly accounts: Pick<Accounts, 'hasPassword'>
   readonly rules: Pick<SignInRules, 'takesPasswordOf'>
   readonly table: Pick<PasskeyTable, 'listOf'>
@@ -42,6 +44,7 @@ export interface FreshAuthenticationOptions {
 export function createFreshAuthentication({
   passkeys,
   passwords,
+  codes,
   accounts,
   rules,
   table,
@@ -60,6 +63,7 @@ export function createFreshAuthentication({
       return {
         passkey: hasPasskey ? passkeys.request(ctx, purposeOf(reader, change), own) : undefined,
         password: takesPassword && hasPassword,
+        code: account.hasCodeApp === true,
       }
     },
 
@@ -77,7 +81,12 @@ export function createFreshAuthentication({
       const password = form.get('password') ?? ''
       if (!password) return { status: 400, problem: 'confirm.empty' }
       const typed = await passwords.authenticate(ctx, { email: account.email, password, facts })
-      if (typed.account) return undefined
+      if (typed.account) {
+        if (!typed.account.hasCodeApp) return undefined
+        const code = form.get('code') ?? ''
+        const { sessionUid } = reader
+        return codes.refusal(ctx, { account: typed.account, code, facts, sessionUid })
+      }
       return typed.status === 401 ? { status: 401, problem: 'confirm.wrong' } : typed
     },
   }

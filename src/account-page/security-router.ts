@@ -23,6 +23,7 @@ import { isDocumentId } from '../storage/client-document-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import type { PasskeyTable } from '../storage/passkey-table.ts'
+import type { SecondFactorTable } from '../storage/second-factor-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
 import { type Reader, type Readers, signInFirst } from './reader.ts'
 
@@ -35,11 +36,12 @@ export interface SecurityRouterOptions {
     clients: ClientTable
     failedSignIns: FailedSignInTable
     passkeys: PasskeyTable
+    secondFactors: Pick<SecondFactorTable, 'countRecoveryCodes'>
     securityEvents: SecurityEventTable
   }
   events: SecurityEvents
   accounts: Pick<Accounts, 'hasPassword'>
-  rules: Pick<SignInRules, 'setsPassword'>
+  rules: Pick<SignInRules, 'setsPassword' | 'secondFactor'>
   publicOrigin: string
   /** The public path of this server. */
   base: string
@@ -56,7 +58,7 @@ const shownFailures = 5
 export function createSecurityRouter({
   readers,
   views,
-  tables: { artifacts, browserSessions, clients, failedSignIns, passkeys: table, securityEvents },
+  tables,
   events,
   accounts,
   rules,
@@ -65,6 +67,8 @@ export function createSecurityRouter({
   forms,
   passkeys,
 }: SecurityRouterOptions): Router {
+  const { artifacts, browserSessions, clients, failedSignIns, securityEvents } = tables
+  const { passkeys: table, secondFactors } = tables
   const router = new Router({ sensitive: true, strict: true })
   const page = base + publicRoutes.security.path
 
@@ -89,6 +93,16 @@ export function createSecurityRouter({
     if (!isDocumentId(clientId)) return clients.find(clientId)
     const found = await clients.find(clientId).catch(() => undefined)
     return found ?? { client_id: clientId }
+  }
+
+  async function codeAppOf({ account }: Reader): Promise<SecurityPage['codeApp']> {
+    if (!rules.setsPassword) return undefined
+    const isSetUp = account.hasCodeApp === true
+    return {
+      isSetUp,
+      isRemovable: rules.secondFactor === 'optional',
+      recoveryCodes: isSetUp ? await secondFactors.countRecoveryCodes(account.id) : 0,
+    }
   }
 
   function toPage(ctx: RouterContext) {
@@ -146,6 +160,7 @@ export function createSecurityRouter({
       passkeys: ownPasskeys,
       hasApprovals,
       hasPassword,
+      codeApp: await codeAppOf(who),
       applications: applications.flat(),
       failures: failures.map(failureLine),
       events: recent.map(eventLine),

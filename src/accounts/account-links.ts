@@ -4,7 +4,12 @@
  * nothing up; what sets the credential does.
  */
 import { hash, randomBytes } from 'node:crypto'
-import type { AccountLinkTable, LinkUse, ResetCredentials } from '../storage/account-link-table.ts'
+import type {
+  AccountLinkTable,
+  LinkUse,
+  ResetCredentials,
+  ResetFactors,
+} from '../storage/account-link-table.ts'
 import type { Account, AccountStore } from '../storage/account-store.ts'
 import { accountNotFound } from './account-error.ts'
 import { normalizeEmail } from './email.ts'
@@ -23,12 +28,12 @@ export interface AccountLinks {
   /** @throws AccountError `account_not_found` */
   invite(email: string): Promise<MadeLink>
   /**
-   * Makes a link, and takes the password, sessions and grants from the account; with `passkeys`
-   * those as well.
+   * Makes a link, and takes the password, sessions and grants from the account, and what else is
+   * asked for.
    *
    * @throws AccountError `account_not_found`
    */
-  reset(email: string, also: { passkeys: boolean }): Promise<MadeLink & ResetCredentials>
+  reset(email: string, also: ResetFactors): Promise<MadeLink & ResetCredentials>
   /** The account of a link that can be used. */
   find(token: string): Promise<Account | undefined>
   /** Uses a link up; false where it cannot be used. */
@@ -73,10 +78,10 @@ export function createAccountLinks({
       return { link, expiresAt }
     },
 
-    async reset(email, { passkeys }) {
+    async reset(email, also) {
       const { link, digest } = make()
       const done = await table.reset(await idOf(email), {
-        ...{ digest, passkeys },
+        ...{ digest, ...also },
         lifetimeS: secondsOf('reset'),
         absent: absentPasswordHash(defaultPasswordCost),
       })

@@ -10,6 +10,8 @@
 /** Values of `amr` by the way of signing in: what a page of the sign-in hands to the engine. */
 export const signInMethods = {
   password: ['pwd'],
+  /** A password, and a code of an app or a recovery code. */
+  passwordAndCode: ['pwd', 'otp', 'mfa'],
   /** A password, and a key on a device of the person's that they have touched. */
   passwordAndKey: ['pwd', 'pop', 'user', 'mfa'],
   /** A key on a device that has verified the person, by a PIN or a fingerprint. */
@@ -36,10 +38,14 @@ const hasKey = ({ amr }: SignIn) => amr.includes('pop')
 const isPasskey = (signIn: SignIn) =>
   hasKey(signIn) && !hasPassword(signIn) && signIn.amr.includes('mfa')
 
+const isPasskeyOrPasswordAndKey = (signIn: SignIn) =>
+  isPasskey(signIn) || (hasKey(signIn) && hasPassword(signIn))
+
 export const passkeyAndSessionAcr = 'urn:holdfast:acr:passkey-and-bound-session'
 export const boundSessionAcr = 'urn:holdfast:acr:bound-session'
 export const passkeyAcr = 'urn:holdfast:acr:passkey'
 export const passwordAndKeyAcr = 'urn:holdfast:acr:password-and-key'
+export const passwordAndCodeAcr = 'urn:holdfast:acr:password-and-code'
 export const passwordAcr = 'urn:holdfast:acr:password'
 
 /** Strongest first. Each way of signing in meets the steps below it; a bound session is met apart. */
@@ -50,9 +56,11 @@ const steps: readonly Step[] = [
   },
   { acr: boundSessionAcr, isMet: ({ isBound }) => isBound },
   { acr: passkeyAcr, isMet: isPasskey },
+  { acr: passwordAndKeyAcr, isMet: isPasskeyOrPasswordAndKey },
   {
-    acr: passwordAndKeyAcr,
-    isMet: (signIn) => isPasskey(signIn) || (hasKey(signIn) && hasPassword(signIn)),
+    acr: passwordAndCodeAcr,
+    isMet: (signIn) =>
+      isPasskeyOrPasswordAndKey(signIn) || (hasPassword(signIn) && signIn.amr.includes('otp')),
   },
   { acr: passwordAcr, isMet: (signIn) => isPasskey(signIn) || hasPassword(signIn) },
 ]

@@ -1,6 +1,7 @@
 import type { AccountLinks, MadeLink } from '../accounts/account-links.ts'
 import type { Accounts, NewAccount } from '../accounts/accounts.ts'
 import { endedChainMemoryS } from '../config/lifetimes.ts'
+import type { ResetFactors } from '../storage/account-link-table.ts'
 import type { Account, AccountChange, Profile } from '../storage/account-store.ts'
 import type { AdminQueries } from '../storage/admin-queries.ts'
 import type { ArtifactTable, Installation } from '../storage/artifact-table.ts'
@@ -79,11 +80,15 @@ export function administerAccounts(
       return made
     },
 
-    /** Makes a new link. The password, sessions and grants end at once, and passkeys if asked. */
-    async reset(email: string, { passkeys: all = false } = {}): Promise<ResetAccount> {
+    /** Makes a new link. The password, sessions and grants end at once, and what else is asked for. */
+    async reset(
+      email: string,
+      { passkeys: all = false, codeApp = false }: Partial<ResetFactors> = {},
+    ): Promise<ResetAccount> {
       const { id } = await accounts.find(email)
-      const { ended, revoked, ...made } = await links.reset(email, { passkeys: all })
-      recordChange('account.reset', { account: id }, { ended, revoked, passkeys: all })
+      const also = { passkeys: all, codeApp }
+      const { ended, revoked, ...made } = await links.reset(email, also)
+      recordChange('account.reset', { account: id }, { ended, revoked, ...also })
       return { ...made, ended, revoked }
     },
 

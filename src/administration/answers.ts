@@ -47,6 +47,7 @@ const accountMembers = {
   country: z.string().optional(),
   groups: texts.optional(),
   attributes: z.record(z.string(), z.string()).optional(),
+  hasCodeApp: z.literal(true).describe('A code is asked for after the password').optional(),
   disabled: z.boolean(),
   createdAt: time,
   updatedAt: time.optional(),

@@ -115,6 +115,7 @@ export const newPassword = z.strictObject({ password })
 
 export const reset = z.strictObject({
   passkeys: z.boolean().default(false).describe('Remove all passkeys as well'),
+  codeApp: z.boolean().default(false).describe('Remove the code app and recovery codes as well'),
 })
 
 export const signOut = z.strictObject({

@@ -9,6 +9,10 @@ export interface SignInRules {
   readonly leastPasskeys: 0 | 1
   /** Whether people set one. */
   readonly setsPassword: boolean
+  /** Whether a password needs a code beside it, of everyone or of those who have a code app. */
+  readonly secondFactor: 'required' | 'optional'
+  /** Whether a password leads to an application without a code, for an account without a code app. */
+  takesPasswordAlone(clientId: string): boolean
   /** Whether it counts for an application at all, whosever it is. */
   takesPassword(clientId: string): boolean
   /** Whether it counts for this account, to sign in or to change how the person signs in. */
@@ -17,24 +21,31 @@ export interface SignInRules {
 
 /**
  * With the policy `passkey` a password leads only to My security, and only as long as its account
- * has no passkey: there the person adds the first one.
+ * has no passkey: there the person adds the first one. With `password+second-factor` it leads there
+ * without a code, as long as its account has no code app: there the person sets one up.
  */
 export function createSignInRules(
   policy: SignInPolicy,
   passkeys: Pick<PasskeyTable, 'isThere'>,
 ): SignInRules {
-  if (policy === 'passkey-or-password') {
+  const isSecurity = (clientId: string) => clientId === securityClientId
+  if (policy !== 'passkey') {
+    const isRequired = policy === 'password+second-factor'
     return {
       leastPasskeys: 0,
       setsPassword: true,
+      secondFactor: isRequired ? 'required' : 'optional',
       takesPassword: () => true,
+      takesPasswordAlone: (clientId) => !isRequired || isSecurity(clientId),
       takesPasswordOf: async () => true,
     }
   }
   return {
     leastPasskeys: 1,
     setsPassword: false,
-    takesPassword: (clientId) => clientId === securityClientId,
+    secondFactor: 'optional',
+    takesPassword: isSecurity,
+    takesPasswordAlone: isSecurity,
     takesPasswordOf: async ({ id }) => !(await passkeys.isThere(id)),
   }
 }

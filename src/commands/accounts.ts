@@ -3,6 +3,7 @@ import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import { linkLifetimeHours } from '../accounts/account-links.ts'
 import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
+import type { ResetFactors } from '../storage/account-link-table.ts'
 import { type Profile, profileMembers } from '../storage/account-store.ts'
 import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
 import { asFacts, asTable } from './table.ts'
@@ -163,12 +164,14 @@ export function accountsCommand(): Command {
         'reset <email>',
         `For a user who can no longer sign in: remove the password, end all sessions and grants, and print a one-time link in which the user sets a passkey or a password. It works for ${linkLifetimeHours.reset} hours.`,
         'accounts reset ada@example.com',
-        'accounts reset ada@example.com --passkeys',
-      ).option('--passkeys', 'also remove all passkeys'),
-      (email: string, { passkeys = false }: { passkeys?: boolean }) =>
+        'accounts reset ada@example.com --passkeys --code-app',
+      )
+        .option('--passkeys', 'also remove all passkeys')
+        .option('--code-app', 'also remove the code app and recovery codes'),
+      (email: string, also: Partial<ResetFactors>) =>
         withAdministration(async ({ accounts }) => ({
           email,
-          ...(await accounts.reset(email, { passkeys })),
+          ...(await accounts.reset(email, also)),
         })),
       ({ email, link, expiresAt, ended, revoked }) =>
         asFacts(

@@ -2,7 +2,9 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 
 /** How people may sign in. */
-export type SignInPolicy = 'passkey' | 'passkey-or-password'
+export type SignInPolicy = (typeof signInPolicies)[number]
+
+const signInPolicies = ['passkey', 'passkey-or-password', 'password+second-factor'] as const
 
 export interface PasskeysConfig {
   /** What people sign in with. */
@@ -25,7 +27,7 @@ const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
 export const passkeysVariables = {
   HOLDFAST_SIGN_IN: z
-    .enum(['passkey', 'passkey-or-password'], 'must be passkey or passkey-or-password')
+    .enum(signInPolicies, 'must be passkey, passkey-or-password or password+second-factor')
     .default('passkey-or-password'),
   HOLDFAST_PASSKEY_RP_ID: z
     .string()

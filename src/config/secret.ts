@@ -10,6 +10,11 @@ export function encryptionKeyOf(secret: string): Buffer {
   return derive(secret, 'signing-key-encryption')
 }
 
+/** 32 bytes, AES-256-GCM: encrypts secrets of accounts in the database. */
+export function accountEncryptionKeyOf(secret: string): Buffer {
+  return derive(secret, 'account-encryption')
+}
+
 /** 32 bytes: what the first release used for a purpose, before such secrets were rotated. */
 export function firstSecretOf(secret: string, purpose: string): Buffer {
   return derive(secret, purpose)

@@ -6,6 +6,7 @@ import type { SessionPolicy } from '../engine/client-session-policy.ts'
 import { clientView, openClientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
+import type { FormBody } from '../http/form-body.ts'
 import { bindingLabels } from '../pages/binding-labels.ts'
 import { describeConsent } from '../pages/consent-sections.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
@@ -19,9 +20,23 @@ interface SignInAttempt {
   problem: MessageKey | Message
 }
 
+/** Seconds for which a password counts whose code is still to be typed. */
+const codePatienceS = 10 * 60
+
 export interface InteractionPages {
   signIn(ctx: RouterContext, interaction: Interaction, attempt?: SignInAttempt): Promise<void>
   consent(ctx: RouterContext, interaction: Interaction): Promise<void>
+  /** Asks for the code of an account whose password was right. */
+  code(
+    ctx: RouterContext,
+    interaction: Interaction,
+    account: Pick<Account, 'id'>,
+    problem?: MessageKey | Message,
+  ): void
+  /** The account of a page that asks for a code, if it is one of this interaction. */
+  accountOfCode(interaction: Interaction, form: FormBody): string | undefined
+  /** Whether a password alone leads to what an interaction is for, without a code app. */
+  takesPasswordAlone(interaction: Interaction): Promise<boolean>
   /** Whether a password can lead to what an interaction is for. */
   takesPassword(interaction: Interaction): Promise<boolean>
   /** Whose session the page is shown in. */
@@ -35,6 +50,7 @@ export function createInteractionPages({
   forms,
   passkeys,
   rules,
+  challenges,
   resourceLabels = async () => undefined,
   detailsType = async () => undefined,
 }: InteractionDependencies): InteractionPages {
@@ -52,18 +68,44 @@ export function createInteractionPages({
     return account
   }
 
-  async function takesPassword(interaction: Interaction) {
+  async function canMeetBy(amr: readonly string[], interaction: Interaction) {
     const { clientId, session_policy } = await clientOf(interaction)
-    const { params } = interaction
-    return (
-      rules.takesPassword(clientId) &&
-      canMeet(signInMethods.password, params, session_policy as SessionPolicy | undefined)
-    )
+    const policy = session_policy as SessionPolicy | undefined
+    return { clientId, isMet: canMeet(amr, interaction.params, policy) }
   }
+
+  async function takesPassword(interaction: Interaction) {
+    const { clientId, isMet } = await canMeetBy(signInMethods.passwordAndCode, interaction)
+    return isMet && rules.takesPassword(clientId)
+  }
+
+  const codePurpose = ({ uid }: Interaction, accountId: string) => `code ${uid} ${accountId}`
 
   return {
     reader,
     takesPassword,
+
+    async takesPasswordAlone(interaction) {
+      const { clientId, isMet } = await canMeetBy(signInMethods.password, interaction)
+      return isMet && rules.takesPasswordAlone(clientId)
+    },
+
+    code(ctx, interaction, { id }, problem) {
+      allowFormsTo(ctx, redirectUriOf(interaction))
+      ctx.type = 'html'
+      ctx.body = views.signInCode({
+        form: formOf(interaction),
+        account: id,
+        proof: challenges.make(codePurpose(interaction, id), codePatienceS),
+        ...(problem && { problem }),
+      })
+    },
+
+    accountOfCode(interaction, form) {
+      const id = form.get('account') ?? ''
+      const isShown = challenges.endOf(codePurpose(interaction, id), form.get('proof') ?? '')
+      return isShown === undefined ? undefined : id
+    },
 
     async signIn(ctx, interaction, attempt) {
       const { login_hint } = interaction.params

@@ -4,6 +4,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { signInMethods } from '../accounts/acr.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
 import { type ClientInfo, clientInfo } from '../http/client-info.ts'
+import type { CodeForms } from '../http/code-form.ts'
 import {
   currentInteraction,
   type Interaction,
@@ -21,6 +22,7 @@ import type { FindDetailsType } from '../pages/consent-sections.ts'
 import { PageError } from '../pages/page-error.ts'
 import type { FindResourceLabels } from '../pages/scope-labels.ts'
 import type { Views } from '../pages/views.ts'
+import type { Challenges } from '../passkeys/challenge.ts'
 import type { Account } from '../storage/account-store.ts'
 import { grantConsent, missingConsent } from './consent.ts'
 import { createInteractionPages, signInPurpose } from './interaction-pages.ts'
@@ -29,7 +31,7 @@ import { leaveOtherAccount } from './leave-other-account.ts'
 export interface InteractionDependencies {
   provider: Provider
   accounts: Pick<Accounts, 'findActive'>
-  views: Pick<Views, 'signIn' | 'consent'>
+  views: Pick<Views, 'signIn' | 'signInCode' | 'consent'>
   events: Pick<Events, 'signedIn' | 'consented' | 'consentDenied'>
   forms: FormTokens
   /** Ends a session of this browser whose key is lost. */
@@ -37,6 +39,8 @@ export interface InteractionDependencies {
   /** Undefined where browsers make no passkeys for this server. */
   passkeys: PasskeyForms | undefined
   passwords: PasswordForms
+  codes: CodeForms
+  challenges: Challenges
   rules: SignInRules
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
@@ -54,7 +58,7 @@ const needsPasskey: TypedPassword = {
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
-  const { provider, events, forms, passkeys, passwords } = dependencies
+  const { provider, accounts, events, forms, passkeys, passwords, codes } = dependencies
   const pages = createInteractionPages(dependencies)
   const router = new Router({ sensitive: true, strict: true })
 
@@ -103,8 +107,31 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       return
     }
     const { account } = typed
+    if (account.hasCodeApp) return pages.code(ctx, interaction, account)
+    if (!(await pages.takesPasswordAlone(interaction))) {
+      ctx.status = 401
+      await pages.signIn(ctx, interaction, { email, problem: 'sign_in.needs_second_factor' })
+      return
+    }
     events.signedIn({ ...facts, account: account.id })
     await signIn(ctx, account, signInMethods.password)
+  })
+
+  router.post(publicRoutes.sign_in_code.path, async (ctx) => {
+    const interaction = await currentInteraction(provider, ctx)
+    const form = await submittedForm(ctx, interaction, forms)
+    const id = pages.accountOfCode(interaction, form)
+    const account = id && (await accounts.findActive(id))
+    if (!account) throw new PageError('invalid_form', 'Expected a page after a password')
+    const facts = { ...factsOf(ctx, interaction), account: account.id }
+    const refusal = await codes.refusal(ctx, { account, code: form.get('code') ?? '', facts })
+    if (refusal) {
+      ctx.status = refusal.status
+      pages.code(ctx, interaction, account, refusal.problem)
+      return
+    }
+    events.signedIn(facts)
+    await signIn(ctx, account, signInMethods.passwordAndCode)
   })
 
   router.post(publicRoutes.sign_in_passkey.path, async (ctx) => {

@@ -21,6 +21,7 @@ import {
   type ScheduledKey,
   scheduleKeys,
 } from './key-schedule.ts'
+import { createVault, type Vault } from './vault.ts'
 
 /**
  * The keys of each purpose that are not retired, the one that signs first. It is the same object
@@ -47,6 +48,8 @@ export interface KeyChange extends KeyName {
 }
 
 export interface KeyRing {
+  /** Encrypts by the secret of the installation. */
+  readonly vault: Vault
   /** The keys at this moment. No I/O: what was read last is good until it is read again. */
   view(): KeyView
   /** All rows at this moment. */
@@ -100,6 +103,7 @@ export async function openKeyRing({
   now = steadyNow,
 }: KeyRingOptions): Promise<KeyRing> {
   const encryptionKeys = secrets.map(encryptionKeyOf)
+  const vault = createVault(secrets)
   const opened = new Map<string, { key: KeyMaterial; by: number; jwe: string }>()
   let rows: readonly StoredSigningKey[] = []
   let readings = 0
@@ -247,6 +251,7 @@ export async function openKeyRing({
   if (tolerate !== 'all') refuseUnreadable(inUse().length, unreadable(), tolerate === 'some')
   if (makes) await makeAndReport(due().filter(({ signsIn }) => signsIn === 0))
   return {
+    vault,
     view: () => (view && databaseNow() < view.until ? view : look()).keys,
     scheduled,
     unreadable,

@@ -55,13 +55,35 @@ const mostBlocked = 20_000
  *
  * Of a limit that a node knows to be used up no further row is written.
  */
+export interface LoginLimitsOptions {
+  readonly attempts?: number
+  readonly perNetwork?: number
+  /** Of the counters: those of one name count together. */
+  readonly name?: string
+  /** Attempts on one account by networks that it does not know. */
+  readonly perAccount?: { readonly points: number; readonly durationS: number }
+  readonly now?: () => number
+}
+
+/**
+ * For codes after the password. Three codes of a million count at a time: with thirty attempts a day
+ * someone who knows the password finds one in thirty years.
+ */
+export const codeLimits = {
+  name: 'code',
+  attempts: 5,
+  perAccount: { points: 30, durationS: day },
+} as const satisfies LoginLimitsOptions
+
 export function createLoginLimits(
   table: SignInAttemptTable,
   {
     attempts = 10,
     perNetwork = 100,
+    name = 'login',
+    perAccount = { points: 100, durationS: hour },
     now = () => performance.now(),
-  }: { attempts?: number; perNetwork?: number; now?: () => number } = {},
+  }: LoginLimitsOptions = {},
 ): LoginLimits {
   /** When each ends, by `now`. */
   const blocked = new Map<string, number>()
@@ -83,22 +105,24 @@ export function createLoginLimits(
   function countsOf({ email, address }: LoginAttempt) {
     const { near, wide } = networksOf(address)
     const both = `${networkOf(address)} ${email}`
-    const count = (limit: Count['limit'], name: string, value: string, points: number): Count => ({
+    const count = (limit: Count['limit'], kind: string, value: string, points: number): Count => ({
       limit,
       points,
-      key: attemptKey(name, value),
-      durationS: name === 'login' ? 15 * minute : hour,
-      ofStrangers: name !== 'login',
+      key: attemptKey(name + kind, value),
+      durationS: hour,
+      ofStrangers: true,
     })
     const ofNetwork = [
-      ...(wide ? [count('login_address', 'login-wide', wide, perNetwork * wideFactor)] : []),
-      count('login_address', 'login-network', near, perNetwork),
+      ...(wide ? [count('login_address', '-wide', wide, perNetwork * wideFactor)] : []),
+      count('login_address', '-network', near, perNetwork),
     ]
     if (!email) return { strangers: ofNetwork, pair: undefined, known: undefined }
+    const ofAccount = count('login_account', '-account', email, perAccount.points)
+    const ofPair = count('login', '', both, attempts)
     return {
-      strangers: [...ofNetwork, count('login_account', 'login-account', email, 100)],
-      pair: count('login', 'login', both, attempts),
-      known: attemptKey('login-known', both),
+      strangers: [...ofNetwork, { ...ofAccount, durationS: perAccount.durationS }],
+      pair: { ...ofPair, durationS: 15 * minute, ofStrangers: false },
+      known: attemptKey(`${name}-known`, both),
     }
   }
 

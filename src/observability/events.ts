@@ -310,6 +310,19 @@ export function createEvents({
       record('info', 'password.changed', facts, 'a person changed a password')
     },
 
+    /** The person's own change, at My security. */
+    secondFactorChanged(
+      facts: Facts,
+      change: 'code_app_set_up' | 'code_app_removed' | 'recovery_codes_replaced',
+    ) {
+      const events = {
+        code_app_set_up: 'code_app.set_up',
+        code_app_removed: 'code_app.removed',
+        recovery_codes_replaced: 'recovery_codes.replaced',
+      } as const
+      record('info', events[change], facts, 'a person changed a second factor')
+    },
+
     /** Someone has set how to sign in by a one-time link. */
     linkUsed(facts: Facts, details: { credential: 'password' | 'passkey' }) {
       record('info', 'account_link.used', facts, 'a one-time link was used', details)

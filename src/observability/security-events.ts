@@ -24,6 +24,7 @@ const alarming: ReadonlySet<SecurityEventKind> = new Set([
   'session_unproven',
   'proof_refused',
   'passkey_counter_refused',
+  'code_refused',
 ])
 
 /** Of those, how many of a kind are recorded for one session, in a time in seconds; all are counted. */

@@ -7,6 +7,8 @@ import type { PasskeyRequest } from './views.ts'
 export interface AuthenticationView {
   passkey: PasskeyRequest | undefined
   password: boolean
+  /** Whether a code is needed beside the password. */
+  code: boolean
 }
 
 /** Asks the person to authenticate before a change is made. */
@@ -55,6 +57,23 @@ export interface AccountLinkPage {
 
 export interface AccountLinkDonePage {
   credential: 'password' | 'passkey'
+}
+
+/** Has the person put a secret into a code app. */
+export interface NewCodeAppPage {
+  token: string
+  secret: string
+  uri: string
+  /** That the person has authenticated for this page. */
+  proof: string
+  /** The address as SVG. */
+  qr: string
+  problem?: MessageKey
+}
+
+/** Recovery codes, which are shown once. */
+export interface RecoveryCodesPage {
+  codes: readonly string[]
 }
 
 export interface PasskeyLine {

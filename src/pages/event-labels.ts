@@ -5,6 +5,7 @@ const warnings: ReadonlySet<SecurityEventKind> = new Set([
   'session_unproven',
   'proof_refused',
   'passkey_counter_refused',
+  'code_refused',
 ])
 
 export interface EventLabel {

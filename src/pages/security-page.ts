@@ -20,6 +20,8 @@ export interface SecurityPage {
   passkeys: { lines: PasskeyLine[]; signals: PasskeySignals } | undefined
   /** Undefined where people set no password. */
   hasPassword: boolean | undefined
+  /** Undefined where people set no password. */
+  codeApp: { isSetUp: boolean; isRemovable: boolean; recoveryCodes: number } | undefined
   applications: ApplicationLine[]
   failures: FailureLine[]
   events: EventLine[]
@@ -50,7 +52,7 @@ interface SessionLine {
   /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
   /** How the person signed in, where that is known. */
-  method?: 'passkey' | 'password'
+  method?: 'passkey' | 'code' | 'password'
 }
 
 interface ApplicationLine {
@@ -93,6 +95,7 @@ export function sessionLine(session: BrowserSession, current: string): SessionLi
 }
 
 function methodOf({ amr }: BrowserSession): Pick<SessionLine, 'method'> {
+  if (amr?.includes('otp')) return { method: 'code' }
   if (amr?.includes('pwd')) return { method: 'password' }
   return amr?.includes('pop') ? { method: 'passkey' } : {}
 }

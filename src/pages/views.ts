@@ -4,7 +4,9 @@ import type {
   AccountLinkDonePage,
   AccountLinkPage,
   ConfirmPage,
+  NewCodeAppPage,
   NewPasskeyPage,
+  RecoveryCodesPage,
 } from './account-pages.ts'
 import type { AssetUrls } from './assets.ts'
 import type { BindingLabels } from './binding-labels.ts'
@@ -67,6 +69,15 @@ export interface SignInPage {
   passkey: PasskeyRequest | undefined
   /** Whether a password counts as well. */
   password: boolean
+  problem?: MessageKey | Message
+}
+
+/** Asks for a code after the password. */
+export interface SignInCodePage {
+  form: FormView
+  /** Whose password was right, and that it was. */
+  account: string
+  proof: string
   problem?: MessageKey | Message
 }
 
@@ -170,6 +181,9 @@ export interface Views {
   security(page: SecurityPage): string
   confirm(page: ConfirmPage): string
   newPasskey(page: NewPasskeyPage): string
+  newCodeApp(page: NewCodeAppPage): string
+  recoveryCodes(page: RecoveryCodesPage): string
+  signInCode(page: SignInCodePage): string
   accountLink(page: AccountLinkPage): string
   accountLinkDone(page: AccountLinkDonePage): string
 }
@@ -201,6 +215,9 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     security: view<SecurityPage>('security'),
     confirm: view<ConfirmPage>('confirm'),
     newPasskey: view<NewPasskeyPage>('new-passkey'),
+    newCodeApp: view<NewCodeAppPage>('new-code-app'),
+    recoveryCodes: view<RecoveryCodesPage>('recovery-codes'),
+    signInCode: view<SignInCodePage>('sign-in-code'),
     accountLink: view<AccountLinkPage>('account-link'),
     accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
     interstitial: (to = '') => view('interstitial')({ to }),

@@ -68,13 +68,13 @@ export function createAccountLinkTable(database: Database) {
 
     /**
      * Makes a link, and takes everything from an account that its person may have lost: the
-     * password, sessions and grants, and with `passkeys` those as well.
+     * password, sessions and grants, and what else is asked for.
      *
      * @param absent the hash of no password.
      */
     async reset(
       accountId: string,
-      { digest, lifetimeS, absent, passkeys }: ResetRequest,
+      { digest, lifetimeS, absent, passkeys, codeApp }: ResetRequest,
     ): Promise<ResetCredentials | undefined> {
       const { rows } = await database.query<ResetCredentials>({
         text: `with changed as (
@@ -82,13 +82,17 @@ export function createAccountLinkTable(database: Database) {
                ), made as (${makeLink('changed')}
                ), ${endEverything('changed')}, removed as (
                  delete from passkeys where $5 and account_id in (select id from changed)
+               ), app as (
+                 delete from code_apps where $6 and account_id in (select id from changed)
+               ), codes as (
+                 delete from recovery_codes where $6 and account_id in (select id from changed)
                ), reported as (
                  insert into security_events (kind, account_id)
                  select 'account_reset', id from changed
                )
                select expires_at as "expiresAt", (select count(*)::int from ended) as ended,
                       (select count(*)::int from revoked) as revoked from made`,
-        values: [accountId, digest, lifetimeS, absent, passkeys],
+        values: [accountId, digest, lifetimeS, absent, passkeys, codeApp],
       })
       return rows[0]
     },
@@ -133,9 +137,14 @@ export function createAccountLinkTable(database: Database) {
   }
 }
 
-interface ResetRequest {
+/** What else a person may have lost: a code app goes with its recovery codes. */
+export interface ResetFactors {
+  readonly passkeys: boolean
+  readonly codeApp: boolean
+}
+
+interface ResetRequest extends ResetFactors {
   readonly digest: Buffer
   readonly lifetimeS: number
   readonly absent: string
-  readonly passkeys: boolean
 }

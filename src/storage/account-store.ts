@@ -27,6 +27,8 @@ export interface Account extends Profile {
   groups?: readonly string[]
   /** What the installation knows of its people beside that, for custom claims. */
   attributes?: Readonly<Record<string, string>>
+  /** Whether a code is asked for after the password. */
+  hasCodeApp?: true
   disabled: boolean
   createdAt: Date
   /** When any of it was changed last. */

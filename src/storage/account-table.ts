@@ -16,6 +16,7 @@ export interface AccountRow {
   profile: StoredProfile
   groups: string[]
   attributes: Record<string, string>
+  hasCodeApp: boolean
   disabled: boolean
   /** A string in JSON. */
   createdAt: Date | string
@@ -25,6 +26,7 @@ export interface AccountRow {
 type StoredProfile = Pick<Account, keyof Profile | 'phoneVerified'>
 
 export const accountColumns = `id, email, name, email_verified as "emailVerified", profile, groups, attributes,
+  exists (select from code_apps where code_apps.account_id = accounts.id) as "hasCodeApp",
   disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
 
 /** The new password ends the sessions of the old one, in the same statement. */
@@ -194,6 +196,7 @@ export function asAccount(row: AccountRow): Account {
     ...(emailVerified && { emailVerified }),
     ...(groups.length > 0 && { groups }),
     ...(Object.keys(attributes).length > 0 && { attributes }),
+    ...(row.hasCodeApp && { hasCodeApp: true }),
     disabled,
     createdAt: new Date(row.createdAt),
     ...(row.updatedAt !== null && { updatedAt: new Date(row.updatedAt) }),

@@ -37,6 +37,7 @@ import { createRateLimitTable, type RateLimitTable } from './rate-limit-table.ts
 import { createRegistrationTable, type RegistrationTable } from './registration-table.ts'
 import { createReplayTable, type ReplayTable } from './replay-table.ts'
 import { createResourceServerTable, type ResourceServerTable } from './resource-server-table.ts'
+import { createSecondFactorTable, type SecondFactorTable } from './second-factor-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSignInAttemptTable, type SignInAttemptTable } from './sign-in-attempt-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
@@ -69,6 +70,7 @@ export interface Storage extends AsyncDisposable {
   readonly registrations: RegistrationTable
   readonly replays: ReplayTable
   readonly resourceServers: ResourceServerTable
+  readonly secondFactors: SecondFactorTable
   readonly securityEvents: SecurityEventTable
   readonly signInAttempts: SignInAttemptTable
   readonly signingKeys: SigningKeyTable
@@ -217,6 +219,7 @@ export async function openStorage({
     devicePolls,
     passkeys: createPasskeyTable(database),
     resourceServers: createResourceServerTable(database, memory),
+    secondFactors: createSecondFactorTable(database),
     securityEvents,
     signInAttempts: createSignInAttemptTable(database),
     standby: watched,

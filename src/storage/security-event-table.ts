@@ -19,6 +19,11 @@ export const securityEventKinds = [
   'passkey_renamed',
   'passkey_removed',
   'passkey_counter_refused',
+  'code_app_set_up',
+  'code_app_removed',
+  'recovery_codes_replaced',
+  'recovery_code_used',
+  'code_refused',
 ] as const
 
 export type SecurityEventKind = (typeof securityEventKinds)[number]

@@ -1,7 +1,9 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
+import { Secret, TOTP } from 'otpauth'
 import { createAccountLinks, type MadeLink } from '../../src/accounts/account-links.ts'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { passwordAndCodeAcr } from '../../src/accounts/acr.ts'
 import { linkAddress, publicRoutes } from '../../src/http/routes.ts'
 import { cheapCost } from '../support/accounts.ts'
 import {
@@ -12,7 +14,7 @@ import {
   passkeyOptions,
 } from '../support/authenticator.ts'
 import { allow, signInAt } from '../support/device.ts'
-import { begin, signIn } from '../support/journey.ts'
+import { begin, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
 import {
   email,
@@ -217,12 +219,12 @@ test('a reset ends the password, sessions and grants, and passkeys if asked', as
   const { id, email } = await person()
   const agent = await browserOf({ email, password })
   await addPasskeyOf(agent)
-  const first = await linksOf(server).reset(email, { passkeys: false })
+  const first = await linksOf(server).reset(email, { passkeys: false, codeApp: false })
   t.like(first, { ended: 1, revoked: 1 })
   t.false(await signsIn({ email, password }))
   t.is((await agent.get(pageOf(''))).status, 303)
   t.is((await server.storage.passkeys.listOf(id)).length, 1)
-  const second = await linksOf(server).reset(email, { passkeys: true })
+  const second = await linksOf(server).reset(email, { passkeys: true, codeApp: true })
   t.like(second, { ended: 0, revoked: 0 })
   t.deepEqual(await server.storage.passkeys.listOf(id), [])
   t.is((await set(second, newPassword)).status, 200)
@@ -280,6 +282,162 @@ test('sets a password with a passkey where there was no password', async (t) => 
   t.true(await signsIn({ email, password: newPassword }))
 })
 
+/** The code of a secret, so many steps from now. */
+const codeOf = (secret: string, steps = 0) =>
+  new TOTP({ secret: Secret.fromBase32(secret) }).generate({
+    timestamp: Date.now() + steps * 30_000,
+  })
+
+/** Sets up a code app with the code of the step before this one. */
+async function setUpCodeApp(agent: UserAgent) {
+  const asked = await agent.get(pageOf('/code-app'))
+  const made = await agent.post(pageOf('/code-app'), { token: tokenOf(asked.text), password })
+  const field = (name: string) => new RegExp(`name="${name}" value="([^"]+)"`).exec(made.text)?.[1]
+  const [secret = '', proof = ''] = [field('secret'), field('proof')]
+  const token = tokenOf(made.text)
+  const confirm = (code: string, fields = {}) =>
+    agent.post(pageOf('/code-app/confirm'), { token, secret, proof, code, ...fields })
+  return { secret, made, confirm }
+}
+
+async function withCodeApp() {
+  const who = await person()
+  const agent = await browserOf({ email: who.email, password })
+  const { secret, confirm } = await setUpCodeApp(agent)
+  const done = await confirm(codeOf(secret, -1))
+  const codes = [...done.text.matchAll(/<code>([\da-z-]{27})<\/code>/g)].map(
+    ([, code = '']) => code,
+  )
+  return { ...who, agent, secret, codes }
+}
+
+/** Up to the page that asks for a code. */
+async function typePassword(as: { email: string; password: string }, more = {}) {
+  const login = await begin({ origin: server.issuer }, { ...request(), ...more })
+  const page = await signIn(login, as)
+  const field = (name: string) => new RegExp(`name="${name}" value="([^"]+)"`).exec(page.text)?.[1]
+  const proven = {
+    token: tokenOf(page.text),
+    account: field('account') ?? '',
+    proof: field('proof') ?? '',
+  }
+  const type = (code: string, fields = {}) =>
+    login.agent.post(`${login.url}/code`, { ...proven, code, ...fields })
+  return { login, page, type }
+}
+
+test('sets up a code app, and asks for its code after the password', async (t) => {
+  const { email, agent, secret, codes } = await withCodeApp()
+  t.is(codes.length, 10)
+  t.regex((await agent.get(pageOf(''))).text, /You have 10 recovery codes left/)
+  const kept = await query(server.databaseUrl, 'select sealed from code_apps')
+  t.false(JSON.stringify(kept).includes(secret))
+  const { login, page, type } = await typePassword({ email, password })
+  t.is(page.status, 200)
+  t.regex(page.text, /Enter your code/)
+  t.is((await type(codeOf(secret, -1))).status, 401, 'it was used to set up the app')
+  t.is((await type(codeOf(secret, 5))).status, 401)
+  t.is((await type('')).status, 400)
+  const right = codeOf(secret)
+  const answers = await Promise.all(Array.from({ length: 4 }, () => type(right)))
+  t.is(answers.filter(({ status }) => status === 303).length, 1)
+  const posted = answers.find(({ status }) => status === 303)
+  const consent = await interact(login.agent, await login.agent.get(posted?.location ?? ''))
+  const done = await login.agent.post(`${consent.url}/confirm`, { token: consent.token })
+  const { location = '' } = await login.agent.follow(done)
+  const code = new URL(location).searchParams.get('code') ?? ''
+  const stored = await server.provider.AuthorizationCode.find(code)
+  t.deepEqual(stored?.amr, ['pwd', 'otp', 'mfa'])
+})
+
+test('takes each recovery code once', async (t) => {
+  const { email, codes, agent } = await withCodeApp()
+  const [first = ''] = codes
+  const { type } = await typePassword({ email, password })
+  const answers = await Promise.all(Array.from({ length: 4 }, () => type(first.toUpperCase())))
+  t.is(answers.filter(({ status }) => status === 303).length, 1)
+  const { text } = await agent.get(pageOf(''))
+  t.regex(text, /You have 9 recovery codes left/)
+  t.regex(text, /A recovery code of your account was used/)
+})
+
+test('rejects a code page of another interaction or account', async (t) => {
+  const [one, other] = [await withCodeApp(), await withCodeApp()]
+  const mine = await typePassword({ email: one.email, password })
+  const theirs = await typePassword({ email: other.email, password })
+  const code = codeOf(other.secret)
+  t.is((await mine.type(code, { account: other.id })).status, 400)
+  t.is((await theirs.type(code, { proof: '' })).status, 400)
+  t.is((await theirs.type(code)).status, 303)
+})
+
+test('looks at five codes of an account and network in a while', async (t) => {
+  const { email, secret, agent } = await withCodeApp()
+  const { type } = await typePassword({ email, password })
+  for (let count = 0; count < 5; count += 1) t.is((await type('000000')).status, 401)
+  t.is((await type(codeOf(secret))).status, 429)
+  t.regex((await agent.get(pageOf(''))).text, /A wrong code was typed after your password/)
+  const again = await typePassword({ email, password })
+  t.is((await again.type(codeOf(secret))).status, 429)
+})
+
+test('rejects a code app without a page for it, and a page that was used', async (t) => {
+  const { email, id } = await person()
+  const agent = await browserOf({ email, password })
+  const { secret, confirm } = await setUpCodeApp(agent)
+  const mine = new Secret().base32
+  t.is((await confirm(codeOf(mine), { secret: mine })).status, 400)
+  t.is((await confirm(codeOf(secret, 5))).status, 400)
+  const answers = await Promise.all([confirm(codeOf(secret)), confirm(codeOf(secret))])
+  t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
+  await audited('code_app.set_up', id)
+})
+
+test('asks for a code at each change, once there is a code app', async (t) => {
+  const { email, agent, secret, codes } = await withCodeApp()
+  const token = tokenOf((await agent.get(pageOf('/password'))).text)
+  t.is((await change(agent, token, { password })).status, 400)
+  t.is((await change(agent, token, { password, code: '000000' })).status, 401)
+  t.is((await change(agent, token, { password, code: codeOf(secret) })).status, 303)
+  const replaced = await agent.post(pageOf('/recovery-codes'), {
+    ...{ token, password: newPassword },
+    code: codes[0] ?? '',
+  })
+  t.is(replaced.status, 200)
+  const [, fresh = ''] = /<code>([\da-z-]{27})<\/code>/.exec(replaced.text) ?? []
+  const { type } = await typePassword({ email, password: newPassword })
+  t.is((await type(codes[1] ?? '')).status, 401)
+  const remove = { token, password: newPassword, code: fresh }
+  t.is((await agent.post(pageOf('/code-app/remove'), remove)).status, 303)
+  t.true(await signsIn({ email, password: newPassword }))
+})
+
+test('takes no password alone where an application demands a code', async (t) => {
+  const claims = { id_token: { acr: { essential: true, value: passwordAndCodeAcr } } }
+  const demand = { claims: JSON.stringify(claims) }
+  const without = await person()
+  const refused = await typePassword({ email: without.email, password }, demand)
+  t.is(refused.page.status, 401)
+  t.regex(refused.page.text, /A password alone is not enough here/)
+  const { email, secret } = await withCodeApp()
+  const { type } = await typePassword({ email, password }, demand)
+  t.is((await type(codeOf(secret))).status, 303)
+})
+
+test('with a second factor required, a password alone leads to My security only', async (t) => {
+  const strict = await startTestServer({ HOLDFAST_SIGN_IN: 'password+second-factor' })
+  t.teardown(() => strict[Symbol.asyncDispose]())
+  const app = await strict.addClient({ application_type: 'web', redirect_uris: [callback] })
+  const login = await begin({ origin: strict.issuer }, { ...request(), client_id: app.client_id })
+  const refused = await signIn(login, { email, password })
+  t.is(refused.status, 401)
+  t.regex(refused.text, /set up a code app at My security/)
+  const agent = createUserAgent(strict.issuer)
+  const { location = '' } = await agent.get(`${strict.issuer}/security`)
+  const security = await interact(agent, await agent.get(location))
+  t.is((await signIn(security, { email, password })).status, 303)
+})
+
 /** Forms of My security that end something, which the person of any session may do. */
 const ending = ['security_end_session', 'security_end_others', 'security_end_application']
 
@@ -293,6 +451,9 @@ test('changes no credential from a stolen session, by no route', async (t) => {
       server.databaseUrl,
       `select password_hash, accounts.email, (select json_agg(passkeys) from passkeys
                 where account_id = accounts.id) as passkeys,
+              (select json_agg(code_apps) from code_apps where account_id = accounts.id) as apps,
+              (select json_agg(recovery_codes) from recovery_codes
+                where account_id = accounts.id) as codes,
               (select json_agg(account_links) from account_links where account_id = accounts.id) as links
          from accounts where accounts.id = $1`,
       [id],
@@ -308,7 +469,7 @@ test('changes no credential from a stolen session, by no route', async (t) => {
       !ending.includes(name) &&
       !name.startsWith('approvals_'),
   )
-  t.true(routes.length >= 7)
+  t.true(routes.length >= 11)
   for (const [name, { path, form }] of routes) {
     t.true(form, name)
     const url = server.issuer + path.replace(':id', String(own?.id)).replace(':token', token)

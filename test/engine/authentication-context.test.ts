@@ -9,6 +9,7 @@ import {
   passkeyAcr,
   passkeyAndSessionAcr,
   passwordAcr,
+  passwordAndCodeAcr,
   passwordAndKeyAcr,
   signInMethods,
 } from '../../src/accounts/acr.ts'
@@ -171,9 +172,10 @@ test('a passkey sign-in registers the key of the session in the same response', 
 test('each step of the ladder includes those below it', (t) => {
   const of = (amr: readonly string[], isBound = false) =>
     knownAcrs.filter((acr) => acrOf({ amr, isBound }, [acr]) === acr)
-  const { passkey, passwordAndKey, password: typed } = signInMethods
-  t.deepEqual(of(passkey), [passkeyAcr, passwordAndKeyAcr, passwordAcr])
-  t.deepEqual(of(passwordAndKey), [passwordAndKeyAcr, passwordAcr])
+  const { passkey, passwordAndKey, passwordAndCode, password: typed } = signInMethods
+  t.deepEqual(of(passkey), [passkeyAcr, passwordAndKeyAcr, passwordAndCodeAcr, passwordAcr])
+  t.deepEqual(of(passwordAndKey), [passwordAndKeyAcr, passwordAndCodeAcr, passwordAcr])
+  t.deepEqual(of(passwordAndCode), [passwordAndCodeAcr, passwordAcr])
   t.deepEqual(of(typed, true), [bound, passwordAcr])
   t.deepEqual(of(passkey, true), [...knownAcrs])
   t.deepEqual(of(['pop']), [])

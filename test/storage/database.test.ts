@@ -548,6 +548,7 @@ test('brings an empty database up to this release', async (t) => {
       'passkeys',
       'ping_deliveries',
       'rate_limits',
+      'recovery_codes',
       'replay_marks',
       'resource_servers',
       'security_events',
