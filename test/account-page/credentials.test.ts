@@ -439,7 +439,12 @@ test('with a second factor required, a password alone leads to My security only'
 })
 
 /** Forms of My security that end something, which the person of any session may do. */
-const ending = ['security_end_session', 'security_end_others', 'security_end_application']
+const ending = [
+  'security_end_session',
+  'security_end_others',
+  'security_end_application',
+  'security_end_installation',
+]
 
 test('changes no credential from a stolen session, by no route', async (t) => {
   const { id, email } = await person()

@@ -29,6 +29,7 @@ const commands = [
   'accounts disable',
   'accounts enable',
   'accounts invite',
+  'accounts installations',
   'accounts reset',
   'accounts set-password',
   'accounts sign-out',

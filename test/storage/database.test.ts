@@ -537,6 +537,7 @@ test('brings an empty database up to this release', async (t) => {
       'client_logos',
       'client_registrations',
       'clients',
+      'code_apps',
       'counted_events',
       'device_polls',
       'failed_sign_ins',
