@@ -22,6 +22,8 @@ export const quick = [
   'verify/dbsc',
   'verify/tickets',
   'verify/mcp',
+  'gate/gate',
+  'gate/attacks',
   'verify/token-binding',
   'verify/adapters',
   'bindings/mtls',
