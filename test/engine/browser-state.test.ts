@@ -255,7 +255,11 @@ test.serial(
     t.is(artifacts?.find('AccessToken', 'g'), undefined)
     t.is(artifacts?.find('Grant', 'other'), undefined)
     t.false(artifacts?.write({ kind: 'Grant' } as never, undefined as never))
-    t.true(artifacts?.write({ kind: 'Session' } as never, undefined as never))
+    const session = (id: string) => ({ kind: 'Session', id: Buffer.from(id) })
+    for (const id of ['a', 'a', 'b']) {
+      t.true(artifacts?.write(session(id) as never, undefined as never))
+    }
+    t.deepEqual(browserRequest(ctx as never).written, [session('a'), session('b')] as never)
   },
 )
 

@@ -9,12 +9,14 @@ import { checkIdTokenClaims } from '../../src/engine/account-claims.ts'
 import { checkAdministration } from '../../src/engine/admin-resource.ts'
 import { richAuthorization } from '../../src/engine/authorization-details.ts'
 import { backchannel } from '../../src/engine/backchannel-requests.ts'
+import { checkAudienceMetadata } from '../../src/engine/client-audience.ts'
 import { checkCertificateMetadata } from '../../src/engine/client-certificates.ts'
 import { checkDefaults } from '../../src/engine/client-defaults.ts'
 import { checkLogoutMetadata } from '../../src/engine/client-logout.ts'
 import { checkPkceMetadata } from '../../src/engine/client-pkce.ts'
 import { checkSessionPolicy } from '../../src/engine/client-session-policy.ts'
 import { checkConsentMetadata } from '../../src/engine/first-party.ts'
+import { openRedirects } from '../../src/engine/open-redirects.ts'
 import { checkTokenBindingMetadata } from '../../src/engine/token-binding/metadata.ts'
 import { selfSigned } from '../support/certificates.ts'
 
@@ -67,6 +69,8 @@ const checks = {
     { skip_consent: true, redirect_uris: ['https://app.example/callback'] },
   ],
   defaults: [(metadata: never) => checkDefaults(metadata, standard), {}],
+  audience: [checkAudienceMetadata, {}],
+  redirects: [(metadata: never) => openRedirects.checkClient?.(metadata, {} as never), {}],
 } as const
 
 const withKey = (key: object) => ({ jwks: { keys: [key] } })
@@ -81,7 +85,15 @@ const accepted: readonly [keyof typeof checks, ...object[]][] = [
     withKey(own.jwk),
   ],
   ['no certificates', {}, { binding_method: 'dpop' }],
-  ['pkce', {}, { require_pkce: true, token_endpoint_auth_method: 'none' }, { require_pkce: false }],
+  [
+    'pkce',
+    {},
+    { require_pkce: true, token_endpoint_auth_method: 'none' },
+    { require_pkce: false },
+    { require_pkce: false, require_nonce: false },
+  ],
+  ['audience', {}, { endpoint_audience: true }, { endpoint_audience: false }],
+  ['redirects', {}, { redirect_errors: true }, { redirect_errors: false }],
   ['session policy', {}],
   ['Token Binding', {}, { id_token_token_binding_cnf: 'tbh' }],
   ['no Token Binding', { grant_types: [device] }],
@@ -147,8 +159,11 @@ const refused: readonly [keyof typeof checks, Readonly<Record<string, object>>][
     {
       'none for a public client': { require_pkce: false, token_endpoint_auth_method: 'none' },
       'another word': { require_pkce: 'no' },
+      'PKCE without a nonce': { require_nonce: false },
     },
   ],
+  ['audience', { 'a text': { endpoint_audience: 'yes' } }],
+  ['redirects', { 'a text': { redirect_errors: 'yes' } }],
   ['session policy', { 'an unknown rule': { session_policy: { rule: 1 } } }],
   [
     'Token Binding',

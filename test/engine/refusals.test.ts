@@ -29,6 +29,7 @@ import { isKeyOf, mtlsFeature } from '../../src/engine/client-certificates.ts'
 import {
   createDefaultResource,
   createResourceOfScopes,
+  fillScope,
   requireRegisteredScopes,
   requireScope,
 } from '../../src/engine/client-defaults.ts'
@@ -42,16 +43,18 @@ import { observeEngine } from '../../src/engine/engine-events.ts'
 import { useKeyRing } from '../../src/engine/engine-keys.ts'
 import { explainFailedFetches } from '../../src/engine/fetch-problems.ts'
 import { grantSkippedConsent, skipsConsent } from '../../src/engine/first-party.ts'
+import { takeConsent } from '../../src/engine/given-consent.ts'
 import { createInteractionPolicy } from '../../src/engine/interaction-policy.ts'
 import { checkJsonParameters } from '../../src/engine/json-parameters.ts'
 import { isCurrentJwt, isRecentProof, isShortRequest } from '../../src/engine/jwt-times.ts'
 import { createKnownBrowsers } from '../../src/engine/known-browsers.ts'
 import { combineAdditions } from '../../src/engine/model-additions.ts'
 import { honourOfflineAccess } from '../../src/engine/offline-access.ts'
+import { openRedirects } from '../../src/engine/open-redirects.ts'
 import { mayCallFrom } from '../../src/engine/provider.ts'
 import { boundParameters } from '../../src/engine/request-bounds.ts'
 import { createSealedState } from '../../src/engine/sealed-state.ts'
-import { rememberShown, wasShown } from '../../src/engine/shown-client.ts'
+import { openClientView, rememberShown, wasShown } from '../../src/engine/shown-client.ts'
 import { shownKey } from '../../src/engine/shown-key.ts'
 import { keepReferredTokenBinding } from '../../src/engine/token-binding/referred.ts'
 import {
@@ -775,4 +778,72 @@ test('rejects a proof that a device or the backchannel has shown before', async 
   }
   t.deepEqual(await show(true), { jkt: 'key' })
   await t.throwsAsync(show(false), { message: 'invalid_request' })
+})
+
+test('writes no consent of an interaction that was used, or that holds none', async (t) => {
+  const saved: unknown[] = []
+  class Grant {
+    readonly given: unknown
+    constructor(given: unknown) {
+      this.given = given
+    }
+    async save() {
+      saved.push(this.given)
+    }
+  }
+  const resume = (Interaction: object | undefined, given: object | undefined) =>
+    takeConsent({
+      oidc: {
+        result: { consent: { grantId: 'g', given } },
+        entities: { Interaction },
+        provider: { Grant },
+      },
+    } as never)
+  t.is(await resume({ consumed: 1 }, { clientId: 'c' }), undefined)
+  t.is(await resume(undefined, { clientId: 'c' }), undefined)
+  t.is(await resume({}, undefined), undefined)
+  t.deepEqual(saved, [])
+  await resume({}, { clientId: 'c' })
+  t.deepEqual(saved, [{ clientId: 'c', jti: 'g' }])
+})
+
+test('fills in a scope only where a request names none', (t) => {
+  const filled = (scope: string | undefined, client: object) => {
+    const params = { scope }
+    fillScope({ oidc: { params } } as never, client, ['read', 'write'])
+    return params.scope
+  }
+  t.is(filled('openid', { open_client: 'document' }), 'openid')
+  t.is(filled(undefined, { open_client: 'document' }), 'read write')
+  t.is(filled(undefined, { default_scope: 'read' }), 'read')
+  t.is(filled(undefined, {}), undefined)
+})
+
+test('shows where a client came from only for one that nobody has let in', (t) => {
+  const clientId = 'https://agent.example/client.json'
+  const redirectUris = ['http://127.0.0.1/callback']
+  const view = (open_client?: string, id = clientId) =>
+    openClientView({ clientId: id, redirectUris, open_client } as never)
+  const hosts = { redirectHosts: ['127.0.0.1'], isLocalOnly: true }
+  t.is(view(), undefined)
+  t.deepEqual(view('document'), { documentHost: 'agent.example', ...hosts })
+  t.deepEqual(view('registration', 'c'), { documentHost: undefined, ...hosts })
+})
+
+test('redirects errors only to clients that somebody knows', (t) => {
+  const engine = new EventEmitter()
+  openRedirects.extend?.(engine as never, {} as never)
+  const staysHere = (client: object, signedIn = false) => {
+    const session = signedIn ? { accountId: 'ada', grantIdFor: () => 'g' } : undefined
+    const error: { allow_redirect?: boolean } = {}
+    const ctx = { status: 303, oidc: { route: 'authorization', client, session } }
+    engine.emit('authorization.error', ctx, error)
+    t.is(ctx.status, error.allow_redirect === false ? 400 : 303)
+    return error.allow_redirect === false
+  }
+  t.true(staysHere({ self_registered: true }))
+  t.true(staysHere({ self_registered: true, redirect_errors: false }))
+  t.false(staysHere({ self_registered: true, redirect_errors: true }))
+  t.false(staysHere({ self_registered: true }, true))
+  t.false(staysHere({}))
 })

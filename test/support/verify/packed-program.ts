@@ -29,7 +29,7 @@ const again = await verifier.verify(request).catch((error) => error.code)
 const exported = {}
 const paths = ['', '/node', '/koa', '/express', '/fastify', '/fetch', '/redis', '/postgres']
 paths.push('/token-binding', '/token-binding-headers', '/token-binding-login')
-paths.push('/ticket', '/ticket/ws', '/ticket/events', '/mcp')
+paths.push('/ticket', '/ticket/ws', '/ticket/events', '/mcp', '/gate')
 for (const path of paths) {
   exported['.' + path] = Object.keys(await import('@holdfast/verify' + path)).sort()
 }
