@@ -19,7 +19,7 @@ import { type Changed, notCompiling } from './compiling.ts'
 import { mutantsOf } from './guards.ts'
 import { ignored } from './ignored.ts'
 import { hashOf, inHooks, nameOf, whileLoading } from './instrumented.ts'
-import { folders, quick, root, slow } from './suites.ts'
+import { folders, once as onceInAProcess, quick, root, slow } from './suites.ts'
 import type { Ended, Run } from './worker.ts'
 
 const { values } = parseArgs({
@@ -313,6 +313,7 @@ await tryAll(quick)
 // Of the library, which keeps some results.
 const ofLibrary = quick.filter((name) => name.startsWith('verify/'))
 await tryAll(ofLibrary, { isAnew: true })
+await tryAll(onceInAProcess, { isAnew: true })
 // Few tests are likely to be those of the guard, and cost little.
 for (const most of values.quick ? [] : [2, 8, Number.POSITIVE_INFINITY]) {
   await tryAll(slow, { most })

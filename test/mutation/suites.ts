@@ -22,8 +22,7 @@ export const quick = [
   'verify/dbsc',
   'verify/tickets',
   'verify/mcp',
-  'gate/gate',
-  'gate/attacks',
+  'verify/gate',
   'verify/token-binding',
   'verify/adapters',
   'bindings/mtls',
@@ -38,6 +37,9 @@ export const quick = [
   'engine/cookie-signatures',
 ]
 
+/** Tests of servers without a database, which a process can start once: each mutant has its own. */
+export const once = ['gate/attacks', 'gate/gate', 'gate/config', 'gate/forward-auth']
+
 /** Those of servers and databases, for what the quick ones do not find. */
 export const slow = [
   'token-endpoint/machine-endpoints',
@@ -49,6 +51,7 @@ export const slow = [
   'engine/binding',
   'engine/token-binding',
   'engine/mtls',
+  'engine/open-clients',
   'engine/authentication-context',
   'engine/key-rotation',
   'engine/client-removal',
