@@ -245,7 +245,7 @@ async function findKey(keys: Jwks, alg: string, keyid: string): Promise<KeyObjec
 /** What the gate has signed; that a text of it is malformed is a mistake of the gate. */
 function readIdentity(covered: Covered): { audience: string; identity: GateIdentity | undefined } {
   const text = new Map(covered).get(identityField) ?? ''
-  const bytes = text.length <= maxIdentityLength ? decodeBase64url(text) : undefined
+  const bytes = decodeBase64url(text)
   const content = bytes && parseJsonObject(bytes)
   const { aud, claims, methods } = content ?? {}
   if (typeof aud !== 'string') throw malformed('has no identity')

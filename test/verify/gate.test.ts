@@ -53,6 +53,7 @@ const options: Readonly<Record<string, object>> = {
   'an origin with a path': { publicOrigin: `${audience}/app` },
   'no replicas': { replicas: 0 },
   'half a replica': { replicas: 1.5 },
+  'replicas that are no number': { replicas: Number.NaN },
   'replicas without a shared store': { replicas: 2 },
   'replicas and a store of one process': {
     replicas: 2,
@@ -80,7 +81,7 @@ const signings: Readonly<Record<string, readonly [object, object?]>> = {
   'no lifetime': [{ lifetime: 0 }],
   'a lifetime of 31 seconds': [{ lifetime: 31 }],
   'an identity of more than 16 KiB': [{ identity: { claims: { a: 'a'.repeat(16_384) } } }],
-  'headers that are no list': [{}, { headers: {} }],
+  'headers that are a text': [{}, { headers: 'Accept' }],
   'an identity that is there': [{}, { headers: ['Holdfast-Identity', 'e30'] }],
 }
 for (const [title, [signing, request]] of Object.entries(signings)) {
@@ -109,11 +110,6 @@ test('rejects algorithms that every object has, and an empty signature', async (
   t.is((await t.throwsAsync<VerifyError>(verify(named)))?.code, 'gate_malformed')
   const empty = changed('Signature', () => 'gate=::')
   t.is((await t.throwsAsync<VerifyError>(verify(empty)))?.code, 'gate_malformed')
-})
-
-test('rejects an identity of more than 16 KiB before it is read', async (t) => {
-  const long = changed('Holdfast-Identity', () => 'A'.repeat(16_385))
-  t.truthy(await t.throwsAsync<VerifyError>(verify(long)))
 })
 
 test('says that the gate cannot be asked, and not that its key is unknown', async (t) => {

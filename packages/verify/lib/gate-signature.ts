@@ -97,8 +97,9 @@ export function readSignature(text: string): Buffer | undefined {
 /** The algorithm by which a key signs, by its name in RFC 9421. */
 export function algorithmOf(key: KeyObject): string | undefined {
   if (key.asymmetricKeyType === 'ed25519') return 'ed25519'
+  // No other type of key has a named curve.
   const isP256 = key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
-  return key.asymmetricKeyType === 'ec' && isP256 ? 'ecdsa-p256-sha256' : undefined
+  return isP256 ? 'ecdsa-p256-sha256' : undefined
 }
 
 /** `Content-Digest` (RFC 9530) of a digest by SHA-256. */
