@@ -830,7 +830,7 @@ test('shows where a client came from only for one that nobody has let in', (t) =
   t.deepEqual(view('registration', 'c'), { documentHost: undefined, ...hosts })
 })
 
-test('redirects errors only to clients that somebody knows', (t) => {
+test('redirects errors only to known clients', (t) => {
   const engine = new EventEmitter()
   openRedirects.extend?.(engine as never, {} as never)
   const staysHere = (client: object, signedIn = false) => {
