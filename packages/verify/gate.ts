@@ -19,7 +19,6 @@ import {
   flag,
   namesOf,
   optionalFunction,
-  optionalMethods,
   positive,
 } from './lib/check.ts'
 import { deepFreeze } from './lib/deep-freeze.ts'
@@ -39,7 +38,7 @@ import {
 } from './lib/gate-signature.ts'
 import { isObject, parseJsonObject } from './lib/json.ts'
 import { verifySignature } from './lib/signature.ts'
-import { checkOutcome, createMemoryReplayStore, type ReplayStore, storeFailed } from './replay.ts'
+import { checkOutcome, type ReplayStore, replayStoreOf, storeFailed } from './replay.ts'
 
 /** What a gate found out about the client of a request. */
 export type GateIdentity = Readonly<{
@@ -163,7 +162,7 @@ export function createGateVerifier(options: GateVerifierOptions): GateVerifier {
   const clockTolerance = duration('clockTolerance', options.clockTolerance, 5)
   const acceptAnonymous = flag('acceptAnonymous', options.acceptAnonymous)
   const acceptUnsignedBody = flag('acceptUnsignedBody', options.acceptUnsignedBody)
-  const replay = checkReplay(options)
+  const replay = replayStoreOf(options)
   const keys = createKeys(options, now)
 
   function checkTimes(created: number, expires: number): void {
@@ -286,18 +285,6 @@ function checkOrigin(text: string): string {
   const { origin, href } = new URL(text)
   if (href !== `${origin}/`) throw new TypeError('publicOrigin must be an origin, without a path')
   return origin
-}
-
-/** A store of one process knows nothing of what others have used. */
-function checkReplay({ replay, replicas = 1 }: GateVerifierOptions): ReplayStore {
-  optionalMethods('replay', replay, ['consume'])
-  if (!Number.isInteger(replicas) || replicas < 1) {
-    throw new TypeError('replicas must be a positive integer')
-  }
-  if (replicas > 1 && replay?.shared !== true) {
-    throw new TypeError('replicas: more than one needs a shared replay store')
-  }
-  return replay ?? createMemoryReplayStore()
 }
 
 /** What a gate signs, and by which key. */

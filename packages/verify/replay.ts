@@ -1,7 +1,7 @@
 /** One-time use of what may be seen once, and the store that keeps it in memory. */
 import { hash, randomBytes } from 'node:crypto'
 import { VerifyError } from './errors.ts'
-import { checkNames, namesOf } from './lib/check.ts'
+import { checkNames, namesOf, optionalMethods } from './lib/check.ts'
 
 /**
  * What became of an entry: it is new, it was there before, or there is no room to remember it.
@@ -42,6 +42,26 @@ export function checkOutcome(
 /** The refusal of a request whose entry could not be recorded. */
 export function storeFailed(cause: unknown): VerifyError {
   return new VerifyError('replay_store_unavailable', 'Replays cannot be ruled out now', { cause })
+}
+
+/**
+ * The store of the options, or one in memory. A store of one process does not know what others have
+ * used: several replicas need a shared one.
+ *
+ * @throws TypeError
+ */
+export function replayStoreOf({
+  replay,
+  replicas = 1,
+}: Readonly<{ replay?: ReplayStore; replicas?: number }>): ReplayStore {
+  optionalMethods('replay', replay, ['consume'])
+  if (!Number.isInteger(replicas) || replicas < 1) {
+    throw new TypeError('replicas must be a positive integer')
+  }
+  if (replicas > 1 && replay?.shared !== true) {
+    throw new TypeError('replicas: more than one needs a shared replay store')
+  }
+  return replay ?? createMemoryReplayStore()
 }
 
 /** Options of {@link createMemoryReplayStore}. */

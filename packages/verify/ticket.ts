@@ -32,7 +32,7 @@ import {
 } from './lib/check.ts'
 import { deepFreeze } from './lib/deep-freeze.ts'
 import { normalizeHttpUri } from './lib/uri.ts'
-import { checkOutcome, createMemoryReplayStore, type ReplayStore, storeFailed } from './replay.ts'
+import { checkOutcome, type ReplayStore, replayStoreOf, storeFailed } from './replay.ts'
 import type { Verified, Verifier, VerifyRequest } from './verifier.ts'
 
 export {
@@ -159,7 +159,7 @@ export function createTickets(verifier: Verifier, options: TicketOptions): Ticke
   const { claims: choose = (claims) => claims, randomBytes = nodeRandomBytes } = options
   const lifetime = positive('lifetime', options.lifetime, 10)
   if (lifetime > 60) throw new TypeError('lifetime must be at most 60 seconds')
-  const replay = checkReplay(options)
+  const replay = replayStoreOf(options)
   const milliseconds = options.now ?? Date.now
   const now = () => milliseconds() / 1000
   const keys = createKeys(options.secrets)
@@ -324,16 +324,4 @@ function createKeys(given: TicketOptions['secrets']): () => readonly Uint8Array[
   }
   current()
   return current
-}
-
-/** A store of one process knows nothing of what others have redeemed. */
-function checkReplay({ replay, replicas = 1 }: TicketOptions): ReplayStore {
-  optionalMethods('replay', replay, ['consume'])
-  if (!Number.isInteger(replicas) || replicas < 1) {
-    throw new TypeError('replicas must be a positive integer')
-  }
-  if (replicas > 1 && replay?.shared !== true) {
-    throw new TypeError('replicas: more than one needs a shared replay store')
-  }
-  return replay ?? createMemoryReplayStore()
 }
