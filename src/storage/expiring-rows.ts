@@ -28,6 +28,8 @@ interface Expiry {
   readonly type?: 'timestamptz' | 'bigint'
   /** The SQL expression before which rows of that column can go. */
   readonly before: string
+  /** Of rows that go with a row of another table: that table, its key, and the column that names it. */
+  readonly owner?: { readonly table: string; readonly key: string; readonly by: string }
 }
 
 /**
@@ -39,10 +41,14 @@ interface Expiry {
  */
 export function expiringRows(
   database: Database,
-  { table, column, type = 'timestamptz', before }: Expiry,
+  { table, column, type = 'timestamptz', before, owner }: Expiry,
 ): ExpiringRows {
   const least = type === 'bigint' ? '-9223372036854775808' : '-infinity'
   const expired = `${column} < ${before} and ${column} >= coalesce($2::${type}, '${least}')`
+  const removal = owner
+    ? `delete from ${owner.table} using expired where ${owner.table}.${owner.key} = owner returning 1`
+    : `delete from ${table} using expired
+                  where ${table}.ctid = place and ${table}.tableoid = part returning 1`
   return {
     table,
 
@@ -50,12 +56,13 @@ export function expiringRows(
       const { rows } = await database.query<{ rows: number; until: string | null }>({
         name: `${table}-remove-expired`,
         text: `with expired as materialized (
-                 select tableoid as part, ctid as place, ${column} as at from ${table}
+                 select tableoid as part, ctid as place, ${owner?.by ?? 'null'} as owner,
+                        ${column} as at
+                   from ${table}
                   where ${expired}
                   order by ${column} limit $1 for update skip locked
                ), removed as (
-                 delete from ${table} using expired
-                  where ${table}.ctid = place and ${table}.tableoid = part returning 1
+                 ${removal}
                )
                select (select count(*)::int from removed) as rows,
                       (select max(at)::text from expired) as until`,

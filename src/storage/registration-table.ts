@@ -3,7 +3,7 @@ import type { BindingMethod } from '@holdfast/verify'
 import type { ClientMetadata } from 'oidc-provider'
 
 import type { Database } from './database.ts'
-import { type ExpiringRows, expiringRows } from './expiring-rows.ts'
+import { expiringRows } from './expiring-rows.ts'
 import { isStorable } from './text.ts'
 
 /** What a client that registers itself may be. */
@@ -202,7 +202,13 @@ export function createRegistrationTable(database: Database) {
     },
 
     /** Clients that came without an invitation, and that nobody has signed in to. */
-    unusedClients: unusedClients(database),
+    /** A client goes with its registration: no person has allowed it, so that nothing else hangs on it. */
+    unusedClients: expiringRows(database, {
+      table: 'client_registrations',
+      column: 'expires_at',
+      before: 'now()',
+      owner: { table: 'clients', key: 'id', by: 'client_id' },
+    }),
 
     /** The registration that a token is for; undefined when the token is for another client. */
     async find(clientId: string, token: string): Promise<StoredRegistration | undefined> {
@@ -222,41 +228,5 @@ export function createRegistrationTable(database: Database) {
       column: 'expires_at',
       before: `now() - interval '${keptAfterExpiry}'`,
     }),
-  }
-}
-
-/** A client goes with its registration: no person has allowed it, so that nothing else hangs on it. */
-function unusedClients(database: Database): ExpiringRows {
-  const expired = `expires_at < now() and expires_at >= coalesce($2::timestamptz, '-infinity')`
-  return {
-    table: 'clients',
-
-    async removeExpired(limit, from) {
-      const { rows } = await database.query<{ rows: number; until: string | null }>({
-        name: 'clients-remove-unused',
-        text: `with expired as materialized (
-                 select client_id, expires_at as at from client_registrations
-                  where ${expired}
-                  order by expires_at limit $1 for update skip locked
-               ), removed as (
-                 delete from clients using expired where id = client_id returning 1
-               )
-               select (select count(*)::int from removed) as rows,
-                      (select max(at)::text from expired) as until`,
-        values: [limit, from],
-      })
-      const { rows: count = 0, until } = rows[0] ?? {}
-      return { rows: count, until: until ?? undefined }
-    },
-
-    async countExpired(limit, from) {
-      const { rows } = await database.query<{ count: number }>({
-        name: 'clients-count-unused',
-        text: `select count(*)::int as count
-                 from (select from client_registrations where ${expired} limit $1) as expired`,
-        values: [limit, from],
-      })
-      return rows[0]?.count ?? 0
-    },
   }
 }
