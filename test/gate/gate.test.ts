@@ -232,7 +232,7 @@ test('cuts an answer off where the application cuts it off', async (t) => {
   await t.throwsAsync(send(gate, '/broken'), { message: /aborted|hang up/ })
 })
 
-test('answers 504 where the application is silent, and 502 where there is none', async (t) => {
+test('answers 504 where the application is silent, and 502 where none answers', async (t) => {
   application.handlers.set('/silent', () => {})
   const timeouts = { responseMs: 50 }
   await using impatient = await startGate({
@@ -245,11 +245,34 @@ test('answers 504 where the application is silent, and 502 where there is none',
   t.is((await send(lost, '/lost')).status, 502)
 })
 
+test('ends an upload at the application where the client ends it early', async (t) => {
+  const path = '/uploads/cut'
+  const { promise: ended, resolve } = Promise.withResolvers<boolean>()
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  application.handlers.set(path, (request) => {
+    request.once('data', begin)
+    request.on('error', () => {})
+    request.once('close', () => resolve(request.complete))
+  })
+  const sent = httpRequest({
+    ...{ port: passing.port, host: '127.0.0.1', path, agent: false, method: 'POST' },
+    headers: {
+      ...{ host: 'api.example', 'transfer-encoding': 'chunked' },
+      ...credentials('POST', path),
+    },
+  })
+  sent.on('error', () => {})
+  sent.write(Buffer.alloc(300_000, 'x'))
+  await begun
+  sent.destroy()
+  t.false(await ended)
+})
+
 test('tells the application when a client gives up', async (t) => {
   const { promise: gone, resolve } = Promise.withResolvers<void>()
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
-  application.handlers.set('/abandoned', (request) => {
-    request.once('close', resolve)
+  application.handlers.set('/abandoned', (_request, response) => {
+    response.once('close', resolve)
     begin()
   })
   const sent = httpRequest({
