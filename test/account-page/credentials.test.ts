@@ -143,6 +143,20 @@ test('adds a passkey by a link, once', async (t) => {
   t.is(shown.filter(({ status }) => status === 303).length, 1)
 })
 
+test('uses no link that becomes too old or whose account is disabled meanwhile', async (t) => {
+  const { accountLinks, accounts } = server.storage
+  const by = { address: undefined, userAgent: undefined }
+  const uses = (digest: string) => accountLinks.setPassword(Buffer.from(digest), 'hash', by)
+  const { id } = await person({})
+  await accountLinks.make(id, Buffer.from('too old'), -1)
+  t.false(await uses('too old'))
+  await accountLinks.make(id, Buffer.from('in time'), 60)
+  await accounts.setDisabled(id, true)
+  t.false(await uses('in time'))
+  await accounts.setDisabled(id, false)
+  t.true(await uses('in time'))
+})
+
 test('rejects links that are too old, replaced, unknown or of a disabled account', async (t) => {
   const { id, email, invite } = await person({})
   const replaced = await invite()

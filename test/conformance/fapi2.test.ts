@@ -156,12 +156,13 @@ test('holds every client of a server to the profile', async (t) => {
   const { issuer, storage } = profiled
   const response = await fetch(`${issuer}/.well-known/openid-configuration`)
   const metadata = (await response.json()) as Record<string, string[]>
-  t.like(metadata, {
+  t.like(metadata as Record<string, unknown>, {
     require_pushed_authorization_requests: true,
     response_types_supported: ['code'],
     token_endpoint_auth_methods_supported: ['private_key_jwt'],
     authorization_response_iss_parameter_supported: true,
     code_challenge_methods_supported: ['S256'],
+    dpop_bound_access_tokens_required: true,
   })
   for (const name of ['token_endpoint_auth', 'dpop', 'id_token', 'request_object']) {
     t.false(metadata[`${name}_signing_alg_values_supported`]?.includes('RS256'), name)

@@ -21,6 +21,13 @@ const server = useTestServer(
   },
   { guardedFetch: hosts.guardedFetch },
 )
+/** What strangers ask for here counts against nobody else. */
+const crowd = documentHosts()
+const crowded = useTestServer(
+  test,
+  { HOLDFAST_CLIENT_ID_METADATA: 'on' },
+  { guardedFetch: crowd.guardedFetch },
+)
 const resource = 'https://mcp.example/mcp'
 const closed = 'https://closed.example'
 
@@ -330,3 +337,34 @@ test.serial(
     t.is(body.error, 'invalid_token')
   },
 )
+
+test.serial('registers no more clients while ten thousand wait for a first sign-in', async (t) => {
+  const { registrations } = server.storage
+  const wait = (client_id: string) =>
+    registrations.registerOpen({
+      metadata: { client_id },
+      policy: {} as never,
+      unusedToken: client_id,
+    })
+  t.true(await wait('before-the-limit'))
+  await query(
+    server.databaseUrl,
+    `with made as (insert into clients (id, metadata)
+       select 'waiting-' || n, '{}' from generate_series(1, 10000) as n returning id)
+     insert into client_registrations (client_id, token_id, policy, came_by, expires_at)
+     select id, sha256(id::bytea), '{}', 'open registration', now() + interval '1 day' from made`,
+  )
+  t.false(await wait('beyond-the-limit'))
+  await query(server.databaseUrl, "delete from clients where id like 'waiting-%'")
+  t.true(await wait('after-the-limit'))
+})
+
+test('fetches twenty unknown documents a minute for one network, and no more', async (t) => {
+  for (let count = 0; count < 25; count += 1) {
+    const client_id = `https://crowd-${count}.example/client.json`
+    crowd.documents.set(client_id, agentDocument(client_id))
+    const asks = new URLSearchParams({ client_id, response_type: 'code' })
+    await fetch(`${crowded.issuer}/authorize?${asks}`, { redirect: 'manual' })
+  }
+  t.is(crowd.asked.length, 20)
+})
