@@ -7,7 +7,7 @@
 /** A path and a query as they were written. */
 export type Target = Readonly<{
   path: string
-  /** With its question mark; empty where there is none. */
+  /** With its question mark; empty without a query. */
   query: string
   /** Of a request line with an absolute URL (RFC 9112 section 3.2.2). */
   authority: string | undefined

@@ -19,7 +19,7 @@ import { absentPasswordHash, defaultPasswordCost } from './password.ts'
 export const linkLifetimeHours = { invitation: 72, reset: 24 } as const
 
 export interface MadeLink {
-  /** For the person alone: whoever opens it sets how to sign in. */ // prose: allow
+  /** For the person alone: anyone who opens it can set how to sign in. */
   readonly link: string
   readonly expiresAt: Date
 }

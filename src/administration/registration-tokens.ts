@@ -148,7 +148,7 @@ export function administerRegistrationTokens(
   }
 }
 
-/** With a scope that nobody knows, clients would register for what they can never have. */
+/** With an unknown scope, clients would register for what they can never have. */
 async function checkScopes(
   scopes: readonly string[],
   resources: Pick<ResourceServerTable, 'list'>,

@@ -4,7 +4,7 @@ import type { Extension } from './extension.ts'
 
 declare module 'oidc-provider' {
   interface ClientMetadata {
-    /** True for a client that registered itself and gets errors wherever nobody knows it. */
+    /** True for a client that registered itself and gets errors before a person has allowed it. */
     redirect_errors?: boolean | undefined
   }
 }

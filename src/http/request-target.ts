@@ -1,7 +1,7 @@
 /** The path and the query of a request, as its client wrote them. */
 export interface RequestTarget {
   readonly path: string
-  /** With its question mark; empty where there is none. */
+  /** With its question mark; empty without a query. */
   readonly search: string
   /** Of a request line with an absolute URL, which is the host then (RFC 9112 section 3.2.2). */
   readonly authority: string | undefined

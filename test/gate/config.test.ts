@@ -118,7 +118,7 @@ for (const [title, change, expected] of [
     `forwarded: { certificate: nginx }${valid}`,
     /trustedProxies/,
   ],
-  ['a network that is none', `trustedProxies: [10.0.0.0/33]${valid}`, /network/],
+  ['a network with too long a prefix', `trustedProxies: [10.0.0.0/33]${valid}`, /network/],
   ['replicas that do not see the same proofs', `replicas: 2${valid}`, /replicas needs replay/],
   ['two stores', `replay: { redis: 'redis://a', postgres: 'postgresql://a' }${valid}`, /either/],
   ['a store of another kind', `replay: { redis: 'http://a:secret@b' }${valid}`, /rediss:\/\/$/],

@@ -750,7 +750,7 @@ test('the valid cases are granted', async (t) => {
       ],
     ],
     ['a refresh token', [refresh(), of('RefreshToken')]],
-    ['a scope that nobody knows', [refresh({ scope: 'openid unknown' }), of('RefreshToken')]],
+    ['an unknown scope', [refresh({ scope: 'openid unknown' }), of('RefreshToken')]],
     ['a device code', [device(), of('DeviceCode')]],
     ['a request of the backchannel', [approved(), ofRequest()]],
     [
@@ -969,7 +969,7 @@ test('returns the scopes and claims that were asked for, as far as they were gra
   const { claims } = await answer(source, consented)
   t.like(claims, { email: 'ada@example.com', acr: 'urn:x', amr: ['pwd'] })
   t.is(claims.cnf?.tbh, undefined)
-  // No scope has it: it is none of the claims that clients may ask for.
+  // No scope has it, so it is not one of the claims that clients may ask for.
   t.false('note' in claims)
   const text = { claims: { id_token: { email: 'text' } } }
   const textual = await answer(text, { openid: { scope: 'openid', claims: ['email'] } })

@@ -480,7 +480,7 @@ test('rejects a malformed provided ID', (t) => {
 })
 
 test('rejects a malformed referred ID', (t) => {
-  // Of a kind that nobody knows: too short, and shorter than it says.
+  // Of an unknown kind: too short, and shorter than it says.
   const unknown = [Buffer.of(5), Buffer.of(5, 0, 9, 1)].map((bytes) => bytes.toString('base64url'))
   for (const text of ['AgBB', ...unknown]) {
     t.is(
