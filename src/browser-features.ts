@@ -1,0 +1,211 @@
+import type { Middleware } from 'koa'
+import type { Provider } from 'oidc-provider'
+import { createCodeAppRouter } from './account-page/code-app-router.ts'
+import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
+import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
+import { createLinkRouter } from './account-page/link-router.ts'
+import { createPasskeyRouter } from './account-page/passkey-router.ts'
+import { createPasswordRouter } from './account-page/password-router.ts'
+import { createReaders } from './account-page/reader.ts'
+import { createSecurityRouter } from './account-page/security-router.ts'
+import { createAccountLinks } from './accounts/account-links.ts'
+import { createApprovalsRouter } from './approvals/approvals-router.ts'
+import { createSignInRules } from './clients/sign-in-rules.ts'
+import { createCodeForms } from './http/code-form.ts'
+import { createNewPasswords, newPasswordLimit } from './http/new-password.ts'
+import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
+import { createPasswordForms } from './http/password-form.ts'
+import { inTurn, routesOf } from './http/routers.ts'
+import { linkAddress, publicRoutes } from './http/routes.ts'
+import {
+  createInteractionRouter,
+  type InteractionDependencies,
+} from './interaction/interaction-router.ts'
+import { codeLimits, createLoginLimits } from './limits/login-limits.ts'
+import { createNetworkLimit } from './limits/network-limit.ts'
+import type { FindResourceLabels } from './pages/scope-labels.ts'
+import type { Parts } from './parts.ts'
+import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createProofRouter } from './session-binding/proof-router.ts'
+
+/** Passkeys of one network that are looked at in a minute although they are refused. */
+const refusedPasskeysPerMinute = 60
+
+/** Sign-in, consent, My security, and proofs of the browser's key. */
+export function browserFeatures(parts: Parts, { engine: provider }: { engine: Provider }) {
+  const { config, storage, accounts, views, forms, dbsc, keys } = parts
+  const { events } = parts.observability
+  const { browserSessions: sessions } = storage
+  const rules = createSignInRules(config.passkeys.signIn, storage.passkeys)
+  const passkeys = passkeyFormsOf(parts)
+  const passwords = createPasswordForms({
+    accounts,
+    limits: createLoginLimits(storage.signInAttempts, {
+      attempts: config.operations.loginLimit,
+      perNetwork: config.operations.loginNetworkLimit,
+    }),
+    failures: storage.failedSignIns,
+    rules,
+    events,
+  })
+  const codes = createCodeForms({
+    table: storage.secondFactors,
+    vault: keys.vault,
+    limits: createLoginLimits(storage.signInAttempts, codeLimits),
+    events,
+    securityEvents: parts.securityEvents,
+    now: keys.now,
+  })
+  const resourceLabels: FindResourceLabels = async (identifier) => {
+    const found = await storage.resourceServers.find(identifier)
+    if (!found) return undefined
+    const scopes = new Map(Object.entries(found.scopeLabels))
+    return { ...(found.name !== null && { name: found.name }), scopes }
+  }
+  const interactions = createInteractionRouter({
+    provider,
+    accounts,
+    views,
+    events,
+    forms,
+    async endSession(sessionUid, accountId, by) {
+      if (!(await sessions.end(sessionUid))) return
+      await parts.securityEvents.record('session_ended', { accountId, sessionUid, ...by })
+    },
+    passkeys,
+    passwords,
+    codes,
+    challenges: parts.challenges,
+    rules,
+    resourceLabels,
+    detailsType: storage.detailsTypes.find,
+    async onAllowed(clientId) {
+      await parts.documents?.remember(clientId)
+      const client = await storage.clients.find(clientId)
+      if (client?.open_client === 'registration') await storage.registrations.keepOpen(clientId)
+    },
+  })
+  const approvals = createApprovalsRouter({
+    provider,
+    accounts,
+    views,
+    events,
+    tables: storage,
+    resourceLabels,
+    detailsType: storage.detailsTypes.find,
+    address: config.issuer,
+    base: parts.base,
+    forms,
+    now: keys.now,
+  })
+  return {
+    account: accountFeature(parts, { provider, passkeys, passwords, codes, rules }),
+    approvals: routesOf(approvals),
+    dbsc: dbscMiddleware({
+      provider,
+      dbsc,
+      events: parts.securityEvents,
+      interstitial: views.interstitial,
+    }),
+    interactions: routesOf(interactions),
+    proofs: routesOf(
+      createProofRouter({
+        provider,
+        dbsc,
+        sessions,
+        interstitial: views.interstitial,
+        now: keys.now,
+      }),
+    ),
+  }
+}
+
+/** My security, and the pages that it leads to. */
+function accountFeature(
+  parts: Parts,
+  {
+    provider,
+    ...signIn
+  }: Pick<InteractionDependencies, 'provider' | 'passkeys' | 'passwords' | 'codes' | 'rules'>,
+): Middleware {
+  const { config, storage, accounts, views, forms, base, passkeys, securityEvents } = parts
+  const publicOrigin = new URL(config.issuer).origin
+  const readers = createReaders({ provider, accounts, forms })
+  const { events } = parts.observability
+  const scripts = scriptUrlsOf(parts)
+  const changes = createConfirmedChanges({
+    fresh: createFreshAuthentication({ ...signIn, accounts, table: storage.passkeys }),
+    forms,
+    views,
+    passwordScript: scripts.password,
+  })
+  const newPasswords = createNewPasswords({
+    accounts,
+    limiter: storage.rateLimits.makeLimiter(newPasswordLimit),
+    events,
+  })
+  const { rpId, relatedOrigins } = config.passkeys
+  const page = base + publicRoutes.security.path
+  const { rules } = signIn
+  const common = { readers, changes, rules, forms, views, events, securityEvents, page }
+  return inTurn([
+    createSecurityRouter({
+      ...{ readers, views, forms, accounts, rules, publicOrigin, base },
+      tables: { ...storage, clients: parts.knownClients },
+      events: securityEvents,
+      passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
+    }),
+    createCodeAppRouter({
+      ...common,
+      table: storage.secondFactors,
+      vault: parts.keys.vault,
+      challenges: parts.challenges,
+      host: new URL(config.issuer).host,
+      now: parts.keys.now,
+    }),
+    createPasswordRouter({ ...common, newPasswords, store: storage.accounts }),
+    createLinkRouter({
+      ...common,
+      ...{ passkeys, newPasswords, scripts },
+      links: createAccountLinks({
+        table: storage.accountLinks,
+        store: storage.accounts,
+        address: linkAddress(config.issuer),
+      }),
+    }),
+    ...(passkeys
+      ? [
+          createPasskeyRouter({
+            ...common,
+            ...{ passkeys, relatedOrigins, scriptUrl: scripts.passkeys },
+            table: storage.passkeys,
+          }),
+        ]
+      : []),
+  ])
+}
+
+/** Passkeys in forms; the sign-in page and My security count what they refuse together. */
+function passkeyFormsOf(parts: Parts): PasskeyForms | undefined {
+  const { passkeys, siblings, securityEvents } = parts
+  return (
+    passkeys &&
+    createPasskeyForms({
+      passkeys,
+      limit: createNetworkLimit({
+        name: 'passkeys',
+        perMinute: refusedPasskeysPerMinute,
+        ...(siblings && { siblings }),
+      }),
+      events: parts.observability.events,
+      securityEvents,
+      scriptUrl: scriptUrlsOf(parts).passkeys,
+    })
+  )
+}
+
+/** Scripts of our pages, absolute. */
+function scriptUrlsOf({ config: { issuer }, assets: { urls } }: Parts) {
+  const { origin } = new URL(issuer)
+  return { passkeys: origin + urls.passkeys, password: origin + urls.password }
+}
