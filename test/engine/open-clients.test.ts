@@ -360,11 +360,14 @@ test.serial('registers no more clients while ten thousand wait for a first sign-
 })
 
 test('fetches twenty unknown documents a minute for one network, and no more', async (t) => {
-  for (let count = 0; count < 25; count += 1) {
+  const beganAt = performance.now()
+  for (let count = 0; count < 45; count += 1) {
     const client_id = `https://crowd-${count}.example/client.json`
     crowd.documents.set(client_id, agentDocument(client_id))
     const asks = new URLSearchParams({ client_id, response_type: 'code' })
     await fetch(`${crowded.issuer}/authorize?${asks}`, { redirect: 'manual' })
   }
-  t.is(crowd.asked.length, 20)
+  // One more is allowed every three seconds.
+  const allowed = 20 + Math.ceil((performance.now() - beganAt) / 3000)
+  t.true(crowd.asked.length >= 20 && crowd.asked.length <= allowed, `${crowd.asked.length}`)
 })
