@@ -31,7 +31,7 @@ export function reportGrowth(
     String(backlog),
     String(failures),
   ])
-  return [
+  const compared = [
     title('A grant by the rows of artifacts and of used jtis: medians of the rounds'),
     asTable(['grant', 'rows of each', 'cleanup', 'CPU µs', 'p50 ms', 'p99 ms'], costs),
     title(`From the fewest rows to the most (${mostGrowth} at most)`),
@@ -44,6 +44,9 @@ export function reportGrowth(
       ['rows of each', 'expired', 'left'],
       growth.cleanups.map((each) => [each.rows, each.expired, each.left].map(String)),
     ),
+  ]
+  return [
+    ...(growth.samples.length > 0 ? compared : []),
     title('Refreshes at full speed, while as many rows expire as are written'),
     asTable(['minute', 'refreshes', 'p99 ms', 'rows', 'MB', 'backlog', 'failed'], minutes),
     title('Gates'),
