@@ -3,6 +3,7 @@ export type AccountErrorCode =
   | 'email_taken'
   | 'invalid_email'
   | 'invalid_name'
+  | 'invalid_password_hash'
   | 'invalid_profile'
   | 'password_guessable'
   | 'password_too_long'

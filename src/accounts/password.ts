@@ -1,6 +1,8 @@
-import { randomBytes } from 'node:crypto'
+import { pbkdf2Sync, randomBytes, scryptSync, timingSafeEqual } from 'node:crypto'
 import { hash, hashSync, parseOptions, verify, verifySync } from '@node-rs/argon2'
+import { verifySync as verifyBcrypt } from '@node-rs/bcrypt'
 import { AccountError } from './account-error.ts'
+import { type KnownHash, partsOfHash, scryptMemoryBytes } from './password-hash.ts'
 
 export interface PasswordCost {
   /** KiB */
@@ -69,8 +71,16 @@ export function hashPassword(password: string, cost: PasswordCost): Promise<stri
   return hash(canonical(password), { ...cost, outputLen: hashBytes })
 }
 
-export function verifyPassword(passwordHash: string, password: string): Promise<boolean> {
-  return verify(passwordHash, canonical(password))
+/**
+ * Checks a password by a hash that was made here or imported.
+ *
+ * @throws TypeError for a hash of an unknown kind, or one that costs more than may be imported.
+ */
+export async function verifyPassword(passwordHash: string, password: string): Promise<boolean> {
+  const parts = knownParts(passwordHash)
+  if (parts.kind !== 'argon2') return verifyParts(passwordHash, parts, password)
+  for (const form of formsOf(password)) if (await verify(passwordHash, form)) return true
+  return false
 }
 
 /** Like {@link hashPassword}, on the thread that calls it. */
@@ -80,10 +90,44 @@ export function hashPasswordSync(password: string, cost: PasswordCost): string {
 
 /** Like {@link verifyPassword}, on the thread that calls it. */
 export function verifyPasswordSync(passwordHash: string, password: string): boolean {
-  return verifySync(passwordHash, canonical(password))
+  return verifyParts(passwordHash, knownParts(passwordHash), password)
 }
 
+function knownParts(passwordHash: string): KnownHash {
+  const parts = partsOfHash(passwordHash)
+  if (!parts) throw new TypeError('the hash of a password is of no kind that is checked')
+  return parts
+}
+
+function verifyParts(passwordHash: string, parts: KnownHash, password: string): boolean {
+  return formsOf(password).some((form) => isOfHash(passwordHash, parts, form))
+}
+
+/** Other systems hash what was typed, in whatever form it arrived. */
+const formsOf = (password: string) => [...new Set([canonical(password), password])]
+
+function isOfHash(passwordHash: string, parts: KnownHash, password: string): boolean {
+  switch (parts.kind) {
+    case 'argon2':
+      return verifySync(passwordHash, password)
+    case 'bcrypt':
+      return verifyBcrypt(password, passwordHash)
+    case 'pbkdf2': {
+      const { salt, key, iterations, digest } = parts
+      return timingSafeEqual(pbkdf2Sync(password, salt, iterations, key.length, digest), key)
+    }
+    case 'scrypt': {
+      const { salt, key, cost } = parts
+      const options = { ...cost, maxmem: scryptMemoryBytes }
+      return timingSafeEqual(scryptSync(password, salt, key.length, options), key)
+    }
+  }
+}
+
+/** Whether a hash is weaker than `cost`, or of another kind than those that are made here. */
 export function needsRehash(passwordHash: string, cost: PasswordCost): boolean {
+  const parts = partsOfHash(passwordHash)
+  if (parts?.kind !== 'argon2' || !parts.isOurKind) return true
   const { memoryCost, timeCost } = parseOptions(passwordHash)
   return memoryCost < cost.memoryCost || timeCost < cost.timeCost
 }

@@ -16,6 +16,7 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   invalid_client_metadata: 400,
   invalid_email: 400,
   invalid_name: 400,
+  invalid_password_hash: 400,
   invalid_profile: 400,
   invalid_redirect_uri: 400,
   invalid_request: 400,
@@ -43,10 +44,14 @@ export function answerAdminErrors(): Middleware {
 /** Of a request that is wrong in many places, this many are named. */
 const mostProblems = 20
 
-/** Everything that a schema finds wrong, as one sentence. */
-export function problemsIn({ issues }: Pick<ZodError, 'issues'>): string {
+/**
+ * Everything that a schema finds wrong, as one sentence.
+ *
+ * @param whole what the schema is of.
+ */
+export function problemsIn({ issues }: Pick<ZodError, 'issues'>, whole = 'The request'): string {
   const problems = issues.slice(0, mostProblems).map(({ path, message }) => {
-    const where = path.length > 0 ? path.join('.') : 'The request'
+    const where = path.length > 0 ? path.join('.') : whole
     return `${where}: ${message}`
   })
   return `${problems.join('; ')}.`

@@ -1,3 +1,4 @@
+import { pbkdf2Sync } from 'node:crypto'
 import test from 'ava'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { createBoundedQueue, QueueFullError } from '../../src/accounts/bounded-queue.ts'
@@ -14,6 +15,7 @@ import {
   needsRehash,
   verifyPassword,
 } from '../../src/accounts/password.ts'
+import { readPasswordHash } from '../../src/accounts/password-hash.ts'
 import { checkedChange } from '../../src/accounts/profile.ts'
 import { authenticated, cheapCost, testPassword } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
@@ -523,4 +525,122 @@ test('a generated password uses every random byte', (t) => {
     generatePassword(() => bytes),
     '01234-56789-abcde-fghjk',
   )
+})
+
+const foreignPassword = 'correct horse battery'
+const keycloak = {
+  type: 'password',
+  secretData: JSON.stringify({
+    value:
+      '7F/Y1rnWXXurLCfFvAmyjyXtbABhgzBTBNcm//wlnvGBOz7OExlgRFs5qwaY5PzB3/WjR7P4yv/ACDQZpDXIfQ==',
+    salt: 'MDEyMzQ1Njc4OWFiY2RlZg==',
+  }),
+  credentialData: JSON.stringify({ hashIterations: 1000, algorithm: 'pbkdf2-sha512' }),
+}
+const keycloakArgon2 = {
+  secretData: {
+    value: 'HWW4gUfAn4hTJz9W5HQVl0Yw8eOPoHNxpoMbbnp08vk=',
+    salt: 'd7XAHGxzyVxhYscGPT25zg==',
+  },
+  credentialData: {
+    hashIterations: 1,
+    algorithm: 'argon2',
+    additionalParameters: { type: ['i'], version: ['1.3'], memory: ['16'], parallelism: ['2'] },
+  },
+}
+const argon2i =
+  '$argon2i$v=19$m=16,t=1,p=2$d7XAHGxzyVxhYscGPT25zg$HWW4gUfAn4hTJz9W5HQVl0Yw8eOPoHNxpoMbbnp08vk'
+const bcrypt = '$2b$04$YdYY9Nvwv9P5ZK99jZDgZul9lPdI/lFgkg4L8aHBoWP5RpRtNr6XC'
+const ofDjango = 'pbkdf2_sha256$1000$seasalt$DrdiWD40lyBuydnjvZiDrdQMx1S1mOA9O0QYex0R6ww='
+
+// Made by hashlib of Python, the reference code of bcrypt in Rust, and libargon2.
+for (const [title, given] of [
+  ['Argon2i', argon2i],
+  ['Argon2 in Keycloak', keycloakArgon2],
+  ['Argon2 in Django', `argon2${argon2i}`],
+  ['bcrypt', bcrypt],
+  ['bcrypt of PHP', bcrypt.replace('$2b', '$2y')],
+  ['bcrypt in Django', `bcrypt$${bcrypt}`],
+  [
+    'PBKDF2 as a PHC string',
+    '$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$BVALGMmC/K/8ELErc5VgJxyPFApArIZRCQsqjEgZWJ4',
+  ],
+  [
+    'PBKDF2 in passlib',
+    '$pbkdf2-sha512$1000$MDEyMzQ1Njc4OWFiY2RlZg$7F/Y1rnWXXurLCfFvAmyjyXtbABhgzBTBNcm//wlnvGBOz7OExlgRFs5qwaY5PzB3/WjR7P4yv/ACDQZpDXIfQ',
+  ],
+  ['PBKDF2 in Django', ofDjango],
+  ['PBKDF2 with SHA-1 in Django', 'pbkdf2_sha1$1000$seasalt$LPTbYn9/9ALjztx0Dtq5V+DLYLg='],
+  ['PBKDF2 in Keycloak', keycloak],
+  [
+    'scrypt as a PHC string',
+    '$scrypt$ln=4,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$LYtM8Mh+uD5qDLQWvjcUOTNEVL2STXzMHwI4lieKYvI',
+  ],
+  [
+    'scrypt in Django',
+    'scrypt$seasalt$16384$8$1$SeFqIcfVoCQ85h5NbG3EpG8ZJwwKWu1+rKv1XMRmc3UIyHKqDpR7rR98Hm7A1fBSl9U5maL45wsoJFnVK2bpuQ==',
+  ],
+] as const) {
+  test(`takes over a hash of ${title}, and renews it at the next sign-in`, async (t) => {
+    const { store, accounts, ada } = await withAda()
+    const passwordHash = readPasswordHash(given)
+    await store.setPasswordHash(ada.id, passwordHash)
+    t.is(await authenticated(accounts, ada.email, `${foreignPassword}!`), undefined)
+    t.is((await store.findByEmail(ada.email))?.passwordHash, passwordHash)
+    t.truthy(await authenticated(accounts, ada.email, foreignPassword))
+    t.regex((await store.findByEmail(ada.email))?.passwordHash ?? '', /^\$argon2id\$v=19\$m=8,/)
+    t.truthy(await authenticated(accounts, ada.email, foreignPassword))
+  })
+}
+
+test('verifies an imported hash by the form of the password that was typed', async (t) => {
+  // Another system has hashed "cafe" with a combining accent, as some keyboards send it.
+  const typed = 'cafe\u0301 au lait noir'
+  const salt = Buffer.from('seasalt').toString('base64').replace('=', '')
+  const key = pbkdf2Sync(typed, 'seasalt', 10, 32, 'sha256').toString('base64').replace('=', '')
+  const hash = readPasswordHash(`$pbkdf2-sha256$i=10$${salt}$${key}`)
+  t.true(await verifyPassword(hash, typed))
+  t.false(await verifyPassword(hash, 'cafe au lait noir'))
+})
+
+const costly = (iterations: number) => ({
+  ...keycloak,
+  credentialData: { hashIterations: iterations, algorithm: 'pbkdf2-sha512' },
+})
+for (const [title, given] of [
+  ['bcrypt with 2^31 rounds', bcrypt.replace('$04', '$31')],
+  ['bcrypt with 2^15 rounds', bcrypt.replace('$04', '$15')],
+  ['PBKDF2 with 2^31 iterations', ofDjango.replace('1000', String(2 ** 31))],
+  ['PBKDF2 with 2000001 iterations', ofDjango.replace('1000', '2000001')],
+  ['PBKDF2 with 2^31 iterations in Keycloak', costly(2 ** 31)],
+  ['PBKDF2 with no iterations', costly(0)],
+  [
+    'PBKDF2 whose key takes all iterations twice',
+    `$pbkdf2-sha256$i=1500000$MDEyMzQ1Njc4OWFiY2RlZg$${'A'.repeat(86)}`,
+  ],
+  ['Argon2 with 4 TiB', argon2i.replace('m=16', 'm=4294967295')],
+  ['Argon2 with 129 MiB', argon2i.replace('m=16', 'm=132096')],
+  ['Argon2 with 1000 passes', argon2i.replace('t=1', 't=1000')],
+  ['Argon2 with 128 MiB and 12 passes', argon2i.replace('m=16,t=1', 'm=131072,t=12')],
+  ['Argon2 with 17 lanes', argon2i.replace('m=16,t=1,p=2', 'm=1024,t=1,p=17')],
+  ['Argon2 without memory', argon2i.replace('m=16', 'm=0')],
+  ['Argon2 whose text is cut', argon2i.slice(0, -4)],
+  ['scrypt with 16 GiB', `$scrypt$ln=24,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$${'A'.repeat(43)}`],
+  ['scrypt with 1000 lanes', `$scrypt$ln=10,r=8,p=1000$MDEyMzQ1Njc4OWFiY2RlZg$${'A'.repeat(43)}`],
+  ['scrypt of Django whose N is no power of two', 'scrypt$seasalt$1000$8$1$AAAA'],
+  ['an unknown kind', '$md5$abc'],
+  ['an unknown kind of Keycloak', { ...keycloak, credentialData: '{"algorithm":"md5"}' }],
+  ['no JSON of Keycloak', { ...keycloak, credentialData: '{' }],
+  ['a password', foreignPassword],
+] as const) {
+  test(`rejects a hash of ${title}`, (t) => {
+    const error = t.throws(() => readPasswordHash(given), { code: 'invalid_password_hash' })
+    t.regex(error?.message ?? '', /^passwordHash must be a hash of/)
+  })
+}
+
+test('checks no password by a hash that costs more than may be imported', async (t) => {
+  // As a database has it that something else has written.
+  const error = await t.throwsAsync(verifyPassword(bcrypt.replace('$04', '$31'), foreignPassword))
+  t.true(error instanceof TypeError)
 })

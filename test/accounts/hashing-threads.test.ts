@@ -31,6 +31,13 @@ test.serial('rejects a malformed hash, and verifies the next one', async (t) => 
   t.true(await hashing.verify(hash, 'correct horse battery'))
 })
 
+test.serial('verifies a hash of another system', async (t) => {
+  await using hashing = createHashingThreads()
+  const bcrypt = '$2b$04$YdYY9Nvwv9P5ZK99jZDgZul9lPdI/lFgkg4L8aHBoWP5RpRtNr6XC'
+  t.true(await hashing.verify(bcrypt, 'correct horse battery'))
+  t.false(await hashing.verify(bcrypt, 'correct horse'))
+})
+
 const onLinux = process.platform === 'linux' ? test.serial : test.serial.skip
 
 onLinux('starts a thread of a lower priority for each of those at once', async (t) => {
