@@ -5,6 +5,7 @@ import type {
   AccountRecord,
   AccountStore,
   Profile,
+  RemovedAccount,
 } from '../storage/account-store.ts'
 import { AccountError, accountNotFound } from './account-error.ts'
 import type { BoundedQueue } from './bounded-queue.ts'
@@ -35,6 +36,34 @@ export interface NewAccount extends Profile {
   password?: string
 }
 
+/**
+ * An account that nobody has so far: what is said of it is checked and brought into one form.
+ *
+ * @throws {@link AccountError} `invalid_email`, `invalid_name`, `invalid_profile`
+ */
+export function checkedAccount(
+  { email, name, groups, attributes, ...others }: Omit<NewAccount, 'password'>,
+  { id, createdAt }: Pick<Account, 'id' | 'createdAt'>,
+): Account {
+  const { emailVerified, phoneVerified, ...given } = others
+  const { profile, ...checked } = checkedChange({
+    ...(name !== undefined && { name }),
+    ...(groups?.length && { groups }),
+    ...(attributes && { attributes }),
+    profile: given,
+  })
+  return {
+    id,
+    email: normalizeEmail(email),
+    ...checked,
+    ...profile,
+    ...(emailVerified && { emailVerified }),
+    ...(phoneVerified && { phoneVerified }),
+    disabled: false,
+    createdAt,
+  }
+}
+
 export interface Accounts {
   /**
    * Checks a password. The answer is the same for an unknown email, a disabled account
@@ -60,6 +89,8 @@ export interface Accounts {
   list(): Promise<Account[]>
   disable(email: string): Promise<void>
   enable(email: string): Promise<void>
+  /** Removes an account and everything of it, for ever; how many sign-ins and grants ended. */
+  remove(email: string): Promise<RemovedAccount>
   setPassword(email: string, password: string): Promise<void>
   /**
    * Checks a new password for a person, and hashes it in turn with those that are checked.
@@ -155,24 +186,8 @@ export function createAccounts({
 
     find: existing,
 
-    async add({ email, name, groups, attributes, password, ...others }) {
-      const { emailVerified, phoneVerified, ...given } = others
-      const { profile, ...checked } = checkedChange({
-        ...(name !== undefined && { name }),
-        ...(groups?.length && { groups }),
-        ...(attributes && { attributes }),
-        profile: given,
-      })
-      const account: Account = {
-        id: randomUUID(),
-        email: normalizeEmail(email),
-        ...checked,
-        ...profile,
-        ...(emailVerified && { emailVerified }),
-        ...(phoneVerified && { phoneVerified }),
-        disabled: false,
-        createdAt: new Date(now()),
-      }
+    async add({ password, ...about }) {
+      const account = checkedAccount(about, { id: randomUUID(), createdAt: new Date(now()) })
       const passwordHash =
         password === undefined ? absentPasswordHash(cost) : await hashNewPassword(password, account)
       if (!(await store.insert(account, passwordHash))) {
@@ -193,6 +208,12 @@ export function createAccounts({
     list: () => store.list(),
     disable: (email) => setDisabled(email, true),
     enable: (email) => setDisabled(email, false),
+
+    async remove(email) {
+      const removed = await store.remove((await existing(email)).id)
+      if (!removed) throw accountNotFound(email)
+      return removed
+    },
 
     signOut: async (email) => store.endSessions((await existing(email)).id),
 

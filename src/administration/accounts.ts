@@ -105,6 +105,13 @@ export function administerAccounts(
       return account
     },
 
+    /** Removes an account for ever. The audit trail keeps its id. */
+    async remove(email: string): Promise<SignedOut> {
+      const { id, ended, revoked } = await accounts.remove(email)
+      recordChange('account.removed', { account: id }, { ended, revoked })
+      return { ended, revoked }
+    },
+
     async disable(email: string): Promise<void> {
       const { id } = await accounts.find(email)
       await accounts.disable(email)

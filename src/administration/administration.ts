@@ -4,6 +4,7 @@ import type { MetadataValidator } from '../clients/client-registration.ts'
 import { linkAddress } from '../http/routes.ts'
 import type { Events, Facts } from '../observability/events.ts'
 import type { Storage } from '../storage/open-storage.ts'
+import { createAccountTransfer } from './account-transfer.ts'
 import { administerAccounts } from './accounts.ts'
 import { administerAudit, administerCounts } from './audit.ts'
 import { administerClaims } from './claims.ts'
@@ -22,6 +23,7 @@ export interface AdministrationOptions {
     Storage,
     | 'accountLinks'
     | 'accounts'
+    | 'accountTransfers'
     | 'artifacts'
     | 'audit'
     | 'countedEvents'
@@ -66,6 +68,7 @@ export function createAdministration({
   )
   return {
     accounts,
+    accountTransfer: createAccountTransfer(storage.accountTransfers, recordChange, keys.ring.now),
     claims: administerClaims(storage.claimMappings, recordChange),
     clients: administerClients(
       { table: storage.clients, logos: storage.clientLogos },

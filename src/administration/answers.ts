@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyStates } from '../keys/key-schedule.ts'
+import { importedAccount } from './requests.ts'
 
 /** What the admin API answers, as JSON: schemas for its document and for the tests that compare. */
 
@@ -54,6 +55,24 @@ const accountMembers = {
 }
 
 export const account = z.strictObject(accountMembers)
+
+export const exportedAccount = importedAccount
+  .extend({ id: z.string(), disabled: z.boolean(), createdAt: time })
+  .omit({ passwordHash: true })
+  .describe('An account as an import takes it, without its password')
+
+export const importResult = z.strictObject({
+  added: z.int().describe('Accounts that were added; in a dry run, that would be'),
+  existing: z.int().describe('Accounts that are there already, and stay as they are'),
+  problems: z
+    .array(
+      z.strictObject({
+        line: z.int().describe('Which of the accounts, from 1'),
+        problem: z.string(),
+      }),
+    )
+    .describe('With one or more, no account was added'),
+})
 
 const linkMembers = {
   link: z.string().describe('For the user alone: only in this response'),

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { readFile, rm, writeFile } from 'node:fs/promises'
-import { Readable } from 'node:stream'
+import { createReadStream } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import {
   CompactSign,
@@ -16,6 +15,7 @@ import { isSigningAlgorithm, type KeyMaterial } from '../keys/key-purpose.ts'
 import type { AuditTable } from '../storage/audit-table.ts'
 import type { SigningKeyTable } from '../storage/signing-key-table.ts'
 import { AdministrationError } from './administration-error.ts'
+import { existsAlready, withoutFile, writeNewFile } from './new-file.ts'
 
 /** The type of the signature (RFC 8725 section 3.11): no token is one, and it is no token. */
 const signatureType = 'holdfast-audit-export+jws'
@@ -63,14 +63,7 @@ export async function exportAudit(
       yield line
     }
   }
-  const output = createWriteStream(file, { flags: 'wx', mode: 0o600, flush: true })
-  await pipeline(Readable.from(lines()), output).catch(async (error: NodeJS.ErrnoException) => {
-    throw error.code === 'EEXIST'
-      ? existsAlready(file)
-      : error.syscall === 'open'
-        ? refuse(`${file} cannot be written (${error.code}).`)
-        : await withoutFile(file, error)
-  })
+  await writeNewFile(file, lines())
   const manifest = {
     from: from.toISOString(),
     to: to.toISOString(),
@@ -86,16 +79,6 @@ export async function exportAudit(
     throw await withoutFile(file, isThere ? existsAlready(signatureFileOf(file)) : error)
   }
   return manifest
-}
-
-/** A part of an export looks like all of it. */
-async function withoutFile(file: string, error: unknown): Promise<unknown> {
-  await rm(file, { force: true })
-  return error
-}
-
-function existsAlready(file: string): AdministrationError {
-  return new AdministrationError('conflict', `${file} exists already. Choose another name.`)
 }
 
 async function sign(manifest: AuditManifest, key: KeyMaterial): Promise<string> {

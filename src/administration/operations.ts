@@ -101,6 +101,27 @@ export const operations: Operations = {
     refusals: [404],
     handle: ({ accounts }, { params, body }) => accounts.change(params.email, body),
   }),
+  removeAccount: operation({
+    summary: 'Remove an account for ever: its credentials, sessions, grants and tokens',
+    params: { email },
+    answer: { status: 200, description: 'What has ended', schema: answers.signedOut },
+    refusals: [404],
+    handle: ({ accounts }, { params }) => accounts.remove(params.email),
+  }),
+  importAccounts: operation({
+    summary:
+      'Add accounts of another system with their hashes of passwords; those that are there stay as they are',
+    body: requests.accountImport,
+    answer: { status: 200, description: 'What was done', schema: answers.importResult },
+    handle: ({ accountTransfer }, { body: { accounts, dryRun } }) =>
+      accountTransfer.import(accounts, { dryRun }),
+  }),
+  exportAccounts: operation({
+    summary: 'Accounts as an import takes them, in the order of their ids, without passwords',
+    query: requests.exportQuery,
+    answer: { status: 200, description: 'Accounts', schema: answers.exportedAccount, isList: true },
+    handle: ({ accountTransfer }, { query }) => accountTransfer.list(query),
+  }),
   disableAccount: operation({
     summary: 'Disable an account: sign-in, refresh tokens and opaque access tokens stop working',
     params: { email },

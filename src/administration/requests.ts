@@ -11,8 +11,10 @@ import { nameLimit } from '../clients/client-registration.ts'
 import { scopePattern } from '../clients/client-scopes.ts'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
-import { displayNameSchema } from '../net/display-name.ts'
+import { displayNameSchema, isDisplayName } from '../net/display-name.ts'
 import { auditEvents, countedEvents } from '../observability/event-names.ts'
+import { maxPasskeyNameCharacters, passkeyNameRule } from '../passkeys/passkeys.ts'
+import { mostPasskeys } from '../storage/passkey-table.ts'
 import { isStorable } from '../storage/text.ts'
 import { readTime } from './audit.ts'
 import { scopeLabelLimit } from './resources.ts'
@@ -86,6 +88,50 @@ export const newAccount = z.strictObject({
   password: password
     .describe('If it is left out, the response has a link in which the user sets one, or a passkey')
     .optional(),
+})
+
+const base64url = z.string().regex(/^[\w-]+$/, 'must be base64url')
+const time = z.iso.datetime({ offset: true })
+
+const importedPasskey = z.strictObject({
+  credentialId: base64url.max(1364),
+  publicKey: base64url.max(4096).describe('A COSE key (RFC 9053)'),
+  signCount: z.int().min(0).max(0xffff_ffff),
+  transports: z.array(z.string().regex(/^[a-z-]{1,20}$/)).max(10),
+  aaguid: z.uuid(),
+  name: z
+    .string()
+    .refine((name) => isDisplayName(name, maxPasskeyNameCharacters), `must be ${passkeyNameRule}`)
+    .meta(displayNameSchema(maxPasskeyNameCharacters)),
+  backupEligible: z.boolean(),
+  backedUp: z.boolean(),
+  createdAt: time.optional(),
+  lastUsedAt: time.nullable(),
+})
+
+/** An account of another system, as a line of a file has it. */
+export const importedAccount = newAccount.omit({ password: true }).extend({
+  id: z
+    .string()
+    .regex(/^[!-~]{1,64}$/, 'must be 1 to 64 printable ASCII characters')
+    .describe('The claim sub; a random one if it is left out')
+    .optional(),
+  disabled: z.boolean().optional(),
+  createdAt: time.optional(),
+  updatedAt: time.optional(),
+  passwordHash: z
+    .union([z.string(), z.looseObject({})])
+    .describe('A hash of Argon2, bcrypt, PBKDF2 or scrypt, or a password credential of Keycloak')
+    .optional(),
+  passkeys: z.array(importedPasskey).max(mostPasskeys).optional(),
+})
+
+/** Accounts of one request. */
+export const mostImported = 100
+
+export const accountImport = z.strictObject({
+  accounts: z.array(importedAccount).min(1).max(mostImported),
+  dryRun: z.boolean().default(false).describe('Check the accounts, and add none'),
 })
 
 export const changedAccount = z
@@ -294,6 +340,10 @@ const client = word.describe('client_id').optional()
 export const noQuery = z.strictObject({})
 export const sessionQuery = z.strictObject({ account })
 export const grantQuery = z.strictObject({ account, client })
+export const exportQuery = z.strictObject({
+  after: word.describe('The id of the last account of the previous response').optional(),
+  limit: integer(1, 500, 'must be a number').describe('The most accounts').default(100),
+})
 export const auditQuery = z.strictObject({
   after: integer(0, Number.MAX_SAFE_INTEGER, 'must be the id of an audit event')
     .describe('Only events with a greater id')

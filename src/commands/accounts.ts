@@ -5,8 +5,9 @@ import { linkLifetimeHours } from '../accounts/account-links.ts'
 import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
 import type { ResetFactors } from '../storage/account-link-table.ts'
 import { type Profile, profileMembers } from '../storage/account-store.ts'
+import { accountsExportCommand, accountsImportCommand } from './accounts-transfer.ts'
 import { command, printing, UsageError, withAdministration, withReadings } from './command.ts'
-import { asFacts, asTable } from './table.ts'
+import { asFacts, asTable, counted } from './table.ts'
 
 interface ProfileOptions extends Profile {
   name?: string
@@ -96,6 +97,23 @@ export function accountsCommand(): Command {
             ),
     ),
   )
+
+  accounts.addCommand(
+    printing(
+      command(
+        'remove <email>',
+        'Remove an account for ever, with its credentials, sessions, grants and tokens. JWT access tokens stay valid until they expire, and the audit trail keeps the id of the account.',
+        'accounts remove ada@example.com',
+      ),
+      (email: string) =>
+        withAdministration(async ({ accounts }) => ({ email, ...(await accounts.remove(email)) })),
+      ({ email, ended, revoked }) =>
+        `Removed ${email}: ended ${counted(ended, 'session')} and ${counted(revoked, 'grant')}.`,
+    ),
+  )
+
+  accounts.addCommand(accountsImportCommand())
+  accounts.addCommand(accountsExportCommand())
 
   accounts.addCommand(
     printing(
@@ -337,8 +355,4 @@ function shownOnce(link: string | undefined, expiresAt: Date | undefined): [stri
     ['Link', `${styleText('bold', link)}  (shown this once)`],
     ['Works until', `${until}, once: send it to the user alone`],
   ]
-}
-
-function counted(count: number, thing: string): string {
-  return `${count} ${thing}${count === 1 ? '' : 's'}`
 }

@@ -98,9 +98,10 @@ export async function withReadings<T>(work: (readings: Readings) => Promise<T>):
  * are missing are left to `serve` and `migrate`.
  */
 export async function withAdministration<T>(
-  work: (administration: Administration) => Promise<T>,
+  work: (administration: Administration, progress: Progress) => Promise<T>,
 ): Promise<T> {
-  return withStorage(async (storage, config, { report }) => {
+  return withStorage(async (storage, config, progress) => {
+    const { report } = progress
     // What was done is printed: the log is for what a server does unasked.
     await using observability = createObservability({ log: createLog('silent'), storage })
     const { events } = observability
@@ -124,6 +125,7 @@ export async function withAdministration<T>(
         events,
         context: { actor },
       }),
+      progress,
     )
   })
 }

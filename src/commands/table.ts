@@ -58,3 +58,8 @@ export function printable(text: string): string {
 export function asMinute(time: Date): string {
   return `${time.toISOString().slice(0, 16)}Z`
 }
+
+/** A number of things, in words. */
+export function counted(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`
+}

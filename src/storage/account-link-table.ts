@@ -1,5 +1,5 @@
 import type { Account } from './account-store.ts'
-import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
+import { type AccountRow, accountColumns, asAccount, endEverything } from './account-table.ts'
 import type { Database } from './database.ts'
 import { expiringRows } from './expiring-rows.ts'
 
@@ -39,16 +39,6 @@ export const useLink = (digest: string, condition = 'true') => `
    where digest = ${digest} and expires_at > now() and accounts.id = account_links.account_id
      and disabled_at is null and ${condition}
   returning accounts.id`
-
-/** Ends all sessions and grants of the accounts in `from`. */
-export const endEverything = (from: string) => `
-  ended as (
-    update browser_sessions set ended_at = now()
-     where ended_at is null and account_id in (select id from ${from}) returning uid
-  ), revoked as (
-    delete from artifacts
-     where kind = 'Grant' and payload->>'accountId' in (select id from ${from}) returning id
-  )`
 
 /** The table `account_links`. */
 export function createAccountLinkTable(database: Database) {

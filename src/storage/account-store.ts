@@ -58,6 +58,15 @@ export interface AccountRecord {
   passwordHash: string
 }
 
+/** What has ended with an account. */
+export interface RemovedAccount {
+  readonly id: string
+  /** Sessions. */
+  readonly ended: number
+  /** Grants. */
+  readonly revoked: number
+}
+
 /** Emails arrive normalised: a store compares them byte for byte. */
 export interface AccountStore {
   findById(id: string): Promise<Account | undefined>
@@ -82,6 +91,11 @@ export interface AccountStore {
   replacePasswordHash(id: string, from: string, to: string): Promise<void>
   /** Ends every sign-in too, when disabling. False when there is no such account. */
   setDisabled(id: string, disabled: boolean): Promise<boolean>
+  /**
+   * Removes an account with its credentials, events and grants, and ends its sign-ins. Undefined when
+   * there is no such account.
+   */
+  remove(id: string): Promise<RemovedAccount | undefined>
   /** Ends every sign-in of a person, in every browser; how many there were. */
   endSessions(id: string): Promise<number>
 }

@@ -4,6 +4,7 @@ import {
   type AccountStore,
   type Profile,
   profileMembers,
+  type RemovedAccount,
 } from './account-store.ts'
 import type { Database } from './database.ts'
 import { isStorable } from './text.ts'
@@ -28,6 +29,16 @@ type StoredProfile = Pick<Account, keyof Profile | 'phoneVerified'>
 export const accountColumns = `id, email, name, email_verified as "emailVerified", profile, groups, attributes,
   exists (select from code_apps where code_apps.account_id = accounts.id) as "hasCodeApp",
   disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
+
+/** Ends all sessions and grants of the accounts in `from`. */
+export const endEverything = (from: string) => `
+  ended as (
+    update browser_sessions set ended_at = now()
+     where ended_at is null and account_id in (select id from ${from}) returning uid
+  ), revoked as (
+    delete from artifacts
+     where kind = 'Grant' and payload->>'accountId' in (select id from ${from}) returning id
+  )`
 
 /** The new password ends the sessions of the old one, in the same statement. */
 const endSessionsOfChanged = `
@@ -166,6 +177,22 @@ export function createAccountTable(database: Database): AccountStore {
       return rowCount
     },
 
+    async remove(id) {
+      const { rows } = await database.query<RemovedAccount>({
+        text: `with removed as (
+                 delete from accounts where id = $1 returning id
+               ), ${endEverything('removed')}, events as (
+                 delete from security_events where account_id in (select id from removed)
+               ), failures as (
+                 delete from failed_sign_ins where account_id in (select id from removed)
+               )
+               select id, (select count(*)::int from ended) as ended,
+                      (select count(*)::int from revoked) as revoked from removed`,
+        values: [id],
+      })
+      return rows[0]
+    },
+
     async setDisabled(id, disabled) {
       const { rowCount } = await database.query({
         text: disabled
@@ -204,7 +231,7 @@ export function asAccount(row: AccountRow): Account {
 }
 
 /** The part of an account that is stored as JSON. */
-function profileOf(account: Account): StoredProfile {
+export function profileOf(account: Account): StoredProfile {
   const stored = [...profileMembers, 'phoneVerified'] as const
   const members = stored.map((member) => [member, account[member]])
   return Object.fromEntries(members.filter(([, value]) => value !== undefined))

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { type AccountLinkTable, createAccountLinkTable } from './account-link-table.ts'
 import type { AccountStore } from './account-store.ts'
 import { createAccountTable } from './account-table.ts'
+import { type AccountTransferTable, createAccountTransferTable } from './account-transfer-table.ts'
 import { type AdminQueries, createAdminQueries } from './admin-queries.ts'
 import { type ArtifactTable, createArtifactTable } from './artifact-table.ts'
 import { type AuditTable, createAuditTable } from './audit-table.ts'
@@ -48,6 +49,7 @@ import { traceQueries } from './trace-queries.ts'
 export interface Storage extends AsyncDisposable {
   readonly accountLinks: AccountLinkTable
   readonly accounts: AccountStore
+  readonly accountTransfers: AccountTransferTable
   readonly artifacts: ArtifactTable
   readonly audit: AuditTable
   readonly backchannelRequests: BackchannelRequestTable
@@ -197,6 +199,7 @@ export async function openStorage({
   return {
     accountLinks,
     accounts: createAccountTable(database),
+    accountTransfers: createAccountTransferTable(database),
     artifacts,
     audit: createAuditTable(database),
     issued: createAdminQueries(database),

@@ -1,6 +1,6 @@
-import { endEverything, useLink } from './account-link-table.ts'
+import { useLink } from './account-link-table.ts'
 import type { Account, OwnChange } from './account-store.ts'
-import { type AccountRow, accountColumns, asAccount } from './account-table.ts'
+import { type AccountRow, accountColumns, asAccount, endEverything } from './account-table.ts'
 import type { Database } from './database.ts'
 import { type ReplayEntry, recordEntries } from './replay-table.ts'
 import { isStorable } from './text.ts'

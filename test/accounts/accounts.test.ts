@@ -607,12 +607,17 @@ const costly = (iterations: number) => ({
   ...keycloak,
   credentialData: { hashIterations: iterations, algorithm: 'pbkdf2-sha512' },
 })
+
+test('rejects a hash that takes 2^31 rounds to check', (t) => {
+  const django = ofDjango.replace('1000', String(2 ** 31))
+  for (const given of [bcrypt.replace('$04', '$31'), django, costly(2 ** 31)]) {
+    t.throws(() => readPasswordHash(given), { code: 'invalid_password_hash' })
+  }
+})
+
 for (const [title, given] of [
-  ['bcrypt with 2^31 rounds', bcrypt.replace('$04', '$31')],
   ['bcrypt with 2^15 rounds', bcrypt.replace('$04', '$15')],
-  ['PBKDF2 with 2^31 iterations', ofDjango.replace('1000', String(2 ** 31))],
   ['PBKDF2 with 2000001 iterations', ofDjango.replace('1000', '2000001')],
-  ['PBKDF2 with 2^31 iterations in Keycloak', costly(2 ** 31)],
   ['PBKDF2 with no iterations', costly(0)],
   [
     'PBKDF2 whose key takes all iterations twice',

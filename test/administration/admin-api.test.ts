@@ -1,7 +1,13 @@
+import { readFile, stat, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import {
+  createAccountTransfer,
+  type ImportProblem,
+} from '../../src/administration/account-transfer.ts'
 import { refusal } from '../../src/administration/answers.ts'
 import { createOpenapiDocument } from '../../src/administration/openapi.ts'
 import { operations } from '../../src/administration/operations.ts'
@@ -15,9 +21,12 @@ import {
 import { createMatcher } from '../../src/http/routing.ts'
 import { replayEntry } from '../../src/storage/replay-table.ts'
 import { basic, createPerson, newKey, obtainCode, post, refreshing } from '../support/flow.ts'
+import { useFolder } from '../support/folder.ts'
+import { query } from '../support/query.ts'
 import { api, email, password, useTestServer } from '../support/server.ts'
 
 const server = useTestServer(test, { HOLDFAST_ADMIN_API: 'on' })
+const folder = useFolder(test)
 
 interface Administrator {
   readonly client: ClientMetadata
@@ -398,6 +407,222 @@ test('an account is changed member by member', async (t) => {
   const [row] = (await call(admin, 'GET', '/audit?event=account.changed')).body
   t.deepEqual(row.details.changed.sort(), ['emailVerified', 'givenName', 'locale'])
   t.is((await call(admin, 'PATCH', '/accounts/nobody@example.com', change)).status, 404)
+})
+
+const foreignHash = '$2b$04$YdYY9Nvwv9P5ZK99jZDgZul9lPdI/lFgkg4L8aHBoWP5RpRtNr6XC'
+const movedPasskey = {
+  credentialId: 'bW92ZWQ',
+  publicKey: 'YSBrZXk',
+  signCount: 7,
+  transports: ['usb'],
+  aaguid: '08987058-cadc-4b81-b6e1-30de50dcbe96',
+  name: 'Key ring',
+  backupEligible: false,
+  backedUp: false,
+  createdAt: '2024-01-01T00:00:00+00:00',
+  lastUsedAt: null,
+}
+
+test('accounts are imported once, and exported as they were', async (t) => {
+  const admin = await administrator('write')
+  const moved = {
+    id: 'dora-1',
+    email: 'dora@example.com',
+    name: 'Dora',
+    emailVerified: true,
+    phone: '+49301',
+    phoneVerified: true,
+    groups: ['staff'],
+    attributes: { unit: 'x' },
+    disabled: false,
+    createdAt: '2020-01-01T00:00:00.000Z',
+    updatedAt: '2021-01-01T00:00:00.000Z',
+    passkeys: [movedPasskey],
+  }
+  const batch = {
+    accounts: [
+      { ...moved, passwordHash: foreignHash },
+      { email: 'Eli@example.com', disabled: true },
+    ],
+  }
+  const importing = (body: object) => call(admin, 'POST', '/accounts/import', body)
+  t.deepEqual((await importing({ ...batch, dryRun: true })).body, {
+    ...{ added: 2, existing: 0, problems: [] },
+  })
+  t.is(await server.storage.accounts.findById('dora-1'), undefined)
+  t.deepEqual((await importing(batch)).body, { added: 2, existing: 0, problems: [] })
+  t.deepEqual((await importing(batch)).body, { added: 0, existing: 2, problems: [] })
+
+  const exporting = (query: string) => call(admin, 'GET', `/accounts/export?${query}`)
+  const all = (await exporting('limit=500')).body
+  const find = (address: string) => all.find((each: { email: string }) => each.email === address)
+  t.deepEqual(find('dora@example.com'), moved)
+  t.true(find('eli@example.com').disabled)
+  t.deepEqual((await exporting('limit=1&after=dora-0')).body, [moved])
+  t.notDeepEqual((await exporting('limit=1&after=dora-1')).body, [moved])
+  t.notRegex(JSON.stringify(all), /argon2|\$2b/)
+
+  // Whose password was hashed elsewhere signs in with it.
+  const credentials = { email: 'dora@example.com', password: 'correct horse battery' }
+  await obtainCode(createPerson(server, { credentials }), await server.addClient())
+  const found = await server.storage.accounts.findByEmail('dora@example.com')
+  t.regex(found?.passwordHash ?? '', /^\$argon2id/)
+  const rows = (await call(admin, 'GET', '/audit?event=accounts.imported')).body
+  const actor = `client ${admin.client.client_id}`
+  const mine = rows.filter((row: { actor: string }) => row.actor === actor)
+  t.like(mine, [{ details: { added: 2, first_line: 1, last_line: 2 } }])
+})
+
+test('nothing is imported while an account has a problem', async (t) => {
+  const admin = await administrator('write')
+  const importing = (accounts: object[]) => call(admin, 'POST', '/accounts/import', { accounts })
+  const present = { id: 'frank-1', email: 'frank@example.com' }
+  const passkeys = [{ ...movedPasskey, credentialId: 'ZnJhbms' }]
+  t.is((await importing([{ ...present, passkeys }])).body.added, 1)
+  const { body } = await importing([
+    { email: 'new@example.com' },
+    { email: 'no email' },
+    { email: 'a@example.com', passwordHash: foreignHash.replace('$04', '$31') },
+    { email: 'b@example.com', locale: '?' },
+    { email: 'NEW@example.com' },
+    { id: 'frank-1', email: 'other@example.com' },
+    { id: 'frank-2', email: 'frank@example.com' },
+    { email: 'c@example.com', passkeys },
+    { email: 'd@example.com', passkeys },
+    { id: 'frank-1', email: 'frank@example.com' },
+  ])
+  t.like(body, { added: 0, existing: 0 })
+  t.deepEqual(
+    body.problems.map(({ line, problem }: { line: number; problem: string }) => [
+      line,
+      problem.split(' ').slice(0, 4).join(' '),
+    ]),
+    [
+      [2, 'Expected an email address'],
+      [3, 'passwordHash must be a'],
+      [4, 'Invalid account: locale must'],
+      [5, 'email is that of'],
+      [6, 'id is that of'],
+      [7, 'the account for frank@example.com'],
+      [8, 'one of its passkeys'],
+      [9, 'passkey is that of'],
+      [10, 'email is that of'],
+    ],
+  )
+  t.is(
+    (await call(admin, 'GET', '/accounts/export?limit=500')).body.filter(
+      ({ email: address }: { email: string }) => address === 'new@example.com',
+    ).length,
+    0,
+  )
+  const answer = await importing([{ email: 'x@example.com', password }])
+  t.is(answer.status, 400)
+  t.is((await importing([{ ...present, id: 'with space' }])).status, 400)
+  const reader = await administrator('read')
+  t.is((await call(reader, 'POST', '/accounts/import', { accounts: [present] })).status, 403)
+})
+
+test('an account is removed with everything that it has', async (t) => {
+  const admin = await administrator('write')
+  const { credentials, client, key, tokens } = await offline('leaves@example.com')
+  const id = (await server.storage.accounts.findByEmail(credentials.email))?.account.id ?? ''
+  const path = `/accounts/${credentials.email}`
+  const before = await rowsOf(id)
+  t.true(before.sessions === 1 && before.grants === 1 && before.events > 0, JSON.stringify(before))
+  t.deepEqual((await call(admin, 'DELETE', path)).body, { ended: 1, revoked: 1 })
+  const refreshed = await post(server, '/token', refreshing(client, tokens.refresh_token), { key })
+  t.is(refreshed.body.error, 'invalid_grant')
+  const introspected = { token: tokens.access_token }
+  const asking = { headers: basic(admin.client) }
+  t.false((await post(server, '/introspect', introspected, asking)).body.active)
+  t.deepEqual(await rowsOf(id), { accounts: 0, events: 0, failures: 0, sessions: 0, grants: 0 })
+  t.is((await call(admin, 'DELETE', path)).status, 404)
+  const [row] = (await call(admin, 'GET', `/audit?event=account.removed&account=${id}`)).body
+  t.deepEqual(row.details, { ended: 1, revoked: 1 })
+  t.notRegex(JSON.stringify((await call(admin, 'GET', `/audit?account=${id}`)).body), /leaves@/)
+})
+
+/** What there is of an account. */
+async function rowsOf(id: string) {
+  const [row] = await query(
+    server.databaseUrl,
+    `select (select count(*)::int from accounts where id = $1) as accounts,
+            (select count(*)::int from security_events where account_id = $1) as events,
+            (select count(*)::int from failed_sign_ins where account_id = $1) as failures,
+            (select count(*)::int from browser_sessions where account_id = $1 and ended_at is null) as sessions,
+            (select count(*)::int from artifacts where kind = 'Grant' and payload->>'accountId' = $1) as grants`,
+    [id],
+  )
+  return row as Record<'accounts' | 'events' | 'failures' | 'sessions' | 'grants', number>
+}
+
+test('a file is checked as a whole before its lines are imported', async (t) => {
+  const changes: unknown[] = []
+  const recordChange = (...change: unknown[]) => changes.push(change)
+  const transfer = createAccountTransfer(server.storage.accountTransfers, recordChange, Date.now)
+  const file = path.join(folder, 'people.jsonl')
+  const run = async (lines: string[], dryRun = false) => {
+    await writeFile(file, lines.join('\n'))
+    const problems: ImportProblem[] = []
+    const onProblem = (problem: ImportProblem) => problems.push(problem)
+    const options = { dryRun, onProblem, onProgress() {} }
+    return { ...(await transfer.importFile(file, options)), problems }
+  }
+  // More than one batch, and one line that is there twice, far from the first.
+  const people = Array.from({ length: 1200 }, (_, at) => `{"email":"p${at}@many.example"}`)
+  const wrong = [...people, '', '{"email":"p3@many.example"}', 'x'.repeat(300_000), '{"a":1,"a":2}']
+  const refused = await run(wrong)
+  t.like(refused, { imported: false })
+  t.deepEqual(
+    refused.problems.map(({ line }) => line),
+    [1202, 1203, 1204],
+  )
+  t.regex(refused.problems[0]?.problem ?? '', /email is that of line 4/)
+  t.is(await server.storage.accounts.findByEmail('p3@many.example'), undefined)
+  t.like(await run(people, true), { added: 1200, existing: 0, imported: false })
+  t.is(await server.storage.accounts.findByEmail('p3@many.example'), undefined)
+  // One that was interrupted after its first batch.
+  t.like(await run(people.slice(0, 500)), { added: 500, imported: true })
+  t.like(await run(people), { lines: 1200, added: 700, existing: 500, imported: true })
+  t.is(changes.length, 3)
+  await t.throwsAsync(
+    transfer.importFile(`${file}.no`, { dryRun: true, onProblem() {}, onProgress() {} }),
+    {
+      code: 'invalid_request',
+    },
+  )
+})
+
+test('an export restores an account that was removed', async (t) => {
+  const table = server.storage.accountTransfers
+  const transfer = createAccountTransfer(table, () => {}, Date.now)
+  const account = {
+    ...{
+      id: 'round-1',
+      email: 'round@example.com',
+      name: 'Round',
+      locale: 'en-GB',
+      disabled: true,
+    },
+    ...{ groups: ['a', 'b'], attributes: { unit: 'x' }, emailVerified: true, phone: '+49302' },
+    ...{ createdAt: '2020-01-01T00:00:00Z', passwordHash: foreignHash },
+    passkeys: [{ ...movedPasskey, credentialId: 'cm91bmQ', lastUsedAt: '2024-02-02T00:00:00Z' }],
+  }
+  t.is((await transfer.import([account])).added, 1)
+  const before = await table.listAfter('round-', 1)
+  const files = [path.join(folder, 'hashes.jsonl'), path.join(folder, 'no-hashes.jsonl')] as const
+  for (const [at, file] of files.entries()) {
+    const { accounts } = await transfer.exportFile(file, { withHashes: at === 0 })
+    t.is((await readFile(file, 'utf8')).trim().split('\n').length, accounts)
+    t.is((await stat(file)).mode & 0o777, 0o600)
+  }
+  t.notRegex(await readFile(files[1], 'utf8'), /\$2b|argon2|passwordHash/)
+  await t.throwsAsync(transfer.exportFile(files[0], { withHashes: true }), { code: 'conflict' })
+  const lines = (await readFile(files[0], 'utf8')).split('\n')
+  const line = JSON.parse(lines.find((each) => each.includes('"round-1"')) ?? '')
+  await server.storage.accounts.remove('round-1')
+  t.is((await transfer.import([line])).added, 1)
+  t.deepEqual(await table.listAfter('round-', 1), before)
 })
 
 test('custom claims are one document, of which all problems are named', async (t) => {

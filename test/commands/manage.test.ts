@@ -148,6 +148,34 @@ test.serial('changes what an account says of its person', async (t) => {
   )
 })
 
+test.serial('imports accounts once, exports them, and removes one', async (t) => {
+  const file = path.join(cwd, 'people.jsonl')
+  const bcrypt = '$2b$04$YdYY9Nvwv9P5ZK99jZDgZul9lPdI/lFgkg4L8aHBoWP5RpRtNr6XC'
+  const dora = JSON.stringify({ email: 'dora@example.com', passwordHash: bcrypt })
+  await writeFile(file, `${dora}\n{"email":"\u009b31m"}\nnot JSON\n`)
+  const { code, stdout, stderr } = await run(['import', file])
+  t.is(code, 1)
+  t.is(stdout, '')
+  const [second = '', third, last] = stderr.split('\n')
+  t.true(second.startsWith(`${file}:2: Expected an email address`), second)
+  t.is(third, `${file}:3: must be one JSON object that names each member once`)
+  t.is(last, `holdfast: 2 lines of ${file} had problems, and nothing was imported.`)
+
+  await writeFile(file, `${dora}\n`)
+  const dry = JSON.parse(done(t, await run(['import', file, '--dry-run', '--json'])))
+  t.deepEqual(dry, { file, lines: 1, added: 1, existing: 0, problems: 0, imported: false })
+  t.is(done(t, await run(['import', file])), '1 account added, 0 there already.\n')
+  t.true(await signsIn('dora@example.com', 'correct horse battery'))
+  const out = path.join(cwd, 'export.jsonl')
+  t.is(done(t, await run(['export', out])), `4 accounts exported to ${out}.\n`)
+  t.regex(await readFile(out, 'utf8'), /"email":"dora@example.com"/)
+  t.is(
+    done(t, await run(['remove', 'dora@example.com'])),
+    'Removed dora@example.com: ended 0 sessions and 0 grants.\n',
+  )
+  failed(t, await run(['remove', 'dora@example.com']), 'There is no account for dora@example.com.')
+})
+
 test.serial('lists accounts in columns', async (t) => {
   const [head, ...lines] = done(t, await run(['list']))
     .trimEnd()

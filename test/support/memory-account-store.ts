@@ -40,6 +40,7 @@ export function createMemoryAccountStore(): AccountStore {
       return record !== undefined
     },
     endSessions: async () => 0,
+    remove: async (id) => (records.delete(id) ? { id, ended: 0, revoked: 0 } : undefined),
     replacePasswordHash: async (id, from, to) => {
       const record = records.get(id)
       if (record?.passwordHash === from) records.set(id, { ...record, passwordHash: to })
