@@ -4,11 +4,13 @@
  * request; here it is bound to the key of its client, stored without secrets, and limited.
  */
 import { hash } from 'node:crypto'
+import { parseJwt } from '@holdfast/verify/authorization-server'
 import type { Context } from 'koa'
 import Provider, { errors, type FindAccount, type KoaContextWithOIDC } from 'oidc-provider'
 import { readEmail } from '../accounts/email.ts'
 import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
-import { bindingMethodOf } from '../clients/binding-method.ts'
+import { bindingMethodOf, clientBinding } from '../clients/binding-method.ts'
+import { findSigner, importClientKey } from '../clients/client-keys.ts'
 import { cibaGrant } from '../clients/grant-types.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import { type BackchannelLimits, longestBackchannelS } from '../limits/backchannel-limits.ts'
@@ -171,6 +173,8 @@ function bindBackchannelRequests(
       class extends Base {
         declare jkt?: string | undefined
         declare 'x5t#S256'?: string | undefined
+        /** Of the client's assertion, where the request shows no key of tokens. */
+        declare clientKey?: string | undefined
         /** The account, by which its owner finds the request. */
         declare uid?: string | undefined
         declare bindingMessage?: string | undefined
@@ -181,7 +185,7 @@ function bindBackchannelRequests(
         // Its parameters hold a hint of who is asked.
         static override get IN_PAYLOAD(): string[] {
           const members = super.IN_PAYLOAD.filter((name) => name !== 'params')
-          return [...members, 'jkt', 'x5t#S256', 'uid', 'bindingMessage', 'ping']
+          return [...members, 'jkt', 'x5t#S256', 'clientKey', 'uid', 'bindingMessage', 'ping']
         }
 
         override async save(): Promise<string> {
@@ -189,7 +193,7 @@ function bindBackchannelRequests(
           if (!ctx) throw new TypeError('a request of the backchannel is decided elsewhere')
           const person = String(this.accountId)
           const clientId = String(this.clientId)
-          const key = await shownKey(ctx, options)
+          const key = await keyOfRequest(ctx, options)
           if ((await limits.admit({ clientId, person })) !== undefined) {
             ctx.app.emit('backchannel.limited', ctx)
             throw refusedFor(
@@ -215,4 +219,33 @@ function bindBackchannelRequests(
         }
       },
   )
+}
+
+/**
+ * What a request is bound to: the key of its tokens. A client with `private_key_jwt` whose tokens are
+ * bound by certificate may show that certificate at the token endpoint alone, as FAPI-CIBA has it:
+ * then the request is bound to the key of its assertion (docs/divergences.md).
+ *
+ * @throws an error of the engine where neither is shown.
+ */
+async function keyOfRequest(
+  ctx: KoaContextWithOIDC,
+  options: ShownKeyOptions,
+): Promise<{ clientKey: string } | Awaited<ReturnType<typeof shownKey>>> {
+  const binding = clientBinding(ctx)
+  const isCertified = binding !== 'bearer' && binding.method === 'mtls'
+  if (!isCertified || options.edge.proofsOf(ctx).certificate) return shownKey(ctx, options)
+  const clientKey = assertionKey(ctx)
+  return clientKey === undefined ? shownKey(ctx, options) : { clientKey }
+}
+
+/** Thumbprint of the key of the assertion, which the engine has verified; undefined without one. */
+function assertionKey({ oidc: { body, client } }: KoaContextWithOIDC): string | undefined {
+  // The parameters are those of the request object by now.
+  const assertion = parseJwt(String(body?.client_assertion))
+  const { asymmetricKeyStore: store } = client as unknown as {
+    asymmetricKeyStore: Iterable<Readonly<Record<string, unknown>>>
+  }
+  const keys = Array.from(store, importClientKey).filter((key) => key !== undefined)
+  return assertion && findSigner(keys, assertion)?.thumbprint
 }

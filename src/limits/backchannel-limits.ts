@@ -12,8 +12,8 @@ export interface BackchannelLimits {
   admit(attempt: BackchannelAttempt): Promise<number | undefined>
 }
 
-/** Requests of one client for one person within the longest life of a request. */
-const perPerson = 5
+/** Requests of one client for one person within the longest life of a request: one in ten seconds. */
+const perPerson = 30
 
 /** Seconds. */
 export const longestBackchannelS = 300

@@ -19,14 +19,15 @@ import {
 } from './grant.ts'
 import { isRefusal, refuse } from './refusal.ts'
 import type { StoredBackchannelRequest } from './stored.ts'
-import { isBoundFor, showsKeys } from './token-keys.ts'
+import { isBoundRequest, showsRequestKeys } from './token-keys.ts'
 
 /** How tokens and rows name it. */
 const gty = 'ciba'
 
 /**
- * CIBA Core section 10.1. The client has shown the key of its tokens with the request. The approval
- * was given at another device, so that tokens do not end with a session there.
+ * CIBA Core section 10.1. The client has shown the key of its tokens with the request, or is held to
+ * the key by which it has authenticated then. The approval was given at another device, so that tokens
+ * do not end with a session there.
  */
 export function backchannelRequestGrant(
   options: PersonGrantOptions,
@@ -50,10 +51,10 @@ export function backchannelRequestGrant(
       if (!sessionGoesOn(found)) return refuse('session_ended')
       if (!isOfClient(found, client)) return refuse('client_mismatch')
       // Another key finds out nothing: neither whether someone has decided, nor what.
-      if (!isBoundFor(found, client)) {
+      if (!isBoundRequest(found, client)) {
         return refuse('not_bound', { description: 'the auth_req_id is not bound to a key' })
       }
-      if (!showsKeys(found, request)) {
+      if (!showsRequestKeys(found, request)) {
         return refuse('key_mismatch', { description: 'the auth_req_id is bound to another key' })
       }
       // Section 11.
@@ -77,7 +78,7 @@ export function backchannelRequestGrant(
 
     // Two requests at once by the key that the request is bound to are those of one client.
     lose: (_request, { credential }) =>
-      credential && isBound(credential.source)
+      credential && (isBound(credential.source) || credential.source.clientKey !== undefined)
         ? refuse('auth_req_id_replayed')
         : refuseCodeReuse('auth_req_id', credential),
   }

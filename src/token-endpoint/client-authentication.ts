@@ -3,26 +3,17 @@
  * request in, a client or a refusal out. One way each; the client's registration says which.
  */
 
-import {
-  type ParsedJwt,
-  parseJwt,
-  suitsAlgorithm,
-  verifySignature,
-} from '@holdfast/verify/authorization-server'
+import { type ParsedJwt, parseJwt } from '@holdfast/verify/authorization-server'
 import type { ConnectionProofs } from '../bindings/binding.ts'
 import { longestProofWindowS } from '../bindings/dpop.ts'
 import { currentCertificate } from '../bindings/mtls.ts'
 import type { ClientAuthorities, UntrustedReason } from '../certificates/client-authorities.ts'
 import { subjectMatches } from '../certificates/subject.ts'
+import { type ClientKey, findSigner } from '../clients/client-keys.ts'
 import type { FetchProblem } from '../net/fetch-problem.ts'
 import { replayEntry } from '../storage/replay-table.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type {
-  ClientAuthenticationMethod,
-  ClientKey,
-  TokenClient,
-  UsedJti,
-} from './token-request.ts'
+import type { ClientAuthenticationMethod, TokenClient, UsedJti } from './token-request.ts'
 
 /** The longest a client assertion may live, in seconds: its replay entry is kept for as long. */
 const longestAssertionS = 10 * 60
@@ -66,6 +57,8 @@ export interface AuthenticatedClient {
   readonly client: TokenClient
   /** Its assertion, which is good once; undefined where it has authenticated in another way. */
   readonly entry: UsedJti | undefined
+  /** Thumbprint (RFC 7638) of the key of its assertion. */
+  readonly assertionKey?: string
 }
 
 /** A refusal, with the client that it is about if that is known. */
@@ -105,8 +98,8 @@ export async function authenticateClient(
     case 'client_secret_post':
       return secretProblem(client, claim.secret ?? '', shown.now) ?? { client, entry: undefined }
     case 'private_key_jwt': {
-      const entry = await checkAssertion(claim.assertion, client, shown, options)
-      return isRefusal(entry) ? failed(entry) : { client, entry }
+      const checked = await checkAssertion(claim.assertion, client, shown, options)
+      return isRefusal(checked) ? failed(checked) : { client, ...checked }
     }
     case 'tls_client_auth':
       return byCertificateName(client, shown, options)
@@ -200,7 +193,7 @@ async function checkAssertion(
   client: TokenClient,
   { audiences, endpoints, now }: ShownCredentials,
   { clockToleranceS }: ClientAuthenticationOptions,
-): Promise<UsedJti | Refusal> {
+): Promise<Required<Pick<AuthenticatedClient, 'entry' | 'assertionKey'>> | Refusal> {
   if (!jwt) return refuse('assertion_malformed')
   const { alg, crit } = jwt.header
   const accepted = client.assertionAlgorithm
@@ -219,42 +212,31 @@ async function checkAssertion(
   // at all of them, and metadata of another server may name our endpoints as its own.
   const accepts = client.mayNameEndpoints ? [...audiences, ...endpoints] : audiences
   if (typeof aud !== 'string' || !accepts.includes(aud)) return refuse('assertion_audience')
-  const problem = await signatureProblem(jwt, client)
-  if (problem) return problem
+  const signer = await signerOf(jwt, client)
+  if (isRefusal(signer)) return signer
   if (exp <= now - clockToleranceS || begins.some((time) => time > now + clockToleranceS)) {
     return refuse('assertion_time')
   }
   if (!(exp <= now + longestAssertionS)) return refuse('assertion_long')
   const until = exp + clockToleranceS + longestProofWindowS
-  return { entry: replayEntry(client.clientId, jti, until), replayed: 'assertion_replayed' }
+  return {
+    entry: { entry: replayEntry(client.clientId, jti, until), replayed: 'assertion_replayed' },
+    assertionKey: signer.thumbprint,
+  }
 }
 
 /** Keys at a URL are fetched again, once, when none of the known ones does. */
-async function signatureProblem(
-  jwt: ParsedJwt,
-  { keys }: TokenClient,
-): Promise<Refusal | undefined> {
-  if (isSignedBy(keys.current(), jwt)) return undefined
+async function signerOf(jwt: ParsedJwt, { keys }: TokenClient): Promise<ClientKey | Refusal> {
+  const signer = findSigner(keys.current(), jwt)
+  if (signer) return signer
   const refreshed = await keys.refresh()
   if (typeof refreshed === 'object') return withoutKeys(refreshed)
-  const isFound = refreshed === 'fetched' && isSignedBy(keys.current(), jwt)
-  return isFound ? undefined : refuse('assertion_signature')
+  const found = refreshed === 'fetched' ? findSigner(keys.current(), jwt) : undefined
+  return found ?? refuse('assertion_signature')
 }
 
 function withoutKeys({ forClient, forOperator }: FetchProblem): Refusal {
   return refuse('assertion_keys', { description: forClient, detail: forOperator })
-}
-
-function isSignedBy(keys: readonly ClientKey[], { header, input, signature }: ParsedJwt): boolean {
-  const { alg, kid } = header
-  if (typeof alg !== 'string') return false
-  return keys.some(
-    (key) =>
-      (typeof kid !== 'string' || key.kid === kid) &&
-      (key.alg === undefined || key.alg === alg) &&
-      suitsAlgorithm(alg, key) &&
-      verifySignature(alg, key.key, input, signature),
-  )
 }
 
 /** RFC 8705 section 2.1: a certificate of a known authority, by the name that was registered. */

@@ -76,6 +76,8 @@ export type Report =
 /** A client that has authenticated, and the one-time value that it has done so by. */
 export interface Caller {
   readonly client: TokenClient
+  /** Thumbprint (RFC 7638) of the key of its assertion, if it has authenticated by one. */
+  readonly assertionKey?: string | undefined
   readonly usedJtis: readonly UsedJti[]
 }
 
@@ -97,13 +99,13 @@ export async function authenticate(
       reports: reason && [{ event: 'certificate untrusted', reason }],
     }
   }
-  const { client, entry } = authenticated
+  const { client, entry, assertionKey } = authenticated
   const usedJtis = entry ? [entry] : []
   if (origin !== undefined && !client.mayBeCalledFrom(origin)) {
     const description = `origin ${origin} not allowed for client: ${client.clientId}`
     return { client, result: refuse('origin_forbidden', { description }) }
   }
-  return { client, usedJtis }
+  return { client, usedJtis, assertionKey }
 }
 
 /** The parameters `token` and `token_type_hint` of RFC 7009 section 2.1 and RFC 7662 section 2.1. */

@@ -1,8 +1,8 @@
-import { importPublicJwk } from '@holdfast/verify/authorization-server'
 import type Provider from 'oidc-provider'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import { subjectProperties } from '../certificates/subject.ts'
 import { bindingOf } from '../clients/binding-method.ts'
+import { type ClientKey, importClientKey } from '../clients/client-keys.ts'
 import { ownScopesOf, scopesAtResource } from '../clients/client-scopes.ts'
 import { matchesSecret } from '../clients/client-secret.ts'
 import { allowedAlgorithms, type Profile, profileOf, refreshPolicyOf } from '../clients/profile.ts'
@@ -13,12 +13,7 @@ import { type FetchProblem, findFetchProblem } from '../net/fetch-problem.ts'
 import { isDocumentId } from '../storage/client-document-table.ts'
 import type { ClientTable } from '../storage/client-table.ts'
 import { isRefusal, type Refusal, refuse } from './refusal.ts'
-import type {
-  ClientAuthenticationMethod,
-  ClientKey,
-  ClientKeys,
-  TokenClient,
-} from './token-request.ts'
+import type { ClientAuthenticationMethod, ClientKeys, TokenClient } from './token-request.ts'
 
 /** The engine's client, as far as it is used here: its metadata with the defaults of this release. */
 interface EngineClient {
@@ -149,7 +144,7 @@ function asTokenClient(
 function keysOf(store: EngineKeyStore): ClientKeys {
   const imported = new WeakMap<object, ClientKey | 'unusable'>()
   const importOnce = (jwk: Readonly<Record<string, unknown>>) => {
-    const key = imported.get(jwk) ?? importKey(jwk) ?? 'unusable'
+    const key = imported.get(jwk) ?? importClientKey(jwk) ?? 'unusable'
     imported.set(jwk, key)
     return key
   }
@@ -172,21 +167,4 @@ function keysOf(store: EngineKeyStore): ClientKeys {
 const unreadableKeys: FetchProblem = {
   forClient: 'the keys of the client could not be read',
   forOperator: 'the keys of the client could not be read',
-}
-
-/** A key that is for signatures, or undefined. */
-function importKey(jwk: Readonly<Record<string, unknown>>): ClientKey | undefined {
-  const { kid, alg, kty, crv, use, key_ops: operations } = jwk
-  if (use !== undefined && use !== 'sig') return undefined
-  if (Array.isArray(operations) && !operations.includes('verify')) return undefined
-  const key = importPublicJwk({ ...jwk })?.key
-  return (
-    key && {
-      kid: typeof kid === 'string' ? kid : undefined,
-      alg: typeof alg === 'string' ? alg : undefined,
-      kty: String(kty),
-      crv: typeof crv === 'string' ? crv : undefined,
-      key,
-    }
-  )
 }

@@ -64,6 +64,8 @@ export interface StoredDeviceCode extends StoredSource, BoundCredential {
 }
 
 export interface StoredBackchannelRequest extends StoredSource, BoundCredential {
+  /** Thumbprint (RFC 7638) of the key of its client's assertion, where it was bound to no other. */
+  readonly clientKey?: string
   /** How the person has decided, if not by a grant. */
   readonly error?: string
 }

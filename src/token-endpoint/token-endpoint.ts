@@ -103,7 +103,7 @@ interface ReadRequest {
  */
 function readRequest(
   { form, dpop, connection, uri, now }: MachineRequest,
-  { client, usedJtis }: Caller,
+  { client, usedJtis, assertionKey }: Caller,
   grant: Grant<unknown>,
   checkProofs: ProofCheck,
 ): ReadRequest | { readonly refusal: Refusal; readonly nonce?: string | undefined } {
@@ -118,7 +118,7 @@ function readRequest(
   if (binding !== 'bearer' && !binding.hasProof(shown)) return { refusal: refuseUnbound(binding) }
   const missing = missingParameters(parameters, grant.required)
   if (missing) return { refusal: missing }
-  const base = { client, params, resources, uri, now }
+  const base = { client, params, resources, uri, now, assertionKey }
   if (!dpop)
     return {
       request: { ...base, proofs: withoutDPoP(connection, now) },

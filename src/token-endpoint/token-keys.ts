@@ -8,7 +8,7 @@ import { bindings } from '../bindings/bindings.ts'
 import { referredTbh } from '../bindings/token-binding.ts'
 import type { Witness } from './checks.ts'
 import { type Refusal, type RefusalReason, refuse } from './refusal.ts'
-import type { Found, StoredCode, StoredSource } from './stored.ts'
+import type { Found, StoredBackchannelRequest, StoredCode, StoredSource } from './stored.ts'
 import type { TokenClient, TokenRequest } from './token-request.ts'
 
 /** See {@link Witness}. */
@@ -116,6 +116,27 @@ export function showsNamedKey<What extends Found<StoredCode> & Witness<'verifier
 ): found is What & Witness<'key'> {
   const { dpopJkt } = found.source
   return dpopJkt === undefined || dpopJkt === dpop?.jkt
+}
+
+/**
+ * Whether a request of the backchannel is bound: to the key of its tokens, or to the one by which its
+ * client has authenticated. Without either nobody redeems it.
+ */
+export function isBoundRequest<What extends Found<StoredBackchannelRequest>>(
+  found: What,
+  client: TokenClient,
+): found is What & Witness<'bound'> {
+  return found.source.clientKey !== undefined || isBoundFor(found, client)
+}
+
+/** Whether a token request shows every key that a request of the backchannel is bound to. */
+export function showsRequestKeys<What extends Found<StoredBackchannelRequest> & Witness<'bound'>>(
+  found: What,
+  request: TokenRequest,
+): found is What & Witness<'key'> {
+  const { clientKey } = found.source
+  const isOfAssertion = clientKey === undefined || clientKey === request.assertionKey
+  return isOfAssertion && showsKeys(found, request)
 }
 
 /**

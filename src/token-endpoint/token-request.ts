@@ -1,6 +1,6 @@
-import type { KeyObject } from 'node:crypto'
 import type { Binding, Proofs } from '../bindings/binding.ts'
 import type { SubjectProperty } from '../certificates/subject.ts'
+import type { ClientKey } from '../clients/client-keys.ts'
 import type { RefreshPolicy } from '../clients/profile.ts'
 import type { SigningAlgorithm } from '../config/signing-algorithms.ts'
 import type { FetchProblem } from '../net/fetch-problem.ts'
@@ -15,15 +15,6 @@ export type ClientAuthenticationMethod =
   | 'private_key_jwt'
   | 'tls_client_auth'
   | 'self_signed_tls_client_auth'
-
-/** A public key of a client, imported. */
-export interface ClientKey {
-  readonly kid: string | undefined
-  readonly alg: string | undefined
-  readonly kty: string
-  readonly crv: string | undefined
-  readonly key: KeyObject
-}
 
 /** The keys of a client, which may be at a URL of its own. */
 export interface ClientKeys {
@@ -111,6 +102,8 @@ export interface TokenRequest {
   /** RFC 8707: the one parameter that may come several times. */
   readonly resources: readonly string[]
   readonly proofs: Proofs
+  /** Thumbprint (RFC 7638) of the key of its assertion, if its client has authenticated by one. */
+  readonly assertionKey?: string | undefined
   /** The public address that the request came to. */
   readonly uri: string
   /** Seconds since the epoch. */

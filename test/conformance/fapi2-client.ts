@@ -33,12 +33,19 @@ export class Fapi2Client {
   }
 
   /** RFC 7523, as FAPI 2.0 section 5.3.2.1 wants it. */
-  assertion(claims: Claims = {}, header: Claims = {}): Record<string, string> {
+  assertion(claims: Claims = {}, header: Claims = {}, key = this.key): Record<string, string> {
     const registered = { iss: this.id, sub: this.id, aud: this.server.issuer, exp: nowS() + 60 }
     return {
       client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-      client_assertion: this.key.sign(header, { ...registered, jti: randomUUID(), ...claims }),
+      client_assertion: key.sign(header, { ...registered, jti: randomUUID(), ...claims }),
     }
+  }
+
+  /** The parameter of a signed authentication request (CIBA Core section 7.1.1). */
+  authenticationRequest(claims: Claims = {}, header: Claims = {}): { request: string } {
+    const times = { iat: nowS(), nbf: nowS(), exp: nowS() + 300 }
+    const names = { iss: this.id, aud: this.server.issuer, jti: randomUUID(), scope: 'openid' }
+    return { request: this.key.sign({ kid: 'a', ...header }, { ...names, ...times, ...claims }) }
   }
 
   proof(path: string, claims: Claims = {}, { jwk, sign }: SigningKey = this.key): string {

@@ -47,24 +47,8 @@ test.before(async () => {
   })
 })
 
-/** A signed authentication request (CIBA Core section 7.1.1). */
-const signed = (by: Fapi2Client, changes: object = {}, header: object = {}) => ({
-  request: by.key.sign(
-    { kid: 'a', ...header },
-    {
-      iss: by.id,
-      aud: server.issuer,
-      iat: nowS(),
-      nbf: nowS(),
-      exp: nowS() + 300,
-      jti: randomUUID(),
-      scope: 'openid',
-      login_hint: email,
-      binding_message: message,
-      ...changes,
-    },
-  ),
-})
+const signed = (by: Fapi2Client, changes: object = {}, header: Record<string, unknown> = {}) =>
+  by.authenticationRequest({ login_hint: email, binding_message: message, ...changes }, header)
 
 /** Asks by a client of its own, because each may ask a person a few times only. */
 async function ask(changes: object = {}, client?: Fapi2Client) {
@@ -385,13 +369,11 @@ test('answers alike for an account that does not exist', async (t) => {
   t.is((await redeem(unknown)).body.error, 'authorization_pending')
   const flooding = await newClient()
   const errors = async (login_hint: string) => {
-    const answers = []
-    for (let count = 0; count < 6; count += 1) answers.push(await ask({ login_hint }, flooding))
-    return answers.map(({ body }) => body.error)
+    const asking = Array.from({ length: 31 }, () => ask({ login_hint }, flooding))
+    return (await Promise.all(asking)).flatMap(({ body: { error } }) => error ?? [])
   }
-  const expected = [...Array.from({ length: 5 }, () => undefined), 'temporarily_unavailable']
-  t.deepEqual(await errors(email), expected)
-  t.deepEqual(await errors('someone@example.com'), expected)
+  t.deepEqual(await errors(email), ['temporarily_unavailable'])
+  t.deepEqual(await errors('someone@example.com'), ['temporarily_unavailable'])
   // Another client may still ask.
   t.is((await ask({}, await newClient())).status, 200)
 })

@@ -6,7 +6,9 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
 import { decodeJwt } from 'jose'
 import type { ClientMetadata, JWK } from 'oidc-provider'
+import { cibaGrant } from '../../src/clients/grant-types.ts'
 import { makeProof } from '../../src/doctor/proof.ts'
+import { Fapi2Client } from '../conformance/fapi2-client.ts'
 import {
   createAuthority,
   daysFromNow,
@@ -22,9 +24,10 @@ import {
   post,
   refreshing,
 } from '../support/flow.ts'
+import { makeSigningKey } from '../support/jws.ts'
 import { useMtlsServer } from '../support/mtls.ts'
 import { replaceFile } from '../support/replace-file.ts'
-import { api, type TestServer } from '../support/server.ts'
+import { api, email, password, type TestServer } from '../support/server.ts'
 import { until } from '../support/until.ts'
 
 const mtls = useMtlsServer(test)
@@ -127,6 +130,66 @@ test('an expired certificate counts as none', async (t) => {
   const refused = await post(server, '/token', await codeFor(client), expired)
   t.is(refused.body.error, 'invalid_grant')
   t.regex(refused.body.error_description, /has not expired/)
+})
+
+test('binds a CIBA request without a certificate to the key of the assertion (fapi-ciba-id1 with private_key_jwt)', async (t) => {
+  const second = makeSigningKey()
+  const till = new Fapi2Client(server)
+  await till.register({
+    redirect_uris: [],
+    response_types: [],
+    grant_types: [cibaGrant],
+    binding_method: 'mtls',
+    endpoint_audience: true,
+    jwks: {
+      keys: [
+        { ...till.key.jwk, kid: 'a' },
+        { ...second.jwk, kid: 'b' },
+      ],
+    },
+  })
+  const asked = await post(server, '/backchannel', {
+    ...till.assertion({ aud: `${server.issuer}/backchannel` }),
+    ...till.authenticationRequest({ login_hint: email, binding_message: 'Counter 9' }),
+  })
+  t.is(asked.status, 200)
+  const redeem = (shown: PostOptions | undefined, assertion = till.assertion()) => {
+    const { auth_req_id } = asked.body
+    return post(server, '/token', { ...assertion, grant_type: cibaGrant, auth_req_id }, shown)
+  }
+  const toEndpoint = till.assertion({ aud: `${mtls.mtlsOrigin}/token` })
+  const pending = await redeem(withCertificate, toEndpoint)
+  t.is(pending.body.error, 'authorization_pending')
+  t.is((await redeem(undefined)).body.error, 'invalid_grant')
+  const person = createPerson(server)
+  const page = await person.browser.visit(`${server.issuer}/security/approvals`)
+  const list = await person.browser.submit(page, 'Sign in', { email, password })
+  await person.browser.submit(list, 'Allow')
+  const byOther = till.assertion({}, {}, second)
+  t.is((await redeem(withCertificate, byOther)).body.error, 'invalid_grant')
+  const { body } = await redeem(withCertificate)
+  const shown = { ...till.assertion(), token: body.access_token }
+  const { cnf } = (await post(server, '/introspect', shown)).body
+  t.deepEqual(cnf, { 'x5t#S256': certificate.thumbprint })
+})
+
+test('binds a CIBA request with a certificate to that certificate', async (t) => {
+  const till = await new Fapi2Client(server).register({
+    redirect_uris: [],
+    response_types: [],
+    grant_types: [cibaGrant],
+    binding_method: 'mtls',
+  })
+  const parameters = {
+    ...till.assertion(),
+    ...till.authenticationRequest({ login_hint: 'nobody@example.com', binding_message: 'K' }),
+  }
+  const { body } = await post(server, '/backchannel', parameters, withCertificate)
+  const { auth_req_id } = body
+  const redeem = (shown: PostOptions) =>
+    post(server, '/token', { ...till.assertion(), grant_type: cibaGrant, auth_req_id }, shown)
+  t.is((await redeem(withOther)).body.error, 'invalid_grant')
+  t.is((await redeem(withCertificate)).body.error, 'authorization_pending')
 })
 
 test('a refresh without a certificate is invalid_grant and consumes nothing', async (t) => {

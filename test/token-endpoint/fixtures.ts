@@ -79,12 +79,13 @@ export function client(changes: Partial<TokenClient> & { method?: string } = {})
 
 /** The keys of a client whose assertions are signed by one of these. */
 export function keysOf(...keys: SigningKey[]): ClientKeys {
-  const current = keys.map(({ publicKey }) => ({
+  const current = keys.map(({ publicKey, jkt }) => ({
     kid: undefined,
     alg: undefined,
     kty: 'EC',
     crv: 'P-256',
     key: publicKey,
+    thumbprint: jkt,
   }))
   return { ...noKeys, current: () => current }
 }

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { Readable } from 'node:stream'
 import test from 'ava'
 import { isBound } from '../../src/bindings/binding.ts'
+import type { ClientKey } from '../../src/clients/client-keys.ts'
 import type { BrowserSession } from '../../src/storage/browser-session-table.ts'
 import { familyOfCode } from '../../src/token-endpoint/family.ts'
 import { readForm } from '../../src/token-endpoint/form.ts'
@@ -16,7 +17,7 @@ import {
 import { createClientFinder } from '../../src/token-endpoint/registered-clients.ts'
 import { createResourceFinder } from '../../src/token-endpoint/registered-resources.ts'
 import { accessTokenKeys } from '../../src/token-endpoint/token-keys.ts'
-import type { ClientKey, ClientKeys } from '../../src/token-endpoint/token-request.ts'
+import type { ClientKeys } from '../../src/token-endpoint/token-request.ts'
 import { selfSigned } from '../support/certificates.ts'
 import { makeSigningKey } from '../support/jws.ts'
 import {
@@ -111,6 +112,23 @@ const assertion = (claims: object = {}, header: object = {}): Request => ({
     }),
   },
 })
+
+/** A request of the backchannel that is bound to the key of its client's assertion, and redeemed so. */
+const assertedRequest = (clientKey = assertionKey.jkt): [Request, Partial<Environment>] => [
+  {
+    form: { ...assertion().form, ...approved().form },
+    dpop: undefined,
+    connection: certificate(),
+  },
+  {
+    ...ofRequest({ jkt: undefined, clientKey }),
+    client: client({
+      method: 'mtls',
+      authenticatesBy: 'private_key_jwt',
+      keys: keysOf(makeSigningKey(), assertionKey),
+    }),
+  },
+]
 
 const certificate = (thumbprint = 'mine', from = now - 60) => ({
   certificate: {
@@ -469,6 +487,7 @@ const cases: Partial<Record<RefusalReason, Case | Record<string, Case>>> = {
       approved(),
       ofRequest({ ...undecidedRequest, jkt: 'other' }),
     ],
+    'the key of the client of a request of the backchannel': assertedRequest('other'),
     'another key of a client with a certificate': [
       { ...refresh(), connection: named },
       { ...trusted('dpop'), ...of('RefreshToken', { jkt: 'other' }) },
@@ -753,6 +772,7 @@ test('the valid cases are granted', async (t) => {
     ['an unknown scope', [refresh({ scope: 'openid unknown' }), of('RefreshToken')]],
     ['a device code', [device(), of('DeviceCode')]],
     ['a request of the backchannel', [approved(), ofRequest()]],
+    ['one that is bound to the key of its client', assertedRequest()],
     [
       'a shorter list of details',
       [
@@ -912,6 +932,10 @@ test('a lost race ends the family of a credential that is bound to no key, and n
   t.deepEqual(await lost('RefreshToken', refresh()), [0, 1])
   t.deepEqual(await lost('DeviceCode', device()), [0, 1])
   t.deepEqual(await lost('BackchannelAuthenticationRequest', approved()), [0, 1])
+  const [request, environment] = assertedRequest()
+  const asserted = await ask(request, { ...environment, outcome: 'already consumed' })
+  t.deepEqual(asserted.ended, [])
+  t.like(asserted.outcome.result, { refused: 'auth_req_id_replayed' })
   t.deepEqual(await lost('AuthorizationCode', code()), [1, 1])
 })
 
