@@ -17,7 +17,7 @@ import { doctorEndpoint } from './doctor/observation.ts'
 import { activeAccount } from './engine/browser-request.ts'
 import { completeDeviceAnswers } from './engine/device-answers.ts'
 import { createDevicePages } from './engine/device-pages.ts'
-import { cacheKeySet } from './engine/engine-keys.ts'
+import { currentKeySet } from './engine/engine-keys.ts'
 import { engineNonces } from './engine/engine-nonces.ts'
 import { createKnownBrowsers } from './engine/known-browsers.ts'
 import { serveAliasesOnly } from './engine/mtls-endpoints.ts'
@@ -154,7 +154,7 @@ function createFeatures(parts: Parts, built: Built): Features {
       page: parts.views.signedOut,
     }),
     doctor: doctorEndpoint({ ...config, edge, codes, now: keys.now }),
-    keySet: cacheKeySet(),
+    keySet: currentKeySet(keys),
     engineProofs: strictProofs({
       proofs: built.proofs,
       originOf: edge.originOf,

@@ -33,6 +33,12 @@ export interface KeysOptions {
   readonly changed: (change: KeyEvent, key: KeyName) => void
 }
 
+/** Milliseconds within which all rotations of a purpose are one: of many at once, or repeated. */
+const oneRotation = 60_000
+
+/** Next keys of one purpose that may wait: APIs fetch them all. */
+const mostWaiting = 8
+
 /** The keys that tokens, cookies, nonces and forms are made with. */
 export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
   function facts({ key, state, signsUntil, endsAt }: KeySchedule): KeyFacts {
@@ -53,8 +59,15 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
 
   const live = () => ring.scheduled().filter(({ state }) => state !== 'retired')
 
-  const published = (purpose: string) =>
-    ring.scheduled().find(({ key, state }) => key.purpose === purpose && state === 'published')
+  /** Those that are published and do not sign yet, the oldest first. */
+  const waiting = (purpose: string) =>
+    ring.scheduled().filter(({ key, state }) => key.purpose === purpose && state === 'published')
+
+  const isRotated = (purpose: string) => {
+    const next = waiting(purpose)
+    const { createdAt = Number.NEGATIVE_INFINITY } = next.at(-1)?.key ?? {}
+    return next.length >= mostWaiting || createdAt > ring.now() - oneRotation
+  }
 
   async function make(purposes: readonly KeyPurpose[], signsIn: number): Promise<void> {
     for (const made of await ring.publish(purposes, signsIn)) changed('key.made', made)
@@ -67,7 +80,7 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
   /** Has another key sign from now on. */
   async function replace({ key }: KeySchedule): Promise<void> {
     const purpose = key.purpose as KeyPurpose
-    if (!published(purpose)) await make([purpose], 0)
+    if (waiting(purpose).length === 0) await make([purpose], 0)
     // Someone who rotates at the same moment has made one that would sign only later.
     for (const kid of await table.advance(purpose)) changed('key.advanced', { kid, purpose })
   }
@@ -79,20 +92,17 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
     },
 
     /**
-     * The next key of each purpose: the one that is published already, or one that is made now. Any
-     * number of calls at once come to the same keys.
+     * Publishes one more key of each purpose, which signs once every cache can have it, after those
+     * that wait already. Any number of calls at once come to the same keys.
      */
     async rotate(named: readonly KeyPurpose[]): Promise<KeyFacts[]> {
       const purposes = [...new Set(named)]
       await ring.refresh()
       await make(
-        purposes.filter((purpose) => !published(purpose)),
+        purposes.filter((purpose) => !isRotated(purpose)),
         publish,
       )
-      return purposes.flatMap((purpose) => {
-        const next = published(purpose)
-        return next ? [facts(next)] : []
-      })
+      return purposes.flatMap((purpose) => waiting(purpose).slice(-1).map(facts))
     },
 
     /**
@@ -110,7 +120,8 @@ export function administerKeys({ ring, table, publish, changed }: KeysOptions) {
         if (state === 'signing') await replace(before)
         if (state !== 'retired') await end(key)
       } else if (state === 'signing') {
-        await this.rotate([key.purpose as KeyPurpose])
+        const purpose = key.purpose as KeyPurpose
+        if (waiting(purpose).length === 0) await make([purpose], publish)
       } else if (state === 'published') {
         // It has signed nothing.
         await end(key)

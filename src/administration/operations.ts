@@ -304,11 +304,11 @@ export const operations: Operations = {
   }),
   rotateKeys: operation({
     summary:
-      'Publish a next key for these purposes, or for all; a key that is published already is the next key',
+      'Publish one more key for these purposes, or for all; repeated within a minute it is one rotation',
     body: requests.rotation,
     answer: {
       status: 200,
-      description: 'The next key of each purpose',
+      description: 'The new key of each purpose',
       schema: answers.key,
       isList: true,
     },

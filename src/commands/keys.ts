@@ -47,7 +47,7 @@ function rotateCommand(): Command {
   return printing(
     command(
       'rotate',
-      'Publish the next key of these purposes, or of all. It starts signing after HOLDFAST_KEY_PUBLISH_HOURS. A next key that is already published is kept.',
+      'Publish a new key of these purposes, or of all. It starts signing after HOLDFAST_KEY_PUBLISH_HOURS. Running it again within a minute changes nothing.',
       'keys rotate',
       'keys rotate ES256 cookie',
     ).addArgument(new Argument('[purpose...]', 'what for').choices(keyPurposes)),
@@ -55,7 +55,7 @@ function rotateCommand(): Command {
       withKeys((keys) => keys.rotate(purposes.length > 0 ? purposes : keyPurposes)),
     (list) =>
       asTable(
-        ['Purpose', 'Next key', 'Signs from'],
+        ['Purpose', 'New key', 'Signs from'],
         list.map(({ purpose, kid, signsFrom }) => [purpose, kid, asMinute(signsFrom)]),
       ),
   )

@@ -4,6 +4,7 @@ import type Provider from 'oidc-provider'
 import type { Configuration, JWK } from 'oidc-provider'
 import { get as internalsOf, type ServerChallenge } from 'oidc-provider/lib/helpers/weak_cache.js'
 import { signingAlgorithms } from '../config/signing-algorithms.ts'
+import { createCatchUp } from '../keys/catch-up.ts'
 import type { KeyMaterial } from '../keys/key-purpose.ts'
 import type { KeyRing, KeyView } from '../keys/key-ring.ts'
 import { createCookieSignatures } from './cookie-signatures.ts'
@@ -61,9 +62,11 @@ export function useKeyRing(engine: Provider, ring: Ring): void {
   Object.defineProperty(engine, 'keys', { get: () => signaturesOf(ring.view()) })
 }
 
-/** Lets caches keep the answer with the key set. */
-export function cacheKeySet(): Middleware {
+/** Answers with the keys of the moment, and lets caches keep the answer. */
+export function currentKeySet(keys: Pick<KeyRing, 'refresh'>): Middleware {
+  const catchUp = createCatchUp(keys)
   return async (ctx, next) => {
+    await catchUp()
     await next()
     ctx.set('Cache-Control', `public, max-age=${jwksMaxAge}`)
   }

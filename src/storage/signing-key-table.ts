@@ -69,13 +69,15 @@ export function createSigningKeyTable(database: Database) {
       )
     },
 
-    /** Has the published keys of a purpose sign now. */
+    /** Has the next published key of a purpose sign now. */
     async advance(purpose: string): Promise<string[]> {
       return kids(
         await database.query({
-          name: 'signing-keys-advance',
+          name: 'signing-keys-advance-next',
           text: `update signing_keys set signs_from = now()
-                 where purpose = $1 and signs_from > now() and retired_at is null
+                 where kid = (select kid from signing_keys
+                               where purpose = $1 and signs_from > now() and retired_at is null
+                               order by signs_from, generation limit 1)
                  returning kid`,
           values: [purpose],
         }),

@@ -50,14 +50,41 @@ test('eight who rotate at once get the same next key', async (t) => {
   t.deepEqual(changes.sort(), ['key.made ES256', 'key.made cookie'])
 })
 
-test('a second rotation waits until the first key signs', async (t) => {
+const minutes = (count: number) => count / (24 * 60)
+
+test('each rotation publishes a key, and the keys sign one after the other (oidcc-server-rotate-keys)', async (t) => {
   const { one, url, states } = t.context
   const next = first(await one.rotate(['EdDSA']))
-  t.is(first(await one.rotate(['EdDSA'])).kid, next.kid)
   t.is(next.signsFrom.getTime() - next.createdAt.getTime(), policy.publish)
-  await letDaysPass(url, 1)
+  t.is(first(await one.rotate(['EdDSA'])).kid, next.kid)
+  await letDaysPass(url, minutes(2))
   t.not(first(await one.rotate(['EdDSA'])).kid, next.kid)
+  t.deepEqual(await states('EdDSA'), ['signing', 'published', 'published'])
+  await letDaysPass(url, 1 - minutes(1))
   t.deepEqual(await states('EdDSA'), ['verifying', 'signing', 'published'])
+  await letDaysPass(url, minutes(2))
+  t.deepEqual(await states('EdDSA'), ['verifying', 'verifying', 'signing'])
+})
+
+test('eight keys of a purpose wait at most', async (t) => {
+  const { one, url, states } = t.context
+  for (let count = 0; count < 10; count += 1) {
+    await one.rotate(['EdDSA'])
+    await letDaysPass(url, minutes(2))
+  }
+  t.deepEqual(await states('EdDSA'), ['signing', ...Array(8).fill('published')])
+})
+
+test('of several keys that wait, the first signs when the one before it is retired', async (t) => {
+  const { one, of, url, states } = t.context
+  await one.rotate(['ES256'])
+  await letDaysPass(url, minutes(2))
+  await one.rotate(['ES256'])
+  const { kid } = first(await of('ES256'))
+  t.is((await one.retire(kid, { now: false })).state, 'signing')
+  t.deepEqual(await states('ES256'), ['signing', 'published', 'published'])
+  await one.retire(kid, { now: true })
+  t.deepEqual(await states('ES256'), ['retired', 'signing', 'published'])
 })
 
 test('eight who retire a key now have one other key sign', async (t) => {

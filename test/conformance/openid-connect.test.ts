@@ -9,12 +9,15 @@ import { parse } from 'node-html-parser'
 import type { ClientMetadata } from 'oidc-provider'
 import { createAccounts } from '../../src/accounts/accounts.ts'
 import { passwordAcr } from '../../src/accounts/acr.ts'
+import { administerKeys } from '../../src/administration/keys.ts'
 import { changeClient, type RequestedMetadata } from '../../src/clients/client-registration.ts'
 import { type KeyPair, makeProof } from '../../src/doctor/proof.ts'
 import { basic, createPerson, newKey, obtainCode, type Person, post } from '../support/flow.ts'
+import { letDaysPass, openRing, policy, secret } from '../support/keys.ts'
 import { api, email, useTestServer } from '../support/server.ts'
+import { until } from '../support/until.ts'
 
-const server = useTestServer(test)
+const server = useTestServer(test, { HOLDFAST_SECRET: secret })
 let key: KeyPair
 let person: Person
 
@@ -442,5 +445,29 @@ test.serial(
     ] as const) {
       await t.throwsAsync(addClient({ ...web, [name]: uri }), { code: 'invalid_client_metadata' })
     }
+  },
+)
+
+test.serial(
+  'shows a new key beside the old ones at once, with each rotation (oidcc-server-rotate-keys)',
+  async (t) => {
+    // The command is a process of its own.
+    await using opened = new AsyncDisposableStack()
+    const ring = await openRing(opened, server.databaseUrl)
+    const { publish } = policy
+    const keys = administerKeys({ ring, table: ring.table, publish, changed: () => {} })
+    const kids = async () => {
+      const answer = await fetch(`${server.issuer}/jwks`)
+      return ((await answer.json()) as { keys: { kid: string }[] }).keys.map(({ kid }) => kid)
+    }
+    const before = await kids()
+    await keys.rotate(['RS256'])
+    await until(async () => (await kids()).length === before.length + 1, 6_000)
+    const once = await kids()
+    await letDaysPass(server.databaseUrl, 1 / 24)
+    await keys.rotate(['RS256'])
+    await until(async () => (await kids()).length === before.length + 2, 6_000)
+    const present = new Set(await kids())
+    t.true([...before, ...once].every((kid) => present.has(kid)))
   },
 )

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import test from 'ava'
 import fc from 'fast-check'
+import { createCatchUp } from '../../src/keys/catch-up.ts'
 import { createKeyObserver } from '../../src/keys/key-metrics.ts'
 import type { KeyRing, KeySchedule } from '../../src/keys/key-ring.ts'
 import { startKeyRotation } from '../../src/keys/key-rotation.ts'
@@ -217,8 +218,7 @@ function live({ errors, steps }: { errors: readonly number[]; steps: readonly St
       look()
     }
     if (act === 'poll') poll(node)
-    const pending = scheduleKeys(table, now, tight).some(({ state }) => state === 'published')
-    if (act === 'rotate' && !pending) insert(table.length + 1)
+    if (act === 'rotate') insert(table.length + 1)
     if (act !== 'sign') continue
     const kid = scheduledBy(node, now).find(isSigning)?.key.kid ?? 'none'
     signed.push({ kid, until: now + limits.lives })
@@ -352,4 +352,29 @@ test('ends a round that has begun, and no later one', async (t) => {
   answer()
   await ended
   t.is(upkeeps, 1)
+})
+
+test('reads the keys for requests once a second, and answers while the database is away', async (t) => {
+  let time = 0
+  let readings = 0
+  let answer = Promise.resolve()
+  const refresh = () => {
+    readings += 1
+    return answer
+  }
+  const catchUp = createCatchUp({ refresh }, { now: () => time, patienceMs: 1 })
+  await Promise.all([catchUp(), catchUp()])
+  time = 999
+  await catchUp()
+  t.is(readings, 1)
+  time = 1000
+  answer = Promise.reject(new Error('away'))
+  await catchUp()
+  t.is(readings, 2)
+  time = 2000
+  answer = new Promise(() => {})
+  await catchUp()
+  time = 9000
+  await catchUp()
+  t.is(readings, 3)
 })
