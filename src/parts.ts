@@ -38,6 +38,7 @@ export interface IdentityProviderOptions {
   readonly guardedFetch?: GuardedFetch | undefined
   /** What a hash of a password costs; a test may save it. */
   readonly passwordCost?: PasswordCost | undefined
+  readonly passwordPatienceMs?: number | undefined
   /** Processes of this node, which share what it may do at once. */
   readonly workers?: number | undefined
   /** The other processes of this node, which the limits in memory are shared with. */
@@ -60,7 +61,8 @@ export function createParts(
   const { log, metrics } = observability
   const base = pathOfIssuer(issuer)
   const queue = createBoundedQueue({
-    ...passwordQueue,
+    waiting: passwordQueue.waiting,
+    patienceMs: options.passwordPatienceMs ?? passwordQueue.patienceMs,
     atOnce: Math.ceil(operations.passwordHashes / (options.workers ?? 1)),
   })
   const assets = loadAssets({ base })

@@ -85,6 +85,8 @@ export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep'> {
   readonly guardedFetch?: GuardedFetch | undefined
   /** What a hash of a password costs; a test may save it. */
   readonly passwordCost?: PasswordCost | undefined
+  /** How long a password may wait to be checked; a test on a busy machine may be patient. */
+  readonly passwordPatienceMs?: number | undefined
   /** Undefined for a node of one process, which serves operators itself. */
   readonly worker?: (WorkerPlace & { readonly siblings: Siblings }) | undefined
 }
@@ -113,7 +115,7 @@ export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
-  { onStep, guardedFetch, passwordCost, worker }: ServerOptions = {},
+  { onStep, worker, ...options }: ServerOptions = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   const isFirst = worker === undefined || worker.number === 1
@@ -158,14 +160,20 @@ export async function startServer(
   const provider = createIdentityProvider(config, { ...storage, ping }, observability, {
     keys,
     authorities,
-    guardedFetch,
-    passwordCost,
+    ...options,
     workers: worker?.of,
     siblings: worker?.siblings,
     opened,
   })
   if (isFirst) {
-    const sending = { config, storage, events, keys, engine: provider, guardedFetch }
+    const sending = {
+      config,
+      storage,
+      events,
+      keys,
+      engine: provider,
+      guardedFetch: options.guardedFetch,
+    }
     for (const queue of deliver(sending)) opened.use(queue)
     await reportClients(config, storage, events)
   }

@@ -1,5 +1,6 @@
 import anyTest, { type TestFn } from 'ava'
 import type { Account } from '../../src/storage/account-store.ts'
+import { limitTestsAtOnce } from '../support/at-once.ts'
 import {
   authorizationUrl,
   begin,
@@ -17,6 +18,7 @@ import { createUserAgent } from '../support/user-agent.ts'
 
 const test = anyTest as TestFn<{ idp: IdentityProvider; eve: Account }>
 
+limitTestsAtOnce(anyTest)
 test.before(async (t) => {
   const idp = await startIdentityProvider([
     ordersClient,

@@ -1,4 +1,5 @@
 import anyTest, { type TestFn } from 'ava'
+import { limitTestsAtOnce } from '../support/at-once.ts'
 import {
   authorizationUrl,
   type IdentityProvider,
@@ -9,6 +10,7 @@ import {
 
 const test = anyTest as TestFn<{ idp: IdentityProvider }>
 
+limitTestsAtOnce(anyTest)
 test.before(async (t) => {
   t.context.idp = await startIdentityProvider([ordersClient])
 })

@@ -24,7 +24,11 @@ const wrap: WrapDatabase = (database) => ({
 const server = useTestServer(
   test,
   { HOLDFAST_PASSWORD_HASHES: '2' },
-  { wrap, passwordCost: defaultPasswordCost },
+  {
+    wrap,
+    passwordCost: defaultPasswordCost,
+    passwordPatienceMs: passwordQueue.patienceMs,
+  },
 )
 
 test('answers 503 to sign-ins beyond the queue, and refreshes tokens meanwhile', async (t) => {

@@ -43,7 +43,7 @@ export const publicClient: RequestedMetadata = {
   token_endpoint_auth_method: 'none',
 }
 
-export interface TestServerOptions extends Pick<ServerOptions, 'guardedFetch' | 'passwordCost'> {
+export interface TestServerOptions extends Omit<ServerOptions, 'onStep' | 'worker'> {
   readonly wrap?: WrapDatabase
   /** The clock of what the server remembers of its database. */
   readonly now?: () => number
@@ -77,6 +77,8 @@ export async function startTestServer(
     wrap = (database) => database,
     now = Date.now,
     passwordCost = cheapCost,
+    // Nor is any but one about how long a password waits.
+    passwordPatienceMs = 60_000,
     ...options
   }: TestServerOptions = {},
 ): Promise<TestServer> {
@@ -116,7 +118,9 @@ export async function startTestServer(
     }),
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
-  const server = opened.use(await startServer(config, storage, log, { passwordCost, ...options }))
+  const server = opened.use(
+    await startServer(config, storage, log, { passwordCost, passwordPatienceMs, ...options }),
+  )
   await createAccounts({ store: storage.accounts, cost: passwordCost }).add({
     email,
     password,
