@@ -87,7 +87,7 @@ const system = [
   'test/docs/generated.test.ts',
   'test/doctor/**',
   'test/engine/crash.test.ts',
-  'test/gate/{attacks,replicas}.test.ts',
+  'test/gate/{attacks,http2-attacks,replicas}.test.ts',
   'test/nodes/**',
   'test/outage.test.ts',
   'test/proxies/**',

@@ -1,5 +1,5 @@
 /** Reads bodies that are signed before they are sent on, within bounds for each and for all. */
-import type { IncomingMessage } from 'node:http'
+import type { InboundRequest } from './exchange.ts'
 import type { Body } from './forward.ts'
 import { valuesOf } from './headers.ts'
 import { Refusal } from './refusal.ts'
@@ -39,7 +39,7 @@ export function announcedLength(fields: readonly string[]): number | undefined {
  * @throws {@link Refusal} `body_too_large`, `body_malformed`
  */
 export async function readBody(
-  request: IncomingMessage,
+  request: InboundRequest,
   fields: readonly string[],
   { limitBytes, larger }: { limitBytes: number; larger: 'refuse' | 'pass' },
 ): Promise<Body> {

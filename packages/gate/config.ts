@@ -159,6 +159,8 @@ const schema = z
       .extend({
         /** Ask clients for certificates, of any authority. */
         clientCertificates: z.boolean().default(false),
+        /** Offer HTTP/2 (ALPN h2) beside HTTP/1.1. */
+        http2: z.boolean().default(true),
         tokenBinding: z.enum(['off', 'tls', 'tls13-draft']).default('off'),
       })
       .optional(),
@@ -203,6 +205,8 @@ const schema = z
         requestMs: whole(1000, 86_400_000).default(300_000),
         connections: whole(1, 100_000).default(10_000),
         requests: whole(1, 100_000).default(1000),
+        /** Requests at one time on one connection of HTTP/2. */
+        streams: whole(1, 1000).default(100),
         /** Of all bodies that are read before they are signed. */
         bufferedBytes: whole(65_536, 1_073_741_824).default(67_108_864),
         replayEntries: whole(1000, 100_000_000).default(250_000),

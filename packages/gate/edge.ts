@@ -34,6 +34,7 @@ export type Entered = Readonly<{
   tokenBinding: TokenBindingProof | undefined
   /** As they came, in the form of `rawHeaders`. */
   fields: readonly string[]
+  protocol: Asked['protocol']
 }>
 
 /** A request that was received, or that a proxy asks about. */
@@ -44,20 +45,23 @@ export type Asked = Readonly<{
   hosts: readonly string[]
   fields: readonly string[]
   socket: Socket
+  /** As `Via` names it (RFC 9110 section 7.6.3). */
+  protocol: '1.1' | '2'
 }>
 
 /** Reads requests. @throws {@link Refusal} for those that are malformed, ambiguous or forged. */
 export type Edge = (asked: Asked) => Entered
 
 /** More fields than any client sends; Node would drop what is beyond a limit of its own. */
-const mostFields = 200
+export const mostFields = 200
 
 /** Makes the edge of a configuration. */
 export function createEdge({
   trustedProxies,
   forwarded,
   tls,
-}: Pick<Config, 'trustedProxies' | 'forwarded' | 'tls'>): Edge {
+  limits,
+}: Pick<Config, 'trustedProxies' | 'forwarded' | 'tls' | 'limits'>): Edge {
   const isTrusted = peersOf(trustedProxies)
   const readsTokenBinding = tls !== undefined && tls.tokenBinding !== 'off'
 
@@ -90,8 +94,12 @@ export function createEdge({
     return address
   }
 
-  return ({ method, url, hosts: written, fields, socket }) => {
-    if (fields.length > 2 * mostFields) throw new Refusal('too_many_fields')
+  return ({ method, url, hosts: written, fields, socket, protocol }) => {
+    // HTTP/2 knows no limit of bytes before the client has acknowledged it.
+    const bytes = fields.reduce((sum, text) => sum + text.length, 0)
+    if (fields.length > 2 * mostFields || bytes > limits.headerBytes) {
+      throw new Refusal('too_many_fields')
+    }
     if (!/^[A-Z][A-Z-]{0,31}$/.test(method) || method === 'TRACE') throw new Refusal('method')
     const target = readTarget(url)
     if (target === undefined) throw new Refusal('target')
@@ -110,6 +118,7 @@ export function createEdge({
         certificate: certificateOf(socket, fields),
         tokenBinding: bindingOf(socket, fields),
         fields,
+        protocol,
       })
     } catch (cause) {
       const isForged = cause instanceof ClientCertificateError || cause instanceof TokenBindingError

@@ -3,10 +3,11 @@
  * One shape is configured and the fields of the others are not looked at: through a proxy that does
  * not write them, a client could.
  */
-import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { Http2ServerRequest } from 'node:http2'
 import type { Asked } from './edge.ts'
+import type { InboundRequest } from './exchange.ts'
 import { valuesOf } from './headers.ts'
+import { http2Asked } from './http2.ts'
 import { Refusal } from './refusal.ts'
 
 /** The proxies that the gate understands. */
@@ -32,7 +33,7 @@ const fieldsOf: Readonly<Record<Exclude<ProxyKind, 'envoy'>, readonly [string, s
  *
  * @throws {@link Refusal} `asked` where the proxy did not say it, or said it twice.
  */
-export function readAsked(request: IncomingMessage, proxy: ProxyKind): Asked {
+export function readAsked(request: InboundRequest, proxy: ProxyKind): Asked {
   const { rawHeaders: fields, socket } = request
   if (proxy === 'envoy') return ownRequest(request)
   const [method, host, url] = fieldsOf[proxy].map((name) => {
@@ -40,14 +41,15 @@ export function readAsked(request: IncomingMessage, proxy: ProxyKind): Asked {
     if (value === undefined || more.length > 0) throw new Refusal('asked')
     return value
   }) as [string, string, string]
-  return { method, url, hosts: [host], fields, socket }
+  return { method, url, hosts: [host], fields, socket, protocol: '1.1' }
 }
 
 /** A request that is its own subject. @throws {@link Refusal} `version`: Node reads HTTP/2.0 in a line as well. */
-export function ownRequest(request: IncomingMessage): Asked {
-  const { method = '', url = '', rawHeaders: fields } = request
+export function ownRequest(request: InboundRequest): Asked {
+  if (request instanceof Http2ServerRequest) return http2Asked(request)
+  const { method = '', url = '', rawHeaders: fields, socket } = request
   if (request.httpVersionMajor !== 1) throw new Refusal('version')
-  return { method, url, hosts: valuesOf(fields, 'host'), fields, socket: request.socket as Socket }
+  return { method, url, hosts: valuesOf(fields, 'host'), fields, socket, protocol: '1.1' }
 }
 
 /** nginx knows 401 and 403 only, and makes a failure of its own of any other refusal. */

@@ -7,13 +7,16 @@ import {
   type ClientRequest,
   request as httpRequest,
   type IncomingMessage,
+  type OutgoingHttpHeaders,
   type ServerResponse,
 } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
 import { type Duplex, pipeline } from 'node:stream'
 import type { ApplicationConfig } from './config.ts'
+import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { answeredFields, passingTrailers } from './headers.ts'
+import { isComplete, isGone } from './http2.ts'
 import { Refusal } from './refusal.ts'
 
 /** Where requests of one application go. */
@@ -94,7 +97,7 @@ function boundTimes(sent: ClientRequest, { connectMs, responseMs }: Upstream['ti
 }
 
 /** Sends what there is of a body, and its trailers. */
-function sendBody(request: IncomingMessage, sent: ClientRequest, outgoing: Outgoing): void {
+function sendBody(request: InboundRequest, sent: ClientRequest, outgoing: Outgoing): void {
   const { body, trailers } = outgoing
   if (body.kind === 'none') sent.end()
   else if (body.kind === 'read') sent.end(body.bytes)
@@ -110,9 +113,9 @@ function sendBody(request: IncomingMessage, sent: ClientRequest, outgoing: Outgo
 }
 
 /** Passes an answer on; resolves when the client has it, or when one of the two is gone. */
-function answer(
+async function answer(
   received: IncomingMessage,
-  response: ServerResponse,
+  response: InboundResponse,
   { answerFields }: Outgoing,
 ): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
@@ -128,33 +131,40 @@ function answer(
   received.pipe(response, { end: false })
   received.once('end', () => {
     const trailers = answeredFields(received.rawTrailers)
-    if (trailers.length > 0) response.addTrailers(inPairs(trailers))
+    if (trailers.length > 0) response.addTrailers(byName(trailers))
     response.end()
   })
   // Cut off: what has come must not look like the whole.
   received.on('error', () => response.destroy())
-  return promise
+  await promise
 }
 
-const inPairs = (fields: readonly string[]): [string, string][] =>
-  fields.flatMap((name, at) => (at % 2 === 0 ? [[name, fields[at + 1] as string]] : []))
+function byName(fields: readonly string[]): OutgoingHttpHeaders {
+  const found: Record<string, string[]> = {}
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const name = fields[at] as string
+    found[name] = [...(found[name] ?? []), fields[at + 1] as string]
+  }
+  return found
+}
 
 /**
  * Forwards one request.
  *
- * @throws {@link Refusal} where no answer came; once an answer has begun, it ends or is cut off.
+ * @throws {@link Refusal} where no answer came, and where the client is gone already; once an answer has begun, it ends or is cut off.
  */
-export function forward(
-  request: IncomingMessage,
-  response: ServerResponse,
+export async function forward(
+  request: InboundRequest,
+  response: InboundResponse,
   upstream: Upstream,
   outgoing: Outgoing,
 ): Promise<void> {
+  if (isGone(response)) throw new Refusal('client_gone')
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const sent = open(upstream, outgoing, [])
   // A client that is gone waits for nothing, and an upload that ends early must not look complete.
   response.once('close', () => {
-    if (!response.writableFinished) sent.destroy()
+    if (!response.writableEnded) sent.destroy()
     resolve()
   })
   sent.on('error', (cause) => {
@@ -163,11 +173,18 @@ export function forward(
   })
   sent.once('response', (received) => {
     // What was not read of the body stays unread, and the connection ends with it.
-    if (!request.complete) response.shouldKeepAlive = false
-    answer(received, response, outgoing).then(resolve, reject)
+    if (!isComplete(request)) response.shouldKeepAlive = false
+    // An upload that outlives its answer is cut off: its end must not look like the end of the body.
+    received.once('end', () => {
+      if (!isComplete(request)) sent.destroy()
+    })
+    answer(received, response, outgoing).then(resolve, (error) => {
+      sent.destroy()
+      reject(error)
+    })
   })
   sendBody(request, sent, outgoing)
-  return promise
+  await promise
 }
 
 /**
@@ -176,12 +193,13 @@ export function forward(
  *
  * @throws {@link Refusal} where no answer came.
  */
-export function forwardUpgrade(
+export async function forwardUpgrade(
   client: Readonly<{ socket: Duplex; head: Buffer; response: ServerResponse }>,
   upstream: Upstream,
   outgoing: Outgoing,
 ): Promise<void> {
   const { socket, head, response } = client
+  if (socket.destroyed) throw new Refusal('client_gone')
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const sent = open(upstream, outgoing, ['Connection', 'Upgrade', 'Upgrade', 'websocket'])
   socket.once('close', () => sent.destroy())
@@ -201,16 +219,14 @@ export function forwardUpgrade(
     peer.setTimeout(upstream.timeouts.idleMs, () => peer.destroy())
     if (peerHead.length > 0) socket.write(peerHead)
     if (head.length > 0) peer.write(head)
-    const end = () => {
+    pipeline(socket, peer, socket, () => {
       socket.destroy()
       peer.destroy()
       resolve()
-    }
-    pipeline(socket, peer, end)
-    pipeline(peer, socket, end)
+    })
   })
   sent.end()
-  return promise
+  await promise
 }
 
 function asRefusal(cause: unknown): Refusal {

@@ -17,6 +17,7 @@ import { announcedLength, BodyBudget, readBody } from './body.ts'
 import type { Config } from './config.ts'
 import { createEdge, type Edge, type Entered } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
+import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { type Body, forward, forwardUpgrade, type Outgoing } from './forward.ts'
 import { ownRequest, type ProxyKind, readAsked, statusFor } from './forward-auth.ts'
 import { passingFields, valuesOf } from './headers.ts'
@@ -47,13 +48,13 @@ export type GateOptions = Readonly<{
 export type Gate = Readonly<{
   /** @param expectsContinue whether the client waits for `100 Continue` before it sends its body. */
   handle(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: InboundRequest,
+    response: InboundResponse,
     expectsContinue?: boolean,
   ): Promise<void>
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>
   /** Answers a proxy that asks about a request of its client (`forwardAuth`). */
-  authorize(request: IncomingMessage, response: ServerResponse): Promise<void>
+  authorize(request: InboundRequest, response: InboundResponse): Promise<void>
   /** The public keys, as JSON. */
   keySet(): string
   /** Takes another configuration for requests that begin from now on. */
@@ -139,8 +140,8 @@ export function createGate(options: GateOptions): Gate {
   }
 
   async function serve(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: InboundRequest,
+    response: InboundResponse,
     { version, upgrade, expectsContinue }: Serving,
   ): Promise<void> {
     const entered = version.edge(ownRequest(request))
@@ -160,7 +161,7 @@ export function createGate(options: GateOptions): Gate {
           ? await readBody(request, entered.fields, { limitBytes, larger })
           : unread(entered.fields)
       const outgoing = outgoingOf({ entered, application, verified, body, version, nowMs: now() })
-      if (upgrade) await forwardUpgrade({ ...upgrade, response }, application.upstream, outgoing)
+      if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing)
       else await forward(request, response, application.upstream, outgoing)
     } finally {
       budget.give(share)
@@ -171,8 +172,8 @@ export function createGate(options: GateOptions): Gate {
 
   /** Answers a proxy that asks about a request of its client; the body stays at the proxy. */
   async function authorize(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: InboundRequest,
+    response: InboundResponse,
     version: Version,
   ): Promise<void> {
     const { forwardAuth } = version.config
@@ -196,8 +197,8 @@ export function createGate(options: GateOptions): Gate {
   }
 
   async function guarded(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: InboundRequest,
+    response: InboundResponse,
     act: (version: Version) => Promise<void>,
     proxy?: ProxyKind,
   ): Promise<void> {
@@ -221,12 +222,12 @@ export function createGate(options: GateOptions): Gate {
   }
 
   return Object.freeze({
-    handle: (request: IncomingMessage, response: ServerResponse, expectsContinue = false) =>
+    handle: (request: InboundRequest, response: InboundResponse, expectsContinue = false) =>
       guarded(request, response, (version) =>
         serve(request, response, { version, expectsContinue }),
       ),
 
-    authorize: (request: IncomingMessage, response: ServerResponse) =>
+    authorize: (request: InboundRequest, response: InboundResponse) =>
       guarded(
         request,
         response,
@@ -242,7 +243,7 @@ export function createGate(options: GateOptions): Gate {
       response.once('finish', () => {
         if (response.statusCode !== 101) (socket as Socket).destroySoon()
       })
-      const upgrade = { socket, head }
+      const upgrade = { socket, head, response }
       await guarded(request, response, (version) =>
         serve(request, response, { version, expectsContinue: false, upgrade }),
       )
@@ -267,7 +268,7 @@ export function createGate(options: GateOptions): Gate {
 type Serving = Readonly<{
   version: Version
   expectsContinue: boolean
-  upgrade?: Readonly<{ socket: Duplex; head: Buffer }>
+  upgrade?: Readonly<{ socket: Duplex; head: Buffer; response: ServerResponse }>
 }>
 
 /** Connections in use end with their requests; those that are kept for later end now. */
@@ -316,7 +317,7 @@ function outgoingOf(toSend: ToSend): Outgoing {
     ...passingFields(fields, application.requestFields),
     ...['X-Forwarded-For', entered.address],
     ...['X-Forwarded-Host', url.host, 'X-Forwarded-Proto', url.protocol.slice(0, -1)],
-    ...['Via', '1.1 holdfast-gate'],
+    ...['Via', `${entered.protocol} holdfast-gate`],
   ]
   return {
     method,
@@ -364,8 +365,8 @@ function credentialFields({ fields, certificate, tokenBinding }: Entered): strin
 
 /** Answers a request that does not pass. A body that was not read ends the connection. */
 function refuse(
-  request: IncomingMessage,
-  response: ServerResponse,
+  request: InboundRequest,
+  response: InboundResponse,
   refusal: VerifyError | Refusal,
   proxy: ProxyKind | undefined,
 ): void {
@@ -391,7 +392,8 @@ function refuse(
   }
   if (status === 503) response.setHeader('Retry-After', '1')
   const hasBody = announcedLength(request.rawHeaders) !== 0
-  if (!hasBody || request.complete) {
+  // In HTTP/2 the end of the response ends the request, and the connection continues.
+  if (!hasBody || request.complete || request.httpVersionMajor === 2) {
     response.end(body)
     return
   }
@@ -405,7 +407,7 @@ function refuse(
 /** A client that is cut off while it sends can miss the answer: so much of a body is read first. */
 const lingering = { bytes: 1_048_576, milliseconds: 1000 }
 
-function endAfterBody(request: IncomingMessage, response: ServerResponse): void {
+function endAfterBody(request: InboundRequest, response: InboundResponse): void {
   let left = lingering.bytes
   const end = () => {
     clearTimeout(timer)

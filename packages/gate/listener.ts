@@ -1,11 +1,19 @@
 /** Listens for clients, within limits, and drains when it closes. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
+import {
+  createSecureServer as createHttp2Server,
+  Http2ServerRequest,
+  type ServerHttp2Session,
+} from 'node:http2'
 import { createServer as createSecureServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { Server as TlsServer } from 'node:tls'
 import { equip } from '@holdfast/token-binding-tls'
 import type { Config } from './config.ts'
+import type { InboundRequest, InboundResponse } from './exchange.ts'
 import type { Gate } from './gate.ts'
+import { Http2Response, Http2Sessions, http2Options } from './http2.ts'
 
 /** What a listener does with requests. */
 export type Handlers = Pick<Gate, 'handle' | 'handleUpgrade' | 'allEnded' | 'close'>
@@ -20,6 +28,9 @@ export interface Listening extends AsyncDisposable {
 /** Requests of one connection that may be unanswered: browsers and proxies send one at a time. */
 const mostUnanswered = 16
 
+/** How long clients of HTTP/2 have to learn that no more requests are taken. */
+const announceMs = 1000
+
 /**
  * Starts a listener.
  *
@@ -27,47 +38,67 @@ const mostUnanswered = 16
  */
 export async function listen(
   gate: Handlers,
-  { listen: { host, port }, tls, limits }: Pick<Config, 'listen' | 'tls' | 'limits'>,
+  config: Pick<Config, 'listen' | 'tls' | 'limits'>,
   pair?: Readonly<{ cert: string; key: string }>,
 ): Promise<Listening> {
+  const { listen: address, limits } = config
+  const server = create(config, pair)
+  server.maxConnections = limits.connections
+  const sessions = new Http2Sessions(limits)
+  server.on('session', (session: ServerHttp2Session) => sessions.add(session))
+  const sweep = setInterval(() => sessions.sweep(), checkMs(limits)).unref()
+  const connections = attach(server, gate)
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject)
+  server.listen(address.port, address.host, resolve)
+  await promise
+  return {
+    port: (server.address() as AddressInfo).port,
+    setCertificate: (next) => isSecure(server) && server.setSecureContext(next),
+    async [Symbol.asyncDispose]() {
+      await withIn(announceMs, sessions.announceClose())
+      await close(server, gate, { connections, drainMs: limits.drainMs })
+      clearInterval(sweep)
+    },
+  }
+}
+
+const checkMs = ({ headersMs }: Config['limits']) => Math.min(1000, headersMs)
+
+/** Makes a server that does not listen yet. */
+function create(
+  { tls, limits }: Pick<Config, 'tls' | 'limits'>,
+  pair: Readonly<{ cert: string; key: string }> | undefined,
+): Server {
   const http = {
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.headersMs,
     requestTimeout: limits.requestMs,
-    connectionsCheckingInterval: Math.min(1000, limits.headersMs),
+    connectionsCheckingInterval: checkMs(limits),
     insecureHTTPParser: false,
     requireHostHeader: true,
+    noDelay: true,
+  }
+  const more = {
+    timeout: limits.requestMs,
+    // All of them are read, and too many are refused: Node would drop those beyond its limit.
+    maxHeadersCount: 0,
     shouldUpgradeCallback: isWebSocket,
   }
-  const create = () =>
-    createSecureServer({
-      ...http,
-      ...pair,
-      ALPNProtocols: ['http/1.1'],
-      requestCert: tls?.clientCertificates ?? false,
-      rejectUnauthorized: false,
-    })
-  const tls13Draft = tls?.tokenBinding === 'tls13-draft'
-  const server =
-    pair === undefined
-      ? createServer(http)
-      : tls13Draft || tls?.tokenBinding === 'tls'
-        ? equip(create, { tls13Draft })
-        : create()
-  server.maxConnections = limits.connections
-  // All of them are read, and too many are refused: Node would drop those beyond its limit.
-  server.maxHeadersCount = 0
-  server.timeout = limits.requestMs
-  const connections = attach(server, gate)
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  server.once('error', reject)
-  server.listen(port, host, resolve)
-  await promise
-  return {
-    port: (server.address() as AddressInfo).port,
-    setCertificate: (next) => 'setSecureContext' in server && server.setSecureContext(next),
-    [Symbol.asyncDispose]: () => close(server, gate, { connections, drainMs: limits.drainMs }),
+  if (pair === undefined) return Object.assign(createServer(http), more)
+  const secure = {
+    ...http,
+    ...pair,
+    requestCert: tls?.clientCertificates ?? false,
+    rejectUnauthorized: false,
   }
+  const createSecure = () =>
+    tls?.http2
+      ? createHttp2Server({ ...secure, ...http2Options(limits), allowHTTP1: true })
+      : createSecureServer({ ...secure, ALPNProtocols: ['http/1.1'] })
+  const tls13Draft = tls?.tokenBinding === 'tls13-draft'
+  const isEquipped = tls13Draft || tls?.tokenBinding === 'tls'
+  return Object.assign(isEquipped ? equip(createSecure, { tls13Draft }) : createSecure(), more)
 }
 
 /** Other upgrades are ignored, as RFC 9110 section 7.8 allows: the request is an ordinary one then. */
@@ -76,13 +107,13 @@ function isWebSocket({ method, headers }: IncomingMessage): boolean {
 }
 
 /** The open connections of a listener, with the responses that each waits for. */
-type Connections = ReadonlyMap<Socket, ReadonlySet<ServerResponse>>
+type Connections = ReadonlyMap<Socket, ReadonlySet<InboundResponse>>
 
 /** Gives the gate its requests. */
 function attach(server: Server, gate: Handlers): Connections {
-  const connections = new Map<Socket, Set<ServerResponse>>()
+  const connections = new Map<Socket, Set<InboundResponse>>()
   /** Whether one more request may wait on its connection. */
-  const begin = ({ socket }: IncomingMessage, response: ServerResponse): boolean => {
+  const begin = ({ socket }: InboundRequest, response: InboundResponse): boolean => {
     const unanswered = connections.get(socket)
     // After one too many, those that were read together with it still arrive.
     if (unanswered === undefined || unanswered.size >= mostUnanswered) {
@@ -94,9 +125,12 @@ function attach(server: Server, gate: Handlers): Connections {
     if (!server.listening) response.shouldKeepAlive = false
     return true
   }
+  // HTTP/2 bounds the requests of a connection itself.
   const handle =
-    (expectsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
-      if (begin(request, response)) void gate.handle(request, response, expectsContinue)
+    (expectsContinue: boolean) => (request: InboundRequest, response: InboundResponse) => {
+      if (request instanceof Http2ServerRequest || begin(request, response)) {
+        void gate.handle(request, response, expectsContinue)
+      }
     }
   server.on(isSecure(server) ? 'secureConnection' : 'connection', (socket: Socket) => {
     connections.set(socket, new Set())
@@ -107,14 +141,19 @@ function attach(server: Server, gate: Handlers): Connections {
     void gate.handleUpgrade(request, socket, head)
   })
   // This is no forward proxy.
-  server.on('connect', (_request: unknown, socket: Duplex) => {
-    socket.on('error', () => {})
-    socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', () => socket.destroy())
+  server.on('connect', (_request: unknown, client: Duplex | Http2Response) => {
+    if (client instanceof Http2Response) {
+      client.statusCode = 400
+      client.end()
+      return
+    }
+    client.on('error', () => {})
+    client.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', () => client.destroy())
   })
   return connections
 }
 
-const isSecure = (server: Server) => 'setSecureContext' in server
+const isSecure = (server: Server): server is TlsServer => 'setSecureContext' in server
 
 /** Requests that were begun get time to end; then everything is closed. */
 async function close(
@@ -124,7 +163,6 @@ async function close(
 ): Promise<void> {
   const { promise: closed, resolve } = Promise.withResolvers<void>()
   server.close(() => resolve())
-  server.closeIdleConnections()
   for (const response of [...connections.values()].flatMap((each) => [...each])) {
     response.shouldKeepAlive = false
   }

@@ -1,12 +1,13 @@
 /** A gate that runs: listeners, and the files that it watches. */
 import { watch } from 'node:fs'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { Fetch } from '@holdfast/verify'
 import { type Config, ConfigError } from './config.ts'
 import { type GateEventListener, quietly } from './events.ts'
+import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { createGate, type Gate, keySetPath } from './gate.ts'
 import { type Listening, listen } from './listener.ts'
 import { type Loaded, loadConfig } from './load.ts'
@@ -142,7 +143,7 @@ export function listenForProxies(
   { forwardAuth, limits }: Pick<Config, 'forwardAuth' | 'limits'>,
 ): Promise<Listening> {
   const { host = '127.0.0.1', port = 0 } = forwardAuth ?? {}
-  const handle = (request: IncomingMessage, response: ServerResponse) =>
+  const handle = (request: InboundRequest, response: InboundResponse) =>
     gate.authorize(request, response)
   const handleUpgrade = async (_request: unknown, socket: Duplex) => {
     socket.destroy()

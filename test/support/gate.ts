@@ -107,7 +107,7 @@ export interface TestGate extends AsyncDisposable {
 /** A gate that listens on loopback, with keys of the test issuer. */
 export async function startGate(
   settings: Readonly<Record<string, unknown>>,
-  options: Partial<GateOptions> = {},
+  { pair, ...options }: Partial<GateOptions> & { pair?: { cert: string; key: string } } = {},
 ): Promise<TestGate> {
   const events: GateEvent[] = []
   const config = parseConfig(
@@ -127,7 +127,7 @@ export async function startGate(
     onEvent: (event) => events.push(event),
     ...options,
   })
-  const listening = await listen(gate, config)
+  const listening = await listen(gate, config, pair)
   const asked = await listenForProxies(gate, config)
   return {
     port: listening.port,
