@@ -40,6 +40,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
   const passkeys = passkeyFormsOf(parts)
   const passwords = createPasswordForms({
     accounts,
+    usernames: config.passkeys.usernames,
     limits: createLoginLimits(storage.signInAttempts, {
       attempts: config.operations.loginLimit,
       perNetwork: config.operations.loginNetworkLimit,
@@ -77,6 +78,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
     codes,
     challenges: parts.challenges,
     rules,
+    usernames: config.passkeys.usernames,
     resourceLabels,
     detailsType: storage.detailsTypes.find,
     async onAllowed(clientId) {

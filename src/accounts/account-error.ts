@@ -5,9 +5,11 @@ export type AccountErrorCode =
   | 'invalid_name'
   | 'invalid_password_hash'
   | 'invalid_profile'
+  | 'invalid_username'
   | 'password_guessable'
   | 'password_too_long'
   | 'password_too_short'
+  | 'username_taken'
 
 export class AccountError extends Error {
   override name = 'AccountError'

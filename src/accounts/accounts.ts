@@ -24,9 +24,11 @@ import {
   type PasswordHashing,
 } from './password.ts'
 import { checkedChange } from './profile.ts'
+import type { CanonicalUsername } from './username.ts'
 
 export interface NewAccount extends Profile {
   email: string
+  username?: string
   name?: string
   emailVerified?: true
   phoneVerified?: true
@@ -39,14 +41,15 @@ export interface NewAccount extends Profile {
 /**
  * An account that nobody has so far: what is said of it is checked and brought into one form.
  *
- * @throws {@link AccountError} `invalid_email`, `invalid_name`, `invalid_profile`
+ * @throws {@link AccountError} `invalid_email`, `invalid_username`, `invalid_name`, `invalid_profile`
  */
 export function checkedAccount(
-  { email, name, groups, attributes, ...others }: Omit<NewAccount, 'password'>,
+  { email, username, name, groups, attributes, ...others }: Omit<NewAccount, 'password'>,
   { id, createdAt }: Pick<Account, 'id' | 'createdAt'>,
 ): Account {
   const { emailVerified, phoneVerified, ...given } = others
   const { profile, ...checked } = checkedChange({
+    ...(username !== undefined && { username }),
     ...(name !== undefined && { name }),
     ...(groups?.length && { groups }),
     ...(attributes && { attributes }),
@@ -64,6 +67,9 @@ export function checkedAccount(
   }
 }
 
+const usernameTaken = (username: string) =>
+  new AccountError('username_taken', `The username ${username} is that of another account`)
+
 export interface Accounts {
   /**
    * Checks a password. The answer is the same for an unknown email, a disabled account
@@ -73,10 +79,12 @@ export interface Accounts {
    * @throws {@link QueueFullError} when too many passwords are being checked.
    */
   authenticate(
-    email: CanonicalEmail | undefined,
+    email: CanonicalEmail | CanonicalUsername | undefined,
     password: string,
     found?: { readonly record: AccountRecord | undefined },
   ): Promise<Authentication>
+  /** The name under which attempts to sign in count: one for all names of an account. */
+  nameOf(username: CanonicalUsername): Promise<CanonicalEmail | CanonicalUsername>
   /** Whether {@link authenticate} would refuse at once to check a password. */
   isBusy(): boolean
   /** Undefined for a disabled account too. */
@@ -84,7 +92,10 @@ export interface Accounts {
   /** @throws {@link AccountError} `account_not_found` */
   find(email: string): Promise<Account>
   add(account: NewAccount): Promise<Account>
-  /** @throws {@link AccountError} `account_not_found`, `invalid_name`, `invalid_profile` */
+  /**
+   * @throws {@link AccountError} `account_not_found`, `username_taken`, `invalid_username`,
+   * `invalid_name`, `invalid_profile`
+   */
   change(email: string, change: AccountChange): Promise<Account>
   list(): Promise<Account[]>
   disable(email: string): Promise<void>
@@ -177,6 +188,9 @@ export function createAccounts({
       })
     },
 
+    nameOf: async (username) =>
+      ((await store.emailOfUsername(username)) as CanonicalEmail | undefined) ?? username,
+
     isBusy: () => queue.isFull(),
 
     async findActive(id) {
@@ -191,6 +205,8 @@ export function createAccounts({
       const passwordHash =
         password === undefined ? absentPasswordHash(cost) : await hashNewPassword(password, account)
       if (!(await store.insert(account, passwordHash))) {
+        const isThere = await store.findByEmail(account.email)
+        if (!isThere && account.username) throw usernameTaken(account.username)
         throw new AccountError('email_taken', `An account for ${account.email} exists already`)
       }
       return account
@@ -202,6 +218,7 @@ export function createAccounts({
       const ofPhone = change.profile?.phone === undefined ? {} : { phoneVerified: false }
       const changed = await store.change(id, { ...ofPhone, ...checkedChange(change) })
       if (!changed) throw accountNotFound(email)
+      if (changed === 'username taken') throw usernameTaken(change.username ?? '')
       return changed
     },
 

@@ -37,7 +37,8 @@ export function accountClaims(account: Account): AccountClaims {
     name,
     given_name: account.givenName,
     family_name: account.familyName,
-    preferred_username: account.preferredUsername,
+    // Two names of which people choose one could make a person look like another.
+    preferred_username: account.username ?? account.preferredUsername,
     picture: account.picture,
     zoneinfo: account.zoneinfo,
     locale: account.locale,

@@ -109,7 +109,10 @@ export function createAccountTransfer(
     }
     const problems = fresh
       .filter(({ moved }) => !added.has(moved.account.id))
-      .map(({ line }) => ({ line, problem: 'its email, id or passkey was taken meanwhile' }))
+      .map(({ line }) => ({
+        line,
+        problem: 'its email, id, username or passkey was taken meanwhile',
+      }))
     return { added: added.size, problems }
   }
 
@@ -269,6 +272,7 @@ function verdictOn(
   const repeated = [
     ['email', account.email],
     ...(hasId ? [['id', account.id]] : []),
+    ...(account.username === undefined ? [] : [['username', account.username]]),
     ...passkeys.map(({ credentialId }) => ['passkey', credentialId]),
   ].flatMap(([name = '', value = '']) => {
     const key = hash('sha256', `${name} ${value}`, 'buffer').readUIntBE(0, 6)
@@ -284,6 +288,10 @@ function verdictOn(
   }
   const sameId = taken.accounts.find(({ id }) => id === account.id)
   if (sameId) return { problem: `id is that of the account for ${sameId.email}` }
+  const { username } = account
+  if (username && taken.accounts.some((other) => other.username === username)) {
+    return { problem: `username ${username} is that of another account` }
+  }
   const isTaken = passkeys.some(({ credentialId }) => taken.credentialIds.includes(credentialId))
   return isTaken ? { problem: 'one of its passkeys belongs to another account' } : {}
 }

@@ -20,11 +20,13 @@ const statuses: Record<Code, 400 | 404 | 409> = {
   invalid_profile: 400,
   invalid_redirect_uri: 400,
   invalid_request: 400,
+  invalid_username: 400,
   not_found: 404,
   password_guessable: 400,
   password_too_long: 400,
   password_too_short: 400,
   unapproved_software_statement: 400,
+  username_taken: 409,
 }
 
 /** The one place where errors of administration become answers. */

@@ -31,6 +31,7 @@ export const renewedSecret = z.strictObject({ client_id: z.string(), client_secr
 const accountMembers = {
   id: z.string(),
   email: z.string(),
+  username: z.string().optional(),
   name: z.string().optional(),
   emailVerified: z.literal(true).optional(),
   givenName: z.string().optional(),

@@ -98,7 +98,7 @@ export const operations: Operations = {
     params: { email },
     body: requests.changedAccount,
     answer: { status: 200, description: 'The account', schema: answers.account },
-    refusals: [404],
+    refusals: [404, 409],
     handle: ({ accounts }, { params, body }) => accounts.change(params.email, body),
   }),
   removeAccount: operation({

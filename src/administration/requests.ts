@@ -6,6 +6,7 @@ import {
   groupLimits,
   maxNameCharacters,
 } from '../accounts/profile.ts'
+import { usernamePattern } from '../accounts/username.ts'
 import { logoLimitBytes } from '../clients/client-logo.ts'
 import { nameLimit } from '../clients/client-registration.ts'
 import { scopePattern } from '../clients/client-scopes.ts'
@@ -28,6 +29,10 @@ const email = z.string().meta({ format: 'email' })
 const password = z.string().meta({ minLength: minPasswordCharacters, maxLength: maxPasswordBytes })
 
 const personName = z.string().meta(displayNameSchema(maxNameCharacters))
+const username = z
+  .string()
+  .describe('Another name to sign in with, and the claim preferred_username')
+  .meta({ pattern: usernamePattern.source })
 const emailVerified = z
   .boolean()
   .describe('Whether it is known that the address belongs to this person (email_verified)')
@@ -79,6 +84,7 @@ const attributesOf = <Value extends z.ZodType>(value: Value) =>
 
 export const newAccount = z.strictObject({
   email,
+  username: username.optional(),
   name: personName.optional(),
   ...optional(profile),
   groups: groups.optional(),
@@ -136,6 +142,7 @@ export const accountImport = z.strictObject({
 
 export const changedAccount = z
   .strictObject({
+    username: username.nullable().optional(),
     name: personName.nullable().optional(),
     ...optional(nullable(profile)),
     groups: groups.optional(),
@@ -143,9 +150,11 @@ export const changedAccount = z
     emailVerified: emailVerified.optional(),
     phoneVerified: phoneVerified.optional(),
   })
-  .transform(({ name, groups, attributes, emailVerified, phoneVerified, ...profile }) => ({
-    ...{ name, groups, attributes, emailVerified, phoneVerified, profile },
-  }))
+  .transform(
+    ({ username, name, groups, attributes, emailVerified, phoneVerified, ...profile }) => ({
+      ...{ username, name, groups, attributes, emailVerified, phoneVerified, profile },
+    }),
+  )
 
 function optional<Shape extends Record<string, z.ZodType>>(shape: Shape) {
   const entries = Object.entries(shape).map(([name, schema]) => [name, schema.optional()])

@@ -10,6 +10,7 @@ import { command, printing, UsageError, withAdministration, withReadings } from 
 import { asFacts, asTable, counted } from './table.ts'
 
 interface ProfileOptions extends Profile {
+  username?: string
   name?: string
   group?: string[]
   attribute?: string[]
@@ -287,6 +288,7 @@ export function accountsCommand(): Command {
 function withProfile(to: Command): Command {
   const each = (value: string, before: string[] = []) => [...before, value]
   return to
+    .option('--username <name>', 'another name to sign in with, where HOLDFAST_USERNAMES is on')
     .option('--name <name>', 'display name, sent to applications in the name claim')
     .option('--given-name <name>', 'given name')
     .option('--family-name <name>', 'family name')
@@ -311,6 +313,7 @@ function withProfile(to: Command): Command {
 }
 
 function describedBy({
+  username,
   name,
   group,
   attribute,
@@ -325,6 +328,7 @@ function describedBy({
     return value === undefined ? [] : [[member, orNull(value)]]
   })
   return {
+    ...(username !== undefined && { username: orNull(username) }),
     ...(name !== undefined && { name: orNull(name) }),
     ...(emailVerified !== undefined && { emailVerified }),
     ...(phoneVerified !== undefined && { phoneVerified }),

@@ -9,6 +9,8 @@ const signInPolicies = ['passkey', 'passkey-or-password', 'password+second-facto
 export interface PasskeysConfig {
   /** What people sign in with. */
   readonly signIn: SignInPolicy
+  /** Whether people may type a username in place of their email. */
+  readonly usernames: boolean
   /** The host name that passkeys are for; undefined for an address, which browsers make none for. */
   readonly rpId: string | undefined
   /** Origins of other servers that may use the passkeys of this host name. */
@@ -29,6 +31,7 @@ export const passkeysVariables = {
   HOLDFAST_SIGN_IN: z
     .enum(signInPolicies, 'must be passkey, passkey-or-password or password+second-factor')
     .default('passkey-or-password'),
+  HOLDFAST_USERNAMES: z.enum(['on', 'off'], 'must be on or off').default('off'),
   HOLDFAST_PASSKEY_RP_ID: z
     .string()
     .refine((host) => hostName.test(host) && isIP(host) === 0, 'must be a host name in lower case')
@@ -56,6 +59,7 @@ const variables = z.object(passkeysVariables)
 export function passkeysConfig(values: z.output<typeof variables>, issuer: string): PasskeysConfig {
   return {
     signIn: values.HOLDFAST_SIGN_IN,
+    usernames: values.HOLDFAST_USERNAMES === 'on',
     rpId: values.HOLDFAST_PASSKEY_RP_ID ?? hostNameOf(issuer),
     relatedOrigins: values.HOLDFAST_PASSKEY_RELATED_ORIGINS,
     aaguids: values.HOLDFAST_PASSKEY_AAGUIDS,

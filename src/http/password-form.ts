@@ -2,6 +2,7 @@ import type { Context } from 'koa'
 import type { Accounts } from '../accounts/accounts.ts'
 import { QueueFullError } from '../accounts/bounded-queue.ts'
 import { readEmail } from '../accounts/email.ts'
+import { readUsername } from '../accounts/username.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events, Facts } from '../observability/events.ts'
@@ -11,7 +12,9 @@ import { clientInfo } from './client-info.ts'
 import type { FormProblem } from './passkey-form.ts'
 
 export interface PasswordFormsOptions {
-  readonly accounts: Pick<Accounts, 'authenticate' | 'isBusy'>
+  readonly accounts: Pick<Accounts, 'authenticate' | 'isBusy' | 'nameOf'>
+  /** Whether a username may be typed in place of an email. */
+  readonly usernames: boolean
   readonly limits: LoginLimits
   /** Failed sign-ins that the owner of an account is shown. */
   readonly failures: Pick<FailedSignInTable, 'add'>
@@ -26,7 +29,7 @@ export type TypedPassword =
 /** Passwords in forms of our pages. */
 export interface PasswordForms {
   /**
-   * Authenticates by an email and a password, and counts the attempt. The answer is the same for an
+   * Authenticates by an email or username and a password, and counts the attempt. The answer is the same for an
    * unknown email, a wrong password and an account whose password does not count.
    */
   authenticate(
@@ -37,6 +40,7 @@ export interface PasswordForms {
 
 export function createPasswordForms({
   accounts,
+  usernames,
   limits,
   failures,
   rules,
@@ -47,6 +51,12 @@ export function createPasswordForms({
     return { account: undefined, status: 503, problem: 'sign_in.busy' }
   }
 
+  /** One name for all that an account can be typed by: two names have no more attempts than one. */
+  async function nameOf(typed: string) {
+    const username = usernames ? readUsername(typed) : undefined
+    return username === undefined ? readEmail(typed) : accounts.nameOf(username)
+  }
+
   return {
     async authenticate(ctx, { email, password, facts }) {
       if (!email.trim() || !password) {
@@ -54,7 +64,7 @@ export function createPasswordForms({
       }
       // Before the attempt is counted: people must not be locked out by a flood of others.
       if (accounts.isBusy()) return busy()
-      const canonical = readEmail(email)
+      const canonical = await nameOf(email)
       const attempt = { email: canonical, address: facts.address ?? '' }
       const admission = await limits.admit(attempt)
       if (admission.refusal) {

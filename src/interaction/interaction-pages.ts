@@ -51,6 +51,7 @@ export function createInteractionPages({
   passkeys,
   rules,
   challenges,
+  usernames,
   resourceLabels = async () => undefined,
   detailsType = async () => undefined,
 }: InteractionDependencies): InteractionPages {
@@ -118,6 +119,7 @@ export function createInteractionPages({
         form: formOf(interaction),
         client,
         email,
+        usernames,
         passkey: passkeys?.request(ctx, signInPurpose(interaction)),
         password: await takesPassword(interaction),
         ...problem,

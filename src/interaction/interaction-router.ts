@@ -42,6 +42,8 @@ export interface InteractionDependencies {
   codes: CodeForms
   challenges: Challenges
   rules: SignInRules
+  /** Whether a username may be typed in place of an email. */
+  usernames: boolean
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
   /** The types of authorization details (RFC 9396) that APIs have registered. */

@@ -1,4 +1,5 @@
 import type { CanonicalEmail } from '../accounts/email.ts'
+import type { CanonicalUsername } from '../accounts/username.ts'
 import { networkOf, networksOf } from '../net/network.ts'
 import type { AccountRecord } from '../storage/account-store.ts'
 import {
@@ -9,10 +10,11 @@ import {
 
 export interface LoginAttempt {
   /**
-   * The email that the account is looked up by, in the same form; undefined for what was typed and
-   * can be nobody's. Whether there is such an account makes no difference.
+   * The email that the account is looked up by, in the same form, also where its username was typed;
+   * the username where nobody has it; undefined for what was typed and can be nobody's. Whether
+   * there is such an account makes no difference.
    */
-  readonly email: CanonicalEmail | undefined
+  readonly email: CanonicalEmail | CanonicalUsername | undefined
   readonly address: string
 }
 

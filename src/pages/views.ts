@@ -65,6 +65,8 @@ export interface SignInPage {
   form: FormView
   client: ClientView
   email: string
+  /** Whether a username may be typed in place of an email. */
+  usernames: boolean
   /** For the script of the page; undefined where passkeys do not work or do not count. */
   passkey: PasskeyRequest | undefined
   /** Whether a password counts as well. */

@@ -19,6 +19,8 @@ export type Profile = Partial<Record<(typeof profileMembers)[number], string>>
 export interface Account extends Profile {
   id: string
   email: string
+  /** Another name to sign in with, in its one form. */
+  username?: string
   name?: string
   /** Whether an operator has said that the address belongs to the account. */
   emailVerified?: true
@@ -37,6 +39,7 @@ export interface Account extends Profile {
 
 /** What is to change of an account; null removes. */
 export interface AccountChange {
+  readonly username?: string | null
   readonly name?: string | null
   readonly emailVerified?: boolean
   readonly phoneVerified?: boolean
@@ -71,10 +74,12 @@ export interface RemovedAccount {
 export interface AccountStore {
   findById(id: string): Promise<Account | undefined>
   findByEmail(email: string): Promise<AccountRecord | undefined>
-  /** False when the email is taken: one `insert … on conflict (email) do nothing`. */
+  /** The email of the account that has a username, in its one form. */
+  emailOfUsername(username: string): Promise<string | undefined>
+  /** False when the email or username is taken: one `insert … on conflict do nothing`. */
   insert(account: Account, passwordHash: string): Promise<boolean>
   /** Undefined when there is no such account. */
-  change(id: string, change: AccountChange): Promise<Account | undefined>
+  change(id: string, change: AccountChange): Promise<Account | 'username taken' | undefined>
   /** In the order they were created. */
   list(): Promise<Account[]>
   /** Ends every sign-in too. False when there is no such account. */

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import {
   type Account,
   type AccountRecord,
@@ -12,6 +13,7 @@ import { isStorable } from './text.ts'
 export interface AccountRow {
   id: string
   email: string
+  username: string | null
   name: string | null
   emailVerified: boolean
   profile: StoredProfile
@@ -26,7 +28,7 @@ export interface AccountRow {
 
 type StoredProfile = Pick<Account, keyof Profile | 'phoneVerified'>
 
-export const accountColumns = `id, email, name, email_verified as "emailVerified", profile, groups, attributes,
+export const accountColumns = `id, email, username, name, email_verified as "emailVerified", profile, groups, attributes,
   exists (select from code_apps where code_apps.account_id = accounts.id) as "hasCodeApp",
   disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
 
@@ -69,13 +71,23 @@ export function createAccountTable(database: Database): AccountStore {
       return row && { account: asAccount(row), passwordHash: row.passwordHash }
     },
 
+    async emailOfUsername(username) {
+      const { rows } = await database.query<{ email: string }>({
+        name: 'account-email-of-username',
+        text: 'select email from accounts where username = $1',
+        values: [username],
+      })
+      return rows[0]?.email
+    },
+
     async insert(account, passwordHash) {
-      const { id, email, name, emailVerified = false, groups = [], attributes = {} } = account
+      const { id, email, username, name, emailVerified = false } = account
+      const { groups = [], attributes = {} } = account
       const { rowCount } = await database.query({
         text: `insert into accounts (id, email, name, email_verified, password_hash, created_at,
-                                     profile, groups, attributes)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-               on conflict on constraint accounts_email_key do nothing`,
+                                     profile, groups, attributes, username)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+               on conflict do nothing`,
         values: [
           id,
           email,
@@ -86,19 +98,24 @@ export function createAccountTable(database: Database): AccountStore {
           JSON.stringify(profileOf(account)),
           groups,
           JSON.stringify(attributes),
+          username,
         ],
       })
       return rowCount === 1
     },
 
-    async change(id, { name, emailVerified, phoneVerified, profile, groups, attributes = {} }) {
-      const { rows } = await database.query<AccountRow>({
+    async change(
+      id,
+      { username, name, emailVerified, phoneVerified, profile, groups, attributes = {} },
+    ) {
+      const changed = database.query<AccountRow>({
         text: `update accounts
                   set name = case when $2 then $3 else name end,
                       email_verified = coalesce($4, email_verified),
                       profile = jsonb_strip_nulls(profile || $5::jsonb),
                       groups = coalesce($6::text[], groups),
                       attributes = jsonb_strip_nulls(attributes || $7::jsonb),
+                      username = case when $8 then $9 else username end,
                       updated_at = now()
                 where id = $1
                 returning ${accountColumns}`,
@@ -113,9 +130,17 @@ export function createAccountTable(database: Database): AccountStore {
           }),
           groups ?? null,
           JSON.stringify(attributes),
+          username !== undefined,
+          username ?? null,
         ],
       })
-      return rows[0] && asAccount(rows[0])
+      try {
+        const [row] = (await changed).rows
+        return row && asAccount(row)
+      } catch (error) {
+        if (isOfConstraint(error, 'accounts_username_key')) return 'username taken'
+        throw error
+      }
     },
 
     async list() {
@@ -214,10 +239,11 @@ export function createAccountTable(database: Database): AccountStore {
 }
 
 export function asAccount(row: AccountRow): Account {
-  const { id, email, name, emailVerified, profile, groups, attributes, disabled } = row
+  const { id, email, username, name, emailVerified, profile, groups, attributes, disabled } = row
   return {
     id,
     email,
+    ...(username !== null && { username }),
     ...(name !== null && { name }),
     ...profile,
     ...(emailVerified && { emailVerified }),
@@ -229,6 +255,9 @@ export function asAccount(row: AccountRow): Account {
     ...(row.updatedAt !== null && { updatedAt: new Date(row.updatedAt) }),
   }
 }
+
+const isOfConstraint = (error: unknown, constraint: string) =>
+  error instanceof pg.DatabaseError && error.constraint === constraint
 
 /** The part of an account that is stored as JSON. */
 export function profileOf(account: Account): StoredProfile {

@@ -28,7 +28,7 @@ export interface MovedAccount {
 
 /** What is there of what accounts of an import name. */
 export interface TakenNames {
-  readonly accounts: readonly { readonly id: string; readonly email: string }[]
+  readonly accounts: readonly Pick<Account, 'id' | 'email' | 'username'>[]
   readonly credentialIds: readonly string[]
 }
 
@@ -53,12 +53,17 @@ export type AccountTransferTable = ReturnType<typeof createAccountTransferTable>
 /** Many accounts at once, of the tables `accounts` and `passkeys`. */
 export function createAccountTransferTable(database: Database) {
   return {
-    /** Which of these ids, emails and credential ids some account has. */
+    /** Which of these ids, emails, usernames and credential ids some account has. */
     async findTaken(batch: readonly MovedAccount[]): Promise<TakenNames> {
-      const { rows } = await database.query<{ id: string; email: string }>({
+      const { rows } = await database.query<TakenNames['accounts'][number]>({
         name: 'account-transfer-find',
-        text: 'select id, email from accounts where id = any($1) or email = any($2)',
-        values: [batch.map(({ account }) => account.id), batch.map(({ account }) => account.email)],
+        text: `select id, email, username from accounts
+                where id = any($1) or email = any($2) or username = any($3)`,
+        values: [
+          batch.map(({ account }) => account.id),
+          batch.map(({ account }) => account.email),
+          batch.flatMap(({ account }) => account.username ?? []),
+        ],
       })
       const ids = batch.flatMap(({ passkeys }) => passkeys.map((each) => each.credentialId))
       if (ids.length === 0) return { accounts: rows, credentialIds: [] }
@@ -72,8 +77,8 @@ export function createAccountTransferTable(database: Database) {
     },
 
     /**
-     * Adds accounts with their passkeys, by one statement. An account whose id or email is taken, or
-     * that has a passkey which is taken, is left out.
+     * Adds accounts with their passkeys, by one statement. An account whose id, email, username or
+     * passkey is taken is left out.
      *
      * @returns the ids of those that were added.
      */
@@ -82,7 +87,7 @@ export function createAccountTransferTable(database: Database) {
         name: 'account-transfer-insert',
         text: `with new as (
                  select * from json_to_recordset($1::json) as row (
-                   id text, email text, name text, "emailVerified" boolean, "passwordHash" text,
+                   id text, email text, username text, name text, "emailVerified" boolean, "passwordHash" text,
                    profile jsonb, groups json, attributes jsonb, disabled boolean,
                    "createdAt" timestamptz, "updatedAt" timestamptz)
                ), key as materialized (
@@ -91,9 +96,9 @@ export function createAccountTransferTable(database: Database) {
                    transports json, aaguid uuid, name text, "backupEligible" boolean,
                    "backedUp" boolean, "createdAt" timestamptz, "lastUsedAt" timestamptz)
                ), added as (
-                 insert into accounts (id, email, name, email_verified, password_hash, profile,
+                 insert into accounts (id, email, username, name, email_verified, password_hash, profile,
                                        groups, attributes, disabled_at, created_at, updated_at)
-                 select id, email, name, "emailVerified", "passwordHash", profile,
+                 select id, email, username, name, "emailVerified", "passwordHash", profile,
                         array(select json_array_elements_text(groups)), attributes,
                         case when disabled then now() end, "createdAt", "updatedAt"
                    from new
@@ -160,10 +165,10 @@ export function createAccountTransferTable(database: Database) {
 const hex = (text: string) => Buffer.from(text, 'base64url').toString('hex')
 
 function accountRow({ account, passwordHash }: MovedAccount) {
-  const { id, email, name, emailVerified = false, groups = [], attributes = {} } = account
-  const { disabled, createdAt, updatedAt } = account
+  const { id, email, username, name, emailVerified = false } = account
+  const { groups = [], attributes = {}, disabled, createdAt, updatedAt } = account
   return {
-    ...{ id, email, name, emailVerified, passwordHash, groups, attributes, disabled },
+    ...{ id, email, username, name, emailVerified, passwordHash, groups, attributes, disabled },
     ...{ createdAt, updatedAt, profile: profileOf(account) },
   }
 }

@@ -17,6 +17,7 @@ import {
 } from '../../src/accounts/password.ts'
 import { readPasswordHash } from '../../src/accounts/password-hash.ts'
 import { checkedChange } from '../../src/accounts/profile.ts'
+import { readUsername } from '../../src/accounts/username.ts'
 import { authenticated, cheapCost, testPassword } from '../support/accounts.ts'
 import { createMemoryAccountStore } from '../support/memory-account-store.ts'
 import { until } from '../support/until.ts'
@@ -525,6 +526,35 @@ test('a generated password uses every random byte', (t) => {
     generatePassword(() => bytes),
     '01234-56789-abcde-fghjk',
   )
+})
+
+test('has one form of a username, which is no email', (t) => {
+  t.is(String(readUsername(' Ada.L-1_x ')), 'ada.l-1_x')
+  // The Kelvin sign becomes a k in lower case, and is no k.
+  for (const typed of [
+    '',
+    'a@b',
+    'ada lovelace',
+    '.ada',
+    'ada-',
+    '\u212Aelvin',
+    'ad\u0430',
+    'x'.repeat(65),
+  ]) {
+    t.is(readUsername(typed), undefined, typed)
+  }
+})
+
+test('claims the username before a name that the person goes by', async (t) => {
+  const { accounts, ada } = await withAda()
+  const named = await accounts.change(ada.email, {
+    username: 'Ada',
+    profile: { preferredUsername: 'root' },
+  })
+  t.is(accountClaims(named).preferred_username, 'ada')
+  const unnamed = await accounts.change(ada.email, { username: null })
+  t.is(accountClaims(unnamed).preferred_username, 'root')
+  await t.throwsAsync(accounts.change(ada.email, { username: 'a b' }), { code: 'invalid_username' })
 })
 
 const foreignPassword = 'correct horse battery'

@@ -407,6 +407,16 @@ test('an account is changed member by member', async (t) => {
   const [row] = (await call(admin, 'GET', '/audit?event=account.changed')).body
   t.deepEqual(row.details.changed.sort(), ['emailVerified', 'givenName', 'locale'])
   t.is((await call(admin, 'PATCH', '/accounts/nobody@example.com', change)).status, 404)
+  t.is((await call(admin, 'PATCH', path, { username: 'Carol' })).body.username, 'carol')
+  t.is((await call(admin, 'PATCH', path, { username: 'a@b' })).status, 400)
+  const other = { email: 'carola@example.com', username: 'CAROL' }
+  t.like(await call(admin, 'POST', '/accounts', other), {
+    ...{ status: 409, body: { error: 'username_taken' } },
+  })
+  await call(admin, 'POST', '/accounts', { email: other.email })
+  t.like(await call(admin, 'PATCH', '/accounts/carola@example.com', { username: 'carol' }), {
+    ...{ status: 409, body: { error: 'username_taken' } },
+  })
 })
 
 const foreignHash = '$2b$04$YdYY9Nvwv9P5ZK99jZDgZul9lPdI/lFgkg4L8aHBoWP5RpRtNr6XC'
@@ -428,6 +438,7 @@ test('accounts are imported once, and exported as they were', async (t) => {
   const moved = {
     id: 'dora-1',
     email: 'dora@example.com',
+    username: 'dora',
     name: 'Dora',
     emailVerified: true,
     phone: '+49301',
@@ -476,7 +487,7 @@ test('accounts are imported once, and exported as they were', async (t) => {
 test('nothing is imported while an account has a problem', async (t) => {
   const admin = await administrator('write')
   const importing = (accounts: object[]) => call(admin, 'POST', '/accounts/import', { accounts })
-  const present = { id: 'frank-1', email: 'frank@example.com' }
+  const present = { id: 'frank-1', email: 'frank@example.com', username: 'frank' }
   const passkeys = [{ ...movedPasskey, credentialId: 'ZnJhbms' }]
   t.is((await importing([{ ...present, passkeys }])).body.added, 1)
   const { body } = await importing([
@@ -489,6 +500,7 @@ test('nothing is imported while an account has a problem', async (t) => {
     { id: 'frank-2', email: 'frank@example.com' },
     { email: 'c@example.com', passkeys },
     { email: 'd@example.com', passkeys },
+    { email: 'e@example.com', username: 'Frank' },
     { id: 'frank-1', email: 'frank@example.com' },
   ])
   t.like(body, { added: 0, existing: 0 })
@@ -506,7 +518,8 @@ test('nothing is imported while an account has a problem', async (t) => {
       [7, 'the account for frank@example.com'],
       [8, 'one of its passkeys'],
       [9, 'passkey is that of'],
-      [10, 'email is that of'],
+      [10, 'username frank is that'],
+      [11, 'email is that of'],
     ],
   )
   t.is(

@@ -34,6 +34,7 @@ const complete = {
   HOLDFAST_SESSION_REFRESH_INITIATORS: 'app.example.com, *.example.org',
   HOLDFAST_REFRESH_REUSE_SECONDS: '10',
   HOLDFAST_SIGN_IN: 'passkey',
+  HOLDFAST_USERNAMES: 'on',
   HOLDFAST_PASSKEY_RP_ID: 'example.com',
   HOLDFAST_PASSKEY_RELATED_ORIGINS: 'https://id.example.org, https://id.example.net',
   HOLDFAST_PASSKEY_AAGUIDS: '08987058-cadc-4b81-b6e1-30de50dcbe96',
@@ -122,6 +123,7 @@ test('needs no variable at all', (t) => {
     sessionRefreshInitiators: [],
     passkeys: {
       signIn: 'passkey-or-password',
+      usernames: false,
       rpId: 'localhost',
       relatedOrigins: [],
       aaguids: [],
@@ -194,6 +196,7 @@ test('takes every variable', (t) => {
     sessionRefreshInitiators: ['app.example.com', '*.example.org'],
     passkeys: {
       signIn: 'passkey',
+      usernames: true,
       rpId: 'example.com',
       relatedOrigins: ['https://id.example.org', 'https://id.example.net'],
       aaguids: ['08987058-cadc-4b81-b6e1-30de50dcbe96'],
@@ -719,6 +722,7 @@ test('as many workers as there are cores and memory for, four at most', (t) => {
 
 for (const [name, values] of Object.entries({
   HOLDFAST_SIGN_IN: ['password', 'Passkey'],
+  HOLDFAST_USERNAMES: ['yes'],
   HOLDFAST_PASSKEY_RP_ID: ['127.0.0.1', 'https://example.com', 'Example.com'],
   HOLDFAST_PASSKEY_RELATED_ORIGINS: ['https://id.example.org/', 'http://id.example.org', 'x'],
   HOLDFAST_PASSKEY_AAGUIDS: ['08987058', '08987058-CADC-4b81-b6e1-30de50dcbe96'],

@@ -54,6 +54,18 @@ test('finds an account by id, and by email with its hash', async (t) => {
   t.deepEqual(await table.findByEmail(made.email), { account: made, passwordHash: 'a hash' })
 })
 
+test('has one account for a username', async (t) => {
+  const username = `name-${randomUUID()}`
+  const made = await inserted({ username })
+  t.is(await table.emailOfUsername(username), made.email)
+  t.false(await table.insert(account({ username }), 'a hash'))
+  const other = await inserted()
+  t.is(await table.change(other.id, { username }), 'username taken')
+  t.like(await table.change(made.id, { username: null }), { username: undefined })
+  t.like(await table.change(other.id, { username }), { username })
+  t.is(await table.emailOfUsername(username), other.email)
+})
+
 test('has no name for an account that was given none', async (t) => {
   const { name: _, ...nameless } = account()
   await table.insert(nameless, 'a hash')

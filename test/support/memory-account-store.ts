@@ -7,17 +7,23 @@ export function createMemoryAccountStore(): AccountStore {
   return {
     findById: async (id) => records.get(id)?.account,
     findByEmail: async (email) => byEmail(email),
+    emailOfUsername: async (username) =>
+      [...records.values()].find(({ account }) => account.username === username)?.account.email,
     insert: async (account, passwordHash) => {
       if (byEmail(account.email)) return false
       records.set(account.id, { account, passwordHash })
       return true
     },
-    change: async (id, { name, emailVerified, phoneVerified, profile, groups, attributes }) => {
+    change: async (
+      id,
+      { username, name, emailVerified, phoneVerified, profile, groups, attributes },
+    ) => {
       const record = records.get(id)
       if (!record) return undefined
       const account = Object.fromEntries(
         Object.entries({
           ...{ ...record.account, ...profile },
+          ...(username !== undefined && { username }),
           ...(name !== undefined && { name }),
           ...(emailVerified !== undefined && { emailVerified: emailVerified || undefined }),
           ...(phoneVerified !== undefined && { phoneVerified: phoneVerified || undefined }),
