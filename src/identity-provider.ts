@@ -211,6 +211,7 @@ function adminFeature(parts: Parts, { engine }: Built): Middleware {
         storage,
         keys: { ring: keys, publish: config.keys.publish },
         validator: validatorOf(parts, engine),
+        outbox: parts.outbox,
         events,
         context: facts,
       }),

@@ -18,6 +18,7 @@ import { createFormTokens } from './http/form-token.ts'
 import type { KeyRing } from './keys/key-ring.ts'
 import { createNetworkLimit } from './limits/network-limit.ts'
 import type { Siblings } from './limits/siblings.ts'
+import { createOutbox } from './mail/outbox.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
 import type { Observability } from './observability/observability.ts'
 import { createSecurityEvents } from './observability/security-events.ts'
@@ -96,6 +97,8 @@ export function createParts(
       hashing: options.opened?.use(createHashingThreads()),
     }),
     views: createViews({ assets: assets.urls, base }),
+    /** Undefined where no mail is sent. */
+    outbox: config.mail && createOutbox({ table: storage.mail, vault: options.keys.vault }),
     edge: createEdge(config),
     mtls: mtlsOptions(config, options.authorities),
     forms: createFormTokens(secrets('form-token')),

@@ -8,6 +8,7 @@ import {
 import { bearerClientIds } from './clients/binding-method.ts'
 import { clientsAgainst } from './clients/profile.ts'
 import type { Config } from './config/config.ts'
+import type { MailConfig } from './config/mail-config.ts'
 import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
 import { configWarnings } from './config/proxies-config.ts'
@@ -22,8 +23,11 @@ import type { KeyRing } from './keys/key-ring.ts'
 import { startKeyRotation } from './keys/key-rotation.ts'
 import type { Siblings } from './limits/siblings.ts'
 import { createBackChannel } from './logout/back-channel.ts'
+import { createLetters } from './mail/letters.ts'
+import { createMailSender } from './mail/sender.ts'
+import { createSmtp } from './mail/smtp.ts'
 import { createGuardedFetch, type GuardedFetch } from './net/guarded-fetch.ts'
-import type { DeliveryKind, Events } from './observability/events.ts'
+import type { DeliveryKind, Events, Facts } from './observability/events.ts'
 import { type Log, logStart } from './observability/log.ts'
 import type { Metrics } from './observability/metrics.ts'
 import { createObservability, type Observability } from './observability/observability.ts'
@@ -174,6 +178,7 @@ export async function startServer(
       engine: provider,
       guardedFetch: options.guardedFetch,
     }
+    await storage.mail.setSending(config.mail !== undefined)
     for (const queue of deliver(sending)) opened.use(queue)
     await reportClients(config, storage, events)
   }
@@ -210,9 +215,12 @@ export async function startServer(
   }
 }
 
-/** Sends clients what waits for them: logout tokens, and notifications of decided requests (CIBA). */
+/**
+ * Sends what waits: to clients logout tokens and notifications of decided requests (CIBA), and to
+ * people mail.
+ */
 function deliver({
-  config: { issuer },
+  config: { issuer, mail },
   storage,
   events,
   keys,
@@ -220,7 +228,7 @@ function deliver({
   guardedFetch = createGuardedFetch({ limits: deliveryLimits }),
 }: {
   config: Config
-  storage: Pick<Storage, 'logoutDeliveries' | 'pingDeliveries'>
+  storage: Pick<Storage, 'accounts' | 'logoutDeliveries' | 'mail' | 'pingDeliveries' | 'rateLimits'>
   events: Events
   keys: KeyRing
   engine: Provider
@@ -231,20 +239,60 @@ function deliver({
     kind: DeliveryKind,
     queue: DeliveryQueue<Delivery>,
     send: (delivery: Delivery) => Promise<DeliveryOutcome>,
+    factsOf: (delivery: Delivery) => Facts,
   ) =>
     startDeliveries({
       queue,
       send,
-      onDone: ({ clientId: client, accountId: account, attempts }, result) =>
-        events.delivered(kind, { client, account }, result, { attempts }),
+      onDone: (delivery, result) =>
+        events.delivered(kind, factsOf(delivery), result, { attempts: delivery.attempts }),
       onError: (error) => events.deliveryFailed(kind, error),
     })
+  const ofClient = ({ clientId, accountId }: { clientId: string; accountId: string }) => ({
+    client: clientId,
+    account: accountId,
+  })
   const logouts = { issuer, engine, guardedFetch, now, sign: createSigner(keys) }
   const pings = { engine, guardedFetch, state: createPingState(keys) }
   return [
-    start('logout', storage.logoutDeliveries, createBackChannel(logouts)),
-    start('ping', storage.pingDeliveries, createPings(pings)),
+    start('logout', storage.logoutDeliveries, createBackChannel(logouts), ofClient),
+    start('ping', storage.pingDeliveries, createPings(pings), ofClient),
+    ...(mail
+      ? [
+          start(
+            'mail',
+            storage.mail,
+            mailSender(mail, { issuer, storage, keys, events }),
+            ({ accountId }) => ({ account: accountId ?? undefined }),
+          ),
+        ]
+      : []),
   ]
+}
+
+function mailSender(
+  mail: MailConfig,
+  {
+    issuer,
+    storage,
+    keys: { vault },
+    events,
+  }: {
+    issuer: string
+    storage: Pick<Storage, 'accounts' | 'rateLimits'>
+    keys: Pick<KeyRing, 'vault'>
+    events: Events
+  },
+) {
+  return createMailSender({
+    smtp: createSmtp(mail),
+    letters: createLetters({ issuer }),
+    vault,
+    store: storage.accounts,
+    makeLimiter: storage.rateLimits.makeLimiter,
+    host: new URL(issuer).hostname,
+    onProblem: ({ code, reply }) => events.mailRefused(code, reply),
+  })
 }
 
 function keepKeysCurrent(

@@ -12,7 +12,7 @@ import type {
 } from '../storage/account-link-table.ts'
 import type { Account, AccountStore } from '../storage/account-store.ts'
 import { accountNotFound } from './account-error.ts'
-import { normalizeEmail } from './email.ts'
+import { type CanonicalEmail, normalizeEmail } from './email.ts'
 import { absentPasswordHash, defaultPasswordCost } from './password.ts'
 
 /** How long links can be used, in hours: until someone new has time for it, or while they wait. */
@@ -22,7 +22,16 @@ export interface MadeLink {
   /** For the person alone: anyone who opens it can set how to sign in. */
   readonly link: string
   readonly expiresAt: Date
+  /** Whether it is sent by mail. */
+  readonly mailed: boolean
 }
+
+/** Sends a link to its person. */
+export type MailLink = (
+  kind: 'invitation' | 'reset',
+  about: { readonly to: CanonicalEmail; readonly link: string; readonly expiresAt: Date },
+  lifetimeS: number,
+) => Promise<boolean>
 
 export interface AccountLinks {
   /** @throws AccountError `account_not_found` */
@@ -52,15 +61,18 @@ export function createAccountLinks({
   table,
   store,
   address,
+  mail = async () => false,
 }: {
   table: AccountLinkTable
   store: Pick<AccountStore, 'findByEmail'>
   address: string
+  mail?: MailLink | undefined
 }): AccountLinks {
-  async function idOf(email: string): Promise<string> {
-    const found = await store.findByEmail(normalizeEmail(email))
+  async function personOf(email: string) {
+    const to = normalizeEmail(email)
+    const found = await store.findByEmail(to)
     if (!found) throw accountNotFound(email)
-    return found.account.id
+    return { id: found.account.id, to }
   }
 
   const make = () => {
@@ -73,20 +85,25 @@ export function createAccountLinks({
   return {
     async invite(email) {
       const { link, digest } = make()
-      const expiresAt = await table.make(await idOf(email), digest, secondsOf('invitation'))
+      const { id, to } = await personOf(email)
+      const lifetimeS = secondsOf('invitation')
+      const expiresAt = await table.make(id, digest, lifetimeS)
       if (!expiresAt) throw accountNotFound(email)
-      return { link, expiresAt }
+      const mailed = await mail('invitation', { to, link, expiresAt }, lifetimeS)
+      return { link, expiresAt, mailed }
     },
 
     async reset(email, also) {
       const { link, digest } = make()
-      const done = await table.reset(await idOf(email), {
-        ...{ digest, ...also },
-        lifetimeS: secondsOf('reset'),
+      const { id, to } = await personOf(email)
+      const lifetimeS = secondsOf('reset')
+      const done = await table.reset(id, {
+        ...{ digest, ...also, lifetimeS },
         absent: absentPasswordHash(defaultPasswordCost),
       })
       if (!done) throw accountNotFound(email)
-      return { link, ...done }
+      const { expiresAt } = done
+      return { link, ...done, mailed: await mail('reset', { to, link, expiresAt }, lifetimeS) }
     },
 
     find: (token) => table.find(linkDigest(token)),

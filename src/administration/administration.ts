@@ -2,6 +2,7 @@ import { type AccountLinks, createAccountLinks } from '../accounts/account-links
 import { createAccounts } from '../accounts/accounts.ts'
 import type { MetadataValidator } from '../clients/client-registration.ts'
 import { linkAddress } from '../http/routes.ts'
+import { createLinkMail, type Outbox } from '../mail/outbox.ts'
 import type { Events, Facts } from '../observability/events.ts'
 import type { Storage } from '../storage/open-storage.ts'
 import { createAccountTransfer } from './account-transfer.ts'
@@ -39,6 +40,8 @@ export interface AdministrationOptions {
   >
   readonly keys: Pick<KeysOptions, 'ring' | 'publish'>
   readonly validator: MetadataValidator
+  /** Undefined where no mail is sent. */
+  readonly outbox: Outbox | undefined
   readonly events: Pick<Events, 'recordChange' | 'keyChanged'>
   /** Who does it, from where: for the audit trail. */
   readonly context: Facts
@@ -50,6 +53,7 @@ export function createAdministration({
   storage,
   keys,
   validator,
+  outbox,
   events,
   context,
 }: AdministrationOptions) {
@@ -63,6 +67,7 @@ export function createAdministration({
       table: storage.accountLinks,
       store: storage.accounts,
       address: linkAddress(issuer),
+      mail: createLinkMail(outbox),
     }),
     recordChange,
   )

@@ -78,6 +78,7 @@ export const importResult = z.strictObject({
 const linkMembers = {
   link: z.string().describe('For the user alone: only in this response'),
   expiresAt: time.describe('When the link stops working'),
+  mailed: z.boolean().describe('Whether the link is sent to the user by mail as well'),
 }
 
 export const addedAccount = z.strictObject({

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
-import { linkLifetimeHours } from '../accounts/account-links.ts'
+import { linkLifetimeHours, type MadeLink } from '../accounts/account-links.ts'
 import type { RequestedAccount, RequestedChange } from '../administration/accounts.ts'
 import type { ResetFactors } from '../storage/account-link-table.ts'
 import { type Profile, profileMembers } from '../storage/account-store.ts'
@@ -54,7 +54,7 @@ export function accountsCommand(): Command {
           accounts.add({ ...about, ...profile, email, password } as RequestedAccount),
         )
       },
-      ({ email, link, expiresAt }) => asFacts(`Added ${email}.`, shownOnce(link, expiresAt)),
+      ({ email, ...made }) => asFacts(`Added ${email}.`, shownOnce(made)),
     ),
   )
 
@@ -173,7 +173,7 @@ export function accountsCommand(): Command {
       ),
       (email: string) =>
         withAdministration(async ({ accounts }) => ({ email, ...(await accounts.invite(email)) })),
-      ({ email, link, expiresAt }) => asFacts(`Invited ${email}.`, shownOnce(link, expiresAt)),
+      ({ email, ...made }) => asFacts(`Invited ${email}.`, shownOnce(made)),
     ),
   )
 
@@ -192,10 +192,10 @@ export function accountsCommand(): Command {
           email,
           ...(await accounts.reset(email, also)),
         })),
-      ({ email, link, expiresAt, ended, revoked }) =>
+      ({ email, ended, revoked, ...made }) =>
         asFacts(
           `Reset ${email}: ended ${counted(ended, 'session')} and ${counted(revoked, 'grant')}.`,
-          shownOnce(link, expiresAt),
+          shownOnce(made),
         ),
     ),
   )
@@ -352,11 +352,12 @@ async function givenPassword(): Promise<string> {
   return (await text(process.stdin)).replace(/\r?\n$/, '')
 }
 
-function shownOnce(link: string | undefined, expiresAt: Date | undefined): [string, string][] {
+function shownOnce({ link, expiresAt, mailed }: Partial<MadeLink>): [string, string][] {
   if (!link || !expiresAt) return []
   const until = `${expiresAt.toISOString().slice(0, 16).replace('T', ' ')} UTC`
   return [
     ['Link', `${styleText('bold', link)}  (shown this once)`],
     ['Works until', `${until}, once: send it to the user alone`],
+    ...(mailed ? [['Mail', 'a server sends it to the user as well'] as [string, string]] : []),
   ]
 }

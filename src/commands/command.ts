@@ -18,6 +18,7 @@ import { readConfig } from '../config/env.ts'
 import { authorityFiles } from '../config/mtls-config.ts'
 import { SecretError } from '../config/secret-error.ts'
 import { isComplete, makeTemporaryKeys } from '../keys/key-ring.ts'
+import { createOutbox } from '../mail/outbox.ts'
 import { ListenError } from '../net/listen-error.ts'
 import { createLog } from '../observability/log.ts'
 import { createObservability } from '../observability/observability.ts'
@@ -122,6 +123,7 @@ export async function withAdministration<T>(
         storage,
         keys: { ring: keys, publish: config.keys.publish },
         validator: { Client, profile: config.protocol.profile },
+        outbox: config.mail && createOutbox({ table: storage.mail, vault: keys.vault }),
         events,
         context: { actor },
       }),

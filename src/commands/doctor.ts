@@ -1,10 +1,11 @@
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
+import type { Config } from '../config/config.ts'
 import { readConfig } from '../config/env.ts'
 import { isPath } from '../config/issuer-path.ts'
 import { createDoctorCodes } from '../doctor/codes.ts'
 import { endExamination, examine } from '../doctor/examination.ts'
-import type { Finding } from '../doctor/finding.ts'
+import { type Finding, finding } from '../doctor/finding.ts'
 import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
 import { showProgress } from './progress.ts'
 import { printable } from './table.ts'
@@ -65,15 +66,24 @@ function isIssuer(url: string): boolean {
 }
 
 async function examineHere(url: string): Promise<Finding[]> {
-  return withStorage(async ({ artifacts }, _config, { report: onStep }) => {
+  return withStorage(async ({ artifacts }, config, { report: onStep }) => {
     const codes = createDoctorCodes(artifacts)
     const code = await codes.issue()
     try {
-      return await examine({ url, code }, { onStep })
+      return [...(await examine({ url, code }, { onStep })), ...(await examineMail(config))]
     } finally {
       await codes.end(code)
     }
   })
+}
+
+/** Connects to the SMTP server, where one is configured, and sends nothing. */
+async function examineMail({ mail }: Config): Promise<Finding[]> {
+  if (!mail) return []
+  // Loaded here: most commands send no mail.
+  const { createSmtp, describeSmtpProblem } = await import('../mail/smtp.ts')
+  const problem = await createSmtp(mail).check()
+  return [finding('the SMTP server can be used', problem && describeSmtpProblem(problem))]
 }
 
 async function examineFromOutside(target: { url: string; code: string }): Promise<Finding[]> {

@@ -10,6 +10,7 @@ import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { keysCommand } from './keys.ts'
+import { mailCommand } from './mail.ts'
 import { migrateCommand } from './migrate.ts'
 import { openapiCommand } from './openapi.ts'
 import { drawProgressOn } from './progress.ts'
@@ -66,6 +67,7 @@ export function createProgram({ write, writeError, progress, toFile = false }: T
     .addCommand(sessionsCommand())
     .addCommand(tokensCommand())
     .addCommand(keysCommand())
+    .addCommand(mailCommand())
     .addCommand(auditCommand())
     .addCommand(configCommand())
     .addCommand(migrateCommand())

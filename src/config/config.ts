@@ -6,6 +6,13 @@ import { isLoopback } from '../net/loopback.ts'
 import { isPath, pathOfIssuer } from './issuer-path.ts'
 import { type KeysConfig, keysConfig, keysContradictions, keysVariables } from './keys-config.ts'
 import {
+  type MailConfig,
+  mailConfig,
+  mailContradictions,
+  mailVariables,
+  shownSmtpUrl,
+} from './mail-config.ts'
+import {
   defaultPort,
   type MtlsConfig,
   mtlsConfig,
@@ -50,6 +57,8 @@ export interface Config {
   readonly tls: TlsConfig
   /** The cipher suites of our listeners, in the order in which we prefer them. */
   readonly tlsCiphers: string
+  /** Undefined where no mail is sent. */
+  readonly mail: MailConfig | undefined
   readonly mtls: MtlsConfig
   readonly tokenBinding: TokenBindingMode
   /** Addresses and networks of the proxies whose headers are believed. */
@@ -199,6 +208,7 @@ const variables = z.object({
     .refine((hours) => hours >= 1 && hours <= 720, 'must be a number of hours from 1 to 720')
     .optional(),
   ...keysVariables,
+  ...mailVariables,
   ...mtlsVariables,
   ...passkeysVariables,
   ...protocolVariables,
@@ -255,6 +265,7 @@ export function examineVariables(
     ...misspelt(env),
     ...contradictions(given),
     ...keysContradictions(given),
+    ...mailContradictions(given),
     ...mtlsContradictions(given),
     ...passkeysContradictions(given),
     ...protocolContradictions(given),
@@ -282,6 +293,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     listen: { host: values.HOLDFAST_HOST, port: values.HOLDFAST_PORT },
     tls: tlsConfig(values),
     tlsCiphers: values.HOLDFAST_TLS_CIPHERS,
+    mail: mailConfig(values),
     mtls: mtlsConfig(values, issuer),
     tokenBinding: values.HOLDFAST_TOKEN_BINDING,
     trustedProxies: values.HOLDFAST_TRUSTED_PROXIES ?? [],
@@ -324,6 +336,7 @@ function shownVariables(
     HOLDFAST_DATA: config.dataFolder,
     DATABASE_URL: config.databaseUrl && withoutPassword(config.databaseUrl),
     HOLDFAST_DATABASE_STANDBY_URL: config.standby && withoutPassword(config.standby.url),
+    HOLDFAST_SMTP_URL: shownSmtpUrl(String(values.HOLDFAST_SMTP_URL ?? '')),
     HOLDFAST_SECRET: config.secret && 'set',
     HOLDFAST_SECRET_PREVIOUS: config.previousSecret && 'set',
   }

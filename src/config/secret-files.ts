@@ -4,6 +4,7 @@ const secretVariables = [
   'HOLDFAST_DATABASE_STANDBY_URL',
   'HOLDFAST_SECRET',
   'HOLDFAST_SECRET_PREVIOUS',
+  'HOLDFAST_SMTP_URL',
 ] as const
 
 /** The names of the variables that name those files. */

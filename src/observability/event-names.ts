@@ -61,6 +61,7 @@ export const auditEvents = [
   'login.succeeded',
   'logout',
   'logout.undelivered',
+  'mail.undelivered',
   'passkey.added',
   'passkey.counter_refused',
   'passkey.removed',

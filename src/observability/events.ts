@@ -57,11 +57,12 @@ export type LimitName =
 /** What a busy node has refused: requests of clients or of people, or to check a password. */
 export type ShedKind = 'tokens' | 'sign-ins' | 'passwords'
 
-/** What clients are sent from a queue, by the name of its events. */
+/** What clients and people are sent from a queue, by the name of its events. */
 export type DeliveryKind = keyof typeof deliveries
 
 const deliveries = {
   logout: { counter: 'logoutDeliveries', message: 'a client was not told of a logout' },
+  mail: { counter: 'mailDeliveries', message: 'a mail was not sent' },
   ping: { counter: 'pingDeliveries', message: 'a client was not notified of a decision' },
 } as const
 
@@ -364,7 +365,7 @@ export function createEvents({
       else recordStrangers('logout', facts, 'signed out', 'no_session')
     },
 
-    /** An attempt to send a client what waits for it; only its last failure is a row. */
+    /** An attempt to send what waits in a queue; only its last failure is a row. */
     delivered(
       kind: DeliveryKind,
       facts: Facts,
@@ -378,6 +379,15 @@ export function createEvents({
 
     deliveryFailed(kind: DeliveryKind, error: unknown) {
       log.error({ event: `${kind}.failed`, err: error }, `deliveries cannot be made: ${kind}`)
+    },
+
+    /** What the SMTP server says may name a person: the log has its code alone. */
+    mailRefused(problem: string, reply: number | undefined) {
+      if (!lines.allows('mail.refused')) return
+      log.warn(
+        { event: 'mail.refused', problem, reply },
+        'a mail was not sent, see holdfast mail test',
+      )
     },
 
     consented(

@@ -143,6 +143,12 @@ export function createMetrics({
       labelNames: ['outcome'] as const,
       registers,
     }),
+    mailDeliveries: new Counter({
+      name: 'holdfast_mail_deliveries_total',
+      help: 'Attempts to send mail to people',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     pingDeliveries: new Counter({
       name: 'holdfast_ping_deliveries_total',
       help: 'Attempts to notify clients of decided requests (CIBA in ping mode)',

@@ -31,6 +31,7 @@ import { createDevicePollTable, type DevicePollTable } from './device-poll-table
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
+import { createMailTable, type MailTable } from './mail-table.ts'
 import { migrate, requireCurrentSchema } from './migrate.ts'
 import { createNodeProbe } from './node-probe.ts'
 import { createPasskeyTable, type PasskeyTable } from './passkey-table.ts'
@@ -66,6 +67,7 @@ export interface Storage extends AsyncDisposable {
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
   readonly logoutDeliveries: DeliveryQueue<LogoutDelivery>
+  readonly mail: MailTable
   readonly pingDeliveries: DeliveryQueue<PingDelivery>
   readonly passkeys: PasskeyTable
   readonly rateLimits: RateLimitTable
@@ -194,6 +196,7 @@ export async function openStorage({
   const watched = standby && opened.use(createStandby({ ...standby, ...ofStandby }))
   const logoutDeliveries = createLogoutDeliveries(database)
   const pingDeliveries = createPingDeliveries(database)
+  const mail = createMailTable(database)
   const accountLinks = createAccountLinkTable(database)
   const open = opened.move()
   return {
@@ -204,6 +207,7 @@ export async function openStorage({
     audit: createAuditTable(database),
     issued: createAdminQueries(database),
     logoutDeliveries,
+    mail,
     pingDeliveries,
     rateLimits,
     backchannelRequests: createBackchannelRequestTable(database),
@@ -240,6 +244,7 @@ export async function openStorage({
       registrations.unusedClients,
       logoutDeliveries,
       pingDeliveries,
+      mail,
       accountLinks,
       clientDocuments,
     ],

@@ -93,7 +93,8 @@ test.serial('adds an account and tells of it in JSON', async (t) => {
   const account = JSON.parse(done(t, await run(args)))
   t.true(account.emailVerified)
   const members = ['createdAt', 'disabled', 'email', 'emailVerified', 'expiresAt', 'id', 'link']
-  t.deepEqual(Object.keys(account).sort(), members)
+  t.deepEqual(Object.keys(account).sort(), [...members, 'mailed'])
+  t.false(account.mailed)
 })
 
 test.serial('does not add an account twice', async (t) => {

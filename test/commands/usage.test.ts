@@ -68,6 +68,8 @@ const commands = [
   'keys rotate',
   'keys retire',
   'keys reset',
+  'mail',
+  'mail test',
   'audit',
   'config',
   'config check',
@@ -103,6 +105,7 @@ test('names every command in a help', async (t) => {
     'sessions',
     'tokens',
     'keys',
+    'mail',
     'config',
     'doctor',
   ]) {

@@ -1,8 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { ConfigError, parseConfig, variableNames } from '../../src/config/config.ts'
+import {
+  ConfigError,
+  examineVariables,
+  parseConfig,
+  variableNames,
+} from '../../src/config/config.ts'
 import { keysVariables } from '../../src/config/keys-config.ts'
+import { mailVariables } from '../../src/config/mail-config.ts'
 import { mtlsVariables } from '../../src/config/mtls-config.ts'
 import { standardWorkers } from '../../src/config/operations-config.ts'
 import { configWarnings, proxiesVariables } from '../../src/config/proxies-config.ts'
@@ -103,6 +109,7 @@ test('needs no variable at all', (t) => {
     listen: { host: '127.0.0.1', port: 9443 },
     tls: { mode: 'development' },
     tlsCiphers: ciphersByDefault,
+    mail: undefined,
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],
@@ -160,6 +167,7 @@ test('needs no variable at all', (t) => {
 
 test('takes every variable', (t) => {
   const ofOthers = {
+    ...mailVariables,
     ...mtlsVariables,
     ...proxiesVariables,
     ...tokenBindingVariables,
@@ -173,6 +181,7 @@ test('takes every variable', (t) => {
     listen: { host: '0.0.0.0', port: 8443 },
     tls: { mode: 'files', certFile: '/etc/holdfast/cert.pem', keyFile: '/etc/holdfast/key.pem' },
     tlsCiphers: 'TLS_AES_128_GCM_SHA256',
+    mail: undefined,
     mtls: noCertificates,
     tokenBinding: 'off',
     trustedProxies: [],
@@ -736,4 +745,46 @@ test('has no passkeys for an issuer with an address, and does not require them t
   const env = { HOLDFAST_ISSUER: 'https://192.0.2.7' }
   t.is(parseConfig(env).passkeys.rpId, undefined)
   t.regex(problems(t, { ...env, HOLDFAST_SIGN_IN: 'passkey' })[0] ?? '', /^HOLDFAST_SIGN_IN /)
+})
+
+const mail = {
+  HOLDFAST_SMTP_URL: 'smtps://holdfast%40example.com:a%2Fb@smtp.example.com',
+  HOLDFAST_MAIL_FROM: 'Example <no-reply@example.com>',
+}
+
+test('sends mail by TLS, and takes user and password apart', (t) => {
+  t.deepEqual(parseConfig(mail).mail, {
+    host: 'smtp.example.com',
+    port: 465,
+    isImplicitTls: true,
+    requiresTls: true,
+    login: { user: 'holdfast@example.com', password: 'a/b' },
+    from: { name: 'Example', address: 'no-reply@example.com' },
+  })
+  const at = (url: string, changes = {}) =>
+    parseConfig({ ...mail, HOLDFAST_SMTP_URL: url, ...changes }).mail
+  t.like(at('smtp://smtp.example.com'), { port: 587, isImplicitTls: false, requiresTls: true })
+  t.like(at('smtp://[::1]:1025'), { host: '::1', port: 1025, requiresTls: false })
+  t.false(at('smtp://mail', { HOLDFAST_ALLOW_SMTP_WITHOUT_TLS: 'on' })?.requiresTls)
+})
+
+for (const [name, value] of [
+  ['HOLDFAST_SMTP_URL', 'https://smtp.example.com'],
+  ['HOLDFAST_SMTP_URL', 'smtp://user@smtp.example.com'],
+  ['HOLDFAST_SMTP_URL', 'smtp://user:hunter%zz@smtp.example.com'],
+  ['HOLDFAST_SMTP_URL', 'smtp://user:hunter/2@smtp.example.com'],
+  ['HOLDFAST_MAIL_FROM', 'Example'],
+  ['HOLDFAST_MAIL_FROM', 'a@example.com, b@example.com'],
+  ['HOLDFAST_MAIL_FROM', 'Example\r\nBcc: <eve@example.com>'],
+] as const) {
+  test(`rejects ${name}=${JSON.stringify(value)}`, (t) => {
+    t.false(soleProblem(t, { ...mail, [name]: value }, name).includes('hunter'))
+  })
+}
+
+test('rejects half of what mail needs, and shows no password of it', (t) => {
+  const { HOLDFAST_SMTP_URL, HOLDFAST_MAIL_FROM } = mail
+  soleProblem(t, { HOLDFAST_SMTP_URL }, 'HOLDFAST_MAIL_FROM')
+  soleProblem(t, { HOLDFAST_MAIL_FROM }, 'HOLDFAST_SMTP_URL')
+  t.is(examineVariables(mail).shown.HOLDFAST_SMTP_URL, 'smtps://smtp.example.com')
 })

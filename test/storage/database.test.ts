@@ -545,6 +545,8 @@ test('brings an empty database up to this release', async (t) => {
       'knex_migrations',
       'knex_migrations_lock',
       'logout_deliveries',
+      'mail_deliveries',
+      'mail_senders',
       'node_probes',
       'passkeys',
       'ping_deliveries',

@@ -1,0 +1,18 @@
+/** What a mail is about, as it waits in the queue. */
+import type { MailNotice } from '../storage/mail-table.ts'
+
+/** A link, and until when it works: ISO 8601. */
+interface WithLink {
+  readonly link: string
+  readonly expiresAt: string
+}
+
+/** For one address, in its canonical form. */
+export type MailRequest =
+  | ({ readonly kind: 'invitation' | 'reset'; readonly to: string } & WithLink)
+  | { readonly kind: 'test'; readonly to: string }
+
+/** A mail that can be written now. */
+export type WritableMail =
+  | MailRequest
+  | { readonly kind: 'notice'; readonly to: string; readonly notice: MailNotice }
