@@ -69,9 +69,10 @@ test('the gate and the server import nothing of each other', async (t) => {
   )
   const files = await sources('src')
   const texts = await Promise.all(files.map((file) => readFile(path.join(root, file), 'utf8')))
+  // By its name, where it is installed: `holdfast gate`.
   t.deepEqual(
     files.filter((_, at) => texts[at]?.includes('@holdfast/gate')),
-    [],
+    ['src/commands/gate.ts'],
   )
 })
 

@@ -9,6 +9,7 @@ import { clientsCommand } from './clients.ts'
 import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { gateCommand } from './gate.ts'
 import { keysCommand } from './keys.ts'
 import { mailCommand } from './mail.ts'
 import { migrateCommand } from './migrate.ts'
@@ -32,9 +33,13 @@ export interface Terminal {
 
 /** Runs `holdfast` with arguments, and returns its exit code. */
 export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  let code = 0
+  const ended = (given: number) => {
+    code = given
+  }
   try {
-    await createProgram(terminal).parseAsync(args, { from: 'user' })
-    return 0
+    await createProgram(terminal, ended).parseAsync(args, { from: 'user' })
+    return code
   } catch (error) {
     // What is wrong was written. commander's own code is 1; 2 is what shells expect.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -48,8 +53,15 @@ function isWrongUsage(error: unknown): boolean {
   return error instanceof UsageError
 }
 
-/** All commands of `holdfast`. */
-export function createProgram({ write, writeError, progress, toFile = false }: Terminal): Command {
+/**
+ * All commands of `holdfast`.
+ *
+ * @param ended gets the exit code of a command that has one of its own.
+ */
+export function createProgram(
+  { write, writeError, progress, toFile = false }: Terminal,
+  ended: (code: number) => void = () => {},
+): Command {
   const program = command(
     'holdfast',
     'An OpenID Connect provider that binds every token to a key.',
@@ -73,6 +85,7 @@ export function createProgram({ write, writeError, progress, toFile = false }: T
     .addCommand(migrateCommand())
     .addCommand(openapiCommand())
     .addCommand(doctorCommand())
+    .addCommand(gateCommand({ write, writeError }, ended))
     .addCommand(proofCommand())
     .addHelpText(
       'after',

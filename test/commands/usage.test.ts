@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import test from 'ava'
 import { asTime } from '../../src/commands/audit.ts'
+import { CommandError } from '../../src/commands/command.ts'
+import { gateCommand } from '../../src/commands/gate.ts'
 import { runProgram } from '../../src/commands/program.ts'
 import { holdfast } from '../support/cli.ts'
 import { useFolder } from '../support/folder.ts'
@@ -77,6 +79,7 @@ const commands = [
   'openapi',
   'doctor',
   'doctor code',
+  'gate',
   'proof',
 ]
 
@@ -201,4 +204,23 @@ test('takes a duration as the time that audit begins at', (t) => {
   t.is(asTime('2h', now).toISOString(), '2026-01-31T10:00:00.000Z')
   t.is(asTime('7d', now).toISOString(), '2026-01-24T12:00:00.000Z')
   t.throws(() => asTime('2 weeks', now))
+})
+
+test('leads to the gate with the arguments that it gets, and ends with its exit code', async (t) => {
+  const missing = await run('gate', 'check', '--config', 'nowhere/gate.yaml')
+  t.is(missing.code, 1)
+  t.is(missing.stderr, 'nowhere/gate.yaml cannot be read (ENOENT).\n')
+  const unknown = await run('gate', '--bogus')
+  t.is(unknown.code, 2)
+})
+
+test('says how to install the gate where it is missing', async (t) => {
+  const missing = () => {
+    throw new Error('cannot be found')
+  }
+  const gate = gateCommand({ write() {}, writeError() {} }, () => {}, missing)
+  await t.throwsAsync(gate.parseAsync(['check'], { from: 'user' }), {
+    instanceOf: CommandError,
+    message: 'The gate is a package of its own: npm install @holdfast/gate.',
+  })
 })
