@@ -1,8 +1,10 @@
 /** One application behind the gate: its verifier, its rules and its upstream, made once. */
+import type { KeyObject } from 'node:crypto'
 import { Agent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { Fetch } from '@holdfast/verify'
 import { createVerifier, type ReplayStore, type Verifier, type VerifyEvent } from '@holdfast/verify'
+import { type BrowserEnvironment, createSide, type Side } from './browser/side.ts'
 import type { ApplicationConfig, Config } from './config.ts'
 import type { Upstream } from './forward.ts'
 import { createPolicy, type Policy } from './policy.ts'
@@ -15,6 +17,8 @@ export type Application = Readonly<{
   verifier: Verifier
   policy: Policy
   upstream: Upstream
+  /** For browsers; undefined for an application without `openid`. */
+  side: Side | undefined
   trailers: ReadonlySet<string>
   requestFields: ReadonlySet<string>
 }>
@@ -38,9 +42,13 @@ export function createApplication(
     now: () => number
     fetch: Fetch | undefined
     onEvent: (event: VerifyEvent) => void
+    clientKey: KeyObject | undefined
+    browsers: BrowserEnvironment | undefined
   }>,
 ): Application {
-  const { replay, files, now, fetch, onEvent } = environment
+  const { replay, files, now, fetch, onEvent, clientKey, browsers } = environment
+  const { openid } = config
+  const policy = createPolicy(config.routes, config.paths)
   const url = new URL(config.upstream.url)
   const agent =
     url.protocol === 'https:'
@@ -61,7 +69,15 @@ export function createApplication(
       onEvent,
       now,
     }),
-    policy: createPolicy(config.routes, config.paths),
+    policy,
+    side:
+      openid && browsers
+        ? createSide(
+            config,
+            { ...openid, issuer: openid.issuer ?? issuer.url },
+            { policy, clientKey, environment: browsers },
+          )
+        : undefined,
     upstream: { url, agent, timeouts: config.timeouts },
     trailers: fields,
     requestFields: fields,

@@ -75,11 +75,16 @@ const route = z
     scopes: z.array(token).optional(),
     acrValues: z.array(token).optional(),
     maxAgeS: whole(0, 31_536_000).optional(),
+    /** The claim `groups` must have one of them. */
+    groups: z.array(text).min(1).optional(),
+    /** Sessions of browsers must be bound to a key (DBSC). Tokens always are. */
+    bound: z.boolean().default(false),
   })
   .superRefine((given, context) => {
-    const { scopes, acrValues, maxAgeS } = given
-    if (given.access === 'public' && (scopes ?? acrValues ?? maxAgeS) !== undefined) {
-      context.addIssue('a public route cannot ask for scopes, acrValues or maxAgeS')
+    const { scopes, acrValues, maxAgeS, groups, bound } = given
+    const asks = (scopes ?? acrValues ?? maxAgeS ?? groups) !== undefined || bound
+    if (given.access === 'public' && asks) {
+      context.addIssue('a public route cannot ask for scopes, acrValues, maxAgeS, groups or bound')
     }
   })
 
@@ -87,6 +92,27 @@ const headerName = z.string().superRefine((name, context) => {
   if (!canPass(name)) {
     context.addIssue(`must be a field in lower case that only clients write (got ${name})`)
   }
+})
+
+/** How browsers sign in. Left out: they do not, and the application is for access tokens alone. */
+const openid = z.strictObject({
+  /** Default: `issuer.url`. */
+  issuer: publicOriginOrPath().optional(),
+  clientId: text,
+  /** For private_key_jwt (ES256). Left out: a public client. */
+  clientKeyFile: text.optional(),
+  scopes: z.array(token).default(['openid']),
+  /** For which API the access token is (RFC 8707). */
+  resource: z.url().optional(),
+  /** A session ends so long after its sign-in, and so long after its last request. */
+  absoluteS: whole(60, 2_592_000).default(43_200),
+  idleS: whole(60, 2_592_000).default(3600),
+  /** Sessions of one person; beyond that, the oldest end. */
+  perPerson: whole(1, 1000).default(10),
+  /** For how long a proof of the browser's key is good. */
+  proofS: whole(5, 3600).default(600),
+  /** Origins besides the application's own whose pages may send what is not GET. */
+  trustedOrigins: z.array(publicOrigin).default([]),
 })
 
 const application = z
@@ -111,6 +137,9 @@ const application = z
     /** Claims of the token that the application receives. */
     claims: z.array(text).optional(),
     requestHeaders: z.array(headerName).default([]),
+    openid: openid.optional(),
+    /** Send the access token of the browser's session, with a proof by the gate's key of the session. */
+    upstreamToken: z.boolean().default(false),
     paths: z.strictObject({ encodedSlash: rule, doubleSlash: rule, semicolon: rule }).prefault({}),
     bodies: z
       .strictObject({
@@ -131,7 +160,8 @@ const application = z
       .prefault({}),
     routes: z.array(route).default([]),
   })
-  .superRefine(({ mode, upstream, routes }, context) => {
+  .superRefine((given, context) => {
+    const { mode, upstream, routes, openid: signIn, upstreamToken, origin } = given
     const issue = (message: string, ...path: (string | number)[]) =>
       context.addIssue({ code: 'custom', message, path })
     const { protocol, hostname } = URL.canParse(upstream.url) ? new URL(upstream.url) : {}
@@ -141,6 +171,19 @@ const application = z
     const isMutual = protocol === 'https:' && upstream.certFile !== undefined
     if (mode === 'plain' && !isMutual && !loopback.test(hostname ?? '')) {
       issue('plain identity headers need an upstream on loopback, or certFile and keyFile', 'mode')
+    }
+    if (upstreamToken && signIn === undefined) issue('needs openid', 'upstreamToken')
+    if (upstreamToken && mode !== 'pass') issue('needs mode: pass', 'upstreamToken')
+    if (signIn !== undefined && mode === 'pass' && !upstreamToken) {
+      issue('needs upstreamToken: without it the application learns nothing of browsers', 'mode')
+    }
+    if (signIn && !signIn.scopes.includes('openid')) issue('must name openid', 'openid', 'scopes')
+    for (const [index, { bound }] of routes.entries()) {
+      if (bound && signIn === undefined) issue('needs openid', 'routes', index, 'bound')
+      // Browsers bind sessions over https only.
+      if (bound && origin.startsWith('http:')) {
+        issue('needs an origin with https', 'routes', index, 'bound')
+      }
     }
     for (const [index, { path, methods }] of routes.entries()) {
       const same = (each: (typeof routes)[number]) =>
@@ -190,6 +233,15 @@ const schema = z
       url: publicOriginOrPath(),
       jwksUri: text.optional(),
     }),
+    /** For `openid`: what cookies and sessions are sealed with. */
+    browsers: z
+      .strictObject({
+        /** At least 32 random bytes each; the first one seals, and all open. */
+        secretFiles: z.array(text).min(1),
+        /** How late a process notices what another one has done with a session. */
+        staleS: whole(1, 60).default(5),
+      })
+      .optional(),
     signing: z
       .strictObject({
         /** Private keys, PEM: the first one signs, and the public parts of all are published. */
@@ -211,6 +263,10 @@ const schema = z
         bufferedBytes: whole(65_536, 1_073_741_824).default(67_108_864),
         replayEntries: whole(1000, 100_000_000).default(250_000),
         drainMs: whole(0, 600_000).default(20_000),
+        /** Sessions in the memory of the process. */
+        sessions: whole(100, 10_000_000).default(100_000),
+        /** Sign-ins that begin at one time. */
+        signIns: whole(1, 10_000).default(64),
       })
       .prefault({}),
     applications: z.array(application).min(1),
@@ -219,9 +275,12 @@ const schema = z
     const issue = (message: string, ...path: (string | number)[]) =>
       context.addIssue({ code: 'custom', message, path })
     const { applications, tls, listen, trustedProxies, signing, forwarded } = given
-    for (const [index, { origin, mode }] of applications.entries()) {
+    for (const [index, { origin, mode, openid: openidOf }] of applications.entries()) {
       if (applications.findIndex((each) => each.origin === origin) !== index) {
         issue(`is there twice (${origin})`, 'applications', index, 'origin')
+      }
+      if (openidOf !== undefined && given.browsers === undefined) {
+        issue('needs browsers.secretFiles', 'applications', index, 'openid')
       }
       if (mode === 'sign' && signing === undefined) {
         issue('needs signing.keyFiles', 'applications', index, 'mode')

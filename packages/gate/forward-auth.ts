@@ -4,6 +4,7 @@
  * not write them, a client could.
  */
 import { Http2ServerRequest } from 'node:http2'
+import type { Answer } from './browser/answers.ts'
 import type { Asked } from './edge.ts'
 import type { InboundRequest } from './exchange.ts'
 import { valuesOf } from './headers.ts'
@@ -50,6 +51,13 @@ export function ownRequest(request: InboundRequest): Asked {
   const { method = '', url = '', rawHeaders: fields, socket } = request
   if (request.httpVersionMajor !== 1) throw new Refusal('version')
   return { method, url, hosts: valuesOf(fields, 'host'), fields, socket, protocol: '1.1' }
+}
+
+/** nginx can answer nothing but 401 and 403; with 401 it looks for `Location` (docker/gate). */
+export function forProxy(proxy: ProxyKind, answer: Answer): Answer {
+  if (proxy !== 'nginx') return answer
+  const status = answer.status >= 300 && answer.status < 400 ? 401 : statusFor(proxy, answer.status)
+  return { ...answer, status }
 }
 
 /** nginx knows 401 and 403 only, and makes a failure of its own of any other refusal. */

@@ -1,5 +1,5 @@
 /** The way of a request: edge, rule, proof, body, assertion, upstream. */
-import { hash } from 'node:crypto'
+import { hash, type KeyObject } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -8,21 +8,29 @@ import {
   createMemoryReplayStore,
   type Fetch,
   type ReplayStore,
-  type Verified,
   VerifyError,
 } from '@holdfast/verify'
+import type { GateIdentity } from '@holdfast/verify/gate'
 import { forwardTokenBinding } from '@holdfast/verify/token-binding-headers'
 import { type Application, createApplication, type UpstreamFiles } from './application.ts'
 import { announcedLength, BodyBudget, readBody } from './body.ts'
+import { type Admission, admit as admitBrowser, isInGroups } from './browser/admission.ts'
+import type { Answer } from './browser/answers.ts'
+import { keepForm, serveBrowser } from './browser/browsers.ts'
+import { createSealer } from './browser/sealing.ts'
+import { createMemorySessionStore, RecentSessions, type SessionStore } from './browser/sessions.ts'
+import { type BrowserEnvironment, type Side, Starts } from './browser/side.ts'
+import type { Secrets } from './browser/upstream-tokens.ts'
 import type { Config } from './config.ts'
 import { createEdge, type Edge, type Entered } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { type Body, forward, forwardUpgrade, type Outgoing } from './forward.ts'
-import { ownRequest, type ProxyKind, readAsked, statusFor } from './forward-auth.ts'
+import { forProxy, ownRequest, type ProxyKind, readAsked, statusFor } from './forward-auth.ts'
 import { passingFields, valuesOf } from './headers.ts'
-import { type GateKey, identityOf, plainFields, signedFields } from './identity.ts'
+import { type GateKey, identityOf, plainFields, sessionIdentity, signedFields } from './identity.ts'
 import { peersOf } from './peers.ts'
+import type { Rule } from './policy.ts'
 import { Refusal } from './refusal.ts'
 
 /** Where the gate publishes the keys that it signs with, at the origin of each application. */
@@ -35,6 +43,12 @@ export type GateOptions = Readonly<{
   keys: readonly GateKey[]
   /** Contents of the files of each application's upstream, in order. */
   files: readonly UpstreamFiles[]
+  /** The keys of each application's `openid.clientKeyFile`, in order. */
+  clientKeys?: readonly (KeyObject | undefined)[]
+  /** Contents of `browsers.secretFiles`. */
+  secrets?: readonly Uint8Array[]
+  /** Where sessions of browsers are kept. Default: in the memory of this process. */
+  sessions?: SessionStore
   /** Where used proofs are remembered. Default: in the memory of this process. */
   replay?: ReplayStore
   onEvent?: GateEventListener | undefined
@@ -58,12 +72,15 @@ export type Gate = Readonly<{
   /** The public keys, as JSON. */
   keySet(): string
   /** Takes another configuration for requests that begin from now on. */
-  replace(next: Pick<GateOptions, 'config' | 'keys' | 'files'>): void
+  replace(next: Reloaded): void
   /** Closes connections to applications that no request uses. */
   close(): void
   /** Ends when every request has ended, upgraded ones included. */
   allEnded(): Promise<void>
 }>
+
+/** What can be replaced while a gate runs. */
+export type Reloaded = Pick<GateOptions, 'config' | 'keys' | 'files' | 'clientKeys' | 'secrets'>
 
 /** What follows from one version of the configuration. */
 type Version = Readonly<{
@@ -81,19 +98,29 @@ export function createGate(options: GateOptions): Gate {
   const report = quietly(options.onEvent)
   const { replayEntries: capacity } = options.config.limits
   const replay = options.replay ?? createMemoryReplayStore({ capacity })
+  const { limits } = options.config
+  const sessions = options.sessions ?? createMemorySessionStore({ capacity: limits.sessions })
+  const staleMs = (options.config.browsers?.staleS ?? 5) * 1000
+  const recent = new RecentSessions({ staleMs, limit: 20_000 })
+  const starts = new Starts(limits.signIns)
   const budget = new BodyBudget(options.config.limits.bufferedBytes)
   const progress = new EventEmitter()
   let open = 0
 
-  function version({
-    config,
-    keys,
-    files,
-  }: Pick<GateOptions, 'config' | 'keys' | 'files'>): Version {
+  function version({ config, keys, files, clientKeys = [], secrets = [] }: Reloaded): Version {
+    const browsers: BrowserEnvironment | undefined =
+      secrets.length === 0
+        ? undefined
+        : {
+            ...{ sealer: createSealer(secrets), sessions, recent, replay, report, starts },
+            ...{ now, fetch },
+          }
     const made = config.applications.map((each, at) =>
       createApplication(each, config, {
         replay,
         files: files[at] ?? {},
+        clientKey: clientKeys[at],
+        browsers,
         now,
         fetch,
         onEvent: report,
@@ -113,30 +140,28 @@ export function createGate(options: GateOptions): Gate {
   let current = version(options)
 
   /** Everything that is decided before the body is looked at. */
-  async function admit(entered: Entered, { applications }: Version) {
+  async function admit(
+    entered: Entered,
+    { applications }: Version,
+    { isUpgrade, readText }: Pick<Asking, 'isUpgrade' | 'readText'>,
+  ): Promise<Admitted> {
     const application = applications.get(entered.host)
     if (application === undefined) throw new Refusal('unknown_host')
-    const { path, query } = entered.target
-    const isKeySet = path === keySetPath && /^(?:GET|HEAD)$/.test(entered.method)
-    const rule = application.policy(entered.method, path)
-    const verified =
-      isKeySet || rule.access === 'public'
-        ? undefined
-        : await application.verifier.verify({
-            method: entered.method,
-            url: path + query,
-            headers: entered.fields,
-            ...(entered.certificate && { certificate: entered.certificate }),
-            ...(entered.tokenBinding && {
-              tokenBinding: {
-                providedId: Buffer.from(entered.tokenBinding.provided.id, 'base64url'),
-              },
-            }),
-          })
-    if (verified && rule.access === 'bound') {
-      application.verifier.checkRequirements(verified, rule.requirements)
+    const { side } = application
+    const own = side && !isUpgrade && (await serveBrowser(side, entered, readText))
+    if (own) return { kind: 'answer', application, answer: own }
+    const { path } = entered.target
+    if (path === keySetPath && /^(?:GET|HEAD)$/.test(entered.method)) {
+      return { kind: 'key_set', application }
     }
-    return { application, verified, isKeySet }
+    const rule = application.policy(entered.method, path)
+    if (rule.access === 'public') return { kind: 'pass', application, ...anonymous }
+    // A request with a token is one of an API, whatever cookies come with it.
+    if (side && valuesOf(entered.fields, 'authorization').length === 0) {
+      const admission = await admitBrowser(side, entered, { rule, isUpgrade })
+      return admittedBrowser({ application, side, admission })
+    }
+    return admitToken(application, entered, rule)
   }
 
   async function serve(
@@ -145,9 +170,28 @@ export function createGate(options: GateOptions): Gate {
     { version, upgrade, expectsContinue }: Serving,
   ): Promise<void> {
     const entered = version.edge(ownRequest(request))
-    const { application, verified, isKeySet } = await admit(entered, version)
-    if (isKeySet) {
+    const readText = async (limitBytes: number) => {
+      budget.take(limitBytes)
+      try {
+        if (expectsContinue) response.writeContinue()
+        const body = await readBody(request, entered.fields, { limitBytes, larger: 'refuse' })
+        return body.kind === 'read' ? body.bytes.toString('utf8') : ''
+      } finally {
+        budget.give(limitBytes)
+      }
+    }
+    const admitted = await admit(entered, version, { isUpgrade: upgrade !== undefined, readText })
+    const { application } = admitted
+    if (admitted.kind === 'key_set') {
       response.writeHead(200, { 'Content-Type': 'application/jwk-set+json' }).end(version.keySet)
+      return
+    }
+    if (admitted.kind === 'keep') {
+      write(request, response, await keepForm(admitted.side, entered, readText))
+      return
+    }
+    if (admitted.kind === 'answer') {
+      write(request, response, admitted.answer)
       return
     }
     if (expectsContinue) response.writeContinue()
@@ -160,7 +204,7 @@ export function createGate(options: GateOptions): Gate {
         share > 0
           ? await readBody(request, entered.fields, { limitBytes, larger })
           : unread(entered.fields)
-      const outgoing = outgoingOf({ entered, application, verified, body, version, nowMs: now() })
+      const outgoing = await outgoingOf({ entered, admitted, body, version, nowMs: now() })
       if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing)
       else await forward(request, response, application.upstream, outgoing)
     } finally {
@@ -181,18 +225,27 @@ export function createGate(options: GateOptions): Gate {
       throw new Refusal('peer')
     }
     const entered = version.edge(readAsked(request, forwardAuth.proxy))
-    const { application, verified } = await admit(entered, version)
+    const readText = () => Promise.reject(new Refusal('asked'))
+    const isUpgrade = valuesOf(entered.fields, 'upgrade').length > 0
+    const admitted = await admit(entered, version, { isUpgrade, readText })
+    const { application } = admitted
+    if (admitted.kind === 'key_set') throw new Refusal('asked')
+    if (admitted.kind === 'keep') throw new Refusal('form_too_large')
+    if (admitted.kind === 'answer') {
+      write(request, response, forProxy(forwardAuth.proxy, admitted.answer))
+      return
+    }
     const hasBody = !/^(?:GET|HEAD|DELETE|OPTIONS)$/.test(entered.method)
     const body: Body = hasBody
       ? { kind: 'stream', begun: Buffer.alloc(0), length: undefined }
       : { kind: 'none' }
     const sent = passingFields(entered.fields, application.requestFields)
     const { origin, mode } = application.config
-    const isPass = mode === 'pass'
-    const fields = isPass
-      ? []
-      : identityFields({ entered, application, verified, body, version, nowMs: now() }, sent)
-    response.writeHead(200, [...fields, ...answerFieldsOf(verified), 'Content-Length', '0']).end()
+    const toSend = { entered, admitted, body, version, nowMs: now() }
+    const isOwnToken = mode === 'pass' && admitted.secrets === undefined
+    const fields = isOwnToken ? [] : await identityFields(toSend, sent)
+    const answered = [...fields, ...admitted.answerFields, 'Content-Length', '0']
+    response.writeHead(200, answered).end()
     report({ type: 'forwarded', application: origin, mode, status: 200 })
   }
 
@@ -249,7 +302,7 @@ export function createGate(options: GateOptions): Gate {
       )
     },
 
-    replace(next: Pick<GateOptions, 'config' | 'keys' | 'files'>): void {
+    replace(next: Reloaded): void {
       const before = current
       current = version(next)
       closeAgents(before)
@@ -298,18 +351,82 @@ function unread(fields: readonly string[]): Body {
   return length === 0 ? { kind: 'none' } : { kind: 'stream', begun: Buffer.alloc(0), length }
 }
 
+/** How a request is to be admitted. */
+type Asking = Readonly<{ isUpgrade: boolean; readText: (limitBytes: number) => Promise<string> }>
+
+/** What the gate knows of who asks. */
+type Known = Readonly<{
+  identity: GateIdentity | undefined
+  /** Of the browser's session, for an application that gets its access token. */
+  secrets: Secrets | undefined
+  answerFields: readonly string[]
+}>
+
+const anonymous: Known = Object.freeze({
+  identity: undefined,
+  secrets: undefined,
+  answerFields: [],
+})
+
+type Passed = Readonly<{ kind: 'pass'; application: Application }> & Known
+
+/** What was decided about a request. */
+type Admitted =
+  | Passed
+  | Readonly<{ kind: 'key_set'; application: Application }>
+  | Readonly<{ kind: 'answer'; application: Application; answer: Answer }>
+  | Readonly<{ kind: 'keep'; application: Application; side: Side }>
+
+/** Verifies the access token of a request, and what its route asks for. */
+async function admitToken(
+  application: Application,
+  entered: Entered,
+  rule: Extract<Rule, { access: 'bound' }>,
+): Promise<Passed> {
+  const { verifier, config } = application
+  const { method, target, fields, certificate, tokenBinding } = entered
+  const verified = await verifier.verify({
+    method,
+    url: target.path + target.query,
+    headers: fields,
+    ...(certificate && { certificate }),
+    ...(tokenBinding && {
+      tokenBinding: { providedId: Buffer.from(tokenBinding.provided.id, 'base64url') },
+    }),
+  })
+  verifier.checkRequirements(verified, rule.requirements)
+  if (!isInGroups(verified.claims, rule.groups)) throw new Refusal('groups')
+  return {
+    ...{ kind: 'pass', application, secrets: undefined },
+    identity: identityOf(verified, config.claims),
+    answerFields: Object.entries(verified.responseHeaders ?? {}).flat(),
+  }
+}
+
+function admittedBrowser({
+  application,
+  side,
+  admission,
+}: Readonly<{ application: Application; side: Side; admission: Admission }>): Admitted {
+  if (admission.kind === 'keep') return { kind: 'keep', application, side }
+  if (admission.kind === 'answer') return { ...admission, application }
+  const { session, isBound, secrets } = admission
+  const identity = sessionIdentity(session.claims, isBound, application.config.claims)
+  return { kind: 'pass', application, identity, secrets, answerFields: [] }
+}
+
 type ToSend = Readonly<{
   entered: Entered
-  application: Application
-  verified: Verified | undefined
+  admitted: Passed
   body: Body
   version: Version
   nowMs: number
 }>
 
 /** What the application gets: fields that pass, what the gate knows, and its assertion. */
-function outgoingOf(toSend: ToSend): Outgoing {
-  const { entered, application, verified, body } = toSend
+async function outgoingOf(toSend: ToSend): Promise<Outgoing> {
+  const { entered, admitted, body } = toSend
+  const { application, answerFields } = admitted
   const { method, target, fields } = entered
   const url = new URL(application.config.origin)
   const sent = [
@@ -322,24 +439,25 @@ function outgoingOf(toSend: ToSend): Outgoing {
   return {
     method,
     target: target.path + target.query,
-    fields: [...sent, ...identityFields(toSend, sent)],
+    fields: [...sent, ...(await identityFields(toSend, sent))],
     body,
     trailers: application.trailers,
-    answerFields: answerFieldsOf(verified),
+    answerFields,
   }
 }
 
-const answerFieldsOf = (verified: Verified | undefined) =>
-  Object.entries(verified?.responseHeaders ?? {}).flat()
-
 /** How the application learns who asks; `sent` are the other fields of the request. */
-function identityFields(
-  { entered, application, verified, body, version, nowMs }: ToSend,
+async function identityFields(
+  { entered, admitted, body, version, nowMs }: ToSend,
   sent: readonly string[],
-): string[] {
-  const { config, audience } = application
+): Promise<string[]> {
+  const { application, identity, secrets } = admitted
+  const { config, audience, side, upstream } = application
   const { method, target } = entered
-  const identity = verified && identityOf(verified, config.claims)
+  if (secrets !== undefined && side !== undefined) {
+    const url = upstream.url.origin + target.path
+    return side.tokens.fieldsFor(secrets, { method, url, nonce: undefined })
+  }
   if (config.mode === 'pass') return credentialFields(entered)
   if (config.mode === 'plain') return plainFields(identity)
   const [key] = version.keys
@@ -350,6 +468,18 @@ function identityFields(
   const lifetimeS = version.config.signing?.lifetimeS ?? 10
   const toSign = { method, targetUri, fields: sent, audience, identity, digest }
   return signedFields(toSign, key, { nowMs, lifetimeS })
+}
+
+/** Writes an answer of the gate itself. A body that was not read ends a connection of HTTP/1.1. */
+function write(request: InboundRequest, response: InboundResponse, answer: Answer): void {
+  const { status, fields, body } = answer
+  const isUnread =
+    request.httpVersionMajor === 1 && !request.complete && announcedLength(request.rawHeaders) !== 0
+  const length = ['Content-Length', String(Buffer.byteLength(body))]
+  response.writeHead(status, [...fields, ...length, ...(isUnread ? ['Connection', 'close'] : [])])
+  if (request.method !== 'HEAD' && body !== '') response.write(body)
+  if (isUnread && request.headers.expect === undefined) endAfterBody(request, response)
+  else response.end()
 }
 
 /** The client's own credentials, and what the gate has seen of its connection, for an application that verifies. */

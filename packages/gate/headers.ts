@@ -1,4 +1,5 @@
 /** Which header fields pass the gate. A request's are on a list; a response's are not on another one. */
+import { isOwnCookie, withoutOwnCookies } from './browser/own-cookies.ts'
 
 /** Fields of requests that mean the same to everyone and say nothing of who the client is. */
 const passing = [
@@ -75,19 +76,26 @@ export function passingFields(fields: Fields, more: ReadonlySet<string>): string
   const passed: string[] = []
   for (const [name, value, written] of pairs(fields)) {
     const passes = passingNames.has(name) || more.has(name)
-    if (passes && !connection.has(name)) passed.push(written, value)
+    // The gate's own cookies are of no concern to an application.
+    const shown = name === 'cookie' ? withoutOwnCookies(value) : value
+    if (passes && shown !== undefined && !connection.has(name)) passed.push(written, shown)
   }
   return passed
 }
 
 const passingNames = new Set(passing)
 
-/** The fields of a response, or its trailers: all but those of the connection. */
+/**
+ * The fields of a response, or its trailers: all but those of the connection, and cookies of the gate.
+ */
 export function answeredFields(fields: Fields): string[] {
   const connection = listed(fields)
   const passed: string[] = []
   for (const [name, value, written] of pairs(fields)) {
-    if (!connectionFields.has(name) && !connection.has(name)) passed.push(written, value)
+    const isGates = name === 'set-cookie' && isOwnCookie(value)
+    if (!connectionFields.has(name) && !connection.has(name) && !isGates) {
+      passed.push(written, value)
+    }
   }
   return passed
 }

@@ -10,6 +10,19 @@ const usualClaims = [
   ...['act', 'authorization_details', 'groups', 'roles', 'entitlements'],
 ]
 
+/** What an application learns of a person who has signed in, beside those. */
+const personClaims = ['name', 'email', 'email_verified', 'preferred_username']
+
+/** The identity of a browser's session. */
+export function sessionIdentity(
+  claims: Readonly<Record<string, unknown>>,
+  isBound: boolean,
+  names: readonly string[] = [...usualClaims, ...personClaims],
+): GateIdentity {
+  const own = { claims: claims as AccessTokenClaims, methods: [] }
+  return { ...identityOf(own, names), methods: isBound ? ['dbsc'] : [] }
+}
+
 /** The identity of a verified request. The token, its audience and its `cnf` stay at the gate. */
 export function identityOf(
   { claims, methods }: Pick<Verified, 'claims' | 'methods'>,
@@ -49,16 +62,23 @@ export function signedFields(
 /** For applications that know no signatures: only where nobody else can reach them. */
 export function plainFields(identity: GateIdentity | undefined): string[] {
   if (identity === undefined) return []
-  const { sub, client_id: clientId, scope, iss } = identity.claims
+  const { sub, client_id: clientId, scope, iss, name, email, groups } = identity.claims
   const named: readonly (readonly [string, unknown])[] = [
     ['X-Holdfast-Issuer', iss],
     ['X-Holdfast-Subject', sub],
     ['X-Holdfast-Client', clientId],
     ['X-Holdfast-Scope', scope],
+    ['X-Holdfast-Name', name],
+    ['X-Holdfast-Email', email],
   ]
-  const fields = named.flatMap(([name, value]) =>
-    typeof value === 'string' ? [name, encodeField(value)] : [],
+  const fields = named.flatMap(([field, value]) =>
+    typeof value === 'string' && value !== '' ? [field, encodeField(value)] : [],
   )
+  if (Array.isArray(groups) && groups.length > 0) {
+    // Commas separate groups: in the name of one they are encoded too.
+    const items = groups.map((each) => encodeField(String(each)).replaceAll(',', '%2C'))
+    fields.push('X-Holdfast-Groups', items.join(','))
+  }
   return [...fields, 'X-Holdfast-Methods', identity.methods.join(' ')]
 }
 

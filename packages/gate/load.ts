@@ -1,5 +1,5 @@
 /** Reads the configuration and every file that it names, and says all that is wrong with them. */
-import { createPrivateKey, createPublicKey } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { createSecureContext } from 'node:tls'
@@ -13,6 +13,10 @@ export type Loaded = Readonly<{
   config: Config
   keys: readonly GateKey[]
   files: readonly UpstreamFiles[]
+  /** The keys of `openid.clientKeyFile`, in order. */
+  clientKeys: readonly (KeyObject | undefined)[]
+  /** What `browsers.secretFiles` contain. */
+  secrets: readonly Uint8Array[]
   /** Certificate and key of the listener. */
   pair: Readonly<{ cert: string; key: string }> | undefined
   /** All files that were read: a change of one of them is a change of the configuration. */
@@ -52,13 +56,27 @@ export async function loadConfig(file: string): Promise<Loaded> {
     }
   }
 
-  const { tls, signing, applications } = config
+  const { tls, signing, applications, browsers } = config
   const keys: GateKey[] = []
   for (const [at, name] of (signing?.keyFiles ?? []).entries()) {
     const setting = `signing.keyFiles[${at}]`
     const pem = await read(setting, name)
     const key = pem === undefined ? undefined : await attempt(setting, () => readKey(pem))
     if (key !== undefined) keys.push(key)
+  }
+  const secrets: Uint8Array[] = []
+  for (const [at, name] of (browsers?.secretFiles ?? []).entries()) {
+    const setting = `browsers.secretFiles[${at}]`
+    const content = await read(setting, name)
+    const secret = content && (await attempt(setting, () => readSecret(content)))
+    if (secret) secrets.push(secret)
+  }
+  const clientKeys: (KeyObject | undefined)[] = []
+  for (const [at, { openid }] of applications.entries()) {
+    const setting = `applications[${at}].openid.clientKeyFile`
+    const pem = await read(setting, openid?.clientKeyFile)
+    const key = pem === undefined ? undefined : await attempt(setting, () => readClientKey(pem))
+    clientKeys.push(key)
   }
   const files: UpstreamFiles[] = []
   for (const [at, { upstream }] of applications.entries()) {
@@ -79,7 +97,23 @@ export async function loadConfig(file: string): Promise<Loaded> {
   const pair = cert !== undefined && key !== undefined ? { cert, key } : undefined
   if (pair) await attempt('tls', () => createSecureContext(pair))
   if (problems.length > 0) throw new ConfigError(problems)
-  return { config, keys, files, pair, paths }
+  return { config, keys, files, clientKeys, secrets, pair, paths }
+}
+
+/** Reads a secret of at least 32 bytes, base64url. */
+function readSecret(content: string): Uint8Array {
+  const secret = Buffer.from(content.trim(), 'base64url')
+  if (secret.length < 32) throw new TypeError('it must have at least 32 bytes, base64url')
+  return secret
+}
+
+/** Reads the key of a client. @throws where it is not on P-256. */
+function readClientKey(pem: string): KeyObject {
+  const key = createPrivateKey(pem)
+  if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
+    throw new TypeError('it must be an EC key on P-256')
+  }
+  return key
 }
 
 /** Reads a private key, PEM. @throws where it is neither P-256 nor Ed25519. */

@@ -1,7 +1,7 @@
 /** Counters of what the gate reports, in the format of Prometheus. */
 import { verifyErrorCodes } from '@holdfast/verify'
 import { Counter, Registry } from 'prom-client'
-import type { GateEvent } from './events.ts'
+import { type GateEvent, sessionEnds, signInFailures } from './events.ts'
 import { refusalCodes } from './refusal.ts'
 
 /** Counts events. Labels are origins of the configuration and codes of closed sets. */
@@ -35,6 +35,22 @@ export function createMetrics(): Metrics {
     labelNames: ['outcome'],
     registers,
   })
+  const signIns = new Counter({
+    name: 'holdfast_gate_sign_ins_total',
+    help: 'Sign-ins of browsers, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  })
+  for (const outcome of ['signed_in', 'renewed', ...signInFailures]) signIns.inc({ outcome }, 0)
+  const sessions = new Counter({
+    name: 'holdfast_gate_session_events_total',
+    help: 'What became of sessions: bound to a key, refused for their proof, or ended',
+    labelNames: ['event'],
+    registers,
+  })
+  for (const event of ['bound', 'proof_refused', 'logout_refused', ...sessionEnds]) {
+    sessions.inc({ event }, 0)
+  }
   return {
     contentType: registry.contentType,
     render: () => registry.metrics(),
@@ -44,6 +60,13 @@ export function createMetrics(): Metrics {
         forwarded.inc({ application, mode, answer: `${Math.floor(status / 100)}xx` })
       } else if (event.type === 'refused' || event.type === 'gate_refused') {
         refused.inc({ reason: event.code })
+      } else if (event.type === 'signed_in') {
+        signIns.inc({ outcome: event.renewed ? 'renewed' : 'signed_in' })
+      } else if (event.type === 'sign_in_failed') signIns.inc({ outcome: event.code })
+      else if (event.type === 'session_ended') sessions.inc({ event: event.reason })
+      else if (event.type === 'session_bound') sessions.inc({ event: 'bound' })
+      else if (event.type === 'proof_refused' || event.type === 'logout_refused') {
+        sessions.inc({ event: event.type })
       } else if (event.type === 'reloaded' || event.type === 'reload_failed') {
         reloads.inc({ outcome: event.type === 'reloaded' ? 'used' : 'refused' })
       }

@@ -7,7 +7,13 @@ import { findPathProblem, looseReading, type PathRules } from './target.ts'
 /** What a route asks of a request. */
 export type Rule =
   | Readonly<{ access: 'public' }>
-  | Readonly<{ access: 'bound'; requirements: Requirements }>
+  | Readonly<{
+      access: 'bound'
+      requirements: Requirements
+      groups: readonly string[] | undefined
+      /** Whether the session of a browser must be bound to a key. */
+      bound: boolean
+    }>
 
 /** Finds the rule of a request. @throws {@link Refusal} for paths that are refused or ambiguous. */
 export type Policy = (method: string, path: string) => Rule
@@ -20,7 +26,12 @@ type Entry = Readonly<{
 }>
 
 /** Without a route of its own, a request needs a bound token and nothing more. */
-const anyToken: Rule = Object.freeze({ access: 'bound', requirements: {} })
+const anyToken: Rule = Object.freeze({
+  access: 'bound',
+  requirements: {},
+  groups: undefined,
+  bound: false,
+})
 
 /**
  * Makes the policy of an application. The longest path wins, and of two routes with one path the one
@@ -51,7 +62,8 @@ export function createPolicy(routes: readonly RouteConfig[], paths: PathRules): 
 
 const rank = ({ methods }: Entry) => (methods === undefined ? 1 : 0)
 
-function entryOf({ path, methods, access, scopes, acrValues, maxAgeS }: RouteConfig): Entry {
+function entryOf({ path, methods, access, groups, bound, ...asked }: RouteConfig): Entry {
+  const { scopes, acrValues, maxAgeS } = asked
   const prefix = path.replace(/\/$/, '')
   const requirements: Requirements = {
     ...(scopes && { scopes }),
@@ -62,7 +74,7 @@ function entryOf({ path, methods, access, scopes, acrValues, maxAgeS }: RouteCon
     prefix,
     loose: prefix.toLowerCase(),
     methods: methods?.includes('GET') ? [...methods, 'HEAD'] : methods,
-    rule: Object.freeze(access === 'public' ? { access } : { access, requirements }),
+    rule: Object.freeze(access === 'public' ? { access } : { access, requirements, groups, bound }),
   }
 }
 

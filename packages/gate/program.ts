@@ -1,5 +1,5 @@
 /** The command `holdfast-gate`. */
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError } from 'commander'
@@ -62,6 +62,26 @@ export function createProgram({ write, writeError }: Terminal): Command {
       const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
       await writeFile(target, pem, { mode: 0o600, flag: 'wx' })
       write(`${target} has a new key. Name it in signing.keyFiles.\n`)
+    })
+  program
+    .command('secret <file>')
+    .description('Write a new secret for browsers.secretFiles to a file that does not exist.')
+    .action(async (target: string) => {
+      const secret = `${randomBytes(32).toString('base64url')}\n`
+      await writeFile(target, secret, { mode: 0o600, flag: 'wx' })
+      write(`${target} has a new secret. Name it in browsers.secretFiles, for all replicas.\n`)
+    })
+  program
+    .command('client-key <file>')
+    .description(
+      'Write a new key for openid.clientKeyFile (P-256, PEM), and print its public part.',
+    )
+    .action(async (target: string) => {
+      const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
+      await writeFile(target, pem, { mode: 0o600, flag: 'wx' })
+      const jwk = { ...publicKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }
+      write(`${JSON.stringify({ keys: [jwk] })}\n`)
     })
   for (const each of program.commands) each.exitOverride().copyInheritedSettings(program)
   return program

@@ -12,7 +12,7 @@ import { createGate, type Gate, keySetPath } from './gate.ts'
 import { type Listening, listen } from './listener.ts'
 import { type Loaded, loadConfig } from './load.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
-import { openReplay } from './replay.ts'
+import { openStores } from './stores.ts'
 
 /** What a gate is started with. */
 export type RunOptions = Readonly<{
@@ -49,8 +49,8 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
     options.onEvent?.(event)
   })
   let loaded = await loadConfig(file)
-  const replay = opened.use(await openReplay(loaded.config, options.now))
-  const gate = createGate({ ...loaded, ...options, onEvent: report, replay: replay.store })
+  const { replay, sessions } = opened.use(await openStores(loaded.config, options.now))
+  const gate = createGate({ ...loaded, ...options, onEvent: report, replay, sessions })
   const listeners: Listening[] = []
   // At the same time: each waits for all requests of the gate.
   opened.defer(async () => {

@@ -42,10 +42,13 @@ import { checkOutcome, type ReplayStore, replayStoreOf, storeFailed } from './re
 
 /** What a gate found out about the client of a request. */
 export type GateIdentity = Readonly<{
-  /** Claims of the access token. Never the token itself, nor its `cnf`. */
+  /** Claims of the access token, or of a browser's session. Never a token itself, nor its `cnf`. */
   claims: AccessTokenClaims
-  /** The keys that the client has proven to the gate. */
-  methods: readonly BindingMethod[]
+  /**
+   * The keys that the client has proven to the gate: `dbsc` for a browser with a bound session, and
+   * nothing for one with a plain session.
+   */
+  methods: readonly (BindingMethod | 'dbsc')[]
 }>
 
 /** A request as a gate sends it. */

@@ -58,7 +58,7 @@ test('reads the configuration that ships', async (t) => {
   const { applications } = parseConfig(await readFile('docker/gate.yaml', 'utf8'))
   t.deepEqual(
     applications.map(({ mode }) => mode),
-    ['sign', 'pass', 'plain'],
+    ['sign', 'pass', 'plain', 'plain'],
   )
 })
 
@@ -137,6 +137,49 @@ for (const [title, change, expected] of [
     `${valid}    routes: [{ path: /a, access: public, scopes: [b] }]\n`,
     /public route/,
   ],
+  [
+    'a sign-in without a secret',
+    `${valid}    openid: { clientId: app }\n`,
+    /openid needs browsers/,
+  ],
+  ...(
+    [
+      ['a token of nobody', 'upstreamToken: true, mode: pass', /upstreamToken needs openid/],
+      [
+        'sessions that nobody signs in to',
+        'routes: [{ path: /a, bound: true }]',
+        /bound needs openid/,
+      ],
+      [
+        'an upstream token that is sent with an assertion',
+        'openid: { clientId: a }, upstreamToken: true',
+        /upstreamToken needs mode: pass/,
+      ],
+      [
+        'browsers that an application never hears of',
+        'openid: { clientId: a }, mode: pass',
+        /mode needs/,
+      ],
+      [
+        'a sign-in without the scope openid',
+        'openid: { clientId: a, scopes: [email] }',
+        /openid.scopes must name openid/,
+      ],
+      [
+        'sessions that are bound over http',
+        "origin: 'http://localhost', openid: { clientId: a }, routes: [{ path: /a, bound: true }]",
+        /bound needs an origin with https/,
+      ],
+    ] as const
+  ).map(
+    ([title, settings, expected]) =>
+      [
+        title,
+        `browsers: { secretFiles: [s] }\nissuer: { url: https://as.example }\nsigning: { keyFiles: [k] }
+applications: [{ ${settings.includes('origin') ? '' : 'origin: https://a.example, '}upstream: { url: 'http://127.0.0.1:1' }, ${settings} }]`,
+        expected,
+      ] as const,
+  ),
   ['one path twice', `${valid}    routes: [{ path: /a }, { path: /A }]\n`, /is there twice/],
 ] as const) {
   test(`refuses ${title}`, (t) => {
@@ -161,6 +204,20 @@ test('checks a file and those that it names', async (t) => {
   const { code, stdout } = await holdfastGate('check', '--config', file)
   t.is(code, 0)
   t.regex(stdout, /is valid: https:\/\/api.example \(sign\)/)
+  const secret = path.join(here, 'secret')
+  t.is((await holdfastGate('secret', secret)).code, 0)
+  const { stdout: jwks } = await holdfastGate('client-key', path.join(here, 'client.pem'))
+  t.deepEqual(Object.keys(JSON.parse(jwks).keys[0]).sort(), ['alg', 'crv', 'kty', 'use', 'x', 'y'])
+  const browsers = (name: string) => `browsers: { secretFiles: [${name}] }${valid}
+    openid: { clientId: app, clientKeyFile: ${name === 'secret' ? 'client.pem' : 'gate.pem'} }\n`
+  await writeFile(file, browsers('secret'))
+  t.is((await holdfastGate('check', '--config', file)).code, 0)
+  await writeFile(path.join(here, 'short'), 'short')
+  await writeFile(file, browsers('short'))
+  const short = (await holdfastGate('check', '--config', file)).stderr
+  t.regex(short, /secretFiles\[0\] cannot be used: it must have at least 32 bytes/)
+  t.regex(short, /openid.clientKeyFile cannot be used: it must be an EC key on P-256/)
+  await writeFile(file, valid)
   // A key is never written over.
   const before = await readFile(key, 'utf8')
   t.is((await holdfastGate('key', key)).code, 1)

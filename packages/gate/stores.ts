@@ -1,12 +1,16 @@
-/** Where used proofs are remembered: in this process, or where all processes of the gate see them. */
+/** Where used proofs and sessions are kept: in this process, or where all processes of the gate see them. */
 import { createMemoryReplayStore, type ReplayStore } from '@holdfast/verify'
 import { createPostgresReplayStore, postgresReplayTable } from '@holdfast/verify/postgres'
 import { createRedisReplayStore } from '@holdfast/verify/redis'
+import { createMemorySessionStore, type SessionStore } from './browser/sessions.ts'
+import { createPostgresSessionStore, postgresSessionTable } from './browser/sessions-postgres.ts'
+import { createRedisSessionStore } from './browser/sessions-redis.ts'
 import type { Config } from './config.ts'
 
-/** A store that is open. */
-export interface OpenReplay extends AsyncDisposable {
-  readonly store: ReplayStore
+/** Stores that are open. */
+export interface OpenStores extends AsyncDisposable {
+  readonly replay: ReplayStore
+  readonly sessions: SessionStore
 }
 
 /** Milliseconds that a request waits for a store, and then is refused. */
@@ -16,22 +20,25 @@ const patienceMs = 2000
 const sweepMs = 60_000
 
 /**
- * Opens the store of a configuration. A store that goes away later refuses requests until it is back:
+ * Opens the stores of a configuration. A store that goes away later refuses requests until it is back:
  * none passes unseen.
  *
  * @throws where the store cannot be reached.
  */
-export function openReplay(
+export function openStores(
   { replay, limits }: Pick<Config, 'replay' | 'limits'>,
   now: () => number = Date.now,
-): Promise<OpenReplay> {
-  if (replay?.redis !== undefined) return openRedis(replay.redis)
+): Promise<OpenStores> {
+  if (replay?.redis !== undefined) return openRedis(replay.redis, now)
   if (replay?.postgres !== undefined) return openPostgres(replay.postgres, now)
-  const store = createMemoryReplayStore({ capacity: limits.replayEntries })
-  return Promise.resolve({ store, [Symbol.asyncDispose]: () => Promise.resolve() })
+  return Promise.resolve({
+    replay: createMemoryReplayStore({ capacity: limits.replayEntries }),
+    sessions: createMemorySessionStore({ capacity: limits.sessions }),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  })
 }
 
-async function openRedis(url: string): Promise<OpenReplay> {
+async function openRedis(url: string, now: () => number): Promise<OpenStores> {
   const { createClient } = await import('redis')
   const client = createClient({
     url,
@@ -53,18 +60,17 @@ async function openRedis(url: string): Promise<OpenReplay> {
     throw error
   }
   connected = true
+  const send = (args: string[]) => client.sendCommand(args)
   return {
-    store: createRedisReplayStore({
-      send: (args) => client.sendCommand(args),
-      prefix: 'holdfast:gate:',
-    }),
+    replay: createRedisReplayStore({ send, prefix: 'holdfast:gate:' }),
+    sessions: createRedisSessionStore(send, now),
     async [Symbol.asyncDispose]() {
       client.destroy()
     },
   }
 }
 
-async function openPostgres(connectionString: string, now: () => number): Promise<OpenReplay> {
+async function openPostgres(connectionString: string, now: () => number): Promise<OpenStores> {
   const { default: pg } = await import('pg')
   const pool = new pg.Pool({
     connectionString,
@@ -75,19 +81,22 @@ async function openPostgres(connectionString: string, now: () => number): Promis
   // A connection that breaks while nobody uses it; the next request opens another one.
   pool.on('error', () => {})
   try {
-    await pool.query(postgresReplayTable)
+    await pool.query(`${postgresSessionTable};\n${postgresReplayTable}`)
   } catch (error) {
     await pool.end()
     throw error
   }
-  const store = createPostgresReplayStore({ client: pool })
+  const replay = createPostgresReplayStore({ client: pool })
+  const sessions = createPostgresSessionStore(pool)
   const timer = setInterval(() => {
     // What was not removed now is removed the next time.
-    store.sweep(now() / 1000).catch(() => {})
+    replay.sweep(now() / 1000).catch(() => {})
+    sessions.sweep(now()).catch(() => {})
   }, sweepMs)
   timer.unref()
   return {
-    store,
+    replay,
+    sessions,
     async [Symbol.asyncDispose]() {
       clearInterval(timer)
       await pool.end()

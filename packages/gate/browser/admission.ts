@@ -1,0 +1,169 @@
+/** Decides about a request of a browser: its session, what the route asks for, or who has to sign in. */
+import type { Entered } from '../edge.ts'
+import type { Rule } from '../policy.ts'
+import { Refusal } from '../refusal.ts'
+import { type Answer, json, page, redirect } from './answers.ts'
+import { readCookies } from './cookies.ts'
+import { isNavigation, isOwn, onlyValue, safeReturn } from './requests.ts'
+import { type Found, settlingMs } from './session-check.ts'
+import type { Session } from './sessions.ts'
+import { paths, type Side } from './side.ts'
+import { demandsOf, endSession } from './sign-in-pages.ts'
+import type { Secrets } from './upstream-tokens.ts'
+
+/** What becomes of a request without an access token. */
+export type Admission =
+  | Readonly<{ kind: 'session'; session: Session; isBound: boolean; secrets: Secrets | undefined }>
+  | Readonly<{ kind: 'answer'; answer: Answer }>
+  /** The form of a page whose session has ended can be kept over the sign-in. */
+  | Readonly<{ kind: 'keep' }>
+
+type BoundRule = Extract<Rule, { access: 'bound' }>
+
+/** Milliseconds that a browser has to register its key after a sign-in. */
+const registrationMs = 5000
+
+/** Seconds by which the clock of the provider may be wrong. */
+const clockToleranceS = 10
+
+/** Decides about a request. @throws {@link Refusal} `cross_origin`, `token_unavailable` */
+export async function admit(
+  side: Side,
+  entered: Entered,
+  { rule, isUpgrade }: Readonly<{ rule: BoundRule; isUpgrade: boolean }>,
+): Promise<Admission> {
+  const found = await side.check.find(entered.fields)
+  if (found === undefined || found.state === 'unproven') {
+    if (isForm(side, entered)) return { kind: 'keep' }
+    return askToSignIn(side, entered, { error: 'login_required', message: 'Sign in first' })
+  }
+  if (isUpgrade || !/^(?:GET|HEAD|OPTIONS)$/.test(entered.method)) checkOrigin(side, entered.fields)
+  const unmet = unmetBy(side, entered, { found, rule })
+  if (unmet !== undefined) return unmet
+  const { session } = found
+  const renewal = await renew(side, entered, session)
+  if (renewal !== undefined) return { kind: 'answer', answer: renewal }
+  try {
+    const secrets = side.config.upstreamToken ? await side.tokens.secretsOf(session) : undefined
+    return { kind: 'session', session, isBound: found.state === 'bound', secrets }
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.code !== 'session_ended') throw error
+    await endSession(side, session.id, 'provider')
+    const message = 'The session has ended'
+    return askToSignIn(side, entered, { error: 'login_required', message })
+  }
+}
+
+/** Whether a page of this origin sends a form, and its session has ended while it was filled in. */
+function isForm({ config }: Side, entered: Entered): boolean {
+  const type = onlyValue(entered.fields, 'content-type') ?? ''
+  return (
+    entered.method === 'POST' &&
+    isNavigation(entered) &&
+    isOwn(entered.fields, config.origin) === true &&
+    /^application\/x-www-form-urlencoded *(?:;|$)/i.test(type)
+  )
+}
+
+type Wanted = Readonly<{ error: string; message: string }>
+
+/** Navigations are led to the sign-in; other requests get a link to it. */
+function askToSignIn({ config }: Side, entered: Entered, { error, message }: Wanted): Admission {
+  const { method, target } = entered
+  if (isNavigation(entered) && method !== 'POST') {
+    const query = new URLSearchParams({ return: target.path + target.query })
+    return { kind: 'answer', answer: redirect(`${paths.signIn}?${query}`) }
+  }
+  const isStepUp = error !== 'login_required'
+  const query = new URLSearchParams(isStepUp ? { for: target.path, method } : {}).toString()
+  const link = `${config.origin}${paths.signIn}${query && `?${query}`}`
+  const body = { error, error_description: message, sign_in: link }
+  return { kind: 'answer', answer: json(401, body, ['WWW-Authenticate', 'DPoP']) }
+}
+
+function refuse(entered: Entered, error: string, message: string): Admission {
+  const answer = isNavigation(entered)
+    ? page(403, { title: 'Not allowed', html: `<p>${message}</p>` })
+    : json(403, { error, error_description: message })
+  return { kind: 'answer', answer }
+}
+
+/** A page of another site, a neighbouring subdomain included, must not act with this session. */
+function checkOrigin({ config, openid }: Side, fields: readonly string[]): void {
+  const from = onlyValue(fields, 'origin')
+  if (from !== undefined && openid.trustedOrigins.includes(from)) return
+  // Browsers without Sec-Fetch-Site send the origin; a page without a referrer has the origin null.
+  const isOther = from !== undefined && from !== config.origin && from !== 'null'
+  if (isOther || isOwn(fields, config.origin) === false) throw new Refusal('cross_origin')
+}
+
+/** What the rule of a request asks for and its session does not have. */
+function unmetBy(
+  side: Side,
+  entered: Entered,
+  { found, rule }: Readonly<{ found: Found; rule: BoundRule }>,
+): Admission | undefined {
+  const { claims, askedAcr } = found.session
+  const { acrValues, maxAge, scopes = [] } = rule.requirements
+  if (!isInGroups(claims, rule.groups)) {
+    return refuse(entered, 'groups', 'You are in none of the groups that may use this.')
+  }
+  const granted = String(claims.scope ?? '').split(' ')
+  if (!scopes.every((scope) => granted.includes(scope))) {
+    return refuse(entered, 'insufficient_scope', 'Your sign-in does not extend to this.')
+  }
+  const isStrong = acrValues === undefined || acrValues.includes(String(claims.acr))
+  const sinceS = side.now() / 1000 - Number(claims.auth_time ?? 0)
+  const isFresh = maxAge === undefined || sinceS <= maxAge + clockToleranceS
+  if (isStrong && isFresh) {
+    return rule.bound && found.state !== 'bound'
+      ? notBound(side, entered, found.session)
+      : undefined
+  }
+  // A provider that did not do it the first time is not asked again and again.
+  if (isFresh && acrValues?.every((value) => askedAcr.includes(value))) {
+    return refuse(entered, 'acr', 'Your sign-in does not have the strength that this needs.')
+  }
+  const message = isFresh ? 'A stronger sign-in is needed' : 'A more recent sign-in is needed'
+  return askToSignIn(side, entered, { error: 'insufficient_user_authentication', message })
+}
+
+/** Whether a person is in one of the groups of a route. */
+export function isInGroups(
+  { groups }: Readonly<Record<string, unknown>>,
+  wanted: readonly string[] | undefined,
+): boolean {
+  if (wanted === undefined) return true
+  return Array.isArray(groups) && wanted.some((group) => groups.includes(group))
+}
+
+function notBound({ now }: Side, entered: Entered, { key, startedAtMs }: Session): Admission {
+  const waitsUntilMs = key ? key.atMs + settlingMs : startedAtMs + registrationMs
+  if (now() >= waitsUntilMs || !isNavigation(entered) || entered.method === 'POST') {
+    const message = 'This needs a browser that binds its session to a key of its device.'
+    return refuse(entered, 'not_bound', `${message} This browser has not done so.`)
+  }
+  const html = '<p>Your browser is binding this session to a key of its device.</p>'
+  const fields = ['Retry-After', '1', 'Refresh', '1']
+  return { kind: 'answer', answer: page(503, { title: 'One moment', html }, fields) }
+}
+
+/** Asks the provider again, without a page, when the ID token has run out. */
+async function renew(side: Side, entered: Entered, session: Session): Promise<Answer | undefined> {
+  const { now, renewals, starts, signIns, config } = side
+  const { method, target, fields } = entered
+  const isDue = now() >= session.renewAtMs && !renewals.arePaused(now())
+  const isPage = isNavigation(entered) && onlyValue(fields, 'sec-fetch-dest') !== 'iframe'
+  if (!isDue || method !== 'GET' || !isPage) return undefined
+  const returnTo = safeReturn(target.path + target.query, config.paths)
+  const intent = { returnTo, ...demandsOf(side, 'GET', target.path), silent: true }
+  try {
+    return await starts.run(() => signIns.begin(intent, readCookies(fields)))
+  } catch (cause) {
+    // Sessions continue while the provider cannot be asked.
+    renewals.pause(now())
+    const code = 'provider_unavailable'
+    side.report({ type: 'sign_in_failed', application: config.origin, code, cause })
+    return undefined
+  }
+}

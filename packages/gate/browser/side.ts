@@ -1,0 +1,160 @@
+/** What the gate has for the browsers of one application, made once for each configuration. */
+import type { KeyObject } from 'node:crypto'
+import type { Fetch, ReplayStore } from '@holdfast/verify'
+import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
+import type { ApplicationConfig } from '../config.ts'
+import type { GateEventListener } from '../events.ts'
+import type { Policy } from '../policy.ts'
+import { Refusal } from '../refusal.ts'
+import { boundCookie } from './cookies.ts'
+import { createKeptForms, type KeptForms } from './kept-forms.ts'
+import { createProvider, type Provider } from './provider.ts'
+import { gatePath } from './requests.ts'
+import type { Sealer } from './sealing.ts'
+import { createSessionCheck, type SessionCheck } from './session-check.ts'
+import type { RecentSessions, SessionStore } from './sessions.ts'
+import { createSignIns, type SignIns } from './sign-in.ts'
+import { createUpstreamTokens, type UpstreamTokens } from './upstream-tokens.ts'
+
+/** What all applications of a gate share. */
+export type BrowserEnvironment = Readonly<{
+  sealer: Sealer
+  sessions: SessionStore
+  recent: RecentSessions
+  replay: ReplayStore
+  report: GateEventListener
+  starts: Starts
+  now: () => number
+  fetch: Fetch | undefined
+}>
+
+/** How many sign-ins begin at one time: each asks the provider. */
+export class Starts {
+  readonly #limit: number
+  #open = 0
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  /** Runs one start. @throws {@link Refusal} `busy` */
+  async run<T>(start: () => Promise<T>): Promise<T> {
+    if (this.#open >= this.#limit) throw new Refusal('busy')
+    this.#open += 1
+    try {
+      return await start()
+    } finally {
+      this.#open -= 1
+    }
+  }
+}
+
+/** The settings of an application's sign-in. */
+export type OpenidConfig = NonNullable<ApplicationConfig['openid']> & Readonly<{ issuer: string }>
+
+/** The browsers of one application. */
+export type Side = BrowserEnvironment &
+  Readonly<{
+    config: ApplicationConfig
+    openid: OpenidConfig
+    policy: Policy
+    provider: Provider
+    dbsc: DbscSessions
+    check: SessionCheck
+    signIns: SignIns
+    forms: KeptForms
+    tokens: UpstreamTokens
+    renewals: Renewals
+  }>
+
+/** While the provider cannot be asked, nobody is sent there to renew a session. */
+export class Renewals {
+  #pausedUntilMs = 0
+
+  pause(nowMs: number): void {
+    this.#pausedUntilMs = nowMs + 60_000
+  }
+
+  arePaused(nowMs: number): boolean {
+    return nowMs < this.#pausedUntilMs
+  }
+}
+
+/** Paths at which the gate itself answers. */
+export const paths = Object.freeze({
+  signIn: `${gatePath}/sign-in`,
+  callback: `${gatePath}/callback`,
+  continue: `${gatePath}/continue`,
+  signOut: `${gatePath}/sign-out`,
+  signedOut: `${gatePath}/signed-out`,
+  logout: `${gatePath}/backchannel-logout`,
+  registration: `${gatePath}/dbsc/registration`,
+  refresh: `${gatePath}/dbsc/refresh`,
+})
+
+/** Makes the side of an application that has `openid`. */
+export function createSide(
+  config: ApplicationConfig,
+  openid: OpenidConfig,
+  {
+    policy,
+    clientKey,
+    environment,
+  }: Readonly<{
+    policy: Policy
+    clientKey: KeyObject | undefined
+    environment: BrowserEnvironment
+  }>,
+): Side {
+  const { origin } = config
+  const { sealer, sessions: store, recent, now, fetch } = environment
+  const { issuer, clientId, scopes, resource } = openid
+  const redirectUri = origin + paths.callback
+  const client = { issuer, clientId, clientKey, scopes, resource, redirectUri, fetch }
+  const provider = createProvider(client, now)
+  const dbsc = createBindings(origin, openid, environment)
+  const idleMs = openid.idleS * 1000
+  return Object.freeze({
+    ...environment,
+    ...{ config, openid, policy, provider, dbsc },
+    check: createSessionCheck({ origin, sealer, store, recent, dbsc, idleMs, now }),
+    signIns: createSignIns({ origin, redirectUri, provider, sealer, now }),
+    forms: createKeptForms({ origin, sealer, now }),
+    tokens: createUpstreamTokens({ store, recent, provider, sealer, now }),
+    renewals: new Renewals(),
+  })
+}
+
+/** Sessions are bound to keys of browsers at the origin of the application itself. */
+function createBindings(
+  origin: string,
+  { issuer, proofS }: OpenidConfig,
+  { sealer, sessions, recent, replay, now, report }: BrowserEnvironment,
+): DbscSessions {
+  return createDbscSessions({
+    origin,
+    secret: () => sealer.derive(`dbsc ${origin}`),
+    replays: replay,
+    lifetime: proofS,
+    cookieName: boundCookie,
+    registrationPath: paths.registration,
+    refreshPath: paths.refresh,
+    // Pages of the gate wait for no proof; they ask for one where they need it.
+    excludedPaths: [gatePath],
+    wellKnown: () => ({ provider_origin: new URL(issuer).origin }),
+    onEvent: (event) => {
+      if (event.type === 'bound') report({ type: 'session_bound', application: origin })
+      if (event.type === 'refused')
+        report({ type: 'proof_refused', application: origin, code: event.code })
+    },
+    now,
+    bindings: {
+      async insert(session, { jkt, alg, jwk }) {
+        const isBound = await sessions.bind(session, { jkt, alg, jwk, atMs: now() })
+        recent.delete(session)
+        return isBound
+      },
+      find: async (session) => (await sessions.find(session, now()))?.key,
+    },
+  })
+}
