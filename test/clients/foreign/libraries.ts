@@ -227,6 +227,18 @@ export const libraries: readonly Library[] = [
     paths: { ...ownPages, login: '/oauth2/authorization/holdfast' },
     api: '/api',
   },
+  {
+    name: 'quarkus',
+    folder: 'quarkus',
+    title: 'Quarkus (quarkus-oidc)',
+    registry: 'maven',
+    packages: { 'io.quarkus:quarkus-oidc': '3.33.2' },
+    tokens: 'bearer',
+    register: [...callback, ...goodbye, ...bearer],
+    settings:
+      '`quarkus.oidc.authentication.pkce-required=true`, `…user-info-required=true` for the email address',
+    paths: ownPages,
+  },
 ]
 
 /** The version of a library itself. */
@@ -243,13 +255,6 @@ export const untried: readonly (readonly string[])[] = [
     '`--grant client_credentials`',
     '[`holdfast proof`](../examples/curl/run.sh)',
     '[by a test](../test/examples.test.ts)',
-  ],
-  [
-    'Quarkus OIDC',
-    'bearer',
-    '`--redirect-uri /callback --binding bearer`',
-    '`quarkus.oidc.authentication.pkce-required=true`',
-    'no: it has no program here yet',
   ],
   [
     'Grafana',

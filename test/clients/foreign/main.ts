@@ -2,6 +2,7 @@
  * `npm run clients`: published OAuth and OpenID Connect libraries of several languages, installed
  * and driven against a server. `npm run clients -- NAME` runs one, several names several. Needs the package registries.
  */
+import { randomUUID } from 'node:crypto'
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -36,7 +37,7 @@ async function drive(library: Library, context: Context, passed: Passed): Promis
   const options = library.register.map((option) =>
     option.replace('BASE', base).replace(/^jwks\.json$/, path.join(folder, 'jwks.json')),
   )
-  const client = await server.command('clients', 'add', ...options)
+  const client = await server.command(['clients', 'add', ...options])
   const log = path.join(folder, 'app.log')
   // Some programs run as another user.
   const authority = path.join(folder, 'authority.pem')
@@ -80,7 +81,7 @@ const api = 'https://api.example.com'
 /** Calls an API with a token for it, and without one. */
 async function useApi(server: OperatedServer, url: string): Promise<void> {
   const service = ['--grant', 'client_credentials', '--binding', 'bearer']
-  const { client_id, client_secret } = await server.command('clients', 'add', ...service)
+  const { client_id, client_secret } = await server.command(['clients', 'add', ...service])
   const asked = await fetch(`${server.issuer}/token`, {
     method: 'POST',
     headers: { authorization: `Basic ${btoa(`${client_id}:${client_secret}`)}` },
@@ -130,17 +131,13 @@ cleanUp.defer(() => rm(folder, { recursive: true, force: true }))
 progress.report('Starting the server', 0, chosen.length + 1)
 const server = cleanUp.use(await startServer(path.join(folder, 'server')))
 await trust(server)
-const email = 'ada@example.com'
-const { password = '' } = await server.command(
-  'accounts',
-  'add',
-  email,
-  '--name',
-  'Ada',
-  '--email-verified',
+const person: Person = { email: 'ada@example.com', password: randomUUID() }
+await server.command(
+  ['accounts', 'add', person.email, '--name', 'Ada', '--email-verified', '--password-stdin'],
+  person.password,
 )
-await server.command('resources', 'add', api, '--scope', 'read')
-const context = { server, person: { email, password }, folder }
+await server.command(['resources', 'add', api, '--scope', 'read'])
+const context = { server, person, folder }
 for (const [at, library] of chosen.entries()) {
   progress.report(library.name, at + 1, chosen.length + 1)
   const steps: string[] = []

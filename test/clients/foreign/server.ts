@@ -8,8 +8,8 @@ export interface OperatedServer extends AsyncDisposable {
   readonly issuer: string
   /** The certificate authority of its TLS certificate. */
   readonly authorityFile: string
-  /** Runs a command of the operator and gives what it prints as JSON. */
-  command(...args: readonly string[]): Promise<Record<string, string>>
+  /** Runs a command of the operator, with this at its input, and gives what it prints as JSON. */
+  command(args: readonly string[], stdin?: string): Promise<Record<string, string>>
 }
 
 /** @param folder where it keeps its data. */
@@ -28,8 +28,8 @@ export async function startServer(folder: string): Promise<OperatedServer> {
   return {
     issuer: server.printed('Issuer') ?? '',
     authorityFile: server.printed('Trust')?.replace('NODE_EXTRA_CA_CERTS=', '') ?? '',
-    async command(...args) {
-      const { code, stdout, stderr } = await holdfast(environment, [...args, '--json'])
+    async command(args, stdin = '') {
+      const { code, stdout, stderr } = await holdfast(environment, [...args, '--json'], { stdin })
       if (code !== 0) throw new Error(`holdfast ${args.join(' ')}: ${stderr}`)
       return JSON.parse(stdout)
     },

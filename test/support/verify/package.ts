@@ -9,17 +9,17 @@ const execute = promisify(execFile)
 const limitMinutes = 5
 
 /** Runs a program and gives what it prints, or says that it took too long. */
-export async function run(file: string, args: readonly string[], options: ExecFileOptions = {}) {
+export async function run(
+  file: string,
+  args: readonly string[],
+  { timeout = limitMinutes * 60_000, ...options }: ExecFileOptions = {},
+) {
   try {
-    return await execute(file, args, {
-      timeout: limitMinutes * 60_000,
-      ...options,
-      encoding: 'utf8',
-    })
+    return await execute(file, args, { ...options, timeout, encoding: 'utf8' })
   } catch (error) {
     if (!(error as ExecFileException).killed) throw error
     const command = [file, ...args].join(' ')
-    throw new Error(`"${command}" did not end within ${limitMinutes} minutes`, { cause: error })
+    throw new Error(`"${command}" did not end within ${timeout / 60_000} minutes`, { cause: error })
   }
 }
 
