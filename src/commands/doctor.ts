@@ -6,6 +6,7 @@ import { isPath } from '../config/issuer-path.ts'
 import { createDoctorCodes } from '../doctor/codes.ts'
 import { endExamination, examine } from '../doctor/examination.ts'
 import { type Finding, finding } from '../doctor/finding.ts'
+import { examineGate } from '../doctor/gate.ts'
 import { CommandError, command, printing, UsageError, withStorage } from './command.ts'
 import { showProgress } from './progress.ts'
 import { printable } from './table.ts'
@@ -13,10 +14,13 @@ import { printable } from './table.ts'
 interface DoctorOptions {
   url?: string
   code?: string
+  gate?: string
+  forwardAuth?: string
+  upstream?: string
   json?: boolean
 }
 
-/** `holdfast doctor`: whether proofs get through the proxies of a deployment, and claims do not. */
+/** `holdfast doctor`: whether proofs get through a deployment, and claims do not; the same of a gate. */
 export function doctorCommand(): Command {
   const doctor = command(
     'doctor',
@@ -24,9 +28,13 @@ export function doctorCommand(): Command {
     'doctor',
     'doctor code',
     'doctor --url https://id.example.com --code CODE',
+    'doctor --gate https://app.example.com/private',
   )
     .option('--url <issuer>', 'the public address, as clients write it; HOLDFAST_ISSUER by default')
     .option('--code <code>', 'from "holdfast doctor code", on a machine without the database')
+    .option('--gate <url>', 'examine a gate instead, by an https URL that is not public')
+    .option('--forward-auth <url>', 'with --gate: where proxies ask it')
+    .option('--upstream <url>', 'with --gate: the application behind it')
     .option('--json', 'print JSON')
     .action(run)
   return doctor.addCommand(
@@ -40,7 +48,39 @@ export function doctorCommand(): Command {
   )
 }
 
-async function run({ url: given, code, json }: DoctorOptions): Promise<void> {
+async function run(options: DoctorOptions): Promise<void> {
+  const { json } = options
+  const findings = options.gate === undefined ? await ofServer(options) : await ofGate(options)
+  console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
+  const wrong = findings.filter(({ outcome }) => outcome === 'wrong').length
+  if (wrong > 0) {
+    const are = wrong === 1 ? 'is' : 'are'
+    throw new CommandError(`${wrong} of ${findings.length} things ${are} wrong.`)
+  }
+}
+
+async function ofGate({ gate: url = '', ...options }: DoctorOptions): Promise<Finding[]> {
+  const { forwardAuth, upstream } = options
+  if (options.url ?? options.code) throw new UsageError('--gate needs neither --url nor --code.')
+  if (URL.parse(url)?.protocol !== 'https:') {
+    throw new UsageError('--gate must be an https URL, such as https://app.example.com/private')
+  }
+  for (const [name, address] of Object.entries({
+    '--forward-auth': forwardAuth,
+    '--upstream': upstream,
+  })) {
+    if (address !== undefined && !/^https?:$/.test(URL.parse(address)?.protocol ?? '')) {
+      throw new UsageError(`${name} must be an http or https URL (it is ${address})`)
+    }
+  }
+  using progress = showProgress()
+  return await examineGate({ url, forwardAuth, upstream }, { onStep: progress.report })
+}
+
+async function ofServer({ url: given, code, ...options }: DoctorOptions): Promise<Finding[]> {
+  if (options.forwardAuth ?? options.upstream) {
+    throw new UsageError('--forward-auth and --upstream are for an examination with --gate.')
+  }
   if (code && !given) throw new UsageError('--code is for another machine: give --url as well.')
   const url = given ?? readConfig().issuer
   if (!isIssuer(url)) {
@@ -50,13 +90,7 @@ async function run({ url: given, code, json }: DoctorOptions): Promise<void> {
         : `HOLDFAST_ISSUER must be https for an examination (it is ${url}). Give --url.`,
     )
   }
-  const findings = code ? await examineFromOutside({ url, code }) : await examineHere(url)
-  console.log(json ? JSON.stringify(findings, null, 2) : asText(findings))
-  const wrong = findings.filter(({ outcome }) => outcome === 'wrong').length
-  if (wrong > 0) {
-    const are = wrong === 1 ? 'is' : 'are'
-    throw new CommandError(`${wrong} of ${findings.length} things ${are} wrong.`)
-  }
+  return code ? await examineFromOutside({ url, code }) : await examineHere(url)
 }
 
 function isIssuer(url: string): boolean {
