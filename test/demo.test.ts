@@ -44,6 +44,17 @@ if (chromiumPath === undefined) {
   process.stderr.write('SKIPPED without CI: no Chromium found. apt-get install chromium\n')
 }
 
+browserTest('the demo gives the expected result in every row with --story people', async (t) => {
+  const { rows, failed } = JSON.parse((await demo('--json', '--story', 'people')).stdout) as Report
+  t.is(failed, 0)
+  const rejected = rows.filter(({ expected }) => expected === 'reject')
+  t.is(rejected.length, 12)
+  t.deepEqual(
+    rejected.filter(({ status, error }) => ![401, 404].includes(status) || error === null),
+    [],
+  )
+})
+
 browserTest('the demo gives the expected result in a browser that binds its session', async (t) => {
   const { rows, failed } = JSON.parse((await demo('--json', '--binding', 'dbsc')).stdout) as Report
   t.is(failed, 0)

@@ -55,7 +55,7 @@ export async function openEnvironment(
   report('PostgreSQL')
   const postgres = opened.use(await startEmbeddedPostgres({ folder: dataFolder, disposable: true }))
   const port = await freePort()
-  const config = parseConfig({
+  const variables = {
     DATABASE_URL: postgres.connectionString,
     HOLDFAST_DATA: dataFolder,
     HOLDFAST_PORT: String(port),
@@ -63,7 +63,8 @@ export async function openEnvironment(
     HOLDFAST_LOG_LEVEL: 'silent',
     ...environment,
     ...(certificates && { HOLDFAST_MTLS_PORT: String(await freePort()) }),
-  })
+  }
+  const config = parseConfig(variables)
   report('migrations')
   const storage = opened.use(await openStorage({ ...config, onError: () => {} }))
 
@@ -101,6 +102,8 @@ export async function openEnvironment(
   const open = opened.move()
   return {
     issuer,
+    /** For commands that work on the same installation. */
+    variables,
     mtlsOrigin: config.mtls.origin ?? issuer,
     audience,
     apiUrl: `${audience}/orders`,

@@ -7,9 +7,11 @@ import { residualWindow, runDbscScenario } from './dbsc-scenario.ts'
 import { runDpopScenario } from './dpop-scenario.ts'
 import { runMcpScenario } from './mcp-scenario.ts'
 import { runMtlsScenario } from './mtls-scenario.ts'
+import { runPeopleScenario } from './people-scenario.ts'
 import { asJson, asText, failedRows } from './report.ts'
 import { setUpDpop, setUpMtls } from './set-up.ts'
 import { setUpMcp } from './set-up-mcp.ts'
+import { setUpPeople } from './set-up-people.ts'
 import { setUpTokenBinding } from './set-up-token-binding.ts'
 import { createRunner } from './steps.ts'
 import { runTokenBindingScenario } from './token-binding-scenario.ts'
@@ -27,16 +29,17 @@ const command = new Command('demo')
       .default('dpop'),
   )
   .addOption(
-    new Option('--story <name>', 'another story: an agent that finds everything by itself').choices(
-      ['mcp'],
-    ),
+    new Option(
+      '--story <name>',
+      'another story: an agent that finds everything by itself, or people with passkeys',
+    ).choices(['mcp', 'people']),
   )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
 const { json, binding, story } = command.opts<{
   json?: true
-  story?: 'mcp'
+  story?: 'mcp' | 'people'
   binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
 }>()
 
@@ -64,6 +67,10 @@ async function play(): Promise<void> {
   if (story === 'mcp') {
     await using fixtures = await setUpMcp(report)
     await runMcpScenario(fixtures, runner)
+  } else if (story === 'people') {
+    requireChromium()
+    await using fixtures = await setUpPeople(report)
+    await runPeopleScenario(fixtures, runner)
   } else if (binding === 'mtls') {
     await using fixtures = await setUpMtls(report)
     await runMtlsScenario(fixtures, runner)
@@ -71,15 +78,18 @@ async function play(): Promise<void> {
     await using fixtures = await setUpTokenBinding(report)
     await runTokenBindingScenario(fixtures, runner)
   } else if (binding === 'dbsc') {
-    if (chromiumPath === undefined) {
-      throw new CommandError(
-        'this scenario needs Chromium, which was not found: apt-get install chromium',
-      )
-    }
+    requireChromium()
     await using fixtures = await setUpDbsc(report)
     await runDbscScenario(fixtures, runner)
   } else {
     await using fixtures = await setUpDpop(report)
     await runDpopScenario(fixtures, runner)
   }
+}
+
+function requireChromium(): void {
+  if (chromiumPath !== undefined) return
+  throw new CommandError(
+    'this scenario needs Chromium, which was not found: apt-get install chromium',
+  )
 }

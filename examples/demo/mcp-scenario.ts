@@ -224,7 +224,7 @@ export async function runMcpScenario(
 
   // The desktop is lost. The person ends it, at My security, and the laptop goes on.
   await owner('end the copy on the desktop', 'accept', async () => {
-    const page = await browser.visit(`${issuer}/security`)
+    const page = await browser.visit(`${issuer}/security/applications`)
     const jkt = await thumbprint(desktop.key)
     const line = page.html.slice(page.html.indexOf(jkt.slice(0, 8)))
     const after = await browser.submit({ ...page, html: line }, 'End this copy')

@@ -56,7 +56,10 @@ export async function createRelyingParty({
 
   return {
     /** Pushes an authorization request; a DPoP proof there binds the code to our key. */
-    async begin(challenge?: CodeChallenge): Promise<Login> {
+    async begin(
+      challenge?: CodeChallenge,
+      more: Readonly<Record<string, string>> = {},
+    ): Promise<Login> {
       const { codeVerifier, parameters } = challenge ?? (await makeChallenge())
       const state = oidc.randomState()
       const nonce = oidc.randomNonce()
@@ -66,7 +69,7 @@ export async function createRelyingParty({
           redirect_uri: redirectUri,
           scope: 'openid profile read',
           resource,
-          ...parameters,
+          ...{ ...parameters, ...more },
           state,
           nonce,
         },

@@ -65,7 +65,8 @@ async function judge(step: Step): Promise<Pick<Row, 'got' | 'status' | 'error'>>
   if (response.ok) return { got: 'accept', status, error: null }
   const error = challengeError(response) ?? (await bodyError(response))
   // A refusal is one that speaks of the request. A server that breaks has refused nothing.
-  return { got: [400, 401, 403].includes(status) ? 'reject' : 'fault', status, error }
+  const isRefusal = [400, 401, 403].includes(status) || (status === 404 && error !== null)
+  return { got: isRefusal ? 'reject' : 'fault', status, error }
 }
 
 function challengeError(response: Response): string | null {
