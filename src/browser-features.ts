@@ -1,13 +1,18 @@
 import type { Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
+import { createAccountPages } from './account-page/account-pages.ts'
+import { createApplicationsRouter } from './account-page/applications-router.ts'
 import { createCodeAppRouter } from './account-page/code-app-router.ts'
 import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
+import { createDataRouter } from './account-page/data-router.ts'
 import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
 import { createLinkRouter } from './account-page/link-router.ts'
 import { createPasskeyRouter } from './account-page/passkey-router.ts'
 import { createPasswordRouter } from './account-page/password-router.ts'
+import { createProfileRouter } from './account-page/profile-router.ts'
 import { createReaders } from './account-page/reader.ts'
 import { createSecurityRouter } from './account-page/security-router.ts'
+import { createSessionsRouter } from './account-page/sessions-router.ts'
 import { createAccountLinks } from './accounts/account-links.ts'
 import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import { createSignInRules } from './clients/sign-in-rules.ts'
@@ -36,7 +41,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
   const { config, storage, accounts, views, forms, dbsc, keys } = parts
   const { events } = parts.observability
   const { browserSessions: sessions } = storage
-  const rules = createSignInRules(config.passkeys.signIn, storage.passkeys)
+  const rules = createSignInRules(config.passkeys, storage.passkeys)
   const passkeys = passkeyFormsOf(parts)
   const passwords = createPasswordForms({
     accounts,
@@ -57,12 +62,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
     securityEvents: parts.securityEvents,
     now: keys.now,
   })
-  const resourceLabels: FindResourceLabels = async (identifier) => {
-    const found = await storage.resourceServers.find(identifier)
-    if (!found) return undefined
-    const scopes = new Map(Object.entries(found.scopeLabels))
-    return { ...(found.name !== null && { name: found.name }), scopes }
-  }
+  const resourceLabels = resourceLabelsOf(parts)
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -122,7 +122,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
   }
 }
 
-/** My security, and the pages that it leads to. */
+/** The pages of an account, and those on which something is changed. */
 function accountFeature(
   parts: Parts,
   {
@@ -131,6 +131,7 @@ function accountFeature(
   }: Pick<InteractionDependencies, 'provider' | 'passkeys' | 'passwords' | 'codes' | 'rules'>,
 ): Middleware {
   const { config, storage, accounts, views, forms, base, passkeys, securityEvents } = parts
+  const { selfService } = config
   const publicOrigin = new URL(config.issuer).origin
   const readers = createReaders({ provider, accounts, forms })
   const { events } = parts.observability
@@ -147,15 +148,40 @@ function accountFeature(
     events,
   })
   const { rpId, relatedOrigins } = config.passkeys
-  const page = base + publicRoutes.security.path
+  const page = base + publicRoutes.security_sign_in.path
   const { rules } = signIn
+  const pages = createAccountPages({
+    ...{ readers, forms, publicOrigin, base },
+    hasApprovals: storage.clients.hasCiba,
+    hasData: selfService.includes('export') || selfService.includes('delete'),
+    timesScript: scripts.times,
+  })
   const common = { readers, changes, rules, forms, views, events, securityEvents, page }
   return inTurn([
     createSecurityRouter({
-      ...{ readers, views, forms, accounts, rules, publicOrigin, base },
-      tables: { ...storage, clients: parts.knownClients },
-      events: securityEvents,
+      ...{ pages, views, accounts, rules },
+      tables: storage,
       passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
+    }),
+    createProfileRouter({ ...common, pages, accounts, selfService }),
+    createDataRouter({
+      ...common,
+      ...{ pages, selfService },
+      tables: storage,
+      store: storage.accounts,
+    }),
+    createSessionsRouter({
+      ...{ pages, readers, views },
+      browserSessions: storage.browserSessions,
+      events: securityEvents,
+    }),
+    createApplicationsRouter({
+      ...{ pages, readers, views },
+      artifacts: storage.artifacts,
+      clients: parts.knownClients,
+      events: securityEvents,
+      resourceLabels: resourceLabelsOf(parts),
+      detailsType: storage.detailsTypes.find,
     }),
     createCodeAppRouter({
       ...common,
@@ -187,6 +213,15 @@ function accountFeature(
   ])
 }
 
+function resourceLabelsOf({ storage }: Parts): FindResourceLabels {
+  return async (identifier) => {
+    const found = await storage.resourceServers.find(identifier)
+    if (!found) return undefined
+    const scopes = new Map(Object.entries(found.scopeLabels))
+    return { ...(found.name !== null && { name: found.name }), scopes }
+  }
+}
+
 /** Passkeys in forms; the sign-in page and My security count what they refuse together. */
 function passkeyFormsOf(parts: Parts): PasskeyForms | undefined {
   const { passkeys, siblings, securityEvents } = parts
@@ -209,5 +244,9 @@ function passkeyFormsOf(parts: Parts): PasskeyForms | undefined {
 /** Scripts of our pages, absolute. */
 function scriptUrlsOf({ config: { issuer }, assets: { urls } }: Parts) {
   const { origin } = new URL(issuer)
-  return { passkeys: origin + urls.passkeys, password: origin + urls.password }
+  return {
+    passkeys: origin + urls.passkeys,
+    password: origin + urls.password,
+    times: origin + urls.times,
+  }
 }

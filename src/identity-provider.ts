@@ -11,6 +11,7 @@ import { withDocuments } from './clients/client-documents.ts'
 import type { MetadataValidator } from './clients/client-registration.ts'
 import { standardScopesOf } from './clients/client-scopes.ts'
 import { allowedAlgorithms } from './clients/profile.ts'
+import { createGroupDemands } from './clients/sign-in-rules.ts'
 import type { Config } from './config/config.ts'
 import { createDoctorCodes } from './doctor/codes.ts'
 import { doctorEndpoint } from './doctor/observation.ts'
@@ -116,6 +117,7 @@ function buildEngine(parts: Parts) {
       (id, ctx) => activeAccount(ctx, id, accounts),
       () => storage.claimMappings.list(),
     ),
+    groupDemands: createGroupDemands(config.passkeys.groupAcrs),
     findByEmail: async (email) => (await storage.accounts.findByEmail(email))?.account,
     backchannelLimits: createBackchannelLimits(makeLimiter),
     claims: claimsByScope,

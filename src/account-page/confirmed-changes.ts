@@ -9,7 +9,7 @@ import type { FreshAuthentication } from './fresh-authentication.ts'
 import type { Reader } from './reader.ts'
 
 /** A change, by a name that no other change of the session has. */
-export type Change = Pick<ConfirmPage, 'action' | 'heading' | 'lead' | 'field'> & {
+export type Change = Pick<ConfirmPage, 'action' | 'heading' | 'lead' | 'back' | 'field'> & {
   readonly name: string
 }
 

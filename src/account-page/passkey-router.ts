@@ -19,7 +19,7 @@ export interface PasskeyRouterOptions {
   readonly table: PasskeyTable
   readonly readers: Readers
   readonly changes: ConfirmedChanges
-  readonly rules: Pick<SignInRules, 'leastPasskeys'>
+  readonly rules: Pick<SignInRules, 'leastPasskeysOf'>
   readonly forms: FormTokens
   readonly views: Pick<Views, 'newPasskey'>
   readonly events: Pick<Events, 'passkeyChanged'>
@@ -144,7 +144,7 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
     const passkey = await named(ctx, reader)
     const change = removing(passkey)
     if (!(await changes.isConfirmed(ctx, submitted, change))) return
-    if (!(await table.remove(passkey.id, rules.leastPasskeys, reader.about))) {
+    if (!(await table.remove(passkey.id, rules.leastPasskeysOf(reader.account), reader.about))) {
       ctx.status = 400
       await changes.show(ctx, reader, change, 'passkeys.last_one')
       return

@@ -120,6 +120,6 @@ export function createFindAccount(
     if (!account) return undefined
     const mapping: MappedClaims = (audience) => mappedClaims(account, mappings, audience)
     const claims = () => ({ ...accountClaims(account), [mapped]: mapping })
-    return { accountId: account.id, claims }
+    return { accountId: account.id, claims, groups: account.groups }
   }
 }

@@ -7,8 +7,19 @@ import type { ClientMetadata, KoaContextWithOIDC, Provider } from 'oidc-provider
 
 export const securityClientId = 'holdfast-my-security'
 
-/** The pages that a sign-in leads to. */
-const pages = { security: '/security', approvals: '/security/approvals' } as const
+/** The pages that a sign-in leads to, by the names of their routes. */
+const pages = {
+  security: '/security',
+  approvals: '/security/approvals',
+  security_profile: '/security/profile',
+  security_sign_in: '/security/sign-in',
+  security_sessions: '/security/sessions',
+  security_applications: '/security/applications',
+  security_activity: '/security/activity',
+  security_data: '/security/data',
+} as const
+
+export type SecurityPageName = keyof typeof pages
 
 export function securityClient(issuer: string): ClientMetadata {
   return {
@@ -25,7 +36,7 @@ export function securityClient(issuer: string): ClientMetadata {
 /** Where someone is sent to sign in. The code that comes back is for nobody: the session is all. */
 export function signInUrl(
   issuer: string,
-  { to = 'security', withinS }: { to?: keyof typeof pages; withinS?: number } = {},
+  { to, withinS }: { to: SecurityPageName; withinS?: number },
 ): string {
   const query = new URLSearchParams({
     client_id: securityClientId,

@@ -39,6 +39,7 @@ import {
 } from './protocol-config.ts'
 import { proxiesContradictions, proxiesVariables } from './proxies-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
+import { type SelfService, selfServiceVariables } from './self-service-config.ts'
 import { tlsCipherVariables } from './tls-ciphers.ts'
 import {
   type TokenBindingMode,
@@ -68,6 +69,8 @@ export interface Config {
   readonly operations: OperationsConfig
   readonly passkeys: PasskeysConfig
   readonly protocol: ProtocolConfig
+  /** What people may do with their accounts by themselves. */
+  readonly selfService: readonly SelfService[]
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -211,6 +214,7 @@ const variables = z.object({
   ...mailVariables,
   ...mtlsVariables,
   ...passkeysVariables,
+  ...selfServiceVariables,
   ...protocolVariables,
   ...tlsCipherVariables,
   ...proxiesVariables,
@@ -302,6 +306,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     operations: operationsConfig(values, asksForTraces(env)),
     passkeys: passkeysConfig(values, issuer),
     protocol: protocolConfig(values),
+    selfService: values.HOLDFAST_ACCOUNT_SELF_SERVICE,
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     standby: values.HOLDFAST_DATABASE_STANDBY_URL

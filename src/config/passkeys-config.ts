@@ -6,11 +6,22 @@ export type SignInPolicy = (typeof signInPolicies)[number]
 
 const signInPolicies = ['passkey', 'passkey-or-password', 'password+second-factor'] as const
 
+/** What a group may need: the ends of authentication contexts `urn:holdfast:acr:…`. */
+const groupContexts = [
+  'passkey-and-bound-session',
+  'bound-session',
+  'passkey',
+  'password-and-key',
+  'password-and-code',
+] as const
+
 export interface PasskeysConfig {
   /** What people sign in with. */
   readonly signIn: SignInPolicy
   /** Whether people may type a username in place of their email. */
   readonly usernames: boolean
+  /** Names of groups, with the authentication context that sign-ins of their people need. */
+  readonly groupAcrs: readonly (readonly [group: string, acr: string])[]
   /** The host name that passkeys are for; undefined for an address, which browsers make none for. */
   readonly rpId: string | undefined
   /** Origins of other servers that may use the passkeys of this host name. */
@@ -20,6 +31,9 @@ export interface PasskeysConfig {
 }
 
 const list = (text: string) => text.split(',').map((item) => item.trim())
+
+const isGroupContext = ([group, name, ...more]: readonly string[]) =>
+  Boolean(group) && groupContexts.some((context) => context === name) && more.length === 0
 
 const isHttpsOrigin = (text: string) =>
   text.startsWith('https://') && URL.parse(text)?.origin === text
@@ -32,6 +46,17 @@ export const passkeysVariables = {
     .enum(signInPolicies, 'must be passkey, passkey-or-password or password+second-factor')
     .default('passkey-or-password'),
   HOLDFAST_USERNAMES: z.enum(['on', 'off'], 'must be on or off').default('off'),
+  HOLDFAST_GROUP_SIGN_IN: z
+    .string()
+    .transform((text) => list(text).map((item) => item.split(/ *= */)))
+    .refine(
+      (pairs) => pairs.every(isGroupContext),
+      `must be pairs such as admins=passkey, separated by commas, of a group and one of ${groupContexts.join(', ')}`,
+    )
+    .transform((pairs) =>
+      pairs.map(([group = '', name]) => [group, `urn:holdfast:acr:${name}`] as const),
+    )
+    .default([]),
   HOLDFAST_PASSKEY_RP_ID: z
     .string()
     .refine((host) => hostName.test(host) && isIP(host) === 0, 'must be a host name in lower case')
@@ -60,6 +85,7 @@ export function passkeysConfig(values: z.output<typeof variables>, issuer: strin
   return {
     signIn: values.HOLDFAST_SIGN_IN,
     usernames: values.HOLDFAST_USERNAMES === 'on',
+    groupAcrs: values.HOLDFAST_GROUP_SIGN_IN,
     rpId: values.HOLDFAST_PASSKEY_RP_ID ?? hostNameOf(issuer),
     relatedOrigins: values.HOLDFAST_PASSKEY_RELATED_ORIGINS,
     aaguids: values.HOLDFAST_PASSKEY_AAGUIDS,

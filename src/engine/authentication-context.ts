@@ -5,6 +5,7 @@
 import type Provider from 'oidc-provider'
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
 import { acrOf, missingFor, type SignIn } from '../accounts/acr.ts'
+import type { GroupDemands } from '../clients/sign-in-rules.ts'
 import { type SessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { refusedFor } from './refusal-reason.ts'
 import { isHeld } from './session-model.ts'
@@ -39,12 +40,16 @@ function readAcrRequest(claims: unknown, acrValues: unknown): AcrRequest {
 }
 
 /**
- * The values of which a sign-in must meet one of each list: those that a request makes a must, and
- * the one that its client was registered with.
+ * The values of which a sign-in must meet one of each list: those that a request makes a must, the
+ * one that its client was registered with, and those that the groups of the person need.
  */
-function demandsOf({ values, essential }: AcrRequest, policy: SessionPolicy): readonly string[][] {
+function demandsOf(
+  { values, essential }: AcrRequest,
+  policy: SessionPolicy,
+  ofGroups: readonly string[],
+): readonly string[][] {
   const registered = policy.required_acr === undefined ? [] : [[policy.required_acr]]
-  return [...(essential ? [[...values]] : []), ...registered]
+  return [...(essential ? [[...values]] : []), ...registered, ...ofGroups.map((acr) => [acr])]
 }
 
 /** Whether a way of signing in can meet what an interaction is for, the session bound or not. */
@@ -52,11 +57,17 @@ export function canMeet(
   amr: readonly string[],
   { claims, acr_values }: { readonly [parameter: string]: unknown },
   policy: SessionPolicy | undefined,
+  ofGroups: readonly string[],
 ): boolean {
   // It was read as JSON when the request came.
   const read: unknown = typeof claims === 'string' ? JSON.parse(claims) : undefined
-  const demands = demandsOf(readAcrRequest(read, acr_values), policy ?? {})
+  const demands = demandsOf(readAcrRequest(read, acr_values), policy ?? {}, ofGroups)
   return demands.every((acrs) => missingFor({ amr, isBound: true }, acrs) === undefined)
+}
+
+/** As `createFindAccount` makes it. */
+interface FoundAccount {
+  readonly groups?: readonly string[]
 }
 
 type Oidc = Pick<KoaContextWithOIDC, 'oidc'>
@@ -72,9 +83,14 @@ const signInOf = ({ oidc: { session } }: Oidc): SignIn => ({
  *
  * @throws the engine's `unmet_authentication_requirements` for what no session here can be.
  */
-export function missingAcr(ctx: KoaContextWithOIDC): 'bound session' | 'sign-in' | undefined {
+export function missingAcr(
+  ctx: KoaContextWithOIDC,
+  groupDemands: GroupDemands,
+): 'bound session' | 'sign-in' | undefined {
   const signIn = signInOf(ctx)
-  const demands = demandsOf(acrRequest(ctx), sessionPolicyOf(ctx))
+  const { account, client } = ctx.oidc as { account?: FoundAccount; client?: { clientId: string } }
+  const ofGroups = groupDemands(account?.groups, client?.clientId)
+  const demands = demandsOf(acrRequest(ctx), sessionPolicyOf(ctx), ofGroups)
   const missing = demands.map((acrs) => missingFor(signIn, acrs))
   // The engine's own check would ask for a password again and again.
   if (missing.includes('unknown')) throw unmetAcr('none of the requested acr values is known here')

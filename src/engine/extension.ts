@@ -2,6 +2,7 @@ import type { Context } from 'koa'
 import type Provider from 'oidc-provider'
 import type { ClientMetadata, Configuration, FindAccount, KoaContextWithOIDC } from 'oidc-provider'
 import type { ProofCheck } from '../bindings/dpop.ts'
+import type { GroupDemands } from '../clients/sign-in-rules.ts'
 import type { ProtocolConfig } from '../config/protocol-config.ts'
 import type { Edge } from '../http/edge.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
@@ -53,6 +54,8 @@ export interface ProviderOptions {
     readonly resourceServers: ResourceServerTable
   }
   readonly findAccount: FindAccount
+  /** What sign-ins of people of some groups need. */
+  readonly groupDemands: GroupDemands
   /** The id of the account that has an email. */
   readonly findByEmail: (email: string) => Promise<{ readonly id: string } | undefined>
   readonly backchannelLimits: BackchannelLimits

@@ -175,7 +175,7 @@ export function createProvider(options: ProviderOptions): Provider {
     renderError: pages.renderError,
     interactions: {
       policy: withDetailsConsent(
-        withSessionPolicy(createInteractionPolicy(), { now }),
+        withSessionPolicy(createInteractionPolicy(), { now, groupDemands: options.groupDemands }),
         tables.detailsTypes,
       ),
       url: (_ctx, { uid, prompt }) =>

@@ -1,4 +1,5 @@
 import { interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider'
+import type { GroupDemands } from '../clients/sign-in-rules.ts'
 import { acrRequest, missingAcr, unmetAcr } from './authentication-context.ts'
 import type { NamedSession } from './browser-request.ts'
 import { sessionPolicyOf, sessionRules } from './client-session-policy.ts'
@@ -14,7 +15,7 @@ const { Check, Prompt } = interactionPolicy
  */
 export function withSessionPolicy(
   policy: interactionPolicy.DefaultPolicy,
-  { now }: { now: () => number },
+  { now, groupDemands }: { now: () => number; groupDemands: GroupDemands },
 ): interactionPolicy.DefaultPolicy {
   const login = policy.get('login')?.checks
   login?.add(
@@ -31,7 +32,7 @@ export function withSessionPolicy(
       'acr_needs_sign_in',
       'the requested acr could not be obtained without a sign-in',
       'login_required',
-      needsSignIn,
+      (ctx) => needsSignIn(ctx, groupDemands),
     ),
   )
   const proof = new Prompt(
@@ -46,7 +47,7 @@ export function withSessionPolicy(
       'acr_needs_key',
       'the browser has not bound the session to a key yet',
       'login_required',
-      needsKey,
+      (ctx) => needsKey(ctx, groupDemands),
     ),
   )
   // After the sign-in, and before consent.
@@ -54,15 +55,15 @@ export function withSessionPolicy(
   return policy
 }
 
-function needsSignIn(ctx: KoaContextWithOIDC): boolean {
-  const missing = missingAcr(ctx)
+function needsSignIn(ctx: KoaContextWithOIDC, groupDemands: GroupDemands): boolean {
+  const missing = missingAcr(ctx, groupDemands)
   if (!missing || ctx.oidc.result?.login) return false
   // A key is registered with a sign-in, and never for a session that continues.
   return missing === 'sign-in' || !browserSessionOf(ctx.oidc.session)?.binding
 }
 
-function needsKey(ctx: KoaContextWithOIDC): boolean {
-  const missing = missingAcr(ctx)
+function needsKey(ctx: KoaContextWithOIDC, groupDemands: GroupDemands): boolean {
+  const missing = missingAcr(ctx, groupDemands)
   if (missing === 'sign-in') throw unmetAcr('the sign-in does not meet the requested acr')
   return missing !== undefined
 }

@@ -13,7 +13,7 @@ import {
 import { overloaded } from '../pages/error-messages.ts'
 import { english } from '../pages/messages.ts'
 import { letScriptsRead } from './cross-origin.ts'
-import { type AdminRouteName, adminRoutes, type RouteName } from './routes.ts'
+import { type AdminRouteName, adminRoutes, allRoutes, type RouteName } from './routes.ts'
 import { matchedRoute } from './routing.ts'
 import { securityHeaders } from './security-headers.ts'
 
@@ -58,13 +58,12 @@ export interface ShedLoadOptions {
   readonly mostHeld?: number
 }
 
-/** Routes that may check a password. */
-const passwordRoutes: ReadonlySet<string> = new Set<RouteName>([
-  'sign_in_submit',
-  'security_passkey_add_submit',
-  'security_passkey_rename_submit',
-  'security_passkey_remove_submit',
-])
+/** Routes that may check a password: the sign-in, and every change that a person confirms. */
+const passwordRoutes: ReadonlySet<string> = new Set(
+  (Object.keys(allRoutes) as RouteName[]).filter(
+    (name) => name === 'sign_in_submit' || /^security_.*_submit$/.test(name),
+  ),
+)
 
 /**
  * Refuses with 503, before anything but routing is done, what a busy node could not serve in

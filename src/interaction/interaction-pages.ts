@@ -36,9 +36,9 @@ export interface InteractionPages {
   /** The account of a page that asks for a code, if it is one of this interaction. */
   accountOfCode(interaction: Interaction, form: FormBody): string | undefined
   /** Whether a password alone leads to what an interaction is for, without a code app. */
-  takesPasswordAlone(interaction: Interaction): Promise<boolean>
-  /** Whether a password can lead to what an interaction is for. */
-  takesPassword(interaction: Interaction): Promise<boolean>
+  takesPasswordAlone(interaction: Interaction, account: Account): Promise<boolean>
+  /** Whether a password, of anyone or of an account, can lead to what an interaction is for. */
+  takesPassword(interaction: Interaction, account?: Account): Promise<boolean>
   /** Whose session the page is shown in. */
   reader(ctx: RouterContext, interaction: Interaction): Promise<Account>
 }
@@ -69,14 +69,19 @@ export function createInteractionPages({
     return account
   }
 
-  async function canMeetBy(amr: readonly string[], interaction: Interaction) {
+  async function canMeetBy(
+    amr: readonly string[],
+    interaction: Interaction,
+    account: Account | undefined,
+  ) {
     const { clientId, session_policy } = await clientOf(interaction)
     const policy = session_policy as SessionPolicy | undefined
-    return { clientId, isMet: canMeet(amr, interaction.params, policy) }
+    const ofGroups = rules.groupDemands(account?.groups, clientId)
+    return { clientId, isMet: canMeet(amr, interaction.params, policy, ofGroups) }
   }
 
-  async function takesPassword(interaction: Interaction) {
-    const { clientId, isMet } = await canMeetBy(signInMethods.passwordAndCode, interaction)
+  async function takesPassword(interaction: Interaction, account?: Account) {
+    const { clientId, isMet } = await canMeetBy(signInMethods.passwordAndCode, interaction, account)
     return isMet && rules.takesPassword(clientId)
   }
 
@@ -86,8 +91,8 @@ export function createInteractionPages({
     reader,
     takesPassword,
 
-    async takesPasswordAlone(interaction) {
-      const { clientId, isMet } = await canMeetBy(signInMethods.password, interaction)
+    async takesPasswordAlone(interaction, account) {
+      const { clientId, isMet } = await canMeetBy(signInMethods.password, interaction, account)
       return isMet && rules.takesPasswordAlone(clientId)
     },
 

@@ -14,7 +14,7 @@ import {
 } from '../http/current-interaction.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import type { PasskeyForms } from '../http/passkey-form.ts'
-import type { PasswordForms, TypedPassword } from '../http/password-form.ts'
+import type { PasswordForms } from '../http/password-form.ts'
 import { publicRoutes } from '../http/routes.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
@@ -52,11 +52,11 @@ export interface InteractionDependencies {
   onAllowed: (clientId: string) => Promise<void>
 }
 
-const needsPasskey: TypedPassword = {
+const needsPasskey = {
   account: undefined,
   status: 401,
   problem: 'sign_in.needs_passkey',
-}
+} as const
 
 /** The pages between /authorize and its resumption: who is it, and may the client have that. */
 export function createInteractionRouter(dependencies: InteractionDependencies): Router {
@@ -109,8 +109,13 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       return
     }
     const { account } = typed
+    if (!(await pages.takesPassword(interaction, account))) {
+      ctx.status = needsPasskey.status
+      await pages.signIn(ctx, interaction, { email, problem: needsPasskey.problem })
+      return
+    }
     if (account.hasCodeApp) return pages.code(ctx, interaction, account)
-    if (!(await pages.takesPasswordAlone(interaction))) {
+    if (!(await pages.takesPasswordAlone(interaction, account))) {
       ctx.status = 401
       await pages.signIn(ctx, interaction, { email, problem: 'sign_in.needs_second_factor' })
       return

@@ -22,6 +22,17 @@ export function networksOf(address: string): { near: string; wide: string | unde
 /** Every request asks, and mostly about IPv4: the expression for IPv6 is long. */
 const isIPv6Text = (text: string) => text.includes(':') && isIPv6(text)
 
+/**
+ * Where an address is, as far as a person needs it to tell places apart: 24 bits of IPv4, or 48 of
+ * IPv6. Undefined for a text that is no address.
+ */
+export function networkPrefix(address: string): string | undefined {
+  const canonical = canonicalAddress(address)
+  if (canonical === undefined) return undefined
+  if (isIPv6Text(canonical)) return prefixOf(canonical, 48)
+  return `${canonical.split('.').slice(0, 3).join('.')}.0/24`
+}
+
 function prefixOf(canonical: string, bits: 48 | 64): string {
   if (!isIPv6Text(canonical)) return canonical
   const [head = '', tail = ''] = canonical.split('::')

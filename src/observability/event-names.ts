@@ -43,6 +43,8 @@ export type KeyEvent = (typeof keyEvents)[number]
 export const auditEvents = [
   ...administrativeChanges,
   ...keyEvents,
+  'account.deleted_by_owner',
+  'account.exported',
   'account_link.used',
   'approval.denied',
   'approval.given',
@@ -68,6 +70,7 @@ export const auditEvents = [
   'passkey.renamed',
   'password.changed',
   'ping.undelivered',
+  'profile.changed',
   'recovery_codes.replaced',
   'refresh_token.rebound',
   'refresh_token.successor_named',

@@ -324,6 +324,19 @@ export function createEvents({
       record('info', events[change], facts, 'a person changed a second factor')
     },
 
+    /** The person's own change, at the account page. */
+    profileChanged(facts: Facts, details: { member: string }) {
+      record('info', 'profile.changed', facts, 'a person changed a profile', details)
+    },
+
+    accountDeleted(facts: Facts, details: { ended: number; revoked: number }) {
+      record('info', 'account.deleted_by_owner', facts, 'a person deleted an account', details)
+    },
+
+    accountExported(facts: Facts) {
+      record('info', 'account.exported', facts, 'a person downloaded what is kept about them')
+    },
+
     /** Someone has set how to sign in by a one-time link. */
     linkUsed(facts: Facts, details: { credential: 'password' | 'passkey' }) {
       record('info', 'account_link.used', facts, 'a one-time link was used', details)

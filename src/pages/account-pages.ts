@@ -18,6 +18,8 @@ export interface ConfirmPage extends AuthenticationView {
   action: string
   heading: Message
   lead: Message
+  /** The page that led here, below the path of this server; by default that of ways to sign in. */
+  back?: string
   /** Of the account, for password managers. */
   email: string
   /** A text that the change is about. */

@@ -13,6 +13,7 @@ const files = {
   mark: `${import.meta.dirname}/assets/mark.svg`,
   password: `${import.meta.dirname}/assets/password.js`,
   passkeys: `${import.meta.dirname}/assets/passkeys.js`,
+  times: `${import.meta.dirname}/assets/times.js`,
 }
 
 export type AssetUrls = Readonly<Record<keyof typeof files, string>>

@@ -4,7 +4,7 @@ import en from './messages/en.json' with { type: 'json' }
 export type MessageKey = keyof typeof en
 
 /** Strings are shown as they are; a message among the values is put into the same language. */
-export type MessageValues = Readonly<Record<string, string | number | Message>>
+export type MessageValues = Readonly<Record<string, string | number | Date | Message>>
 
 /** What a page says, before its language is known: data chooses the message. */
 export interface Message {
@@ -22,8 +22,10 @@ export interface Messages {
    * text, whose direction must not change ours), `<span>` and `<link>` in a message become elements.
    */
   html(message: MessageKey | Message, values?: MessageValues, href?: string): string
-  /** A point in time, to the minute. */
+  /** A point in time, to the minute, as text. Among the values of `html` it is a `<time>` element. */
   time(at: Date): string
+  /** The element alone. */
+  when(at: Date): string
 }
 
 interface MessageFile {
@@ -49,34 +51,44 @@ export function createMessages({ language, locale, texts }: MessageFile): Messag
     const { key, values = given ?? {} } = typeof message === 'string' ? { key: message } : message
     const shown = Object.entries(values).map(([name, value]): [string, string | number] => [
       name,
-      by.value(typeof value === 'object' ? text(value) : value),
+      value instanceof Date
+        ? by.time(value, time(value))
+        : by.value(typeof value === 'object' ? text(value) : value),
     ])
     const formatted = formats.get(key)?.format({ ...by.tags, ...Object.fromEntries(shown) })
     return String(formatted)
   }
 
   const text: Messages['text'] = (message, values) => format(message, values, plain)
+  const time = (at: Date) => text('time.at', { time: dates.format(at) })
 
   return {
     language,
     text,
     html: (message, values, href = '') => format(message, values, htmlWith(href)),
-    time: (at) => text('time.at', { time: dates.format(at) }),
+    time,
+    when: (at) => timeElement(at, time(at)),
   }
 }
 
 interface Rendering {
   value(value: string | number): string | number
+  time(at: Date, text: string): string
   readonly tags: Readonly<Record<string, (content: string[]) => string>>
 }
 
-const plain: Rendering = { value: (value) => value, tags: {} }
+const plain: Rendering = { value: (value) => value, time: (_, text) => text, tags: {} }
 
 const element = (open: string, close: string) => (content: string[]) =>
   `<${open}>${content.join('')}</${close}>`
 
+/** A script may put it into the time zone of the browser (assets/times.js). */
+const timeElement = (at: Date, text: string) =>
+  `<time datetime="${at.toISOString()}">${escapeHtml(text)}</time>`
+
 function htmlWith(href: string): Rendering {
   return {
+    time: timeElement,
     // A number stays one: plural forms are chosen by it.
     value: (value) => (typeof value === 'number' ? value : escapeHtml(value)),
     tags: {

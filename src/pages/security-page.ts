@@ -1,4 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
+import { networkPrefix } from '../net/network.ts'
+import type { Account } from '../storage/account-store.ts'
 import type { Installation, StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 import type { FailedSignIns } from '../storage/failed-sign-in-table.ts'
@@ -7,24 +9,52 @@ import type { PasskeyLine } from './account-pages.ts'
 import { type BindingLabels, bindingLabels } from './binding-labels.ts'
 import { browserLabel } from './browser-labels.ts'
 import { type EventLabel, eventLabel } from './event-labels.ts'
-import type { Message } from './messages.ts'
-import type { MessageLabel } from './views.ts'
+import type { Message, MessageKey } from './messages.ts'
+import type { ConsentSection, MessageLabel } from './views.ts'
 
-export interface SecurityPage {
+/** What all pages of an account have around them. */
+export interface AccountFrame {
   email: string
   token: string
+  pages: readonly { path: string; label: MessageKey; isThis: boolean }[]
+}
+
+export interface ProfilePage extends AccountFrame {
+  lines: readonly ProfileLine[]
+  /** What the person may change. */
+  changes: readonly { path: string; label: Message }[]
+}
+
+export interface AccountDataPage extends AccountFrame {
+  exports: boolean
+  deletes: boolean
+}
+
+interface ProfileLine {
+  label: MessageKey
+  value: MessageLabel | undefined
+}
+
+export interface SessionsPage extends AccountFrame {
   sessions: SessionLine[]
-  /** Whether an application may ask for approvals. */
-  hasApprovals: boolean
+}
+
+export interface ApplicationsPage extends AccountFrame {
+  applications: ApplicationLine[]
+}
+
+export interface ActivityPage extends AccountFrame {
+  failures: FailureLine[]
+  events: EventLine[]
+}
+
+export interface SignInMethodsPage extends AccountFrame {
   /** Undefined where browsers make no passkeys for this server. */
   passkeys: { lines: PasskeyLine[]; signals: PasskeySignals } | undefined
   /** Undefined where people set no password. */
   hasPassword: boolean | undefined
   /** Undefined where people set no password. */
   codeApp: { isSetUp: boolean; isRemovable: boolean; recoveryCodes: number } | undefined
-  applications: ApplicationLine[]
-  failures: FailureLine[]
-  events: EventLine[]
 }
 
 /** Which passkeys there still are, for the browser (the Signal API of WebAuthn). */
@@ -47,7 +77,7 @@ interface SessionLine {
   uid: string
   isThis: boolean
   browser: MessageLabel
-  address: MessageLabel
+  network: MessageLabel
   since: Date
   /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
@@ -55,11 +85,12 @@ interface SessionLine {
   method?: 'passkey' | 'code' | 'password'
 }
 
-interface ApplicationLine {
+export interface ApplicationLine {
   clientId: string
   name: string
   since: Date
   binding: BindingLabels
+  allowed: readonly ConsentSection[]
   /** Its copies, where there are several: each has a key of its own. */
   installations: InstallationLine[]
 }
@@ -87,7 +118,7 @@ export function sessionLine(session: BrowserSession, current: string): SessionLi
     uid,
     isThis: uid === current,
     browser: browserLabel(userAgent),
-    address: addressLabel(address),
+    network: networkLabel(address),
     since: signedInAt,
     ...(key && { key }),
     ...methodOf(session),
@@ -110,13 +141,17 @@ function keyLabel({ binding, tbh }: BrowserSession): string | undefined {
 export function applicationLine(
   { clientId, grantedAt }: StoredGrant,
   client: ClientMetadata,
-  installations: readonly Installation[],
+  {
+    allowed,
+    installations,
+  }: { allowed: readonly ConsentSection[]; installations: readonly Installation[] },
 ): ApplicationLine {
   return {
     clientId,
     name: client.client_name ?? clientId,
     since: grantedAt,
     binding: bindingLabels(client.binding_method),
+    allowed,
     installations:
       installations.length > 1
         ? installations.map(({ jkt, since, lastUsed }) => ({
@@ -143,9 +178,37 @@ export function failureLine({ count, at, address, userAgent }: FailedSignIns): F
 
 const clientLabel = (userAgent: string, address: string): Message => ({
   key: 'client.from',
-  values: { browser: browserLabel(userAgent), address: addressLabel(address) },
+  values: { browser: browserLabel(userAgent), network: networkLabel(address) },
 })
 
-function addressLabel(address: string): MessageLabel {
-  return address || { key: 'unknown_address' }
+/** A place by its network only: who looks over a shoulder, or has the session, learns no address. */
+function networkLabel(address: string): Message {
+  const network = networkPrefix(address)
+  return network ? { key: 'network.known', values: { network } } : { key: 'network.unknown' }
+}
+
+export function profileLines(account: Account): ProfileLine[] {
+  const { email, emailVerified, name, groups, createdAt: _, ...others } = account
+  const address = [others.streetAddress, others.postalCode, others.locality, others.region]
+  return [
+    { label: 'profile.name', value: name },
+    {
+      label: 'profile.email',
+      value: emailVerified ? { key: 'profile.verified', values: { value: email } } : email,
+    },
+    { label: 'profile.given_name', value: others.givenName },
+    { label: 'profile.family_name', value: others.familyName },
+    { label: 'profile.username', value: others.preferredUsername },
+    { label: 'profile.locale', value: others.locale },
+    { label: 'profile.zone', value: others.zoneinfo },
+    {
+      label: 'profile.phone',
+      value:
+        others.phone && others.phoneVerified
+          ? { key: 'profile.verified', values: { value: others.phone } }
+          : others.phone,
+    },
+    { label: 'profile.address', value: [...address, others.country].filter(Boolean).join(', ') },
+    { label: 'profile.groups', value: groups?.join(', ') },
+  ]
 }

@@ -12,7 +12,14 @@ import type { AssetUrls } from './assets.ts'
 import type { BindingLabels } from './binding-labels.ts'
 import type { ErrorMessage } from './error-messages.ts'
 import { english, type Message, type MessageKey, type Messages } from './messages.ts'
-import type { SecurityPage } from './security-page.ts'
+import type {
+  AccountDataPage,
+  ActivityPage,
+  ApplicationsPage,
+  ProfilePage,
+  SessionsPage,
+  SignInMethodsPage,
+} from './security-page.ts'
 
 /** A message of ours, or a text that someone else chose. */
 export type MessageLabel = Message | string
@@ -180,7 +187,13 @@ export interface Views {
   signedOut(page: SignedOutPage): string
   /** Opens itself again at once, or another page of ours. */
   interstitial(to?: string): string
-  security(page: SecurityPage): string
+  profile(page: ProfilePage): string
+  signInMethods(page: SignInMethodsPage): string
+  sessions(page: SessionsPage): string
+  applications(page: ApplicationsPage): string
+  activity(page: ActivityPage): string
+  accountData(page: AccountDataPage): string
+  accountDeleted(): string
   confirm(page: ConfirmPage): string
   newPasskey(page: NewPasskeyPage): string
   newCodeApp(page: NewCodeAppPage): string
@@ -214,7 +227,13 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     error: view<ErrorPage>('error'),
     signOut: view<SignOutPage>('sign-out'),
     signedOut: view<SignedOutPage>('signed-out'),
-    security: view<SecurityPage>('security'),
+    profile: view<ProfilePage>('account-profile'),
+    signInMethods: view<SignInMethodsPage>('account-sign-in'),
+    sessions: view<SessionsPage>('account-sessions'),
+    applications: view<ApplicationsPage>('account-applications'),
+    activity: view<ActivityPage>('account-activity'),
+    accountData: view<AccountDataPage>('account-data'),
+    accountDeleted: () => view('account-deleted')({}),
     confirm: view<ConfirmPage>('confirm'),
     newPasskey: view<NewPasskeyPage>('new-passkey'),
     newCodeApp: view<NewCodeAppPage>('new-code-app'),

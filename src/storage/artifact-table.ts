@@ -74,6 +74,14 @@ export type CommitOutcome = 'committed' | { readonly replayed: number } | 'alrea
 export interface StoredGrant {
   readonly clientId: string
   readonly grantedAt: Date
+  readonly granted: readonly GrantedParts[]
+}
+
+/** What one grant holds, as the engine keeps it. */
+export interface GrantedParts {
+  readonly openid?: { readonly scope?: string; readonly claims?: readonly string[] } | null
+  /** Scopes by resource server. */
+  readonly resources?: Readonly<Record<string, string>> | null
 }
 
 /** A copy of a client that holds tokens of a person: what tells it from others is its key. */
@@ -300,7 +308,9 @@ export function createArtifactTable(database: Database) {
       const { rows } = await database.query<StoredGrant>({
         name: 'artifact-list-grants',
         text: `select payload->>'clientId' as "clientId",
-                      to_timestamp(max((payload->>'iat')::float8)) as "grantedAt"
+                      to_timestamp(max((payload->>'iat')::float8)) as "grantedAt",
+                      json_agg(json_build_object('openid', payload->'openid',
+                                                 'resources', payload->'resources')) as granted
                  from artifacts
                 where kind = 'Grant' and payload->>'accountId' = $1 and expires_at > now()
                 group by payload->>'clientId' order by "grantedAt" desc`,

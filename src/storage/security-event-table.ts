@@ -24,6 +24,8 @@ export const securityEventKinds = [
   'recovery_codes_replaced',
   'recovery_code_used',
   'code_refused',
+  'profile_changed',
+  'account_exported',
 ] as const
 
 export type SecurityEventKind = (typeof securityEventKinds)[number]

@@ -14,7 +14,7 @@ import {
   passkeyOptions,
 } from '../support/authenticator.ts'
 import { allow, signInAt } from '../support/device.ts'
-import { begin, interact, signIn } from '../support/journey.ts'
+import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
 import {
   email,
@@ -26,7 +26,10 @@ import {
 import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
-const server = useTestServer(test)
+const server = useTestServer(test, {
+  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+  HOLDFAST_GROUP_SIGN_IN: 'admins = passkey, staff = password-and-code',
+})
 const callback = 'https://rp.example/callback'
 const newPassword = 'a fresh secret of mine'
 let client: ClientMetadata
@@ -129,7 +132,7 @@ test('adds a passkey by a link, once', async (t) => {
     ['Phone'],
   )
   t.is((await stranger().get(made.link)).status, 404)
-  t.is((await agent.get(pageOf(''))).status, 303, 'all sign-ins have ended')
+  t.is((await agent.get(pageOf('/sign-in'))).status, 303, 'all sign-ins have ended')
   const grants = `select from artifacts where kind = 'Grant' and payload->>'accountId' = $1`
   t.deepEqual(await query(server.databaseUrl, grants, [id]), [])
   const login = await begin({ origin: server.issuer }, request())
@@ -236,7 +239,7 @@ test('a reset ends the password, sessions and grants, and passkeys if asked', as
   const first = await linksOf(server).reset(email, { passkeys: false, codeApp: false })
   t.like(first, { ended: 1, revoked: 1 })
   t.false(await signsIn({ email, password }))
-  t.is((await agent.get(pageOf(''))).status, 303)
+  t.is((await agent.get(pageOf('/sign-in'))).status, 303)
   t.is((await server.storage.passkeys.listOf(id)).length, 1)
   const second = await linksOf(server).reset(email, { passkeys: true, codeApp: true })
   t.like(second, { ended: 0, revoked: 0 })
@@ -262,7 +265,7 @@ test('changes the password with the present one, and ends other sign-ins', async
     await browserOf({ email, password }),
     await browserOf({ email, password }),
   ]
-  t.regex((await agent.get(pageOf(''))).text, /Change your password/)
+  t.regex((await agent.get(pageOf('/sign-in'))).text, /Change your password/)
   const page = await agent.get(pageOf('/password'))
   t.regex(page.text, /autocomplete="new-password" minlength="15"/)
   const token = tokenOf(page.text)
@@ -270,11 +273,14 @@ test('changes the password with the present one, and ends other sign-ins', async
   t.is((await change(agent, token, { password, new_password: 'short' })).status, 400)
   t.true(await signsIn({ email, password }))
   t.is((await change(agent, token, { password })).status, 303)
-  t.is((await agent.get(pageOf(''))).status, 200)
-  t.is((await other.get(pageOf(''))).status, 303)
+  t.is((await agent.get(pageOf('/sign-in'))).status, 200)
+  t.is((await other.get(pageOf('/sign-in'))).status, 303)
   t.false(await signsIn({ email, password }))
   t.true(await signsIn({ email, password: newPassword }))
-  t.regex((await agent.get(pageOf(''))).text, /You changed your password, and your other sign-ins/)
+  t.regex(
+    (await agent.get(pageOf('/activity'))).text,
+    /You changed your password, and your other sign-ins/,
+  )
   await audited('password.changed', id)
 })
 
@@ -289,7 +295,7 @@ test('sets a password with a passkey where there was no password', async (t) => 
     [id],
   )
   const page = await agent.get(pageOf('/password'))
-  t.regex((await agent.get(pageOf(''))).text, /You have no password/)
+  t.regex((await agent.get(pageOf('/sign-in'))).text, /You have no password/)
   t.notRegex(page.text, /current-password/)
   const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(page.text))
   t.is((await change(agent, tokenOf(page.text), { credential })).status, 303)
@@ -343,7 +349,7 @@ async function typePassword(as: { email: string; password: string }, more = {}) 
 test('sets up a code app, and asks for its code after the password', async (t) => {
   const { email, agent, secret, codes } = await withCodeApp()
   t.is(codes.length, 10)
-  t.regex((await agent.get(pageOf(''))).text, /You have 10 recovery codes left/)
+  t.regex((await agent.get(pageOf('/sign-in'))).text, /You have 10 recovery codes left/)
   const kept = await query(server.databaseUrl, 'select sealed from code_apps')
   t.false(JSON.stringify(kept).includes(secret))
   const { login, page, type } = await typePassword({ email, password })
@@ -370,9 +376,8 @@ test('takes each recovery code once', async (t) => {
   const { type } = await typePassword({ email, password })
   const answers = await Promise.all(Array.from({ length: 4 }, () => type(first.toUpperCase())))
   t.is(answers.filter(({ status }) => status === 303).length, 1)
-  const { text } = await agent.get(pageOf(''))
-  t.regex(text, /You have 9 recovery codes left/)
-  t.regex(text, /A recovery code of your account was used/)
+  t.regex((await agent.get(pageOf('/sign-in'))).text, /You have 9 recovery codes left/)
+  t.regex((await agent.get(pageOf('/activity'))).text, /A recovery code of your account was used/)
 })
 
 test('rejects a code page of another interaction or account', async (t) => {
@@ -390,7 +395,7 @@ test('looks at five codes of an account and network in a while', async (t) => {
   const { type } = await typePassword({ email, password })
   for (let count = 0; count < 5; count += 1) t.is((await type('000000')).status, 401)
   t.is((await type(codeOf(secret))).status, 429)
-  t.regex((await agent.get(pageOf(''))).text, /A wrong code was typed after your password/)
+  t.regex((await agent.get(pageOf('/activity'))).text, /A wrong code was typed after your password/)
   const again = await typePassword({ email, password })
   t.is((await again.type(codeOf(secret))).status, 429)
 })
@@ -438,6 +443,58 @@ test('takes no password alone where an application demands a code', async (t) =>
   t.is((await type(codeOf(secret))).status, 303)
 })
 
+/** From a sign-in over consent to the application. */
+const arriveAt = async (agent: UserAgent, location = '') =>
+  allow(await interact(agent, await agent.get(location)))
+
+test('takes no password of a group that needs a passkey, but for the first passkey', async (t) => {
+  const { id, email } = await person()
+  const earlier = await browserOf({ email, password })
+  const asked = { ...request(), prompt: 'none' }
+  t.regex((await earlier.get(authorizationUrl(server.issuer, asked))).location ?? '', /[?&]code=/)
+  await server.storage.accounts.change(id, { groups: ['admins'] })
+  const silent = await earlier.get(authorizationUrl(server.issuer, asked))
+  t.regex(silent.location ?? '', /error=login_required/, 'an earlier session is not enough')
+  const login = await begin({ origin: server.issuer }, request())
+  const refused = await signIn(login, { email, password })
+  t.is(refused.status, 401)
+  t.regex(refused.text, /A password is not enough here\. Use a passkey/)
+  const authenticator = await addPasskeyOf(earlier)
+  const page = await earlier.get(pageOf('/password'))
+  t.notRegex(page.text, /current-password/, 'nor for a change')
+  const [own] = await server.storage.passkeys.listOf(id)
+  const remove = pageOf(`/passkeys/${own?.id}/remove`)
+  const removing = await earlier.get(remove)
+  const last = await earlier.post(remove, {
+    token: tokenOf(removing.text),
+    credential: authenticator.get(passkeyOptions<PasskeyRequestOptions>(removing.text)),
+  })
+  t.regex(last.text, /This is your only passkey/)
+  const security = createUserAgent(server.issuer)
+  const { location = '' } = await security.get(pageOf('/sign-in'))
+  const again = await interact(security, await security.get(location))
+  t.is((await signIn(again, { email, password })).status, 401)
+  const shown = await begin({ origin: server.issuer }, request())
+  const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(shown.page.text))
+  const posted = await shown.agent.post(`${shown.url}/passkey`, { token: shown.token, credential })
+  t.is(posted.status, 303)
+  t.true((await arriveAt(shown.agent, posted.location)).searchParams.has('code'))
+})
+
+test('takes no password alone of a group that needs a code', async (t) => {
+  const without = await person()
+  await server.storage.accounts.change(without.id, { groups: ['others', 'staff'] })
+  const { page } = await typePassword({ email: without.email, password })
+  t.is(page.status, 401)
+  t.regex(page.text, /A password alone is not enough here/)
+  const { id, email, secret } = await withCodeApp()
+  await server.storage.accounts.change(id, { groups: ['staff'] })
+  const { login, type } = await typePassword({ email, password })
+  const posted = await type(codeOf(secret))
+  t.is(posted.status, 303)
+  t.true((await arriveAt(login.agent, posted.location)).searchParams.has('code'))
+})
+
 test('with a second factor required, a password alone leads to My security only', async (t) => {
   const strict = await startTestServer({ HOLDFAST_SIGN_IN: 'password+second-factor' })
   t.teardown(() => strict[Symbol.asyncDispose]())
@@ -447,9 +504,77 @@ test('with a second factor required, a password alone leads to My security only'
   t.is(refused.status, 401)
   t.regex(refused.text, /set up a code app at My security/)
   const agent = createUserAgent(strict.issuer)
-  const { location = '' } = await agent.get(`${strict.issuer}/security`)
+  const { location = '' } = await agent.get(`${strict.issuer}/security/sign-in`)
   const security = await interact(agent, await agent.get(location))
   t.is((await signIn(security, { email, password })).status, 303)
+})
+
+test('changes the name and the language, as far as the operator allows it', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  t.regex((await agent.get(pageOf('/profile'))).text, /href="\/security\/profile\/locale"/)
+  const token = tokenOf((await agent.get(pageOf('/profile/name'))).text)
+  const set = (member: string, value: string, typed = password) =>
+    agent.post(pageOf(`/profile/${member}`), { token, [member]: value, password: typed })
+  t.is((await set('name', 'Ada L.', '')).status, 400)
+  t.is((await set('name', 'Ada L.', 'another password')).status, 401)
+  for (const [member, value, problem] of [
+    ['name', '\u200b', /Enter a name/],
+    ['locale', 'no language', /Enter a language tag/],
+  ] as const) {
+    const refused = await set(member, value)
+    t.is(refused.status, 400)
+    t.regex(refused.text, problem)
+  }
+  t.is((await set('name', ' Ada L. ')).status, 303)
+  t.is((await set('locale', 'de-de')).status, 303)
+  t.like(await server.storage.accounts.findById(id), { name: 'Ada L.', locale: 'de-DE' })
+  t.regex((await agent.get(pageOf('/activity'))).text, /You changed your profile/)
+  await audited('profile.changed', id)
+})
+
+test('downloads what is kept of a person, without a secret', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  await addPasskeyOf(agent)
+  const token = tokenOf((await agent.get(pageOf('/data/export'))).text)
+  t.is((await agent.post(pageOf('/data/export'), { token })).status, 400)
+  const file = await agent.post(pageOf('/data/export'), { token, password })
+  t.is(file.headers.get('content-disposition'), 'attachment; filename="account.json"')
+  t.is(file.headers.get('cache-control'), 'no-store')
+  const data = JSON.parse(file.text)
+  t.like(data, { account: { id, email }, passkeys: [{ name: 'Laptop' }] })
+  t.is(data.sessions.length, 1)
+  t.is(data.applications[0].clientId, client.client_id)
+  t.true(data.events.some(({ kind }: { kind: string }) => kind === 'signed_in'))
+  t.notRegex(file.text, /argon2|publicKey|sealed|"uid"|"jwk"/)
+  await audited('account.exported', id)
+})
+
+test('deletes an account by its owner, who types its address, and everything with it', async (t) => {
+  const { id, email } = await person()
+  const agent = await browserOf({ email, password })
+  const other = await browserOf({ email, password })
+  await addPasskeyOf(agent)
+  const token = tokenOf((await agent.get(pageOf('/data/delete'))).text)
+  const remove = (fields: Record<string, string>) =>
+    agent.post(pageOf('/data/delete'), { token, ...fields })
+  t.is((await remove({ email })).status, 400)
+  t.is((await remove({ email, password: 'another password' })).status, 401)
+  const mistyped = await remove({ email: 'someone@example.com', password })
+  t.is(mistyped.status, 400)
+  t.regex(mistyped.text, /not the email address of your account/)
+  t.truthy(await server.storage.accounts.findById(id))
+  const done = await remove({ email: ` ${email.toUpperCase()} `, password })
+  t.is(done.status, 200)
+  t.regex(done.text, /Your account was deleted/)
+  t.is(await server.storage.accounts.findById(id), undefined)
+  t.deepEqual(await server.storage.passkeys.listOf(id), [])
+  t.deepEqual(await server.storage.browserSessions.listOf(id), [])
+  t.deepEqual(await server.storage.artifacts.listGrantsOf(id), [])
+  for (const each of [agent, other]) t.is((await each.get(pageOf('/profile'))).status, 303)
+  t.false(await signsIn({ email, password }))
+  await audited('account.deleted_by_owner', id)
 })
 
 /** Forms of My security that end something, which the person of any session may do. */
@@ -473,7 +598,8 @@ test('changes no credential from a stolen session, by no route', async (t) => {
               (select json_agg(code_apps) from code_apps where account_id = accounts.id) as apps,
               (select json_agg(recovery_codes) from recovery_codes
                 where account_id = accounts.id) as codes,
-              (select json_agg(account_links) from account_links where account_id = accounts.id) as links
+              (select json_agg(account_links) from account_links where account_id = accounts.id) as links,
+              accounts.name, accounts.profile
          from accounts where accounts.id = $1`,
       [id],
     )
@@ -488,7 +614,12 @@ test('changes no credential from a stolen session, by no route', async (t) => {
       !ending.includes(name) &&
       !name.startsWith('approvals_'),
   )
-  t.true(routes.length >= 11)
+  t.true(routes.length >= 15)
+  for (const { path, methods } of Object.values(publicRoutes)) {
+    if (!path.startsWith('/security') || !methods.includes('GET')) continue
+    const { text } = await thief.get(server.issuer + path.replace(':id', String(own?.id)))
+    t.notRegex(text, /data-passkey-creation|name="secret"/, path)
+  }
   for (const [name, { path, form }] of routes) {
     t.true(form, name)
     const url = server.issuer + path.replace(':id', String(own?.id)).replace(':token', token)
@@ -515,6 +646,10 @@ test('with the policy passkey, no password can be set', async (t) => {
   t.notRegex(page.text, /new-password/)
   t.is((await agent.post(`${link}/password`, { password: newPassword })).status, 400)
   t.is((await agent.get(`${strict.issuer}/security/password`)).status, 400)
+  // Nor anything that the operator has not allowed.
+  for (const path of ['profile/name', 'profile/locale', 'data/export', 'data/delete']) {
+    t.is((await agent.get(`${strict.issuer}/security/${path}`)).status, 400, path)
+  }
   const options = passkeyOptions<CreationOptions>(page.text)
   const credential = createAuthenticator(strict.issuer).create(options)
   t.is((await agent.post(`${link}/passkey`, { credential })).status, 200)

@@ -1,6 +1,7 @@
 import test from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { cibaGrant } from '../../src/clients/grant-types.ts'
+import { publicRoutes } from '../../src/http/routes.ts'
 import { allow, createDevice, letMomentPass, signInAt } from '../support/device.ts'
 import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
 import { makeSigningKey } from '../support/jws.ts'
@@ -10,7 +11,10 @@ import { trust } from '../support/trust.ts'
 import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
-const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
+const server = useTestServer(test, {
+  HOLDFAST_TLS: 'on',
+  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+})
 const callback = 'https://rp.example/callback'
 let client: ClientMetadata
 
@@ -33,7 +37,7 @@ async function signedIn({ bound = true } = {}) {
   return person.device
 }
 
-const open = (agent: UserAgent) => agent.get(`${server.issuer}/security`)
+const open = (agent: UserAgent, page = 'sessions') => agent.get(`${server.issuer}/security/${page}`)
 const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)?.[1] ?? ''
 const isIn = async (agent: UserAgent) =>
   (await agent.get(authorizationUrl(server.issuer, request()))).location?.includes('code=')
@@ -50,9 +54,14 @@ test.serial('shows sign-ins, apps and events of the person alone', async (t) => 
   t.regex(text, /this browser/)
   t.regex(text, /Locked to a key of its browser <code>ES256 [\w-]{8}…/)
   t.regex(text, /Not locked to a key/)
-  t.regex(text, /Harbour &lt;Orders&gt;/)
-  t.regex(text, /Locked to a key</)
-  t.regex(text, /A sign-in was locked to a key of its browser/)
+  t.regex(text, /from the network 127\.0\.0\.0\/24</)
+  t.regex(text, /<time datetime="\d{4}-\d\d-\d\dT[\d:.]+Z">[^<]+ UTC<\/time>/)
+  const applications = (await open(device.agent, 'applications')).text
+  t.regex(applications, /Harbour &lt;Orders&gt;/)
+  t.regex(applications, /Locked to a key</)
+  t.regex(applications, /<li>Know who you are/)
+  const activity = (await open(device.agent, 'activity')).text
+  t.regex(activity, /A sign-in was locked to a key of its browser/)
 })
 
 test.serial('shows failed sign-ins of the account, as one line an hour', async (t) => {
@@ -65,7 +74,7 @@ test.serial('shows failed sign-ins of the account, as one line an hour', async (
   const found = () => server.storage.failedSignIns.listOf(owner?.account.id ?? '', 5)
   await until(async () => (await found()).reduce((sum, { count }) => sum + count, 0) === 2)
   const { agent } = await signedIn()
-  const { text } = await open(agent)
+  const { text } = await open(agent, 'activity')
   t.regex(text, /Failed sign-ins/)
   t.regex(text, /Someone entered your email with a wrong password/)
 })
@@ -103,7 +112,7 @@ test.serial('ends all other sign-ins', async (t) => {
 test.serial('ends the access of an app', async (t) => {
   const mine = await signedIn()
   await press(mine.agent, 'applications/end', { client_id: client.client_id })
-  t.regex((await open(mine.agent)).text, /No app has access/)
+  t.regex((await open(mine.agent, 'applications')).text, /No app has access/)
   t.falsy(await isIn(mine.agent))
 })
 
@@ -117,11 +126,16 @@ test.serial("does not end another user's sign-in", async (t) => {
   t.truthy(await server.storage.browserSessions.find(theirs.session))
 })
 
+const pages = ['profile', 'sign-in', 'sessions', 'applications', 'activity']
+
 test.serial('is for nobody without a session, nor without the proof of its key', async (t) => {
   const device = await signedIn()
   const thief = device.agent.copy((name) => !name.startsWith('__Host-'))
-  for (const agent of [createUserAgent(server.issuer), thief]) {
-    const { status, location, text } = await open(agent)
+  const agents = [createUserAgent(server.issuer), thief]
+  for (const [agent, page] of agents.flatMap((agent) =>
+    pages.map((page) => [agent, page] as const),
+  )) {
+    const { status, location, text } = await open(agent, page)
     t.is(status, 303)
     t.true(location?.startsWith(`${server.issuer}/authorize?`))
     t.false(text.includes(email))
@@ -132,6 +146,31 @@ test.serial('is for nobody without a session, nor without the proof of its key',
   t.is(refused.status, 401)
   t.regex(refused.text, /sign_in_first/)
   t.regex(refused.text, /<a href="\/security">Sign in/)
+})
+
+test.serial('does nothing for a copy of all cookies without the key, by no route', async (t) => {
+  const device = await signedIn()
+  const other = await signedIn()
+  const token = tokenOf((await open(device.agent)).text)
+  const thief = device.agent.copy((name) => !name.includes('holdfast_bound'))
+  const typed = { token, password, session: other.session, client_id: String(client.client_id) }
+  const routes = Object.values(publicRoutes).filter(({ path }) => path.startsWith('/security'))
+  t.true(routes.length >= 29)
+  for (const { path, methods } of routes) {
+    const url = server.issuer + path.replace(':id', 'x')
+    for (const method of methods) {
+      const {
+        status,
+        location = '',
+        text,
+      } = method === 'GET' ? await thief.get(url) : await thief.post(url, typed)
+      const isLed = status === 303 && location.startsWith(`${server.issuer}/`)
+      t.true(status === 401 || isLed, `${method} ${path} ${status}`)
+      t.false(text.includes(email), path)
+    }
+  }
+  t.true(await isIn(device.agent))
+  t.true(await isIn(other.agent))
 })
 
 /** From the page to the sign-in, without any app. */
@@ -146,23 +185,45 @@ test.serial('leads users without a session through a sign-in and back', async (t
   t.regex(login.page.text, /to continue to <strong><bdi>My security</)
   const { location = '' } = await signIn(login, { password })
   const resumed = await login.agent.get(location)
-  t.regex(resumed.location ?? '', /\/security\?code=/, 'nobody is asked for consent')
+  t.regex(resumed.location ?? '', /\/security\/sessions\?code=/, 'nobody is asked for consent')
   const device = createDevice(server, login.agent)
   t.is((await device.register(resumed)).status, 200)
   const cleaned = await login.agent.get(resumed.location ?? '')
-  t.is(cleaned.location, `${server.issuer}/security`)
+  t.is(cleaned.location, `${server.issuer}/security/sessions`)
   const { status, text } = await open(login.agent)
   t.is(status, 200)
   t.regex(text, /this browser/)
-  t.false(text.includes('<bdi>My security'), 'it is not among the apps')
+  t.false((await open(login.agent, 'applications')).text.includes('<bdi>My security'))
   t.false(server.logged.some((line) => line.includes('session_bound_late')))
 })
+
+test.serial(
+  'leads from the old address to a page, and each page to a sign-in and back',
+  async (t) => {
+    const login = await led()
+    await login.agent.follow(await signIn(login, { password }))
+    const old = await login.agent.get(`${server.issuer}/security?iss=x`)
+    t.is(old.location, `${server.issuer}/security/sign-in?iss=x`)
+    for (const page of pages) {
+      const { location = '' } = await createUserAgent(server.issuer).get(
+        `${server.issuer}/security/${page}`,
+      )
+      const { searchParams } = new URL((await login.agent.get(location)).location ?? '')
+      t.truthy(searchParams.get('code'), page)
+      const shown = await open(login.agent, page)
+      t.is(shown.status, 200)
+      t.regex(shown.text, new RegExp(`href="/security/${page}" aria-current="page"`))
+      t.regex(shown.text, new RegExp(email))
+    }
+    t.regex((await open(login.agent, 'profile')).text, /<dt>Name<\/dt>\s*<dd><bdi>Ada</)
+  },
+)
 
 test.serial('does not ask a user who cancels a sign-in again and again', async (t) => {
   const { agent, url, token } = await led()
   const { location = '' } = await agent.post(`${url}/abort`, { token })
   const back = (await agent.get(location)).location ?? ''
-  t.regex(back, /\/security\?error=access_denied/)
+  t.regex(back, /\/security\/sessions\?error=access_denied/)
   t.is((await agent.get(back)).status, 401)
 })
 

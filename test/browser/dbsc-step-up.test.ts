@@ -197,7 +197,7 @@ browserTest('while a proof is good, no page costs a signature', async (t) => {
   const { page, events } = await signedIn(t, lenient)
   for (const _ of Array(4)) {
     await page.goto(addressOf(t, lenient))
-    await page.goto(`${nodes.server.issuer}/security`)
+    await page.goto(`${nodes.server.issuer}/security/sessions`)
     await page.getByText('this browser').waitFor()
   }
   t.deepEqual(

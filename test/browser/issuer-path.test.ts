@@ -61,7 +61,7 @@ browserTest('signs in, has its session bound below the path alone, and signs out
   const companions = async () =>
     (await context.cookies(issuer)).filter(({ name }) => name === '__Secure-holdfast_bound')
   await until(async () => (await companions()).length === 0)
-  await page.goto(`${issuer}/security`)
+  await page.goto(`${issuer}/security/sessions`)
   await saw(({ refreshEventDetails: refresh }) => refresh?.refreshResult === 'Refreshed')
   await page.locator('p.held', { hasText: 'Locked to a key of its browser' }).waitFor()
   t.regex(await page.locator('.brand img').getAttribute('src').then(String), /^\/auth\/assets\//)

@@ -76,7 +76,10 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   })
   const request = { client_id, redirect_uri: 'https://rp.example/callback', scope: 'openid' }
   await signInAt(server, request)
-  const context = await t.context.browser.newContext({ reducedMotion: 'reduce' })
+  const context = await t.context.browser.newContext({
+    reducedMotion: 'reduce',
+    timezoneId: 'Asia/Tokyo',
+  })
   t.teardown(() => context.close())
   const { page, registered } = await watch(t, context)
   await page.goto(authorizationUrl(server.issuer, request))
@@ -88,25 +91,38 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.waitForURL(/welcome/)
 
   await page.goto(`${server.issuer}/security`)
-  for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(looks)) {
-    await page.emulateMedia({ colorScheme })
-    if (viewport) await page.setViewportSize(viewport)
-    await page.screenshot({ path: `${artefacts}/my-security-${name}.png`, fullPage: true })
-    const width = await page.evaluate<number>('document.documentElement.scrollWidth')
-    t.true(width <= (viewport?.width ?? 0), `${name} is ${width} px wide`)
-    await page.evaluate(axeSource)
-    const { passes, violations } = await page.evaluate<{
-      passes: unknown[]
-      violations: { id: string; nodes: { html: string }[] }[]
-    }>('axe.run(document)')
-    t.true(passes.length > 10)
-    t.deepEqual(
-      violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
-      [],
-    )
+  const pages = page.getByRole('navigation').getByRole('link')
+  const titles = new Set<string>()
+  for (const at of Array.from({ length: await pages.count() }, (_, each) => each)) {
+    await pages.nth(at).click()
+    const current = page.locator('nav [aria-current=page]')
+    await current.and(pages.nth(at)).waitFor()
+    titles.add(await page.title())
+    const state = page.url().split('/').at(-1)
+    for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(looks)) {
+      await page.emulateMedia({ colorScheme })
+      if (viewport) await page.setViewportSize(viewport)
+      await page.screenshot({ path: `${artefacts}/account-${state}-${name}.png`, fullPage: true })
+      const width = await page.evaluate<number>('document.documentElement.scrollWidth')
+      t.true(width <= (viewport?.width ?? 0), `${state}, ${name} is ${width} px wide`)
+      await page.evaluate(axeSource)
+      const { passes, violations } = await page.evaluate<{
+        passes: unknown[]
+        violations: { id: string; nodes: { html: string }[] }[]
+      }>('axe.run(document)')
+      t.true(passes.length > 10)
+      t.deepEqual(
+        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
+        [],
+        state,
+      )
+    }
   }
+  t.is(titles.size, 5)
+  await page.goto(`${server.issuer}/security/sessions`)
+  await page.locator('time', { hasText: 'GMT+9' }).first().waitFor()
   await page.getByText('Not locked to a key').waitFor()
-  await page.getByRole('button', { name: 'End the sign-in' }).click()
+  await page.getByRole('button', { name: /^Sign out Unknown browser Since .*GMT\+9/ }).click()
   await page.getByText('Not locked to a key').waitFor({ state: 'detached' })
   await page.locator('.held', { hasText: 'its browser' }).waitFor()
 })
@@ -125,8 +141,8 @@ browserTest('My security, without a session: a sign-in that is bound, and the pa
   await page.getByLabel('Password').fill(password)
   await page.getByRole('button', { name: 'Sign in' }).click()
   await registered()
-  await page.waitForURL(`${server.issuer}/security`)
-  await page.reload()
+  await page.waitForURL(`${server.issuer}/security/sign-in`)
+  await page.goto(`${server.issuer}/security/sessions`)
   await page.locator('li', { hasText: 'this browser' }).locator('.held').waitFor()
 })
 

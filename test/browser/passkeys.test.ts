@@ -174,7 +174,7 @@ async function addPasskey({ page }: Person, { server }: Site, name = 'This lapto
   await page.getByRole('button', { name: 'Continue with your password' }).click()
   await page.getByLabel('Name').fill(name)
   await page.getByRole('button', { name: 'Create the passkey' }).click()
-  await page.waitForURL(`${server.issuer}/security`)
+  await page.waitForURL(`${server.issuer}/security/sign-in`)
   await page.getByText(name, { exact: true }).first().waitFor()
 }
 
@@ -215,7 +215,7 @@ for (const [title, site, options] of [
     const code = await codeOf(t, page, at)
     t.is(code?.acr, passkeyAndSessionAcr)
     t.deepEqual(code?.amr, ['pop', 'user', 'mfa'])
-    await page.goto(`${at.server.issuer}/security`)
+    await page.goto(`${at.server.issuer}/security/sessions`)
     const here = page.getByRole('listitem').filter({ hasText: 'this browser' })
     await here.getByText('Signed in with a passkey').waitFor()
     await here.getByText('Locked to a key of its browser').waitFor()
@@ -348,7 +348,7 @@ browserTest('tells the browser which passkeys there still are', async (t) => {
   await page.getByRole('link', { name: 'Remove the passkey To be removed' }).click()
   await page.getByLabel('Password').fill(password)
   await page.getByRole('button', { name: 'Continue with your password' }).click()
-  await page.waitForURL(`${plain.server.issuer}/security`)
+  await page.waitForURL(`${plain.server.issuer}/security/sign-in`)
   await until(async () => (await count()) === 0)
   t.pass()
 })
@@ -389,7 +389,7 @@ async function visitAll(person: Person, at: Site, look: (state: string) => Promi
   await page.getByLabel('Name').waitFor()
   await look('passkey-new')
   await page.getByRole('button', { name: 'Create the passkey' }).click()
-  await page.waitForURL(`${at.server.issuer}/security`)
+  await page.waitForURL(`${at.server.issuer}/security/sign-in`)
   await look('my-security-passkeys')
   await page
     .getByRole('link', { name: /^Rename the passkey/ })

@@ -161,7 +161,7 @@ test('a passkey sign-in registers the key of the session in the same response', 
   const { location = '' } = await login.agent.get(`${offer.location}?again=1`)
   const arrived = await allow(await interact(login.agent, await login.agent.get(location)))
   t.is((await idToken(arrived.href)).acr, passkeyAndSessionAcr)
-  const page = (await login.agent.get(`${server.issuer}/security`)).text
+  const page = (await login.agent.get(`${server.issuer}/security/sessions`)).text
   t.regex(page, /Signed in with a passkey/)
   t.regex(page, /Locked to a key of its browser/)
   // The bound session alone is not enough for the next request, and neither is the passkey.

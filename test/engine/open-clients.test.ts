@@ -207,7 +207,7 @@ test('lists the copies of a client, and ends one of them', async (t) => {
   const client = published('copies')
   const [one, two] = [await install(client, person), await install(client, person)]
   const jkts = await Promise.all([one, two].map(({ key }) => thumbprint(key)))
-  const page = await person.browser.visit(`${server.issuer}/security`)
+  const page = await person.browser.visit(`${server.issuer}/security/applications`)
   t.regex(page.html, /It is installed 2 times/)
   for (const jkt of jkts) t.true(page.html.includes(`<code>${jkt.slice(0, 8)}…</code>`))
   const { artifacts, accounts } = server.storage

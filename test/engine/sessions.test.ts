@@ -124,7 +124,10 @@ test('rejects a second use of a pushed request', async (t) => {
   await t.throwsAsync(session.save(3600), { message: 'invalid_request_uri' })
 })
 
-const policy = withSessionPolicy(interactionPolicy.base(), { now: () => nowMs })
+const policy = withSessionPolicy(interactionPolicy.base(), {
+  now: () => nowMs,
+  groupDemands: () => [],
+})
 
 /** What a check of a prompt says of a session. */
 function ask(
@@ -200,11 +203,12 @@ test('asks for a proof where the last one is too old for the client', async (t) 
 
 test('knows which sign-ins can meet what a request asks for', (t) => {
   const claims = JSON.stringify({ id_token: { acr: { essential: true, value: passkeyAcr } } })
-  t.true(canMeet(['pwd'], {}, undefined))
-  t.true(canMeet(['pwd'], { acr_values: passkeyAcr }, undefined))
-  t.false(canMeet(['pwd'], { claims }, undefined))
-  t.false(canMeet(['pwd'], {}, { required_acr: passkeyAcr }))
-  t.true(canMeet(['pwd'], {}, { required_acr: boundSessionAcr }))
+  t.true(canMeet(['pwd'], {}, undefined, []))
+  t.true(canMeet(['pwd'], { acr_values: passkeyAcr }, undefined, []))
+  t.false(canMeet(['pwd'], { claims }, undefined, []))
+  t.false(canMeet(['pwd'], {}, { required_acr: passkeyAcr }, []))
+  t.true(canMeet(['pwd'], {}, { required_acr: boundSessionAcr }, []))
+  t.false(canMeet(['pwd'], {}, undefined, [boundSessionAcr, passkeyAcr]))
 })
 
 test('puts into an ID token of the front channel what its client and session say', async (t) => {

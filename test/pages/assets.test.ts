@@ -71,6 +71,6 @@ test('redirects the home page and /.well-known/change-password to My security', 
   for (const path of ['/', '/.well-known/change-password']) {
     const { status, location } = await t.context.agent.get(path)
     t.is(status, 303, path)
-    t.is(location, `${t.context.idp.origin}/security`, path)
+    t.is(location, `${t.context.idp.origin}/security/sign-in`, path)
   }
 })

@@ -167,10 +167,10 @@ for (const [name, upstreamPath] of [
       }
       t.regex(await jar.getCookieString(`${issuer}/authorize`), /__Secure-holdfast_session=/)
 
-      const security = await person.browser.visit(`${issuer}/security`)
+      const security = await person.browser.visit(`${issuer}/security/applications`)
       t.true(security.html.includes(email))
       const after = await person.browser.submit(security, 'End its access')
-      t.is(after.url.href, `${issuer}/security`)
+      t.is(after.url.href, `${issuer}/security/applications`)
       t.false(after.html.includes('End its access'))
 
       const sheet = /<link rel="stylesheet" href="([^"]+)"/.exec(security.html)?.[1] ?? ''
@@ -194,7 +194,7 @@ for (const [name, upstreamPath] of [
     const login = await person.browser.visit(`${issuer}/security`)
     t.true(login.url.href.startsWith(`${issuer}/interaction/`), login.url.href)
     const page = await person.browser.submit(login, 'Sign in', { email, password })
-    t.is(page.url.href, `${issuer}/security`)
+    t.is(page.url.href, `${issuer}/security/sign-in`)
     t.true(page.html.includes(email))
   })
 

@@ -164,7 +164,7 @@ for (const [name, fetch, binding, words] of [
       t.like(decodeJwt(tokens.access_token), { [sessionBindingName]: binding })
       t.like(decodeJwt(tokens.id_token), { [sessionBindingName]: binding })
     }
-    const { html } = await owner.browser.visit(`${server.issuer}/security`)
+    const { html } = await owner.browser.visit(`${server.issuer}/security/sessions`)
     const [line] = html.split('this browser')[1]?.split('</li>') ?? []
     t.regex(line ?? '', words)
   })
@@ -206,9 +206,9 @@ test('shows where the user is, and not where the proxy is', async (t) => {
   }
   const { owner } = createVictim(behind)
   await owner.authorize(parameters)
-  const { html } = await owner.browser.visit(`${server.issuer}/security`)
+  const { html } = await owner.browser.visit(`${server.issuer}/security/sessions`)
   const [line] = html.split('this browser')[1]?.split('</li>') ?? []
-  t.regex(line ?? '', /from 192\.0\.2\.7</)
+  t.regex(line ?? '', /from the network 192\.0\.2\.0\/24</)
 })
 
 // Interactions
