@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import anyTest, { type TestFn } from 'ava'
@@ -66,6 +66,14 @@ for (const path of [
     t.is((await t.context.agent.get(path)).status, 404)
   })
 }
+
+test('has 12 KB of scripts at most, so that no page loads more', (t) => {
+  const folder = new URL('../../src/pages/assets/', import.meta.url)
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.js'))
+  t.true(scripts.length >= 3)
+  const bytes = scripts.map((name) => statSync(new URL(name, folder)).size)
+  t.true(bytes.reduce((sum, size) => sum + size) <= 12 * 1024)
+})
 
 test('redirects the home page and /.well-known/change-password to My security', async (t) => {
   for (const path of ['/', '/.well-known/change-password']) {
