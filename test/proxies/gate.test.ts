@@ -8,11 +8,13 @@ import test from 'ava'
 import { freePort } from '../../src/net/free-port.ts'
 import { createAuthority, type TestCertificate } from '../support/certificates.ts'
 import {
+  type Received,
   startApplication,
   startGate,
   type TestApplication,
   type TestGate,
 } from '../support/gate.ts'
+import { type Attack, attackOn, attacksOn } from '../support/gate-attacks.ts'
 import { type ProxyName, type RunningProxy, startProxy, testWith } from '../support/proxies.ts'
 import { accessToken, dpopProof } from '../support/verify/fixtures.ts'
 
@@ -176,4 +178,56 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const) {
       t.is(got()?.url, '/bound')
     },
   )
+}
+
+/** What became of an attack. */
+interface Fates {
+  /** The gate refused it. */
+  readonly gate: string[]
+  /** The proxy answered by itself, or closed the connection. */
+  readonly proxy: string[]
+  /** The proxy made an ordinary request of it, which is the client's own. */
+  readonly harmless: string[]
+  /** The attacker got something. */
+  readonly won: string[]
+}
+
+const forgedText = /forged|evil\.example|203\.0\.113\.66/
+
+/** Of the client itself, for what it may have, and with nothing that it has forged. */
+const isOwn = ({ assertion, rawHeaders, url }: Received) =>
+  assertion?.identity?.claims.sub === 'alice' &&
+  !url.toLowerCase().includes('admin') &&
+  // A proxy may leave a broken line in the field that the row has begun, where it is worth nothing.
+  !rawHeaders.some((text, at) => forgedText.test(text) && rawHeaders[at - 1] !== 'x-a')
+
+async function attackThrough({ proxy, application, gate }: Setup): Promise<Fates> {
+  const { publicOrigin: origin, ca } = proxy
+  const { refused, unproven, stripped } = attacksOn(new URL(origin).host)
+  const fates: Fates = { gate: [], proxy: [], harmless: [], won: [] }
+  const refusals = () => gate.events.filter(({ type }) => /refused$/.test(type)).length
+  const rows: Record<string, Attack> = { ...refused, ...unproven, ...stripped }
+  for (const [title, row] of Object.entries(rows)) {
+    const [before, refusedBefore] = [application.received.length, refusals()]
+    await attackOn({ audience: origin, origin, ca, patienceMs: 3000 }, row)
+    const got = application.received.slice(before)
+    // With credentials that are worth nothing, nothing may come through at all.
+    const isWon = got.length > 1 || !got.every(isOwn) || (title in unproven && got.length > 0)
+    if (isWon) fates.won.push(title)
+    else if (got.length > 0) fates.harmless.push(title)
+    else fates[refusals() > refusedBefore ? 'gate' : 'proxy'].push(title)
+  }
+  return fates
+}
+
+for (const name of ['nginx', 'haproxy', 'envoy'] as const) {
+  testWith(test, name)(`${name} lets no attack on the gate through`, async (t) => {
+    t.timeout(240_000)
+    const setup = await setUp(name)
+    const fates = await attackThrough(setup)
+    t.deepEqual(fates.won, [])
+    t.true(fates.gate.length > 40, JSON.stringify(fates))
+    t.true(fates.harmless.includes('a forged plain identity'))
+    t.log(`the proxy itself answers: ${fates.proxy.join(', ')}`)
+  })
 }

@@ -1,4 +1,5 @@
 import { connect } from 'node:net'
+import { connect as connectSecurely } from 'node:tls'
 
 export interface Answer {
   readonly status: number
@@ -8,14 +9,27 @@ export interface Answer {
   readonly json: any
 }
 
+export interface SendOptions {
+  /** Whether the client ends its side at once. */
+  readonly cutOff?: boolean
+  /** Authorities, PEM, for a server that speaks TLS. */
+  readonly ca?: string
+  /** Milliseconds without a byte after which nothing more is waited for; 0 for no end. */
+  readonly patienceMs?: number
+}
+
 /** Sends bytes as they are, and reads what comes until the connection is closed. */
 export async function sendBytes(
   origin: string,
   bytes: string | Buffer,
-  { cutOff = false } = {},
+  { cutOff = false, ca, patienceMs = 0 }: SendOptions = {},
 ): Promise<Answer> {
   const { port } = new URL(origin)
-  const socket = connect(Number(port), '127.0.0.1')
+  const socket =
+    ca === undefined
+      ? connect(Number(port), '127.0.0.1')
+      : connectSecurely({ port: Number(port), host: '127.0.0.1', servername: 'localhost', ca })
+  socket.setTimeout(patienceMs, () => socket.destroy())
   const { promise: closed, resolve } = Promise.withResolvers<void>()
   socket.on('close', () => resolve())
   // A server that refuses what it has not read to the end may reset the connection.
