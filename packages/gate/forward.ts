@@ -122,12 +122,17 @@ async function answer(
   const { statusCode = 502, statusMessage = '', rawHeaders } = received
   response.once('close', resolve)
   const connection = response.shouldKeepAlive ? [] : ['Connection', 'close']
+  // What has come of the body by now is sent with the head, in one write.
+  response.cork()
   response.writeHead(statusCode, statusMessage, [
     ...answeredFields(rawHeaders),
     ...answerFields,
     ...connection,
   ])
   response.flushHeaders()
+  setImmediate(() => {
+    if (!response.writableEnded) response.uncork()
+  })
   received.pipe(response, { end: false })
   received.once('end', () => {
     const trailers = answeredFields(received.rawTrailers)

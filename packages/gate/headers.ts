@@ -48,7 +48,14 @@ function* pairs(fields: Fields): Iterable<readonly [string, string, string]> {
 
 /** All values of one field; `name` is in lower case. */
 export function valuesOf(fields: Fields, name: string): string[] {
-  return [...pairs(fields)].flatMap(([each, value]) => (each === name ? [value] : []))
+  const found: string[] = []
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const each = fields[at] as string
+    if (each.length === name.length && each.toLowerCase() === name) {
+      found.push(fields[at + 1] as string)
+    }
+  }
+  return found
 }
 
 /** The first field that a request has twice and may have once. */

@@ -6,6 +6,9 @@ export function canonicalAddress(text: string): string | undefined {
   return isIP(address) === 0 ? undefined : address
 }
 
+/** Answers that are kept. */
+const mostKnown = 1000
+
 /** Makes the test whether a peer is one of the networks; these were checked with the configuration. */
 export function peersOf(networks: readonly string[]): (address: string | undefined) => boolean {
   const list = new BlockList()
@@ -14,8 +17,15 @@ export function peersOf(networks: readonly string[]): (address: string | undefin
     const family = isIP(address) === 4 ? 'ipv4' : 'ipv6'
     list.addSubnet(address, Number(bits ?? (family === 'ipv4' ? 32 : 128)), family)
   }
+  // Each request asks several times, and proxies have few addresses.
+  const known = new Map<string, boolean>()
   return (text = '') => {
+    const before = known.get(text)
+    if (before !== undefined) return before
     const address = canonicalAddress(text)
-    return address !== undefined && list.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6')
+    const isIn = address !== undefined && list.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6')
+    if (known.size >= mostKnown) known.clear()
+    known.set(text, isIn)
+    return isIn
   }
 }

@@ -341,11 +341,12 @@ export function signGateRequest(
     alg,
     keyid: keyId,
   })
-  const signature = nodeSign(
-    alg === 'ed25519' ? null : 'sha256',
-    signatureBase(covered, parameters),
-    { key, dsaEncoding: 'ieee-p1363' },
-  )
+  const base = signatureBase(covered, parameters)
+  // Node takes an object with a key for half as long again as the key itself.
+  const signature =
+    alg === 'ed25519'
+      ? nodeSign(null, base, key)
+      : nodeSign('sha256', base, { key, dsaEncoding: 'ieee-p1363' })
   return [
     ...added,
     ...['Signature-Input', `gate=${parameters}`],
