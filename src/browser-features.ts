@@ -5,6 +5,7 @@ import { createApplicationsRouter } from './account-page/applications-router.ts'
 import { createCodeAppRouter } from './account-page/code-app-router.ts'
 import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
 import { createDataRouter } from './account-page/data-router.ts'
+import { createForgottenRouter } from './account-page/forgotten-router.ts'
 import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
 import { createLinkRouter } from './account-page/link-router.ts'
 import { createPasskeyRouter } from './account-page/passkey-router.ts'
@@ -26,7 +27,7 @@ import {
   createInteractionRouter,
   type InteractionDependencies,
 } from './interaction/interaction-router.ts'
-import { codeLimits, createLoginLimits } from './limits/login-limits.ts'
+import { codeLimits, createLoginLimits, forgottenLimits } from './limits/login-limits.ts'
 import { createNetworkLimit } from './limits/network-limit.ts'
 import type { FindResourceLabels } from './pages/scope-labels.ts'
 import type { Parts } from './parts.ts'
@@ -192,6 +193,10 @@ function accountFeature(
       now: parts.keys.now,
     }),
     createPasswordRouter({ ...common, newPasswords, store: storage.accounts }),
+    createForgottenRouter({
+      ...{ views, events, outbox: parts.outbox },
+      limits: createLoginLimits(storage.signInAttempts, forgottenLimits),
+    }),
     createLinkRouter({
       ...common,
       ...{ passkeys, newPasswords, scripts },

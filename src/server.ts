@@ -1,4 +1,5 @@
 import type { Provider } from 'oidc-provider'
+import { createAccountLinks } from './accounts/account-links.ts'
 import type { PasswordCost } from './accounts/password.ts'
 import { createPings } from './approvals/pings.ts'
 import {
@@ -17,6 +18,7 @@ import { createPingState } from './engine/backchannel-requests.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { createReadiness } from './http/readiness.ts'
+import { linkAddress } from './http/routes.ts'
 import { createIdentityProvider } from './identity-provider.ts'
 import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
@@ -228,7 +230,10 @@ function deliver({
   guardedFetch = createGuardedFetch({ limits: deliveryLimits }),
 }: {
   config: Config
-  storage: Pick<Storage, 'accounts' | 'logoutDeliveries' | 'mail' | 'pingDeliveries' | 'rateLimits'>
+  storage: Pick<
+    Storage,
+    'accountLinks' | 'accounts' | 'logoutDeliveries' | 'mail' | 'pingDeliveries' | 'rateLimits'
+  >
   events: Events
   keys: KeyRing
   engine: Provider
@@ -279,7 +284,7 @@ function mailSender(
     events,
   }: {
     issuer: string
-    storage: Pick<Storage, 'accounts' | 'rateLimits'>
+    storage: Pick<Storage, 'accountLinks' | 'accounts' | 'rateLimits'>
     keys: Pick<KeyRing, 'vault'>
     events: Events
   },
@@ -289,6 +294,11 @@ function mailSender(
     letters: createLetters({ issuer }),
     vault,
     store: storage.accounts,
+    recover: createAccountLinks({
+      table: storage.accountLinks,
+      store: storage.accounts,
+      address: linkAddress(issuer),
+    }).recover,
     makeLimiter: storage.rateLimits.makeLimiter,
     host: new URL(issuer).hostname,
     onProblem: ({ code, reply }) => events.mailRefused(code, reply),

@@ -37,18 +37,21 @@ export function createLinkRouter(options: LinkRouterOptions): Router {
   const { links, passkeys, newPasswords, rules, views, events, securityEvents, scripts } = options
   const router = new Router({ sensitive: true, strict: true })
 
-  async function require(ctx: RouterContext): Promise<{ token: string; account: Account }> {
+  async function require(ctx: RouterContext) {
     const token = String(ctx.params.token)
-    const account = await links.find(token)
-    if (!account) throw expired()
-    return { token, account }
+    const found = await links.find(token)
+    if (!found) throw expired()
+    const { account, isMailed } = found
+    // A mailbox alone is no way around a second factor: a passkey asks for no code afterwards.
+    const isGuarded = isMailed && account.hasCodeApp === true && rules.setsPassword
+    return { token, account, passkeys: isGuarded ? undefined : passkeys }
   }
 
   type Opened = Awaited<ReturnType<typeof require>>
 
   async function show(
     ctx: RouterContext,
-    { token, account }: Opened,
+    { token, account, passkeys }: Opened,
     problem?: FormProblem['problem'],
   ) {
     const creation = await passkeys?.creationOptions(account, purposeOf(token))
@@ -92,9 +95,9 @@ export function createLinkRouter(options: LinkRouterOptions): Router {
   })
 
   router.post(publicRoutes.account_link_passkey.path, async (ctx) => {
-    if (!passkeys) throw new PageError('invalid_form', 'Expected a server with passkeys')
     const opened = await require(ctx)
-    const { token, account } = opened
+    const { token, account, passkeys } = opened
+    if (!passkeys) throw new PageError('invalid_form', 'Expected a link that passkeys count for')
     const form = await readForm(ctx)
     const name = readPasskeyName(form.get('name') ?? '') ?? browserName(ctx.get('user-agent'))
     const by = { accountId: account.id, sessionUid: undefined, ...clientInfo(ctx) }

@@ -6,17 +6,18 @@
 import { hash, randomBytes } from 'node:crypto'
 import type {
   AccountLinkTable,
+  FoundLink,
   LinkUse,
   ResetCredentials,
   ResetFactors,
 } from '../storage/account-link-table.ts'
-import type { Account, AccountStore } from '../storage/account-store.ts'
+import type { AccountStore } from '../storage/account-store.ts'
 import { accountNotFound } from './account-error.ts'
 import { type CanonicalEmail, normalizeEmail } from './email.ts'
 import { absentPasswordHash, defaultPasswordCost } from './password.ts'
 
 /** How long links can be used, in hours: until someone new has time for it, or while they wait. */
-export const linkLifetimeHours = { invitation: 72, reset: 24 } as const
+export const linkLifetimeHours = { invitation: 72, reset: 24, forgotten: 1 } as const
 
 export interface MadeLink {
   /** For the person alone: anyone who opens it can set how to sign in. */
@@ -43,8 +44,15 @@ export interface AccountLinks {
    * @throws AccountError `account_not_found`
    */
   reset(email: string, also: ResetFactors): Promise<MadeLink & ResetCredentials>
-  /** The account of a link that can be used. */
-  find(token: string): Promise<Account | undefined>
+  /**
+   * Makes a link for someone who forgot how to sign in, to be mailed to that address and shown to
+   * nobody else. Undefined where no account that can be used has it.
+   */
+  recover(
+    email: CanonicalEmail,
+  ): Promise<{ readonly link: string; readonly expiresAt: Date } | undefined>
+  /** A link that can be used. */
+  find(token: string): Promise<FoundLink | undefined>
   /** Uses a link up; false where it cannot be used. */
   setPassword(token: string, passwordHash: string, by: LinkUse): Promise<boolean>
 }
@@ -104,6 +112,12 @@ export function createAccountLinks({
       if (!done) throw accountNotFound(email)
       const { expiresAt } = done
       return { link, ...done, mailed: await mail('reset', { to, link, expiresAt }, lifetimeS) }
+    },
+
+    async recover(email) {
+      const { link, digest } = make()
+      const expiresAt = await table.recover(email, digest, secondsOf('forgotten'))
+      return expiresAt && { link, expiresAt }
     },
 
     find: (token) => table.find(linkDigest(token)),

@@ -87,6 +87,8 @@ export const publicRoutes = {
   home: route(['GET'], '/'),
   webauthn_metadata: route(['GET'], '/.well-known/webauthn'),
   change_password: route(['GET'], '/.well-known/change-password'),
+  forgotten: route(['GET'], '/forgotten'),
+  forgotten_submit: route(['POST'], '/forgotten', form),
   account_link: route(['GET'], '/link/:token'),
   account_link_password: route(['POST'], '/link/:token/password', form),
   account_link_passkey: route(['POST'], '/link/:token/passkey', form),

@@ -77,6 +77,17 @@ export const codeLimits = {
   perAccount: { points: 30, durationS: day },
 } as const satisfies LoginLimitsOptions
 
+/**
+ * For mails that someone asks for who cannot sign in. All that one person is sent in an hour hold
+ * links that work for an hour, so that a flood of the form keeps nobody out.
+ */
+export const forgottenLimits = {
+  name: 'forgotten',
+  attempts: 3,
+  perNetwork: 30,
+  perAccount: { points: 3, durationS: hour },
+} as const satisfies LoginLimitsOptions
+
 export function createLoginLimits(
   table: SignInAttemptTable,
   {

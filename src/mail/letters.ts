@@ -50,6 +50,11 @@ interface Setting {
 }
 
 const linkLabels = {
+  forgotten: {
+    subject: 'mail.forgotten.subject',
+    line: 'mail.forgotten.line',
+    ignore: 'mail.forgotten.ignore',
+  },
   invitation: {
     subject: 'mail.invitation.subject',
     line: 'mail.invitation.line',
@@ -69,6 +74,7 @@ function letterOf(mail: WritableMail, setting: Setting): Letter {
         lines: [{ key: 'mail.test.line', values: { host } }],
         closing: [],
       }
+    case 'forgotten':
     case 'invitation':
     case 'reset': {
       const labels = linkLabels[mail.kind]

@@ -1,4 +1,5 @@
 /** What a mail is about, as it waits in the queue. */
+import type { CanonicalEmail } from '../accounts/email.ts'
 import type { MailNotice } from '../storage/mail-table.ts'
 
 /** A link, and until when it works: ISO 8601. */
@@ -7,12 +8,14 @@ interface WithLink {
   readonly expiresAt: string
 }
 
-/** For one address, in its canonical form. */
+/** For one address, in its canonical form. The link of one who forgot is made when it is sent. */
 export type MailRequest =
+  | { readonly kind: 'forgotten'; readonly to: CanonicalEmail }
   | ({ readonly kind: 'invitation' | 'reset'; readonly to: string } & WithLink)
   | { readonly kind: 'test'; readonly to: string }
 
 /** A mail that can be written now. */
 export type WritableMail =
-  | MailRequest
+  | Exclude<MailRequest, { kind: 'forgotten' }>
+  | ({ readonly kind: 'forgotten'; readonly to: string } & WithLink)
   | { readonly kind: 'notice'; readonly to: string; readonly notice: MailNotice }

@@ -1,3 +1,4 @@
+import type { AccountLinks } from '../accounts/account-links.ts'
 import type { DeliveryOutcome } from '../deliveries/deliveries.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { AccountStore } from '../storage/account-store.ts'
@@ -16,6 +17,7 @@ export interface MailSenderOptions {
   readonly letters: Letters
   readonly vault: Pick<Vault, 'open'>
   readonly store: Pick<AccountStore, 'findById'>
+  readonly recover: AccountLinks['recover']
   readonly makeLimiter: MakeLimiter
   /** The host of the issuer, for the ids of mails. */
   readonly host: string
@@ -28,6 +30,7 @@ export function createMailSender({
   letters,
   vault,
   store,
+  recover,
   makeLimiter,
   host,
   onProblem,
@@ -44,7 +47,11 @@ export function createMailSender({
 
   async function writable(delivery: MailDelivery): Promise<WritableMail | undefined> {
     if (delivery.notice) return writableNotice(delivery)
-    return openRequest(delivery, vault)
+    const mail = await openRequest(delivery, vault)
+    if (mail?.kind !== 'forgotten') return mail
+    // Only here does anything depend on whether there is such an account: no answer to a stranger.
+    const made = await recover(mail.to)
+    return made && { ...mail, link: made.link, expiresAt: made.expiresAt.toISOString() }
   }
 
   return async (delivery) => {

@@ -43,6 +43,7 @@ export type LimitName =
   | 'device_codes'
   | 'device_pages'
   | 'edge_refusals'
+  | 'forgotten'
   | 'login'
   | 'login_address'
   | 'login_account'

@@ -57,6 +57,14 @@ export interface AccountLinkPage {
   problem?: MessageKey | Message
 }
 
+/** For someone who cannot sign in: asks for the address, or says what to do. */
+export interface ForgottenPage {
+  email: string
+  /** `no_mail`: this server sends none. */
+  state: 'ask' | 'sent' | 'no_mail'
+  problem?: MessageKey | Message
+}
+
 export interface AccountLinkDonePage {
   credential: 'password' | 'passkey'
 }

@@ -4,6 +4,7 @@ import type {
   AccountLinkDonePage,
   AccountLinkPage,
   ConfirmPage,
+  ForgottenPage,
   NewCodeAppPage,
   NewPasskeyPage,
   RecoveryCodesPage,
@@ -200,6 +201,7 @@ export interface Views {
   recoveryCodes(page: RecoveryCodesPage): string
   signInCode(page: SignInCodePage): string
   accountLink(page: AccountLinkPage): string
+  forgotten(page: ForgottenPage): string
   accountLinkDone(page: AccountLinkDonePage): string
 }
 
@@ -240,6 +242,7 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     recoveryCodes: view<RecoveryCodesPage>('recovery-codes'),
     signInCode: view<SignInCodePage>('sign-in-code'),
     accountLink: view<AccountLinkPage>('account-link'),
+    forgotten: view<ForgottenPage>('forgotten'),
     accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
     interstitial: (to = '') => view('interstitial')({ to }),
   }

@@ -29,18 +29,41 @@ const makeLink = (from: string) => `
   returning expires_at`
 
 /**
- * Uses a link up: its row count decides. The `id` of the row is that of the account.
+ * Uses a link up, of an operator or mailed: the row count of `used` decides. It has the `id` of the
+ * account, and whether the link was `mailed` alone, so that its mailbox is that of the person.
  *
  * @param digest - as the name of a parameter.
- * @param condition - of SQL, without which the link stays.
+ * @param condition - of SQL about an account, without which the link stays.
  */
-export const useLink = (digest: string, condition = 'true') => `
-  delete from account_links using accounts
-   where digest = ${digest} and expires_at > now() and accounts.id = account_links.account_id
-     and disabled_at is null and ${condition}
-  returning accounts.id`
+export const useLink = (digest: string, condition: (account: string) => string = () => 'true') => `
+  invited as (
+    delete from account_links using accounts
+     where digest = ${digest} and expires_at > now() and accounts.id = account_links.account_id
+       and disabled_at is null and ${condition('accounts.id')}
+    returning accounts.id
+  ), found as materialized (
+    select accounts.id from recovery_links join accounts on accounts.id = account_id
+     where digest = ${digest} and expires_at > now()
+       and disabled_at is null and ${condition('accounts.id')}
+       for update of accounts
+  ), recovered as (
+    delete from recovery_links using found
+     where digest = ${digest} and account_id = found.id
+    returning found.id
+  ), used as (
+    select id, false as mailed from invited union all select id, true from recovered
+  )`
 
-/** The table `account_links`. */
+/** A link that can be used. */
+export interface FoundLink {
+  readonly account: Account
+  /** Whether it was mailed to someone who forgot how to sign in. */
+  readonly isMailed: boolean
+}
+
+const expiry = { column: 'expires_at', before: 'now()' }
+
+/** The tables `account_links` and `recovery_links`. */
 export function createAccountLinkTable(database: Database) {
   return {
     /**
@@ -87,16 +110,40 @@ export function createAccountLinkTable(database: Database) {
       return rows[0]
     },
 
-    /** The account of a link that can be used; nothing is used up. */
-    async find(digest: Buffer): Promise<Account | undefined> {
-      const { rows } = await database.query<AccountRow>({
+    /**
+     * Makes a link that is mailed to the address of an account. Others stay, so that the mails that
+     * someone else has caused hold links that work.
+     *
+     * @returns when it expires; undefined where no account that can be used has this address.
+     */
+    async recover(email: string, digest: Buffer, lifetimeS: number): Promise<Date | undefined> {
+      const { rows } = await database.query<{ expires_at: Date }>({
+        name: 'recovery-link-make',
+        text: `insert into recovery_links (account_id, digest, expires_at)
+               select id, $2, now() + $3 * interval '1 second' from accounts
+                where email = $1 and disabled_at is null
+               returning expires_at`,
+        values: [email, digest, lifetimeS],
+      })
+      return rows[0]?.expires_at
+    },
+
+    /** A link that can be used; nothing is used up. */
+    async find(digest: Buffer): Promise<FoundLink | undefined> {
+      const { rows } = await database.query<AccountRow & { isMailed: boolean }>({
         name: 'account-link-find',
-        text: `select ${accountColumns} from accounts
-                where disabled_at is null and id = (
-                      select account_id from account_links where digest = $1 and expires_at > now())`,
+        text: `select ${accountColumns}, link.mailed as "isMailed"
+                 from accounts
+                 join (select account_id, expires_at, false as mailed from account_links
+                        where digest = $1
+                       union all
+                       select account_id, expires_at, true from recovery_links where digest = $1) link
+                   on link.account_id = accounts.id
+                where disabled_at is null and link.expires_at > now()`,
         values: [digest],
       })
-      return rows[0] && asAccount(rows[0])
+      const [row] = rows
+      return row && { account: asAccount(row), isMailed: row.isMailed }
     },
 
     /**
@@ -105,9 +152,10 @@ export function createAccountLinkTable(database: Database) {
      */
     async setPassword(digest: Buffer, passwordHash: string, by: LinkUse): Promise<boolean> {
       const { rowCount } = await database.query({
-        text: `with used as (${useLink('$1')}
-               ), changed as (
-                 update accounts set password_hash = $2 from used where accounts.id = used.id
+        text: `with ${useLink('$1')}, changed as (
+                 update accounts
+                    set password_hash = $2, email_verified = email_verified or used.mailed
+                   from used where accounts.id = used.id
                  returning accounts.id
                ), ${endEverything('changed')}, reported as (
                  insert into security_events (kind, account_id, address, user_agent)
@@ -119,11 +167,8 @@ export function createAccountLinkTable(database: Database) {
       return rowCount === 1
     },
 
-    ...expiringRows(database, {
-      table: 'account_links',
-      column: 'expires_at',
-      before: 'now()',
-    }),
+    ...expiringRows(database, { table: 'account_links', ...expiry }),
+    recovery: expiringRows(database, { table: 'recovery_links', ...expiry }),
   }
 }
 

@@ -32,7 +32,7 @@ export const accountColumns = `id, email, username, name, email_verified as "ema
   exists (select from code_apps where code_apps.account_id = accounts.id) as "hasCodeApp",
   disabled_at is not null as disabled, created_at as "createdAt", updated_at as "updatedAt"`
 
-/** Ends all sessions and grants of the accounts in `from`. */
+/** Ends all sessions, grants and mailed links of the accounts in `from`. */
 export const endEverything = (from: string) => `
   ended as (
     update browser_sessions set ended_at = now()
@@ -40,6 +40,8 @@ export const endEverything = (from: string) => `
   ), revoked as (
     delete from artifacts
      where kind = 'Grant' and payload->>'accountId' in (select id from ${from}) returning id
+  ), forgotten as (
+    delete from recovery_links where account_id in (select id from ${from})
   )`
 
 /** The new password ends the sessions of the old one, in the same statement. */

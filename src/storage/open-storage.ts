@@ -246,6 +246,7 @@ export async function openStorage({
       pingDeliveries,
       mail,
       accountLinks,
+      accountLinks.recovery,
       clientDocuments,
     ],
     migrated,

@@ -198,14 +198,16 @@ export function createPasskeyTable(database: Database) {
       challenge: ReplayEntry,
       { link, ...by }: OwnChange & { readonly link: Buffer },
     ): Promise<string | undefined> {
-      const hasRoom = `(select count(*) from passkeys
-                         where passkeys.account_id = account_links.account_id) < $15`
+      const hasRoom = (account: string) =>
+        `(select count(*) from passkeys where passkeys.account_id = ${account}) < $15`
       const { rows } = await database.query<{ id: string }>({
-        text: `with used as (${useLink('$16', hasRoom)}
-               ), owner as materialized (
+        text: `with ${useLink('$16', hasRoom)}, owner as materialized (
                  select accounts.id from accounts join used on used.id = accounts.id
                   where accounts.id = $6 for update of accounts
-               ), ${adding}, ${endEverything('owner')}
+               ), ${adding}, ${endEverything('owner')}, verified as (
+                 update accounts set email_verified = true from used
+                  where used.mailed and accounts.id in (select account_id from added)
+               )
                select id from added`,
         values: [...valuesOfNew(passkey, challenge, by), link],
       })

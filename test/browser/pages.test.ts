@@ -22,6 +22,12 @@ interface Environment {
   browser: Browser
 }
 
+/** Nobody listens there: these tests look at pages. */
+const mailEnvironment = {
+  HOLDFAST_SMTP_URL: 'smtp://127.0.0.1:9',
+  HOLDFAST_MAIL_FROM: 'no-reply@example.com',
+}
+
 const artefacts = `${import.meta.dirname}/../artefacts`
 const axeSource = readFileSync(
   createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
@@ -61,7 +67,7 @@ test.before(async (t) => {
       },
       { ...television, application_type: 'native', client_id: 'television' },
     ],
-    deviceEnvironment,
+    { ...deviceEnvironment, ...mailEnvironment },
   )
   await idp.accounts.add({ email: 'eve@example.com', password })
   await idp.setLogo('orders', logo)
@@ -132,7 +138,21 @@ async function visitAll(page: Page, origin: string, look: (state: string) => Pro
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.waitForSelector('text=You are signed out')
   await look('signed-out')
+  await visitMailPages(page, origin, look)
   await visitDevicePages(page, origin, look)
+}
+
+async function visitMailPages(page: Page, origin: string, look: (state: string) => Promise<void>) {
+  await page.goto(`${origin}/forgotten`)
+  await look('forgotten')
+  await page.getByLabel('Email').fill('ada@1.2.3.999')
+  await page.getByRole('button', { name: 'Send the link' }).click()
+  await page.waitForSelector('[role=alert]')
+  await look('forgotten-error')
+  await page.getByLabel('Email').fill('ada@example.com')
+  await page.getByRole('button', { name: 'Send the link' }).click()
+  await page.waitForSelector('text=Look at your mail')
+  await look('forgotten-sent')
 }
 
 async function visitDevicePages(
@@ -210,7 +230,7 @@ for (const [name, options] of Object.entries(looks)) {
           state,
         )
       })
-      t.is(titles.size, 13)
+      t.is(titles.size, 16)
     },
   )
 }

@@ -80,6 +80,7 @@ const nodeOf = (at: MailConfig = configOf()) => ({
     letters: createLetters({ issuer: server.issuer }),
     vault: server.keys.vault,
     store: server.storage.accounts,
+    recover: async () => undefined,
     makeLimiter: server.storage.rateLimits.makeLimiter,
     host: 'id.example.com',
     onProblem: () => {},

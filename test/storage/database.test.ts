@@ -552,6 +552,7 @@ test('brings an empty database up to this release', async (t) => {
       'ping_deliveries',
       'rate_limits',
       'recovery_codes',
+      'recovery_links',
       'replay_marks',
       'resource_servers',
       'security_events',
