@@ -44,7 +44,9 @@ test.before(async (t) => {
   if (chromiumPath === undefined) return
   mkdirSync(artefacts, { recursive: true })
   const app = await startRelyingParty()
-  const nodes = await startNodes({})
+  const nodes = await startNodes({
+    HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+  })
   await trust(nodes)
   const { authorityFile } = nodes
   const appUrl = `http://127.0.0.1:${await freePort()}`
@@ -93,12 +95,8 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.goto(`${server.issuer}/security`)
   const pages = page.getByRole('navigation').getByRole('link')
   const titles = new Set<string>()
-  for (const at of Array.from({ length: await pages.count() }, (_, each) => each)) {
-    await pages.nth(at).click()
-    const current = page.locator('nav [aria-current=page]')
-    await current.and(pages.nth(at)).waitFor()
+  async function look(state: string) {
     titles.add(await page.title())
-    const state = page.url().split('/').at(-1)
     for (const [name, { colorScheme = 'light', viewport = null }] of Object.entries(looks)) {
       await page.emulateMedia({ colorScheme })
       if (viewport) await page.setViewportSize(viewport)
@@ -118,7 +116,26 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
       )
     }
   }
-  t.is(titles.size, 5)
+  for (const at of Array.from({ length: await pages.count() }, (_, each) => each)) {
+    await pages.nth(at).click()
+    const current = page.locator('nav [aria-current=page]')
+    await current.and(pages.nth(at)).waitFor()
+    await look(String(page.url().split('/').at(-1)))
+  }
+  for (const change of ['profile/name', 'password', 'code-app', 'data/export', 'data/delete']) {
+    await page.goto(`${server.issuer}/security/${change}`)
+    await look(change.replace('/', '-'))
+  }
+  // From the confirmed page on, and with a mistake.
+  await page.goto(`${server.issuer}/security/code-app`)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Continue with your password' }).click()
+  await page.getByLabel('Then type the code').fill('000000')
+  await look('new-code-app')
+  await page.getByRole('button', { name: 'Finish' }).click()
+  await page.getByRole('alert').waitFor()
+  await look('new-code-app-error')
+  t.is(titles.size, 12)
   await page.goto(`${server.issuer}/security/sessions`)
   await page.locator('time', { hasText: 'GMT+9' }).first().waitFor()
   await page.getByText('Not locked to a key').waitFor()
