@@ -101,6 +101,7 @@ const ownClocks = {
   'src/commands/audit.ts': 'a duration ago, as the person at the terminal means it',
   'src/commands/progress.ts': 'how long a step takes',
   'src/doctor/client-certificate.ts': 'a certificate to examine a deployment with',
+  'src/doctor/gate.ts': 'compares the clock of a gate with that of this machine',
   'src/http/development-authority.ts': 'certificates of this machine',
   'src/http/readiness.ts': 'compares the clock of the node with that of the database',
   'src/net/guarded-fetch.ts': 'how often a node fetches',

@@ -588,7 +588,7 @@ test.serial('rotates what is named, or all', async (t) => {
   t.like(next, { purpose: 'ES256', state: 'published' })
   t.deepEqual(others, [])
   const table = done(t, await runKeys(['keys', 'rotate']))
-  t.regex(table, /^Purpose +Next key +Signs from\n/)
+  t.regex(table, /^Purpose +New key +Signs from\n/)
   t.true(table.includes(next?.kid ?? ''))
   t.is((await list(t)).filter(({ state }) => state === 'published').length, 8)
 })

@@ -17,6 +17,8 @@ const folder = useFolder(test)
 const holdfast = useCommandLine(test)
 const authority = path.join(folder, 'clients.pem')
 test.before(async () => writeFile(authority, (await createAuthority()).cert))
+const people = path.join(folder, 'people.jsonl')
+test.before(() => writeFile(people, `${JSON.stringify({ email: 'eve@example.com' })}\n`))
 
 const { scripts } = JSON.parse(readText('package.json'))
 const tests = readdirSync(path.join(root, 'test'), { recursive: true, encoding: 'utf8' })
