@@ -18,7 +18,12 @@ import { type Admission, admit as admitBrowser, isInGroups } from './browser/adm
 import type { Answer } from './browser/answers.ts'
 import { keepForm, serveBrowser } from './browser/browsers.ts'
 import { createSealer } from './browser/sealing.ts'
-import { createMemorySessionStore, RecentSessions, type SessionStore } from './browser/sessions.ts'
+import {
+  closedOnFailure,
+  createMemorySessionStore,
+  RecentSessions,
+  type SessionStore,
+} from './browser/sessions.ts'
 import { type BrowserEnvironment, type Side, Starts } from './browser/side.ts'
 import type { Secrets } from './browser/upstream-tokens.ts'
 import type { Config } from './config.ts'
@@ -99,7 +104,9 @@ export function createGate(options: GateOptions): Gate {
   const { replayEntries: capacity } = options.config.limits
   const replay = options.replay ?? createMemoryReplayStore({ capacity })
   const { limits } = options.config
-  const sessions = options.sessions ?? createMemorySessionStore({ capacity: limits.sessions })
+  const sessions = closedOnFailure(
+    options.sessions ?? createMemorySessionStore({ capacity: limits.sessions }),
+  )
   const staleMs = (options.config.browsers?.staleS ?? 5) * 1000
   const recent = new RecentSessions({ staleMs, limit: 20_000 })
   const starts = new Starts(limits.signIns)

@@ -28,6 +28,7 @@ const refusals = {
   token_unavailable: [503, 'There is no access token for the application at the moment'],
   identity_too_large: [403, 'The access token has more claims than this gate forwards'],
   client_gone: [400, 'The client did not wait for the answer'],
+  sessions_unavailable: [503, 'Sessions cannot be looked up now'],
   busy: [503, 'The gate has too many requests at once'],
   upstream_unavailable: [502, 'The application cannot be reached'],
   upstream_timeout: [504, 'The application did not answer in time'],

@@ -1,4 +1,5 @@
 /** The sessions of browsers, and where they are kept. */
+import { Refusal } from '../refusal.ts'
 
 /** The key to which a browser has bound a session (DBSC). Once there, it is never another one. */
 export type SessionKey = Readonly<{
@@ -78,6 +79,36 @@ export function concerns(ended: Ended, session: Session): boolean {
 /** Whether a session is still good. */
 export const isAlive = ({ endsAtMs, idleEndsAtMs }: Session, nowMs: number) =>
   nowMs < endsAtMs && nowMs < idleEndsAtMs
+
+/**
+ * A store whose failures refuse requests: without it nobody is let through.
+ *
+ * @throws {@link Refusal} `sessions_unavailable`, by each method
+ */
+export function closedOnFailure(store: SessionStore): SessionStore {
+  const closed =
+    <Arguments extends unknown[], Result>(method: (...args: Arguments) => Promise<Result>) =>
+    async (...args: Arguments): Promise<Result> => {
+      try {
+        return await method.apply(store, args)
+      } catch (cause) {
+        throw new Refusal('sessions_unavailable', { cause })
+      }
+    }
+  return Object.freeze({
+    shared: store.shared,
+    insert: closed(store.insert),
+    find: closed(store.find),
+    touch: closed(store.touch),
+    bind: closed(store.bind),
+    replace: closed(store.replace),
+    end: closed(store.end),
+    endAll: closed(store.endAll),
+    lock: closed(store.lock),
+    unlock: closed(store.unlock),
+    sweep: closed(store.sweep),
+  })
+}
 
 /**
  * Keeps sessions in the memory of one process, `capacity` at most: beyond that, those end that were
