@@ -87,7 +87,7 @@ const system = [
   'test/docs/generated.test.ts',
   'test/doctor/**',
   'test/engine/crash.test.ts',
-  'test/gate/{attacks,faults,browser-attacks,browsers,http2-attacks,replicas,session-stores}.test.ts',
+  'test/gate/{attacks,browser-attacks,browsers,faults,http2-attacks,replicas,session-stores,upstream-tokens}.test.ts',
   'test/nodes/**',
   'test/outage.test.ts',
   'test/proxies/**',
