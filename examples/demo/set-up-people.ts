@@ -99,7 +99,8 @@ export async function setUpPeople(report: (text: string) => void): Promise<Peopl
       const { stdout } = await run(
         process.execPath,
         ['bin/holdfast.cjs', 'accounts', 'add', email],
-        { env: { ...process.env, ...environment.variables } },
+        // Settings of a server that the person at the terminal runs are not those of the demo's.
+        { env: { ...othersOf(process.env), ...environment.variables } },
       )
       return /https:\S+\/link\/\S+/.exec(stdout)?.[0] ?? ''
     },
@@ -151,3 +152,10 @@ function createPhisher(issuer: string) {
   }
   return { jar, typed, serve }
 }
+
+const othersOf = (variables: NodeJS.ProcessEnv) =>
+  Object.fromEntries(
+    Object.entries(variables).filter(
+      ([name]) => !name.startsWith('HOLDFAST_') && name !== 'DATABASE_URL',
+    ),
+  )
