@@ -8,7 +8,7 @@ interface WithLink {
   readonly expiresAt: string
 }
 
-/** For one address, in its canonical form. The link of one who forgot is made when it is sent. */
+/** For one address, in its canonical form. The link for a forgotten password is made when the mail is sent. */
 export type MailRequest =
   | { readonly kind: 'forgotten'; readonly to: CanonicalEmail }
   | ({ readonly kind: 'invitation' | 'reset'; readonly to: string } & WithLink)

@@ -35,7 +35,7 @@ export function createOutbox({
   }
 }
 
-/** Sends links of accounts to their persons; nowhere where no mail is sent. */
+/** Sends links of accounts to their users, where mail is sent at all. */
 export const createLinkMail =
   (outbox: Outbox | undefined): MailLink =>
   async (kind, { to, link, expiresAt }, lifetimeS) => {

@@ -64,7 +64,7 @@ test('says when nobody answers', async (t) => {
   t.regex(finding?.advice ?? '', /ECONNREFUSED/)
 })
 
-/** Somebody at this machine whose certificate is trusted, and who answers like this. */
+/** A server on this machine whose certificate is trusted, and that answers like this. */
 async function serveAnybody(t: ExecutionContext, listener: RequestListener): Promise<string> {
   const { serverAuth } = ExtendedKeyUsage
   const names: [{ type: 'dns'; value: string }] = [{ type: 'dns', value: 'localhost' }]

@@ -46,7 +46,7 @@ async function startGateAt(
   return { application, gate, url: `https://localhost:${port}/private` }
 }
 
-/** Somebody at this machine who answers like this. */
+/** A server on this machine that answers like this. */
 async function serve(t: ExecutionContext, listener: RequestListener, by: TestCertificate = pair) {
   const server = createServer({ cert: by.cert, key: by.key }, listener)
   server.listen(0, '127.0.0.1')
