@@ -94,6 +94,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
     views,
     events,
     tables: storage,
+    rules,
     resourceLabels,
     detailsType: storage.detailsTypes.find,
     address: config.issuer,

@@ -1,9 +1,11 @@
 import Router, { type RouterContext } from '@koa/router'
 import type { Provider } from 'oidc-provider'
 import type { Accounts } from '../accounts/accounts.ts'
-import { acrOf } from '../accounts/acr.ts'
+import { acrOf, knownAcrs, meetsAcr } from '../accounts/acr.ts'
 import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
 import { signInUrl } from '../clients/security-client.ts'
+import type { SignInRules } from '../clients/sign-in-rules.ts'
+import { isHeld } from '../engine/session-model.ts'
 import { readForm } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
@@ -31,6 +33,7 @@ export interface ApprovalsOptions {
     readonly clients: Pick<ClientTable, 'find'>
     readonly resourceServers: Pick<ResourceServerTable, 'find'>
   }
+  readonly rules: Pick<SignInRules, 'groupDemands'>
   readonly resourceLabels: FindResourceLabels
   readonly detailsType: FindDetailsType
   /** Address of this server, with its path. */
@@ -109,6 +112,23 @@ export function createApprovalsRouter(options: ApprovalsOptions): Router {
     })
   })
 
+  /** What the sign-in must be for the application and its person, and is not: the strongest first. */
+  async function missingAcr(
+    { clientId }: StoredRequest,
+    { account, session }: NonNullable<Awaited<ReturnType<typeof reader>>>,
+  ) {
+    const client = await clients.find(clientId)
+    if (!client) throw expired()
+    const signIn = { amr: session.amr ?? [], isBound: isHeld(session) }
+    return [
+      client.session_policy?.required_acr ?? [],
+      ...options.rules.groupDemands(account.groups, clientId),
+    ]
+      .flat()
+      .filter((acr) => !meetsAcr(signIn, acr))
+      .sort((a, b) => knownAcrs.indexOf(a) - knownAcrs.indexOf(b))[0]
+  }
+
   /** The request that a form is about, of the person who has sent it. */
   async function submitted(ctx: RouterContext) {
     const who = await reader(ctx, freshFormS)
@@ -126,7 +146,13 @@ export function createApprovalsRouter(options: ApprovalsOptions): Router {
   }
 
   router.post(publicRoutes.approvals_approve.path, async (ctx) => {
-    const { account, session, id, found, request, facts } = await submitted(ctx)
+    const { account, session, id, found, request, facts, ...who } = await submitted(ctx)
+    const acr = await missingAcr(request, { ...who, account, session })
+    if (acr) {
+      ctx.status = 303
+      ctx.redirect(signInUrl(address, { to: 'approvals', withinS: freshS, acr }))
+      return
+    }
     const { resources, scopes } = await partsOf(request, tables)
     const grant = new provider.Grant({ accountId: account.id, clientId: request.clientId })
     if (scopes.length) grant.addOIDCScope(scopes.join(' '))

@@ -36,7 +36,7 @@ export function securityClient(issuer: string): ClientMetadata {
 /** Where someone is sent to sign in. The code that comes back is for nobody: the session is all. */
 export function signInUrl(
   issuer: string,
-  { to, withinS }: { to: SecurityPageName; withinS?: number },
+  { to, withinS, acr }: { to: SecurityPageName; withinS?: number; acr?: string },
 ): string {
   const query = new URLSearchParams({
     client_id: securityClientId,
@@ -48,6 +48,10 @@ export function signInUrl(
     code_challenge_method: 'S256',
     // A sign-in that is older is asked for again.
     ...(withinS !== undefined && { max_age: String(withinS) }),
+    // So is one that does not meet this authentication context.
+    ...(acr && {
+      claims: JSON.stringify({ id_token: { acr: { essential: true, value: acr } } }),
+    }),
   })
   return `${issuer}/authorize?${query}`
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import { decodeJwt } from 'jose'
+import { passkeyAcr, passwordAcr } from '../../src/accounts/acr.ts'
 import { createPings } from '../../src/approvals/pings.ts'
 import { RegistrationError } from '../../src/clients/client-registration.ts'
 import { cibaGrant } from '../../src/clients/grant-types.ts'
@@ -30,7 +31,7 @@ async function guardedFetch(url: string, request: GuardedRequest = {}): Promise<
   return { status: Number(answer), headers: new Map(), body: new Uint8Array() }
 }
 
-const server = useTestServer(test, {}, { guardedFetch })
+const server = useTestServer(test, { HOLDFAST_GROUP_SIGN_IN: 'admins = passkey' }, { guardedFetch })
 const message = 'Counter 7, code K4'
 
 const registered = {
@@ -129,6 +130,34 @@ test('issues no refresh token without offline_access, and tokens outlive the ses
   t.is(tokens.status, 200)
   t.is(tokens.body.refresh_token, undefined)
 })
+
+for (const [by, groups, required_acr] of [
+  ['the application', [], passkeyAcr],
+  ['a group of the person', ['admins'], passwordAcr],
+] as const) {
+  test.serial(`takes no approval by a weaker sign-in than is required by ${by}`, async (t) => {
+    const { account } = (await server.storage.accounts.findByEmail(email)) ?? {}
+    const change = (to: readonly string[]) =>
+      server.storage.accounts.change(String(account?.id), { groups: [...to] })
+    const binding_message = `Required by ${by}`
+    const asked = await ask(
+      { binding_message },
+      await newClient({ session_policy: { required_acr } }),
+    )
+    const person = createPerson(server)
+    await approvals(person)
+    await change(groups)
+    const { url } = await decide(binding_message, 'Allow', person)
+    await change([])
+    t.regex(url.pathname, /^\/interaction\//)
+    t.is((await redeem(asked)).body.error, 'authorization_pending')
+    if (required_acr !== passwordAcr) return
+    const again = createPerson(server)
+    await decide(binding_message, 'Allow', again)
+    await query(server.databaseUrl, 'delete from device_polls')
+    t.is((await redeem(asked)).status, 200)
+  })
+}
 
 test('returns access_denied when the person denies', async (t) => {
   const binding_message = 'To be denied'
