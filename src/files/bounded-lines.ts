@@ -17,19 +17,18 @@ export async function* boundedLines(
 ): AsyncGenerator<BoundedLine> {
   let number = 0
   let readBytes = 0
-  let parts: Buffer[] = []
-  let partsBytes = 0
+  const line = Buffer.alloc(limitBytes)
+  let lineBytes = 0
 
   function add(part: Buffer) {
-    partsBytes += part.length
-    if (partsBytes <= limitBytes) parts.push(part)
-    else parts = []
+    // What is beyond the limit is not copied.
+    part.copy(line, lineBytes)
+    lineBytes += part.length
   }
   function take(): BoundedLine {
-    const bytes = partsBytes <= limitBytes ? Buffer.concat(parts) : undefined
+    const bytes = lineBytes <= limitBytes ? Buffer.from(line.subarray(0, lineBytes)) : undefined
     number += 1
-    parts = []
-    partsBytes = 0
+    lineBytes = 0
     return { number, bytes, readBytes }
   }
 
@@ -43,5 +42,5 @@ export async function* boundedLines(
     }
     add(chunk.subarray(from))
   }
-  if (partsBytes > 0) yield take()
+  if (lineBytes > 0) yield take()
 }
