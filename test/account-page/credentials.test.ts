@@ -317,7 +317,7 @@ async function setUpCodeApp(agent: UserAgent) {
   const token = tokenOf(made.text)
   const confirm = (code: string, fields = {}) =>
     agent.post(pageOf('/code-app/confirm'), { token, secret, proof, code, ...fields })
-  return { secret, made, confirm }
+  return { secret, proof, made, confirm }
 }
 
 async function withCodeApp() {
@@ -407,6 +407,9 @@ test('rejects a code app without a page for it, and a page that was used', async
   const mine = new Secret().base32
   t.is((await confirm(codeOf(mine), { secret: mine })).status, 400)
   t.is((await confirm(codeOf(secret, 5))).status, 400)
+  const other = await setUpCodeApp(await browserOf({ email, password }))
+  const ofOther = { secret: other.secret, proof: other.proof }
+  t.is((await confirm(codeOf(other.secret), ofOther)).status, 400, 'the page of another session')
   const answers = await Promise.all([confirm(codeOf(secret)), confirm(codeOf(secret))])
   t.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
   await audited('code_app.set_up', id)
@@ -507,6 +510,7 @@ test('with a second factor required, a password alone leads to My security only'
   const { location = '' } = await agent.get(`${strict.issuer}/security/sign-in`)
   const security = await interact(agent, await agent.get(location))
   t.is((await signIn(security, { email, password })).status, 303)
+  t.is((await agent.get(`${strict.issuer}/security/code-app/remove`)).status, 400)
 })
 
 test('changes the name and the language, as far as the operator allows it', async (t) => {
@@ -646,8 +650,8 @@ test('with the policy passkey, no password can be set', async (t) => {
   t.notRegex(page.text, /new-password/)
   t.is((await agent.post(`${link}/password`, { password: newPassword })).status, 400)
   t.is((await agent.get(`${strict.issuer}/security/password`)).status, 400)
-  // Nor anything that the operator has not allowed.
-  for (const path of ['profile/name', 'profile/locale', 'data/export', 'data/delete']) {
+  // Nor a code app, nor anything that the operator has not allowed.
+  for (const path of ['code-app', 'profile/name', 'profile/locale', 'data/export', 'data/delete']) {
     t.is((await agent.get(`${strict.issuer}/security/${path}`)).status, 400, path)
   }
   const options = passkeyOptions<CreationOptions>(page.text)

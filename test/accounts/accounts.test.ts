@@ -658,6 +658,7 @@ for (const [title, given] of [
   ['Argon2 with 1000 passes', argon2i.replace('t=1', 't=1000')],
   ['Argon2 with 128 MiB and 12 passes', argon2i.replace('m=16,t=1', 'm=131072,t=12')],
   ['Argon2 with 17 lanes', argon2i.replace('m=16,t=1,p=2', 'm=1024,t=1,p=17')],
+  ['Argon2 with a salt of six bytes', argon2i.replace('d7XAHGxzyVxhYscGPT25zg', 'd7XAHGxz')],
   ['Argon2 without memory', argon2i.replace('m=16', 'm=0')],
   ['Argon2 whose text is cut', argon2i.slice(0, -4)],
   ['scrypt with 16 GiB', `$scrypt$ln=24,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$${'A'.repeat(43)}`],

@@ -315,6 +315,14 @@ test.serial('renames and removes a passkey by that passkey, and ends other sign-
     const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(text))
     return agent.post(url, { token: tokenOf(text), credential, ...fields })
   }
+  const renaming = pageOf(`/passkeys/${own?.id}/rename`)
+  const token = tokenOf((await agent.get(renaming)).text)
+  const removing = await agent.get(pageOf(`/passkeys/${own?.id}/remove`))
+  for (const { text } of [removing, await other.get(renaming)]) {
+    const credential = authenticator.get(passkeyOptions<PasskeyRequestOptions>(text))
+    const refused = await agent.post(renaming, { token, credential, name: 'Phone' })
+    t.is(refused.status, 401, 'it was asked for by another page')
+  }
   t.is((await change('rename', { name: 'Phone \u202e' })).status, 400)
   t.is((await change('rename', { name: 'Phone' })).status, 303)
   t.is((await passkeysOf())[0]?.name, 'Phone')
