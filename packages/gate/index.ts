@@ -3,9 +3,11 @@
  *
  * @module
  */
+
+export { keySetPath } from './admit.ts'
 export { type Config, ConfigError, parseConfig } from './config.ts'
 export type { GateEvent, GateEventListener } from './events.ts'
-export { createGate, type Gate, type GateOptions, keySetPath } from './gate.ts'
+export { createGate, type Gate, type GateOptions } from './gate.ts'
 export { type Listening, listen } from './listener.ts'
 export { type Loaded, loadConfig, readKey } from './load.ts'
 export { runProgram, type Terminal } from './program.ts'

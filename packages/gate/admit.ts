@@ -1,0 +1,112 @@
+/** Decides whether a request passes, and what its application may learn of who asks. */
+import type { GateIdentity } from '@holdfast/verify/gate'
+import type { Application } from './application.ts'
+import { type Admission, admit as admitBrowser, isInGroups } from './browser/admission.ts'
+import type { Answer } from './browser/answers.ts'
+import { serveBrowser } from './browser/browsers.ts'
+import type { ReadText } from './browser/kept-forms.ts'
+import type { Side } from './browser/side.ts'
+import type { Secrets } from './browser/upstream-tokens.ts'
+import type { Entered } from './edge.ts'
+import { valuesOf } from './headers.ts'
+import { identityOf, sessionIdentity } from './identity.ts'
+import type { Rule } from './policy.ts'
+import { Refusal } from './refusal.ts'
+
+/** Where the gate publishes the keys that it signs with, at the origin of each application. */
+export const keySetPath = '/.well-known/holdfast-gate/jwks.json'
+
+/** How a request is to be admitted. */
+export type Asking = Readonly<{ isUpgrade: boolean; readText: ReadText }>
+
+/** What the gate knows of who asks. */
+type Known = Readonly<{
+  identity: GateIdentity | undefined
+  /** Of the browser's session, for an application that gets its access token. */
+  secrets: Secrets | undefined
+  answerFields: readonly string[]
+}>
+
+const anonymous: Known = Object.freeze({
+  identity: undefined,
+  secrets: undefined,
+  answerFields: [],
+})
+
+/** A request that goes on to its application. */
+export type Passed = Readonly<{ kind: 'pass'; application: Application }> & Known
+
+/** What was decided about a request. */
+export type Admitted =
+  | Passed
+  | Readonly<{ kind: 'key_set'; application: Application }>
+  | Readonly<{ kind: 'answer'; application: Application; answer: Answer }>
+  | Readonly<{ kind: 'keep'; application: Application; side: Side }>
+
+/**
+ * Decides about a request before its body is looked at: the application by the host, the gate's own
+ * pages, the rule of the path, and then the session of a browser or an access token.
+ *
+ * @throws {@link Refusal} or `VerifyError` for a request that does not pass.
+ */
+export async function admit(
+  entered: Entered,
+  applications: ReadonlyMap<string, Application>,
+  { isUpgrade, readText }: Asking,
+): Promise<Admitted> {
+  const application = applications.get(entered.host)
+  if (application === undefined) throw new Refusal('unknown_host')
+  const { side } = application
+  const own = side && !isUpgrade && (await serveBrowser(side, entered, readText))
+  if (own) return { kind: 'answer', application, answer: own }
+  const { path } = entered.target
+  if (path === keySetPath && /^(?:GET|HEAD)$/.test(entered.method)) {
+    return { kind: 'key_set', application }
+  }
+  const rule = application.policy(entered.method, path)
+  if (rule.access === 'public') return { kind: 'pass', application, ...anonymous }
+  // A request with a token is one of an API, whatever cookies come with it.
+  if (side && valuesOf(entered.fields, 'authorization').length === 0) {
+    const admission = await admitBrowser(side, entered, { rule, isUpgrade })
+    return admittedBrowser({ application, side, admission })
+  }
+  return admitToken(application, entered, rule)
+}
+
+/** Verifies the access token of a request, and what its route asks for. */
+async function admitToken(
+  application: Application,
+  entered: Entered,
+  rule: Extract<Rule, { access: 'bound' }>,
+): Promise<Passed> {
+  const { verifier, config } = application
+  const { method, target, fields, certificate, tokenBinding } = entered
+  const verified = await verifier.verify({
+    method,
+    url: target.path + target.query,
+    headers: fields,
+    ...(certificate && { certificate }),
+    ...(tokenBinding && {
+      tokenBinding: { providedId: Buffer.from(tokenBinding.provided.id, 'base64url') },
+    }),
+  })
+  verifier.checkRequirements(verified, rule.requirements)
+  if (!isInGroups(verified.claims, rule.groups)) throw new Refusal('groups')
+  return {
+    ...{ kind: 'pass', application, secrets: undefined },
+    identity: identityOf(verified, config.claims),
+    answerFields: Object.entries(verified.responseHeaders ?? {}).flat(),
+  }
+}
+
+function admittedBrowser({
+  application,
+  side,
+  admission,
+}: Readonly<{ application: Application; side: Side; admission: Admission }>): Admitted {
+  if (admission.kind === 'keep') return { kind: 'keep', application, side }
+  if (admission.kind === 'answer') return { ...admission, application }
+  const { session, isBound, secrets } = admission
+  const identity = sessionIdentity(session.claims, isBound, application.config.claims)
+  return { kind: 'pass', application, identity, secrets, answerFields: [] }
+}
