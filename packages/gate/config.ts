@@ -265,7 +265,7 @@ const schema = z
         drainMs: whole(0, 600_000).default(20_000),
         /** Sessions in the memory of the process. */
         sessions: whole(100, 10_000_000).default(100_000),
-        /** Sign-ins that begin at one time. */
+        /** Sign-ins that begin at one time, and those that end; of one network, half as many. */
         signIns: whole(1, 10_000).default(64),
       })
       .prefault({}),

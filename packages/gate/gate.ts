@@ -21,7 +21,7 @@ import {
   RecentSessions,
   type SessionStore,
 } from './browser/sessions.ts'
-import { type BrowserEnvironment, Starts } from './browser/side.ts'
+import { type BrowserEnvironment, Places } from './browser/side.ts'
 import type { Config } from './config.ts'
 import { createEdge, type Edge } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
@@ -103,7 +103,7 @@ export function createGate(options: GateOptions): Gate {
   )
   const staleMs = (options.config.browsers?.staleS ?? 5) * 1000
   const recent = new RecentSessions({ staleMs, limit: 20_000 })
-  const starts = new Starts(limits.signIns)
+  const places = { starts: new Places(limits.signIns), ends: new Places(limits.signIns) }
   const budget = new BodyBudget(options.config.limits.bufferedBytes)
   const progress = new EventEmitter()
   let open = 0
@@ -113,7 +113,7 @@ export function createGate(options: GateOptions): Gate {
       secrets.length === 0
         ? undefined
         : {
-            ...{ sealer: createSealer(secrets), sessions, recent, replay, report, starts },
+            ...{ sealer: createSealer(secrets), sessions, recent, replay, report, ...places },
             ...{ now, fetch },
           }
     const made = config.applications.map((each, at) =>

@@ -6,6 +6,17 @@ export function canonicalAddress(text: string): string | undefined {
   return isIP(address) === 0 ? undefined : address
 }
 
+/** What one subscriber holds: an IPv4 address, or the first 64 bits of one of IPv6. */
+export function networkOf(address: string): string {
+  if (isIP(address) !== 6) return address
+  const [head = '', tail = ''] = address.toLowerCase().replace(/%.*/, '').split('::')
+  const groupsOf = (text: string) => text.split(':').filter(Boolean)
+  const [first, last] = [groupsOf(head), groupsOf(tail)]
+  const zeros = Array<string>(Math.max(0, 8 - first.length - last.length)).fill('0')
+  const groups = [...first, ...zeros, ...last].slice(0, 4)
+  return groups.map((group) => Number.parseInt(group, 16).toString(16)).join(':')
+}
+
 /** Answers that are kept. */
 const mostKnown = 1000
 

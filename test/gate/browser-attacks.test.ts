@@ -20,6 +20,8 @@ test.after.always(() => opened.disposeAsync())
 let providerKey: Awaited<ReturnType<typeof generateKeyPair>>
 /** Changes answers of the token endpoint. */
 let onTokens = (body: Record<string, unknown>) => body
+/** What the gate has pushed to the provider, newest last. */
+const pushed: URLSearchParams[] = []
 /** Holds requests to the provider back. */
 let gateKeeper: Promise<void> | undefined
 
@@ -27,6 +29,7 @@ const fetchWithKey: typeof globalThis.fetch = async (input, init) => {
   await gateKeeper
   const response = await fetch(input, init)
   const { pathname } = new URL(String(input))
+  if (pathname === '/par') pushed.push(new URLSearchParams(String(init?.body)))
   if (pathname === '/jwks') {
     const { keys } = (await response.json()) as { keys: object[] }
     const own = { ...(await exportJWK(providerKey.publicKey)), kid: 'own', alg: 'ES256' }
@@ -46,7 +49,7 @@ test.before(async () => {
       openid: { perPerson: 3, trustedOrigins: ['https://partner.example'] },
       application: { routes: [{ path: '/held', bound: true }] },
       options: { fetch: fetchWithKey },
-      config: { limits: { signIns: 2 } },
+      config: { limits: { signIns: 4 }, trustedProxies: ['127.0.0.1'] },
     }),
   )
 })
@@ -173,6 +176,10 @@ const answers: Record<
   },
 }
 
+/** Of these the provider is asked nothing. */
+const unknown =
+  /^(?:an answer that another|an answer in|another state|the state|two states|no state|a sign-in)/
+
 for (const [title, attack] of Object.entries(answers)) {
   test.serial(`signs nobody in with ${title}`, async (t) => {
     const before = codesOf().length
@@ -180,7 +187,8 @@ for (const [title, attack] of Object.entries(answers)) {
       const answer = await attack(await answered())
       t.is(answer.status, 400)
       t.is(answer.headers.getSetCookie().filter((each) => /^__Host-gate=[^;]/.test(each)).length, 0)
-      t.is(codesOf().length, before + 1)
+      const code = unknown.test(title) ? 'unknown_sign_in' : 'failed'
+      t.deepEqual(codesOf().slice(before), [code])
     } finally {
       onTokens = (body) => body
     }
@@ -192,11 +200,45 @@ test.serial('replaces a session that was planted before a sign-in', async (t) =>
   const planted = (await attacker.cookie('__Host-gate')) ?? ''
   const { browser, url } = await answered()
   await browser.jar.setCookie(`__Host-gate=${planted}; Path=/; Secure`, app)
-  t.is((await deliver(browser, url)).status, 303)
+  const arrived = await deliver(browser, url)
+  t.is(arrived.status, 303)
+  for (const cookie of arrived.headers.getSetCookie()) {
+    t.regex(cookie, /^__Host-gate[^;]*; Path=\/; Secure; HttpOnly; SameSite=Lax; Max-Age=\d+$/)
+  }
   t.not(await browser.cookie('__Host-gate'), planted)
   t.is(await statusOf(browser), 200)
   // The planted session has ended: nobody can watch the person with it.
   t.is(await statusOf(attacker), 401)
+})
+
+test.serial('lets at most so many sign-ins end at one time', async (t) => {
+  const arrived = [await answered(), await answered(), await answered()]
+  const { promise, resolve } = Promise.withResolvers<void>()
+  gateKeeper = promise
+  const ending = arrived.map(({ browser, url }) => deliver(browser, url))
+  t.is((await Promise.race(ending)).status, 503)
+  gateKeeper = undefined
+  resolve()
+  t.deepEqual((await Promise.all(ending)).map(({ status }) => status).sort(), [303, 303, 503])
+})
+
+test.serial('postpones the renewal of one session where the answer is an error', async (t) => {
+  const [first, second] = [await signedIn(), await signedIn()]
+  it.advance(59 * 60_000)
+  await Promise.all([first, second].map((each) => statusOf(each)))
+  it.advance(2 * 60_000)
+  const due = await first.send('/a', { headers: ownPage })
+  t.is(due.status, 303)
+  const { prompt, state = '', dpop_jkt: key = '' } = Object.fromEntries(pushed.at(-1) ?? [])
+  t.is(prompt, 'none')
+  t.is(key.length, 43)
+  const error = new URLSearchParams({ error: 'server_error', state, iss: server.issuer })
+  const failed = await first.send(`/.gate/callback?${error}`, { headers: navigation })
+  t.is(failed.headers.get('location'), '/a')
+  t.is((await first.send('/a', { headers: ownPage })).status, 200)
+  t.is((await second.send('/a', { headers: ownPage })).status, 303)
+  it.advance(60_000)
+  t.is((await first.send('/a', { headers: ownPage })).status, 303)
 })
 
 test.serial('keeps few cookies, however many tabs begin to sign in', async (t) => {
@@ -210,11 +252,19 @@ test.serial('keeps few cookies, however many tabs begin to sign in', async (t) =
 test.serial('lets so many sign-ins begin at one time, and no more', async (t) => {
   const { promise, resolve } = Promise.withResolvers<void>()
   gateKeeper = promise
-  const started = Array.from({ length: 3 }, () => it.newBrowser().send('/.gate/sign-in'))
-  t.is((await Promise.race(started)).status, 503)
+  const startFrom = (address: string) =>
+    it.newBrowser().send('/.gate/sign-in', { headers: { 'x-forwarded-for': address } })
+  // Of one network half of them: all others still sign in.
+  const flood = ['2001:db8::1', '2001:db8:0:0:1::2', '2001:DB8::3'].map(startFrom)
+  t.is((await Promise.race(flood)).status, 503)
+  const others = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map(startFrom)
+  t.is((await Promise.race(others)).status, 503)
   gateKeeper = undefined
   resolve()
-  t.deepEqual((await Promise.all(started)).map(({ status }) => status).sort(), [303, 303, 503])
+  for (const started of [flood, others]) {
+    t.deepEqual((await Promise.all(started)).map(({ status }) => status).sort(), [303, 303, 503])
+  }
+  t.is((await startFrom('192.0.2.4')).status, 303, 'the places are free again')
 })
 
 test.serial('ends the oldest sessions of a person who has too many', async (t) => {
@@ -235,6 +285,7 @@ const cookies: Record<string, (value: string) => string> = {
   'a part more': (value) => `__Host-gate=${value}.x`,
   'another name': (value) => `__host-gate=${value}`,
   'the name without its prefix': (value) => `gate=${value}`,
+  'another one of the same name before it': (value) => `__Host-gate=x; __Host-gate=${value}`,
   'another one of the same name': (value) => `__Host-gate=${value}; __Host-gate=x`,
 }
 

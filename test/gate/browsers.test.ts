@@ -1,8 +1,12 @@
 // Browsers at a gate whose people sign in at a real server: what a jar of cookies can show.
 import test from 'ava'
 import { safeReturn } from '../../packages/gate/browser/requests.ts'
+import { createSealer } from '../../packages/gate/browser/sealing.ts'
+import { createSessionCheck } from '../../packages/gate/browser/session-check.ts'
 import {
   createMemorySessionStore,
+  RecentSessions,
+  type Session,
   type SessionStore,
 } from '../../packages/gate/browser/sessions.ts'
 import {
@@ -151,13 +155,14 @@ test.serial('leads back to paths of the application only', async (t) => {
     t.is(safeReturn(path, rules), '/', `${path}`)
   }
   t.is(safeReturn('/a?b=//c', rules), '/a?b=//c')
+  t.is(safeReturn('//evil.example', { ...rules, doubleSlash: 'pass' }), '/')
   const page = await it.newBrowser().signIn('/.gate/sign-in?return=https://evil.example/')
   t.is(page.url.href, `${app}/`)
 })
 
 test.serial('keeps a small form over the sign-in, and sends it once', async (t) => {
   const browser = it.newBrowser()
-  const body = `text=${encodeURIComponent('a "quoted" <text>\nand more')}&_method=x`
+  const body = `text=${encodeURIComponent('a "quoted" <text>\nand more')}&_method=x&%22%3E=y`
   const kept = await browser.send('/notes', {
     method: 'POST',
     headers: { ...ownPage, ...form },
@@ -168,6 +173,7 @@ test.serial('keeps a small form over the sign-in, and sends it once', async (t) 
   t.is(page.url.pathname, '/.gate/continue', page.html)
   t.regex(page.html, /action="\/notes"/)
   t.true(page.html.includes('a &quot;quoted&quot; &lt;text&gt;\nand more</textarea>'))
+  t.true(page.html.includes('name="&quot;&gt;"'))
   const again = await browser.send('/.gate/continue?form=0')
   t.is(again.headers.get('location'), '/')
 
@@ -197,6 +203,10 @@ test.serial('asks for the groups, the strength and the age that a route names', 
   const started = await member.send('/.gate/sign-in?for=%2Fstrong&method=PUT&return=/notes')
   t.is(started.status, 303)
   t.is((await member.send('/fresh', { headers: navigation })).status, 200)
+  it.advance(311_000)
+  const stale = await member.send('/fresh', { headers: navigation })
+  t.is(stale.headers.get('location'), '/.gate/sign-in?return=%2Ffresh')
+  t.is((await member.send('/fresh', { headers: script })).status, 401)
 })
 
 test.serial('refuses a route for bound sessions to a browser that registers no key', async (t) => {
@@ -216,6 +226,9 @@ test.serial('ignores the cookie of a bound session without its key', async (t) =
   const { browser, session } = await bound()
   t.is((await browser.send('/held', { headers: script })).status, 200)
   t.deepEqual(lastRequest()?.assertion?.identity?.methods, ['dbsc'])
+  // Requests on their way while the key is registered show no proof: they open no such route.
+  const early = browser.copy((name) => name === '__Host-gate')
+  t.is((await early.send('/held', { headers: script })).status, 403)
 
   it.advance(4000)
   const thief = browser.copy((name) => name === '__Host-gate')
@@ -263,12 +276,73 @@ test.serial('ends sessions that nobody uses, and all after their time', async (t
     t.is((await browser.send('/a', { headers: script })).status, 200, `${minutes}`)
     it.advance(50 * 60_000)
   }
-  it.advance(10 * 60_000)
+  t.is((await browser.send('/a', { headers: script })).status, 200)
+  it.advance(20 * 60_000 - 4500)
+  t.is((await browser.send('/a', { headers: script })).status, 200)
+  it.advance(4500)
   t.is((await browser.send('/a', { headers: script })).status, 401)
   const idle = await signedIn()
   it.advance(61 * 60_000)
   t.is((await idle.send('/a', { headers: script })).status, 401)
 })
+
+test.serial('moves no absolute end by a renewal without a page', async (t) => {
+  const browser = await signedIn()
+  const before = await browser.cookie('__Host-gate')
+  for (let minutes = 0; minutes < 700; minutes += 50) {
+    t.is((await browser.send('/a', { headers: script })).status, 200, `${minutes}`)
+    it.advance(50 * 60_000)
+  }
+  t.is((await browser.visit(`${app}/a`)).status, 200)
+  t.not(await browser.cookie('__Host-gate'), before)
+  it.advance(20 * 60_000)
+  t.is((await browser.send('/a', { headers: script })).status, 401)
+})
+
+test('opens what it has sealed for one purpose, until its end, with each of its secrets', (t) => {
+  const [old, next] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
+  const before = createSealer([old])
+  const sealed = before.seal('a', { x: 1 }, 1000)
+  const rotated = createSealer([next, old])
+  t.deepEqual(rotated.open('a', sealed, 999), { x: 1 })
+  t.is(rotated.open('a', sealed, 1000), undefined)
+  t.is(rotated.open('b', sealed, 999), undefined)
+  t.is(createSealer([next]).open('a', sealed, 999), undefined)
+  t.is(before.open('a', rotated.seal('a', {}, 1000), 999), undefined)
+  const code = before.authenticate('a', 'text')
+  t.true(rotated.isAuthentic('a', 'text', code))
+  t.false(rotated.isAuthentic('b', 'text', code))
+  t.false(createSealer([next]).isAuthentic('a', 'text', code))
+  t.throws(() => createSealer([old, Buffer.alloc(31)]), { instanceOf: TypeError })
+})
+
+test('accepts no session of another application, whichever cookie names it', async (t) => {
+  const sealer = createSealer([Buffer.alloc(32, 1)])
+  const store = createMemorySessionStore({ capacity: 10 })
+  const [mine, other] = [app, 'https://other.example'].map((origin) => ({
+    origin,
+    check: createSessionCheck({
+      ...{ origin, sealer, store, idleMs: 60_000, now: () => 0 },
+      recent: new RecentSessions({ staleMs: 0, limit: 10 }),
+      dbsc: { provenAt: () => undefined },
+    }),
+  })) as [Checked, Checked]
+  const fieldsFor = async ({ origin }: Checked, { check }: Checked) => {
+    const { id, cookie } = check.create(60)
+    const session: Session = {
+      ...{ id, application: origin, issuer: 'i', subject: 's', claims: {}, startedAtMs: 0 },
+      ...{ endsAtMs: 1, idleEndsAtMs: 60_000, renewAtMs: 0, askedAcr: [], sealed: '', version: 1 },
+    }
+    await store.insert(session, 10, 0)
+    return ['Cookie', cookie.split(';')[0] ?? '']
+  }
+  const own = await fieldsFor(mine, mine)
+  t.is((await mine.check.find(own))?.state, 'plain')
+  t.is(other.check.idOf(own), undefined)
+  t.is(await mine.check.find(await fieldsFor(other, mine)), undefined)
+})
+
+type Checked = Readonly<{ origin: string; check: ReturnType<typeof createSessionCheck> }>
 
 test.serial(
   'renews a session without a page, and ends it where the provider has ended its own',

@@ -20,11 +20,15 @@ const page = {
 
 test('sessions continue while the provider is gone, which is reported', async (t) => {
   let isGone = false
+  let refused = 0
   const it = opened.use(
     await startBrowserGate(server, {
       options: {
         fetch: async (...request) => {
-          if (isGone) throw new TypeError('fetch failed')
+          if (isGone) {
+            refused += 1
+            throw new TypeError('fetch failed')
+          }
           return fetch(...request)
         },
       },
@@ -39,6 +43,10 @@ test('sessions continue while the provider is gone, which is reported', async (t
     it.advance(50 * 60_000)
     t.is((await browser.send('/a', { headers: page })).status, 200, `${minutes}`)
   }
+  // It is not asked again with each page.
+  const before = refused
+  t.is((await browser.send('/a', { headers: page })).status, 200)
+  t.is(refused, before)
   t.like(
     it.gate.events.find(({ type }) => type === 'sign_in_failed'),
     {

@@ -69,6 +69,12 @@ async function checkStore(t: ExecutionContext, store: SessionStore): Promise<voi
     await store.insert(sessionWith({ ...same, endsAtMs: same.endsAtMs + count }), 3, now)
   }
   t.is(await store.find(id, now), undefined, 'the oldest has ended')
+  // One that has ended takes no place of the others.
+  const [gone, kept] = [sessionWith({ ...same, subject: 'many' }), sessionWith({ subject: 'many' })]
+  for (const each of [kept, gone]) await store.insert(each, 2, now)
+  await store.end(gone.id)
+  await store.insert(sessionWith({ ...same, subject: 'many' }), 2, now)
+  t.truthy(await store.find(kept.id, now))
   const { application, issuer } = session
   const other = sessionWith({ ...same, application: 'https://other.example' })
   await store.insert(other, 10, now)

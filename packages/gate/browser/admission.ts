@@ -151,15 +151,17 @@ function notBound({ now }: Side, entered: Entered, { key, startedAtMs }: Session
 /** Asks the provider again, without a page, when the ID token has run out. */
 async function renew(side: Side, entered: Entered, session: Session): Promise<Answer | undefined> {
   const { now, renewals, starts, signIns, config } = side
-  const { method, target, fields } = entered
+  const { method, target, fields, address } = entered
   const isDue = now() >= session.renewAtMs && !renewals.arePaused(now())
   const isPage = isNavigation(entered) && onlyValue(fields, 'sec-fetch-dest') !== 'iframe'
   if (!isDue || method !== 'GET' || !isPage) return undefined
   const returnTo = safeReturn(target.path + target.query, config.paths)
   const intent = { returnTo, ...demandsOf(side, 'GET', target.path), silent: true }
   try {
-    return await starts.run(() => signIns.begin(intent, readCookies(fields)))
+    return await starts.run(address, () => signIns.begin(intent, readCookies(fields)))
   } catch (cause) {
+    // The next page tries again: strangers can take all places.
+    if (cause instanceof Refusal) return undefined
     // Sessions continue while the provider cannot be asked.
     renewals.pause(now())
     const code = 'provider_unavailable'

@@ -43,7 +43,7 @@ const longestReturn = 1500
 export function safeReturn(text: string | null, rules: PathRules): string {
   if (text === null || text.length > longestReturn || !text.startsWith('/')) return '/'
   const target = readTarget(text)
-  if (target === undefined || target.authority !== undefined) return '/'
+  if (target === undefined) return '/'
   if (text.startsWith('//') || findPathProblem(target.path, rules) !== undefined) return '/'
   const isGate = target.path === gatePath || target.path.startsWith(`${gatePath}/`)
   return isGate ? '/' : text

@@ -8,7 +8,9 @@ const prefix = 'holdfast:{gate}:'
 /** Keeps a session, puts it into its indexes, and ends the oldest beyond the bound of its person. */
 const insertScript = `
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if redis.call('EXISTS', ARGV[8] .. 'session:' .. id) == 0 then redis.call('ZREM', KEYS[2], id) end
+end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 if KEYS[3] then

@@ -4,6 +4,7 @@ import type { Fetch, ReplayStore } from '@holdfast/verify'
 import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
 import type { ApplicationConfig } from '../config.ts'
 import type { GateEventListener } from '../events.ts'
+import { networkOf } from '../peers.ts'
 import type { Policy } from '../policy.ts'
 import { Refusal } from '../refusal.ts'
 import { boundCookie } from './cookies.ts'
@@ -23,28 +24,37 @@ export type BrowserEnvironment = Readonly<{
   recent: RecentSessions
   replay: ReplayStore
   report: GateEventListener
-  starts: Starts
+  /** For sign-ins that begin, and for those that end: beginning many keeps nobody from ending one. */
+  starts: Places
+  ends: Places
   now: () => number
   fetch: Fetch | undefined
 }>
 
-/** How many sign-ins begin at one time: each asks the provider. */
-export class Starts {
+/** How many requests ask the provider at one time. One network has half of the places at most. */
+export class Places {
   readonly #limit: number
-  #open = 0
+  readonly #taken = new Map<string, number>()
+  #all = 0
 
   constructor(limit: number) {
     this.#limit = limit
   }
 
-  /** Runs one start. @throws {@link Refusal} `busy` */
-  async run<T>(start: () => Promise<T>): Promise<T> {
-    if (this.#open >= this.#limit) throw new Refusal('busy')
-    this.#open += 1
+  /** Asks for a client at this address. @throws {@link Refusal} `busy` */
+  async run<T>(address: string, ask: () => Promise<T>): Promise<T> {
+    const network = networkOf(address)
+    const own = this.#taken.get(network) ?? 0
+    if (this.#all >= this.#limit || own >= Math.ceil(this.#limit / 2)) throw new Refusal('busy')
+    this.#all += 1
+    this.#taken.set(network, own + 1)
     try {
-      return await start()
+      return await ask()
     } finally {
-      this.#open -= 1
+      this.#all -= 1
+      const left = (this.#taken.get(network) ?? 1) - 1
+      if (left > 0) this.#taken.set(network, left)
+      else this.#taken.delete(network)
     }
   }
 }

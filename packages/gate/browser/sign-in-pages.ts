@@ -5,6 +5,7 @@ import { Refusal } from '../refusal.ts'
 import { type Answer, escapeHtml, page, redirect } from './answers.ts'
 import { expiredCookie, readCookies, sessionCookie } from './cookies.ts'
 import { isFromElsewhere, safeReturn } from './requests.ts'
+import type { Session } from './sessions.ts'
 import { paths, type Side } from './side.ts'
 import type { Intent, Outcome } from './sign-in.ts'
 import { sessionOf } from './signed-in.ts'
@@ -37,7 +38,10 @@ export function demandsOf(
  * Leads a browser to the provider. `return` is a path of the application; `for` and `method` name the
  * request that asked for the sign-in, where it is another one.
  */
-export async function beginSignIn(side: Side, { target, fields }: Entered): Promise<Answer> {
+export async function beginSignIn(
+  side: Side,
+  { target, fields, address }: Entered,
+): Promise<Answer> {
   const query = new URLSearchParams(target.query)
   const rules = side.config.paths
   const returnTo = safeReturn(query.get('return'), rules)
@@ -52,7 +56,7 @@ export async function beginSignIn(side: Side, { target, fields }: Entered): Prom
   const form = /^[01]$/.test(slot) ? Number(slot) : undefined
   const intent: Intent = { returnTo, form, ...demands, silent: false }
   try {
-    return await side.starts.run(() => side.signIns.begin(intent, readCookies(fields)))
+    return await side.starts.run(address, () => side.signIns.begin(intent, readCookies(fields)))
   } catch (cause) {
     if (cause instanceof Refusal) throw cause
     reportFailure(side, 'provider_unavailable', cause)
@@ -78,8 +82,10 @@ function sameAgain(returnTo: string): Answer {
 
 /** Receives the provider's answer. */
 export async function finishSignIn(side: Side, entered: Entered): Promise<Answer> {
-  const { target, fields } = entered
-  const outcome = await side.signIns.finish(target.query, readCookies(fields))
+  const { target, fields, address } = entered
+  const outcome = await side.ends.run(address, () =>
+    side.signIns.finish(target.query, readCookies(fields)),
+  )
   if (outcome.kind === 'unknown') return unknownSignIn(side, fields)
   const cleared = side.signIns.cleared(target.query)
   if (outcome.kind === 'signed_in') return complete(side, fields, outcome, cleared)
@@ -97,6 +103,9 @@ async function unknownSignIn(side: Side, fields: readonly string[]): Promise<Ans
   return failedPage({ returnTo: '/' }, [])
 }
 
+/** Milliseconds until a renewal that has failed is tried again. */
+const postponedMs = 60_000
+
 /** A renewal without a page has failed. */
 async function endRenewal(
   side: Side,
@@ -108,14 +117,23 @@ async function endRenewal(
   const needsPerson =
     outcome.kind === 'denied' &&
     /^(?:login|interaction|consent|account_selection)_required$/.test(outcome.error)
+  const found = await side.check.find(fields)
+  const session = found?.state === 'unproven' ? undefined : found?.session
   if (!needsPerson) {
-    side.renewals.pause(side.now())
+    // The answer came by way of the browser: it may say nothing of other sessions.
+    if (session) await postpone(side, session)
     return redirect(returnTo, cleared)
   }
-  const found = await side.check.find(fields)
-  if (found && found.state !== 'unproven') await endSession(side, found.session.id, 'provider')
+  if (session) await endSession(side, session.id, 'provider')
   const again = `${paths.signIn}?${new URLSearchParams({ return: returnTo })}`
   return redirect(again, [...cleared, expiredCookie(sessionCookie)])
+}
+
+/** Does not ask the provider about a session for a moment. */
+async function postpone({ sessions, recent, now }: Side, session: Session): Promise<void> {
+  const { version } = session
+  await sessions.replace({ ...session, renewAtMs: now() + postponedMs, version: version + 1 })
+  recent.delete(session.id)
 }
 
 async function complete(
@@ -138,10 +156,13 @@ async function complete(
     before?.state === 'bound' && before.session.subject === signedIn.claims.sub
       ? before.session
       : undefined
-  const made = check.create(openid.absoluteS)
-  const { issuer, clientId } = openid
+  const { issuer, clientId, absoluteS, idleS } = openid
+  // A renewal without a page has shown nothing new of the person.
+  const isRenewal = intent.silent && before?.session.subject === signedIn.claims.sub
+  const endsAtMs = isRenewal ? before.session.endsAtMs : now() + absoluteS * 1000
+  const made = check.create(Math.ceil((endsAtMs - now()) / 1000))
   const session = sessionOf({
-    ...{ id: continued?.id ?? made.id, origin, issuer, clientId, lives: openid },
+    ...{ id: continued?.id ?? made.id, origin, issuer, clientId, idleS, endsAtMs },
     ...{ intent, key, signedIn, sealer, before: continued, nowMs: now() },
   })
   if (continued === undefined) {

@@ -14,13 +14,14 @@ const ofTheToken = new Set([
 /** An ID token is good for so long at least: a provider whose tokens end at once is not asked at once. */
 const shortestMs = 60_000
 
-/** Makes a session of a sign-in; `before` is the session that it continues. */
+/** Makes a session of a sign-in; `before` is the session that it continues, `endsAtMs` its absolute end. */
 export function sessionOf({
   id,
   origin,
   issuer,
   clientId,
-  lives,
+  idleS,
+  endsAtMs,
   intent,
   key,
   signedIn,
@@ -32,7 +33,8 @@ export function sessionOf({
   origin: string
   issuer: string
   clientId: string
-  lives: Readonly<{ absoluteS: number; idleS: number }>
+  idleS: number
+  endsAtMs: number
   intent: Intent
   key: SignInRequest['key']
   signedIn: SignedIn
@@ -42,9 +44,7 @@ export function sessionOf({
 }>): Session {
   const { claims, tokens } = signedIn
   const told = Object.entries(claims).filter(([name]) => !ofTheToken.has(name))
-  // A renewal without a page has shown nothing new of the person.
   const startedAtMs = before?.startedAtMs ?? nowMs
-  const endsAtMs = intent.silent && before ? before.endsAtMs : nowMs + lives.absoluteS * 1000
   return {
     id,
     application: origin,
@@ -54,7 +54,7 @@ export function sessionOf({
     claims: { ...Object.fromEntries(told), client_id: clientId },
     startedAtMs,
     endsAtMs,
-    idleEndsAtMs: nowMs + lives.idleS * 1000,
+    idleEndsAtMs: nowMs + idleS * 1000,
     renewAtMs: Math.max(claims.exp * 1000, nowMs + shortestMs),
     askedAcr: intent.acrValues,
     sealed: sealSecrets(sealer, id, { key, tokens }, endsAtMs),
