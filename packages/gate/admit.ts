@@ -33,7 +33,7 @@ const anonymous: Known = Object.freeze({
   answerFields: [],
 })
 
-/** A request that goes on to its application. */
+/** A request that continues to its application. */
 export type Passed = Readonly<{ kind: 'pass'; application: Application }> & Known
 
 /** What was decided about a request. */
