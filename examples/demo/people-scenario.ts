@@ -9,6 +9,7 @@ import {
   createUserAgent,
   type UserAgent,
 } from '../../test/support/user-agent.ts'
+import { addVirtualAuthenticator } from '../../test/support/virtual-authenticator.ts'
 import type { RelyingParty, Tokens } from './relying-party.ts'
 import type { Runner } from './steps.ts'
 
@@ -46,18 +47,7 @@ const guess = 'correct horse battery staple'
  */
 export async function runPeopleScenario(fixtures: PeopleFixtures, runner: Runner): Promise<void> {
   const page = await fixtures.context.newPage()
-  const cdp = await fixtures.context.newCDPSession(page)
-  await cdp.send('WebAuthn.enable')
-  await cdp.send('WebAuthn.addVirtualAuthenticator', {
-    options: {
-      protocol: 'ctap2',
-      transport: 'internal',
-      hasResidentKey: true,
-      hasUserVerification: true,
-      isUserVerified: true,
-      automaticPresenceSimulation: true,
-    },
-  })
+  await addVirtualAuthenticator(page)
   const tokens = await arrive(fixtures, runner, page)
   const { secret, codes } = await addMethods(fixtures, runner, page)
   await stealSession(fixtures, runner, page)
@@ -122,7 +112,8 @@ async function addMethods({ issuer }: PeopleFixtures, { owner }: Runner, page: P
     await page.goto(`${issuer}/security/password`)
     await page.getByLabel('New password').fill(password)
     await confirm()
-    await page.getByText('Change your password').waitFor()
+    // The form has the same heading as the link that follows it.
+    await page.waitForURL(`${issuer}/security/sign-in`)
     return new Response()
   })
   let secret = ''

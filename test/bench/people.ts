@@ -25,6 +25,7 @@ import { startRelyingParty } from '../support/relying-party.ts'
 import { startTestServer, type TestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import { createUserAgent } from '../support/user-agent.ts'
+import { addVirtualAuthenticator } from '../support/virtual-authenticator.ts'
 
 const callback = 'https://rp.example/callback'
 const password = 'a mast, a keel and nine sails'
@@ -67,18 +68,7 @@ async function measureFirstSignIn() {
     const { link } = await linksOf(server).invite(email)
     const context = await browser.newContext({ reducedMotion: 'reduce' })
     const page = await context.newPage()
-    const cdp = await context.newCDPSession(page)
-    await cdp.send('WebAuthn.enable')
-    await cdp.send('WebAuthn.addVirtualAuthenticator', {
-      options: {
-        protocol: 'ctap2',
-        transport: 'internal',
-        hasResidentKey: true,
-        hasUserVerification: true,
-        isUserVerified: true,
-        automaticPresenceSimulation: true,
-      },
-    })
+    await addVirtualAuthenticator(page)
     const press = (name: string) => {
       steps += 1
       return page.getByRole('button', { name }).click({ noWaitAfter: true })

@@ -20,6 +20,7 @@ import { type RelyingParty, startRelyingParty } from '../support/relying-party.t
 import { email, password, startTestServer, type TestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import { until } from '../support/until.ts'
+import { addVirtualAuthenticator } from '../support/virtual-authenticator.ts'
 
 interface Site {
   readonly server: TestServer
@@ -132,18 +133,7 @@ async function open(t: Test, options: object = platform): Promise<Person> {
   page.on('console', (message) => {
     if (/Content Security Policy|violates/i.test(message.text())) t.fail(message.text())
   })
-  const cdp = await context.newCDPSession(page)
-  await cdp.send('WebAuthn.enable')
-  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
-    options: {
-      protocol: 'ctap2',
-      transport: 'internal',
-      hasResidentKey: true,
-      hasUserVerification: true,
-      isUserVerified: true,
-      ...options,
-    },
-  })
+  const { cdp, authenticatorId } = await addVirtualAuthenticator(page, options)
   return { ...watched, context, cdp, authenticatorId }
 }
 

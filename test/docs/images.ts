@@ -15,6 +15,7 @@ import { startNodes } from '../support/nodes.ts'
 import { startRelyingParty } from '../support/relying-party.ts'
 import { password } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
+import { addVirtualAuthenticator } from '../support/virtual-authenticator.ts'
 
 const folder = path.join(root, 'docs/images')
 const email = 'grace@example.com'
@@ -62,18 +63,7 @@ const request = {
 
 const context = await browser.newContext({ reducedMotion: 'reduce', locale: 'en-GB' })
 const page = await context.newPage()
-const cdp = await context.newCDPSession(page)
-await cdp.send('WebAuthn.enable')
-const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
-  options: {
-    protocol: 'ctap2',
-    transport: 'internal',
-    hasResidentKey: true,
-    hasUserVerification: true,
-    isUserVerified: true,
-    automaticPresenceSimulation: true,
-  },
-})
+const { cdp, authenticatorId } = await addVirtualAuthenticator(page)
 
 for (const name of readdirSync(folder)) {
   if (/\.(png|webp)$/.test(name)) rmSync(path.join(folder, name))
