@@ -24,14 +24,19 @@ export interface Facts {
   readonly actor?: string | undefined
 }
 
-export interface Refusal {
+/** How a client's tokens are bound, and thumbprints of the keys that its request has proven, by the members of `cnf`. */
+export interface ShownKeys {
+  readonly binding: BindingLabel
+  readonly proven?: { readonly [confirmation: string]: string | undefined } | undefined
+}
+
+export interface Refusal extends ShownKeys {
   readonly endpoint: string
   readonly error: string
   /** A label of metrics: of the closed set of those who refuse. */
   readonly reason: string
   /** The label of metrics, where that is another. */
   readonly counted?: string | undefined
-  readonly binding: BindingLabel
   readonly detail: string
 }
 
@@ -164,10 +169,10 @@ export function createEvents({
   }
 
   return {
-    tokensIssued(facts: Facts, grant: { grantType: string; binding: BindingLabel }) {
+    tokensIssued(facts: Facts, grant: ShownKeys & { grantType: string }) {
       metrics.grants.inc({ grant_type: grant.grantType, binding: grant.binding })
       if (auditTokens === 'each' || grantsOfPeople.has(grant.grantType)) {
-        record('info', 'tokens.issued', facts, 'tokens issued', grant)
+        record('info', 'tokens.issued', facts, 'tokens issued', { ...grant })
         return
       }
       log.info({ event: 'tokens.issued', ...facts, ...grant }, 'tokens issued')

@@ -2,7 +2,7 @@
  * What the endpoints for machines have in common: a form, a client that authenticates, one-time
  * values, and an answer or a refusal. Nothing here knows HTTP.
  */
-import type { ConnectionProofs } from '../bindings/binding.ts'
+import type { BoundCredential, ConnectionProofs } from '../bindings/binding.ts'
 import type { UntrustedReason } from '../certificates/client-authorities.ts'
 import type { ReplayTable } from '../storage/replay-table.ts'
 import {
@@ -39,6 +39,8 @@ export interface MachineRequest {
 export interface Outcome {
   readonly client?: TokenClient | undefined
   readonly account?: string | undefined
+  /** What the request has proven, whether that was of any use or not. */
+  readonly proven?: BoundCredential | undefined
   readonly result: Answer | Refusal
   /** What to send as `DPoP-Nonce`. */
   readonly nonce?: string | undefined

@@ -25,7 +25,7 @@ import {
   recordUsedJtis,
 } from './machine-request.ts'
 import { type Consequence, isRefusal, type Refusal, refuse } from './refusal.ts'
-import { refuseUnbound } from './token-keys.ts'
+import { provenKeys, refuseUnbound } from './token-keys.ts'
 import type { TokenClient, TokenRequest, UsedJti } from './token-request.ts'
 
 /** RFC 8628 section 3.2: seconds between two requests of a device, unless it is told otherwise. */
@@ -71,7 +71,7 @@ export function createTokenEndpoint(options: TokenEndpointOptions) {
       : await issue({ request, grant, found, decision, usedJtis }, options)
     // Strangers make keys as fast as they can send: only those of granted requests are kept.
     if (incoming.dpop && !isRefusal(outcome.result)) options.proofs.remember(incoming.dpop)
-    return { client, nonce, ...outcome }
+    return { client, nonce, proven: provenKeys(request.proofs), ...outcome }
   }
 }
 

@@ -3,7 +3,7 @@
  * without: each is bound by a key that this request shows, or is a bearer token because its client
  * has asked for these by name.
  */
-import { type Binding, type BoundCredential, missingKey } from '../bindings/binding.ts'
+import { type Binding, type BoundCredential, missingKey, type Proofs } from '../bindings/binding.ts'
 import { bindings } from '../bindings/bindings.ts'
 import { referredTbh } from '../bindings/token-binding.ts'
 import type { Witness } from './checks.ts'
@@ -30,6 +30,15 @@ const missingProof: Readonly<Record<Binding['method'], RefusalReason>> = {
 /** Refuses a client that is registered for a method, and shows no key. */
 export function refuseUnbound({ method, missing: description }: Binding): Refusal {
   return refuse(missingProof[method], { description })
+}
+
+/** Thumbprints of the keys that a request has proven. */
+export function provenKeys({ dpop, certificate, tokenBinding }: Proofs): BoundCredential {
+  return {
+    ...(dpop && { jkt: dpop.jkt }),
+    ...(certificate && { 'x5t#S256': certificate.thumbprint }),
+    ...(tokenBinding && { tbh: tokenBinding.provided.tbh }),
+  }
 }
 
 /** Whether a client's tokens are bound to its certificate. */

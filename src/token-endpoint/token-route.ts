@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { readDPoPHeader } from '@holdfast/verify/authorization-server'
 import type { Context, Middleware } from 'koa'
 import type { ConnectionProofs } from '../bindings/binding.ts'
-import type { BindingLabel, Events, Facts } from '../observability/events.ts'
+import type { BindingLabel, Events, Facts, ShownKeys } from '../observability/events.ts'
 import { DatabaseUnavailableError } from '../storage/database-unavailable.ts'
 import { readForm } from './form.ts'
 import { signedIntrospection } from './introspection.ts'
@@ -95,13 +95,13 @@ async function serve(ctx: Context, name: EndpointName, options: TokenRouteOption
 function answer(
   ctx: Context,
   name: EndpointName,
-  { client, account, result, nonce, reports = [] }: Outcome,
+  { client, account, proven, result, nonce, reports = [] }: Outcome,
   request: Facts,
   { issuer, events }: TokenRouteOptions,
 ): void {
   const facts = { ...request, client: client?.clientId, account }
   const binding = bindingLabel(client)
-  for (const each of reports) report(each, facts, binding, events)
+  for (const each of reports) report(each, facts, { binding, proven }, events)
   if (nonce !== undefined) ctx.set('dpop-nonce', nonce)
   const origin = ctx.get('origin')
   if (origin && client && !client.mayBeCalledFrom(origin)) {
@@ -116,7 +116,7 @@ function answer(
     return
   }
   refuseRequest(ctx, result, issuer)
-  events.refused(facts, { endpoint: labels[name], binding, ...refusalForOperators(result) })
+  events.refused(facts, { endpoint: labels[name], binding, proven, ...refusalForOperators(result) })
 }
 
 function refuseRequest(ctx: Context, refusal: Refusal, issuer: string): void {
@@ -132,10 +132,10 @@ function refuseRequest(ctx: Context, refusal: Refusal, issuer: string): void {
   }
 }
 
-function report(reported: Report, facts: Facts, binding: BindingLabel, events: Events): void {
+function report(reported: Report, facts: Facts, shown: ShownKeys, events: Events): void {
   switch (reported.event) {
     case 'tokens issued':
-      events.tokensIssued(facts, { grantType: reported.grantType, binding })
+      events.tokensIssued(facts, { grantType: reported.grantType, ...shown })
       break
     case 'clock skew':
       events.clockSkewSeen(reported.seconds)

@@ -24,6 +24,7 @@ import {
   refreshing,
 } from '../support/flow.ts'
 import { authorizationUrl } from '../support/journey.ts'
+import { thumbprint } from '../support/registration.ts'
 import { api, email, publicClient, useTestServer } from '../support/server.ts'
 import { createUserAgent, type Page } from '../support/user-agent.ts'
 
@@ -652,6 +653,22 @@ test('a refresh token used twice is a replay, and ends its family', async (t) =>
   const ended = rows.at(-2)
   t.is(ended?.account, (await loggedServer.storage.accounts.findByEmail(email))?.account.id)
   t.like(ended?.details, { credential: 'refresh_token', cause: 'reused' })
+})
+
+test('the audit trail names the keys: that of the tokens, and that of whoever misuses them', async (t) => {
+  const client = await loggedServer.addClient()
+  const [key, thief] = [await newKey(), await newKey()]
+  const { exchange } = await obtainCode(createPerson(loggedServer), client)
+  const { body } = await post(loggedServer, '/token', exchange, { key })
+  await post(loggedServer, '/token', refreshing(client, body.refresh_token), { key: thief })
+  const rows = await audited(client.client_id)
+  t.deepEqual(
+    rows.slice(-2).map(({ event, details }) => [details.reason ?? event, details.proven]),
+    [
+      ['tokens.issued', { jkt: await thumbprint(key) }],
+      ['key_mismatch', { jkt: await thumbprint(thief) }],
+    ],
+  )
 })
 
 test('a code used twice is a replay, and ends what was issued by it', async (t) => {
