@@ -655,7 +655,7 @@ test('a refresh token used twice is a replay, and ends its family', async (t) =>
   t.like(ended?.details, { credential: 'refresh_token', cause: 'reused' })
 })
 
-test('the audit trail names the keys: that of the tokens, and that of whoever misuses them', async (t) => {
+test('the audit trail names the keys: that of the tokens, and that of a thief', async (t) => {
   const client = await loggedServer.addClient()
   const [key, thief] = [await newKey(), await newKey()]
   const { exchange } = await obtainCode(createPerson(loggedServer), client)
