@@ -211,7 +211,8 @@ export function createGate(options: GateOptions): Gate {
     }
     const entered = version.edge(readAsked(request, forwardAuth.proxy))
     const readText = () => Promise.reject(new Refusal('asked'))
-    const isUpgrade = valuesOf(entered.fields, 'upgrade').length > 0
+    // Not every proxy passes `Upgrade` on. No script of a page can write the key.
+    const isUpgrade = valuesOf(entered.fields, 'sec-websocket-key').length > 0
     const admitted = await admit(entered, version.applications, { isUpgrade, readText })
     const { application } = admitted
     if (admitted.kind === 'key_set') throw new Refusal('asked')

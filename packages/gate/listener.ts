@@ -15,8 +15,9 @@ import type { InboundRequest, InboundResponse } from './exchange.ts'
 import type { Gate } from './gate.ts'
 import { Http2Response, Http2Sessions, http2Options } from './http2.ts'
 
-/** What a listener does with requests. */
-export type Handlers = Pick<Gate, 'handle' | 'handleUpgrade' | 'allEnded' | 'close'>
+/** What a listener does with requests. Without `handleUpgrade`, those for WebSocket are ordinary ones. */
+export type Handlers = Pick<Gate, 'handle' | 'allEnded' | 'close'> &
+  Partial<Pick<Gate, 'handleUpgrade'>>
 
 /** A gate that listens. Disposing it stops accepting, waits for open requests, and then closes. */
 export interface Listening extends AsyncDisposable {
@@ -42,7 +43,7 @@ export async function listen(
   pair?: Readonly<{ cert: string; key: string }>,
 ): Promise<Listening> {
   const { listen: address, limits } = config
-  const server = create(config, pair)
+  const server = create(config, gate, pair)
   server.maxConnections = limits.connections
   const sessions = new Http2Sessions(limits)
   server.on('session', (session: ServerHttp2Session) => sessions.add(session))
@@ -68,6 +69,7 @@ const checkMs = ({ headersMs }: Config['limits']) => Math.min(1000, headersMs)
 /** Makes a server that does not listen yet. */
 function create(
   { tls, limits }: Pick<Config, 'tls' | 'limits'>,
+  { handleUpgrade }: Handlers,
   pair: Readonly<{ cert: string; key: string }> | undefined,
 ): Server {
   const http = {
@@ -83,7 +85,7 @@ function create(
     timeout: limits.requestMs,
     // All of them are read, and too many are refused: Node would drop those beyond its limit.
     maxHeadersCount: 0,
-    shouldUpgradeCallback: isWebSocket,
+    shouldUpgradeCallback: handleUpgrade === undefined ? () => false : isWebSocket,
   }
   if (pair === undefined) return Object.assign(createServer(http), more)
   const secure = {
@@ -138,7 +140,7 @@ function attach(server: Server, gate: Handlers): Connections {
   })
   server.on('request', handle(false)).on('checkContinue', handle(true))
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    void gate.handleUpgrade(request, socket, head)
+    void gate.handleUpgrade?.(request, socket, head)
   })
   // This is no forward proxy.
   server.on('connect', (_request: unknown, client: Duplex | Http2Response) => {

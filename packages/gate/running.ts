@@ -3,7 +3,6 @@ import { watch } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
-import type { Duplex } from 'node:stream'
 import type { Fetch } from '@holdfast/verify'
 import { keySetPath } from './admit.ts'
 import { type Config, ConfigError } from './config.ts'
@@ -146,11 +145,8 @@ export function listenForProxies(
   const { host = '127.0.0.1', port = 0 } = forwardAuth ?? {}
   const handle = (request: InboundRequest, response: InboundResponse) =>
     gate.authorize(request, response)
-  const handleUpgrade = async (_request: unknown, socket: Duplex) => {
-    socket.destroy()
-  }
   return listen(
-    { ...gate, handle, handleUpgrade },
+    { handle, allEnded: gate.allEnded, close: gate.close },
     { listen: { host, port }, limits, tls: undefined },
   )
 }

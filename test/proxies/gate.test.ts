@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import test from 'ava'
+import { WebSocket, WebSocketServer } from 'ws'
 import { freePort } from '../../src/net/free-port.ts'
 import { createAuthority, type TestCertificate } from '../support/certificates.ts'
 import {
@@ -15,7 +16,13 @@ import {
   type TestGate,
 } from '../support/gate.ts'
 import { type Attack, attackOn, attacksOn } from '../support/gate-attacks.ts'
-import { type ProxyName, type RunningProxy, startProxy, testWith } from '../support/proxies.ts'
+import {
+  formatOf,
+  type ProxyName,
+  type RunningProxy,
+  startProxy,
+  testWith,
+} from '../support/proxies.ts'
 import { accessToken, dpopProof } from '../support/verify/fixtures.ts'
 
 interface Setup {
@@ -28,8 +35,6 @@ interface Setup {
 const opened = new AsyncDisposableStack()
 test.after.always(() => opened.disposeAsync())
 
-const formats = { nginx: 'nginx', haproxy: 'rfc9440', envoy: 'envoy' } as const
-
 async function setUp(name: ProxyName): Promise<Setup> {
   const port = await freePort()
   const origin = `https://localhost:${port}`
@@ -39,7 +44,7 @@ async function setUp(name: ProxyName): Promise<Setup> {
   const gate = opened.use(
     await startGate({
       trustedProxies: ['127.0.0.1'],
-      forwarded: { certificate: formats[name] },
+      forwarded: { certificate: formatOf[name] },
       forwardAuth: { proxy: name, port: 0 },
       applications: [
         {
@@ -99,7 +104,7 @@ function credentials({ proxy }: Setup, method: string, path: string, scope = 'no
   return { authorization: `DPoP ${token}`, dpop: dpopProof(token, { htm: method, htu }) }
 }
 
-for (const name of ['nginx', 'haproxy', 'envoy'] as const) {
+for (const name of ['nginx', 'haproxy', 'envoy', 'caddy'] as const) {
   testWith(test, name)(
     `${name} forwards what the gate has verified, and nothing else`,
     async (t) => {
@@ -180,6 +185,29 @@ for (const name of ['nginx', 'haproxy', 'envoy'] as const) {
   )
 }
 
+for (const name of ['haproxy', 'caddy'] as const) {
+  testWith(test, name)(`${name} joins a WebSocket that the gate has admitted`, async (t) => {
+    const setup = await setUp(name)
+    const { application, proxy } = setup
+    await using sockets = new AsyncDisposableStack()
+    const server = sockets.adopt(new WebSocketServer({ noServer: true }), (each) => each.close())
+    application.server.on('upgrade', (request, socket, head) =>
+      server.handleUpgrade(request, socket, head, (client) => client.send(request.url ?? '')),
+    )
+    const url = `${proxy.publicOrigin.replace('https', 'wss')}/socket`
+    const headers = credentials(setup, 'GET', '/socket')
+    const client = sockets.adopt(new WebSocket(url, { ca: proxy.ca, headers }), (each) =>
+      each.terminate(),
+    )
+    const [message] = await once(client, 'message')
+    t.is(String(message), '/socket')
+
+    const again = new WebSocket(url, { ca: proxy.ca, headers })
+    const [error] = await once(again, 'error')
+    t.regex(error.message, /401/)
+  })
+}
+
 /** What became of an attack. */
 interface Fates {
   /** The gate refused it. */
@@ -220,7 +248,7 @@ async function attackThrough({ proxy, application, gate }: Setup): Promise<Fates
   return fates
 }
 
-for (const name of ['nginx', 'haproxy', 'envoy'] as const) {
+for (const name of ['nginx', 'haproxy', 'envoy', 'caddy'] as const) {
   testWith(test, name)(`${name} lets no attack on the gate through`, async (t) => {
     t.timeout(240_000)
     const setup = await setUp(name)

@@ -1,7 +1,7 @@
-import { execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -15,15 +15,21 @@ import { until } from './until.ts'
 
 const run = promisify(execFile)
 
-export type ProxyName = 'nginx' | 'haproxy' | 'envoy'
+export type ProxyName = 'nginx' | 'haproxy' | 'envoy' | 'caddy'
 
 /** The format in which each writes the certificate, as it ships. */
-export const formatOf = { nginx: 'nginx', haproxy: 'rfc9440', envoy: 'envoy' } as const
+export const formatOf = {
+  nginx: 'nginx',
+  haproxy: 'rfc9440',
+  envoy: 'envoy',
+  caddy: 'rfc9440',
+} as const
 
 const howToInstall = {
   nginx: 'apt-get install nginx',
   haproxy: 'apt-get install haproxy',
   envoy: 'as .ci/run does',
+  caddy: 'apt-get install caddy',
 }
 
 export interface RunningProxy extends AsyncDisposable {
@@ -102,9 +108,8 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     CLIENT_CA_FILE: await file('clients.pem', options.authority.cert),
     ...options.templates?.variables,
   }
-  const start = { nginx: startNginx, haproxy: startHaproxy, envoy: startEnvoy }[name]
   opened.use(
-    await start({
+    await startOf[name]({
       folder,
       templates: options.templates?.folder ?? 'docker',
       variables,
@@ -113,12 +118,12 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
       edit: (configuration) => withServers(options.edit?.(configuration) ?? configuration, more),
     }),
   )
-  const open = opened.move()
+  const running = opened.move()
   return {
     publicOrigin: `https://localhost:${ports.public}`,
     mtlsOrigin: `https://localhost:${ports.mtls}`,
     ca: await readFile(authorityFile, 'utf8'),
-    [Symbol.asyncDispose]: () => open.disposeAsync(),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
 }
 
@@ -214,6 +219,41 @@ async function startEnvoy({
     ['--config-path', main, ...options, '--log-path', log],
     { stdio: 'ignore' },
   )
+  return listening(child, log, variables)
+}
+
+/** Caddy reads the variables itself. What it keeps of its own goes into the folder. */
+async function startCaddy({
+  folder,
+  templates,
+  variables,
+  file,
+  edit,
+}: Start): Promise<AsyncDisposable> {
+  const main = await file('Caddyfile', edit(await readFile(`${templates}/Caddyfile`, 'utf8')))
+  const log = path.join(folder, 'caddy.log')
+  await using output = await open(log, 'w')
+  const child = spawn(
+    binaryOf('caddy') ?? '',
+    ['run', '--config', main, '--adapter', 'caddyfile'],
+    { stdio: ['ignore', output.fd, output.fd], env: { ...variables, HOME: folder } },
+  )
+  return listening(child, log, variables)
+}
+
+const startOf = {
+  nginx: startNginx,
+  haproxy: startHaproxy,
+  envoy: startEnvoy,
+  caddy: startCaddy,
+} as const
+
+/** Waits for a proxy in the foreground, which ends with its handle. */
+async function listening(
+  child: ChildProcess,
+  log: string,
+  ports: Record<string, string>,
+): Promise<AsyncDisposable> {
   const ended = once(child, 'exit')
   const running = {
     async [Symbol.asyncDispose]() {
@@ -224,10 +264,7 @@ async function startEnvoy({
   try {
     await until(async () => {
       if (child.exitCode !== null) throw new Error(await readFile(log, 'utf8'))
-      return (
-        (await accepts(Number(variables.PUBLIC_PORT))) &&
-        (await accepts(Number(variables.MTLS_PORT)))
-      )
+      return (await accepts(Number(ports.PUBLIC_PORT))) && (await accepts(Number(ports.MTLS_PORT)))
     })
   } catch (error) {
     await running[Symbol.asyncDispose]()
