@@ -5,6 +5,7 @@ import { createApplicationsRouter } from './account-page/applications-router.ts'
 import { createCodeAppRouter } from './account-page/code-app-router.ts'
 import { createConfirmedChanges } from './account-page/confirmed-changes.ts'
 import { createDataRouter } from './account-page/data-router.ts'
+import { createEmailRouter, emailChangeLimit } from './account-page/email-router.ts'
 import { createForgottenRouter } from './account-page/forgotten-router.ts'
 import { createFreshAuthentication } from './account-page/fresh-authentication.ts'
 import { createLinkRouter } from './account-page/link-router.ts'
@@ -15,6 +16,7 @@ import { createReaders } from './account-page/reader.ts'
 import { createSecurityRouter } from './account-page/security-router.ts'
 import { createSessionsRouter } from './account-page/sessions-router.ts'
 import { createAccountLinks } from './accounts/account-links.ts'
+import { createEmailChanges } from './accounts/email-changes.ts'
 import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import { createSignInRules } from './clients/sign-in-rules.ts'
 import { createCodeForms } from './http/code-form.ts'
@@ -22,13 +24,19 @@ import { createNewPasswords, newPasswordLimit } from './http/new-password.ts'
 import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
 import { createPasswordForms } from './http/password-form.ts'
 import { inTurn, routesOf } from './http/routers.ts'
-import { linkAddress, publicRoutes } from './http/routes.ts'
+import { emailChangeAddress, linkAddress, publicRoutes } from './http/routes.ts'
 import {
   createInteractionRouter,
   type InteractionDependencies,
 } from './interaction/interaction-router.ts'
-import { codeLimits, createLoginLimits, forgottenLimits } from './limits/login-limits.ts'
+import {
+  codeLimits,
+  createLoginLimits,
+  emailChangeLimits,
+  forgottenLimits,
+} from './limits/login-limits.ts'
 import { createNetworkLimit } from './limits/network-limit.ts'
+import { createEmailChangeMail } from './mail/outbox.ts'
 import type { FindResourceLabels } from './pages/scope-labels.ts'
 import type { Parts } from './parts.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
@@ -166,6 +174,14 @@ function accountFeature(
       passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
     }),
     createProfileRouter({ ...common, pages, accounts, selfService }),
+    createEmailRouter({
+      ...common,
+      selfService,
+      confirmations: changes,
+      emailChanges: emailChangesOf(parts),
+      limits: createLoginLimits(storage.signInAttempts, emailChangeLimits),
+      accountLimit: storage.rateLimits.makeLimiter(emailChangeLimit),
+    }),
     createDataRouter({
       ...common,
       ...{ pages, selfService },
@@ -217,6 +233,18 @@ function accountFeature(
         ]
       : []),
   ])
+}
+
+/** Undefined where no mail is sent. */
+function emailChangesOf({ outbox, storage, config: { issuer } }: Parts) {
+  return (
+    outbox &&
+    createEmailChanges({
+      table: storage.emailChanges,
+      address: emailChangeAddress(issuer),
+      mail: createEmailChangeMail(outbox),
+    })
+  )
 }
 
 function resourceLabelsOf({ storage }: Parts): FindResourceLabels {

@@ -39,7 +39,10 @@ export function createProfileRouter(options: ProfileRouterOptions): Router {
       views.profile({
         ...frame,
         lines: profileLines(account),
-        changes: changeable.map(({ path, heading }) => ({ path, label: heading })),
+        changes: [
+          ...changeable.map(({ path, heading }) => ({ path, label: heading })),
+          ...(selfService.includes('email') ? [emailChange] : []),
+        ],
       }),
     ),
   )
@@ -78,6 +81,11 @@ export function createProfileRouter(options: ProfileRouterOptions): Router {
 
   return router
 }
+
+const emailChange = {
+  path: publicRoutes.security_email.path,
+  label: { key: 'profile.change_email' },
+} as const
 
 interface Member {
   readonly member: 'name' | 'locale'

@@ -67,6 +67,9 @@ export function checkedAccount(
   }
 }
 
+const emailTaken = (email: string) =>
+  new AccountError('email_taken', `An account for ${email} exists already`)
+
 const usernameTaken = (username: string) =>
   new AccountError('username_taken', `The username ${username} is that of another account`)
 
@@ -93,8 +96,8 @@ export interface Accounts {
   find(email: string): Promise<Account>
   add(account: NewAccount): Promise<Account>
   /**
-   * @throws {@link AccountError} `account_not_found`, `username_taken`, `invalid_username`,
-   * `invalid_name`, `invalid_profile`
+   * @throws {@link AccountError} `account_not_found`, `email_taken`, `username_taken`,
+   * `invalid_email`, `invalid_username`, `invalid_name`, `invalid_profile`
    */
   change(email: string, change: AccountChange): Promise<Account>
   list(): Promise<Account[]>
@@ -207,7 +210,7 @@ export function createAccounts({
       if (!(await store.insert(account, passwordHash))) {
         const isThere = await store.findByEmail(account.email)
         if (!isThere && account.username) throw usernameTaken(account.username)
-        throw new AccountError('email_taken', `An account for ${account.email} exists already`)
+        throw emailTaken(account.email)
       }
       return account
     },
@@ -219,6 +222,7 @@ export function createAccounts({
       const changed = await store.change(id, { ...ofPhone, ...checkedChange(change) })
       if (!changed) throw accountNotFound(email)
       if (changed === 'username taken') throw usernameTaken(change.username ?? '')
+      if (changed === 'email taken') throw emailTaken(change.email ?? '')
       return changed
     },
 

@@ -4,6 +4,7 @@ import type { AccountChange, Profile } from '../storage/account-store.ts'
 import { isStorable } from '../storage/text.ts'
 import { AccountError } from './account-error.ts'
 import { claimsByScope } from './claims.ts'
+import { normalizeEmail } from './email.ts'
 import { checkedUsername } from './username.ts'
 
 /** The most characters that the name of a person, or another of their names, may have. */
@@ -17,9 +18,10 @@ export const attributeNamePattern = /^[a-z][a-z0-9_]{0,49}$/
 
 /** What is checked and brought into one form: `null` removes, and passes. */
 export function checkedChange<Change extends AccountChange>(change: Change): Change {
-  const { username, name, profile, groups, attributes } = change
+  const { email, username, name, profile, groups, attributes } = change
   return {
     ...change,
+    ...(email !== undefined && { email: normalizeEmail(email) }),
     ...(typeof username === 'string' && { username: checkedUsername(username) }),
     ...(typeof name === 'string' && { name: checkedName('name', name) }),
     ...(profile && { profile: checkedProfile(profile) }),

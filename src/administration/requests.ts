@@ -142,6 +142,9 @@ export const accountImport = z.strictObject({
 
 export const changedAccount = z
   .strictObject({
+    email: email
+      .optional()
+      .describe('Another address: the previous one learns of it, and it is unverified by default'),
     username: username.nullable().optional(),
     name: personName.nullable().optional(),
     ...optional(nullable(profile)),
@@ -151,8 +154,8 @@ export const changedAccount = z
     phoneVerified: phoneVerified.optional(),
   })
   .transform(
-    ({ username, name, groups, attributes, emailVerified, phoneVerified, ...profile }) => ({
-      ...{ username, name, groups, attributes, emailVerified, phoneVerified, profile },
+    ({ email, username, name, groups, attributes, emailVerified, phoneVerified, ...profile }) => ({
+      ...{ email, username, name, groups, attributes, emailVerified, phoneVerified, profile },
     }),
   )
 

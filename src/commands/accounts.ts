@@ -23,6 +23,7 @@ interface AddOptions extends ProfileOptions {
 }
 
 interface ChangeOptions extends ProfileOptions {
+  email?: string
   withoutGroups?: true
 }
 
@@ -66,13 +67,19 @@ export function accountsCommand(): Command {
           'Change what an account says of its person. An empty value removes it.',
           'accounts change ada@example.com --email-verified --picture https://example.com/ada.png',
           'accounts change ada@example.com --group staff --name ""',
+          'accounts change ada@example.com --email ada@example.org',
         ),
       )
+        .option('--email <email>', 'another email to sign in with; a mail tells the previous one')
         .option('--no-email-verified', 'it is not known that the address belongs to this person')
         .option('--no-phone-verified', 'it is not known that the phone belongs to this person')
         .option('--without-groups', 'remove it from all groups'),
-      async (email: string, { withoutGroups, ...options }: ChangeOptions) => {
-        const change = { ...describedBy(options), ...(withoutGroups && { groups: [] }) }
+      async (email: string, { withoutGroups, email: another, ...options }: ChangeOptions) => {
+        const change = {
+          ...describedBy(options),
+          ...(another !== undefined && { email: another }),
+          ...(withoutGroups && { groups: [] }),
+        }
         return withAdministration(({ accounts }) => accounts.change(email, change))
       },
       ({ email }) => `Changed ${email}.`,

@@ -3,7 +3,7 @@ import { z } from 'zod'
 /** What people may do with their accounts by themselves, beside changing how they sign in. */
 export type SelfService = (typeof selfServices)[number]
 
-const selfServices = ['name', 'locale', 'export', 'delete'] as const
+const selfServices = ['name', 'email', 'locale', 'export', 'delete'] as const
 
 const isService = (text: string): text is SelfService =>
   selfServices.some((service) => service === text)
@@ -14,7 +14,7 @@ export const selfServiceVariables = {
     .transform((text) => text.split(',').map((item) => item.trim()))
     .refine(
       (items) => items.every(isService),
-      'must be of name, locale, export and delete, separated by commas',
+      'must be of name, email, locale, export and delete, separated by commas',
     )
     .transform((items) => items.filter(isService))
     .default([]),

@@ -92,10 +92,14 @@ export const publicRoutes = {
   account_link: route(['GET'], '/link/:token'),
   account_link_password: route(['POST'], '/link/:token/password', form),
   account_link_passkey: route(['POST'], '/link/:token/passkey', form),
+  email_change: route(['GET'], '/email/:token'),
+  email_change_submit: route(['POST'], '/email/:token', form),
   security: route(['GET'], '/security'),
   security_profile: route(['GET'], '/security/profile'),
   security_name: route(['GET'], '/security/profile/name'),
   security_name_submit: route(['POST'], '/security/profile/name', form),
+  security_email: route(['GET'], '/security/profile/email'),
+  security_email_submit: route(['POST'], '/security/profile/email', form),
   security_locale: route(['GET'], '/security/profile/locale'),
   security_locale_submit: route(['POST'], '/security/profile/locale', form),
   security_sign_in: route(['GET'], '/security/sign-in'),
@@ -140,6 +144,10 @@ export const publicRoutes = {
 /** Where one-time links of accounts lead: the token is appended. */
 export const linkAddress = (issuer: string) =>
   issuer + publicRoutes.account_link.path.replace(':token', '')
+
+/** Where links lead that confirm another email: the token is appended. */
+export const emailChangeAddress = (issuer: string) =>
+  issuer + publicRoutes.email_change.path.replace(':token', '')
 
 export interface AdminRoute extends Route {
   readonly path: `/admin/${string}`

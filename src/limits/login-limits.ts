@@ -88,6 +88,9 @@ export const forgottenLimits = {
   perAccount: { points: 3, durationS: hour },
 } as const satisfies LoginLimitsOptions
 
+/** For mails to an address that someone wants to have for an account. */
+export const emailChangeLimits = { ...forgottenLimits, name: 'email-change' } as const
+
 export function createLoginLimits(
   table: SignInAttemptTable,
   {

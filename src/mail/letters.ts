@@ -74,6 +74,27 @@ function letterOf(mail: WritableMail, setting: Setting): Letter {
         lines: [{ key: 'mail.test.line', values: { host } }],
         closing: [],
       }
+    case 'email_change': {
+      const { to: email, present } = mail
+      const until = { time: messages.time(new Date(mail.expiresAt)) }
+      return {
+        subject: { key: 'mail.email_change.subject', values: { host } },
+        lines: [{ key: 'mail.email_change.line', values: { host, email, present } }],
+        link: { label: 'mail.email_change.link', href: mail.link },
+        closing: [
+          { key: 'mail.email_change.until', values: until },
+          { key: 'mail.email_change.ignore' },
+        ],
+      }
+    }
+    case 'email_taken': {
+      const { to: email, present } = mail
+      return {
+        subject: { key: 'mail.email_taken.subject', values: { host } },
+        lines: [{ key: 'mail.email_taken.line', values: { host, email, present } }],
+        closing: [{ key: 'mail.email_taken.closing' }],
+      }
+    }
     case 'forgotten':
     case 'invitation':
     case 'reset': {
@@ -87,6 +108,12 @@ function letterOf(mail: WritableMail, setting: Setting): Letter {
       }
     }
   }
+}
+
+/** What to do about some changes that the person has not made. */
+const unexpected: Readonly<Partial<Record<string, MessageKey>>> = {
+  email_change_requested: 'mail.notice.unexpected_email_change',
+  email_changed: 'mail.notice.unexpected_email',
 }
 
 function noticeOf(
@@ -108,6 +135,9 @@ function noticeOf(
       ...(browser ? [{ key: 'mail.notice.browser', values: { browser } } as const] : []),
     ],
     link: { label: 'mail.notice.link', href: `${issuer}/security` },
-    closing: [{ key: 'mail.notice.expected' }, { key: 'mail.notice.unexpected' }],
+    closing: [
+      { key: 'mail.notice.expected' },
+      { key: unexpected[kind] ?? 'mail.notice.unexpected' },
+    ],
   }
 }

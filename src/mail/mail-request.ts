@@ -8,14 +8,24 @@ interface WithLink {
   readonly expiresAt: string
 }
 
-/** For one address, in its canonical form. The link for a forgotten password is made when the mail is sent. */
+/**
+ * For one address, in its canonical form. Whether an account has it is looked up when the mail is
+ * sent: the link for a forgotten password is made then, and one that confirms another email is sent
+ * to nobody who has an account already.
+ */
 export type MailRequest =
   | { readonly kind: 'forgotten'; readonly to: CanonicalEmail }
   | ({ readonly kind: 'invitation' | 'reset'; readonly to: string } & WithLink)
+  | ({
+      readonly kind: 'email_change'
+      readonly to: CanonicalEmail
+      readonly present: string
+    } & WithLink)
   | { readonly kind: 'test'; readonly to: string }
 
 /** A mail that can be written now. */
 export type WritableMail =
   | Exclude<MailRequest, { kind: 'forgotten' }>
   | ({ readonly kind: 'forgotten'; readonly to: string } & WithLink)
+  | { readonly kind: 'email_taken'; readonly to: string; readonly present: string }
   | { readonly kind: 'notice'; readonly to: string; readonly notice: MailNotice }

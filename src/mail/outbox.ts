@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { MailLink } from '../accounts/account-links.ts'
 import type { CanonicalEmail } from '../accounts/email.ts'
+import type { MailEmailChange } from '../accounts/email-changes.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { MailDelivery, MailOrigin, MailTable } from '../storage/mail-table.ts'
 import type { MailRequest } from './mail-request.ts'
@@ -41,6 +42,15 @@ export const createLinkMail =
   async (kind, { to, link, expiresAt }, lifetimeS) => {
     const mail = { kind, to, link, expiresAt: expiresAt.toISOString() }
     return (await outbox?.queue(mail, { origin: 'known', lifetimeS })) ?? false
+  }
+
+/** Sends links that confirm another email. */
+export const createEmailChangeMail =
+  (outbox: Outbox): MailEmailChange =>
+  async ({ to, present, link, expiresAt }, lifetimeS) => {
+    const expiry = expiresAt.toISOString()
+    const mail = { kind: 'email_change', to, present, link, expiresAt: expiry } as const
+    return outbox.queue(mail, { origin: 'known', lifetimeS })
   }
 
 /** What a row of the queue is about; undefined for one that this node cannot read. */

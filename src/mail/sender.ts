@@ -16,7 +16,7 @@ export interface MailSenderOptions {
   readonly smtp: Pick<Smtp, 'send'>
   readonly letters: Letters
   readonly vault: Pick<Vault, 'open'>
-  readonly store: Pick<AccountStore, 'findById'>
+  readonly store: Pick<AccountStore, 'findByEmail' | 'findById'>
   readonly recover: AccountLinks['recover']
   readonly makeLimiter: MakeLimiter
   /** The host of the issuer, for the ids of mails. */
@@ -48,8 +48,12 @@ export function createMailSender({
   async function writable(delivery: MailDelivery): Promise<WritableMail | undefined> {
     if (delivery.notice) return writableNotice(delivery)
     const mail = await openRequest(delivery, vault)
-    if (mail?.kind !== 'forgotten') return mail
     // Only here does anything depend on whether there is such an account: no answer to a stranger.
+    if (mail?.kind === 'email_change' && (await store.findByEmail(mail.to))) {
+      const { to, present } = mail
+      return { kind: 'email_taken', to, present }
+    }
+    if (mail?.kind !== 'forgotten') return mail
     const made = await recover(mail.to)
     return made && { ...mail, link: made.link, expiresAt: made.expiresAt.toISOString() }
   }

@@ -58,6 +58,8 @@ export const auditEvents = [
   'consent.skipped',
   'device_code.approved',
   'device_code.denied',
+  'email.change_requested',
+  'email.changed',
   'grant.ended',
   'login.failed',
   'login.succeeded',

@@ -48,6 +48,7 @@ export type LimitName =
   | 'device_codes'
   | 'device_pages'
   | 'edge_refusals'
+  | 'email_change'
   | 'forgotten'
   | 'login'
   | 'login_address'
@@ -333,6 +334,15 @@ export function createEvents({
     /** The person's own change, at the account page. */
     profileChanged(facts: Facts, details: { member: string }) {
       record('info', 'profile.changed', facts, 'a person changed a profile', details)
+    },
+
+    /** A link was sent to another address, which confirms it as that of the account. */
+    emailChangeRequested(facts: Facts) {
+      record('info', 'email.change_requested', facts, 'a person asked for another email')
+    },
+
+    emailChanged(facts: Facts) {
+      record('info', 'email.changed', facts, 'another email was confirmed by its link')
     },
 
     accountDeleted(facts: Facts, details: { ended: number; revoked: number }) {

@@ -65,6 +65,17 @@ export interface ForgottenPage {
   problem?: MessageKey | Message
 }
 
+/** A change of an email, from its request to its end. */
+export type EmailChangePage = {
+  /** The email that the account has, or had before the change. */
+  readonly present: string
+} & (
+  | { readonly state: 'no_mail' }
+  | { readonly state: 'sent' | 'taken' | 'done'; readonly email: string }
+  /** By the token of its link. */
+  | { readonly state: 'confirm'; readonly email: string; readonly token: string }
+)
+
 export interface AccountLinkDonePage {
   credential: 'password' | 'passkey'
 }

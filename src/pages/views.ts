@@ -4,6 +4,7 @@ import type {
   AccountLinkDonePage,
   AccountLinkPage,
   ConfirmPage,
+  EmailChangePage,
   ForgottenPage,
   NewCodeAppPage,
   NewPasskeyPage,
@@ -202,6 +203,7 @@ export interface Views {
   signInCode(page: SignInCodePage): string
   accountLink(page: AccountLinkPage): string
   forgotten(page: ForgottenPage): string
+  emailChange(page: EmailChangePage): string
   accountLinkDone(page: AccountLinkDonePage): string
 }
 
@@ -243,6 +245,7 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     signInCode: view<SignInCodePage>('sign-in-code'),
     accountLink: view<AccountLinkPage>('account-link'),
     forgotten: view<ForgottenPage>('forgotten'),
+    emailChange: view<EmailChangePage>('email-change'),
     accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
     interstitial: (to = '') => view('interstitial')({ to }),
   }

@@ -22,7 +22,7 @@ export interface Account extends Profile {
   /** Another name to sign in with, in its one form. */
   username?: string
   name?: string
-  /** Whether an operator has said that the address belongs to the account. */
+  /** Whether its person has opened a link that was mailed to it, or an operator has said so. */
   emailVerified?: true
   /** Whether an operator has said that the phone belongs to the person. */
   phoneVerified?: true
@@ -39,6 +39,8 @@ export interface Account extends Profile {
 
 /** What is to change of an account; null removes. */
 export interface AccountChange {
+  /** In its canonical form. It is unverified after the change, unless `emailVerified` says otherwise. */
+  readonly email?: string
   readonly username?: string | null
   readonly name?: string | null
   readonly emailVerified?: boolean
@@ -78,8 +80,14 @@ export interface AccountStore {
   emailOfUsername(username: string): Promise<string | undefined>
   /** False when the email or username is taken: one `insert … on conflict do nothing`. */
   insert(account: Account, passwordHash: string): Promise<boolean>
-  /** Undefined when there is no such account. */
-  change(id: string, change: AccountChange): Promise<Account | 'username taken' | undefined>
+  /**
+   * Undefined when there is no such account. The previous address learns of another email, which
+   * ends the links that were mailed to it.
+   */
+  change(
+    id: string,
+    change: AccountChange,
+  ): Promise<Account | 'username taken' | 'email taken' | undefined>
   /** In the order they were created. */
   list(): Promise<Account[]>
   /** Ends every sign-in too. False when there is no such account. */

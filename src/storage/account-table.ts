@@ -8,6 +8,7 @@ import {
   type RemovedAccount,
 } from './account-store.ts'
 import type { Database } from './database.ts'
+import type { SecurityEventKind } from './security-event-table.ts'
 import { isStorable } from './text.ts'
 
 export interface AccountRow {
@@ -43,6 +44,47 @@ export const endEverything = (from: string) => `
   ), forgotten as (
     delete from recovery_links where account_id in (select id from ${from})
   )`
+
+/** Names of parameters that say where a change came from. */
+interface ChangedFrom {
+  readonly address: string
+  readonly userAgent: string
+}
+
+/**
+ * Queues a notice of a change for the address that an account has, or had before it, where mail is
+ * sent: within the bound that the trigger of `security_events` has.
+ *
+ * @param from - has the `id` of the account and its `previous` email.
+ */
+export const queueNotice = (kind: SecurityEventKind, from: string, by: ChangedFrom) => `
+  insert into mail_deliveries (lane, origin, account_id, notice, expires_at)
+  select id, 'notice', id,
+         jsonb_build_object('kind', '${kind}', 'at', now(), 'address', ${by.address}::text,
+                            'userAgent', ${by.userAgent}::text, 'to', previous),
+         now() + interval '1 day'
+    from ${from}
+   where exists (select from mail_senders)
+     and (select count(*) from (select from mail_deliveries
+                                 where lane = ${from}.id limit 20) as waiting) < 20
+     and (select count(*) from (select from mail_deliveries
+                                 where origin = 'notice' limit 10000) as waiting) < 10000`
+
+/**
+ * What comes with another email of the accounts in `from`: the previous address learns of it, and no
+ * link that was mailed to it works any more. A trigger ends open changes of the email.
+ *
+ * @param from - has the `id` of the account and its `previous` email.
+ */
+export const followEmailChange = (from: string, by: ChangedFrom) => `
+  forgotten as (
+    delete from recovery_links where account_id in (select id from ${from})
+  ), uninvited as (
+    delete from account_links where account_id in (select id from ${from})
+  ), reported as (
+    insert into security_events (kind, account_id, address, user_agent)
+    select 'email_changed', id, ${by.address}::text, ${by.userAgent}::text from ${from}
+  ), told as (${queueNotice('email_changed', from, by)})`
 
 /** The new password ends the sessions of the old one, in the same statement. */
 const endSessionsOfChanged = `
@@ -108,19 +150,28 @@ export function createAccountTable(database: Database): AccountStore {
 
     async change(
       id,
-      { username, name, emailVerified, phoneVerified, profile, groups, attributes = {} },
+      { email, username, name, emailVerified, phoneVerified, profile, groups, attributes = {} },
     ) {
       const changed = database.query<AccountRow>({
-        text: `update accounts
-                  set name = case when $2 then $3 else name end,
-                      email_verified = coalesce($4, email_verified),
-                      profile = jsonb_strip_nulls(profile || $5::jsonb),
-                      groups = coalesce($6::text[], groups),
-                      attributes = jsonb_strip_nulls(attributes || $7::jsonb),
-                      username = case when $8 then $9 else username end,
-                      updated_at = now()
-                where id = $1
-                returning ${accountColumns}`,
+        text: `with present as materialized (
+                 select id as present_id, email as previous from accounts where id = $1 for update
+               ), changed as (
+                 update accounts
+                    set email = coalesce($10, email),
+                        name = case when $2 then $3 else name end,
+                        email_verified =
+                          coalesce($4, email_verified and email = coalesce($10, email)),
+                        profile = jsonb_strip_nulls(profile || $5::jsonb),
+                        groups = coalesce($6::text[], groups),
+                        attributes = jsonb_strip_nulls(attributes || $7::jsonb),
+                        username = case when $8 then $9 else username end,
+                        updated_at = now()
+                   from present where id = present_id
+                 returning ${accountColumns}, previous
+               ), moved as (
+                 select id, previous from changed where email <> previous
+               ), ${followEmailChange('moved', { address: 'null', userAgent: 'null' })}
+               select * from changed`,
         values: [
           id,
           name !== undefined,
@@ -134,6 +185,7 @@ export function createAccountTable(database: Database): AccountStore {
           JSON.stringify(attributes),
           username !== undefined,
           username ?? null,
+          email ?? null,
         ],
       })
       try {
@@ -141,6 +193,7 @@ export function createAccountTable(database: Database): AccountStore {
         return row && asAccount(row)
       } catch (error) {
         if (isOfConstraint(error, 'accounts_username_key')) return 'username taken'
+        if (isOfConstraint(error, 'accounts_email_key')) return 'email taken'
         throw error
       }
     },
@@ -258,7 +311,8 @@ export function asAccount(row: AccountRow): Account {
   }
 }
 
-const isOfConstraint = (error: unknown, constraint: string) =>
+/** Whether a statement has failed because of a constraint. */
+export const isOfConstraint = (error: unknown, constraint: string) =>
   error instanceof pg.DatabaseError && error.constraint === constraint
 
 /** The part of an account that is stored as JSON. */

@@ -8,7 +8,7 @@ export interface MailNotice {
   readonly at: string
   readonly address: string | null
   readonly userAgent: string | null
-  /** The address before, where that is what has changed. */
+  /** Who learns of it, where that is the address before a change. */
   readonly to?: string
 }
 

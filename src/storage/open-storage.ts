@@ -28,6 +28,7 @@ import {
 } from './delivery-queue.ts'
 import { createDetailsTypeTable, type DetailsTypeTable } from './details-type-table.ts'
 import { createDevicePollTable, type DevicePollTable } from './device-poll-table.ts'
+import { createEmailChangeTable, type EmailChangeTable } from './email-change-table.ts'
 import { type EmbeddedStep, startEmbeddedPostgres } from './embedded-postgres.ts'
 import type { ExpiringRows } from './expiring-rows.ts'
 import { createFailedSignInTable, type FailedSignInTable } from './failed-sign-in-table.ts'
@@ -64,6 +65,7 @@ export interface Storage extends AsyncDisposable {
   readonly credentials: CredentialLookup
   readonly detailsTypes: DetailsTypeTable
   readonly devicePolls: DevicePollTable
+  readonly emailChanges: EmailChangeTable
   readonly failedSignIns: FailedSignInTable
   readonly issued: AdminQueries
   readonly logoutDeliveries: DeliveryQueue<LogoutDelivery>
@@ -198,6 +200,7 @@ export async function openStorage({
   const pingDeliveries = createPingDeliveries(database)
   const mail = createMailTable(database)
   const accountLinks = createAccountLinkTable(database)
+  const emailChanges = createEmailChangeTable(database)
   const open = opened.move()
   return {
     accountLinks,
@@ -222,6 +225,7 @@ export async function openStorage({
     countedEvents,
     credentials: createCredentialLookup(database),
     detailsTypes: createDetailsTypeTable(database, memory),
+    emailChanges,
     failedSignIns,
     devicePolls,
     passkeys: createPasskeyTable(database),
@@ -247,6 +251,7 @@ export async function openStorage({
       mail,
       accountLinks,
       accountLinks.recovery,
+      emailChanges,
       clientDocuments,
     ],
     migrated,

@@ -24,6 +24,8 @@ export const securityEventKinds = [
   'recovery_codes_replaced',
   'recovery_code_used',
   'code_refused',
+  'email_change_requested',
+  'email_changed',
   'profile_changed',
   'account_exported',
 ] as const

@@ -23,11 +23,17 @@ import {
   type TestServer,
   useTestServer,
 } from '../support/server.ts'
+import { startSmtp } from '../support/smtp.ts'
 import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
+const smtp = await startSmtp()
+test.after.always(() => smtp[Symbol.asyncDispose]())
+
 const server = useTestServer(test, {
-  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, email, locale, export, delete',
+  HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${smtp.port}`,
+  HOLDFAST_MAIL_FROM: 'no-reply@example.com',
   HOLDFAST_GROUP_SIGN_IN: 'admins = passkey, staff = password-and-code',
 })
 const callback = 'https://rp.example/callback'
@@ -603,6 +609,7 @@ test('changes no credential from a stolen session, by no route', async (t) => {
               (select json_agg(recovery_codes) from recovery_codes
                 where account_id = accounts.id) as codes,
               (select json_agg(account_links) from account_links where account_id = accounts.id) as links,
+              (select json_agg(email_changes) from email_changes where account_id = accounts.id) as emails,
               accounts.name, accounts.profile
          from accounts where accounts.id = $1`,
       [id],
@@ -610,15 +617,18 @@ test('changes no credential from a stolen session, by no route', async (t) => {
   const before = await kept()
   const thief = agent.copy()
   const token = tokenOf((await thief.get(pageOf('/password'))).text)
-  const typed = { token, name: 'Mine', new_password: newPassword, id: String(own?.id) }
+  const typed = {
+    ...{ token, name: 'Mine', new_password: newPassword, id: String(own?.id) },
+    new_email: 'thief@example.com',
+  }
   const routes = Object.entries(publicRoutes).filter(
     ([name, route]) =>
-      /^\/(security|link)\b/.test(route.path) &&
+      /^\/security\b|\/:token\b/.test(route.path) &&
       route.methods.includes('POST') &&
       !ending.includes(name) &&
       !name.startsWith('approvals_'),
   )
-  t.true(routes.length >= 15)
+  t.true(routes.length >= 17)
   for (const { path, methods } of Object.values(publicRoutes)) {
     if (!path.startsWith('/security') || !methods.includes('GET')) continue
     const { text } = await thief.get(server.issuer + path.replace(':id', String(own?.id)))
@@ -651,7 +661,14 @@ test('with the policy passkey, no password can be set', async (t) => {
   t.is((await agent.post(`${link}/password`, { password: newPassword })).status, 400)
   t.is((await agent.get(`${strict.issuer}/security/password`)).status, 400)
   // Nor a code app, nor anything that the operator has not allowed.
-  for (const path of ['code-app', 'profile/name', 'profile/locale', 'data/export', 'data/delete']) {
+  const forbidden = [
+    'profile/name',
+    'profile/email',
+    'profile/locale',
+    'data/export',
+    'data/delete',
+  ]
+  for (const path of ['code-app', ...forbidden]) {
     t.is((await agent.get(`${strict.issuer}/security/${path}`)).status, 400, path)
   }
   const options = passkeyOptions<CreationOptions>(page.text)

@@ -13,7 +13,7 @@ import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const server = useTestServer(test, {
   HOLDFAST_TLS: 'on',
-  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+  HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, email, locale, export, delete',
 })
 const callback = 'https://rp.example/callback'
 let client: ClientMetadata

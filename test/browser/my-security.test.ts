@@ -15,9 +15,11 @@ import { looks } from '../support/looks.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { email, password } from '../support/server.ts'
+import { linkOf, type SmtpReceiver, startSmtp } from '../support/smtp.ts'
 import { trust } from '../support/trust.ts'
 
 interface Environment {
+  smtp: SmtpReceiver
   nodes: Nodes
   app: RelyingParty
   browser: Browser
@@ -44,8 +46,11 @@ test.before(async (t) => {
   if (chromiumPath === undefined) return
   mkdirSync(artefacts, { recursive: true })
   const app = await startRelyingParty()
+  const smtp = await startSmtp()
   const nodes = await startNodes({
-    HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, locale, export, delete',
+    HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, email, locale, export, delete',
+    HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${smtp.port}`,
+    HOLDFAST_MAIL_FROM: 'no-reply@example.com',
   })
   await trust(nodes)
   const { authorityFile } = nodes
@@ -58,14 +63,15 @@ test.before(async (t) => {
   ])
   const hosts = { 'rp.example': app.address, 'app.example': app.address }
   const browser = await launchBoundChromium(certificates, hosts)
-  Object.assign(t.context, { nodes, app, browser, examples, appUrl })
+  Object.assign(t.context, { smtp, nodes, app, browser, examples, appUrl })
 })
 
-test.after.always(async ({ context: { browser, nodes, app, examples } }) => {
+test.after.always(async ({ context: { browser, nodes, app, examples, smtp } }) => {
   await browser?.close()
   await examples?.[Symbol.asyncDispose]()
   await nodes?.[Symbol.asyncDispose]()
   await app?.close()
+  await smtp?.[Symbol.asyncDispose]()
 })
 
 browserTest('My security: bound, accessible, and with a way to end what is not', async (t) => {
@@ -122,7 +128,14 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
     await current.and(pages.nth(at)).waitFor()
     await look(String(page.url().split('/').at(-1)))
   }
-  for (const change of ['profile/name', 'password', 'code-app', 'data/export', 'data/delete']) {
+  for (const change of [
+    'profile/name',
+    'profile/email',
+    'password',
+    'code-app',
+    'data/export',
+    'data/delete',
+  ]) {
     await page.goto(`${server.issuer}/security/${change}`)
     await look(change.replace('/', '-'))
   }
@@ -135,7 +148,28 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.getByRole('button', { name: 'Finish' }).click()
   await page.getByRole('alert').waitFor()
   await look('new-code-app-error')
-  t.is(titles.size, 12)
+  await page.goto(`${server.issuer}/security/profile/email`)
+  const anotherEmail = 'ada@another.example'
+  await page.getByLabel('New email').fill(anotherEmail)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Continue with your password' }).click()
+  await page.getByText('Look at your mail').waitFor()
+  await look('email-sent')
+  const link = linkOf(await t.context.smtp.mailTo(anotherEmail))
+  await page.goto(link)
+  await look('email-confirm')
+  const accounts = createAccounts({ store: server.storage.accounts, cost: cheapCost })
+  await accounts.add({ email: anotherEmail })
+  await page.getByRole('button', { name: 'Confirm this address' }).click()
+  await page.getByText('Another account has this address').waitFor()
+  await look('email-taken')
+  await accounts.remove(anotherEmail)
+  await page.goto(link)
+  await page.getByRole('button', { name: 'Confirm this address' }).click()
+  await page.getByText('Your email was changed').waitFor()
+  await look('email-done')
+  await accounts.change(anotherEmail, { email })
+  t.is(titles.size, 17)
   await page.goto(`${server.issuer}/security/sessions`)
   await page.locator('time', { hasText: 'GMT+9' }).first().waitFor()
   await page.getByText('Not locked to a key').waitFor()

@@ -14,6 +14,7 @@ import { root } from '../support/markdown.ts'
 import { startNodes } from '../support/nodes.ts'
 import { startRelyingParty } from '../support/relying-party.ts'
 import { password } from '../support/server.ts'
+import { linkOf, startSmtp } from '../support/smtp.ts'
 import { trust } from '../support/trust.ts'
 import { addVirtualAuthenticator } from '../support/virtual-authenticator.ts'
 
@@ -25,10 +26,15 @@ const looks = {
 } as const
 
 await using opened = new AsyncDisposableStack()
+const smtp = opened.use(await startSmtp())
 const app = await startRelyingParty()
 opened.defer(() => app.close())
 const nodes = opened.use(
-  await startNodes({ HOLDFAST_ACCOUNT_SELF_SERVICE: 'name,locale,export,delete' }),
+  await startNodes({
+    HOLDFAST_ACCOUNT_SELF_SERVICE: 'name,email,locale,export,delete',
+    HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${smtp.port}`,
+    HOLDFAST_MAIL_FROM: 'no-reply@example.com',
+  }),
 )
 await trust(nodes)
 const { server } = nodes
@@ -127,6 +133,22 @@ await page.getByLabel('New password').fill(password)
 await look('password')
 await press('Continue with a passkey')
 await page.waitForURL(/sign-in$/)
+await page.goto(`${issuer}/security/profile/email`)
+const anotherEmail = 'grace@example.org'
+await page.getByLabel('New email').fill(anotherEmail)
+await look('email')
+await press('Continue with a passkey')
+await page.getByText('Look at your mail').waitFor()
+await look('email-sent')
+await page.goto(linkOf(await smtp.mailTo(anotherEmail)))
+await look('email-confirm')
+await press('Confirm this address')
+await page.getByText('Your email was changed').waitFor()
+await look('email-done')
+await createAccounts({ store: storage.accounts }).change(anotherEmail, {
+  email,
+  emailVerified: true,
+})
 await page.goto(`${issuer}/security/code-app`)
 await press('Continue with a passkey')
 await page.getByLabel('Then type the code').waitFor()

@@ -540,6 +540,7 @@ test('brings an empty database up to this release', async (t) => {
       'code_apps',
       'counted_events',
       'device_polls',
+      'email_changes',
       'failed_sign_ins',
       'initial_access_tokens',
       'knex_migrations',

@@ -16,13 +16,14 @@ export function createMemoryAccountStore(): AccountStore {
     },
     change: async (
       id,
-      { username, name, emailVerified, phoneVerified, profile, groups, attributes },
+      { email, username, name, emailVerified, phoneVerified, profile, groups, attributes },
     ) => {
       const record = records.get(id)
       if (!record) return undefined
       const account = Object.fromEntries(
         Object.entries({
           ...{ ...record.account, ...profile },
+          ...(email !== undefined && { email, emailVerified: undefined }),
           ...(username !== undefined && { username }),
           ...(name !== undefined && { name }),
           ...(emailVerified !== undefined && { emailVerified: emailVerified || undefined }),
