@@ -171,7 +171,10 @@ function accountFeature(
     createSecurityRouter({
       ...{ pages, views, accounts, rules },
       tables: storage,
-      passkeys: rpId === undefined ? undefined : { rpId, scriptUrl: scripts.passkeys },
+      passkeys:
+        passkeys && rpId !== undefined
+          ? { rpId, scriptUrl: scripts.passkeys, isAllowed: passkeys.isAllowed }
+          : undefined,
     }),
     createProfileRouter({ ...common, pages, accounts, selfService }),
     createEmailRouter({

@@ -103,7 +103,7 @@ export function createParts(
     mtls: mtlsOptions(config, options.authorities),
     forms: createFormTokens(secrets('form-token')),
     challenges,
-    passkeys: createPasskeysOf(config, storage, challenges),
+    passkeys: createPasskeysOf(config, storage, { challenges, now: options.keys.now }),
     dbsc: createDbsc({
       issuer,
       secrets: secrets('session-binding'),
@@ -149,15 +149,15 @@ function createDocuments(
 
 /** Undefined for an issuer that browsers make no passkeys for. */
 function createPasskeysOf(
-  { issuer, passkeys: { rpId, aaguids } }: Config,
+  { issuer, passkeys: { rpId, attestation } }: Config,
   { passkeys: table }: Storage,
-  challenges: Challenges,
+  given: { challenges: Challenges; now: () => number },
 ): Passkeys | undefined {
   if (rpId === undefined) return undefined
   return createPasskeys({
+    ...given,
     table,
-    challenges,
-    party: { id: rpId, origin: new URL(issuer).origin, aaguids },
+    party: { id: rpId, origin: new URL(issuer).origin, attestation },
   })
 }
 

@@ -23,7 +23,7 @@ export interface LinkRouterOptions {
   readonly newPasswords: NewPasswords
   readonly rules: Pick<SignInRules, 'setsPassword'>
   readonly views: Pick<Views, 'accountLink' | 'accountLinkDone'>
-  readonly events: Pick<Events, 'linkUsed'>
+  readonly events: Pick<Events, 'linkUsed' | 'passkeyNotAllowed'>
   readonly securityEvents: Pick<SecurityEvents, 'report'>
   readonly scripts: { readonly passkeys: string; readonly password: string }
 }
@@ -107,6 +107,9 @@ export function createLinkRouter(options: LinkRouterOptions): Router {
     })
     if (made.id === undefined) {
       const isRefused = made.reason === 'authenticator'
+      if (isRefused) {
+        events.passkeyNotAllowed({ ...requestFacts(ctx), account: account.id }, made.attestation)
+      }
       ctx.status = isRefused ? 403 : 400
       await show(ctx, opened, isRefused ? 'passkeys.not_allowed' : 'passkeys.not_added')
       return

@@ -22,7 +22,7 @@ export interface PasskeyRouterOptions {
   readonly rules: Pick<SignInRules, 'leastPasskeysOf'>
   readonly forms: FormTokens
   readonly views: Pick<Views, 'newPasskey'>
-  readonly events: Pick<Events, 'passkeyChanged'>
+  readonly events: Pick<Events, 'passkeyChanged' | 'passkeyNotAllowed'>
   readonly securityEvents: Pick<SecurityEvents, 'report'>
   /** Of other servers that use these passkeys. */
   readonly relatedOrigins: readonly string[]
@@ -96,6 +96,12 @@ export function createPasskeyRouter(options: PasskeyRouterOptions): Router {
     })
     if (made.id === undefined) {
       const isRefused = made.reason === 'authenticator'
+      if (isRefused) {
+        events.passkeyNotAllowed(
+          { ...requestFacts(ctx), account: reader.account.id },
+          made.attestation,
+        )
+      }
       ctx.status = isRefused ? 403 : 400
       await changes.show(
         ctx,

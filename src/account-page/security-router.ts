@@ -6,6 +6,7 @@ import { allowScript } from '../http/script-source.ts'
 import { passkeyLine } from '../pages/account-pages.ts'
 import { eventLine, failureLine, type SignInMethodsPage } from '../pages/security-page.ts'
 import type { Views } from '../pages/views.ts'
+import type { Passkeys } from '../passkeys/passkeys.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import type { PasskeyTable } from '../storage/passkey-table.ts'
 import type { SecondFactorTable } from '../storage/second-factor-table.ts'
@@ -25,7 +26,9 @@ export interface SecurityRouterOptions {
   readonly accounts: Pick<Accounts, 'hasPassword'>
   readonly rules: Pick<SignInRules, 'setsPassword' | 'secondFactor'>
   /** What passkeys are for, and the script of pages about them; undefined where there are none. */
-  readonly passkeys: { readonly rpId: string; readonly scriptUrl: string } | undefined
+  readonly passkeys:
+    | (Pick<Passkeys, 'isAllowed'> & { readonly rpId: string; readonly scriptUrl: string })
+    | undefined
 }
 
 const shownEvents = 50
@@ -43,7 +46,7 @@ export function createSecurityRouter(options: SecurityRouterOptions): Router {
     if (!passkeys) return undefined
     const own = await table.listOf(account.id)
     return {
-      lines: own.map(passkeyLine),
+      lines: own.map((each) => passkeyLine(each, passkeys.isAllowed(each))),
       signals: {
         rpId: passkeys.rpId,
         userId: Buffer.from(account.id).toString('base64url'),

@@ -99,6 +99,7 @@ export const passkey = z.strictObject({
   name: z.string().describe('Chosen by the user'),
   transports: texts,
   aaguid: z.string().describe('The model of the authenticator, as it says itself'),
+  attested: z.boolean().describe('Whether an attestation root has certified the model'),
   backupEligible: z.boolean().describe('Whether it can be copied to other devices'),
   backedUp: z.boolean().describe('Whether a copy exists'),
   createdAt: time,

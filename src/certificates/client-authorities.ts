@@ -4,8 +4,8 @@ import type { ClientCertificate } from '@holdfast/verify'
 import { isStrongKey } from '@holdfast/verify/authorization-server'
 import type { AuthorityFiles } from '../config/mtls-config.ts'
 import { CertificateFileError } from './certificate-file-error.ts'
+import { isCurrent, isIssuedBy, isStrong, mayIssue, parseUnderstood } from './path-rules.ts'
 import { type RevocationLists, readRevocationLists } from './revocation-lists.ts'
-import { isStronglySigned } from './strength.ts'
 import * as x509 from './x509.ts'
 
 /** Why a certificate does not authenticate anyone. */
@@ -98,7 +98,7 @@ function checkPath(
       for (const issuer of [...authorities, ...unused]) {
         // By name first: most are of someone else, and the other questions take longer.
         if (!isCurrent(issuer, now) || !isIssuedBy(subject, issuer)) continue
-        if (!mayIssue(issuer, below)) continue
+        if (!mayIssueForClients(issuer, below)) continue
         const isAuthority = authorities.includes(issuer)
         // How an authority has signed itself is nobody's concern; its key signs for others.
         if (isAuthority ? !isStrongKey(issuer.publicKey) : !isStrong(issuer)) {
@@ -139,37 +139,6 @@ function remember(
   }
 }
 
-/** Names, key identifiers and key usage by OpenSSL's rules; then the signature. */
-function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
-  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
-}
-
-function isStrong(certificate: X509Certificate): boolean {
-  const parsed = new x509.X509Certificate(certificate.raw)
-  return isStronglySigned(parsed) && isStrongKey(certificate.publicKey)
-}
-
-function isCurrent({ validFromDate, validToDate }: X509Certificate, now: number): boolean {
-  return validFromDate.getTime() <= now && now <= validToDate.getTime()
-}
-
-/** RFC 5280 section 4.2.1: nothing critical may be overlooked. */
-const understood = [
-  x509.BasicConstraintsExtension,
-  x509.KeyUsagesExtension,
-  x509.ExtendedKeyUsageExtension,
-  x509.SubjectAlternativeNameExtension,
-]
-
-function parseUnderstood(certificate: X509Certificate): x509.X509Certificate | undefined {
-  const parsed = new x509.X509Certificate(certificate.raw)
-  const isUnderstood = (extension: x509.Extension) =>
-    understood.some((known) => extension instanceof known)
-  return parsed.extensions.every((each) => !each.critical || isUnderstood(each))
-    ? parsed
-    : undefined
-}
-
 /** RFC 5280 section 4.2.1.12. */
 function allowsClients(parsed: x509.X509Certificate): boolean {
   const usages = parsed.getExtension(x509.ExtendedKeyUsageExtension)?.usages
@@ -185,12 +154,9 @@ function mayBeClient(certificate: X509Certificate): boolean {
   return parsed !== undefined && allowsClients(parsed)
 }
 
-/** RFC 5280 section 6.1.4 (k) to (m); key usage is {@link isIssuedBy}'s. */
-function mayIssue(certificate: X509Certificate, below: number): boolean {
+function mayIssueForClients(certificate: X509Certificate, below: number): boolean {
   const parsed = parseUnderstood(certificate)
-  if (parsed === undefined || !certificate.ca || !allowsClients(parsed)) return false
-  const { pathLength } = parsed.getExtension(x509.BasicConstraintsExtension) ?? {}
-  return pathLength === undefined || below <= pathLength
+  return parsed !== undefined && allowsClients(parsed) && mayIssue(certificate, below)
 }
 
 function parseAuthorities(pem: string, file: string): X509Certificate[] {

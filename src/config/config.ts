@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import path from 'node:path'
@@ -30,6 +31,7 @@ import {
   passkeysConfig,
   passkeysContradictions,
   passkeysVariables,
+  readAttestationRoots,
 } from './passkeys-config.ts'
 import {
   type ProtocolConfig,
@@ -262,10 +264,12 @@ export function examineVariables(
   const given = Object.fromEntries(
     variableNames.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
   )
+  const roots = readAttestationRoots(env.HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE, readFile)
   const issues = variables.safeParse(given).error?.issues ?? []
   const problems = [
     ...issues.map(({ path: [name], message }) => `${String(name)} ${message}.`),
     ...fileProblems,
+    ...roots.problems,
     ...misspelt(env),
     ...contradictions(given),
     ...keysContradictions(given),
@@ -284,11 +288,15 @@ export function examineVariables(
   }
   const right = Object.fromEntries(Object.entries(given).filter(([name]) => !wrong.has(name)))
   const values = variables.parse(right)
-  const config = configOf(values, env)
+  const config = configOf(values, env, roots.roots)
   return { config, problems, shown: shownVariables(config, { ...values, ...right }) }
 }
 
-function configOf(values: z.output<typeof variables>, env: Environment): Config {
+function configOf(
+  values: z.output<typeof variables>,
+  env: Environment,
+  attestationRoots: readonly X509Certificate[],
+): Config {
   const origin = `${values.HOLDFAST_TLS === 'on' ? 'https' : 'http'}://localhost:${values.HOLDFAST_PORT}`
   const issuer = values.HOLDFAST_ISSUER ?? origin
   return Object.freeze({
@@ -304,7 +312,7 @@ function configOf(values: z.output<typeof variables>, env: Environment): Config 
     allowsTlsOffWithoutTrustedProxies:
       values.HOLDFAST_ALLOW_TLS_OFF_WITHOUT_TRUSTED_PROXIES === 'on',
     operations: operationsConfig(values, asksForTraces(env)),
-    passkeys: passkeysConfig(values, issuer),
+    passkeys: passkeysConfig(values, issuer, attestationRoots),
     protocol: protocolConfig(values),
     selfService: values.HOLDFAST_ACCOUNT_SELF_SERVICE,
     dataFolder: path.resolve(values.HOLDFAST_DATA),

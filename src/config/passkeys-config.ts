@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { z } from 'zod'
 
@@ -26,8 +27,15 @@ export interface PasskeysConfig {
   readonly rpId: string | undefined
   /** Origins of other servers that may use the passkeys of this host name. */
   readonly relatedOrigins: readonly string[]
-  /** Models of authenticators that may be registered; of none all may. */
+  /** The models of authenticators that may be used; undefined where all may. */
+  readonly attestation: PasskeyAttestation | undefined
+}
+
+export interface PasskeyAttestation {
+  /** AAGUIDs, in lower case with hyphens. */
   readonly aaguids: readonly string[]
+  /** Authorities that certify the models. */
+  readonly roots: readonly X509Certificate[]
 }
 
 const list = (text: string) => text.split(',').map((item) => item.trim())
@@ -39,6 +47,7 @@ const isHttpsOrigin = (text: string) =>
   text.startsWith('https://') && URL.parse(text)?.origin === text
 
 const hostName = /^[a-z\d-]+(\.[a-z\d-]+)*$/
+const noModel = '00000000-0000-0000-0000-000000000000'
 const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
 export const passkeysVariables = {
@@ -76,19 +85,29 @@ export const passkeysVariables = {
       (ids) => ids.every((id) => uuid.test(id)),
       'must be AAGUIDs such as 08987058-cadc-4b81-b6e1-30de50dcbe96 in lower case, separated by commas',
     )
+    .refine(
+      (ids) => !ids.includes(noModel),
+      'must be AAGUIDs of models: authenticators that name none have the one of zeros',
+    )
     .default([]),
+  HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: z.string().optional(),
 }
 
 const variables = z.object(passkeysVariables)
 
-export function passkeysConfig(values: z.output<typeof variables>, issuer: string): PasskeysConfig {
+export function passkeysConfig(
+  values: z.output<typeof variables>,
+  issuer: string,
+  roots: readonly X509Certificate[],
+): PasskeysConfig {
+  const { HOLDFAST_PASSKEY_AAGUIDS: aaguids } = values
   return {
     signIn: values.HOLDFAST_SIGN_IN,
     usernames: values.HOLDFAST_USERNAMES === 'on',
     groupAcrs: values.HOLDFAST_GROUP_SIGN_IN,
     rpId: values.HOLDFAST_PASSKEY_RP_ID ?? hostNameOf(issuer),
     relatedOrigins: values.HOLDFAST_PASSKEY_RELATED_ORIGINS,
-    aaguids: values.HOLDFAST_PASSKEY_AAGUIDS,
+    attestation: aaguids.length > 0 ? { aaguids, roots } : undefined,
   }
 }
 
@@ -102,10 +121,52 @@ function hostNameOf(issuer: string): string | undefined {
 export function passkeysContradictions(
   given: Readonly<Record<string, string | undefined>>,
 ): string[] {
-  const issuer = given.HOLDFAST_ISSUER && URL.canParse(given.HOLDFAST_ISSUER)
-  if (given.HOLDFAST_SIGN_IN !== 'passkey' || given.HOLDFAST_PASSKEY_RP_ID || !issuer) return []
-  if (hostNameOf(given.HOLDFAST_ISSUER as string) !== undefined) return []
-  return [
-    'HOLDFAST_SIGN_IN is passkey, and HOLDFAST_ISSUER has an address: browsers make passkeys for host names only.',
-  ]
+  const problems: string[] = []
+  const { HOLDFAST_ISSUER: issuer = '', HOLDFAST_PASSKEY_RP_ID: rpId } = given
+  const { HOLDFAST_PASSKEY_AAGUIDS: aaguids, HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: roots } =
+    given
+  const hasHostName = !URL.canParse(issuer) || hostNameOf(issuer) !== undefined
+  if (given.HOLDFAST_SIGN_IN === 'passkey' && !rpId && !hasHostName) {
+    problems.push(
+      'HOLDFAST_SIGN_IN is passkey, and HOLDFAST_ISSUER has an address: browsers make passkeys for host names only.',
+    )
+  }
+  if (aaguids && !roots) {
+    problems.push(
+      'HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE is missing: without roots the models of ' +
+        'HOLDFAST_PASSKEY_AAGUIDS are a claim of users.',
+    )
+  }
+  if (roots && !aaguids) {
+    problems.push(
+      'HOLDFAST_PASSKEY_AAGUIDS is missing: HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE certifies models of it.',
+    )
+  }
+  return problems
+}
+
+const pemCertificate = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
+
+/** Reads the authorities that certify models of authenticators; none where no file is named. */
+export function readAttestationRoots(
+  file: string | undefined,
+  readFile: (file: string) => string,
+): { roots: readonly X509Certificate[]; problems: readonly string[] } {
+  if (!file) return { roots: [], problems: [] }
+  const name = 'HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE'
+  let text: string
+  try {
+    text = readFile(file)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return { roots: [], problems: [`${name} cannot be read (${code}): ${file}.`] }
+  }
+  try {
+    const roots = (text.match(pemCertificate) ?? []).map((pem) => new X509Certificate(pem))
+    if (roots.length > 0 && roots.every(({ ca }) => ca)) return { roots, problems: [] }
+  } catch {
+    return { roots: [], problems: [`${name} has a certificate that cannot be read: ${file}.`] }
+  }
+  const problem = `${name} must name a PEM file of certificates of authorities, and only those: ${file}.`
+  return { roots: [], problems: [problem] }
 }

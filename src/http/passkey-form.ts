@@ -16,7 +16,10 @@ export interface FormProblem {
   readonly problem: MessageKey | Message
 }
 
-/** Whose passkey was shown; where there is a problem, it is the same one whatever is wrong. */
+/**
+ * Whose passkey was shown. Where there is a problem, it is the same one whatever is wrong, but for a
+ * passkey of the person that is not allowed any more.
+ */
 export type ShownPasskey =
   | { readonly account: Account; readonly passkey: Passkey }
   | ({ readonly account: undefined } & FormProblem)
@@ -91,7 +94,12 @@ export function createPasskeyForms({
           ...clientInfo(ctx),
         })
       }
-      return { account: undefined, status: 401, problem: 'passkey.refused' }
+      const isOurs = reason === 'authenticator'
+      return {
+        account: undefined,
+        status: 401,
+        problem: isOurs ? 'passkey.not_allowed' : 'passkey.refused',
+      }
     },
   }
 }

@@ -90,6 +90,7 @@ export const countedEvents = [
   'edge.refused',
   'login.failed',
   'logout',
+  'passkey.registration_refused',
   'rate.limited',
   'request.refused',
   'tokens.issued',

@@ -304,6 +304,12 @@ export function createEvents({
       } else recordStrangers('login.failed', facts, 'sign-in failed', `passkey_${reason}`)
     },
 
+    /** The person may add a passkey, and this one is not of a listed model. */
+    passkeyNotAllowed(facts: Facts, reason: string) {
+      const sentence = 'a passkey was not added: it is not of a listed model'
+      recordStrangers('passkey.registration_refused', facts, sentence, reason)
+    },
+
     /** A person has changed a passkey of theirs. */
     passkeyChanged(
       facts: Facts,

@@ -103,11 +103,13 @@ export interface PasskeyLine {
   since: Date
   lastUsed: Date | null
   backup: MessageKey
+  /** Whether the operator allows its model. */
+  isAllowed: boolean
 }
 
-export function passkeyLine(passkey: Passkey): PasskeyLine {
+export function passkeyLine(passkey: Passkey, isAllowed: boolean): PasskeyLine {
   const { id, name, createdAt, lastUsedAt, backedUp, backupEligible } = passkey
   const possible = backupEligible ? 'passkeys.not_backed_up' : 'passkeys.single_device'
   const backup = backedUp ? 'passkeys.backed_up' : possible
-  return { id, name, since: createdAt, lastUsed: lastUsedAt, backup }
+  return { id, name, since: createdAt, lastUsed: lastUsedAt, backup, isAllowed }
 }

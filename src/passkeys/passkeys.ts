@@ -16,6 +16,12 @@ import { displayNameRule, isDisplayName } from '../net/display-name.ts'
 import type { Account, OwnChange } from '../storage/account-store.ts'
 import type { FoundPasskey, Passkey, PasskeyTable } from '../storage/passkey-table.ts'
 import { type ReplayEntry, replayEntry } from '../storage/replay-table.ts'
+import {
+  type AttestationPolicy,
+  type AttestationRefusal,
+  attestationRefusal,
+  withoutStatement,
+} from './attestation.ts'
 import type { Challenges } from './challenge.ts'
 import {
   type Assertion,
@@ -30,8 +36,8 @@ export interface RelyingParty {
   /** A host name: that of the issuer, a domain above it, or one that names our origin as related. */
   readonly id: string
   readonly origin: string
-  /** Models of authenticators that may be registered; of none that is listed all may. */
-  readonly aaguids: readonly string[]
+  /** The models of authenticators that may be used; undefined where all may. */
+  readonly attestation: AttestationPolicy | undefined
 }
 
 /** Why a response of a browser was refused, for the operator; people see one sentence for all. */
@@ -45,6 +51,8 @@ export type PasskeyRefusal =
   | 'response'
   /** Of another account than the page is for. */
   | 'account'
+  /** Of a model that is not listed, or not certified to be. */
+  | 'authenticator'
   | 'replayed'
   /** The counter of the authenticator did not rise: there may be a copy of it. */
   | 'counter'
@@ -60,7 +68,15 @@ export type PasskeyAuthentication =
 
 export type PasskeyRegistration =
   | { readonly id: string; readonly aaguid: string }
-  | { readonly id: undefined; readonly reason: PasskeyRefusal | 'authenticator' | 'not_added' }
+  | {
+      readonly id: undefined
+      readonly reason: 'malformed' | 'challenge' | 'response' | 'not_added'
+    }
+  | {
+      readonly id: undefined
+      readonly reason: 'authenticator'
+      readonly attestation: AttestationRefusal
+    }
 
 /** What a page gives to its script, to ask the browser for an assertion. */
 export interface RequestOptions {
@@ -94,10 +110,13 @@ export function createPasskeys({
   table,
   challenges,
   party,
+  now,
 }: {
-  table: PasskeyTable
+  table: Pick<PasskeyTable, 'find' | 'use' | 'listOf' | 'add' | 'addByLink'>
   challenges: Challenges
   party: RelyingParty
+  /** Milliseconds since the epoch. */
+  now: () => number
 }) {
   /** A challenge of a response, as the entry that uses it up. */
   function challengeOf(clientDataJSON: string, purpose: string) {
@@ -110,7 +129,22 @@ export function createPasskeys({
     }
   }
 
+  /** Whether a passkey is of a model that may be used now: the list may have changed since. */
+  const isAllowed = ({ attested, aaguid }: Passkey) =>
+    !party.attestation || (attested && party.attestation.aaguids.includes(aaguid))
+
+  function policyRefusal({ response }: Attestation): AttestationRefusal | 'malformed' | undefined {
+    if (!party.attestation) return undefined
+    try {
+      return attestationRefusal(response.attestationObject, party.attestation, now())
+    } catch {
+      return 'malformed'
+    }
+  }
+
   return {
+    isAllowed,
+
     requestOptions(purpose: string, allow: readonly Passkey[] = []): RequestOptions {
       const ids = allow.map(({ credentialId }) => credentialId)
       return { challenge: challenges.make(purpose, requestLifetimeS), rpId: party.id, allow: ids }
@@ -138,6 +172,8 @@ export function createPasskeys({
       if (!checked) return refused('response')
       const { account, passkey } = found
       if (accountId !== undefined && account.id !== accountId) return refused('account', account.id)
+      // The signature was right: its owner may learn what is wrong.
+      if (!isAllowed(passkey)) return refused('authenticator', account.id)
       const outcome = await table.use(passkey.id, { ...checked, challenge: read.entry })
       if (outcome === 'used') return { account, passkey }
       return refused(outcome === 'gone' ? 'unknown' : outcome, account.id)
@@ -147,7 +183,8 @@ export function createPasskeys({
       account: Account,
       purpose: string,
     ): Promise<PublicKeyCredentialCreationOptionsJSON> {
-      const known = await table.listOf(account.id)
+      // One that does not count any more must not keep the same authenticator from being added again.
+      const known = (await table.listOf(account.id)).filter(isAllowed)
       return generateRegistrationOptions({
         rpName: 'Holdfast',
         rpID: party.id,
@@ -156,7 +193,7 @@ export function createPasskeys({
         userName: account.email,
         userDisplayName: account.name ?? account.email,
         challenge: Buffer.from(challenges.make(purpose, creationLifetimeS), 'base64url'),
-        attestationType: party.aaguids.length > 0 ? 'direct' : 'none',
+        attestationType: party.attestation ? 'direct' : 'none',
         excludeCredentials: known.map(({ credentialId, transports }) => ({
           id: credentialId,
           transports: [...transports] as AuthenticatorTransportFuture[],
@@ -181,12 +218,12 @@ export function createPasskeys({
       const read = attestation && challengeOf(attestation.response.clientDataJSON, purpose)
       if (!attestation || !read) return { id: undefined, reason: 'malformed' }
       if (!read.entry) return { id: undefined, reason: 'challenge' }
+      const refusal = policyRefusal(attestation)
+      if (refusal === 'malformed') return { id: undefined, reason: refusal }
+      if (refusal) return { id: undefined, reason: 'authenticator', attestation: refusal }
       const made = await checkAttestation(attestation, { party, challenge: read.challenge })
       if (!made) return { id: undefined, reason: 'response' }
-      const { aaguid, fmt, credential, credentialDeviceType, credentialBackedUp } = made
-      if (party.aaguids.length > 0 && (fmt === 'none' || !party.aaguids.includes(aaguid))) {
-        return { id: undefined, reason: 'authenticator' }
-      }
+      const { aaguid, credential, credentialDeviceType, credentialBackedUp } = made
       const passkey = {
         accountId: by.accountId,
         credentialId: credential.id,
@@ -196,6 +233,7 @@ export function createPasskeys({
         backupEligible: credentialDeviceType === 'multiDevice',
         backedUp: credentialBackedUp,
         aaguid,
+        attested: party.attestation !== undefined,
         name,
       }
       const id = await (link
@@ -226,7 +264,7 @@ async function checkAssertion(
   const { account, passkey, publicKey } = found
   const { userHandle } = assertion.response
   if (Buffer.from(userHandle, 'base64url').toString() !== account.id) return undefined
-  const { verified, authenticationInfo } = await orRefused(
+  const { verified, authenticationInfo } = await orRefused(() =>
     verifyAuthenticationResponse({
       response: assertion,
       expectedChallenge: challenge,
@@ -250,25 +288,27 @@ async function checkAttestation(
 ): Promise<NonNullable<VerifiedRegistrationResponse['registrationInfo']> | undefined> {
   const { response, ...rest } = attestation
   const transports = response.transports as AuthenticatorTransportFuture[]
-  const { verified, registrationInfo } = await orRefused(
-    verifyRegistrationResponse({
-      response: { ...rest, response: { ...response, transports } },
+  const given = response.attestationObject
+  const { verified, registrationInfo } = await orRefused(async () => {
+    const attestationObject = party.attestation ? given : withoutStatement(given)
+    return verifyRegistrationResponse({
+      response: { ...rest, response: { ...response, attestationObject, transports } },
       expectedChallenge: challenge,
       expectedOrigin: party.origin,
       expectedRPID: party.id,
       requireUserVerification: true,
       supportedAlgorithmIDs: algorithms,
-    }),
-  )
+    })
+  })
   return verified ? registrationInfo : undefined
 }
 
-/** The library throws whatever it finds wrong, and whatever breaks on the way; it asks nobody. */
+/** The library throws whatever it finds wrong, and whatever breaks on the way. */
 async function orRefused<T extends { verified: boolean }>(
-  work: Promise<T>,
+  work: () => Promise<T>,
 ): Promise<T | { verified: false; authenticationInfo?: undefined; registrationInfo?: undefined }> {
   try {
-    return await work
+    return await work()
   } catch {
     return { verified: false }
   }

@@ -14,6 +14,8 @@ export interface Passkey {
   readonly transports: readonly string[]
   /** The model of the authenticator, as it says itself; all zero where it does not. */
   readonly aaguid: string
+  /** Whether a root of the operator has certified the model. */
+  readonly attested: boolean
   /** The person's own choice. */
   readonly name: string
   /** Whether it may be copied to other devices of the person, and whether it was. */
@@ -26,7 +28,14 @@ export interface Passkey {
 export interface NewPasskey
   extends Pick<
     Passkey,
-    'accountId' | 'credentialId' | 'transports' | 'aaguid' | 'name' | 'backupEligible' | 'backedUp'
+    | 'accountId'
+    | 'credentialId'
+    | 'transports'
+    | 'aaguid'
+    | 'attested'
+    | 'name'
+    | 'backupEligible'
+    | 'backedUp'
   > {
   readonly publicKey: Uint8Array
   readonly signCount: number
@@ -47,7 +56,7 @@ export const mostPasskeys = 20
 
 const columns = `passkeys.id, account_id as "accountId",
   translate(encode(credential_id, 'base64'), E'+/=\\n', '-_') as "credentialId",
-  transports, aaguid, passkeys.name, backup_eligible as "backupEligible", backed_up as "backedUp",
+  transports, aaguid, attested, passkeys.name, backup_eligible as "backupEligible", backed_up as "backedUp",
   passkeys.created_at as "createdAt", last_used_at as "lastUsedAt"`
 
 interface FoundRow extends Passkey {
@@ -66,9 +75,9 @@ const adding = `fresh as (
     ${recordEntries('$1', '$2', 'exists (select from owner)')}
   ), added as (
     insert into passkeys (account_id, credential_id, public_key, sign_count, transports,
-                          aaguid, name, backup_eligible, backed_up)
+                          aaguid, name, backup_eligible, backed_up, attested)
     select owner.id, $7::bytea, $8::bytea, $9::bigint, $10::text[], $11::uuid, $12::text,
-           $13::boolean, $14::boolean
+           $13::boolean, $14::boolean, $16::boolean
       from owner, fresh
      where (select count(*) from passkeys where account_id = owner.id) < $15
     on conflict on constraint passkeys_credential_id_key do nothing
@@ -89,6 +98,7 @@ const valuesOfNew = (passkey: NewPasskey, challenge: ReplayEntry, by: OwnChange)
   passkey.backupEligible,
   passkey.backedUp,
   mostPasskeys,
+  passkey.attested,
 ]
 
 export type PasskeyTable = ReturnType<typeof createPasskeyTable>
@@ -201,7 +211,7 @@ export function createPasskeyTable(database: Database) {
       const hasRoom = (account: string) =>
         `(select count(*) from passkeys where passkeys.account_id = ${account}) < $15`
       const { rows } = await database.query<{ id: string }>({
-        text: `with ${useLink('$16', hasRoom)}, owner as materialized (
+        text: `with ${useLink('$17', hasRoom)}, owner as materialized (
                  select accounts.id from accounts join used on used.id = accounts.id
                   where accounts.id = $6 for update of accounts
                ), ${adding}, ${endEverything('owner')}, verified as (

@@ -743,6 +743,7 @@ test('lists and removes the passkeys of an account, and ends its sign-ins', asyn
       signCount: 0,
       transports: ['usb'],
       aaguid: '08987058-cadc-4b81-b6e1-30de50dcbe96',
+      attested: false,
       name: 'Key ring',
       backupEligible: false,
       backedUp: false,

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import {
@@ -14,6 +14,16 @@ import { standardWorkers } from '../../src/config/operations-config.ts'
 import { configWarnings, proxiesVariables } from '../../src/config/proxies-config.ts'
 import { secretFileNames } from '../../src/config/secret-files.ts'
 import { tokenBindingVariables } from '../../src/config/token-binding-config.ts'
+import { createAuthority, type TestAuthority } from '../support/certificates.ts'
+import { useFolder } from '../support/folder.ts'
+
+const rootsFile = path.join(useFolder(test), 'passkey-roots.pem')
+let root: TestAuthority
+
+test.before(async () => {
+  root = await createAuthority()
+  await writeFile(rootsFile, root.cert)
+})
 
 const secret = 'a secret of at least 32 characters'
 
@@ -44,6 +54,7 @@ const complete = {
   HOLDFAST_PASSKEY_RP_ID: 'example.com',
   HOLDFAST_PASSKEY_RELATED_ORIGINS: 'https://id.example.org, https://id.example.net',
   HOLDFAST_PASSKEY_AAGUIDS: '08987058-cadc-4b81-b6e1-30de50dcbe96',
+  HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: rootsFile,
   HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, export',
   HOLDFAST_GROUP_SIGN_IN: 'admins = passkey, on call=bound-session',
   HOLDFAST_LOG_LEVEL: 'debug',
@@ -137,7 +148,7 @@ test('needs no variable at all', (t) => {
       groupAcrs: [],
       rpId: 'localhost',
       relatedOrigins: [],
-      aaguids: [],
+      attestation: undefined,
     },
     logLevel: 'info',
     operations: {
@@ -179,7 +190,13 @@ test('takes every variable', (t) => {
   }
   const names = Object.keys({ ...complete, ...ofOthers, HOLDFAST_SECRET_PREVIOUS: '' })
   t.deepEqual(names.sort(), [...variableNames].sort())
-  t.deepEqual(parseConfig(complete), {
+  const config = parseConfig(complete)
+  const { roots = [] } = config.passkeys.attestation ?? {}
+  t.deepEqual(
+    roots.map(({ fingerprint256 }) => fingerprint256),
+    [root.certificate.fingerprint256],
+  )
+  t.deepEqual(config, {
     issuer: 'https://id.example.com',
     arrivalPath: '/holdfast',
     listen: { host: '0.0.0.0', port: 8443 },
@@ -217,7 +234,10 @@ test('takes every variable', (t) => {
       ],
       rpId: 'example.com',
       relatedOrigins: ['https://id.example.org', 'https://id.example.net'],
-      aaguids: ['08987058-cadc-4b81-b6e1-30de50dcbe96'],
+      attestation: {
+        aaguids: ['08987058-cadc-4b81-b6e1-30de50dcbe96'],
+        roots,
+      },
     },
     logLevel: 'debug',
     operations: {
@@ -751,7 +771,12 @@ for (const [name, values] of Object.entries({
   HOLDFAST_ACCOUNT_SELF_SERVICE: ['picture', 'name locale', 'name,'],
   HOLDFAST_PASSKEY_RP_ID: ['127.0.0.1', 'https://example.com', 'Example.com'],
   HOLDFAST_PASSKEY_RELATED_ORIGINS: ['https://id.example.org/', 'http://id.example.org', 'x'],
-  HOLDFAST_PASSKEY_AAGUIDS: ['08987058', '08987058-CADC-4b81-b6e1-30de50dcbe96'],
+  HOLDFAST_PASSKEY_AAGUIDS: [
+    '08987058',
+    '08987058-CADC-4b81-b6e1-30de50dcbe96',
+    '00000000-0000-0000-0000-000000000000',
+    ',',
+  ],
 })) {
   test(`refuses ${name} that is misspelt`, (t) => {
     for (const value of values) onlyProblem(t, { [name]: value }, name)
@@ -762,6 +787,33 @@ test('has no passkeys for an issuer with an address, and does not require them t
   const env = { HOLDFAST_ISSUER: 'https://192.0.2.7' }
   t.is(parseConfig(env).passkeys.rpId, undefined)
   t.regex(problems(t, { ...env, HOLDFAST_SIGN_IN: 'passkey' })[0] ?? '', /^HOLDFAST_SIGN_IN /)
+})
+
+test('needs roots for a list of passkey models, and a list for roots', (t) => {
+  const { HOLDFAST_PASSKEY_AAGUIDS: aaguids } = complete
+  const list = { HOLDFAST_PASSKEY_AAGUIDS: aaguids }
+  const roots = { HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: rootsFile }
+  t.is(parseConfig({ ...list, ...roots }).passkeys.attestation?.roots.length, 1)
+  t.regex(problems(t, list).join(), /^HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE is missing: [^,]+$/)
+  t.regex(problems(t, roots).join(), /^HOLDFAST_PASSKEY_AAGUIDS is missing: [^,]+$/)
+})
+
+test('refuses a file of passkey roots that is missing, empty, damaged or not of authorities', async (t) => {
+  const { cert: leaf } = await root.issue()
+  const files: Record<string, [string | undefined, RegExp]> = {
+    'missing.pem': [undefined, /^\S+ cannot be read \(ENOENT\): .*missing\.pem\.$/],
+    'empty.pem': ['', /^\S+ must name a PEM file of certificates of authorities/],
+    'key.pem': [root.key, /^\S+ must name a PEM file of certificates of authorities/],
+    'leaf.pem': [root.cert + leaf, /^\S+ must name a PEM file of certificates of authorities/],
+    'damaged.pem': [root.cert.replace(/\n.{8}/, '\nAAAAAAAA'), /has a certificate that cannot be/],
+  }
+  for (const [name, [text, expected]] of Object.entries(files)) {
+    const file = path.join(path.dirname(rootsFile), name)
+    if (text !== undefined) await writeFile(file, text)
+    const variable = 'HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE'
+    t.regex(onlyProblem(t, { [variable]: file }, variable), expected)
+    t.is(problems(t, { ...complete, [variable]: file, HOLDFAST_SIGN_IN: 'x' }).length, 2)
+  }
 })
 
 const mail = {

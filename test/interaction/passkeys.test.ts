@@ -1,7 +1,10 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { ClientMetadata } from 'oidc-provider'
 import { passkeyAcr } from '../../src/accounts/acr.ts'
+import * as x509 from '../../src/certificates/x509.ts'
 import { createPasskeyForms } from '../../src/http/passkey-form.ts'
 import { createNetworkLimit } from '../../src/limits/network-limit.ts'
 import {
@@ -12,8 +15,10 @@ import {
   type PasskeyRequestOptions,
   passkeyOptions,
 } from '../support/authenticator.ts'
+import { createAuthority } from '../support/certificates.ts'
 import { createStatementCounter } from '../support/counting.ts'
 import { allow, signInAt } from '../support/device.ts'
+import { useFolder } from '../support/folder.ts'
 import { begin, type Interacting, interact, signIn } from '../support/journey.ts'
 import { query } from '../support/query.ts'
 import { email, password, startTestServer, useTestServer } from '../support/server.ts'
@@ -21,6 +26,7 @@ import { until } from '../support/until.ts'
 import { createUserAgent, type UserAgent } from '../support/user-agent.ts'
 
 const counter = createStatementCounter()
+const folder = useFolder(test)
 const server = useTestServer(test, {}, { wrap: counter.wrap })
 const callback = 'https://rp.example/callback'
 let client: ClientMetadata
@@ -442,26 +448,59 @@ test.serial('takes no password where an application demands a passkey', async (t
   }
 })
 
-test.serial('adds a passkey of a listed model alone, which attests itself', async (t) => {
+test.serial('allows passkeys of certified and listed models alone', async (t) => {
   const listed = '08987058-cadc-4b81-b6e1-30de50dcbe96'
-  const strict = await startTestServer({ HOLDFAST_PASSKEY_AAGUIDS: listed })
+  const aaguid = Buffer.from(listed.replaceAll('-', ''), 'hex')
+  const root = await createAuthority('CN=Root of the maker')
+  const leaf = await root.issue({
+    subject: 'C=SE,O=Maker,OU=Authenticator Attestation,CN=Model',
+    extensions: [
+      new x509.Extension('1.3.6.1.4.1.45724.1.1.4', false, Buffer.from([4, 16, ...aaguid])),
+    ],
+  })
+  const file = path.join(folder, 'roots.pem')
+  await writeFile(file, root.cert)
+  const strict = await startTestServer({
+    HOLDFAST_PASSKEY_AAGUIDS: listed,
+    HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: file,
+  })
   t.teardown(() => strict[Symbol.asyncDispose]())
   const app = await strict.addClient({ application_type: 'web', redirect_uris: [callback] })
-  const person = await signInAt(strict, { ...request(), client_id: app.client_id })
+  const parameters = { ...request(), client_id: String(app.client_id) }
+  const person = await signInAt(strict, parameters)
   await allow(person.consent)
   const { agent } = person.device
-  const aaguid = Buffer.from(listed.replaceAll('-', ''), 'hex')
-  const refused = [
-    createAuthenticator(strict.issuer, { aaguid }),
-    createAuthenticator(strict.issuer, { attests: true }),
-  ]
-  for (const authenticator of refused) {
-    const answer = await addPasskey(strict.issuer, agent, authenticator)
-    t.is(answer.status, 403)
-    t.regex(answer.text, /does not allow this kind of passkey/)
-  }
-  const authenticator = createAuthenticator(strict.issuer, { aaguid, attests: true })
+  const refused = await addPasskey(
+    strict.issuer,
+    agent,
+    createAuthenticator(strict.issuer, { aaguid, attestation: {} }),
+  )
+  t.is(refused.status, 403)
+  t.regex(refused.text, /does not allow this kind of passkey/)
+  const isLogged = (line: string) => line.includes('"passkey.registration_refused"')
+  t.regex(strict.logged.find(isLogged) ?? '', /"reason":"not_attested"/)
+
+  const attestation = { certificates: [leaf.der], key: leaf.key }
+  const authenticator = createAuthenticator(strict.issuer, { aaguid, attestation })
   t.is((await addPasskey(strict.issuer, agent, authenticator)).status, 303)
+  const atSignIn = async () => {
+    const login = await begin({ origin: strict.issuer }, parameters)
+    return show(login, authenticator.get(optionsOf(login)))
+  }
+  t.is((await atSignIn()).status, 303)
+  const page = `${strict.issuer}/security/sign-in`
+  t.notRegex((await agent.get(page)).text, /does not allow this passkey any more/)
+
+  // Added before there was a list, or of a model that was taken from it.
+  for (const change of ['attested = false', 'attested = true, aaguid = gen_random_uuid()']) {
+    await query(strict.databaseUrl, `update passkeys set ${change}`, [])
+    const answer = await atSignIn()
+    t.is(answer.status, 401)
+    t.regex(answer.text, /does not allow this passkey any more/)
+  }
+  t.regex((await agent.get(page)).text, /does not allow this passkey any more/)
+  const { options } = await beginCreation(strict.issuer, agent)
+  t.deepEqual((options as { excludeCredentials?: unknown[] }).excludeCredentials, [])
 })
 
 test.serial('with the policy passkey takes a password for the first passkey only', async (t) => {

@@ -1,4 +1,11 @@
-import { createSign, generateKeyPairSync, hash, type KeyObject, randomBytes } from 'node:crypto'
+import {
+  createPrivateKey,
+  createSign,
+  generateKeyPairSync,
+  hash,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
 import { isoCBOR } from '@simplewebauthn/server/helpers'
 import { password } from './server.ts'
 import type { Page, UserAgent } from './user-agent.ts'
@@ -29,6 +36,16 @@ export interface Authenticator {
   get(options: { challenge: string; rpId: string }, broken?: Ceremony): string
 }
 
+/** How an authenticator vouches for a new passkey. */
+export interface TestAttestation {
+  /** Default `packed`. */
+  readonly format?: string
+  /** DER, that of the key first; of none the passkey vouches for itself. */
+  readonly certificates?: readonly Uint8Array[]
+  /** PEM of the key of the first certificate. */
+  readonly key?: string
+}
+
 export interface CreationOptions {
   readonly challenge: string
   readonly rp: { readonly id: string }
@@ -48,8 +65,8 @@ export function createAuthenticator(
   {
     counts = false,
     aaguid = Buffer.alloc(16),
-    attests = false,
-  }: { counts?: boolean; aaguid?: Buffer; attests?: boolean } = {},
+    attestation,
+  }: { counts?: boolean; aaguid?: Buffer; attestation?: TestAttestation } = {},
 ): Authenticator {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const id = randomBytes(32)
@@ -114,14 +131,19 @@ export function createAuthenticator(
       const attested = Buffer.concat([aaguid, length, id, cosePublicKey()])
       const authData = new Uint8Array(authenticatorData(rp.id, broken, attested))
       const client = clientData('webauthn.create', challenge, broken)
-      const sig = new Uint8Array(sign(authData, client, privateKey))
-      const statement: [string, number | Uint8Array][] = [
+      const { format = 'packed', certificates = [], key } = attestation ?? { format: 'none' }
+      const by = key === undefined ? privateKey : createPrivateKey(key)
+      const statement: [string, number | Uint8Array | Uint8Array[]][] = [
         ['alg', -7],
-        ['sig', sig],
+        ['sig', new Uint8Array(sign(authData, client, by))],
       ]
-      const members: [string, string | Uint8Array | Map<string, number | Uint8Array>][] = [
-        ['fmt', attests ? 'packed' : 'none'],
-        ['attStmt', new Map(attests ? statement : [])],
+      if (certificates.length > 0) {
+        statement.push(['x5c', certificates.map((der) => new Uint8Array(der))])
+      }
+      type Statement = Map<string, number | Uint8Array | Uint8Array[]>
+      const members: [string, string | Uint8Array | Statement][] = [
+        ['fmt', format],
+        ['attStmt', new Map(format === 'none' ? [] : statement)],
         ['authData', authData],
       ]
       const object = isoCBOR.encode(new Map(members))
