@@ -212,6 +212,11 @@ const schema = z
     forwarded: z
       .strictObject({
         certificate: z.enum(certificateHeaderFormats as [string, ...string[]]).optional(),
+        /** Where a proxy uses another field than is usual for `certificate`. */
+        certificateHeader: z
+          .string()
+          .regex(/^[a-z\d-]+$/, 'must be the name of a field in lower case')
+          .optional(),
         tokenBinding: z.boolean().default(false),
       })
       .prefault({}),
@@ -297,6 +302,11 @@ const schema = z
       (given.replay.redis === undefined) === (given.replay.postgres === undefined)
     ) {
       issue('must name either redis or postgres', 'replay')
+    }
+    const { certificate: format = 'rfc9440', certificateHeader: header } = forwarded
+    if (header !== undefined && !['nginx', 'haproxy', 'aws-alb'].includes(format)) {
+      const formats = 'certificate nginx, haproxy or aws-alb'
+      issue(`is for ${formats}`, 'forwarded', 'certificateHeader')
     }
     const isForwarded = forwarded.certificate !== undefined || forwarded.tokenBinding
     if (isForwarded && trustedProxies.length === 0) issue('needs trustedProxies', 'forwarded')

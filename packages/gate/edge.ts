@@ -72,6 +72,7 @@ export function createEdge({
     const fromHeader = readClientCertificateHeader(fields, {
       trusted: trusted && forwarded.certificate !== undefined,
       format,
+      header: forwarded.certificateHeader,
     })
     return trusted ? fromHeader : socketCertificate(socket)
   }

@@ -118,6 +118,11 @@ for (const [title, change, expected] of [
     `forwarded: { certificate: nginx }${valid}`,
     /trustedProxies/,
   ],
+  [
+    'another field for a format that has only one',
+    `trustedProxies: [10.0.0.1]\nforwarded: { certificateHeader: x-cert }${valid}`,
+    /certificateHeader is for certificate nginx, haproxy or aws-alb/,
+  ],
   ['a network with too long a prefix', `trustedProxies: [10.0.0.0/33]${valid}`, /network/],
   ['replicas that do not see the same proofs', `replicas: 2${valid}`, /replicas needs replay/],
   ['two stores', `replay: { redis: 'redis://a', postgres: 'postgresql://a' }${valid}`, /either/],

@@ -32,6 +32,8 @@ interface Setup {
   readonly client: TestCertificate
 }
 
+const names = ['nginx', 'haproxy', 'envoy', 'caddy', 'traefik'] as const
+
 const opened = new AsyncDisposableStack()
 test.after.always(() => opened.disposeAsync())
 
@@ -44,7 +46,10 @@ async function setUp(name: ProxyName): Promise<Setup> {
   const gate = opened.use(
     await startGate({
       trustedProxies: ['127.0.0.1'],
-      forwarded: { certificate: formatOf[name] },
+      forwarded: {
+        certificate: formatOf[name],
+        ...(name === 'traefik' && { certificateHeader: 'x-forwarded-tls-client-cert' }),
+      },
       forwardAuth: { proxy: name, port: 0 },
       applications: [
         {
@@ -104,7 +109,7 @@ function credentials({ proxy }: Setup, method: string, path: string, scope = 'no
   return { authorization: `DPoP ${token}`, dpop: dpopProof(token, { htm: method, htu }) }
 }
 
-for (const name of ['nginx', 'haproxy', 'envoy', 'caddy'] as const) {
+for (const name of names) {
   testWith(test, name)(
     `${name} forwards what the gate has verified, and nothing else`,
     async (t) => {
@@ -185,7 +190,7 @@ for (const name of ['nginx', 'haproxy', 'envoy', 'caddy'] as const) {
   )
 }
 
-for (const name of ['haproxy', 'caddy'] as const) {
+for (const name of ['haproxy', 'caddy', 'traefik'] as const) {
   testWith(test, name)(`${name} joins a WebSocket that the gate has admitted`, async (t) => {
     const setup = await setUp(name)
     const { application, proxy } = setup
@@ -248,7 +253,7 @@ async function attackThrough({ proxy, application, gate }: Setup): Promise<Fates
   return fates
 }
 
-for (const name of ['nginx', 'haproxy', 'envoy', 'caddy'] as const) {
+for (const name of names) {
   testWith(test, name)(`${name} lets no attack on the gate through`, async (t) => {
     t.timeout(240_000)
     const setup = await setUp(name)
