@@ -29,8 +29,11 @@ export type UpstreamFiles = Readonly<{ ca?: string; cert?: string; key?: string 
 /** Leaves the `jti` to the application: there the proof is used up. */
 const elsewhere: ReplayStore = Object.freeze({ shared: true, consume: () => 'fresh' as const })
 
-/** Connections to one upstream at most, and those that are kept for later. */
-const sockets = { maxSockets: 512, maxFreeSockets: 64 }
+/**
+ * Connections to one upstream at most, and those that are kept for later: for less than the five
+ * seconds after which Node and others close them, so that no request meets one that was just closed.
+ */
+const sockets = { maxSockets: 512, maxFreeSockets: 64, timeout: 4000 }
 
 /** Makes an application of its configuration. */
 export function createApplication(

@@ -267,7 +267,12 @@ const schema = z
         /** Of all bodies that are read before they are signed. */
         bufferedBytes: whole(65_536, 1_073_741_824).default(67_108_864),
         replayEntries: whole(1000, 100_000_000).default(250_000),
-        drainMs: whole(0, 600_000).default(20_000),
+        /** After SIGTERM the gate serves on for so long, while /readyz says 503. */
+        announceMs: whole(0, 600_000).default(0),
+        /** Then requests that have begun, and kept connections of proxies, have so long to end. */
+        drainMs: whole(0, 3_600_000).default(20_000),
+        /** A connection of `trustedProxies` without a request: longer than the proxy keeps it. */
+        keptMs: whole(1000, 7_200_000).default(75_000),
         /** Sessions in the memory of the process. */
         sessions: whole(100, 10_000_000).default(100_000),
         /** Sign-ins that begin at one time, and those that end; of one network, half as many. */

@@ -74,6 +74,8 @@ export type Gate = Readonly<{
   replace(next: Reloaded): void
   /** Closes connections to applications that no request uses. */
   close(): void
+  /** Whether an address is one of `trustedProxies`. */
+  isProxy(address: string | undefined): boolean
   /** Ends when every request has ended, upgraded ones included. */
   allEnded(): Promise<void>
 }>
@@ -297,6 +299,8 @@ export function createGate(options: GateOptions): Gate {
     keySet: () => current.keySet,
 
     close: () => closeAgents(current),
+
+    isProxy: (address: string | undefined) => current.isTrusted(address),
 
     async allEnded() {
       while (open > 0) await once(progress, 'ended')

@@ -1,4 +1,10 @@
-/** Listens for clients, within limits, and drains when it closes. */
+/**
+ * Listens for clients, within limits, and drains when it closes.
+ *
+ * Proxies keep connections, and nginx answers 502 itself when a POST meets one that was just closed. A
+ * connection of a proxy is therefore closed by the proxy, or with a response that says so, or when it
+ * was idle for longer than the proxy keeps it.
+ */
 import { createServer, type IncomingMessage } from 'node:http'
 import {
   createSecureServer as createHttp2Server,
@@ -6,7 +12,7 @@ import {
   type ServerHttp2Session,
 } from 'node:http2'
 import { createServer as createSecureServer } from 'node:https'
-import type { AddressInfo, Server, Socket } from 'node:net'
+import { type AddressInfo, Server as NetServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Server as TlsServer } from 'node:tls'
 import { equip } from '@holdfast/token-binding-tls'
@@ -16,10 +22,13 @@ import type { Gate } from './gate.ts'
 import { Http2Response, Http2Sessions, http2Options } from './http2.ts'
 
 /** What a listener does with requests. Without `handleUpgrade`, those for WebSocket are ordinary ones. */
-export type Handlers = Pick<Gate, 'handle' | 'allEnded' | 'close'> &
+export type Handlers = Pick<Gate, 'handle' | 'allEnded' | 'close' | 'isProxy'> &
   Partial<Pick<Gate, 'handleUpgrade'>>
 
-/** A gate that listens. Disposing it stops accepting, waits for open requests, and then closes. */
+/**
+ * A gate that listens. Disposing it stops accepting, waits for open requests and for proxies to close
+ * their connections, `drainMs` at most, and then closes.
+ */
 export interface Listening extends AsyncDisposable {
   readonly port: number
   /** Takes another certificate for connections that begin from now on. */
@@ -48,7 +57,7 @@ export async function listen(
   const sessions = new Http2Sessions(limits)
   server.on('session', (session: ServerHttp2Session) => sessions.add(session))
   const sweep = setInterval(() => sessions.sweep(), checkMs(limits)).unref()
-  const connections = attach(server, gate)
+  const open = attach(server, gate, limits)
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', reject)
   server.listen(address.port, address.host, resolve)
@@ -57,8 +66,9 @@ export async function listen(
     port: (server.address() as AddressInfo).port,
     setCertificate: (next) => isSecure(server) && server.setSecureContext(next),
     async [Symbol.asyncDispose]() {
+      open.isEnding = true
       await withIn(announceMs, sessions.announceClose())
-      await close(server, gate, { connections, drainMs: limits.drainMs })
+      await close(server, gate, { open, sessions, drainMs: limits.drainMs })
       clearInterval(sweep)
     },
   }
@@ -108,12 +118,18 @@ function isWebSocket({ method, headers }: IncomingMessage): boolean {
   return method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket'
 }
 
-/** The open connections of a listener, with the responses that each waits for. */
-type Connections = ReadonlyMap<Socket, ReadonlySet<InboundResponse>>
+/** What is open at a listener. */
+type Open = {
+  /** Connections, with the responses that each waits for. */
+  readonly connections: ReadonlyMap<Socket, ReadonlySet<InboundResponse>>
+  /** From now on each response is the last one of its connection. */
+  isEnding: boolean
+}
 
 /** Gives the gate its requests. */
-function attach(server: Server, gate: Handlers): Connections {
+function attach(server: Server, gate: Handlers, { keptMs }: Config['limits']): Open {
   const connections = new Map<Socket, Set<InboundResponse>>()
+  const open: Open = { connections, isEnding: false }
   /** Whether one more request may wait on its connection. */
   const begin = ({ socket }: InboundRequest, response: InboundResponse): boolean => {
     const unanswered = connections.get(socket)
@@ -124,7 +140,11 @@ function attach(server: Server, gate: Handlers): Connections {
     }
     unanswered.add(response)
     response.once('close', () => unanswered.delete(response))
-    if (!server.listening) response.shouldKeepAlive = false
+    if (open.isEnding) response.shouldKeepAlive = false
+    // After Node's own listener, which sets the time that clients have.
+    response.once('finish', () => {
+      if (unanswered.size === 1 && gate.isProxy(socket.remoteAddress)) socket.setTimeout(keptMs)
+    })
     return true
   }
   // HTTP/2 bounds the requests of a connection itself.
@@ -152,7 +172,7 @@ function attach(server: Server, gate: Handlers): Connections {
     client.on('error', () => {})
     client.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', () => client.destroy())
   })
-  return connections
+  return open
 }
 
 const isSecure = (server: Server): server is TlsServer => 'setSecureContext' in server
@@ -161,18 +181,29 @@ const isSecure = (server: Server): server is TlsServer => 'setSecureContext' in 
 async function close(
   server: Server,
   gate: Handlers,
-  { connections, drainMs }: { connections: Connections; drainMs: number },
+  { open, sessions, drainMs }: { open: Open; sessions: Http2Sessions; drainMs: number },
 ): Promise<void> {
+  const { connections } = open
   const { promise: closed, resolve } = Promise.withResolvers<void>()
-  server.close(() => resolve())
+  // Not that of HTTP, which also closes connections without a request: a proxy may be sending one.
+  NetServer.prototype.close.call(server, () => resolve())
+  sessions.close()
   for (const response of [...connections.values()].flatMap((each) => [...each])) {
     response.shouldKeepAlive = false
   }
-  await withIn(drainMs, gate.allEnded())
+  const ended = gate.allEnded().then(() => {
+    for (const socket of connections.keys()) {
+      if (!gate.isProxy(socket.remoteAddress)) socket.destroySoon()
+    }
+    return closed
+  })
+  await withIn(drainMs, ended)
   for (const socket of connections.keys()) socket.destroySoon()
   await withIn(1000, closed)
   for (const socket of connections.keys()) socket.destroy()
   await closed
+  // Ends Node's own timer of a server.
+  server.close()
   gate.close()
 }
 

@@ -1,4 +1,5 @@
 /** The command `holdfast-gate`. */
+import cluster from 'node:cluster'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
@@ -6,6 +7,7 @@ import { Command, CommanderError } from 'commander'
 import { ConfigError } from './config.ts'
 import type { GateEvent } from './events.ts'
 import { loadConfig } from './load.ts'
+import { obey, supervise } from './replacing.ts'
 import { runGate } from './running.ts'
 
 /** Where a command writes. */
@@ -44,7 +46,10 @@ export function createProgram({ write, writeError }: Terminal): Command {
     .command('serve', { isDefault: true })
     .description('Run the gate until SIGTERM. It follows changes of its files.')
     .option(...file)
-    .action(({ config }: { config: string }) => serve(config, writeError))
+    .option('--replaceable', 'let SIGUSR2 replace the process that serves, without an outage')
+    .action(({ config, replaceable = false }: { config: string; replaceable?: boolean }) =>
+      replaceable && cluster.isPrimary ? supervise(writeError) : serve(config, writeError),
+    )
   program
     .command('check')
     .description('Check the configuration and every file that it names.')
@@ -88,8 +93,14 @@ export function createProgram({ write, writeError }: Terminal): Command {
 }
 
 async function serve(config: string, writeError: (text: string) => void): Promise<void> {
-  await using gate = await runGate(config, { onEvent: lineWriter(writeError) })
+  const isReplaceable = cluster.isWorker
+  const onEvent = lineWriter(writeError)
+  await using gate = await runGate(config, { onEvent, isReplaceable })
   writeError(`${JSON.stringify({ type: 'listening', port: gate.port })}\n`)
+  if (isReplaceable) {
+    await obey(gate)
+    return
+  }
   const stopped = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.abort())
   process.on('SIGHUP', () => void gate.reload())

@@ -3,6 +3,7 @@ import { watch } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Fetch } from '@holdfast/verify'
 import { keySetPath } from './admit.ts'
 import { type Config, ConfigError } from './config.ts'
@@ -19,6 +20,8 @@ export type RunOptions = Readonly<{
   onEvent?: GateEventListener
   now?: () => number
   fetch?: Fetch
+  /** Whether another process can serve at the same addresses: both must see used proofs and sessions. */
+  isReplaceable?: boolean
 }>
 
 /** A running gate. */
@@ -28,6 +31,8 @@ export interface RunningGate extends AsyncDisposable {
   readonly operationsPort: number | undefined
   /** Reads the file again. A configuration that cannot be used changes nothing. */
   reload(): Promise<boolean>
+  /** Another process serves at the addresses: the gate is closed without announcing it. */
+  handOver(): Promise<void>
 }
 
 /** Settings that are read once: a listener and its limits cannot change while it listens. */
@@ -49,8 +54,12 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
     options.onEvent?.(event)
   })
   let loaded = await loadConfig(file)
+  if (options.isReplaceable && loaded.config.replay === undefined) {
+    throw new ConfigError(['A gate that can be replaced needs replay, which both processes see.'])
+  }
   const { replay, sessions } = opened.use(await openStores(loaded.config, options.now))
   const gate = createGate({ ...loaded, ...options, onEvent: report, replay, sessions })
+  const operations = opened.use(await listenForOperations(gate, loaded.config, metrics))
   const listeners: Listening[] = []
   // At the same time: each waits for all requests of the gate.
   opened.defer(async () => {
@@ -60,7 +69,7 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
   listeners.push(listening)
   const asked = loaded.config.forwardAuth && (await listenForProxies(gate, loaded.config))
   if (asked) listeners.push(asked)
-  const operations = opened.use(await listenForOperations(gate, loaded.config, metrics))
+  let isHandedOver = false
 
   async function reload(): Promise<boolean> {
     try {
@@ -85,8 +94,14 @@ export async function runGate(file: string, options: RunOptions = {}): Promise<R
     forwardAuthPort: asked?.port,
     operationsPort: operations.port,
     reload,
+    async handOver() {
+      isHandedOver = true
+      await operations[Symbol.asyncDispose]()
+    },
     async [Symbol.asyncDispose]() {
       operations.drain()
+      const { announceMs } = loaded.config.limits
+      if (announceMs > 0 && !isHandedOver) await delay(announceMs)
       await open.disposeAsync()
     },
   }
@@ -146,7 +161,7 @@ export function listenForProxies(
   const handle = (request: InboundRequest, response: InboundResponse) =>
     gate.authorize(request, response)
   return listen(
-    { handle, allEnded: gate.allEnded, close: gate.close },
+    { handle, allEnded: gate.allEnded, close: gate.close, isProxy: gate.isProxy },
     { listen: { host, port }, limits, tls: undefined },
   )
 }

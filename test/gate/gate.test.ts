@@ -356,6 +356,78 @@ test('finishes an upload that has begun when it closes', async (t) => {
   t.is(lastOf('/drained').body.toString(), 'hello')
 })
 
+/** A connection that is kept: sends requests of a public route, one at a time. */
+function keepConnection({ port }: Pick<TestGate, 'port'>, localAddress: string) {
+  const socket = connect({ port, host: '127.0.0.1', localAddress })
+  socket.on('error', () => {})
+  return {
+    socket,
+    async ask() {
+      socket.write('GET /public HTTP/1.1\r\nHost: api.example\r\n\r\n')
+      let text = ''
+      while (!text.endsWith('\r\n0\r\n\r\n') && !/}$/.test(text)) {
+        const [chunk] = (await once(socket, 'data')) as [Buffer]
+        text += chunk
+      }
+      return text
+    },
+  }
+}
+
+const ofProxies = () => ({
+  trustedProxies: ['127.0.0.1'],
+  applications: [
+    {
+      origin: audience,
+      upstream: { url: application.url },
+      routes: [{ path: '/public', access: 'public' }],
+    },
+  ],
+})
+
+test('closes no connection that a proxy keeps before a response has said so', async (t) => {
+  const closing = await startGate(ofProxies())
+  const proxy = keepConnection(closing, '127.0.0.1')
+  const client = keepConnection(closing, '127.0.0.2')
+  t.notRegex(await proxy.ask(), /connection: close/i)
+  await client.ask()
+  const clientClosed = once(client.socket, 'close')
+  const closed = closing[Symbol.asyncDispose]()
+  client.socket.resume()
+  // Nobody else's connections wait for a request.
+  await clientClosed
+  t.false(proxy.socket.destroyed)
+  const proxyClosed = once(proxy.socket, 'close')
+  t.regex(await proxy.ask(), /^HTTP\/1.1 200[\s\S]*connection: close/i)
+  await proxyClosed
+  await closed
+})
+
+test('waits no longer than drainMs for a connection that a proxy keeps', async (t) => {
+  const closing = await startGate({ ...ofProxies(), limits: { drainMs: 50 } })
+  const proxy = keepConnection(closing, '127.0.0.1')
+  await proxy.ask()
+  const proxyClosed = once(proxy.socket, 'close')
+  proxy.socket.resume()
+  await closing[Symbol.asyncDispose]()
+  await proxyClosed
+  t.true(proxy.socket.destroyed)
+})
+
+test('keeps connections of proxies for keptMs, and those of others for less', async (t) => {
+  await using kept = await startGate({ ...ofProxies(), limits: { keptMs: 1000 } })
+  const client = keepConnection(kept, '127.0.0.2')
+  await client.ask()
+  const proxy = keepConnection(kept, '127.0.0.1')
+  await proxy.ask()
+  proxy.socket.resume()
+  // Five seconds for others, by Node: here they outlive the proxy's.
+  await once(proxy.socket, 'close')
+  t.false(client.socket.closed)
+  t.regex(await client.ask(), /^HTTP\/1.1 200/)
+  client.socket.destroy()
+})
+
 test('publishes its keys at every origin', async (t) => {
   const path = '/.well-known/holdfast-gate/jwks.json'
   const { status, text } = await send(gate, path, { headers: { authorization: '', dpop: '' } })

@@ -389,11 +389,17 @@ test('closes a connection on which no request comes', async (t) => {
 
 test('finishes what has begun when it closes, and takes no more', async (t) => {
   const closing = await startGate(
-    { tls, applications: [{ origin: audience, upstream: { url: application.url } }] },
+    {
+      tls,
+      trustedProxies: ['127.0.0.1'],
+      applications: [{ origin: audience, upstream: { url: application.url } }],
+    },
     { pair },
   )
   const session = open(closing)
   const goneAway = once(session, 'goaway')
+  const notices: number[] = []
+  session.on('goaway', (_code, last) => notices.push(last))
   const stream = begin(session, '/h2/drained', { ...post, expect: '100-continue' })
   await once(stream, 'continue')
   const closed = closing[Symbol.asyncDispose]()
@@ -406,6 +412,9 @@ test('finishes what has begun when it closes, and takes no more', async (t) => {
   await read(stream)
   await closed
   t.is(gotFor('/h2/drained')[0]?.body.toString(), 'hello')
+  // The second one names the last stream that is answered.
+  t.is(notices.length, 2)
+  t.is(notices[1], stream.id)
 })
 
 test('leaves WebSocket to HTTP/1.1, beside HTTP/2', async (t) => {
