@@ -7,6 +7,7 @@ import { passkeyAcr } from '../../src/accounts/acr.ts'
 import * as x509 from '../../src/certificates/x509.ts'
 import { createPasskeyForms } from '../../src/http/passkey-form.ts'
 import { createNetworkLimit } from '../../src/limits/network-limit.ts'
+import { freePort } from '../../src/net/free-port.ts'
 import {
   addPasskey,
   beginCreation,
@@ -503,15 +504,51 @@ test.serial('allows passkeys of certified and listed models alone', async (t) =>
   t.deepEqual((options as { excludeCredentials?: unknown[] }).excludeCredentials, [])
 })
 
-test.serial('with the policy passkey takes a password for the first passkey only', async (t) => {
-  const strict = await startTestServer({
-    HOLDFAST_SIGN_IN: 'passkey',
-    HOLDFAST_PASSKEY_RELATED_ORIGINS: 'https://id.example.org',
+test.serial('names related origins, and accepts passkeys of its own pages alone', async (t) => {
+  const port = String(await freePort())
+  const origins = ['https://login.example.org', 'https://login.example.net']
+  await using below = await startTestServer({
+    HOLDFAST_PORT: port,
+    HOLDFAST_ISSUER: `http://localhost:${port}/auth`,
+    HOLDFAST_PASSKEY_RP_ID: 'example.com',
+    HOLDFAST_PASSKEY_RELATED_ORIGINS: origins.join(),
   })
+  const { origin } = new URL(below.issuer)
+  const document = await fetch(`${origin}/.well-known/webauthn`)
+  t.is(document.status, 200)
+  t.is(document.headers.get('content-type'), 'application/json; charset=utf-8')
+  t.deepEqual(await document.json(), { origins })
+  t.is((await fetch(`${server.issuer}/.well-known/webauthn`)).status, 404)
+
+  const app = await below.addClient({ application_type: 'web', redirect_uris: [callback] })
+  const parameters = { ...request(), client_id: String(app.client_id) }
+  const person = await signInAt(below, parameters)
+  await allow(person.consent)
+  const { agent } = person.device
+  const authenticator = createAuthenticator(origin)
+  const { token, options } = await beginCreation(below.issuer, agent)
+  t.is(options.rp.id, 'example.com')
+  const add = (ceremony: Ceremony) =>
+    agent.post(`${below.issuer}/security/passkeys`, {
+      ...{ token, name: 'Laptop' },
+      credential: authenticator.create(options, ceremony),
+    })
+  const login = await begin({ origin: below.issuer }, parameters)
+  for (const elsewhere of [...origins, 'https://example.com', `${origin}/auth`]) {
+    t.is((await add({ origin: elsewhere })).status, 400)
+  }
+  t.is((await add({})).status, 303)
+  for (const elsewhere of [...origins, 'https://example.com', `${origin}/auth`]) {
+    const credential = authenticator.get(optionsOf(login), { origin: elsewhere })
+    t.is((await show(login, credential)).status, 401)
+  }
+  t.is((await show(login, authenticator.get(optionsOf(login)))).status, 303)
+})
+
+test.serial('with the policy passkey takes a password for the first passkey only', async (t) => {
+  const strict = await startTestServer({ HOLDFAST_SIGN_IN: 'passkey' })
   t.teardown(() => strict[Symbol.asyncDispose]())
   const { issuer } = strict
-  const metadata = await fetch(`${issuer}/.well-known/webauthn`)
-  t.deepEqual(await metadata.json(), { origins: ['https://id.example.org'] })
   const app = await strict.addClient({ application_type: 'web', redirect_uris: [callback] })
   const parameters = { ...request(), client_id: String(app.client_id) }
   const refused = await begin({ origin: issuer }, parameters)
