@@ -9,7 +9,15 @@ const run = promisify(execFile)
 const demo = (...options: string[]) => run(process.execPath, ['examples/demo/main.ts', ...options])
 
 interface Report {
-  rows: { case: string; expected: string; got: string; status: number; error: string | null }[]
+  rows: {
+    case: string
+    expected: string
+    got: string
+    /** Null where no single response decides. */
+    status: number | null
+    error: string | null
+    saw?: string
+  }[]
   failed: number
 }
 
@@ -32,7 +40,7 @@ for (const [story, thefts] of [
     t.true(rejected.length >= thefts)
     // A server that breaks, or an address that is not there, has refused nothing.
     t.deepEqual(
-      rejected.filter(({ status, error }) => ![400, 401].includes(status) || error === null),
+      rejected.filter(({ status, error }) => ![400, 401].includes(status ?? 0) || error === null),
       [],
     )
   })
@@ -50,9 +58,36 @@ browserTest('the demo gives the expected result in every row with --story people
   const rejected = rows.filter(({ expected }) => expected === 'reject')
   t.is(rejected.length, 12)
   t.deepEqual(
-    rejected.filter(({ status, error }) => ![401, 404].includes(status) || error === null),
+    rejected.filter(({ status, error }) => ![401, 404].includes(status ?? 0) || error === null),
     [],
   )
+})
+
+browserTest('the demo gives the expected result in every row with --story gate', async (t) => {
+  const { rows, failed } = JSON.parse((await demo('--json', '--story', 'gate')).stdout) as Report
+  t.is(failed, 0)
+  t.is(rows.length, 58)
+  const rejected = rows.filter(({ expected }) => expected === 'reject')
+  t.is(rejected.length, 38)
+  // Each names what refused it, or what was seen where no single response decides.
+  t.deepEqual(
+    rejected.filter(
+      ({ status, error, saw }) =>
+        !(status === null ? saw : [401, 403].includes(status) && error !== null),
+    ),
+    [],
+  )
+  const shown = (await readFile('docs/gate.md', 'utf8')).match(/^(?:owner|thief) {2}.*$/gm) ?? []
+  t.is(shown.length, 14)
+  for (const line of shown) {
+    const [, tried = '', expected, got, answer] = line.split(/ {2,}/)
+    const same = rows.filter((row) => row.case === tried && row.expected === expected)
+    const answers = same.map(({ status, error, saw }) =>
+      [status, error, saw].filter((each) => each != null).join(' '),
+    )
+    t.true(answers.includes(answer ?? ''), line)
+    t.is(got, `✓ ${expected}`)
+  }
 })
 
 browserTest('the demo gives the expected result in a browser that binds its session', async (t) => {

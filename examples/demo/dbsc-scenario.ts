@@ -109,7 +109,8 @@ async function refreshWithoutKey({ issuer, boundSession }: DbscFixtures): Promis
   })
 }
 
-export const residualWindow = `
-What stays open: a copy of all cookies works until the short-lived one runs out, here after
-seconds and by default after ten minutes. Whoever has the device itself has its key as well, and on
-Linux the key is a file: this scenario shows the protocol, not the hardware that keeps keys elsewhere.`
+/** What the binding does not prevent. */
+export const residualWindow = (windowS: number) => `
+What stays open: a copy of all cookies works until the short-lived one ends, here after ${windowS} seconds
+and by default after ten minutes. Whoever has the device itself has its key as well, and on Linux the
+key is a file: this scenario shows the protocol, not the hardware that keeps keys elsewhere.`

@@ -109,11 +109,17 @@ export async function openEnvironment(
     apiUrl: `${audience}/orders`,
     email,
     password,
+    /** Where the certificates and keys of this installation are. */
+    dataFolder,
+    authorityFile: authorityFile ?? '',
     /** The certificate of the authority that signs for the identity provider and the API. */
     authority,
     sessions: storage.browserSessions,
     accounts: storage.accounts,
     serve,
+    /** Another API that tokens are for. */
+    addResource: (identifier: string, scopes: string[]) =>
+      storage.resourceServers.insert({ identifier, name: identifier, scopes }),
     register: (metadata: RequestedMetadata) =>
       registerClient(metadata, { table: storage.clients, validator: server.provider }),
     [Symbol.asyncDispose]: () => open.disposeAsync(),

@@ -5,17 +5,20 @@ import { chromiumPath } from '../../test/support/chromium-program.ts'
 import { setUpDbsc } from './dbsc-fixtures.ts'
 import { residualWindow, runDbscScenario } from './dbsc-scenario.ts'
 import { runDpopScenario } from './dpop-scenario.ts'
+import { runGateScenario, whatStillWorks } from './gate-scenario.ts'
 import { runMcpScenario } from './mcp-scenario.ts'
 import { runMtlsScenario } from './mtls-scenario.ts'
 import { runPeopleScenario } from './people-scenario.ts'
 import { asJson, asText, failedRows } from './report.ts'
 import { setUpDpop, setUpMtls } from './set-up.ts'
+import { setUpGate } from './set-up-gate.ts'
 import { setUpMcp } from './set-up-mcp.ts'
 import { setUpPeople } from './set-up-people.ts'
 import { setUpTokenBinding } from './set-up-token-binding.ts'
 import { createRunner } from './steps.ts'
 import { runTokenBindingScenario } from './token-binding-scenario.ts'
 
+const stories = ['mcp', 'people', 'gate'] as const
 const command = new Command('demo')
   .description(
     'Runs the requests of an owner and of a thief against a real server, and checks each response.',
@@ -31,15 +34,15 @@ const command = new Command('demo')
   .addOption(
     new Option(
       '--story <name>',
-      'another story: an agent that finds everything by itself, or people with passkeys',
-    ).choices(['mcp', 'people']),
+      'another story: an agent that finds everything by itself, people with passkeys, or a gate in front of applications',
+    ).choices(stories),
   )
   .option('--json', 'print the rows as JSON')
   .addHelpText('after', '\nExit codes: 0 every row is as it must be, 1 one is not.')
   .parse()
 const { json, binding, story } = command.opts<{
   json?: true
-  story?: 'mcp' | 'people'
+  story?: (typeof stories)[number]
   binding: 'dpop' | 'mtls' | 'token-binding' | 'dbsc'
 }>()
 
@@ -47,6 +50,8 @@ drawProgressOn(json ? undefined : process.stderr)
 const progress = showProgress()
 // The number of rows is known when the scenario has run.
 const report = (part: string) => progress.report(`Starting: ${part}`, 0, 0)
+/** What the rows do not say. */
+let closing = ''
 const runner = createRunner((row) => progress.report(`${row.who}: ${row.case}`, 0, 0))
 try {
   await play()
@@ -60,7 +65,7 @@ try {
 progress.rest()
 const { rows } = runner
 console.log(json ? asJson(rows) : asText(rows))
-if (binding === 'dbsc' && !json) console.log(residualWindow)
+if (!json && closing !== '') console.log(closing)
 process.exitCode = failedRows(rows).length === 0 ? 0 : 1
 
 async function play(): Promise<void> {
@@ -71,6 +76,11 @@ async function play(): Promise<void> {
     requireChromium()
     await using fixtures = await setUpPeople(report)
     await runPeopleScenario(fixtures, runner)
+  } else if (story === 'gate') {
+    requireChromium()
+    await using fixtures = await setUpGate(report)
+    await runGateScenario(fixtures, runner)
+    closing = whatStillWorks(fixtures.windowS)
   } else if (binding === 'mtls') {
     await using fixtures = await setUpMtls(report)
     await runMtlsScenario(fixtures, runner)
@@ -81,6 +91,7 @@ async function play(): Promise<void> {
     requireChromium()
     await using fixtures = await setUpDbsc(report)
     await runDbscScenario(fixtures, runner)
+    closing = residualWindow(fixtures.window)
   } else {
     await using fixtures = await setUpDpop(report)
     await runDpopScenario(fixtures, runner)

@@ -16,29 +16,66 @@ export function asJson(rows: readonly Row[]): string {
 
 /** The rows as a person reads them: what was tried, what must happen, what happened. */
 export function asText(rows: readonly Row[]): string {
+  const hasSections = rows.some(({ section }) => section !== undefined)
+  return `${hasSections ? `${asSections(rows)}\n` : asTable(rows)}\n${verdict(rows)}`
+}
+
+const titles = ['', 'What was tried', 'Must', 'Did', 'Answer']
+
+function asTable(rows: readonly Row[]): string {
   const table = new Table({
-    head: ['', 'What was tried', 'Must', 'Did', 'Answer'].map((title) => styleText('bold', title)),
+    head: titles.map((title) => styleText('bold', title)),
     style: { head: [], border: [], compact: true },
   })
-  table.push(
-    ...rows.map((row) => [
-      row.who === 'owner' ? 'owner' : styleText('yellow', 'thief'),
-      row.case,
-      row.expected,
-      row.got === row.expected
-        ? styleText('green', `✓ ${row.got}`)
-        : styleText(['red', 'bold'], `✗ ${row.got}`),
-      `${row.status}${row.error ? ` ${row.error}` : ''}`,
-    ]),
-  )
+  table.push(...rows.map(cellsOf))
+  return table.toString()
+}
+
+/** One table with a heading for each part of the story; without borders, to fit into 100 columns. */
+function asSections(rows: readonly Row[]): string {
+  const table = new Table({
+    chars: borderless,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2, compact: true },
+  })
+  table.push(titles.map((title) => styleText('dim', title)))
+  for (const [at, row] of rows.entries()) {
+    if (row.section !== rows[at - 1]?.section) {
+      table.push([{ content: `\n${styleText('bold', row.section ?? '')}`, colSpan: 5 }])
+    }
+    table.push(cellsOf(row))
+  }
+  return table.toString().replaceAll(/ +$/gm, '')
+}
+
+const borderless = Object.fromEntries(
+  ['top', 'bottom', 'left', 'right', 'mid']
+    .flatMap((side) => [side, `${side}-mid`, `${side}-left`, `${side}-right`])
+    .concat('left-mid', 'mid-mid', 'right-mid', 'middle')
+    .map((name) => [name, '']),
+)
+
+function cellsOf(row: Row): string[] {
+  const answer = [row.status, row.error, row.saw].filter((each) => each != null)
+  return [
+    row.who === 'owner' ? 'owner' : styleText('yellow', 'thief'),
+    row.case,
+    row.expected,
+    row.got === row.expected
+      ? styleText(row.who === 'thief' && row.got === 'accept' ? 'yellow' : 'green', `✓ ${row.got}`)
+      : styleText(['red', 'bold'], `✗ ${row.got}`),
+    answer.join(' '),
+  ]
+}
+
+function verdict(rows: readonly Row[]): string {
   const failed = failedRows(rows).length
-  const thefts = rows.filter(({ who, expected }) => who === 'thief' && expected === 'reject').length
-  const verdict =
-    failed === 0
-      ? styleText(
-          'green',
-          `All ${rows.length} rows are as they must be: ${thefts} thefts, none of any use.`,
-        )
-      : styleText(['red', 'bold'], `${failed} of ${rows.length} rows are wrong.`)
-  return `${table.toString()}\n${verdict}`
+  if (failed > 0) return styleText(['red', 'bold'], `${failed} of ${rows.length} rows are wrong.`)
+  const thefts = rows.filter(({ who }) => who === 'thief')
+  const useless = thefts.filter(({ expected }) => expected === 'reject').length
+  const open = thefts.length - useless
+  const exceptions = open === 0 ? '' : `, ${open} that work`
+  return styleText(
+    'green',
+    `All ${rows.length} rows are as they must be: ${useless} thefts of no use${exceptions}.`,
+  )
 }

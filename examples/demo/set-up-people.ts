@@ -14,6 +14,7 @@ import {
   chromiumPath,
 } from '../../test/support/chromium-program.ts'
 import { openEnvironment } from './environment.ts'
+import { othersOf } from './gate-program.ts'
 import type { PeopleFixtures } from './people-scenario.ts'
 import { recordingFetch } from './recording-fetch.ts'
 import { createRelyingParty } from './relying-party.ts'
@@ -152,10 +153,3 @@ function createPhisher(issuer: string) {
   }
   return { jar, typed, serve }
 }
-
-const othersOf = (variables: NodeJS.ProcessEnv) =>
-  Object.fromEntries(
-    Object.entries(variables).filter(
-      ([name]) => !name.startsWith('HOLDFAST_') && name !== 'DATABASE_URL',
-    ),
-  )

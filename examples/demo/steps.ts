@@ -1,20 +1,33 @@
 import type { Browser } from '../../test/support/browser.ts'
 
 export interface Row {
+  /** The part of the story that the row belongs to, where it has parts. */
+  readonly section?: string
   readonly who: 'owner' | 'thief'
   readonly case: string
   readonly expected: 'accept' | 'reject'
   readonly got: 'accept' | 'reject' | 'fault'
-  readonly status: number
+  /** Null where no single response decides. */
+  readonly status: number | null
   /** The OAuth error code of a refusal. */
   readonly error: string | null
+  /** What was seen, where the response alone does not show it. */
+  readonly saw?: string
 }
 
-/** A step ends with the response that decides it. */
-type Step = () => Promise<Response>
+/** What a step has found where no single response decides. */
+export interface Finding {
+  readonly got: 'accept' | 'reject'
+  readonly saw: string
+}
+
+/** A step ends with the response that decides it, or with what it has found. */
+export type Step = () => Promise<Response | Finding>
 
 export interface Runner {
   readonly rows: readonly Row[]
+  /** Begins a part of the story. */
+  section(title: string): void
   owner(name: string, expected: Row['expected'], step: Step): Promise<void>
   /** Whatever a thief does must be refused, but for what no binding prevents. */
   thief(name: string, step: Step, expected?: Row['expected']): Promise<void>
@@ -23,18 +36,22 @@ export interface Runner {
 /** @param onRow told of each row as soon as it is known. */
 export function createRunner(onRow: (row: Row) => void): Runner {
   const rows: Row[] = []
+  let section: string | undefined
   const play = async (
     who: Row['who'],
     name: string,
     expected: Row['expected'],
     step: Step,
   ): Promise<void> => {
-    const row = { who, case: name, expected, ...(await judge(step)) }
+    const row = { ...(section && { section }), who, case: name, expected, ...(await judge(step)) }
     rows.push(row)
     onRow(row)
   }
   return {
     rows,
+    section(title) {
+      section = title
+    },
     owner: (name, expected, step) => play('owner', name, expected, step),
     thief: (name, step, expected = 'reject') => play('thief', name, expected, step),
   }
@@ -59,8 +76,10 @@ export async function signIn(
   return arrived.url
 }
 
-async function judge(step: Step): Promise<Pick<Row, 'got' | 'status' | 'error'>> {
+async function judge(step: Step): Promise<Pick<Row, 'got' | 'status' | 'error' | 'saw'>> {
   const response = await step()
+  // Not every fetch has the global Response.
+  if ('got' in response) return { status: null, error: null, ...response }
   const { status } = response
   if (response.ok) return { got: 'accept', status, error: null }
   const error = challengeError(response) ?? (await bodyError(response))
