@@ -15,8 +15,9 @@ import {
 } from './dbsc.ts'
 import { VerifyError, type VerifyErrorCode } from './errors.ts'
 import { decodeBase64url } from './lib/base64url.ts'
+import { createBoundCookie } from './lib/bound-cookie.ts'
 import { checkNames, namesOf, optionalFunction, optionalMethods, positive } from './lib/check.ts'
-import { makeTicket, readTicket } from './lib/ticket.ts'
+import { createTickets } from './lib/ticket.ts'
 import type { ReplayStore } from './replay.ts'
 
 export type { DbscRegistration }
@@ -174,28 +175,22 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
     onEvent = () => {},
     now = Date.now,
   } = options
-  const secrets = () => checkSecrets(typeof secret === 'function' ? secret() : [secret])
-  secrets()
-  const isForOrigin = cookieName.startsWith('__Host-') || basePath === ''
-  // How browsers know the cookie; one attribute off, and they refresh before every request.
-  const attributes = `Path=${isForOrigin ? '/' : basePath}; Secure; HttpOnly; SameSite=Lax`
+  const tickets = createTickets(secret, now)
+  const { isCurrent } = tickets
+  // One attribute off, and browsers refresh before every request.
+  const cookie = createBoundCookie({
+    name: cookieName,
+    purpose: 'companion',
+    basePath,
+    lifetimeS: lifetime,
+    tickets,
+    now,
+  })
   const [registrationUrl, refreshUrl] = [basePath + registrationPath, basePath + refreshPath]
-  // The browser's copy ends first: a request that is on its way then is not late.
-  const maxAge = Math.max(1, Math.floor(lifetime * 0.95))
-
-  const ticket = (...purpose: string[]) => makeTicket(secrets()[0], purpose, now())
-  const madeAtOf = (purpose: string[], value: string) =>
-    secrets()
-      .map((each) => readTicket(each, purpose, value))
-      .find((madeAt) => madeAt !== undefined)
-  const isCurrent = (purpose: string[], value: string, seconds: number) => {
-    const madeAt = madeAtOf(purpose, value)
-    return madeAt !== undefined && now() - madeAt < seconds * 1000
-  }
   const isChallenge = (session: string) => (value: string) =>
     isCurrent(['challenge', session], value, lifetime + challengeGrace)
   const challenge = (session: string) => ({
-    'Secure-Session-Challenge': `${quote(ticket('challenge', session))};id=${quote(session)}`,
+    'Secure-Session-Challenge': `${quote(tickets.make('challenge', session))};id=${quote(session)}`,
   })
 
   /** Browsers repeat a proof until they get a new challenge: a used one must not be good again. */
@@ -211,12 +206,11 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
 
   /** The instructions of section 9.6, the next bound cookie and the next challenge. */
   function renewal(session: string): DbscAnswer {
-    const boundCookie = `${cookieName}=${ticket('companion', session)}`
     return {
       status: 200,
       headers: {
         'Cache-Control': 'no-store',
-        'Set-Cookie': `${boundCookie}; ${attributes}; Max-Age=${maxAge}`,
+        'Set-Cookie': cookie.make(session),
         ...challenge(session),
       },
       body: {
@@ -231,7 +225,7 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
             ...excludedPaths.map((path) => basePath + path),
           ].map((path) => ({ type: 'exclude', domain: new URL(origin).hostname, path })),
         },
-        credentials: [{ type: 'cookie', name: cookieName, attributes }],
+        credentials: [{ type: 'cookie', name: cookieName, attributes: cookie.attributes }],
         ...(allowedRefreshInitiators.length > 0 && {
           allowed_refresh_initiators: allowedRefreshInitiators,
         }),
@@ -247,12 +241,12 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
   async function register({ header, session: current }: DbscRequest): Promise<DbscAnswer> {
     let session = ''
     try {
-      const cookie = await current()
+      const named = await current()
       const registration = verifyDbscRegistration(header('secure-session-response'), {
         audience: origin + registrationUrl,
         acceptAuthorization(value = '') {
           session = offeredSession(value)
-          return session !== '' && (cookie ?? session) === session
+          return session !== '' && (named ?? session) === session
         },
         acceptChallenge: (value) => isChallenge(session)(value),
       })
@@ -322,13 +316,13 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
   return {
     cookieName,
     lifetime,
-    expiredCookie: `${cookieName}=; ${attributes}; Max-Age=0`,
+    expiredCookie: cookie.expired,
 
     offer(session, provider) {
       const parameters = {
         path: registrationUrl,
-        challenge: ticket('challenge', session),
-        authorization: `${Buffer.from(session).toString('base64url')}.${ticket('offer', session, provider?.key ?? '')}`,
+        challenge: tickets.make('challenge', session),
+        authorization: `${Buffer.from(session).toString('base64url')}.${tickets.make('offer', session, provider?.key ?? '')}`,
         ...(provider && {
           provider_key: provider.key,
           provider_session_id: provider.session,
@@ -349,23 +343,8 @@ export function createDbscSessions(options: DbscOptions): DbscSessions {
       return undefined
     },
 
-    provenAt(session, cookies) {
-      const given = [...(cookies ?? '').matchAll(/(?:^|; ?)([^=;]+)=([^;]*)/g)]
-        .filter(([, name]) => name === cookieName)
-        // Any that is current: rotations overtake requests that are on their way.
-        .map(([, , value = '']) => madeAtOf(['companion', session], value))
-        .filter((madeAt) => madeAt !== undefined && now() - madeAt < lifetime * 1000)
-      return given[0]
-    },
+    provenAt: cookie.provenAt,
   }
-}
-
-function checkSecrets(secrets: readonly Uint8Array[]): readonly [Uint8Array, ...Uint8Array[]] {
-  const [first, ...others] = secrets
-  if (first === undefined || secrets.some(({ length }) => length < 32)) {
-    throw new TypeError('secret must have at least 32 bytes')
-  }
-  return [first, ...others]
 }
 
 function offeredSession(authorization: string): string {
