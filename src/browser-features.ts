@@ -21,6 +21,7 @@ import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import { createSignInRules } from './clients/sign-in-rules.ts'
 import { createCodeForms } from './http/code-form.ts'
 import { createNewPasswords, newPasswordLimit } from './http/new-password.ts'
+import { createPageKeyForms } from './http/page-key-form.ts'
 import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
 import { createPasswordForms } from './http/password-form.ts'
 import { inTurn, routesOf } from './http/routers.ts'
@@ -40,6 +41,7 @@ import { createEmailChangeMail } from './mail/outbox.ts'
 import type { FindResourceLabels } from './pages/scope-labels.ts'
 import type { Parts } from './parts.ts'
 import { dbscMiddleware } from './session-binding/dbsc-middleware.ts'
+import { createInterstitial, createPageKeyPages } from './session-binding/page-key-pages.ts'
 import { createProofRouter } from './session-binding/proof-router.ts'
 
 /** Passkeys of one network that are looked at in a minute although they are refused. */
@@ -47,7 +49,7 @@ const refusedPasskeysPerMinute = 60
 
 /** Sign-in, consent, My security, and proofs of the browser's key. */
 export function browserFeatures(parts: Parts, { engine: provider }: { engine: Provider }) {
-  const { config, storage, accounts, views, forms, dbsc, keys } = parts
+  const { config, storage, accounts, views, forms, dbsc, pageKeys, keys } = parts
   const { events } = parts.observability
   const { browserSessions: sessions } = storage
   const rules = createSignInRules(config.passkeys, storage.passkeys)
@@ -72,6 +74,10 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
     now: keys.now,
   })
   const resourceLabels = resourceLabelsOf(parts)
+  const scriptUrl = scriptUrlsOf(parts).pageKey
+  const pageKeyPages =
+    pageKeys && createPageKeyPages({ pageKeys, scriptUrl, interstitial: views.interstitial })
+  const interstitial = createInterstitial(views.interstitial, pageKeyPages)
   const interactions = createInteractionRouter({
     provider,
     accounts,
@@ -83,6 +89,8 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
       await parts.securityEvents.record('session_ended', { accountId, sessionUid, ...by })
     },
     passkeys,
+    pageKeys:
+      pageKeys && createPageKeyForms({ pageKeys, scriptUrl, securityEvents: parts.securityEvents }),
     passwords,
     codes,
     challenges: parts.challenges,
@@ -117,15 +125,18 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
       provider,
       dbsc,
       events: parts.securityEvents,
-      interstitial: views.interstitial,
+      pageKeys,
+      pageKeyPages,
+      interstitial,
     }),
     interactions: routesOf(interactions),
     proofs: routesOf(
       createProofRouter({
         provider,
         dbsc,
+        pageKeys,
         sessions,
-        interstitial: views.interstitial,
+        interstitial,
         now: keys.now,
       }),
     ),
@@ -285,5 +296,6 @@ function scriptUrlsOf({ config: { issuer }, assets: { urls } }: Parts) {
     passkeys: origin + urls.passkeys,
     password: origin + urls.password,
     times: origin + urls.times,
+    pageKey: origin + urls.pageKey,
   }
 }

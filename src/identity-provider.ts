@@ -81,7 +81,7 @@ export function createIdentityProvider(
 
 /** The engine, and the check of proofs at endpoints of our own, by the nonces of the engine. */
 function buildEngine(parts: Parts) {
-  const { config, storage, observability, accounts, dbsc, views, keys } = parts
+  const { config, storage, observability, accounts, dbsc, pageKeys, views, keys } = parts
   const { issuer, operations } = config
   const { makeLimiter } = storage.rateLimits
   const largeRequests = makeLimiter({ name: 'large_requests', points: 60, duration: 60 })
@@ -127,7 +127,8 @@ function buildEngine(parts: Parts) {
     admitLargeRequest: async ({ state }) =>
       (await largeRequests.take(networkOf(state.address))) === undefined,
     sessions: storage.browserSessions,
-    provenAt: dbsc.provenAt,
+    provenAt: ({ uid, binding }, cookies) =>
+      (binding?.method === 'page-key' ? pageKeys : dbsc)?.provenAt(uid, cookies),
     securityEvents: parts.securityEvents,
     events: observability.events,
   })

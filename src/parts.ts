@@ -27,6 +27,7 @@ import { createViews } from './pages/views.ts'
 import { type Challenges, createChallenges } from './passkeys/challenge.ts'
 import { createPasskeys, type Passkeys } from './passkeys/passkeys.ts'
 import { createDbsc } from './session-binding/dbsc.ts'
+import { createPageKeysOf } from './session-binding/page-keys.ts'
 import { createRelyingOrigins } from './session-binding/relying-origins.ts'
 import type { Storage } from './storage/open-storage.ts'
 
@@ -78,6 +79,15 @@ export function createParts(
     metrics,
     makeLimiter: storage.rateLimits.makeLimiter,
   })
+  const binding = {
+    issuer,
+    secrets: secrets('session-binding'),
+    lifetime: config.sessionProofLifetime,
+    sessions: storage.browserSessions,
+    now: options.keys.now,
+    replays: storage.replays,
+    events: securityEvents,
+  }
   return {
     ...options,
     guardedFetch,
@@ -105,16 +115,12 @@ export function createParts(
     challenges,
     passkeys: createPasskeysOf(config, storage, { challenges, now: options.keys.now }),
     dbsc: createDbsc({
-      issuer,
-      secrets: secrets('session-binding'),
-      lifetime: config.sessionProofLifetime,
+      ...binding,
       refreshInitiators: config.sessionRefreshInitiators,
-      sessions: storage.browserSessions,
-      now: options.keys.now,
-      replays: storage.replays,
-      events: securityEvents,
       relyingOrigins: createRelyingOrigins(storage.clients),
     }),
+    /** Undefined where pages bind no sessions; browsers keep no such cookie over plain http. */
+    pageKeys: config.pageKey && issuer.startsWith('https:') ? createPageKeysOf(binding) : undefined,
   }
 }
 

@@ -26,6 +26,11 @@ export interface SignIn {
    * that is current, or a connection with Token Binding. It says nothing of where the key is kept.
    */
   readonly isBound: boolean
+  /**
+   * Whether a key that scripts of our own pages can use holds the session instead, and this request
+   * came with a proof of it. It is less, and never counts as the other.
+   */
+  readonly hasPageKey?: boolean
 }
 
 interface Step {
@@ -46,6 +51,7 @@ export const boundSessionAcr = 'urn:holdfast:acr:bound-session'
 export const passkeyAcr = 'urn:holdfast:acr:passkey'
 export const passwordAndKeyAcr = 'urn:holdfast:acr:password-and-key'
 export const passwordAndCodeAcr = 'urn:holdfast:acr:password-and-code'
+export const pageKeySessionAcr = 'urn:holdfast:acr:page-key-session'
 export const passwordAcr = 'urn:holdfast:acr:password'
 
 /** Strongest first. Each way of signing in meets the steps below it; a bound session is met apart. */
@@ -61,6 +67,10 @@ const steps: readonly Step[] = [
     acr: passwordAndCodeAcr,
     isMet: (signIn) =>
       isPasskeyOrPasswordAndKey(signIn) || (hasPassword(signIn) && signIn.amr.includes('otp')),
+  },
+  {
+    acr: pageKeySessionAcr,
+    isMet: ({ isBound, hasPageKey }) => isBound || hasPageKey === true,
   },
   { acr: passwordAcr, isMet: (signIn) => isPasskey(signIn) || hasPassword(signIn) },
 ]
@@ -81,16 +91,21 @@ export function acrOf(signIn: SignIn, wanted: readonly string[]): string | undef
   return [...wanted, ...knownAcrs].find((acr) => meetsAcr(signIn, acr))
 }
 
+/** What a request lacks for its acr. A bound session has what a page key shows. */
+export type Missing = 'page key' | 'bound session' | 'sign-in'
+
 /**
- * What is missing for one of several values: the proof of a bound session, or another sign-in.
+ * What is missing for one of several values: the proof of a page key, that of a bound session, or
+ * another sign-in.
  * Undefined where one is met, and `unknown` where none ever is.
  */
 export function missingFor(
   signIn: SignIn,
   acrs: readonly string[],
-): 'bound session' | 'sign-in' | 'unknown' | undefined {
+): Missing | 'unknown' | undefined {
   const meets = (candidate: SignIn) => acrs.some((acr) => meetsAcr(candidate, acr))
   if (meets(signIn)) return undefined
+  if (meets({ ...signIn, hasPageKey: true })) return 'page key'
   if (meets({ ...signIn, isBound: true })) return 'bound session'
   return acrs.some((acr) => knownAcrs.includes(acr)) ? 'sign-in' : 'unknown'
 }

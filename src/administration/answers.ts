@@ -173,7 +173,7 @@ export const session = z.strictObject({
   userAgent: z.string(),
   address: z.string(),
   binding: z
-    .enum(['dbsc', 'token-binding'])
+    .enum(['dbsc', 'token-binding', 'page-key'])
     .nullable()
     .describe('What the session is bound to; null for a cookie alone'),
 })

@@ -5,7 +5,7 @@ import { acrOf, knownAcrs, meetsAcr } from '../accounts/acr.ts'
 import type { AuthorizationDetail } from '../authorization-details/authorization-details.ts'
 import { signInUrl } from '../clients/security-client.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
-import { isHeld } from '../engine/session-model.ts'
+import { heldBy } from '../engine/session-model.ts'
 import { readForm } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
 import { publicRoutes } from '../http/routes.ts'
@@ -119,7 +119,7 @@ export function createApprovalsRouter(options: ApprovalsOptions): Router {
   ) {
     const client = await clients.find(clientId)
     if (!client) throw expired()
-    const signIn = { amr: session.amr ?? [], isBound: isHeld(session) }
+    const signIn = { amr: session.amr ?? [], ...heldBy(session) }
     return [
       client.session_policy?.required_acr ?? [],
       ...options.rules.groupDemands(account.groups, clientId),

@@ -4,8 +4,11 @@
  */
 import type { BrowserSession } from '../storage/browser-session-table.ts'
 
-/** `ended`: the token has outlived its session. */
-type SessionBinding = 'dbsc' | 'token-binding' | 'ended'
+/**
+ * `page-key`: a key that scripts of our own pages can use, which is less than the other two.
+ * `ended`: the token has outlived its session.
+ */
+type SessionBinding = 'dbsc' | 'token-binding' | 'page-key' | 'ended'
 
 /** The name is a URI, so that it is nobody else's (RFC 7519 section 4.2). */
 export const sessionBindingName = 'urn:holdfast:session_binding'
@@ -36,6 +39,7 @@ export function sessionClaimsOfIdToken(
   isElsewhere: boolean,
 ): SessionBindingClaim & { dbsc_session?: string; cnf?: { jkt: string } } {
   const claim = sessionBindingClaim(session)
-  if (!session?.binding || isElsewhere) return claim
+  // No browser gives a relying party a session on a key that a page has made.
+  if (session?.binding?.method !== 'dbsc' || isElsewhere) return claim
   return { ...claim, cnf: { jkt: session.binding.jkt }, dbsc_session: session.uid }
 }

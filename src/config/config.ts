@@ -95,6 +95,8 @@ export interface Config {
   readonly keyOverlapHours: number | undefined
   /** Seconds for which a browser's proof of its session's key is good. */
   readonly sessionProofLifetime: number
+  /** Whether pages bind the sessions of browsers without DBSC, by a script. */
+  readonly pageKey: boolean
   /** Hosts of applications whose requests may have a browser prove its session's key. */
   readonly sessionRefreshInitiators: readonly string[]
   readonly logLevel: LogLevel
@@ -192,6 +194,7 @@ const variables = z.object({
     .transform(Number)
     .refine((seconds) => seconds >= 1 && seconds <= 3600, 'must be from 1 to 3600')
     .default(600),
+  HOLDFAST_PAGE_KEY: z.enum(['on', 'off'], 'must be on or off').default('on'),
   HOLDFAST_SESSION_REFRESH_INITIATORS: z
     .string()
     .transform((list) => list.split(',').map((host) => host.trim()))
@@ -332,6 +335,7 @@ function configOf(
     refreshReuseSeconds: values.HOLDFAST_REFRESH_REUSE_SECONDS,
     keyOverlapHours: values.HOLDFAST_KEY_OVERLAP_HOURS,
     sessionProofLifetime: values.HOLDFAST_SESSION_PROOF_SECONDS,
+    pageKey: values.HOLDFAST_PAGE_KEY === 'on',
     sessionRefreshInitiators: values.HOLDFAST_SESSION_REFRESH_INITIATORS,
     logLevel: values.HOLDFAST_LOG_LEVEL,
   })

@@ -4,11 +4,11 @@
  */
 import type Provider from 'oidc-provider'
 import { errors, type KoaContextWithOIDC } from 'oidc-provider'
-import { acrOf, missingFor, type SignIn } from '../accounts/acr.ts'
+import { acrOf, type Missing, missingFor, type SignIn } from '../accounts/acr.ts'
 import type { GroupDemands } from '../clients/sign-in-rules.ts'
 import { type SessionPolicy, sessionPolicyOf } from './client-session-policy.ts'
 import { refusedFor } from './refusal-reason.ts'
-import { isHeld } from './session-model.ts'
+import { heldBy } from './session-model.ts'
 
 interface AcrRequest {
   readonly values: readonly string[]
@@ -74,19 +74,19 @@ type Oidc = Pick<KoaContextWithOIDC, 'oidc'>
 
 const signInOf = ({ oidc: { session } }: Oidc): SignIn => ({
   amr: session?.amr ?? [],
-  isBound: session !== undefined && isHeld(session),
+  ...heldBy(session),
 })
 
 /**
  * What a request lacks for the `acr` that it must have (OpenID Connect Core section 5.5.1.1): the
- * proof of a bound session, or another sign-in. Undefined where it may continue.
+ * proof of the session's key, or another sign-in. Undefined where it may continue.
  *
  * @throws the engine's `unmet_authentication_requirements` for what no session here can be.
  */
 export function missingAcr(
   ctx: KoaContextWithOIDC,
   groupDemands: GroupDemands,
-): 'bound session' | 'sign-in' | undefined {
+): Missing | undefined {
   const signIn = signInOf(ctx)
   const { account, client } = ctx.oidc as { account?: FoundAccount; client?: { clientId: string } }
   const ofGroups = groupDemands(account?.groups, client?.clientId)
@@ -95,7 +95,8 @@ export function missingAcr(
   // The engine's own check would ask for a password again and again.
   if (missing.includes('unknown')) throw unmetAcr('none of the requested acr values is known here')
   if (missing.includes('sign-in')) return 'sign-in'
-  return missing.includes('bound session') ? 'bound session' : undefined
+  if (missing.includes('bound session')) return 'bound session'
+  return missing.includes('page key') ? 'page key' : undefined
 }
 
 /** Lets the engine put the `acr` of this request into its codes and ID tokens. */

@@ -22,6 +22,8 @@ export interface BrowserRequest {
   /** The state of the interaction that its cookie was opened for. */
   opened: { readonly uid: string; readonly state: Record<string, unknown> } | undefined
   named: NamedSession | undefined
+  /** The session that this request has bound to a page key. */
+  pageKeyOf: string | undefined
   uses: BrowserChange['uses']
   consumes: ArtifactKey | undefined
   removed: ArtifactKey | undefined
@@ -34,6 +36,7 @@ export function browserRequest({ state }: Pick<Context, 'state'>): BrowserReques
     found: undefined,
     opened: undefined,
     named: undefined,
+    pageKeyOf: undefined,
     uses: undefined,
     consumes: undefined,
     removed: undefined,

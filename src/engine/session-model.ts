@@ -7,13 +7,16 @@
  */
 import type { Context } from 'koa'
 import Provider, { type KoaContextWithOIDC } from 'oidc-provider'
+import type { SignIn } from '../accounts/acr.ts'
 import { clientInfo } from '../http/client-info.ts'
+import { pageKeyOf } from '../http/page-key-form.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { BrowserChange, BrowserRequestTable } from '../storage/browser-request-table.ts'
 import type {
   Authorizations,
   BrowserSession,
   BrowserSessionTable,
+  PageKey,
   SessionChange,
 } from '../storage/browser-session-table.ts'
 import type { EngineTimes } from '../storage/engine-times.ts'
@@ -38,7 +41,11 @@ const read = Symbol('engine session')
 /** And when its key was last proven, by the request that it was read for. */
 const proof = Symbol('proof')
 
+/** And the page key that came with a sign-in. */
+const pageKey = Symbol('page key')
+
 interface SessionCopy {
+  [pageKey]?: PageKey | undefined
   [row]?: BrowserSession | undefined
   [read]?: string | undefined
   [proof]?: number | undefined
@@ -73,10 +80,15 @@ export function isUnproven({ session: { binding }, provenAt }: NamedSession): bo
   return binding !== null && !binding.isNew && provenAt === undefined
 }
 
-/** Whether the request that a session was read for came with a proof of the session's key. */
-export function isHeld(session: object): boolean {
-  const { tbh, [proof]: provenAt } = session as SessionCopy & { tbh?: string }
-  return tbh !== undefined || provenAt !== undefined
+/** By what a session is held, if the request that it was read for came with a proof of its key. */
+export function heldBy(session: object | undefined): Required<Omit<SignIn, 'amr'>> {
+  const { tbh, [proof]: provenAt, [row]: found } = (session ?? {}) as SessionCopy & { tbh?: string }
+  const isProven = provenAt !== undefined
+  const isPageKey = found?.binding?.method === 'page-key'
+  return {
+    isBound: tbh !== undefined || (isProven && !isPageKey),
+    hasPageKey: isProven && isPageKey,
+  }
 }
 
 /** The row of a session of the engine's; undefined for one in which nobody signed in so far. */
@@ -90,8 +102,11 @@ export interface SessionModelOptions {
   readonly events: SecurityEvents
   readonly times: EngineTimes
   readonly additions: Pick<ModelAdditions, 'keepInSession' | 'opensSession'>
-  /** When the key of a session was last proven, by a Cookie header field. */
-  readonly provenAt: (uid: string, cookies: string | undefined) => number | undefined
+  /** When the key of a bound session was last proven, by a Cookie header field. */
+  readonly provenAt: (
+    session: Pick<BrowserSession, 'uid' | 'binding'>,
+    cookies: string | undefined,
+  ) => number | undefined
 }
 
 /** Replaces the engine's Session. */
@@ -117,7 +132,9 @@ export function bindSessions(
     })
     if (done.outcome === 'request consumed') throw requestConsumed()
     if (done.outcome === 'interaction used' && ctx) startAgain(ctx)
-    if (done.outcome !== 'committed' || !done.isNewSession || !change.session) return
+    if (done.outcome !== 'committed' || !change.session) return
+    if (done.isBound && ctx) browserRequest(ctx).pageKeyOf = change.session.uid
+    if (!done.isNewSession) return
     const { accountId, uid: sessionUid } = change.session
     events.report('signed_in', { accountId, sessionUid, ...clientInfo(ctx) })
   }
@@ -142,7 +159,7 @@ export function bindSessions(
           }
           const found = browserSessionOf(session)
           if (!found) return session
-          const current = { session: found, provenAt: provenAt(found.uid, ctx.get('cookie')) }
+          const current = { session: found, provenAt: provenAt(found, ctx.get('cookie')) }
           request.named = current
           if (!isUnproven(current)) {
             if (found.binding) Object.assign(session, { [proof]: current.provenAt })
@@ -155,6 +172,8 @@ export function bindSessions(
           const ctx = Provider.ctx
           if (ctx && isRepeatedLogin(ctx, this)) return
           if (ctx) Object.assign(this, additions.keepInSession(ctx, this))
+          if (ctx)
+            Object.assign(this, { [pageKey]: pageKeyOf(ctx.oidc.entities.Interaction?.result) })
           super.loginAccount(details)
         }
 
@@ -227,8 +246,12 @@ function changeOf(
   const { authorized, withdrawn } = changes(before, session.authorizations ?? {})
   if (!isChanged && Object.keys(authorized).length + withdrawn.length === 0) return undefined
   const by = clientInfo(Provider.ctx)
+  const { [pageKey]: registered } = session as SessionCopy
   const signedInAt = loginTs === undefined ? expiresAt : loginTs - aheadS
-  return { uid, accountId, authorized, withdrawn, ...by, tbh, amr, signedInAt, expiresAt }
+  return {
+    ...{ uid, accountId, authorized, withdrawn, ...by, tbh, amr, signedInAt, expiresAt },
+    pageKey: registered,
+  }
 }
 
 const noChange: Omit<BrowserChange, 'session'> = {

@@ -47,7 +47,13 @@ export function withSessionPolicy(
       'acr_needs_key',
       'the browser has not bound the session to a key yet',
       'login_required',
-      (ctx) => needsKey(ctx, groupDemands),
+      (ctx) => needsKey(ctx, groupDemands, 'bound session'),
+    ),
+    new Check(
+      'acr_needs_page_key',
+      'neither the browser nor a page has bound the session to a key yet',
+      'login_required',
+      (ctx) => needsKey(ctx, groupDemands, 'page key'),
     ),
   )
   // After the sign-in, and before consent.
@@ -58,21 +64,32 @@ export function withSessionPolicy(
 function needsSignIn(ctx: KoaContextWithOIDC, groupDemands: GroupDemands): boolean {
   const missing = missingAcr(ctx, groupDemands)
   if (!missing || ctx.oidc.result?.login) return false
-  // A key is registered with a sign-in, and never for a session that continues.
-  return missing === 'sign-in' || !browserSessionOf(ctx.oidc.session)?.binding
+  const { binding } = browserSessionOf(ctx.oidc.session) ?? {}
+  // Neither a key nor a stronger one is registered for a session that continues.
+  if (missing === 'bound session' && binding?.method === 'page-key') throw onlyPageKey()
+  return missing === 'sign-in' || !binding
 }
 
-function needsKey(ctx: KoaContextWithOIDC, groupDemands: GroupDemands): boolean {
+function needsKey(
+  ctx: KoaContextWithOIDC,
+  groupDemands: GroupDemands,
+  wanted: 'bound session' | 'page key',
+): boolean {
   const missing = missingAcr(ctx, groupDemands)
   if (missing === 'sign-in') throw unmetAcr('the sign-in does not meet the requested acr')
-  return missing !== undefined
+  return missing === wanted
 }
+
+/** The key that it has is no key of the browser, and a new sign-in in it would not change that. */
+const onlyPageKey = () =>
+  unmetAcr('the session is locked to a page key only: sign out, and sign in again')
 
 function isTooOldUnbound(ctx: KoaContextWithOIDC, now: number): boolean {
   const { oidc } = ctx
   const session = browserSessionOf(oidc.session)
   // A user who has just typed a password is that user, in any browser.
-  if (!session || session.binding || oidc.session?.tbh || oidc.result?.login) return false
+  if (!session || session.binding?.method === 'dbsc') return false
+  if (oidc.session?.tbh || oidc.result?.login) return false
   const { unboundMaxAge, unboundPromptNone } = rulesOf(ctx)
   if (oidc.prompts.has('none') && !unboundPromptNone) return true
   return now - session.signedInAt.getTime() >= unboundMaxAge * 1000

@@ -14,3 +14,10 @@ export function allowScript(ctx: Pick<Context, 'set' | 'response'>, url: string)
     .replace("script-src 'none'", 'script-src')
   ctx.set('content-security-policy', allowed)
 }
+
+/** Lets the scripts of this response send requests to one address of ours. */
+export function allowConnection(ctx: Pick<Context, 'set' | 'response'>, url: string): void {
+  const policy = ctx.response.get('content-security-policy')
+  if (!policy || policy.includes('connect-src')) return
+  ctx.set('content-security-policy', `${policy}; connect-src ${url}`)
+}

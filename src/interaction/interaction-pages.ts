@@ -3,6 +3,7 @@ import { signInMethods } from '../accounts/acr.ts'
 import { canMeet } from '../engine/authentication-context.ts'
 import { activeAccount } from '../engine/browser-request.ts'
 import type { SessionPolicy } from '../engine/client-session-policy.ts'
+import { namedSession } from '../engine/session-model.ts'
 import { clientView, openClientView, shownDigest } from '../engine/shown-client.ts'
 import { expiredInteraction, type Interaction } from '../http/current-interaction.ts'
 import { allowFormsTo } from '../http/form-action.ts'
@@ -32,7 +33,7 @@ export interface InteractionPages {
     interaction: Interaction,
     account: Pick<Account, 'id'>,
     problem?: MessageKey | Message,
-  ): void
+  ): Promise<void>
   /** The account of a page that asks for a code, if it is one of this interaction. */
   accountOfCode(interaction: Interaction, form: FormBody): string | undefined
   /** Whether a password alone leads to what an interaction is for, without a code app. */
@@ -49,6 +50,7 @@ export function createInteractionPages({
   views,
   forms,
   passkeys,
+  pageKeys,
   rules,
   challenges,
   usernames,
@@ -85,6 +87,11 @@ export function createInteractionPages({
     return isMet && rules.takesPassword(clientId)
   }
 
+  async function requestPageKey(ctx: RouterContext, { uid }: Interaction) {
+    const { binding } = (pageKeys && (await namedSession(provider, ctx))?.session) ?? {}
+    return pageKeys?.request(ctx, uid, binding?.method === 'page-key' ? binding.jkt : undefined)
+  }
+
   const codePurpose = ({ uid }: Interaction, accountId: string) => `code ${uid} ${accountId}`
 
   return {
@@ -96,13 +103,14 @@ export function createInteractionPages({
       return isMet && rules.takesPasswordAlone(clientId)
     },
 
-    code(ctx, interaction, { id }, problem) {
+    async code(ctx, interaction, { id }, problem) {
       allowFormsTo(ctx, redirectUriOf(interaction))
       ctx.type = 'html'
       ctx.body = views.signInCode({
         form: formOf(interaction),
         account: id,
         proof: challenges.make(codePurpose(interaction, id), codePatienceS),
+        pageKey: await requestPageKey(ctx, interaction),
         ...(problem && { problem }),
       })
     },
@@ -126,6 +134,7 @@ export function createInteractionPages({
         email,
         usernames,
         passkey: passkeys?.request(ctx, signInPurpose(interaction)),
+        pageKey: await requestPageKey(ctx, interaction),
         password: await takesPassword(interaction),
         ...problem,
       })

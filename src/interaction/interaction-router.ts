@@ -12,7 +12,9 @@ import {
   shownInteraction,
   submittedForm,
 } from '../http/current-interaction.ts'
+import type { FormBody } from '../http/form-body.ts'
 import type { FormTokens } from '../http/form-token.ts'
+import { type PageKeyForms, pageKeyResult } from '../http/page-key-form.ts'
 import type { PasskeyForms } from '../http/passkey-form.ts'
 import type { PasswordForms } from '../http/password-form.ts'
 import { publicRoutes } from '../http/routes.ts'
@@ -38,6 +40,8 @@ export interface InteractionDependencies {
   endSession: (uid: string, accountId: string, by: ClientInfo) => Promise<void>
   /** Undefined where browsers make no passkeys for this server. */
   passkeys: PasskeyForms | undefined
+  /** Undefined where pages bind no sessions. */
+  pageKeys: PageKeyForms | undefined
   passwords: PasswordForms
   codes: CodeForms
   challenges: Challenges
@@ -75,12 +79,18 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     )
   }
 
-  async function signIn(ctx: RouterContext, { id }: Account, amr: readonly string[]) {
+  async function signIn(
+    ctx: RouterContext,
+    { id }: Account,
+    { amr, form, uid }: { amr: readonly string[]; form: FormBody; uid: string },
+  ) {
     await leaveOtherAccount(provider, ctx, {
       accountId: id,
       endSession: ({ uid, accountId }) => dependencies.endSession(uid, accountId, clientInfo(ctx)),
     })
-    await finish(ctx, { login: { accountId: id, amr: [...amr] } }, false)
+    const pageKey = await dependencies.pageKeys?.read(ctx, { form, uid, accountId: id })
+    const login = { accountId: id, amr: [...amr] }
+    await finish(ctx, { login, ...pageKeyResult(pageKey) }, false)
   }
 
   router.get(publicRoutes.interaction.path, async (ctx) => {
@@ -121,7 +131,8 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
       return
     }
     events.signedIn({ ...facts, account: account.id })
-    await signIn(ctx, account, signInMethods.password)
+    const { uid } = interaction
+    await signIn(ctx, account, { amr: signInMethods.password, form, uid })
   })
 
   router.post(publicRoutes.sign_in_code.path, async (ctx) => {
@@ -134,11 +145,12 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const refusal = await codes.refusal(ctx, { account, code: form.get('code') ?? '', facts })
     if (refusal) {
       ctx.status = refusal.status
-      pages.code(ctx, interaction, account, refusal.problem)
+      await pages.code(ctx, interaction, account, refusal.problem)
       return
     }
     events.signedIn(facts)
-    await signIn(ctx, account, signInMethods.passwordAndCode)
+    const { uid } = interaction
+    await signIn(ctx, account, { amr: signInMethods.passwordAndCode, form, uid })
   })
 
   router.post(publicRoutes.sign_in_passkey.path, async (ctx) => {
@@ -155,7 +167,8 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     }
     const { account, passkey } = shown
     events.signedIn({ ...facts, account: account.id }, { passkey: passkey.id })
-    await signIn(ctx, account, signInMethods.passkey)
+    const { uid } = interaction
+    await signIn(ctx, account, { amr: signInMethods.passkey, form, uid })
   })
 
   router.post(publicRoutes.consent_submit.path, async (ctx) => {

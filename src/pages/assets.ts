@@ -12,6 +12,7 @@ const files = {
   holdfast: `${import.meta.dirname}/assets/holdfast.css`,
   mark: `${import.meta.dirname}/assets/mark.svg`,
   password: `${import.meta.dirname}/assets/password.js`,
+  pageKey: `${import.meta.dirname}/assets/page-key.js`,
   passkeys: `${import.meta.dirname}/assets/passkeys.js`,
   times: `${import.meta.dirname}/assets/times.js`,
 }

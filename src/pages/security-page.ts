@@ -81,6 +81,8 @@ interface SessionLine {
   since: Date
   /** The kind of its key and the beginning of the thumbprint; absent without one. */
   key?: string
+  /** Whose key that is. */
+  keyLabel: MessageKey
   /** How the person signed in, where that is known. */
   method?: 'passkey' | 'code' | 'password'
 }
@@ -121,6 +123,8 @@ export function sessionLine(session: BrowserSession, current: string): SessionLi
     network: networkLabel(address),
     since: signedInAt,
     ...(key && { key }),
+    keyLabel:
+      session.binding?.method === 'page-key' ? 'security.session_page_key' : 'security.session_key',
     ...methodOf(session),
   }
 }

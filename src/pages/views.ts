@@ -80,6 +80,8 @@ export interface SignInPage {
   passkey: PasskeyRequest | undefined
   /** Whether a password counts as well. */
   password: boolean
+  /** For the script of the page; undefined where pages bind no sessions. */
+  pageKey: PageKeyRequest | undefined
   problem?: MessageKey | Message
 }
 
@@ -89,7 +91,14 @@ export interface SignInCodePage {
   /** Whose password was right, and that it was. */
   account: string
   proof: string
+  pageKey: PageKeyRequest | undefined
   problem?: MessageKey | Message
+}
+
+/** What the script registers a key by, and a key that it keeps. */
+export interface PageKeyRequest {
+  readonly challenge: string
+  readonly keep: string
 }
 
 /** What the script asks a browser for. */
@@ -187,8 +196,8 @@ export interface Views {
   error(page: ErrorPage): string
   signOut(page: SignOutPage): string
   signedOut(page: SignedOutPage): string
-  /** Opens itself again at once, or another page of ours. */
-  interstitial(to?: string): string
+  /** Opens itself again at once or after some seconds, or another page of ours. */
+  interstitial(to?: string, afterS?: number): string
   profile(page: ProfilePage): string
   signInMethods(page: SignInMethodsPage): string
   sessions(page: SessionsPage): string
@@ -247,6 +256,6 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     forgotten: view<ForgottenPage>('forgotten'),
     emailChange: view<EmailChangePage>('email-change'),
     accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
-    interstitial: (to = '') => view('interstitial')({ to }),
+    interstitial: (to = '', afterS = 0) => view('interstitial')({ to, afterS }),
   }
 }

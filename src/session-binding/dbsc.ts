@@ -52,7 +52,11 @@ export function createDbsc({
     cookieName: base ? '__Secure-holdfast_bound' : '__Host-holdfast_bound',
     bindings: {
       insert: (uid, registration) => sessions.bind(uid, registration),
-      find: async (uid) => (await sessions.find(uid))?.binding ?? undefined,
+      // A session with a page key is one that browsers know nothing of.
+      async find(uid) {
+        const { binding } = (await sessions.find(uid)) ?? {}
+        return binding?.method === 'dbsc' ? binding : undefined
+      },
     },
     replays: {
       shared: true,

@@ -1,6 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
 import type { DbscSessions } from '@holdfast/verify/dbsc'
+import type { PageKeys } from '@holdfast/verify/page-keys'
 import Router from '@koa/router'
+import type { Context } from 'koa'
 import type { InteractionResults, Provider } from 'oidc-provider'
 import { unmetAuthenticationRequirements } from '../engine/authentication-context.ts'
 import type { NamedSession } from '../engine/browser-request.ts'
@@ -11,7 +13,7 @@ import {
   type Interaction,
 } from '../http/current-interaction.ts'
 import { publicRoutes } from '../http/routes.ts'
-import type { BrowserSessionTable } from '../storage/browser-session-table.ts'
+import type { BrowserSession, BrowserSessionTable } from '../storage/browser-session-table.ts'
 
 /** A proof this old was given for this prompt: the browser has just been here. */
 const justNow = 10_000
@@ -33,14 +35,18 @@ const registrationTime = 4_000
 export function createProofRouter({
   provider,
   dbsc,
+  pageKeys,
   sessions,
   interstitial,
   now,
 }: {
   provider: Provider
   dbsc: DbscSessions
+  /** Undefined where pages bind no sessions. */
+  pageKeys: Pick<PageKeys, 'expiredCookie'> | undefined
   sessions: Pick<BrowserSessionTable, 'find'>
-  interstitial: (to: string) => string
+  /** Shows a page that opens another one of ours, with a fresh proof. */
+  interstitial: (ctx: Context, to: string, found: NamedSession | undefined) => void
   /** Milliseconds since the epoch. */
   now: () => number
 }): Router {
@@ -56,13 +62,14 @@ export function createProofRouter({
       ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, result))
     }
     function interstitialAgain() {
-      ctx.type = 'html'
-      ctx.body = interstitial(`?again=${repeats + 1}`)
+      interstitial(ctx, `?again=${repeats + 1}`, found)
     }
 
-    if (now() - (found?.provenAt ?? 0) < justNow) return finish({})
-    if (found && wantsKey(interaction) && !found.session.binding) {
-      if (repeats < mostRepeats && (await isBoundSoon(found))) return interstitialAgain()
+    const wanted = wantedKey(interaction)
+    const hasWanted = found === undefined || meets(found.session, wanted)
+    if (hasWanted && now() - (found?.provenAt ?? 0) < justNow) return finish({})
+    if (found && !hasWanted) {
+      if (repeats < mostRepeats && (await isBoundSoon(found, wanted))) return interstitialAgain()
       return finish({
         error: unmetAuthenticationRequirements,
         error_description: 'the browser has not bound its session to a key',
@@ -75,12 +82,17 @@ export function createProofRouter({
     }
     if (repeats > 0) throw expiredInteraction()
     ctx.append('Set-Cookie', dbsc.expiredCookie)
+    if (pageKeys) ctx.append('Set-Cookie', pageKeys.expiredCookie)
     return interstitialAgain()
   })
 
-  async function isBoundSoon({ session: { uid } }: NamedSession): Promise<boolean> {
+  async function isBoundSoon(
+    { session: { uid } }: NamedSession,
+    wanted: WantedKey,
+  ): Promise<boolean> {
     for (let waited = 0; waited < registrationTime; waited += pause) {
-      if ((await sessions.find(uid))?.binding) return true
+      const session = await sessions.find(uid)
+      if (session && meets(session, wanted)) return true
       await setTimeout(pause)
     }
     return false
@@ -89,4 +101,15 @@ export function createProofRouter({
   return router
 }
 
-const wantsKey = ({ prompt }: Interaction) => prompt.reasons.includes('acr_needs_key')
+/** Undefined where the age of a proof is all that matters. */
+type WantedKey = 'of the browser' | 'any' | undefined
+
+function wantedKey({ prompt: { reasons } }: Interaction): WantedKey {
+  if (reasons.includes('acr_needs_key')) return 'of the browser'
+  return reasons.includes('acr_needs_page_key') ? 'any' : undefined
+}
+
+function meets({ binding }: BrowserSession, wanted: WantedKey): boolean {
+  if (wanted === undefined) return true
+  return wanted === 'any' ? binding !== null : binding?.method === 'dbsc'
+}

@@ -13,7 +13,7 @@ export interface StoredSession {
   readonly userAgent: string
   readonly address: string
   /** What it is bound to; null for a session whose cookie is all there is to it. */
-  readonly binding: 'dbsc' | 'token-binding' | null
+  readonly binding: 'dbsc' | 'token-binding' | 'page-key' | null
 }
 
 /** What an account has granted to a client, and with it every token issued from that. */

@@ -47,7 +47,12 @@ export interface BrowserChange {
 }
 
 export type BrowserOutcome =
-  | { readonly outcome: 'committed'; readonly isNewSession: boolean }
+  | {
+      readonly outcome: 'committed'
+      readonly isNewSession: boolean
+      /** Whether the session was bound to the page key of the change. */
+      readonly isBound: boolean
+    }
   /** By another request: nothing was written. */
   | { readonly outcome: 'interaction used' | 'request consumed' }
 
@@ -61,6 +66,13 @@ interface FoundRow {
   readonly grant: Record<string, unknown> | null
   readonly interaction: Record<string, unknown> | null
   readonly consumedAt: number | null
+}
+
+interface CommitRow {
+  readonly used: boolean
+  readonly consumed: boolean
+  readonly isNew: boolean
+  readonly isBound: boolean
 }
 
 /** What requests of browsers read and write: one statement each. */
@@ -119,7 +131,8 @@ export function createBrowserRequestTable(database: Database) {
      */
     async commit(change: Partial<BrowserChange>): Promise<BrowserOutcome> {
       const { uses, consumes, written = [], removed, session } = change
-      const { rows } = await database.query<{ used: boolean; consumed: boolean; isNew: boolean }>({
+      const { pageKey } = session ?? {}
+      const { rows } = await database.query<CommitRow>({
         name: 'browser-request-commit',
         text: `with used as (
                  insert into artifacts (kind, id, payload, expires_at, consumed_at)
@@ -150,6 +163,11 @@ export function createBrowserRequestTable(database: Database) {
                   where browser_sessions.ended_at is null
                     and browser_sessions.account_id = excluded.account_id
                  returning uid, account_id, address, user_agent, xmax = 0 as is_new
+               ), bound as (
+                 insert into session_bindings (uid, method, jkt, alg, jwk)
+                 select uid, 'page-key', $28, 'ES256', $29 from session where $28::text is not null
+                 on conflict on constraint session_bindings_pkey do nothing
+                 returning true
                ), told as (
                  insert into security_events (kind, account_id, session_uid, address, user_agent)
                  select 'signed_in', account_id, uid, address, user_agent from session where is_new
@@ -172,7 +190,8 @@ export function createBrowserRequestTable(database: Database) {
                )
                select coalesce((select true from used), false) as used,
                       coalesce((select true from consumed), false) as consumed,
-                      coalesce((select is_new from session), false) as "isNew"`,
+                      coalesce((select is_new from session), false) as "isNew",
+                      coalesce((select true from bound), false) as "isBound"`,
         values: [
           uses?.kind,
           uses?.id,
@@ -201,12 +220,15 @@ export function createBrowserRequestTable(database: Database) {
           written.map(({ familyId }) => familyId),
           written.map(({ clientId }) => endsWith(clientId)),
           session?.amr,
+          pageKey?.jkt,
+          pageKey && JSON.stringify({ crv: 'P-256', kty: 'EC', x: pageKey.x, y: pageKey.y }),
         ],
       })
       const [done] = rows
       if (uses && !done?.used) return { outcome: 'interaction used' }
       if (consumes && !done?.consumed) return { outcome: 'request consumed' }
-      return { outcome: 'committed', isNewSession: done?.isNew === true }
+      const isNewSession = done?.isNew === true
+      return { outcome: 'committed', isNewSession, isBound: done?.isBound === true }
     },
   }
 }

@@ -7,7 +7,8 @@ import { isStorable } from './text.ts'
 export type Authorizations = Record<string, object>
 
 export interface SessionBinding {
-  readonly method: 'dbsc'
+  /** `page-key`: a script of our own pages has made the key, for a browser without DBSC. */
+  readonly method: 'dbsc' | 'page-key'
   /** RFC 7638 thumbprint of the key. */
   readonly jkt: string
   readonly alg: string
@@ -15,6 +16,14 @@ export interface SessionBinding {
   readonly boundAt: Date
   /** Bound a moment ago: a request that was on its way meanwhile cannot have known. */
   readonly isNew: boolean
+}
+
+/** A key that a page has registered (ES256): what a sign-in hands to its session. */
+export interface PageKey {
+  /** RFC 7638 thumbprint. */
+  readonly jkt: string
+  readonly x: string
+  readonly y: string
 }
 
 /** A sign-in that has not ended. */
@@ -45,6 +54,8 @@ export interface SessionChange {
   readonly address: string
   readonly tbh: string | undefined
   readonly amr?: readonly string[] | undefined
+  /** To bind the session to, if it has no key. */
+  readonly pageKey?: PageKey | undefined
   /** Unix time in seconds. */
   readonly signedInAt: number
   /** Unix time in seconds. */
@@ -55,6 +66,9 @@ export type BrowserSessionTable = ReturnType<typeof createBrowserSessionTable>
 
 /** A copy of an ended session that another request was writing meanwhile is gone before this. */
 const keptAfterExpiry = '1 day'
+
+/** For how long after a sign-in its offer to register a key of the browser is open, and a bit more. */
+const upgradeTime = '3 minutes'
 
 /** Dates are strings in JSON. */
 export type BrowserSessionRow = Omit<BrowserSession, 'signedInAt'> & { signedInAt: Date | string }
@@ -94,14 +108,21 @@ export function createBrowserSessionTable(database: Database) {
       return rows.map(asBrowserSession)
     },
 
-    /** Binds a session that is alive and has no key yet: true for one of any number of calls. */
+    /**
+     * Binds a session that is alive to a key of its browser: true for one of any number of calls. A
+     * page key of the same sign-in gives way to it; no other key is ever replaced.
+     */
     async bind(uid: string, { jkt, alg, jwk }: DbscRegistration): Promise<boolean> {
       const { rowCount } = await database.query({
         name: 'session-binding-insert',
         text: `insert into session_bindings (uid, method, jkt, alg, jwk)
                select uid, 'dbsc', $2, $3, $4 from browser_sessions
                 where uid = $1 and ended_at is null and expires_at > now()
-               on conflict on constraint session_bindings_pkey do nothing`,
+               on conflict on constraint session_bindings_pkey do update
+                  set method = excluded.method, jkt = excluded.jkt, alg = excluded.alg,
+                      jwk = excluded.jwk, bound_at = now()
+                where session_bindings.method = 'page-key'
+                  and session_bindings.bound_at > now() - interval '${upgradeTime}'`,
         values: [uid, jkt, alg, JSON.stringify(jwk)],
       })
       return rowCount === 1

@@ -48,6 +48,7 @@ browserTest('signs in, has its session bound below the path alone, and signs out
   t.deepEqual(cookies.map(({ name, path }) => `${nameOf(name)} ${path}`).sort(), [
     '__Host-holdfast_browser.ID /',
     '__Secure-holdfast_bound /auth',
+    '__Secure-holdfast_page_key /auth',
     '__Secure-holdfast_session /auth',
     '__Secure-holdfast_session.sig /auth',
   ])

@@ -42,6 +42,7 @@ const complete = {
   HOLDFAST_DPOP_NONCES: 'required',
   HOLDFAST_KEY_OVERLAP_HOURS: '72',
   HOLDFAST_SESSION_PROOF_SECONDS: '300',
+  HOLDFAST_PAGE_KEY: 'off',
   HOLDFAST_PROOF_WINDOW_SECONDS: '60',
   HOLDFAST_CLOCK_TOLERANCE_SECONDS: '20',
   HOLDFAST_PROFILE: 'default',
@@ -141,6 +142,7 @@ test('needs no variable at all', (t) => {
     protocol: { profile: undefined, clockToleranceS: 10, acceptsEndpointAudiences: false },
     selfService: [],
     sessionProofLifetime: 600,
+    pageKey: true,
     sessionRefreshInitiators: [],
     passkeys: {
       signIn: 'passkey-or-password',
@@ -224,6 +226,7 @@ test('takes every variable', (t) => {
     protocol: { profile: undefined, clockToleranceS: 20, acceptsEndpointAudiences: true },
     selfService: ['name', 'export'],
     sessionProofLifetime: 300,
+    pageKey: false,
     sessionRefreshInitiators: ['app.example.com', '*.example.org'],
     passkeys: {
       signIn: 'passkey',

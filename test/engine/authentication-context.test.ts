@@ -6,6 +6,7 @@ import {
   acrOf,
   boundSessionAcr as bound,
   knownAcrs,
+  pageKeySessionAcr,
   passkeyAcr,
   passkeyAndSessionAcr,
   passwordAcr,
@@ -170,13 +171,15 @@ test('a passkey sign-in registers the key of the session in the same response', 
 })
 
 test('each step of the ladder includes those below it', (t) => {
-  const of = (amr: readonly string[], isBound = false) =>
-    knownAcrs.filter((acr) => acrOf({ amr, isBound }, [acr]) === acr)
+  const of = (amr: readonly string[], isBound = false, hasPageKey = false) =>
+    knownAcrs.filter((acr) => acrOf({ amr, isBound, hasPageKey }, [acr]) === acr)
   const { passkey, passwordAndKey, passwordAndCode, password: typed } = signInMethods
   t.deepEqual(of(passkey), [passkeyAcr, passwordAndKeyAcr, passwordAndCodeAcr, passwordAcr])
   t.deepEqual(of(passwordAndKey), [passwordAndKeyAcr, passwordAndCodeAcr, passwordAcr])
   t.deepEqual(of(passwordAndCode), [passwordAndCodeAcr, passwordAcr])
-  t.deepEqual(of(typed, true), [bound, passwordAcr])
+  t.deepEqual(of(typed, true), [bound, pageKeySessionAcr, passwordAcr])
+  t.deepEqual(of(typed, false, true), [pageKeySessionAcr, passwordAcr])
+  t.false(of(passkey, false, true).includes(passkeyAndSessionAcr))
   t.deepEqual(of(passkey, true), [...knownAcrs])
   t.deepEqual(of(['pop']), [])
   t.is(acrOf({ amr: [], isBound: false }, [bound]), undefined)
