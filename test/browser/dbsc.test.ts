@@ -107,6 +107,9 @@ async function signedIn(
   await page.goto(addressOf(t))
   await typePassword(page)
   const session = await watched.registered()
+  // The page has registered a key as well, and that of the browser has replaced it.
+  const found = await t.context.nodes.server.storage.browserSessions.find(session)
+  t.is(found?.binding?.method, 'dbsc')
   await page.getByRole('button', { name: 'Allow' }).click()
   await page.waitForURL(welcome)
   t.regex(page.url(), /code=/)

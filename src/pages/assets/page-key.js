@@ -147,7 +147,8 @@ function keepProven() {
     event.preventDefault()
     form.dataset.sent = 'yes'
     if (isDue()) await within(refresh(), patienceMs)
-    if (isEnd) await within(remove(session.key).catch(() => {}), patienceMs)
+    const removed = isEnd ? remove(session.key).catch(() => {}) : undefined
+    await within(removed, patienceMs)
     form.requestSubmit(submitter)
   })
 }
