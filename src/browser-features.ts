@@ -168,7 +168,8 @@ function accountFeature(
     limiter: storage.rateLimits.makeLimiter(newPasswordLimit),
     events,
   })
-  const { rpId, relatedOrigins } = config.passkeys
+  const { relatedOrigins } = config.passkeys
+  const passkeyPages = passkeys && { ...passkeys, scriptUrl: scripts.passkeys }
   const page = base + publicRoutes.security_sign_in.path
   const { rules } = signIn
   const pages = createAccountPages({
@@ -182,12 +183,9 @@ function accountFeature(
     createSecurityRouter({
       ...{ pages, views, accounts, rules },
       tables: storage,
-      passkeys:
-        passkeys && rpId !== undefined
-          ? { rpId, scriptUrl: scripts.passkeys, isAllowed: passkeys.isAllowed }
-          : undefined,
+      passkeys: passkeyPages,
     }),
-    createProfileRouter({ ...common, pages, accounts, selfService }),
+    createProfileRouter({ ...common, pages, accounts, selfService, passkeys: passkeyPages }),
     createEmailRouter({
       ...common,
       selfService,
@@ -198,7 +196,7 @@ function accountFeature(
     }),
     createDataRouter({
       ...common,
-      ...{ pages, selfService },
+      ...{ pages, selfService, passkeys: passkeyPages },
       tables: storage,
       store: storage.accounts,
     }),

@@ -6,7 +6,14 @@ import { publicRoutes } from '../http/routes.ts'
 import { allowScript } from '../http/script-source.ts'
 import type { MessageKey } from '../pages/messages.ts'
 import type { AccountFrame } from '../pages/security-page.ts'
+import type { Passkeys } from '../passkeys/passkeys.ts'
 import { type Reader, type Readers, signInFirst } from './reader.ts'
+
+/** Passkeys, for pages that say something about them to their browser. */
+export type PasskeyPages = Pick<Passkeys, 'isAllowed' | 'signalsOf' | 'endSignals'> & {
+  /** What such a page runs. */
+  readonly scriptUrl: string
+}
 
 export interface AccountPages {
   /** Shows a page to its reader; leads anyone else to a sign-in, and from there to the page. */

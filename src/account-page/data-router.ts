@@ -2,13 +2,14 @@ import Router from '@koa/router'
 import { readEmail } from '../accounts/email.ts'
 import type { SelfService } from '../config/self-service-config.ts'
 import { publicRoutes } from '../http/routes.ts'
+import { allowScript } from '../http/script-source.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import { PageError } from '../pages/page-error.ts'
 import type { Views } from '../pages/views.ts'
 import type { AccountStore } from '../storage/account-store.ts'
-import type { AccountPages } from './account-pages.ts'
+import type { AccountPages, PasskeyPages } from './account-pages.ts'
 import type { Change, ConfirmedChanges } from './confirmed-changes.ts'
 import { type OwnDataTables, ownDataOf } from './own-data.ts'
 import type { Readers } from './reader.ts'
@@ -20,6 +21,8 @@ export interface DataRouterOptions {
   readonly store: Pick<AccountStore, 'remove'>
   readonly tables: OwnDataTables
   readonly selfService: readonly SelfService[]
+  /** Undefined where browsers make none for this server. */
+  readonly passkeys: PasskeyPages | undefined
   readonly views: Pick<Views, 'accountData' | 'accountDeleted'>
   readonly events: Pick<Events, 'accountExported' | 'accountDeleted'>
   readonly securityEvents: Pick<SecurityEvents, 'record'>
@@ -32,7 +35,7 @@ export interface DataRouterOptions {
  */
 export function createDataRouter(options: DataRouterOptions): Router {
   const { pages, readers, changes, store, tables, selfService, views } = options
-  const { events, securityEvents } = options
+  const { events, securityEvents, passkeys } = options
   const router = new Router({ sensitive: true, strict: true })
   const allows = (service: SelfService) => selfService.includes(service)
 
@@ -87,7 +90,8 @@ export function createDataRouter(options: DataRouterOptions): Router {
       events.accountDeleted({ ...requestFacts(ctx), account: account.id }, { ended, revoked })
     }
     ctx.type = 'html'
-    ctx.body = views.accountDeleted()
+    if (passkeys) allowScript(ctx, passkeys.scriptUrl)
+    ctx.body = views.accountDeleted({ signals: passkeys?.endSignals(account) })
   })
 
   return router

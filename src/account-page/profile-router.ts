@@ -4,6 +4,7 @@ import type { Accounts } from '../accounts/accounts.ts'
 import { maxNameCharacters } from '../accounts/profile.ts'
 import type { SelfService } from '../config/self-service-config.ts'
 import { publicRoutes } from '../http/routes.ts'
+import { allowScript } from '../http/script-source.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
@@ -12,7 +13,7 @@ import { PageError } from '../pages/page-error.ts'
 import { profileLines } from '../pages/security-page.ts'
 import type { Views } from '../pages/views.ts'
 import type { Account, AccountChange } from '../storage/account-store.ts'
-import type { AccountPages } from './account-pages.ts'
+import type { AccountPages, PasskeyPages } from './account-pages.ts'
 import type { Change, ConfirmedChanges } from './confirmed-changes.ts'
 import type { Readers } from './reader.ts'
 
@@ -22,6 +23,8 @@ export interface ProfileRouterOptions {
   readonly changes: ConfirmedChanges
   readonly accounts: Pick<Accounts, 'change'>
   readonly selfService: readonly SelfService[]
+  /** Undefined where browsers make none for this server. */
+  readonly passkeys: PasskeyPages | undefined
   readonly views: Pick<Views, 'profile'>
   readonly events: Pick<Events, 'profileChanged'>
   readonly securityEvents: Pick<SecurityEvents, 'record'>
@@ -30,21 +33,24 @@ export interface ProfileRouterOptions {
 /** What is known of a person, and what of it they may change: the members that the operator allows. */
 export function createProfileRouter(options: ProfileRouterOptions): Router {
   const { pages, readers, changes, accounts, selfService, views, events, securityEvents } = options
+  const { passkeys } = options
   const router = new Router({ sensitive: true, strict: true })
 
   const changeable = members.filter(({ member }) => selfService.includes(member))
 
   router.get(publicRoutes.security_profile.path, (ctx) =>
-    pages.show(ctx, 'security_profile', async ({ account }, frame) =>
-      views.profile({
+    pages.show(ctx, 'security_profile', async ({ account }, frame) => {
+      if (passkeys) allowScript(ctx, passkeys.scriptUrl)
+      return views.profile({
         ...frame,
         lines: profileLines(account),
+        signals: passkeys?.signalsOf(account),
         changes: [
           ...changeable.map(({ path, heading }) => ({ path, label: heading })),
           ...(selfService.includes('email') ? [emailChange] : []),
         ],
-      }),
-    ),
+      })
+    }),
   )
 
   for (const { member, path, changeOf, made, invalid } of members) {

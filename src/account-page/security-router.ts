@@ -6,12 +6,11 @@ import { allowScript } from '../http/script-source.ts'
 import { passkeyLine } from '../pages/account-pages.ts'
 import { eventLine, failureLine, type SignInMethodsPage } from '../pages/security-page.ts'
 import type { Views } from '../pages/views.ts'
-import type { Passkeys } from '../passkeys/passkeys.ts'
 import type { FailedSignInTable } from '../storage/failed-sign-in-table.ts'
 import type { PasskeyTable } from '../storage/passkey-table.ts'
 import type { SecondFactorTable } from '../storage/second-factor-table.ts'
 import type { SecurityEventTable } from '../storage/security-event-table.ts'
-import type { AccountPages } from './account-pages.ts'
+import type { AccountPages, PasskeyPages } from './account-pages.ts'
 import type { Reader } from './reader.ts'
 
 export interface SecurityRouterOptions {
@@ -25,10 +24,8 @@ export interface SecurityRouterOptions {
   }
   readonly accounts: Pick<Accounts, 'hasPassword'>
   readonly rules: Pick<SignInRules, 'setsPassword' | 'secondFactor'>
-  /** What passkeys are for, and the script of pages about them; undefined where there are none. */
-  readonly passkeys:
-    | (Pick<Passkeys, 'isAllowed'> & { readonly rpId: string; readonly scriptUrl: string })
-    | undefined
+  /** Undefined where browsers make none for this server. */
+  readonly passkeys: PasskeyPages | undefined
 }
 
 const shownEvents = 50
@@ -47,13 +44,7 @@ export function createSecurityRouter(options: SecurityRouterOptions): Router {
     const own = await table.listOf(account.id)
     return {
       lines: own.map((each) => passkeyLine(each, passkeys.isAllowed(each))),
-      signals: {
-        rpId: passkeys.rpId,
-        userId: Buffer.from(account.id).toString('base64url'),
-        ids: own.map(({ credentialId }) => credentialId),
-        name: account.email,
-        displayName: account.name ?? account.email,
-      },
+      signals: passkeys.signalsOf(account, own),
     }
   }
 

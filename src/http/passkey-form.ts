@@ -4,6 +4,7 @@ import type { Events, Facts } from '../observability/events.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
 import type { Passkeys, RequestOptions } from '../passkeys/passkeys.ts'
+import type { PasskeySignals } from '../passkeys/signals.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { Passkey } from '../storage/passkey-table.ts'
 import { clientInfo } from './client-info.ts'
@@ -22,7 +23,11 @@ export interface FormProblem {
  */
 export type ShownPasskey =
   | { readonly account: Account; readonly passkey: Passkey }
-  | ({ readonly account: undefined } & FormProblem)
+  | ({
+      readonly account: undefined
+      /** For the browser, where the page that follows has the script of passkeys. */
+      readonly signals?: PasskeySignals | undefined
+    } & FormProblem)
 
 /** Passkeys in forms of our pages. */
 export interface PasskeyForms {
@@ -85,7 +90,7 @@ export function createPasskeyForms({
       }
       const shown = await passkeys.authenticate(form.get('credential') ?? '', purpose, accountId)
       if (shown.account) return shown
-      const { reason, of } = shown
+      const { reason, of, signals } = shown
       await limit.take(address)
       events.passkeyRefused({ ...facts, account: of }, reason)
       if (reason === 'counter' && of) {
@@ -96,8 +101,7 @@ export function createPasskeyForms({
       }
       const isOurs = reason === 'authenticator'
       return {
-        account: undefined,
-        status: 401,
+        ...{ account: undefined, status: 401, signals },
         problem: isOurs ? 'passkey.not_allowed' : 'passkey.refused',
       }
     },

@@ -12,6 +12,7 @@ import { bindingLabels } from '../pages/binding-labels.ts'
 import { describeConsent } from '../pages/consent-sections.ts'
 import type { Message, MessageKey } from '../pages/messages.ts'
 import { redirectLabel } from '../pages/redirect-labels.ts'
+import type { PasskeySignals } from '../passkeys/signals.ts'
 import type { Account } from '../storage/account-store.ts'
 import { existingGrant, grantedConsent, missingConsent } from './consent.ts'
 import type { InteractionDependencies } from './interaction-router.ts'
@@ -19,6 +20,7 @@ import type { InteractionDependencies } from './interaction-router.ts'
 interface SignInAttempt {
   email: string
   problem: MessageKey | Message
+  signals?: PasskeySignals | undefined
 }
 
 /** Seconds for which a password counts whose code is still to be typed. */
@@ -126,6 +128,7 @@ export function createInteractionPages({
       const client = clientView(await clientOf(interaction))
       const email = attempt?.email ?? (typeof login_hint === 'string' ? login_hint : '')
       const problem = attempt ? { problem: attempt.problem } : {}
+      const { signals } = attempt ?? {}
       allowFormsTo(ctx, redirectUriOf(interaction))
       ctx.type = 'html'
       ctx.body = views.signIn({
@@ -137,6 +140,7 @@ export function createInteractionPages({
         pageKey: await requestPageKey(ctx, interaction),
         password: await takesPassword(interaction),
         ...problem,
+        signals,
       })
     },
 

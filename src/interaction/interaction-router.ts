@@ -162,7 +162,9 @@ export function createInteractionRouter(dependencies: InteractionDependencies): 
     const shown = await passkeys.authenticate(ctx, { form, purpose, facts })
     if (!shown.account) {
       ctx.status = shown.status
-      await pages.signIn(ctx, interaction, { email: '', problem: shown.problem })
+      await pages.signIn(ctx, interaction, {
+        ...{ email: '', problem: shown.problem, signals: shown.signals },
+      })
       return
     }
     const { account, passkey } = shown

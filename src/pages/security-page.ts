@@ -1,5 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import { networkPrefix } from '../net/network.ts'
+import type { PasskeySignals } from '../passkeys/signals.ts'
 import type { Account } from '../storage/account-store.ts'
 import type { Installation, StoredGrant } from '../storage/artifact-table.ts'
 import type { BrowserSession } from '../storage/browser-session-table.ts'
@@ -21,6 +22,8 @@ export interface AccountFrame {
 
 export interface ProfilePage extends AccountFrame {
   lines: readonly ProfileLine[]
+  /** Undefined where browsers make no passkeys for this server. */
+  signals: PasskeySignals | undefined
   /** What the person may change. */
   changes: readonly { path: string; label: Message }[]
 }
@@ -57,13 +60,8 @@ export interface SignInMethodsPage extends AccountFrame {
   codeApp: { isSetUp: boolean; isRemovable: boolean; recoveryCodes: number } | undefined
 }
 
-/** Which passkeys there still are, for the browser (the Signal API of WebAuthn). */
-export interface PasskeySignals {
-  rpId: string
-  userId: string
-  ids: readonly string[]
-  name: string
-  displayName: string
+export interface AccountDeletedPage {
+  signals: PasskeySignals | undefined
 }
 
 /** The failed sign-ins of one hour. */

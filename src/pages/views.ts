@@ -1,5 +1,5 @@
 import { Eta } from 'eta'
-
+import type { PasskeySignals } from '../passkeys/signals.ts'
 import type {
   AccountLinkDonePage,
   AccountLinkPage,
@@ -16,6 +16,7 @@ import type { ErrorMessage } from './error-messages.ts'
 import { english, type Message, type MessageKey, type Messages } from './messages.ts'
 import type {
   AccountDataPage,
+  AccountDeletedPage,
   ActivityPage,
   ApplicationsPage,
   ProfilePage,
@@ -82,6 +83,7 @@ export interface SignInPage {
   password: boolean
   /** For the script of the page; undefined where pages bind no sessions. */
   pageKey: PageKeyRequest | undefined
+  signals: PasskeySignals | undefined
   problem?: MessageKey | Message
 }
 
@@ -204,7 +206,7 @@ export interface Views {
   applications(page: ApplicationsPage): string
   activity(page: ActivityPage): string
   accountData(page: AccountDataPage): string
-  accountDeleted(): string
+  accountDeleted(page: AccountDeletedPage): string
   confirm(page: ConfirmPage): string
   newPasskey(page: NewPasskeyPage): string
   newCodeApp(page: NewCodeAppPage): string
@@ -246,7 +248,7 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     applications: view<ApplicationsPage>('account-applications'),
     activity: view<ActivityPage>('account-activity'),
     accountData: view<AccountDataPage>('account-data'),
-    accountDeleted: () => view('account-deleted')({}),
+    accountDeleted: view<AccountDeletedPage>('account-deleted'),
     confirm: view<ConfirmPage>('confirm'),
     newPasskey: view<NewPasskeyPage>('new-passkey'),
     newCodeApp: view<NewCodeAppPage>('new-code-app'),

@@ -30,6 +30,12 @@ import {
   readAttestation,
   readClientData,
 } from './response.ts'
+import {
+  acceptedPasskeysSignal,
+  type PasskeySignals,
+  unknownPasskeySignal,
+  userDetailsSignal,
+} from './signals.ts'
 
 /** The relying party, as browsers know it. */
 export interface RelyingParty {
@@ -47,6 +53,8 @@ export type PasskeyRefusal =
   /** Not made for this page, or too late. */
   | 'challenge'
   | 'unknown'
+  /** Its account is disabled, or it was removed this moment. */
+  | 'gone'
   /** Origin, RP ID, user verification, signature: what the library checks. */
   | 'response'
   /** Of another account than the page is for. */
@@ -64,6 +72,8 @@ export type PasskeyAuthentication =
       readonly reason: PasskeyRefusal
       /** Whose passkey it is, where that is known by its signature. */
       readonly of: string | undefined
+      /** For the browser that has shown it. */
+      readonly signals: PasskeySignals | undefined
     }
 
 export type PasskeyRegistration =
@@ -145,6 +155,15 @@ export function createPasskeys({
   return {
     isAllowed,
 
+    /** What a page of an account has its browser know, of all passkeys of it or of its name alone. */
+    signalsOf(account: Account, own?: readonly Passkey[]): PasskeySignals {
+      const accepted = own && acceptedPasskeysSignal(party.id, account, own)
+      return { ...accepted, ...userDetailsSignal(party.id, account) }
+    },
+
+    /** For the page on which an account has ended. */
+    endSignals: (account: Account): PasskeySignals => acceptedPasskeysSignal(party.id, account, []),
+
     requestOptions(purpose: string, allow: readonly Passkey[] = []): RequestOptions {
       const ids = allow.map(({ credentialId }) => credentialId)
       return { challenge: challenges.make(purpose, requestLifetimeS), rpId: party.id, allow: ids }
@@ -167,7 +186,8 @@ export function createPasskeys({
       if (!assertion || !read) return refused('malformed')
       if (!read.entry) return refused('challenge')
       const found = await table.find(assertion.id)
-      if (!found) return refused('unknown')
+      if (!found) return refused('unknown', undefined, unknownPasskeySignal(party.id, assertion.id))
+      if (found === 'disabled') return refused('gone')
       const checked = await checkAssertion(assertion, { found, party, challenge: read.challenge })
       if (!checked) return refused('response')
       const { account, passkey } = found
@@ -176,7 +196,7 @@ export function createPasskeys({
       if (!isAllowed(passkey)) return refused('authenticator', account.id)
       const outcome = await table.use(passkey.id, { ...checked, challenge: read.entry })
       if (outcome === 'used') return { account, passkey }
-      return refused(outcome === 'gone' ? 'unknown' : outcome, account.id)
+      return refused(outcome, account.id)
     },
 
     async creationOptions(
@@ -244,8 +264,12 @@ export function createPasskeys({
   }
 }
 
-function refused(reason: PasskeyRefusal, of?: string): PasskeyAuthentication {
-  return { account: undefined, reason, of }
+function refused(
+  reason: PasskeyRefusal,
+  of?: string,
+  signals?: PasskeySignals,
+): PasskeyAuthentication {
+  return { account: undefined, reason, of, signals }
 }
 
 const entryOf = (challenge: string, expiresAt: number): ReplayEntry =>

@@ -61,7 +61,7 @@ const columns = `passkeys.id, account_id as "accountId",
 
 interface FoundRow extends Passkey {
   readonly publicKey: Buffer<ArrayBuffer>
-  readonly account: AccountRow
+  readonly account: AccountRow | null
 }
 
 const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
@@ -106,13 +106,13 @@ export type PasskeyTable = ReturnType<typeof createPasskeyTable>
 /** The table `passkeys`. */
 export function createPasskeyTable(database: Database) {
   return {
-    /** The passkey of an account that is not disabled. */
-    async find(credentialId: string): Promise<FoundPasskey | undefined> {
+    /** A passkey, unless its account is disabled. */
+    async find(credentialId: string): Promise<FoundPasskey | 'disabled' | undefined> {
       const { rows } = await database.query<FoundRow>({
         name: 'passkey-find',
         text: `select ${columns}, public_key as "publicKey", to_json(account) as account
                  from passkeys
-                 join lateral (select ${accountColumns} from accounts
+                 left join lateral (select ${accountColumns} from accounts
                                 where accounts.id = account_id and disabled_at is null) account on true
                 where credential_id = $1`,
         values: [Buffer.from(credentialId, 'base64url')],
@@ -120,6 +120,7 @@ export function createPasskeyTable(database: Database) {
       const [row] = rows
       if (!row) return undefined
       const { publicKey, account, ...passkey } = row
+      if (!account) return 'disabled'
       return { passkey, publicKey: new Uint8Array(publicKey), account: asAccount(account) }
     },
 

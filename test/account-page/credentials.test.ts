@@ -578,6 +578,7 @@ test('deletes an account by its owner, who types its address, and everything wit
   const done = await remove({ email: ` ${email.toUpperCase()} `, password })
   t.is(done.status, 200)
   t.regex(done.text, /Your account was deleted/)
+  t.regex(done.text, /signalAllAcceptedCredentials&quot;.+allAcceptedCredentialIds&quot;:\[\]/)
   t.is(await server.storage.accounts.findById(id), undefined)
   t.deepEqual(await server.storage.passkeys.listOf(id), [])
   t.deepEqual(await server.storage.browserSessions.listOf(id), [])

@@ -16,6 +16,7 @@ import { useFolder } from '../support/folder.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { looks } from '../support/looks.ts'
 import { startNodes } from '../support/nodes.ts'
+import { query } from '../support/query.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { email, password, startTestServer, type TestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
@@ -340,6 +341,50 @@ browserTest('tells the browser which passkeys there still are', async (t) => {
   await page.getByRole('button', { name: 'Continue with your password' }).click()
   await page.waitForURL(`${plain.server.issuer}/security/sign-in`)
   await until(async () => (await count()) === 0)
+  t.pass()
+})
+
+browserTest('has the browser forget a passkey that the server does not know', async (t) => {
+  const { plain } = t.context
+  const person = await open(t)
+  const { page, cdp, authenticatorId } = person
+  await addPasskey(person, plain, 'To be lost')
+  const { server } = plain
+  const owner = await server.storage.accounts.findByEmail(email)
+  const accountId = owner?.account.id ?? ''
+  const by = { accountId, sessionUid: undefined, address: undefined, userAgent: undefined }
+  for (const { id } of await server.storage.passkeys.listOf(accountId)) {
+    await server.storage.passkeys.remove(id, 0, by)
+  }
+  await signOut(person)
+  await page.goto(addressOf(plain, must(passkeyAcr)))
+  await showPasskey(page)
+  await page.getByText('This passkey was not accepted').waitFor()
+  await until(
+    async () =>
+      (await cdp.send('WebAuthn.getCredentials', { authenticatorId })).credentials.length === 0,
+  )
+  t.pass()
+})
+
+browserTest('has the browser rename the passkeys of an account with another name', async (t) => {
+  const { plain } = t.context
+  const person = await open(t)
+  const { page, cdp, authenticatorId } = person
+  await addPasskey(person, plain, 'To be renamed')
+  const named = async () => {
+    const { credentials } = await cdp.send('WebAuthn.getCredentials', { authenticatorId })
+    return credentials.map(({ userDisplayName }) => userDisplayName)
+  }
+  t.deepEqual(await named(), ['Ada'])
+  const name = 'Ada Lovelace'
+  await query(plain.server.databaseUrl, 'update accounts set name = $1 where email = $2', [
+    name,
+    email,
+  ])
+  t.teardown(() => query(plain.server.databaseUrl, "update accounts set name = 'Ada'", []))
+  await page.goto(`${plain.server.issuer}/security/profile`)
+  await until(async () => (await named()).join() === name)
   t.pass()
 })
 

@@ -166,7 +166,10 @@ test.serial('rejects a passkey in one way, whatever is wrong with it', async (t)
   for (const [what, [ceremony, reason]] of Object.entries(broken)) {
     const login = await beginSignIn()
     const credential = authenticator.get(optionsOf(login), ceremony)
-    answers.add(await isRefused(t, login, credential, reason))
+    const text = await isRefused(t, login, credential, reason)
+    // A passkey that this server does not know is said to be unknown to the browser that has it.
+    t.is(text.includes('signalUnknownCredential'), reason === 'unknown')
+    answers.add(text.replace(/<div hidden data-passkey-signals=.*\n/, ''))
     t.log(what)
   }
   for (const text of ['', '{}', 'null', '[', '{"id":1}']) {
@@ -182,7 +185,9 @@ test.serial('rejects a passkey of a disabled account', async (t) => {
   await query(server.databaseUrl, 'update accounts set disabled_at = now()', [])
   const login = await beginSignIn()
   const credential = authenticator.get(optionsOf(login))
-  await isRefused(t, login, credential, 'unknown')
+  const text = await isRefused(t, login, credential, 'gone')
+  // It will work again: the browser must keep it.
+  t.false(text.includes('data-passkey-signals'))
   await query(server.databaseUrl, 'update accounts set disabled_at = null', [])
 })
 
@@ -351,6 +356,40 @@ test.serial('renames and removes a passkey by that passkey, and ends other sign-
   // The trail is written after the response.
   await until(async () => (await audited())[0] === 'passkey.removed')
   t.deepEqual(await audited(), ['passkey.removed', 'passkey.renamed', 'passkey.added'])
+})
+
+/** What a page has its browser call, by the methods of PublicKeyCredential. */
+function signalsOf(text: string): Record<string, Record<string, unknown>> {
+  const [, json = '{}'] = /data-passkey-signals="([^"]+)"/.exec(text) ?? []
+  return JSON.parse(json.replaceAll('&quot;', '"'))
+}
+
+test.serial('says to browsers which passkeys there are, and which is unknown', async (t) => {
+  const { agent, authenticator } = await withPasskey()
+  const [own] = await passkeysOf()
+  const rpId = 'localhost'
+  const userId = Buffer.from(own?.accountId ?? '').toString('base64url')
+  const { credentialId } = authenticator
+  const all = { rpId, userId, allAcceptedCredentialIds: [credentialId] }
+  const details = { rpId, userId, name: email, displayName: 'Ada' }
+  const methods = await agent.get(pageOf('/sign-in'))
+  t.deepEqual(signalsOf(methods.text), {
+    signalAllAcceptedCredentials: all,
+    signalCurrentUserDetails: details,
+  })
+  const profile = await agent.get(pageOf('/profile'))
+  t.deepEqual(signalsOf(profile.text), { signalCurrentUserDetails: details })
+  for (const page of [methods, profile]) {
+    const [, script] = /<script src="([^"]+passkeys[^"]+)"/.exec(page.text) ?? []
+    const policy = page.headers.get('content-security-policy') ?? ''
+    t.true(policy.includes(` ${server.issuer}${script}`))
+  }
+
+  await query(server.databaseUrl, 'delete from passkeys', [])
+  const login = await beginSignIn()
+  t.deepEqual(signalsOf(login.page.text), {})
+  const refused = await show(login, authenticator.get(optionsOf(login)))
+  t.deepEqual(signalsOf(refused.text), { signalUnknownCredential: { rpId, credentialId } })
 })
 
 test.serial('does not name, rename or remove a passkey of another account', async (t) => {
@@ -587,7 +626,7 @@ test('keeps out nobody elsewhere after ten thousand rejected passkeys of one net
       requestOptions: () => ({ challenge: '', rpId: '', allow: [] }),
       async authenticate() {
         looked += 1
-        return { account: undefined, reason: 'unknown', of: undefined }
+        return { account: undefined, reason: 'unknown', of: undefined, signals: undefined }
       },
     },
     limit: createNetworkLimit({ perMinute: 60, now: () => 0 }),

@@ -92,16 +92,9 @@ function serve(form) {
 
 /** Tells the browser which passkeys there still are, and what the account is called. */
 function signal(element) {
-  const { rpId, userId, ids, name, displayName } = JSON.parse(element.dataset.passkeySignals)
-  const told = [
-    PublicKeyCredential.signalAllAcceptedCredentials?.({
-      rpId,
-      userId,
-      allAcceptedCredentialIds: ids,
-    }),
-    PublicKeyCredential.signalCurrentUserDetails?.({ rpId, userId, name, displayName }),
-  ]
-  for (const each of told) each?.catch(() => {})
+  for (const [method, options] of Object.entries(JSON.parse(element.dataset.passkeySignals))) {
+    PublicKeyCredential[method]?.(options).catch(() => {})
+  }
 }
 
 if (window.PublicKeyCredential) {
