@@ -14,7 +14,12 @@ import {
   passwordAndKeyAcr,
   signInMethods,
 } from '../../src/accounts/acr.ts'
-import { addPasskey, createAuthenticator, passkeyOptions } from '../support/authenticator.ts'
+import {
+  type Authenticator,
+  addPasskey,
+  createAuthenticator,
+  passkeyOptions,
+} from '../support/authenticator.ts'
 import {
   allow,
   createDevice,
@@ -25,11 +30,15 @@ import {
 } from '../support/device.ts'
 import { newKey, post } from '../support/flow.ts'
 import { authorizationUrl, begin, interact, signIn } from '../support/journey.ts'
-import { password, useTestServer } from '../support/server.ts'
+import { query } from '../support/query.ts'
+import { email, password, useTestServer } from '../support/server.ts'
 import { trust } from '../support/trust.ts'
 import type { UserAgent } from '../support/user-agent.ts'
 
-const server = useTestServer(test, { HOLDFAST_TLS: 'on' })
+const server = useTestServer(test, {
+  HOLDFAST_TLS: 'on',
+  HOLDFAST_GROUP_SIGN_IN: 'on-call = bound-session, vault = passkey-and-bound-session',
+})
 let client: ClientMetadata
 let strict: ClientMetadata
 
@@ -168,6 +177,91 @@ test('a passkey sign-in registers the key of the session in the same response', 
   // The bound session alone is not enough for the next request, and neither is the passkey.
   const unbound = await authorize(agent, { ...asked, prompt: 'none' })
   t.is(errorOf(unbound), 'login_required')
+})
+
+/** A browser in which someone has signed in by a password, before they joined a group. */
+async function joined(group: string, { bound }: { bound: boolean }) {
+  const id = randomBytes(6).toString('hex')
+  const as = { email: `${id}@example.com`, password }
+  await query(
+    server.databaseUrl,
+    `insert into accounts (id, email, password_hash)
+     select $1, $2, password_hash from accounts where email = $3`,
+    [id, as.email, email],
+  )
+  const { device, offer, consent } = await signInAt(server, request(), { as })
+  if (bound) await device.register(offer)
+  await allow(consent)
+  const authenticator = createAuthenticator(server.issuer)
+  await addPasskey(server.issuer, device.agent, authenticator)
+  await server.storage.accounts.change(id, { groups: [group] })
+  return { device, as, authenticator }
+}
+
+/** From the page that waits for a key, in a browser that has registered one, to the `acr` of a code. */
+async function acrAfter(agent: UserAgent, proof: string) {
+  const first = await agent.get(proof)
+  const { location = '' } = first.location ? first : await agent.get(`${proof}?again=1`)
+  return acrOfCode((await allow(await interact(agent, await agent.get(location)))).href)
+}
+
+async function acrOfCode(location: string) {
+  const code = new URL(location).searchParams.get('code') ?? ''
+  return (await server.provider.AuthorizationCode.find(code))?.acr
+}
+
+/** Up to the response to a sign-in by a passkey. */
+async function showPasskey(authenticator: Authenticator, agent?: UserAgent) {
+  const login = await begin({ origin: server.issuer }, request(), agent)
+  const credential = authenticator.get(passkeyOptions(login.page.text))
+  const { token, url } = login
+  const posted = await login.agent.post(`${url}/passkey`, { token, credential })
+  return { agent: login.agent, offer: await login.agent.get(posted.location ?? '') }
+}
+
+test('a group may demand a bound session: others lead to one, or to an error', async (t) => {
+  const { device, as } = await joined('on-call', { bound: false })
+  const earlier = device.agent
+  t.is(errorOf(await authorize(earlier, { prompt: 'none' })), 'login_required')
+  t.regex(await authorize(earlier), signInPage)
+
+  const typeIt = async () => {
+    const login = await begin({ origin: server.issuer }, request())
+    const posted = await signIn(login, as)
+    const offer = await login.agent.get(posted.location ?? '')
+    t.regex(offer.location ?? '', proofPage, 'no code before the key is there')
+    return { agent: login.agent, offer, proof: offer.location ?? '' }
+  }
+  const unable = await typeIt()
+  const sentBack = unable.agent.get(unable.proof)
+  const able = await typeIt()
+  const binding = createDevice(server, able.agent)
+  await binding.register(able.offer)
+  t.is(await acrAfter(able.agent, able.proof), bound)
+  t.regex(await authorize(able.agent, { prompt: 'none' }), /[?&]code=/)
+  await letMomentPass(server.databaseUrl, binding.session)
+  const copy = able.agent.copy((cookie) => !cookie.startsWith('__Host-holdfast_bound'))
+  t.is(errorOf(await authorize(copy, { prompt: 'none' })), 'login_required')
+
+  const { location = '' } = await unable.agent.follow(await sentBack)
+  t.is(errorOf(location), 'unmet_authentication_requirements')
+})
+
+test('a group may demand a passkey and a bound session: step-up leads to what is missing', async (t) => {
+  const { device, as, authenticator } = await joined('vault', { bound: true })
+  const { agent } = device
+  t.is(errorOf(await authorize(agent, { prompt: 'none' })), 'login_required')
+  t.regex(await authorize(agent), signInPage, 'a passkey is missing')
+  const login = await begin({ origin: server.issuer }, request(), agent)
+  t.is((await signIn(login, as)).status, 401, 'a password never meets it')
+  const stepped = await showPasskey(authenticator, agent)
+  t.regex(stepped.offer.location ?? '', /[?&]code=/, 'the key is there already')
+  t.is(await acrOfCode(stepped.offer.location ?? ''), passkeyAndSessionAcr)
+
+  const elsewhere = await showPasskey(authenticator)
+  t.regex(elsewhere.offer.location ?? '', proofPage, 'a key is missing')
+  await createDevice(server, elsewhere.agent).register(elsewhere.offer)
+  t.is(await acrAfter(elsewhere.agent, elsewhere.offer.location ?? ''), passkeyAndSessionAcr)
 })
 
 test('each step of the ladder includes those below it', (t) => {
