@@ -7,12 +7,12 @@ import { Http2ServerRequest } from 'node:http2'
 import type { Answer } from './browser/answers.ts'
 import type { Asked } from './edge.ts'
 import type { InboundRequest } from './exchange.ts'
-import { valuesOf } from './headers.ts'
+import { type Fields, valuesOf } from './headers.ts'
 import { http2Asked } from './http2.ts'
 import { Refusal } from './refusal.ts'
 
 /** The proxies that the gate understands. */
-export const proxies = ['nginx', 'haproxy', 'envoy', 'traefik', 'caddy'] as const
+export const proxies = ['nginx', 'haproxy', 'envoy', 'envoy-grpc', 'traefik', 'caddy'] as const
 
 /** One of {@link proxies}. */
 export type ProxyKind = (typeof proxies)[number]
@@ -21,12 +21,32 @@ export type ProxyKind = (typeof proxies)[number]
 const original = ['x-original-method', 'x-original-host', 'x-original-uri'] as const
 const forwarded = ['x-forwarded-method', 'x-forwarded-host', 'x-forwarded-uri'] as const
 
-/** Envoy sends the request itself, without its body. */
-const fieldsOf: Readonly<Record<Exclude<ProxyKind, 'envoy'>, readonly [string, string, string]>> = {
+/** Envoy sends the request itself, without its body; by gRPC, see `envoy/ext-authz.ts`. */
+const fieldsOf: Readonly<
+  Record<Exclude<ProxyKind, 'envoy' | 'envoy-grpc'>, readonly [string, string, string]>
+> = {
   nginx: original,
   haproxy: original,
   traefik: forwarded,
   caddy: forwarded,
+}
+
+/** What a proxy is answered that asks about a request of its client. */
+export type Decision =
+  | Readonly<{
+      kind: 'pass'
+      /** For the application, instead of the client's. */
+      fields: Fields
+      /** Fields that may be in the request: the client's that pass, and `fields`. */
+      kept: Fields
+      /** For the client, with the answer of the application. */
+      answerFields: Fields
+    }>
+  | Readonly<{ kind: 'answer'; answer: Answer }>
+
+/** How a request that passes is answered over HTTP. */
+export function passed({ fields, answerFields }: Extract<Decision, { kind: 'pass' }>): Answer {
+  return { status: 200, fields: [...fields, ...answerFields], body: '' }
 }
 
 /**
@@ -36,7 +56,7 @@ const fieldsOf: Readonly<Record<Exclude<ProxyKind, 'envoy'>, readonly [string, s
  */
 export function readAsked(request: InboundRequest, proxy: ProxyKind): Asked {
   const { rawHeaders: fields, socket } = request
-  if (proxy === 'envoy') return ownRequest(request)
+  if (proxy === 'envoy' || proxy === 'envoy-grpc') return ownRequest(request)
   const [method, host, url] = fieldsOf[proxy].map((name) => {
     const [value, ...more] = valuesOf(fields, name)
     if (value === undefined || more.length > 0) throw new Refusal('asked')

@@ -23,17 +23,24 @@ import {
 } from './browser/sessions.ts'
 import { type BrowserEnvironment, Places } from './browser/side.ts'
 import type { Config } from './config.ts'
-import { createEdge, type Edge } from './edge.ts'
+import { type Asked, createEdge, type Edge } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { type Body, forward, forwardUpgrade } from './forward.ts'
-import { forProxy, ownRequest, type ProxyKind, readAsked } from './forward-auth.ts'
+import {
+  type Decision,
+  forProxy,
+  ownRequest,
+  type ProxyKind,
+  passed,
+  readAsked,
+} from './forward-auth.ts'
 import { passingFields, valuesOf } from './headers.ts'
 import type { GateKey } from './identity.ts'
-import { identityFields, outgoingOf } from './outgoing.ts'
+import { identityFields, outgoingOf, ownCredentials } from './outgoing.ts'
 import { peersOf } from './peers.ts'
 import { Refusal } from './refusal.ts'
-import { refuse, write } from './respond.ts'
+import { refusalAnswer, refuse, write } from './respond.ts'
 
 /** What a gate is made with, beside its configuration. */
 export type GateOptions = Readonly<{
@@ -68,6 +75,8 @@ export type Gate = Readonly<{
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>
   /** Answers a proxy that asks about a request of its client (`forwardAuth`). */
   authorize(request: InboundRequest, response: InboundResponse): Promise<void>
+  /** Decides about a request that a trusted proxy asks about, and what it is answered. */
+  decide(read: (proxy: ProxyKind) => Asked, address: string | undefined): Promise<Decision>
   /** The public keys, as JSON. */
   keySet(): string
   /** Takes another configuration for requests that begin from now on. */
@@ -201,17 +210,9 @@ export function createGate(options: GateOptions): Gate {
     report({ type: 'forwarded', application: origin, mode, status: response.statusCode })
   }
 
-  /** Answers a proxy that asks about a request of its client; the body stays at the proxy. */
-  async function authorize(
-    request: InboundRequest,
-    response: InboundResponse,
-    version: Version,
-  ): Promise<void> {
-    const { forwardAuth } = version.config
-    if (forwardAuth === undefined || !version.isTrusted(request.socket.remoteAddress)) {
-      throw new Refusal('peer')
-    }
-    const entered = version.edge(readAsked(request, forwardAuth.proxy))
+  /** Decides about a request that a proxy asks about; the body stays at the proxy. */
+  async function decideAsked(read: () => Asked, version: Version): Promise<Decision> {
+    const entered = version.edge(read())
     const readText = () => Promise.reject(new Refusal('asked'))
     // Not every proxy passes `Upgrade` on. No script of a page can write the key.
     const isUpgrade = valuesOf(entered.fields, 'sec-websocket-key').length > 0
@@ -219,10 +220,7 @@ export function createGate(options: GateOptions): Gate {
     const { application } = admitted
     if (admitted.kind === 'key_set') throw new Refusal('asked')
     if (admitted.kind === 'keep') throw new Refusal('form_too_large')
-    if (admitted.kind === 'answer') {
-      write(request, response, forProxy(forwardAuth.proxy, admitted.answer))
-      return
-    }
+    if (admitted.kind === 'answer') return admitted
     const hasBody = !/^(?:GET|HEAD|DELETE|OPTIONS)$/.test(entered.method)
     const body: Body = hasBody
       ? { kind: 'stream', begun: Buffer.alloc(0), length: undefined }
@@ -232,16 +230,39 @@ export function createGate(options: GateOptions): Gate {
     const toSend = { entered, admitted, body, ...signingOf(version), nowMs: now() }
     const isOwnToken = mode === 'pass' && admitted.secrets === undefined
     const fields = isOwnToken ? [] : await identityFields(toSend, sent)
-    const answered = [...fields, ...admitted.answerFields, 'Content-Length', '0']
-    response.writeHead(200, answered).end()
+    const kept = [...sent, ...fields, ...(isOwnToken ? ownCredentials(entered.fields) : [])]
     report({ type: 'forwarded', application: origin, mode, status: 200 })
+    return { kind: 'pass', fields, kept, answerFields: admitted.answerFields }
   }
 
+  async function decide(
+    read: (proxy: ProxyKind) => Asked,
+    address: string | undefined,
+  ): Promise<Decision> {
+    const proxy = current.config.forwardAuth?.proxy
+    let decision: Decision | undefined
+    await guarded(
+      {
+        address,
+        refuse: (refusal) => {
+          decision = { kind: 'answer', answer: refusalAnswer(refusal, proxy) }
+        },
+      },
+      async (version) => {
+        if (proxy === undefined || !version.isTrusted(address)) throw new Refusal('peer')
+        decision = await decideAsked(() => read(proxy), version)
+      },
+    )
+    if (decision === undefined) throw new TypeError('nothing was decided')
+    return proxy && decision.kind === 'answer'
+      ? { ...decision, answer: forProxy(proxy, decision.answer) }
+      : decision
+  }
+
+  /** Counts a request, and has it refused where it does not pass. */
   async function guarded(
-    request: InboundRequest,
-    response: InboundResponse,
+    { address = '', refuse }: Guarded,
     act: (version: Version) => Promise<void>,
-    proxy?: ProxyKind,
   ): Promise<void> {
     const version = current
     open += 1
@@ -252,29 +273,33 @@ export function createGate(options: GateOptions): Gate {
       const known = error instanceof VerifyError || error instanceof Refusal
       const refusal = known ? error : new Refusal('internal', { cause: error })
       if (refusal instanceof Refusal) {
-        const address = request.socket.remoteAddress ?? ''
         report({ type: 'gate_refused', code: refusal.code, address, cause: refusal.cause })
       }
-      refuse(request, response, refusal, proxy)
+      refuse(refusal)
     } finally {
       open -= 1
       progress.emit('ended')
     }
   }
 
+  const exchange = (request: InboundRequest, response: InboundResponse): Guarded => ({
+    address: request.socket.remoteAddress,
+    refuse: (refusal) => refuse(request, response, refusal),
+  })
+
   return Object.freeze({
     handle: (request: InboundRequest, response: InboundResponse, expectsContinue = false) =>
-      guarded(request, response, (version) =>
+      guarded(exchange(request, response), (version) =>
         serve(request, response, { version, expectsContinue }),
       ),
 
-    authorize: (request: InboundRequest, response: InboundResponse) =>
-      guarded(
-        request,
-        response,
-        (version) => authorize(request, response, version),
-        current.config.forwardAuth?.proxy,
-      ),
+    async authorize(request: InboundRequest, response: InboundResponse): Promise<void> {
+      const read = (proxy: ProxyKind) => readAsked(request, proxy)
+      const decision = await decide(read, request.socket.remoteAddress)
+      write(request, response, decision.kind === 'pass' ? passed(decision) : decision.answer)
+    },
+
+    decide,
 
     async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
       socket.on('error', () => {})
@@ -285,7 +310,7 @@ export function createGate(options: GateOptions): Gate {
         if (response.statusCode !== 101) (socket as Socket).destroySoon()
       })
       const upgrade = { socket, head, response }
-      await guarded(request, response, (version) =>
+      await guarded(exchange(request, response), (version) =>
         serve(request, response, { version, expectsContinue: false, upgrade }),
       )
     },
@@ -307,6 +332,12 @@ export function createGate(options: GateOptions): Gate {
     },
   })
 }
+
+/** Whose request it is, and how it is refused. */
+type Guarded = Readonly<{
+  address: string | undefined
+  refuse: (refusal: VerifyError | Refusal) => void
+}>
 
 type Serving = Readonly<{
   version: Version

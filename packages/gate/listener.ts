@@ -8,6 +8,7 @@
 import { createServer, type IncomingMessage } from 'node:http'
 import {
   createSecureServer as createHttp2Server,
+  createServer as createPlainHttp2Server,
   Http2ServerRequest,
   type ServerHttp2Session,
 } from 'node:http2'
@@ -45,14 +46,18 @@ const announceMs = 1000
  * Starts a listener.
  *
  * @param pair certificate and key, PEM; undefined for plain HTTP.
+ * @param options `plainHttp2`: HTTP/2 without TLS and nothing else (RFC 9113 section 3.3).
  */
 export async function listen(
   gate: Handlers,
   config: Pick<Config, 'listen' | 'tls' | 'limits'>,
   pair?: Readonly<{ cert: string; key: string }>,
+  { plainHttp2 = false }: { plainHttp2?: boolean } = {},
 ): Promise<Listening> {
   const { listen: address, limits } = config
-  const server = create(config, gate, pair)
+  const server = plainHttp2
+    ? createPlainHttp2Server(http2Options(limits))
+    : create(config, gate, pair)
   server.maxConnections = limits.connections
   const sessions = new Http2Sessions(limits)
   server.on('session', (session: ServerHttp2Session) => sessions.add(session))

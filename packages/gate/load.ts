@@ -96,6 +96,10 @@ export async function loadConfig(file: string): Promise<Loaded> {
   ]
   const pair = cert !== undefined && key !== undefined ? { cert, key } : undefined
   if (pair) await attempt('tls', () => createSecureContext(pair))
+  if (config.forwardAuth?.proxy === 'envoy-grpc') {
+    // Nobody else needs these packages.
+    await attempt('forwardAuth.proxy', () => import('./envoy/grpc.ts'))
+  }
   if (problems.length > 0) throw new ConfigError(problems)
   return { config, keys, files, clientKeys, secrets, pair, paths }
 }

@@ -64,11 +64,16 @@ export async function identityFields(
 
 /** The client's own credentials, and what the gate has seen of its connection, for an application that verifies. */
 function credentialFields({ fields, certificate, tokenBinding }: Entered): string[] {
-  const own = ['authorization', 'dpop', 'signature', 'signature-input', 'content-digest']
   return [
-    ...own.flatMap((name) => valuesOf(fields, name).flatMap((value) => [name, value])),
+    ...ownCredentials(fields),
     // RFC 9440 section 2.2.
     ...(certificate ? ['Client-Cert', `:${certificate.certificate.raw.toString('base64')}:`] : []),
     ...forwardTokenBinding([], tokenBinding),
   ]
+}
+
+/** What a client proves itself with, for an application that verifies. */
+export function ownCredentials(fields: Entered['fields']): string[] {
+  const names = ['authorization', 'dpop', 'signature', 'signature-input', 'content-digest']
+  return names.flatMap((name) => valuesOf(fields, name).flatMap((value) => [name, value]))
 }

@@ -18,45 +18,36 @@ export function write(request: InboundRequest, response: InboundResponse, answer
   else response.end()
 }
 
-/** Answers a request that does not pass. A body that was not read ends the connection. */
+/** What a request is answered that does not pass; `proxy` is the kind of the one that asks. */
+export function refusalAnswer(
+  refusal: VerifyError | Refusal,
+  proxy: ProxyKind | undefined,
+): Answer {
+  const status = proxy === undefined ? refusal.status : statusFor(proxy, refusal.status)
+  const isVerify = refusal instanceof VerifyError
+  const error = isVerify ? (refusal.error ?? 'invalid_token') : refusal.code
+  const fields = ['Content-Type', 'application/json', 'Cache-Control', 'no-store']
+  if (isVerify) {
+    fields.push('Access-Control-Expose-Headers', 'WWW-Authenticate, DPoP-Nonce')
+    const { challenges } = refusal
+    // nginx before 1.23.0 passes on one field only.
+    const shown =
+      proxy === undefined || challenges.length === 0 ? challenges : [challenges.join(', ')]
+    fields.push(...shown.flatMap((each) => ['WWW-Authenticate', each]))
+    if (refusal.dpopNonce !== undefined) fields.push('DPoP-Nonce', refusal.dpopNonce)
+  }
+  if (status === 503) fields.push('Retry-After', '1')
+  return { status, fields, body: JSON.stringify({ error, error_description: refusal.message }) }
+}
+
+/** Answers a request that does not pass. What has begun to be answered is cut off. */
 export function refuse(
   request: InboundRequest,
   response: InboundResponse,
   refusal: VerifyError | Refusal,
-  proxy: ProxyKind | undefined,
 ): void {
-  if (response.headersSent) {
-    response.destroy()
-    return
-  }
-  const { message } = refusal
-  const status = proxy === undefined ? refusal.status : statusFor(proxy, refusal.status)
-  const isVerify = refusal instanceof VerifyError
-  const error = isVerify ? (refusal.error ?? 'invalid_token') : refusal.code
-  const body = JSON.stringify({ error, error_description: message })
-  response.statusCode = status
-  response.setHeader('Content-Type', 'application/json')
-  response.setHeader('Cache-Control', 'no-store')
-  if (isVerify) {
-    response.setHeader('Access-Control-Expose-Headers', 'WWW-Authenticate, DPoP-Nonce')
-    const challenges = [...refusal.challenges]
-    // nginx before 1.23.0 passes on one field only.
-    const shown = proxy === undefined ? challenges : [challenges.join(', ')]
-    if (challenges.length > 0) response.setHeader('WWW-Authenticate', shown)
-    if (refusal.dpopNonce !== undefined) response.setHeader('DPoP-Nonce', refusal.dpopNonce)
-  }
-  if (status === 503) response.setHeader('Retry-After', '1')
-  const hasBody = announcedLength(request.rawHeaders) !== 0
-  // In HTTP/2 the end of the response ends the request, and the connection continues.
-  if (!hasBody || request.complete || request.httpVersionMajor === 2) {
-    response.end(body)
-    return
-  }
-  response.setHeader('Connection', 'close')
-  response.setHeader('Content-Length', Buffer.byteLength(body))
-  response.write(body)
-  if (request.headers.expect === undefined) endAfterBody(request, response)
-  else response.end()
+  if (response.headersSent) response.destroy()
+  else write(request, response, refusalAnswer(refusal, undefined))
 }
 
 /** A client that is cut off while it sends can miss the answer: so much of a body is read first. */

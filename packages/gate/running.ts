@@ -152,12 +152,17 @@ interface Operations extends AsyncDisposable {
   drain(): void
 }
 
-/** Listens for proxies that ask, by plain HTTP, with the same limits. */
-export function listenForProxies(
+/** Listens for proxies that ask, by plain HTTP or gRPC, with the same limits. */
+export async function listenForProxies(
   gate: Gate,
   { forwardAuth, limits }: Pick<Config, 'forwardAuth' | 'limits'>,
 ): Promise<Listening> {
-  const { host = '127.0.0.1', port = 0 } = forwardAuth ?? {}
+  const { host = '127.0.0.1', port = 0, proxy } = forwardAuth ?? {}
+  if (proxy === 'envoy-grpc') {
+    const { createEnvoyHandlers } = await import('./envoy/grpc.ts')
+    const config = { listen: { host, port }, limits, tls: undefined }
+    return listen(createEnvoyHandlers(gate, limits), config, undefined, { plainHttp2: true })
+  }
   const handle = (request: InboundRequest, response: InboundResponse) =>
     gate.authorize(request, response)
   return listen(

@@ -1,6 +1,7 @@
 /** Examines a gate (docs/gate.md) from outside, as a stranger would: with no token that is good. */
 import { hash, randomUUID } from 'node:crypto'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { connect } from 'node:http2'
 import { request } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import { generateKeyPair, SignJWT } from 'jose'
@@ -254,12 +255,46 @@ async function forwardAuthFinding(target: GateTarget): Promise<Finding> {
   const answer = await send(target, `${new URL(forwardAuth).origin}/authorize`, fields)
   // nginx gets 403 for every refusal: the gate's own says whether it was for the peer.
   const isRefused = (each: Answer) => each.status === 403 && !/"error":"(?!peer")/.test(each.text)
-  if (typeof answer === 'string' || isRefused(answer)) return finding(asked, undefined)
+  const isOpen = typeof answer === 'object' && !isRefused(answer)
+  const called = isOpen ? undefined : await callStatus(target, forwardAuth)
+  const status = isOpen ? answer.status : called
+  if (status === undefined || called === 403) return finding(asked, undefined)
   return finding(
     asked,
-    `${forwardAuth} answered ${answer.status} to a request from here. Let trustedProxies name the ` +
+    `${forwardAuth} answered ${status} to a request from here. Let trustedProxies name the ` +
       'proxy and nobody else, and let it listen where only the proxy is.',
   )
+}
+
+/** The HTTP status of a call of Envoy's ext_authz by gRPC; `undefined` where none is spoken. */
+async function callStatus(
+  { patience = defaultPatience }: GateTarget,
+  address: string,
+): Promise<number | undefined> {
+  const session = connect(new URL(address).origin)
+  const signal = AbortSignal.timeout(patience)
+  try {
+    return await new Promise<number | undefined>((resolve, reject) => {
+      session.on('error', reject)
+      const call = session.request(
+        {
+          ':method': 'POST',
+          ':path': '/envoy.service.auth.v3.Authorization/Check',
+          'content-type': 'application/grpc',
+          te: 'trailers',
+        },
+        { signal },
+      )
+      call.on('error', reject)
+      call.on('response', (headers) => resolve(headers[':status']))
+      // An empty message.
+      call.end(Buffer.alloc(5))
+    })
+  } catch {
+    return undefined
+  } finally {
+    session.destroy()
+  }
 }
 
 async function upstreamFinding(target: GateTarget): Promise<Finding> {

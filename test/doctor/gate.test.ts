@@ -102,6 +102,23 @@ test('notices that proxies and applications can be reached beside the gate', asy
   ])
 })
 
+for (const [peers, outcome] of [
+  ['127.0.0.1', 'wrong'],
+  ['192.0.2.1', 'well'],
+] as const) {
+  test(`asks a gate by gRPC whether it answers peers such as ${peers}`, async (t) => {
+    const { application, gate, url } = await startGateAt({
+      forwardAuth: { proxy: 'envoy-grpc', port: 0 },
+      trustedProxies: [peers],
+    })
+    const findings = await examineGate({
+      ...{ url, patience, forwardAuth: `http://127.0.0.1:${gate.forwardAuthPort}` },
+    })
+    t.is(outcomes(findings)['the address at which proxies ask is out of reach'], outcome)
+    await Promise.all([gate[Symbol.asyncDispose](), application[Symbol.asyncDispose]()])
+  })
+}
+
 test('notices a public route', async (t) => {
   const { application, gate, url } = await startGateAt(
     {},

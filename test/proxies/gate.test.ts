@@ -32,12 +32,17 @@ interface Setup {
   readonly client: TestCertificate
 }
 
-const names = ['nginx', 'haproxy', 'envoy', 'caddy', 'traefik'] as const
+/** Kinds of proxies, as `forwardAuth.proxy` names them. */
+const kinds = ['nginx', 'haproxy', 'envoy', 'envoy-grpc', 'caddy', 'traefik'] as const
+type Kind = (typeof kinds)[number]
+
+const programOf = (kind: Kind): ProxyName => (kind === 'envoy-grpc' ? 'envoy' : kind)
 
 const opened = new AsyncDisposableStack()
 test.after.always(() => opened.disposeAsync())
 
-async function setUp(name: ProxyName): Promise<Setup> {
+async function setUp(kind: Kind): Promise<Setup> {
+  const name = programOf(kind)
   const port = await freePort()
   const origin = `https://localhost:${port}`
   const application = opened.use(
@@ -48,9 +53,9 @@ async function setUp(name: ProxyName): Promise<Setup> {
       trustedProxies: ['127.0.0.1'],
       forwarded: {
         certificate: formatOf[name],
-        ...(name === 'traefik' && { certificateHeader: 'x-forwarded-tls-client-cert' }),
+        ...(kind === 'traefik' && { certificateHeader: 'x-forwarded-tls-client-cert' }),
       },
-      forwardAuth: { proxy: name, port: 0 },
+      forwardAuth: { proxy: kind, port: 0 },
       applications: [
         {
           origin,
@@ -71,6 +76,7 @@ async function setUp(name: ProxyName): Promise<Setup> {
       ports: { public: port, mtls: port },
       templates: {
         folder: 'docker/gate',
+        ...(kind === 'envoy-grpc' && { file: 'envoy-grpc.yaml.template' }),
         variables: {
           GATE_UPSTREAM: `127.0.0.1:${gate.forwardAuthPort}`,
           GATE_PORT: String(gate.forwardAuthPort),
@@ -109,8 +115,8 @@ function credentials({ proxy }: Setup, method: string, path: string, scope = 'no
   return { authorization: `DPoP ${token}`, dpop: dpopProof(token, { htm: method, htu }) }
 }
 
-for (const name of names) {
-  testWith(test, name)(
+for (const name of kinds) {
+  testWith(test, programOf(name))(
     `${name} forwards what the gate has verified, and nothing else`,
     async (t) => {
       const setup = await setUp(name)
@@ -253,8 +259,8 @@ async function attackThrough({ proxy, application, gate }: Setup): Promise<Fates
   return fates
 }
 
-for (const name of names) {
-  testWith(test, name)(`${name} lets no attack on the gate through`, async (t) => {
+for (const name of kinds) {
+  testWith(test, programOf(name))(`${name} lets no attack on the gate through`, async (t) => {
     t.timeout(240_000)
     const setup = await setUp(name)
     const fates = await attackThrough(setup)

@@ -53,7 +53,12 @@ export interface ProxyOptions {
   /** The header by which the certificate goes on, where the shipped one is not meant. */
   readonly format?: CertificateHeaderFormat
   /** Where the configuration is, and what else it reads: by default that of the server. */
-  readonly templates?: { readonly folder: string; readonly variables: Record<string, string> }
+  readonly templates?: {
+    readonly folder: string
+    readonly variables: Record<string, string>
+    /** Of Envoy, where it is not `envoy.yaml.template`. */
+    readonly file?: string
+  }
   /** Breaks the shipped configuration, for those who are to notice. */
   readonly edit?: (configuration: string) => string
 }
@@ -117,6 +122,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
     await startOf[name]({
       folder,
       templates: options.templates?.folder ?? 'docker',
+      envoyFile: options.templates?.file ?? 'envoy.yaml.template',
       variables,
       file,
       format: options.format,
@@ -149,6 +155,7 @@ function withServers(configuration: string, ports: readonly number[]): string {
 interface Start {
   readonly folder: string
   readonly templates: string
+  readonly envoyFile: string
   readonly variables: Record<string, string>
   readonly format: CertificateHeaderFormat | undefined
   edit(configuration: string): string
@@ -210,11 +217,12 @@ async function startHaproxy({
 async function startEnvoy({
   folder,
   templates,
+  envoyFile,
   variables,
   file,
   edit,
 }: Start): Promise<AsyncDisposable> {
-  const template = await readFile(`${templates}/envoy.yaml.template`, 'utf8')
+  const template = await readFile(`${templates}/${envoyFile}`, 'utf8')
   const config = edit(template).replace(/\$\{(\w+)\}/g, (_, name) => variables[name] ?? '')
   const main = await file('envoy.yaml', config)
   const options = ['--disable-hot-restart', '--concurrency', '1', '--log-level', 'error']
