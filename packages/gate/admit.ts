@@ -12,6 +12,7 @@ import { valuesOf } from './headers.ts'
 import { identityOf, sessionIdentity } from './identity.ts'
 import type { Rule } from './policy.ts'
 import { Refusal } from './refusal.ts'
+import { type Holder, holderOf } from './streams.ts'
 
 /** Where the gate publishes the keys that it signs with, at the origin of each application. */
 export const keySetPath = '/.well-known/holdfast-gate/jwks.json'
@@ -25,11 +26,14 @@ type Known = Readonly<{
   /** Of the browser's session, for an application that gets its access token. */
   secrets: Secrets | undefined
   answerFields: readonly string[]
+  /** With which a stream ends; undefined for one that anyone may open. */
+  holder: Holder | undefined
 }>
 
 const anonymous: Known = Object.freeze({
   identity: undefined,
   secrets: undefined,
+  holder: undefined,
   answerFields: [],
 })
 
@@ -95,6 +99,7 @@ async function admitToken(
   return {
     ...{ kind: 'pass', application, secrets: undefined },
     identity: identityOf(verified, config.claims),
+    holder: holderOf(verified, config.origin),
     answerFields: Object.entries(verified.responseHeaders ?? {}).flat(),
   }
 }
@@ -106,7 +111,7 @@ function admittedBrowser({
 }: Readonly<{ application: Application; side: Side; admission: Admission }>): Admitted {
   if (admission.kind === 'keep') return { kind: 'keep', application, side }
   if (admission.kind === 'answer') return { ...admission, application }
-  const { session, isBound, secrets } = admission
+  const { session, isBound, secrets, holder } = admission
   const identity = sessionIdentity(session.claims, isBound, application.config.claims)
-  return { kind: 'pass', application, identity, secrets, answerFields: [] }
+  return { kind: 'pass', application, identity, secrets, holder, answerFields: [] }
 }

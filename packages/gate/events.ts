@@ -1,5 +1,6 @@
 /** What the gate reports to its operator. Never a token, a key, a proof, a cookie or a body. */
 import type { VerifyErrorCode, VerifyEvent } from '@holdfast/verify'
+import type { LeaseEnd } from '@holdfast/verify/ticket'
 import type { RefusalCode } from './refusal.ts'
 
 /** Why nobody was signed in; `cause` says more, and for `denied` it is the code of the provider. */
@@ -16,6 +17,11 @@ export const sessionEnds = ['signed_out', 'logout', 'provider', 'replaced'] as c
 /** One of {@link sessionEnds}. */
 export type SessionEnd = (typeof sessionEnds)[number]
 
+/** Why a WebSocket or an event stream was ended. */
+export const streamEnds = [
+  ...(['expired', 'revoked', 'revocation_unavailable'] as const),
+] satisfies LeaseEnd[]
+
 /** One thing that happened. Codes are few enough for metric labels; addresses and paths are not. */
 export type GateEvent =
   | VerifyEvent
@@ -27,6 +33,7 @@ export type GateEvent =
   | Readonly<{ type: 'proof_refused'; application: string; code: VerifyErrorCode }>
   | Readonly<{ type: 'session_ended'; application: string; reason: SessionEnd }>
   | Readonly<{ type: 'logout_refused'; application: string; cause: unknown }>
+  | Readonly<{ type: 'stream_ended'; application: string; reason: LeaseEnd }>
   | Readonly<{ type: 'reloaded' }>
   | Readonly<{ type: 'reload_failed'; problems: readonly string[] }>
 

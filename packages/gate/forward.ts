@@ -46,6 +46,9 @@ export type Outgoing = Readonly<{
   answerFields: readonly string[]
 }>
 
+/** Holds a WebSocket or an event stream; `end` cuts it off. Returns how to say that it has ended. */
+export type HoldStream = (end: () => void) => () => void
+
 /** Content-Length, or chunks, or no body: never what the client wrote. */
 function framingOf(method: string, body: Body): string[] {
   if (body.kind === 'read') return ['Content-Length', String(body.bytes.length)]
@@ -163,6 +166,7 @@ export async function forward(
   response: InboundResponse,
   upstream: Upstream,
   outgoing: Outgoing,
+  hold: HoldStream,
 ): Promise<void> {
   if (isGone(response)) throw new Refusal('client_gone')
   const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -177,6 +181,11 @@ export async function forward(
     else reject(asRefusal(cause))
   })
   sent.once('response', (received) => {
+    if (isEventStream(received))
+      response.once(
+        'close',
+        hold(() => response.destroy()),
+      )
     // What was not read of the body stays unread, and the connection ends with it.
     if (!isComplete(request)) response.shouldKeepAlive = false
     // An upload that outlives its answer is cut off: its end must not look like the end of the body.
@@ -192,6 +201,9 @@ export async function forward(
   await promise
 }
 
+const isEventStream = ({ headers }: IncomingMessage) =>
+  /^text\/event-stream *(?:;|$)/i.test(headers['content-type'] ?? '')
+
 /**
  * Forwards a request to upgrade to WebSocket. Where the application agrees, both connections become
  * one; any other answer of it is passed on.
@@ -202,6 +214,7 @@ export async function forwardUpgrade(
   client: Readonly<{ socket: Duplex; head: Buffer; response: ServerResponse }>,
   upstream: Upstream,
   outgoing: Outgoing,
+  hold: HoldStream,
 ): Promise<void> {
   const { socket, head, response } = client
   if (socket.destroyed) throw new Refusal('client_gone')
@@ -211,6 +224,11 @@ export async function forwardUpgrade(
   sent.on('error', (cause) => reject(asRefusal(cause)))
   sent.once('response', (received) => {
     response.shouldKeepAlive = false
+    if (isEventStream(received))
+      response.once(
+        'close',
+        hold(() => response.destroy()),
+      )
     answer(received, response, outgoing).then(resolve, reject)
   })
   sent.once('upgrade', (received, peer: Socket, peerHead) => {
@@ -224,7 +242,9 @@ export async function forwardUpgrade(
     peer.setTimeout(upstream.timeouts.idleMs, () => peer.destroy())
     if (peerHead.length > 0) socket.write(peerHead)
     if (head.length > 0) peer.write(head)
+    const release = hold(() => socket.destroy())
     pipeline(socket, peer, socket, () => {
+      release()
       socket.destroy()
       peer.destroy()
       resolve()

@@ -26,7 +26,7 @@ import type { Config } from './config.ts'
 import { type Asked, createEdge, type Edge } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import type { InboundRequest, InboundResponse } from './exchange.ts'
-import { type Body, forward, forwardUpgrade } from './forward.ts'
+import { type Body, forward, forwardUpgrade, type HoldStream } from './forward.ts'
 import {
   type Decision,
   forProxy,
@@ -41,6 +41,7 @@ import { identityFields, outgoingOf, ownCredentials } from './outgoing.ts'
 import { peersOf } from './peers.ts'
 import { Refusal } from './refusal.ts'
 import { refusalAnswer, refuse, write } from './respond.ts'
+import { createStreams } from './streams.ts'
 
 /** What a gate is made with, beside its configuration. */
 export type GateOptions = Readonly<{
@@ -115,6 +116,7 @@ export function createGate(options: GateOptions): Gate {
   const staleMs = (options.config.browsers?.staleS ?? 5) * 1000
   const recent = new RecentSessions({ staleMs, limit: 20_000 })
   const places = { starts: new Places(limits.signIns), ends: new Places(limits.signIns) }
+  const streams = createStreams({ now, report })
   const budget = new BodyBudget(options.config.limits.bufferedBytes)
   const progress = new EventEmitter()
   let open = 0
@@ -124,7 +126,8 @@ export function createGate(options: GateOptions): Gate {
       secrets.length === 0
         ? undefined
         : {
-            ...{ sealer: createSealer(secrets), sessions, recent, replay, report, ...places },
+            ...{ sealer: createSealer(secrets), sessions, recent, replay, report },
+            ...{ streams, ...places },
             ...{ now, fetch },
           }
     const made = config.applications.map((each, at) =>
@@ -201,8 +204,10 @@ export function createGate(options: GateOptions): Gate {
         ...signingOf(version),
         nowMs: now(),
       })
-      if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing)
-      else await forward(request, response, application.upstream, outgoing)
+      const { holder } = admitted
+      const hold: HoldStream = (end) => (holder ? streams.hold(holder, end) : () => {})
+      if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing, hold)
+      else await forward(request, response, application.upstream, outgoing, hold)
     } finally {
       budget.give(share)
     }
@@ -323,7 +328,10 @@ export function createGate(options: GateOptions): Gate {
 
     keySet: () => current.keySet,
 
-    close: () => closeAgents(current),
+    close() {
+      closeAgents(current)
+      streams[Symbol.dispose]()
+    },
 
     isProxy: (address: string | undefined) => current.isTrusted(address),
 

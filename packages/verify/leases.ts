@@ -47,7 +47,7 @@ export type Lease = Readonly<{
 export type Leases = Disposable &
   Readonly<{
     /** Holds a connection; `end` is called once, when it has to be closed. */
-    hold(verified: Verified, end: (reason: LeaseEnd) => void): Lease
+    hold(verified: Pick<Verified, 'token'>, end: (reason: LeaseEnd) => void): Lease
     /**
      * Ends the connections whose token answers to this, at once: for a feed of revocations, such as
      * a back-channel logout (`sid`, `sub`) or an event of the issuer (`jti`, `client_id`).
@@ -131,7 +131,7 @@ export function createLeases(options: LeaseOptions = {}): Leases {
     get size() {
       return held.size
     },
-    hold({ token }: Verified, onEnd: (reason: LeaseEnd) => void): Lease {
+    hold({ token }: Pick<Verified, 'token'>, onEnd: (reason: LeaseEnd) => void): Lease {
       const seconds = now()
       const each: Held = {
         token,

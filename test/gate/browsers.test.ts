@@ -322,7 +322,7 @@ test('accepts no session of another application, whichever cookie names it', asy
   const [mine, other] = [app, 'https://other.example'].map((origin) => ({
     origin,
     check: createSessionCheck({
-      ...{ origin, sealer, store, idleMs: 60_000, now: () => 0 },
+      ...{ origin, sealer, store, idleMs: 60_000, proofMs: 60_000, now: () => 0 },
       recent: new RecentSessions({ staleMs: 0, limit: 10 }),
       dbsc: { provenAt: () => undefined },
     }),

@@ -2,6 +2,7 @@
 import type { Entered } from '../edge.ts'
 import type { Rule } from '../policy.ts'
 import { Refusal } from '../refusal.ts'
+import { type Holder, sessionHolder } from '../streams.ts'
 import { type Answer, json, page, redirect } from './answers.ts'
 import { readCookies } from './cookies.ts'
 import { isNavigation, isOwn, onlyValue, safeReturn } from './requests.ts'
@@ -13,7 +14,14 @@ import type { Secrets } from './upstream-tokens.ts'
 
 /** What becomes of a request without an access token. */
 export type Admission =
-  | Readonly<{ kind: 'session'; session: Session; isBound: boolean; secrets: Secrets | undefined }>
+  | Readonly<{
+      kind: 'session'
+      session: Session
+      isBound: boolean
+      secrets: Secrets | undefined
+      /** Of a stream that the request may open. */
+      holder: Holder
+    }>
   | Readonly<{ kind: 'answer'; answer: Answer }>
   /** The form of a page whose session has ended can be kept over the sign-in. */
   | Readonly<{ kind: 'keep' }>
@@ -45,13 +53,30 @@ export async function admit(
   if (renewal !== undefined) return { kind: 'answer', answer: renewal }
   try {
     const secrets = side.config.upstreamToken ? await side.tokens.secretsOf(session) : undefined
-    return { kind: 'session', session, isBound: found.state === 'bound', secrets }
+    const holder = holderFor(side, found, rule)
+    return { kind: 'session', session, isBound: found.state === 'bound', secrets, holder }
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== 'session_ended') throw error
     await endSession(side, session.id, 'provider')
     const message = 'The session has ended'
     return askToSignIn(side, entered, { error: 'login_required', message })
   }
+}
+
+/** How long a stream of this session lasts, and what ends it before. */
+function holderFor({ sessions, now }: Side, found: Found, rule: BoundRule): Holder {
+  const { session, untilMs } = found
+  return sessionHolder(session, {
+    untilMs,
+    async isOver() {
+      const current = await sessions.find(session.id, now())
+      if (current === undefined) return true
+      // A client that opened it without a key need not be the browser that has registered one since.
+      if (session.key === undefined && current.key !== undefined) return true
+      const { scopes = [] } = rule.requirements
+      return !isInGroups(current.claims, rule.groups) || !hasScopes(current.claims, scopes)
+    },
+  })
 }
 
 /** Whether a page of this origin sends a form, and its session has ended while it was filled in. */
@@ -108,8 +133,7 @@ function unmetBy(
   if (!isInGroups(claims, rule.groups)) {
     return refuse(entered, 'groups', 'You are in none of the groups that may use this.')
   }
-  const granted = String(claims.scope ?? '').split(' ')
-  if (!scopes.every((scope) => granted.includes(scope))) {
+  if (!hasScopes(claims, scopes)) {
     return refuse(entered, 'insufficient_scope', 'Your sign-in does not extend to this.')
   }
   const isStrong = acrValues === undefined || acrValues.includes(String(claims.acr))
@@ -126,6 +150,11 @@ function unmetBy(
   }
   const message = isFresh ? 'A stronger sign-in is needed' : 'A more recent sign-in is needed'
   return askToSignIn(side, entered, { error: 'insufficient_user_authentication', message })
+}
+
+function hasScopes({ scope }: Session['claims'], wanted: readonly string[]): boolean {
+  const granted = String(scope ?? '').split(' ')
+  return wanted.every((each) => granted.includes(each))
 }
 
 /** Whether a person is in one of the groups of a route. */

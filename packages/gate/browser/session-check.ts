@@ -15,6 +15,8 @@ export type Found = Readonly<{
    * shown, so that the request counts as without a session.
    */
   state: 'bound' | 'plain' | 'settling' | 'unproven'
+  /** Until when this can be believed without another proof. */
+  untilMs: number
 }>
 
 /** Finds sessions of one application. */
@@ -41,6 +43,7 @@ export function createSessionCheck({
   recent,
   dbsc,
   idleMs,
+  proofMs,
   now,
 }: Readonly<{
   origin: string
@@ -49,6 +52,7 @@ export function createSessionCheck({
   recent: RecentSessions
   dbsc: Pick<DbscSessions, 'provenAt'>
   idleMs: number
+  proofMs: number
   now: () => number
 }>): SessionCheck {
   const purpose = `cookie ${origin}`
@@ -74,11 +78,16 @@ export function createSessionCheck({
     return seen
   }
 
-  function stateOf({ id, key }: Session, fields: Fields, nowMs: number): Found['state'] {
-    if (key === undefined) return 'plain'
-    const cookies = valuesOf(fields, 'cookie').join('; ')
-    if (dbsc.provenAt(id, cookies) !== undefined) return 'bound'
-    return nowMs - key.atMs < settlingMs ? 'settling' : 'unproven'
+  function stateOf(
+    { id, key, endsAtMs }: Session,
+    fields: Fields,
+    nowMs: number,
+  ): Pick<Found, 'state' | 'untilMs'> {
+    if (key === undefined) return { state: 'plain', untilMs: endsAtMs }
+    const provenAtMs = dbsc.provenAt(id, valuesOf(fields, 'cookie').join('; '))
+    if (provenAtMs !== undefined) return { state: 'bound', untilMs: provenAtMs + proofMs }
+    const untilMs = key.atMs + settlingMs
+    return { state: nowMs < untilMs ? 'settling' : 'unproven', untilMs }
   }
 
   return Object.freeze({
@@ -90,7 +99,7 @@ export function createSessionCheck({
       const nowMs = now()
       const session = await lookUp(id, nowMs)
       if (session === undefined || !isAlive(session, nowMs)) return undefined
-      return { session, state: stateOf(session, fields, nowMs) }
+      return { session, ...stateOf(session, fields, nowMs) }
     },
 
     create(maxAgeS: number) {

@@ -7,6 +7,7 @@ import type { GateEventListener } from '../events.ts'
 import { networkOf } from '../peers.ts'
 import type { Policy } from '../policy.ts'
 import { Refusal } from '../refusal.ts'
+import type { Streams } from '../streams.ts'
 import { boundCookie } from './cookies.ts'
 import { createKeptForms, type KeptForms } from './kept-forms.ts'
 import { createProvider, type Provider } from './provider.ts'
@@ -24,6 +25,7 @@ export type BrowserEnvironment = Readonly<{
   recent: RecentSessions
   replay: ReplayStore
   report: GateEventListener
+  streams: Streams
   /** For sign-ins that begin, and for those that end: beginning many keeps nobody from ending one. */
   starts: Places
   ends: Places
@@ -123,11 +125,11 @@ export function createSide(
   const client = { issuer, clientId, clientKey, scopes, resource, redirectUri, fetch }
   const provider = createProvider(client, now)
   const dbsc = createBindings(origin, openid, environment)
-  const idleMs = openid.idleS * 1000
+  const [idleMs, proofMs] = [openid.idleS * 1000, openid.proofS * 1000]
   return Object.freeze({
     ...environment,
     ...{ config, openid, policy, provider, dbsc },
-    check: createSessionCheck({ origin, sealer, store, recent, dbsc, idleMs, now }),
+    check: createSessionCheck({ origin, sealer, store, recent, dbsc, idleMs, proofMs, now }),
     signIns: createSignIns({ origin, redirectUri, provider, sealer, now }),
     forms: createKeptForms({ origin, sealer, now }),
     tokens: createUpstreamTokens({ store, recent, provider, sealer, now }),

@@ -14,6 +14,7 @@ import { sessionOf } from './signed-in.ts'
 export async function endSession(side: Side, id: string, reason: SessionEnd): Promise<void> {
   await side.sessions.end(id)
   side.recent.delete(id)
+  side.streams.endOf(id)
   side.report({ type: 'session_ended', application: side.config.origin, reason })
 }
 

@@ -65,7 +65,7 @@ async function providerPage(side: Side, idToken: string): Promise<string | undef
  * that it names. Each token counts once.
  */
 export async function backChannelLogout(side: Side, readText: ReadText): Promise<Answer> {
-  const { openid, config, sessions, recent, replay, provider, report, now } = side
+  const { openid, config, sessions, recent, streams, replay, provider, report, now } = side
   const refuse = (cause: unknown) => {
     report({ type: 'logout_refused', application: config.origin, cause })
     const description = 'The logout token is not valid'
@@ -87,6 +87,7 @@ export async function backChannelLogout(side: Side, readText: ReadText): Promise
   const ended = { application: config.origin, issuer: openid.issuer, sid, subject }
   const ids = await sessions.endAll(ended)
   recent.deleteAll(ended)
+  streams.endAll(ended)
   for (const _ of ids)
     report({ type: 'session_ended', application: config.origin, reason: 'logout' })
   return json(200, {})
