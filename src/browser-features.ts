@@ -15,8 +15,15 @@ import { createProfileRouter } from './account-page/profile-router.ts'
 import { createReaders } from './account-page/reader.ts'
 import { createSecurityRouter } from './account-page/security-router.ts'
 import { createSessionsRouter } from './account-page/sessions-router.ts'
+import {
+  createSignUpRouter,
+  signUpAddressLimit,
+  signUpNetworkLimits,
+  signUpTotalLimit,
+} from './account-page/sign-up-router.ts'
 import { createAccountLinks } from './accounts/account-links.ts'
 import { createEmailChanges } from './accounts/email-changes.ts'
+import { createSignUps } from './accounts/sign-ups.ts'
 import { createApprovalsRouter } from './approvals/approvals-router.ts'
 import { createSignInRules } from './clients/sign-in-rules.ts'
 import { createCodeForms } from './http/code-form.ts'
@@ -25,7 +32,8 @@ import { createPageKeyForms } from './http/page-key-form.ts'
 import { createPasskeyForms, type PasskeyForms } from './http/passkey-form.ts'
 import { createPasswordForms } from './http/password-form.ts'
 import { inTurn, routesOf } from './http/routers.ts'
-import { emailChangeAddress, linkAddress, publicRoutes } from './http/routes.ts'
+import { emailChangeAddress, linkAddress, publicRoutes, signUpAddress } from './http/routes.ts'
+import { createSignUpReturn, type SignUpReturn } from './http/sign-up-return.ts'
 import {
   createInteractionRouter,
   type InteractionDependencies,
@@ -96,6 +104,7 @@ export function browserFeatures(parts: Parts, { engine: provider }: { engine: Pr
     challenges: parts.challenges,
     rules,
     usernames: config.passkeys.usernames,
+    signUp: config.signUp.mode !== 'closed',
     resourceLabels,
     detailsType: storage.detailsTypes.find,
     async onAllowed(clientId) {
@@ -170,6 +179,7 @@ function accountFeature(
   })
   const { relatedOrigins } = config.passkeys
   const passkeyPages = passkeys && { ...passkeys, scriptUrl: scripts.passkeys }
+  const signUpReturn = createSignUpReturn({ issuer: config.issuer, base })
   const page = base + publicRoutes.security_sign_in.path
   const { rules } = signIn
   const pages = createAccountPages({
@@ -228,13 +238,14 @@ function accountFeature(
     }),
     createLinkRouter({
       ...common,
-      ...{ passkeys, newPasswords, scripts },
+      ...{ passkeys, newPasswords, scripts, signUpReturn },
       links: createAccountLinks({
         table: storage.accountLinks,
         store: storage.accounts,
         address: linkAddress(config.issuer),
       }),
     }),
+    ...signUpRouters(parts, signUpReturn),
     ...(passkeys
       ? [
           createPasskeyRouter({
@@ -245,6 +256,31 @@ function accountFeature(
         ]
       : []),
   ])
+}
+
+/** None where people make no accounts for themselves. */
+function signUpRouters(parts: Parts, signUpReturn: SignUpReturn) {
+  const { config, outbox, storage, views, base } = parts
+  const { signUp: policy, issuer } = config
+  if (policy.mode === 'closed' || !outbox) return []
+  const { makeLimiter } = storage.rateLimits
+  return [
+    createSignUpRouter({
+      ...{ policy, outbox, signUpReturn, views, base },
+      events: parts.observability.events,
+      signUps: createSignUps({
+        policy,
+        table: storage.signUps,
+        store: storage.accounts,
+        address: signUpAddress(issuer),
+      }),
+      limits: {
+        network: createLoginLimits(storage.signInAttempts, signUpNetworkLimits),
+        address: makeLimiter(signUpAddressLimit),
+        total: makeLimiter(signUpTotalLimit),
+      },
+    }),
+  ]
 }
 
 /** Undefined where no mail is sent. */

@@ -1,6 +1,7 @@
 import type { Provider } from 'oidc-provider'
 import { createAccountLinks } from './accounts/account-links.ts'
 import type { PasswordCost } from './accounts/password.ts'
+import { createSignUps } from './accounts/sign-ups.ts'
 import { createPings } from './approvals/pings.ts'
 import {
   type WatchedAuthorities,
@@ -13,12 +14,13 @@ import type { MailConfig } from './config/mail-config.ts'
 import type { AuthorityFiles } from './config/mtls-config.ts'
 import { authorityFiles } from './config/mtls-config.ts'
 import { configWarnings } from './config/proxies-config.ts'
+import type { SignUpPolicy } from './config/sign-up-config.ts'
 import { type DeliveryOutcome, deliveryLimits, startDeliveries } from './deliveries/deliveries.ts'
 import { createPingState } from './engine/backchannel-requests.ts'
 import { listen } from './http/listen.ts'
 import { listenForOperators } from './http/operations-listener.ts'
 import { createReadiness } from './http/readiness.ts'
-import { linkAddress } from './http/routes.ts'
+import { linkAddress, signUpAddress } from './http/routes.ts'
 import { createIdentityProvider } from './identity-provider.ts'
 import { createKeyObserver } from './keys/key-metrics.ts'
 import type { KeyRing } from './keys/key-ring.ts'
@@ -222,7 +224,7 @@ export async function startServer(
  * people mail.
  */
 function deliver({
-  config: { issuer, mail },
+  config: { issuer, mail, signUp },
   storage,
   events,
   keys,
@@ -232,7 +234,13 @@ function deliver({
   config: Config
   storage: Pick<
     Storage,
-    'accountLinks' | 'accounts' | 'logoutDeliveries' | 'mail' | 'pingDeliveries' | 'rateLimits'
+    | 'accountLinks'
+    | 'accounts'
+    | 'logoutDeliveries'
+    | 'mail'
+    | 'pingDeliveries'
+    | 'rateLimits'
+    | 'signUps'
   >
   events: Events
   keys: KeyRing
@@ -267,7 +275,7 @@ function deliver({
           start(
             'mail',
             storage.mail,
-            mailSender(mail, { issuer, storage, keys, events }),
+            mailSender(mail, { issuer, signUp, storage, keys, events }),
             ({ accountId }) => ({ account: accountId ?? undefined }),
           ),
         ]
@@ -279,12 +287,14 @@ function mailSender(
   mail: MailConfig,
   {
     issuer,
+    signUp,
     storage,
     keys: { vault },
     events,
   }: {
     issuer: string
-    storage: Pick<Storage, 'accountLinks' | 'accounts' | 'rateLimits'>
+    signUp: SignUpPolicy
+    storage: Pick<Storage, 'accountLinks' | 'accounts' | 'rateLimits' | 'signUps'>
     keys: Pick<KeyRing, 'vault'>
     events: Events
   },
@@ -299,6 +309,12 @@ function mailSender(
       store: storage.accounts,
       address: linkAddress(issuer),
     }).recover,
+    prepareSignUp: createSignUps({
+      policy: signUp,
+      table: storage.signUps,
+      store: storage.accounts,
+      address: signUpAddress(issuer),
+    }).prepare,
     makeLimiter: storage.rateLimits.makeLimiter,
     host: new URL(issuer).hostname,
     onProblem: ({ code, reply }) => events.mailRefused(code, reply),

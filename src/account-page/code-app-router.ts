@@ -5,7 +5,7 @@ import {
   codeAppUri,
   makeCodeSecret,
   makeRecoveryCodes,
-  recoveryCodeDigest,
+  printedCodeDigest,
   stepOfCode,
 } from '../accounts/one-time-codes.ts'
 import type { SignInRules } from '../clients/sign-in-rules.ts'
@@ -86,7 +86,7 @@ export function createCodeAppRouter(options: CodeAppRouterOptions): Router {
   }
 
   const digestsOf = (codes: readonly string[]) =>
-    codes.flatMap((code) => recoveryCodeDigest(code) ?? [])
+    codes.flatMap((code) => printedCodeDigest(code) ?? [])
 
   router.get(publicRoutes.security_code_app.path, async (ctx) => {
     requirePasswords()

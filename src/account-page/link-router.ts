@@ -7,6 +7,7 @@ import type { NewPasswords } from '../http/new-password.ts'
 import type { FormProblem } from '../http/passkey-form.ts'
 import { publicRoutes } from '../http/routes.ts'
 import { allowScript } from '../http/script-source.ts'
+import type { SignUpReturn } from '../http/sign-up-return.ts'
 import type { Events } from '../observability/events.ts'
 import { requestFacts } from '../observability/request-facts.ts'
 import type { SecurityEvents } from '../observability/security-events.ts'
@@ -25,6 +26,7 @@ export interface LinkRouterOptions {
   readonly views: Pick<Views, 'accountLink' | 'accountLinkDone'>
   readonly events: Pick<Events, 'linkUsed' | 'passkeyNotAllowed'>
   readonly securityEvents: Pick<SecurityEvents, 'report'>
+  readonly signUpReturn: Pick<SignUpReturn, 'pathOf'>
   readonly scripts: { readonly passkeys: string; readonly password: string }
 }
 
@@ -71,7 +73,7 @@ export function createLinkRouter(options: LinkRouterOptions): Router {
     securityEvents.report(kind, { accountId: account.id, ...clientInfo(ctx) })
     events.linkUsed({ ...requestFacts(ctx), account: account.id }, { credential })
     ctx.type = 'html'
-    ctx.body = views.accountLinkDone({ credential })
+    ctx.body = views.accountLinkDone({ credential, next: options.signUpReturn.pathOf(ctx) })
   }
 
   router.get(publicRoutes.account_link.path, async (ctx) => {

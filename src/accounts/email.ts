@@ -1,4 +1,4 @@
-import { domainToASCII } from 'node:url'
+import { canonicalDomain } from '../net/domain.ts'
 import { AccountError } from './account-error.ts'
 
 // RFC 5321 section 4.5.3.1: a path of 256 octets, less its angle brackets.
@@ -31,8 +31,7 @@ export function normalizeEmail(email: string): CanonicalEmail {
   const at = text.lastIndexOf('@')
   const local = text.slice(0, at)
   const typedDomain = text.slice(at + 1)
-  // domainToASCII reads a domain as a URL does, up to what ends a host there, and decodes %.
-  const domain = /[\s\p{C}/?#\\:%]/u.test(typedDomain) ? '' : domainToASCII(typedDomain)
+  const domain = canonicalDomain(typedDomain) ?? ''
   const normal = `${local}@${domain}`
   if (
     at < 1 ||

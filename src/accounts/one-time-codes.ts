@@ -45,24 +45,24 @@ export const recoveryCodeCount = 10
 
 // Crockford's base32 in lower case: no letter that reads as a digit, no u, and 32 divides 256.
 const characters = '0123456789abcdefghjkmnpqrstvwxyz'
-const recoveryCodeCharacters = 24
+const printedCharacters = 24
 
-/** Recovery codes to print: 120 random bits each, in four groups of six. */
-export function makeRecoveryCodes(): string[] {
-  return Array.from({ length: recoveryCodeCount }, () => {
-    const bytes = randomBytes(recoveryCodeCharacters)
-    const code = Array.from(bytes, (byte) => characters[byte % characters.length]).join('')
-    return code.match(/.{6}/g)?.join('-') ?? code
-  })
+/** A code to print, read out and type: 120 random bits, in four groups of six characters. */
+export function makePrintedCode(): string {
+  const bytes = randomBytes(printedCharacters)
+  const code = Array.from(bytes, (byte) => characters[byte % characters.length]).join('')
+  return code.match(/.{6}/g)?.join('-') ?? code
 }
+
+export const makeRecoveryCodes = (): string[] =>
+  Array.from({ length: recoveryCodeCount }, makePrintedCode)
 
 /** What someone typed as a code, in its one form. */
 export const canonicalCode = (typed: string) => typed.replaceAll(/[\s-]/g, '').toLowerCase()
 
-/** What is kept of a recovery code; undefined for what cannot be one. */
-export function recoveryCodeDigest(typed: string): Buffer | undefined {
+/** What is kept of a printed code; undefined for what cannot be one. */
+export function printedCodeDigest(typed: string): Buffer | undefined {
   const code = canonicalCode(typed)
-  const isCode =
-    code.length === recoveryCodeCharacters && [...code].every((c) => characters.includes(c))
+  const isCode = code.length === printedCharacters && [...code].every((c) => characters.includes(c))
   return isCode ? hash('sha256', code, 'buffer') : undefined
 }

@@ -102,7 +102,8 @@ function checkedPhone(text: string): string {
   throw invalid('phone must be an international number such as +49 30 123456 (E.164)')
 }
 
-function checkedGroups(given: readonly string[]): string[] {
+/** @throws {@link AccountError} `invalid_profile` */
+export function checkedGroups(given: readonly string[]): string[] {
   const groups = [...new Set(given.map((group) => group.normalize('NFC')))]
   if (groups.length > groupLimits.groups) {
     throw invalid(`groups must be ${groupLimits.groups} at most`)

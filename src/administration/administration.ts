@@ -11,6 +11,7 @@ import { administerAudit, administerCounts } from './audit.ts'
 import { administerClaims } from './claims.ts'
 import { administerClients } from './clients.ts'
 import { administerGrants } from './grants.ts'
+import { administerInvitations } from './invitations.ts'
 import { administerKeys, type KeysOptions } from './keys.ts'
 import { administerRegistrationTokens } from './registration-tokens.ts'
 import { administerResources } from './resources.ts'
@@ -37,6 +38,7 @@ export interface AdministrationOptions {
     | 'registrations'
     | 'resourceServers'
     | 'signingKeys'
+    | 'signUps'
   >
   readonly keys: Pick<KeysOptions, 'ring' | 'publish'>
   readonly validator: MetadataValidator
@@ -80,6 +82,7 @@ export function createAdministration({
       validator,
       recordChange,
     ),
+    invitations: administerInvitations(storage.signUps, issuer, recordChange),
     registrationTokens: administerRegistrationTokens(
       storage.registrations,
       storage.resourceServers,
@@ -115,6 +118,7 @@ export function createReadings(
     | 'passkeys'
     | 'registrations'
     | 'resourceServers'
+    | 'signUps'
   >,
 ) {
   const readOnly = () => {
@@ -142,6 +146,7 @@ export function createReadings(
     },
     claims: { list: administerClaims(storage.claimMappings, readOnly).list },
     clients: { list: clients.list, show: clients.show },
+    invitations: { list: administerInvitations(storage.signUps, '', readOnly).list },
     registrationTokens: {
       list: administerRegistrationTokens(storage.registrations, storage.resourceServers, readOnly)
         .list,

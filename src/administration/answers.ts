@@ -118,6 +118,24 @@ export const signedOut = z.strictObject({
   revoked: z.int().describe('Grants'),
 })
 
+const invitationMembers = {
+  id: z.string().describe('SHA-256 of the code, in hexadecimal'),
+  name: z.string(),
+  groups: texts,
+  uses: z.int(),
+  usesLeft: z.int(),
+  createdAt: time,
+  expiresAt: time,
+}
+
+export const invitation = z.strictObject(invitationMembers)
+
+export const createdInvitation = z.strictObject({
+  ...invitationMembers,
+  code: z.string().describe('The code: only in this response'),
+  link: z.string().describe('The page of the sign-up with the code'),
+})
+
 const registrationTokenMembers = {
   id: z.string().describe('SHA-256 of the token, in hexadecimal'),
   name: z.string(),

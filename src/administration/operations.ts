@@ -4,6 +4,7 @@ import type { RequestedMetadata } from '../clients/client-registration.ts'
 import { keyPurposes } from '../keys/key-purpose.ts'
 import * as answers from './answers.ts'
 import { claimMapping, claimMappings } from './claims.ts'
+import { newInvitation } from './invitations.ts'
 import { type Operations, operation } from './operation.ts'
 import { newRegistrationToken } from './registration-tokens.ts'
 import * as requests from './requests.ts'
@@ -201,6 +202,30 @@ export const operations: Operations = {
     answer: done,
     refusals: [404],
     handle: ({ accounts }, { params, body }) => accounts.setPassword(params.email, body.password),
+  }),
+
+  listInvitations: operation({
+    summary: 'Codes by which people make accounts for themselves',
+    answer: {
+      status: 200,
+      description: 'Invitations',
+      schema: answers.invitation,
+      isList: true,
+    },
+    handle: ({ invitations }) => invitations.list(),
+  }),
+  createInvitation: operation({
+    summary: 'Make an invitation; its code is in this response only',
+    body: newInvitation,
+    answer: { status: 201, description: 'The invitation', schema: answers.createdInvitation },
+    handle: ({ invitations }, { body }) => invitations.create(body),
+  }),
+  revokeInvitation: operation({
+    summary: 'Revoke an invitation; accounts that were made by it stay',
+    params: { id },
+    answer: done,
+    refusals: [404],
+    handle: ({ invitations }, { params }) => invitations.revoke(params.id),
   }),
 
   listRegistrationTokens: operation({

@@ -10,6 +10,7 @@ import { command, explain, UsageError } from './command.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { gateCommand } from './gate.ts'
+import { invitationsCommand } from './invitations.ts'
 import { keysCommand } from './keys.ts'
 import { mailCommand } from './mail.ts'
 import { migrateCommand } from './migrate.ts'
@@ -74,6 +75,7 @@ export function createProgram(
     .addCommand(accountsCommand())
     .addCommand(claimsCommand())
     .addCommand(clientsCommand())
+    .addCommand(invitationsCommand())
     .addCommand(registrationTokensCommand())
     .addCommand(resourcesCommand())
     .addCommand(sessionsCommand())

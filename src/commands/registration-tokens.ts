@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import type { NewRegistrationToken } from '../administration/registration-tokens.ts'
 import { bindingMethods } from '../clients/binding-method.ts'
 import {
@@ -9,6 +9,7 @@ import {
 } from '../clients/registration-policy.ts'
 import type { StoredInitialAccessToken } from '../storage/registration-table.ts'
 import { command, printing, withAdministration, withReadings } from './command.ts'
+import { asCount, asSeconds } from './option-values.ts'
 import { asFacts, asMinute, asTable, type Cell, shown } from './table.ts'
 
 interface AddOptions {
@@ -166,21 +167,4 @@ function describeBindings({ policy }: StoredInitialAccessToken): string {
   return policy.bindingMethods
     .map((method) => (method === 'bearer' ? styleText('yellow', method) : method))
     .join(' ')
-}
-
-const units: Readonly<Record<string, number>> = { m: 60, h: 60 * 60, d: 24 * 60 * 60 }
-
-function asSeconds(text: string): number {
-  const [, count, unit = ''] = /^(\d{1,4})([mhd])$/.exec(text) ?? []
-  const seconds = Number(count) * (units[unit] ?? Number.NaN)
-  if (!(seconds >= 60 && seconds <= 365 * 24 * 60 * 60)) {
-    throw new InvalidArgumentError('Expected a duration from 1m to 365d.')
-  }
-  return seconds
-}
-
-function asCount(text: string): number {
-  const count = /^\d{1,5}$/.test(text) ? Number(text) : 0
-  if (count < 1 || count > 10_000) throw new InvalidArgumentError('Expected 1 to 10000.')
-  return count
 }

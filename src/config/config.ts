@@ -42,6 +42,12 @@ import {
 import { proxiesContradictions, proxiesVariables } from './proxies-config.ts'
 import { readSecretFiles, secretFileNames } from './secret-files.ts'
 import { type SelfService, selfServiceVariables } from './self-service-config.ts'
+import {
+  type SignUpPolicy,
+  signUpContradictions,
+  signUpPolicy,
+  signUpVariables,
+} from './sign-up-config.ts'
 import { tlsCipherVariables } from './tls-ciphers.ts'
 import {
   type TokenBindingMode,
@@ -73,6 +79,8 @@ export interface Config {
   readonly protocol: ProtocolConfig
   /** What people may do with their accounts by themselves. */
   readonly selfService: readonly SelfService[]
+  /** Who may make an account for themselves. */
+  readonly signUp: SignUpPolicy
   /** The folder for everything that is kept in files: the embedded database, keys, certificates. */
   readonly dataFolder: string
   /** Undefined for the embedded PostgreSQL. */
@@ -220,6 +228,7 @@ const variables = z.object({
   ...mtlsVariables,
   ...passkeysVariables,
   ...selfServiceVariables,
+  ...signUpVariables,
   ...protocolVariables,
   ...tlsCipherVariables,
   ...proxiesVariables,
@@ -281,6 +290,7 @@ export function examineVariables(
     ...passkeysContradictions(given),
     ...protocolContradictions(given),
     ...proxiesContradictions(given),
+    ...signUpContradictions(given),
     ...tokenBindingContradictions(given),
     ...operationsContradictions(given),
   ]
@@ -318,6 +328,7 @@ function configOf(
     passkeys: passkeysConfig(values, issuer, attestationRoots),
     protocol: protocolConfig(values),
     selfService: values.HOLDFAST_ACCOUNT_SELF_SERVICE,
+    signUp: signUpPolicy(values),
     dataFolder: path.resolve(values.HOLDFAST_DATA),
     databaseUrl: values.DATABASE_URL,
     standby: values.HOLDFAST_DATABASE_STANDBY_URL

@@ -53,7 +53,10 @@ export interface Features {
 }
 
 export interface AppOptions {
-  readonly config: Pick<Config, 'arrivalPath' | 'issuer' | 'operations' | 'trustedProxies'>
+  readonly config: Pick<
+    Config,
+    'arrivalPath' | 'issuer' | 'operations' | 'signUp' | 'trustedProxies'
+  >
   readonly base: string
   readonly edge: Pick<Edge, 'middleware'>
   readonly events: Pick<Events, 'forwardedByUntrusted'>
@@ -68,13 +71,14 @@ export interface AppOptions {
 export function middlewareInOrder(options: AppOptions): Middleware[] {
   const { base, config, edge, events, features, limits, metrics, ping, views } = options
   const { issuer, arrivalPath, operations } = config
+  const routed = { ...operations, signUp: config.signUp.mode !== 'closed' }
   const peers = trustedPeers(config.trustedProxies)
   const onFirstUntrusted = (peer: string) => events.forwardedByUntrusted(peer)
   const ifOn = (names: readonly RouteName[], middleware: Middleware | undefined) =>
     middleware && onRoutes(names, middleware)
   const order: (Middleware | undefined | false)[] = [
     // Everything hangs on the name of a route.
-    routing({ issuer, arrivalPath, features: operations }),
+    routing({ issuer, arrivalPath, features: routed }),
     onRoutes(machineRoutes, answerInJson()),
     operations.tracing && traceRequests(),
     requestMetrics(metrics),

@@ -1,6 +1,6 @@
 import type { Context } from 'koa'
 import { readEmail } from '../accounts/email.ts'
-import { canonicalCode, recoveryCodeDigest, stepOfCode } from '../accounts/one-time-codes.ts'
+import { canonicalCode, printedCodeDigest, stepOfCode } from '../accounts/one-time-codes.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { LoginLimits } from '../limits/login-limits.ts'
 import type { Events, Facts } from '../observability/events.ts'
@@ -68,7 +68,7 @@ export function createCodeForms({
         const values = { minutes: Math.ceil(refusal.retryAfter / 60) }
         return { status: 429, problem: { key: 'sign_in.limited', values } }
       }
-      const digest = recoveryCodeDigest(code)
+      const digest = printedCodeDigest(code)
       const about = { accountId: account.id, sessionUid, ...clientInfo(ctx) }
       const isRight = digest
         ? await table.useRecoveryCode(digest, about)

@@ -26,7 +26,7 @@ export async function listenForOperators({
   metrics: () => Promise<string>
 } & Pick<HealthOptions, 'ping' | 'answer'>): Promise<AsyncDisposable> {
   const app = new Koa()
-  app.use(routing({ issuer, arrivalPath: '', features: operations }))
+  app.use(routing({ issuer, arrivalPath: '', features: { ...operations, signUp: false } }))
   app.use(healthChecks({ ...health, version }))
   app.use(async (ctx) => {
     if (ctx.path !== '/metrics') return

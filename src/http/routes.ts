@@ -8,7 +8,7 @@
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** A part of the server that can be switched off, by its name in the configuration. */
-export type RouteFeature = 'adminApi' | 'deviceFlow' | 'registration'
+export type RouteFeature = 'adminApi' | 'deviceFlow' | 'registration' | 'signUp'
 
 export interface Route {
   /** `GET` stands for HEAD as well. */
@@ -39,6 +39,7 @@ export function route<const Path extends string>(
 const cors = { cors: true }
 const form = { form: true }
 const device = { feature: 'deviceFlow' } as const
+const signUp = { feature: 'signUp' } as const
 const registration = { cors: true, feature: 'registration' } as const
 
 export const publicRoutes = {
@@ -92,6 +93,10 @@ export const publicRoutes = {
   account_link: route(['GET'], '/link/:token'),
   account_link_password: route(['POST'], '/link/:token/password', form),
   account_link_passkey: route(['POST'], '/link/:token/passkey', form),
+  sign_up: route(['GET'], '/sign-up', signUp),
+  sign_up_submit: route(['POST'], '/sign-up', { ...form, ...signUp }),
+  sign_up_link: route(['GET'], '/sign-up/:token', signUp),
+  sign_up_link_submit: route(['POST'], '/sign-up/:token', { ...form, ...signUp }),
   email_change: route(['GET'], '/email/:token'),
   email_change_submit: route(['POST'], '/email/:token', form),
   security: route(['GET'], '/security'),
@@ -145,6 +150,10 @@ export const publicRoutes = {
 export const linkAddress = (issuer: string) =>
   issuer + publicRoutes.account_link.path.replace(':token', '')
 
+/** Where links lead that confirm the address of a new account: the token is appended. */
+export const signUpAddress = (issuer: string) =>
+  issuer + publicRoutes.sign_up_link.path.replace(':token', '')
+
 /** Where links lead that confirm another email: the token is appended. */
 export const emailChangeAddress = (issuer: string) =>
   issuer + publicRoutes.email_change.path.replace(':token', '')
@@ -196,6 +205,9 @@ export const adminRoutes = {
   listInstallations: reads('/admin/accounts/:email/installations'),
   endInstallation: writes('DELETE', '/admin/accounts/:email/installations/:jkt'),
   setPassword: writes('PUT', '/admin/accounts/:email/password'),
+  listInvitations: reads('/admin/invitations'),
+  createInvitation: writes('POST', '/admin/invitations'),
+  revokeInvitation: writes('DELETE', '/admin/invitations/:id'),
   listRegistrationTokens: reads('/admin/registration-tokens'),
   addRegistrationToken: writes('POST', '/admin/registration-tokens'),
   removeRegistrationToken: writes('DELETE', '/admin/registration-tokens/:id'),

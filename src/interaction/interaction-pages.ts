@@ -56,6 +56,7 @@ export function createInteractionPages({
   rules,
   challenges,
   usernames,
+  signUp,
   resourceLabels = async () => undefined,
   detailsType = async () => undefined,
 }: InteractionDependencies): InteractionPages {
@@ -139,6 +140,7 @@ export function createInteractionPages({
         passkey: passkeys?.request(ctx, signInPurpose(interaction)),
         pageKey: await requestPageKey(ctx, interaction),
         password: await takesPassword(interaction),
+        signUp,
         ...problem,
         signals,
       })

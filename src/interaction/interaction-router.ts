@@ -48,6 +48,8 @@ export interface InteractionDependencies {
   rules: SignInRules
   /** Whether a username may be typed in place of an email. */
   usernames: boolean
+  /** Whether people may make an account for themselves. */
+  signUp: boolean
   /** What a registered resource server and its scopes are called on the consent page. */
   resourceLabels?: FindResourceLabels
   /** The types of authorization details (RFC 9396) that APIs have registered. */

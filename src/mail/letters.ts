@@ -64,7 +64,7 @@ const linkLabels = {
 } as const satisfies Record<string, Record<string, MessageKey>>
 
 function letterOf(mail: WritableMail, setting: Setting): Letter {
-  const { host, messages } = setting
+  const { host, issuer, messages } = setting
   switch (mail.kind) {
     case 'notice':
       return noticeOf(mail.notice, setting)
@@ -87,6 +87,25 @@ function letterOf(mail: WritableMail, setting: Setting): Letter {
         ],
       }
     }
+    case 'sign_up': {
+      const until = { time: messages.time(new Date(mail.expiresAt)) }
+      return {
+        subject: { key: 'mail.sign_up.subject', values: { host } },
+        lines: [{ key: 'mail.sign_up.line', values: { host, email: mail.to } }],
+        link: { label: 'mail.sign_up.link', href: mail.link },
+        closing: [
+          { key: 'mail.email_change.until', values: until },
+          { key: 'mail.sign_up.ignore' },
+        ],
+      }
+    }
+    case 'has_account':
+      return {
+        subject: { key: 'mail.email_taken.subject', values: { host } },
+        lines: [{ key: 'mail.has_account.line', values: { host, email: mail.to } }],
+        link: { label: 'forgotten.link', href: `${issuer}/forgotten` },
+        closing: [{ key: 'mail.has_account.ignore' }],
+      }
     case 'email_taken': {
       const { to: email, present } = mail
       return {

@@ -21,11 +21,13 @@ export type MailRequest =
       readonly to: CanonicalEmail
       readonly present: string
     } & WithLink)
+  | { readonly kind: 'sign_up'; readonly to: CanonicalEmail; readonly invitation: string | null }
   | { readonly kind: 'test'; readonly to: string }
 
 /** A mail that can be written now. */
 export type WritableMail =
-  | Exclude<MailRequest, { kind: 'forgotten' }>
-  | ({ readonly kind: 'forgotten'; readonly to: string } & WithLink)
+  | Exclude<MailRequest, { kind: 'forgotten' | 'sign_up' }>
+  | ({ readonly kind: 'forgotten' | 'sign_up'; readonly to: string } & WithLink)
+  | { readonly kind: 'has_account'; readonly to: string }
   | { readonly kind: 'email_taken'; readonly to: string; readonly present: string }
   | { readonly kind: 'notice'; readonly to: string; readonly notice: MailNotice }

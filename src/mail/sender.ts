@@ -1,11 +1,12 @@
 import type { AccountLinks } from '../accounts/account-links.ts'
+import type { SignUps } from '../accounts/sign-ups.ts'
 import type { DeliveryOutcome } from '../deliveries/deliveries.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { AccountStore } from '../storage/account-store.ts'
 import type { Limiter, MakeLimiter } from '../storage/limiter.ts'
 import type { MailDelivery } from '../storage/mail-table.ts'
 import type { Letters } from './letters.ts'
-import type { WritableMail } from './mail-request.ts'
+import type { MailRequest, WritableMail } from './mail-request.ts'
 import { openRequest } from './outbox.ts'
 import { outcomeOf, type Smtp, type SmtpProblem } from './smtp.ts'
 
@@ -18,6 +19,7 @@ export interface MailSenderOptions {
   readonly vault: Pick<Vault, 'open'>
   readonly store: Pick<AccountStore, 'findByEmail' | 'findById'>
   readonly recover: AccountLinks['recover']
+  readonly prepareSignUp: SignUps['prepare']
   readonly makeLimiter: MakeLimiter
   /** The host of the issuer, for the ids of mails. */
   readonly host: string
@@ -31,6 +33,7 @@ export function createMailSender({
   vault,
   store,
   recover,
+  prepareSignUp,
   makeLimiter,
   host,
   onProblem,
@@ -45,6 +48,15 @@ export function createMailSender({
     return { kind: 'notice', to, notice } as const
   }
 
+  async function writableSignUp(
+    mail: Extract<MailRequest, { kind: 'sign_up' }>,
+  ): Promise<WritableMail | undefined> {
+    const { to, invitation } = mail
+    const made = await prepareSignUp({ email: to, invitation })
+    if (made === 'has account') return { kind: 'has_account', to }
+    return made && { kind: 'sign_up', to, link: made.link, expiresAt: made.expiresAt.toISOString() }
+  }
+
   async function writable(delivery: MailDelivery): Promise<WritableMail | undefined> {
     if (delivery.notice) return writableNotice(delivery)
     const mail = await openRequest(delivery, vault)
@@ -53,6 +65,7 @@ export function createMailSender({
       const { to, present } = mail
       return { kind: 'email_taken', to, present }
     }
+    if (mail?.kind === 'sign_up') return writableSignUp(mail)
     if (mail?.kind !== 'forgotten') return mail
     const made = await recover(mail.to)
     return made && { ...mail, link: made.link, expiresAt: made.expiresAt.toISOString() }

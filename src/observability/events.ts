@@ -58,6 +58,8 @@ export type LimitName =
   | 'par'
   | 'passkeys'
   | 'refusals'
+  | 'sign_up'
+  | 'sign_up_total'
   | 'user_codes'
   | 'user_codes_session'
 
@@ -349,6 +351,11 @@ export function createEvents({
 
     emailChanged(facts: Facts) {
       record('info', 'email.changed', facts, 'another email was confirmed by its link')
+    },
+
+    /** A person made an account, with an address that was verified, by an invitation or without one. */
+    signedUp(facts: Facts, details: { invitation?: string }) {
+      record('info', 'account.signed_up', facts, 'a person made an account', details)
     },
 
     accountDeleted(facts: Facts, details: { ended: number; revoked: number }) {

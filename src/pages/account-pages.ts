@@ -76,8 +76,34 @@ export type EmailChangePage = {
   | { readonly state: 'confirm'; readonly email: string; readonly token: string }
 )
 
+/** Where people make an account for themselves, up to the link in which they set how to sign in. */
+export type SignUpPage =
+  | {
+      readonly state: 'ask'
+      readonly email: string
+      /** Of an invitation. */
+      readonly code: string
+      readonly needsCode: boolean
+      /** Whose addresses may have an account, where no code is needed. */
+      readonly domains: readonly string[]
+      /** The uid of the sign-in that they come from, or nothing. */
+      readonly interaction: string
+      readonly problem?: MessageKey | Message
+    }
+  | {
+      readonly state: 'confirm'
+      readonly email: string
+      /** Of the link. */
+      readonly token: string
+      readonly name: string
+      readonly problem?: MessageKey
+    }
+  | { readonly state: 'sent' | 'used_up' | 'has_account'; readonly email: string }
+
 export interface AccountLinkDonePage {
   credential: 'password' | 'passkey'
+  /** Where to sign in, below the path of this server; by default at My security. */
+  next?: string | undefined
 }
 
 /** Has the person put a secret into a code app. */

@@ -9,6 +9,7 @@ import type {
   NewCodeAppPage,
   NewPasskeyPage,
   RecoveryCodesPage,
+  SignUpPage,
 } from './account-pages.ts'
 import type { AssetUrls } from './assets.ts'
 import type { BindingLabels } from './binding-labels.ts'
@@ -84,6 +85,8 @@ export interface SignInPage {
   /** For the script of the page; undefined where pages bind no sessions. */
   pageKey: PageKeyRequest | undefined
   signals: PasskeySignals | undefined
+  /** Whether people may make an account for themselves. */
+  signUp: boolean
   problem?: MessageKey | Message
 }
 
@@ -215,6 +218,7 @@ export interface Views {
   accountLink(page: AccountLinkPage): string
   forgotten(page: ForgottenPage): string
   emailChange(page: EmailChangePage): string
+  signUp(page: SignUpPage): string
   accountLinkDone(page: AccountLinkDonePage): string
 }
 
@@ -257,6 +261,7 @@ export function createViews({ assets, base = '', messages = english }: ViewsOpti
     accountLink: view<AccountLinkPage>('account-link'),
     forgotten: view<ForgottenPage>('forgotten'),
     emailChange: view<EmailChangePage>('email-change'),
+    signUp: view<SignUpPage>('sign-up'),
     accountLinkDone: view<AccountLinkDonePage>('account-link-done'),
     interstitial: (to = '', afterS = 0) => view('interstitial')({ to, afterS }),
   }

@@ -21,8 +21,11 @@ export interface MailDelivery extends QueuedDelivery {
   readonly notice: MailNotice | null
 }
 
-/** Who has caused a mail: strangers, or a person or operator who was authenticated. */
-export type MailOrigin = 'stranger' | 'known'
+/**
+ * Who has caused a mail: strangers, of whom those who want an account count apart, so that a flood of
+ * them keeps nobody from a link, or a person or operator who was authenticated.
+ */
+export type MailOrigin = 'stranger' | 'sign_up' | 'known'
 
 export interface NewMail {
   readonly lane: string
@@ -33,7 +36,11 @@ export interface NewMail {
 }
 
 /** Rows of each origin that may wait. Notices have their own bound in the trigger that queues them. */
-export const mostWaiting: Readonly<Record<MailOrigin, number>> = { stranger: 1000, known: 10_000 }
+export const mostWaiting: Readonly<Record<MailOrigin, number>> = {
+  stranger: 1000,
+  sign_up: 1000,
+  known: 10_000,
+}
 
 /** Between the first two attempts: longer than one takes, and than a server that greylists waits. */
 const firstPauseS = 120

@@ -43,6 +43,7 @@ import { createResourceServerTable, type ResourceServerTable } from './resource-
 import { createSecondFactorTable, type SecondFactorTable } from './second-factor-table.ts'
 import { createSecurityEventTable, type SecurityEventTable } from './security-event-table.ts'
 import { createSignInAttemptTable, type SignInAttemptTable } from './sign-in-attempt-table.ts'
+import { createSignUpTable, type SignUpTable } from './sign-up-table.ts'
 import { createSigningKeyTable, type SigningKeyTable } from './signing-key-table.ts'
 import { createStandby, type Standby } from './standby.ts'
 import { StorageError } from './storage-error.ts'
@@ -79,6 +80,7 @@ export interface Storage extends AsyncDisposable {
   readonly secondFactors: SecondFactorTable
   readonly securityEvents: SecurityEventTable
   readonly signInAttempts: SignInAttemptTable
+  readonly signUps: SignUpTable
   readonly signingKeys: SigningKeyTable
   /** Undefined where none is configured. */
   readonly standby: Standby | undefined
@@ -201,6 +203,7 @@ export async function openStorage({
   const mail = createMailTable(database)
   const accountLinks = createAccountLinkTable(database)
   const emailChanges = createEmailChangeTable(database)
+  const signUps = createSignUpTable(database)
   const open = opened.move()
   return {
     accountLinks,
@@ -233,6 +236,7 @@ export async function openStorage({
     secondFactors: createSecondFactorTable(database),
     securityEvents,
     signInAttempts: createSignInAttemptTable(database),
+    signUps,
     standby: watched,
     signingKeys: createSigningKeyTable(database),
     expiring: [
@@ -252,6 +256,8 @@ export async function openStorage({
       accountLinks,
       accountLinks.recovery,
       emailChanges,
+      signUps,
+      signUps.invitations,
       clientDocuments,
     ],
     migrated,

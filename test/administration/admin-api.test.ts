@@ -92,7 +92,7 @@ async function call(
   return { status, headers, body: answered }
 }
 
-const match = createMatcher({ adminApi: true, deviceFlow: true, registration: true })
+const match = createMatcher({ adminApi: true, deviceFlow: true, registration: true, signUp: true })
 const document = createOpenapiDocument('https://id.example', operations) as OpenapiDocument
 
 interface OpenapiDocument {
@@ -782,6 +782,46 @@ async function offline(address: string) {
   const { body: tokens } = await post(server, '/token', exchange, { key })
   return { credentials, client, key, tokens }
 }
+
+test('invitations are created, listed without their codes, and revoked', async (t) => {
+  const admin = await administrator('write')
+  const asked = { name: 'Spring course', uses: 3, groups: ['students', 'students'] }
+  const { status, body } = await call(admin, 'POST', '/invitations', asked)
+  t.is(status, 201)
+  const { code, link, ...stored } = body
+  t.regex(code, /^([\da-z]{6}-){3}[\da-z]{6}$/)
+  t.true(link.endsWith(`/sign-up?code=${code}`))
+  t.like(stored, { name: 'Spring course', uses: 3, usesLeft: 3, groups: ['students'] })
+  const list = (await call(admin, 'GET', '/invitations')).body
+  t.deepEqual(
+    list.find(({ id }: { id: string }) => id === stored.id),
+    stored,
+  )
+  for (const wrong of [{}, { ...asked, uses: 0 }, { ...asked, groups: ['\u200b'] }]) {
+    t.is((await call(admin, 'POST', '/invitations', wrong)).status, 400)
+  }
+  const reader = await administrator('read')
+  t.is((await call(reader, 'POST', '/invitations', asked)).status, 403)
+  t.is((await call(admin, 'DELETE', `/invitations/${code}`)).status, 404)
+  t.is((await call(admin, 'DELETE', `/invitations/${stored.id}`)).status, 204)
+  t.is((await call(admin, 'DELETE', `/invitations/${stored.id}`)).status, 404)
+  const rows = (await call(admin, 'GET', '/audit?event=invitation.revoked')).body
+  t.true(rows.some(({ details }: { details: object }) => 'id' in details))
+})
+
+test('changes the email of an account, which is unverified then', async (t) => {
+  const admin = await administrator('write')
+  await call(admin, 'POST', '/accounts', { email: 'moves@example.com', emailVerified: true })
+  const path = '/accounts/moves@example.com'
+  const taken = await call(admin, 'PATCH', path, { email: 'ADA@example.com' })
+  t.is(taken.status, 409)
+  t.is((await call(admin, 'PATCH', path, { email: 'nobody' })).status, 400)
+  const { status, body } = await call(admin, 'PATCH', path, { email: 'Moved@example.com' })
+  t.is(status, 200)
+  t.is(body.email, 'moved@example.com')
+  t.false('emailVerified' in body)
+  t.is((await call(admin, 'PATCH', path, { name: 'Ada' })).status, 404)
+})
 
 test('registration tokens are made, listed without themselves, and removed', async (t) => {
   const admin = await administrator('write')

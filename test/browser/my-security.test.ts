@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import anyTest, { type TestFn } from 'ava'
 import type { Browser } from 'playwright-core'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { makePrintedCode, printedCodeDigest } from '../../src/accounts/one-time-codes.ts'
 import { freePort } from '../../src/net/free-port.ts'
 import { cheapCost } from '../support/accounts.ts'
 import { launchBoundChromium, watch } from '../support/bound-chromium.ts'
@@ -13,6 +14,7 @@ import { useFolder } from '../support/folder.ts'
 import { authorizationUrl } from '../support/journey.ts'
 import { looks } from '../support/looks.ts'
 import { type Nodes, startNodes } from '../support/nodes.ts'
+import { query } from '../support/query.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { email, password } from '../support/server.ts'
 import { linkOf, type SmtpReceiver, startSmtp } from '../support/smtp.ts'
@@ -51,6 +53,7 @@ test.before(async (t) => {
     HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, email, locale, export, delete',
     HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${smtp.port}`,
     HOLDFAST_MAIL_FROM: 'no-reply@example.com',
+    HOLDFAST_SIGN_UP: 'invitation',
   })
   await trust(nodes)
   const { authorityFile } = nodes
@@ -72,6 +75,48 @@ test.after.always(async ({ context: { browser, nodes, app, examples, smtp } }) =
   await nodes?.[Symbol.asyncDispose]()
   await app?.close()
   await smtp?.[Symbol.asyncDispose]()
+})
+
+/** An invitation of one use. */
+async function invite({ storage }: Nodes['server']) {
+  const code = makePrintedCode()
+  const about = { name: 'One person', groups: [], uses: 1, lifetimeS: 3600 }
+  const digest = printedCodeDigest(code) as Buffer
+  return { code, ...(await storage.signUps.insertInvitation(digest, about)) }
+}
+
+browserTest('signs up by an invitation without a script, and continues to the app', async (t) => {
+  t.truthy(t.context.browser, 'Chromium is missing: apt-get install chromium')
+  const { server } = t.context.nodes
+  const { client_id } = await server.addClient({
+    application_type: 'web',
+    client_name: 'Harbour Charts',
+    redirect_uris: ['https://rp.example/callback'],
+  })
+  const { code } = await invite(server)
+  const context = await t.context.browser.newContext({ javaScriptEnabled: false })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  const request = { client_id, redirect_uri: 'https://rp.example/callback', scope: 'openid' }
+  await page.goto(authorizationUrl(server.issuer, request))
+  await page.getByRole('link', { name: 'Create an account' }).click()
+  await page.getByLabel('Code of the invitation').fill(code)
+  const own = 'lin@example.com'
+  await page.getByLabel('Email').fill(own)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.getByText('Look at your mail').waitFor()
+  await page.goto(linkOf(await t.context.smtp.mailTo(own)))
+  await page.getByRole('button', { name: 'Create the account' }).click()
+  await page.getByLabel('New password').fill(password)
+  await page.getByRole('button', { name: 'Set this password' }).click()
+  await page.getByRole('link', { name: 'Sign in' }).click()
+  await page.getByText('Harbour Charts').waitFor()
+  await page.getByLabel('Email').fill(own)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('button', { name: 'Allow' }).click()
+  await page.waitForURL(/welcome/)
+  t.regex(page.url(), /code=/)
 })
 
 browserTest('My security: bound, accessible, and with a way to end what is not', async (t) => {
@@ -169,7 +214,27 @@ browserTest('My security: bound, accessible, and with a way to end what is not',
   await page.getByText('Your email was changed').waitFor()
   await look('email-done')
   await accounts.change(anotherEmail, { email })
-  t.is(titles.size, 17)
+  const { code, id } = await invite(server)
+  await page.goto(`${server.issuer}/sign-up`)
+  await page.getByLabel('Code of the invitation').fill('a guess')
+  await page.getByLabel('Email').fill('mallory@example.com')
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.getByRole('alert').waitFor()
+  await look('sign-up-code-error')
+  await page.getByLabel('Code of the invitation').fill(code)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  const signUp = linkOf(await t.context.smtp.mailTo('mallory@example.com'))
+  await page.goto(signUp)
+  await query(
+    server.databaseUrl,
+    `update invitations set uses_left = 0 where digest = decode($1, 'hex')`,
+    [id],
+  )
+  await page.getByRole('button', { name: 'Create the account' }).click()
+  await page.getByText('This invitation is used up').waitFor()
+  await look('sign-up-used-up')
+  await server.storage.signUps.removeInvitation(id)
+  t.is(titles.size, 19)
   await page.goto(`${server.issuer}/security/sessions`)
   await page.locator('time', { hasText: 'GMT+9' }).first().waitFor()
   await page.getByText('Not locked to a key').waitFor()

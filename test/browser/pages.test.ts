@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import anyTest, { type ExecutionContext, type TestFn } from 'ava'
@@ -15,18 +16,20 @@ import {
 import { looks } from '../support/looks.ts'
 import { type RelyingParty, startRelyingParty } from '../support/relying-party.ts'
 import { password } from '../support/server.ts'
+import { linkOf, type SmtpReceiver, startSmtp } from '../support/smtp.ts'
 
 interface Environment {
+  smtp: SmtpReceiver
   idp: IdentityProvider
   app: RelyingParty
   browser: Browser
 }
 
-/** Nobody listens there: these tests look at pages. */
-const mailEnvironment = {
-  HOLDFAST_SMTP_URL: 'smtp://127.0.0.1:9',
+const mailEnvironment = ({ port }: SmtpReceiver) => ({
+  HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${port}`,
   HOLDFAST_MAIL_FROM: 'no-reply@example.com',
-}
+  HOLDFAST_SIGN_UP: 'domains:example.com',
+})
 
 const artefacts = `${import.meta.dirname}/../artefacts`
 const axeSource = readFileSync(
@@ -49,6 +52,7 @@ test.before(async (t) => {
   if (chromiumPath === undefined) return
   mkdirSync(artefacts, { recursive: true })
   const app = await startRelyingParty()
+  const smtp = await startSmtp()
   const idp = await startIdentityProvider(
     [
       {
@@ -67,17 +71,18 @@ test.before(async (t) => {
       },
       { ...television, application_type: 'native', client_id: 'television' },
     ],
-    { ...deviceEnvironment, ...mailEnvironment },
+    { ...deviceEnvironment, ...mailEnvironment(smtp) },
   )
   await idp.accounts.add({ email: 'eve@example.com', password })
   await idp.setLogo('orders', logo)
   const browser = await launchChromium({ 'rp.example': app.address, 'app.example': app.address })
-  Object.assign(t.context, { app, idp, browser })
+  Object.assign(t.context, { app, idp, smtp, browser })
 })
 
-test.after.always(async ({ context: { browser, idp, app } }) => {
+test.after.always(async ({ context: { browser, idp, app, smtp } }) => {
   await browser?.close()
   await idp?.close()
+  await smtp?.[Symbol.asyncDispose]()
   await app?.close()
 })
 
@@ -115,7 +120,12 @@ async function consent(page: Page, origin: string, parameters: Record<string, st
 }
 
 /** Every page there is, in the order that one person may come to them. */
-async function visitAll(page: Page, origin: string, look: (state: string) => Promise<void>) {
+async function visitAll(
+  page: Page,
+  { idp, smtp }: Pick<Environment, 'idp' | 'smtp'>,
+  look: (state: string) => Promise<void>,
+) {
+  const { origin } = idp
   await page.goto(authorizationUrl(origin, everything))
   await look('sign-in')
   await page.getByLabel('Email').fill('ada@example.com')
@@ -139,6 +149,7 @@ async function visitAll(page: Page, origin: string, look: (state: string) => Pro
   await page.waitForSelector('text=You are signed out')
   await look('signed-out')
   await visitMailPages(page, origin, look)
+  await visitSignUp(page, { idp, smtp }, look)
   await visitDevicePages(page, origin, look)
 }
 
@@ -153,6 +164,31 @@ async function visitMailPages(page: Page, origin: string, look: (state: string) 
   await page.getByRole('button', { name: 'Send the link' }).click()
   await page.waitForSelector('text=Look at your mail')
   await look('forgotten-sent')
+}
+
+async function visitSignUp(
+  page: Page,
+  { idp, smtp }: Pick<Environment, 'idp' | 'smtp'>,
+  look: (state: string) => Promise<void>,
+) {
+  await page.goto(authorizationUrl(idp.origin, everything))
+  await page.getByRole('link', { name: 'Create an account' }).click()
+  await look('sign-up')
+  await page.getByLabel('Email').fill('grace@elsewhere.example')
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.waitForSelector('[role=alert]')
+  await look('sign-up-error')
+  const email = `${randomUUID()}@example.com`
+  await page.getByLabel('Email').fill(email)
+  await page.getByRole('button', { name: 'Continue' }).click()
+  await page.waitForSelector('text=Look at your mail')
+  await look('sign-up-sent')
+  await page.goto(linkOf(await smtp.mailTo(email)))
+  await look('sign-up-confirm')
+  await idp.accounts.add({ email })
+  await page.getByRole('button', { name: 'Create the account' }).click()
+  await page.waitForSelector('text=You have an account already')
+  await look('sign-up-has-account')
 }
 
 async function visitDevicePages(
@@ -211,7 +247,7 @@ for (const [name, options] of Object.entries(looks)) {
     async (t) => {
       const page = await open(t, options)
       const titles = new Set<string>()
-      await visitAll(page, t.context.idp.origin, async (state) => {
+      await visitAll(page, t.context, async (state) => {
         await page.screenshot({ path: `${artefacts}/${state}-${name}.png`, fullPage: true })
         const title = await page.title()
         t.regex(
@@ -230,7 +266,7 @@ for (const [name, options] of Object.entries(looks)) {
           state,
         )
       })
-      t.is(titles.size, 16)
+      t.is(titles.size, 20)
     },
   )
 }

@@ -713,6 +713,27 @@ test.serial('makes a token that is shown once, and says what it allows', async (
   t.false(list.includes(token))
 })
 
+test.serial('creates an invitation that is shown once, lists and revokes it', async (t) => {
+  const env = { DATABASE_URL: tokensDatabase.url, HOLDFAST_SECRET: issuedSecret }
+  const invitations = (...args: string[]) => holdfast({ cwd, env }, ['invitations', ...args])
+  t.regex(done(t, await invitations('list')), /^There are no .*holdfast invitations create NAME/)
+  const options = ['--group', 'students', 'crew', '--uses', '30', '--expires', '14d']
+  const stdout = done(t, await invitations('create', 'Spring course', ...options))
+  t.regex(stdout, /^Created an invitation for Spring course\.\n/)
+  t.regex(stdout, /^ {2}Code +[\da-z-]{27} {2}\(shown this once\)$/m)
+  t.regex(stdout, /^ {2}Link +https:\/\/localhost:9443\/sign-up\?code=[\da-z-]{27}$/m)
+  t.regex(stdout, /^ {2}Groups +students, crew$/m)
+  const [, code = ''] = /^ {2}Code +(\S+)/m.exec(stdout) ?? []
+  const list = done(t, await invitations('list'))
+  t.regex(list, /Spring course +30 of 30 .* students, crew/)
+  t.false(list.includes(code))
+  const [listed] = JSON.parse(done(t, await invitations('list', '--json')))
+  t.is(done(t, await invitations('revoke', listed.id)), `Revoked ${listed.id}.\n`)
+  const again = await invitations('revoke', listed.id)
+  t.is(again.code, 1)
+  t.regex(again.stderr, /^holdfast: There is no invitation/)
+})
+
 test.serial('says that a bearer token is one', async (t) => {
   const stdout = done(t, await runTokens('add', 'open', '--bearer', '--binding', 'dpop', 'bearer'))
   t.regex(stdout, /^ {2}Key +none: bearer$/m)

@@ -58,6 +58,7 @@ const complete = {
   HOLDFAST_PASSKEY_ATTESTATION_ROOTS_FILE: rootsFile,
   HOLDFAST_ACCOUNT_SELF_SERVICE: 'name, export',
   HOLDFAST_GROUP_SIGN_IN: 'admins = passkey, on call=bound-session',
+  HOLDFAST_SIGN_UP: 'closed',
   HOLDFAST_LOG_LEVEL: 'debug',
   HOLDFAST_ADMIN_API: 'on',
   HOLDFAST_DEVICE_FLOW: 'on',
@@ -141,6 +142,7 @@ test('needs no variable at all', (t) => {
     proofWindowS: 300,
     protocol: { profile: undefined, clockToleranceS: 10, acceptsEndpointAudiences: false },
     selfService: [],
+    signUp: { mode: 'closed' },
     sessionProofLifetime: 600,
     pageKey: true,
     sessionRefreshInitiators: [],
@@ -225,6 +227,7 @@ test('takes every variable', (t) => {
     proofWindowS: 60,
     protocol: { profile: undefined, clockToleranceS: 20, acceptsEndpointAudiences: true },
     selfService: ['name', 'export'],
+    signUp: { mode: 'closed' },
     sessionProofLifetime: 300,
     pageKey: false,
     sessionRefreshInitiators: ['app.example.com', '*.example.org'],
@@ -772,6 +775,14 @@ for (const [name, values] of Object.entries({
     'a=b=passkey',
   ],
   HOLDFAST_ACCOUNT_SELF_SERVICE: ['picture', 'name locale', 'name,'],
+  HOLDFAST_SIGN_UP: [
+    'open',
+    'domains',
+    'domains:',
+    'domains:example',
+    'domains:a.example,',
+    'x.example',
+  ],
   HOLDFAST_PASSKEY_RP_ID: ['127.0.0.1', 'https://example.com', 'Example.com'],
   HOLDFAST_PASSKEY_RELATED_ORIGINS: ['https://id.example.org/', 'http://id.example.org', 'x'],
   HOLDFAST_PASSKEY_AAGUIDS: [
@@ -817,6 +828,16 @@ test('refuses a file of passkey roots that is missing, empty, damaged or not of 
     t.regex(onlyProblem(t, { [variable]: file }, variable), expected)
     t.is(problems(t, { ...complete, [variable]: file, HOLDFAST_SIGN_IN: 'x' }).length, 2)
   }
+})
+
+test('reads who may sign up, with domains in their canonical form, and needs mail for it', (t) => {
+  t.deepEqual(parseConfig({}).signUp, { mode: 'closed' })
+  const at = (HoldfastSignUp: string) =>
+    parseConfig({ ...mail, HOLDFAST_SIGN_UP: HoldfastSignUp }).signUp
+  t.deepEqual(at('invitation'), { mode: 'invitation' })
+  const domains = ['example.com', 'xn--bcher-kva.example']
+  t.deepEqual(at('domains: Example.com,BÜCHER.example,example.com'), { mode: 'domains', domains })
+  soleProblem(t, { HOLDFAST_SIGN_UP: 'invitation' }, 'HOLDFAST_SMTP_URL')
 })
 
 const mail = {

@@ -86,7 +86,12 @@ test('takes HEAD for GET, and a preflight for no request', (t) => {
 })
 
 test('has no route of a feature that is off', (t) => {
-  const none = createMatcher({ adminApi: false, deviceFlow: false, registration: false })
+  const none = createMatcher({
+    adminApi: false,
+    deviceFlow: false,
+    registration: false,
+    signUp: false,
+  })
   for (const { method, path, name } of routes) {
     const { feature } = allRoutes[name as keyof typeof allRoutes]
     t.is(none(method, path) === undefined, feature !== undefined, path)

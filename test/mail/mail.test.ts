@@ -81,6 +81,7 @@ const nodeOf = (at: MailConfig = configOf()) => ({
     vault: server.keys.vault,
     store: server.storage.accounts,
     recover: async () => undefined,
+    prepareSignUp: async () => undefined,
     makeLimiter: server.storage.rateLimits.makeLimiter,
     host: 'id.example.com',
     onProblem: () => {},

@@ -543,6 +543,7 @@ test('brings an empty database up to this release', async (t) => {
       'email_changes',
       'failed_sign_ins',
       'initial_access_tokens',
+      'invitations',
       'knex_migrations',
       'knex_migrations_lock',
       'logout_deliveries',
@@ -558,6 +559,7 @@ test('brings an empty database up to this release', async (t) => {
       'resource_servers',
       'security_events',
       'session_bindings',
+      'sign_ups',
       'signing_keys',
     ],
   )
