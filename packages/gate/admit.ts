@@ -1,4 +1,5 @@
 /** Decides whether a request passes, and what its application may learn of who asks. */
+import type { VerifyError } from '@holdfast/verify'
 import type { GateIdentity } from '@holdfast/verify/gate'
 import type { Application } from './application.ts'
 import { type Admission, admit as admitBrowser, isInGroups } from './browser/admission.ts'
@@ -8,6 +9,7 @@ import type { ReadText } from './browser/kept-forms.ts'
 import type { Side } from './browser/side.ts'
 import type { Secrets } from './browser/upstream-tokens.ts'
 import type { Entered } from './edge.ts'
+import type { GateEventListener, PolicyRefusal } from './events.ts'
 import { valuesOf } from './headers.ts'
 import { identityOf, sessionIdentity } from './identity.ts'
 import type { Rule } from './policy.ts'
@@ -18,7 +20,13 @@ import { type Holder, holderOf } from './streams.ts'
 export const keySetPath = '/.well-known/holdfast-gate/jwks.json'
 
 /** How a request is to be admitted. */
-export type Asking = Readonly<{ isUpgrade: boolean; readText: ReadText }>
+export type Asking = Readonly<{
+  isUpgrade: boolean
+  readText: ReadText
+  report: GateEventListener
+}>
+
+type BoundRule = Extract<Rule, { access: 'bound' }>
 
 /** What the gate knows of who asks. */
 type Known = Readonly<{
@@ -56,7 +64,7 @@ export type Admitted =
 export async function admit(
   entered: Entered,
   applications: ReadonlyMap<string, Application>,
-  { isUpgrade, readText }: Asking,
+  { isUpgrade, readText, report }: Asking,
 ): Promise<Admitted> {
   const application = applications.get(entered.host)
   if (application === undefined) throw new Refusal('unknown_host')
@@ -74,14 +82,14 @@ export async function admit(
     const admission = await admitBrowser(side, entered, { rule, isUpgrade })
     return admittedBrowser({ application, side, admission })
   }
-  return admitToken(application, entered, rule)
+  return admitToken(application, entered, { rule, report })
 }
 
 /** Verifies the access token of a request, and what its route asks for. */
 async function admitToken(
   application: Application,
   entered: Entered,
-  rule: Extract<Rule, { access: 'bound' }>,
+  { rule, report }: Readonly<{ rule: BoundRule; report: GateEventListener }>,
 ): Promise<Passed> {
   const { verifier, config } = application
   const { method, target, fields, certificate, tokenBinding } = entered
@@ -94,8 +102,16 @@ async function admitToken(
       tokenBinding: { providedId: Buffer.from(tokenBinding.provided.id, 'base64url') },
     }),
   })
-  verifier.checkRequirements(verified, rule.requirements)
-  if (!isInGroups(verified.claims, rule.groups)) throw new Refusal('groups')
+  try {
+    verifier.checkRequirements(verified, rule.requirements)
+    if (!isInGroups(verified.claims, rule.groups)) throw new Refusal('groups')
+  } catch (error) {
+    const code = (error as VerifyError | Refusal).code as PolicyRefusal
+    const { sub } = verified.claims
+    const facts = { requestId: entered.requestId, route: rule.route, sub, jkt: verified.proof?.jkt }
+    report({ type: 'policy_refused', application: config.origin, ...facts, code })
+    throw error
+  }
   return {
     ...{ kind: 'pass', application, secrets: undefined },
     identity: identityOf(verified, config.claims),

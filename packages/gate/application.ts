@@ -3,9 +3,10 @@ import type { KeyObject } from 'node:crypto'
 import { Agent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { Fetch } from '@holdfast/verify'
-import { createVerifier, type ReplayStore, type Verifier, type VerifyEvent } from '@holdfast/verify'
+import { createVerifier, type ReplayStore, type Verifier } from '@holdfast/verify'
 import { type BrowserEnvironment, createSide, type Side } from './browser/side.ts'
 import type { ApplicationConfig, Config } from './config.ts'
+import type { GateEventListener } from './events.ts'
 import type { Upstream } from './forward.ts'
 import { createPolicy, type Policy } from './policy.ts'
 
@@ -44,7 +45,7 @@ export function createApplication(
     files: UpstreamFiles
     now: () => number
     fetch: Fetch | undefined
-    onEvent: (event: VerifyEvent) => void
+    onEvent: GateEventListener
     clientKey: KeyObject | undefined
     browsers: BrowserEnvironment | undefined
   }>,
@@ -69,7 +70,7 @@ export function createApplication(
       audience: config.audience ?? config.origin,
       publicOrigin: config.origin,
       replay: config.mode === 'pass' ? elsewhere : replay,
-      onEvent,
+      onEvent: (event) => onEvent({ ...event, application: config.origin }),
       now,
     }),
     policy,

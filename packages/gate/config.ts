@@ -79,6 +79,8 @@ const route = z
     groups: z.array(text).min(1).optional(),
     /** Sessions of browsers must be bound to a key (DBSC). Tokens always are. */
     bound: z.boolean().default(false),
+    /** `restart`: what clients say of a trace counts for nothing, and cannot have it recorded. */
+    trace: z.enum(['continue', 'restart']).default('continue'),
   })
   .superRefine((given, context) => {
     const { scopes, acrValues, maxAgeS, groups, bound } = given

@@ -35,6 +35,8 @@ export type Entered = Readonly<{
   /** As they came, in the form of `rawHeaders`. */
   fields: readonly string[]
   protocol: Asked['protocol']
+  /** Of the gate, for the application and for lines of the log. */
+  requestId: string
 }>
 
 /** A request that was received, or that a proxy asks about. */
@@ -50,7 +52,7 @@ export type Asked = Readonly<{
 }>
 
 /** Reads requests. @throws {@link Refusal} for those that are malformed, ambiguous or forged. */
-export type Edge = (asked: Asked) => Entered
+export type Edge = (asked: Asked, requestId: string) => Entered
 
 /** More fields than any client sends; Node would drop what is beyond a limit of its own. */
 export const mostFields = 200
@@ -95,7 +97,7 @@ export function createEdge({
     return address
   }
 
-  return ({ method, url, hosts: written, fields, socket, protocol }) => {
+  return ({ method, url, hosts: written, fields, socket, protocol }, requestId) => {
     // HTTP/2 knows no limit of bytes before the client has acknowledged it.
     const bytes = fields.reduce((sum, text) => sum + text.length, 0)
     if (fields.length > 2 * mostFields || bytes > limits.headerBytes) {
@@ -120,6 +122,7 @@ export function createEdge({
         tokenBinding: bindingOf(socket, fields),
         fields,
         protocol,
+        requestId,
       })
     } catch (cause) {
       const isForged = cause instanceof ClientCertificateError || cause instanceof TokenBindingError

@@ -1,5 +1,5 @@
 /** The way of a request: edge, rule, proof, body, assertion, upstream. */
-import type { KeyObject } from 'node:crypto'
+import { type KeyObject, randomUUID } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -23,7 +23,7 @@ import {
 } from './browser/sessions.ts'
 import { type BrowserEnvironment, Places } from './browser/side.ts'
 import type { Config } from './config.ts'
-import { type Asked, createEdge, type Edge } from './edge.ts'
+import { type Asked, createEdge, type Edge, type Entered } from './edge.ts'
 import { type GateEventListener, quietly } from './events.ts'
 import type { InboundRequest, InboundResponse } from './exchange.ts'
 import { type Body, forward, forwardUpgrade, type HoldStream } from './forward.ts'
@@ -42,6 +42,14 @@ import { peersOf } from './peers.ts'
 import { Refusal } from './refusal.ts'
 import { refusalAnswer, refuse, write } from './respond.ts'
 import { createStreams } from './streams.ts'
+import {
+  outgoingTrace,
+  routeOf,
+  type TraceFields,
+  traced,
+  traceFieldsOf,
+  traceRequest,
+} from './traces.ts'
 
 /** What a gate is made with, beside its configuration. */
 export type GateOptions = Readonly<{
@@ -157,9 +165,26 @@ export function createGate(options: GateOptions): Gate {
   async function serve(
     request: InboundRequest,
     response: InboundResponse,
-    { version, upgrade, expectsContinue }: Serving,
+    serving: Serving,
   ): Promise<void> {
-    const entered = version.edge(ownRequest(request))
+    const { version, requestId } = serving
+    const entered = version.edge(ownRequest(request), requestId)
+    const { method, target, host, fields } = entered
+    const asked = { method, path: target.path }
+    const { route, continues } = routeOf(asked, version.applications.get(host))
+    const trace = continues ? traceFieldsOf(fields) : {}
+    await traceRequest(
+      { method, route, from: trace },
+      () => serveEntered(request, response, { ...serving, entered, trace }),
+      (error) => (isRefusal(error) ? error.status : response.statusCode),
+    )
+  }
+
+  async function serveEntered(
+    request: InboundRequest,
+    response: InboundResponse,
+    { version, entered, trace, upgrade, expectsContinue }: Serving & Entering,
+  ): Promise<void> {
     const readText = async (limitBytes: number) => {
       budget.take(limitBytes)
       try {
@@ -170,10 +195,8 @@ export function createGate(options: GateOptions): Gate {
         budget.give(limitBytes)
       }
     }
-    const admitted = await admit(entered, version.applications, {
-      isUpgrade: upgrade !== undefined,
-      readText,
-    })
+    const asking = { isUpgrade: upgrade !== undefined, readText, report }
+    const admitted = await traced('check', () => admit(entered, version.applications, asking))
     const { application } = admitted
     if (admitted.kind === 'key_set') {
       response.writeHead(200, { 'Content-Type': 'application/jwk-set+json' }).end(version.keySet)
@@ -197,17 +220,14 @@ export function createGate(options: GateOptions): Gate {
         share > 0
           ? await readBody(request, entered.fields, { limitBytes, larger })
           : unread(entered.fields)
-      const outgoing = await outgoingOf({
-        entered,
-        admitted,
-        body,
-        ...signingOf(version),
-        nowMs: now(),
-      })
       const { holder } = admitted
       const hold: HoldStream = (end) => (holder ? streams.hold(holder, end) : () => {})
-      if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing, hold)
-      else await forward(request, response, application.upstream, outgoing, hold)
+      const toSend = { entered, admitted, body, trace, ...signingOf(version) }
+      await traced('upstream', async () => {
+        const outgoing = await outgoingOf({ ...toSend, nowMs: now() })
+        if (upgrade) await forwardUpgrade(upgrade, application.upstream, outgoing, hold)
+        else await forward(request, response, application.upstream, outgoing, hold)
+      })
     } finally {
       budget.give(share)
     }
@@ -216,12 +236,15 @@ export function createGate(options: GateOptions): Gate {
   }
 
   /** Decides about a request that a proxy asks about; the body stays at the proxy. */
-  async function decideAsked(read: () => Asked, version: Version): Promise<Decision> {
-    const entered = version.edge(read())
+  async function decideAsked(
+    read: () => Asked,
+    { version, requestId }: Pick<Serving, 'version' | 'requestId'>,
+  ): Promise<Decision> {
+    const entered = version.edge(read(), requestId)
     const readText = () => Promise.reject(new Refusal('asked'))
     // Not every proxy passes `Upgrade` on. No script of a page can write the key.
     const isUpgrade = valuesOf(entered.fields, 'sec-websocket-key').length > 0
-    const admitted = await admit(entered, version.applications, { isUpgrade, readText })
+    const admitted = await admit(entered, version.applications, { isUpgrade, readText, report })
     const { application } = admitted
     if (admitted.kind === 'key_set') throw new Refusal('asked')
     if (admitted.kind === 'keep') throw new Refusal('form_too_large')
@@ -235,7 +258,13 @@ export function createGate(options: GateOptions): Gate {
     const toSend = { entered, admitted, body, ...signingOf(version), nowMs: now() }
     const isOwnToken = mode === 'pass' && admitted.secrets === undefined
     const fields = isOwnToken ? [] : await identityFields(toSend, sent)
-    const kept = [...sent, ...fields, ...(isOwnToken ? ownCredentials(entered.fields) : [])]
+    const trace = outgoingTrace(traceFieldsOf(entered.fields))
+    const kept = [
+      ...sent,
+      ...trace,
+      ...fields,
+      ...(isOwnToken ? ownCredentials(entered.fields) : []),
+    ]
     report({ type: 'forwarded', application: origin, mode, status: 200 })
     return { kind: 'pass', fields, kept, answerFields: admitted.answerFields }
   }
@@ -253,9 +282,10 @@ export function createGate(options: GateOptions): Gate {
           decision = { kind: 'answer', answer: refusalAnswer(refusal, proxy) }
         },
       },
-      async (version) => {
-        if (proxy === undefined || !version.isTrusted(address)) throw new Refusal('peer')
-        decision = await decideAsked(() => read(proxy), version)
+      async (serving) => {
+        const isAsking = proxy !== undefined && serving.version.isTrusted(address)
+        if (!isAsking) throw new Refusal('peer')
+        decision = await decideAsked(() => read(proxy), serving)
       },
     )
     if (decision === undefined) throw new TypeError('nothing was decided')
@@ -267,18 +297,19 @@ export function createGate(options: GateOptions): Gate {
   /** Counts a request, and has it refused where it does not pass. */
   async function guarded(
     { address = '', refuse }: Guarded,
-    act: (version: Version) => Promise<void>,
+    act: (serving: Pick<Serving, 'version' | 'requestId'>) => Promise<void>,
   ): Promise<void> {
     const version = current
+    const requestId = randomUUID()
     open += 1
     try {
       if (open > version.config.limits.requests) throw new Refusal('busy')
-      await act(version)
+      await act({ version, requestId })
     } catch (error) {
-      const known = error instanceof VerifyError || error instanceof Refusal
-      const refusal = known ? error : new Refusal('internal', { cause: error })
+      const refusal = isRefusal(error) ? error : new Refusal('internal', { cause: error })
       if (refusal instanceof Refusal) {
-        report({ type: 'gate_refused', code: refusal.code, address, cause: refusal.cause })
+        const { code, cause } = refusal
+        report({ type: 'gate_refused', requestId, code, address, cause })
       }
       refuse(refusal)
     } finally {
@@ -294,8 +325,8 @@ export function createGate(options: GateOptions): Gate {
 
   return Object.freeze({
     handle: (request: InboundRequest, response: InboundResponse, expectsContinue = false) =>
-      guarded(exchange(request, response), (version) =>
-        serve(request, response, { version, expectsContinue }),
+      guarded(exchange(request, response), (serving) =>
+        serve(request, response, { ...serving, expectsContinue }),
       ),
 
     async authorize(request: InboundRequest, response: InboundResponse): Promise<void> {
@@ -315,8 +346,8 @@ export function createGate(options: GateOptions): Gate {
         if (response.statusCode !== 101) (socket as Socket).destroySoon()
       })
       const upgrade = { socket, head, response }
-      await guarded(exchange(request, response), (version) =>
-        serve(request, response, { version, expectsContinue: false, upgrade }),
+      await guarded(exchange(request, response), (serving) =>
+        serve(request, response, { ...serving, expectsContinue: false, upgrade }),
       )
     },
 
@@ -347,8 +378,13 @@ type Guarded = Readonly<{
   refuse: (refusal: VerifyError | Refusal) => void
 }>
 
+type Entering = Readonly<{ entered: Entered; trace: TraceFields }>
+
+const isRefusal = (error: unknown) => error instanceof VerifyError || error instanceof Refusal
+
 type Serving = Readonly<{
   version: Version
+  requestId: string
   expectsContinue: boolean
   upgrade?: Readonly<{ socket: Duplex; head: Buffer; response: ServerResponse }>
 }>

@@ -10,7 +10,7 @@ const passing = [
   ...['access-control-request-headers', 'access-control-request-method', 'idempotency-key'],
   ...['sec-fetch-dest', 'sec-fetch-mode', 'sec-fetch-site', 'sec-fetch-user', 'sec-gpc', 'dnt'],
   ...['sec-websocket-extensions', 'sec-websocket-key', 'sec-websocket-protocol'],
-  ...['sec-websocket-version', 'traceparent', 'tracestate', 'upgrade-insecure-requests'],
+  ...['sec-websocket-version', 'upgrade-insecure-requests'],
 ]
 
 /** RFC 9110 section 7.6.1, and what others have put beside it. Transfer codings are the connection's. */
@@ -21,7 +21,7 @@ const connectionFields = new Set([
 
 /** What the gate alone writes: no configuration can let a client's through. */
 const reserved =
-  /^(?:x-forwarded-.*|forwarded|via|x-real-ip|x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override|holdfast-.*|x-holdfast-.*|signature|signature-input|content-digest|repr-digest|client-cert.*|sec-.*token-binding.*|x-ssl-.*|x-amzn-mtls-.*|host|content-length|authorization|dpop)$/
+  /^(?:x-forwarded-.*|x-request-id|forwarded|via|traceparent|tracestate|x-real-ip|x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override|holdfast-.*|x-holdfast-.*|signature|signature-input|content-digest|repr-digest|client-cert.*|sec-.*token-binding.*|x-ssl-.*|x-amzn-mtls-.*|host|content-length|authorization|dpop)$/
 
 /** Fields that a request may have once: of two, two programs may each see another one. */
 const singular = new Set([

@@ -1,7 +1,14 @@
 /** Counters of what the gate reports, in the format of Prometheus. */
 import { verifyErrorCodes } from '@holdfast/verify'
 import { Counter, Registry } from 'prom-client'
-import { type GateEvent, sessionEnds, signInFailures, streamEnds } from './events.ts'
+import {
+  type GateEvent,
+  policyRefusals,
+  refreshFailures,
+  sessionEnds,
+  signInFailures,
+  streamEnds,
+} from './events.ts'
 import { refusalCodes } from './refusal.ts'
 
 /** Counts events. Labels are origins of the configuration and codes of closed sets. */
@@ -51,6 +58,20 @@ export function createMetrics(): Metrics {
   for (const event of ['bound', 'proof_refused', 'logout_refused', ...sessionEnds]) {
     sessions.inc({ event }, 0)
   }
+  const policy = new Counter({
+    name: 'holdfast_gate_policy_refused_total',
+    help: 'Requests with a session or token that is good, refused by their route, by reason',
+    labelNames: ['reason'],
+    registers,
+  })
+  for (const reason of policyRefusals) policy.inc({ reason }, 0)
+  const refreshes = new Counter({
+    name: 'holdfast_gate_token_refresh_failures_total',
+    help: 'Access tokens of sessions that could not be refreshed, by reason',
+    labelNames: ['reason'],
+    registers,
+  })
+  for (const reason of refreshFailures) refreshes.inc({ reason }, 0)
   const streams = new Counter({
     name: 'holdfast_gate_streams_ended_total',
     help: 'WebSockets and event streams that ended with their session or token, by reason',
@@ -71,6 +92,8 @@ export function createMetrics(): Metrics {
         signIns.inc({ outcome: event.renewed ? 'renewed' : 'signed_in' })
       } else if (event.type === 'sign_in_failed') signIns.inc({ outcome: event.code })
       else if (event.type === 'session_ended') sessions.inc({ event: event.reason })
+      else if (event.type === 'policy_refused') policy.inc({ reason: event.code })
+      else if (event.type === 'token_refresh_failed') refreshes.inc({ reason: event.reason })
       else if (event.type === 'stream_ended') streams.inc({ reason: event.reason })
       else if (event.type === 'session_bound') sessions.inc({ event: 'bound' })
       else if (event.type === 'proof_refused' || event.type === 'logout_refused') {

@@ -6,6 +6,7 @@ import type { Entered } from './edge.ts'
 import type { Body, Outgoing } from './forward.ts'
 import { passingFields, valuesOf } from './headers.ts'
 import { type GateKey, plainFields, signedFields } from './identity.ts'
+import { outgoingTrace, type TraceFields } from './traces.ts'
 
 /** A request that passes, and what the gate signs it with. */
 export type ToSend = Readonly<{
@@ -15,11 +16,13 @@ export type ToSend = Readonly<{
   key: GateKey | undefined
   lifetimeS: number
   nowMs: number
+  /** What the client says of its trace, where its route continues that. */
+  trace: TraceFields
 }>
 
 /** What the application gets: fields that pass, what the gate knows, and its assertion. */
 export async function outgoingOf(toSend: ToSend): Promise<Outgoing> {
-  const { entered, admitted, body } = toSend
+  const { entered, admitted, body, trace } = toSend
   const { application, answerFields } = admitted
   const { method, target, fields } = entered
   const url = new URL(application.config.origin)
@@ -28,6 +31,7 @@ export async function outgoingOf(toSend: ToSend): Promise<Outgoing> {
     ...passingFields(fields, application.requestFields),
     ...['X-Forwarded-For', entered.address],
     ...['X-Forwarded-Host', url.host, 'X-Forwarded-Proto', url.protocol.slice(0, -1)],
+    ...['X-Request-Id', entered.requestId, ...outgoingTrace(trace)],
     ...['Via', `${entered.protocol} holdfast-gate`],
   ]
   return {
@@ -42,7 +46,7 @@ export async function outgoingOf(toSend: ToSend): Promise<Outgoing> {
 
 /** How the application learns who asks; `sent` are the other fields of the request. */
 export async function identityFields(
-  { entered, admitted, body, key, lifetimeS, nowMs }: ToSend,
+  { entered, admitted, body, key, lifetimeS, nowMs }: Omit<ToSend, 'trace'>,
   sent: readonly string[],
 ): Promise<string[]> {
   const { application, identity, secrets } = admitted

@@ -6,9 +6,13 @@ import { findPathProblem, looseReading, type PathRules } from './target.ts'
 
 /** What a route asks of a request. */
 export type Rule =
-  | Readonly<{ access: 'public' }>
+  | Readonly<{ access: 'public'; route: string; trace: RouteConfig['trace'] }>
   | Readonly<{
       access: 'bound'
+      /** The path of the rule, as the configuration has it. */
+      route: string
+      /** Whether the trace of the client is continued. */
+      trace: RouteConfig['trace']
       requirements: Requirements
       groups: readonly string[] | undefined
       /** Whether the session of a browser must be bound to a key. */
@@ -28,6 +32,8 @@ type Entry = Readonly<{
 /** Without a route of its own, a request needs a bound token and nothing more. */
 const anyToken: Rule = Object.freeze({
   access: 'bound',
+  route: '/',
+  trace: 'continue',
   requirements: {},
   groups: undefined,
   bound: false,
@@ -62,7 +68,7 @@ export function createPolicy(routes: readonly RouteConfig[], paths: PathRules): 
 
 const rank = ({ methods }: Entry) => (methods === undefined ? 1 : 0)
 
-function entryOf({ path, methods, access, groups, bound, ...asked }: RouteConfig): Entry {
+function entryOf({ path, methods, access, groups, bound, trace, ...asked }: RouteConfig): Entry {
   const { scopes, acrValues, maxAgeS } = asked
   const prefix = path.replace(/\/$/, '')
   const requirements: Requirements = {
@@ -74,7 +80,11 @@ function entryOf({ path, methods, access, groups, bound, ...asked }: RouteConfig
     prefix,
     loose: prefix.toLowerCase(),
     methods: methods?.includes('GET') ? [...methods, 'HEAD'] : methods,
-    rule: Object.freeze(access === 'public' ? { access } : { access, requirements, groups, bound }),
+    rule: Object.freeze(
+      access === 'public'
+        ? { access, route: path, trace }
+        : { access, route: path, trace, requirements, groups, bound },
+    ),
   }
 }
 

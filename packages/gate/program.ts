@@ -5,10 +5,11 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from './config.ts'
-import type { GateEvent } from './events.ts'
+import { createLines } from './lines.ts'
 import { loadConfig } from './load.ts'
 import { obey, supervise } from './replacing.ts'
 import { runGate } from './running.ts'
+import { asksForTraces, startTracing } from './traces.ts'
 
 /** Where a command writes. */
 export type Terminal = Readonly<{
@@ -94,7 +95,8 @@ export function createProgram({ write, writeError }: Terminal): Command {
 
 async function serve(config: string, writeError: (text: string) => void): Promise<void> {
   const isReplaceable = cluster.isWorker
-  const onEvent = lineWriter(writeError)
+  await using _traces = asksForTraces(process.env) ? await startTracing() : undefined
+  const onEvent = createLines(writeError)
   await using gate = await runGate(config, { onEvent, isReplaceable })
   writeError(`${JSON.stringify({ type: 'listening', port: gate.port })}\n`)
   if (isReplaceable) {
@@ -106,28 +108,3 @@ async function serve(config: string, writeError: (text: string) => void): Promis
   process.on('SIGHUP', () => void gate.reload())
   await once(stopped.signal, 'abort')
 }
-
-/** Lines a minute: what strangers cause beyond that is counted. */
-const mostLines = 600
-
-/** Writes events as lines of JSON; accepted and forwarded requests make none. */
-function lineWriter(write: (text: string) => void): (event: GateEvent) => void {
-  let minute = 0
-  let lines = 0
-  let left = 0
-  return (event) => {
-    if (event.type === 'accepted' || event.type === 'forwarded') return
-    const now = Math.floor(Date.now() / 60_000)
-    if (now !== minute) {
-      if (left > 0) write(`${JSON.stringify({ type: 'lines_left_out', count: left })}\n`)
-      minute = now
-      lines = 0
-      left = 0
-    }
-    lines += 1
-    if (lines > mostLines) left += 1
-    else write(`${JSON.stringify({ time: new Date().toISOString(), ...event }, plain)}\n`)
-  }
-}
-
-const plain = (_name: string, value: unknown) => (value instanceof Error ? value.message : value)

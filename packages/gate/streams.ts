@@ -67,7 +67,8 @@ export function createStreams({
     hold(holder: Holder, end: () => void) {
       const { application } = holder
       const lease = leases.hold({ token: holder }, (reason: LeaseEnd) => {
-        report({ type: 'stream_ended', application, reason })
+        const facts = { sub: holder.claims.sub, session: holder.session?.id }
+        report({ type: 'stream_ended', application, ...facts, reason })
         end()
       })
       return lease.release

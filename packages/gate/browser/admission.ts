@@ -1,5 +1,6 @@
 /** Decides about a request of a browser: its session, what the route asks for, or who has to sign in. */
 import type { Entered } from '../edge.ts'
+import type { PolicyRefusal } from '../events.ts'
 import type { Rule } from '../policy.ts'
 import { Refusal } from '../refusal.ts'
 import { type Holder, sessionHolder } from '../streams.ts'
@@ -45,9 +46,20 @@ export async function admit(
     if (isForm(side, entered)) return { kind: 'keep' }
     return askToSignIn(side, entered, { error: 'login_required', message: 'Sign in first' })
   }
-  if (isUpgrade || !/^(?:GET|HEAD|OPTIONS)$/.test(entered.method)) checkOrigin(side, entered.fields)
+  const { id, subject: sub, key } = found.session
+  const facts = { requestId: entered.requestId, route: rule.route, sub, session: id, jkt: key?.jkt }
+  const refused = (code: PolicyRefusal) =>
+    side.report({ type: 'policy_refused', application: side.config.origin, ...facts, code })
+  const isAct = isUpgrade || !/^(?:GET|HEAD|OPTIONS)$/.test(entered.method)
+  if (isAct && !isFromOwn(side, entered.fields)) {
+    refused('cross_origin')
+    throw new Refusal('cross_origin')
+  }
   const unmet = unmetBy(side, entered, { found, rule })
-  if (unmet !== undefined) return unmet
+  if (unmet !== undefined) {
+    refused(unmet.code)
+    return unmet.admission
+  }
   const { session } = found
   const renewal = await renew(side, entered, session)
   if (renewal !== undefined) return { kind: 'answer', answer: renewal }
@@ -57,7 +69,7 @@ export async function admit(
     return { kind: 'session', session, isBound: found.state === 'bound', secrets, holder }
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== 'session_ended') throw error
-    await endSession(side, session.id, 'provider')
+    await endSession(side, session, 'provider', entered.requestId)
     const message = 'The session has ended'
     return askToSignIn(side, entered, { error: 'login_required', message })
   }
@@ -114,12 +126,12 @@ function refuse(entered: Entered, error: string, message: string): Admission {
 }
 
 /** A page of another site, a neighbouring subdomain included, must not act with this session. */
-function checkOrigin({ config, openid }: Side, fields: readonly string[]): void {
+function isFromOwn({ config, openid }: Side, fields: readonly string[]): boolean {
   const from = onlyValue(fields, 'origin')
-  if (from !== undefined && openid.trustedOrigins.includes(from)) return
+  if (from !== undefined && openid.trustedOrigins.includes(from)) return true
   // Browsers without Sec-Fetch-Site send the origin; a page without a referrer has the origin null.
   const isOther = from !== undefined && from !== config.origin && from !== 'null'
-  if (isOther || isOwn(fields, config.origin) === false) throw new Refusal('cross_origin')
+  return !isOther && isOwn(fields, config.origin) !== false
 }
 
 /** What the rule of a request asks for and its session does not have. */
@@ -127,29 +139,34 @@ function unmetBy(
   side: Side,
   entered: Entered,
   { found, rule }: Readonly<{ found: Found; rule: BoundRule }>,
-): Admission | undefined {
+): Readonly<{ code: PolicyRefusal; admission: Admission }> | undefined {
   const { claims, askedAcr } = found.session
   const { acrValues, maxAge, scopes = [] } = rule.requirements
   if (!isInGroups(claims, rule.groups)) {
-    return refuse(entered, 'groups', 'You are in none of the groups that may use this.')
+    const text = 'You are in none of the groups that may use this.'
+    return { code: 'groups', admission: refuse(entered, 'groups', text) }
   }
   if (!hasScopes(claims, scopes)) {
-    return refuse(entered, 'insufficient_scope', 'Your sign-in does not extend to this.')
+    const text = 'Your sign-in does not extend to this.'
+    const code = 'insufficient_scope'
+    return { code, admission: refuse(entered, code, text) }
   }
   const isStrong = acrValues === undefined || acrValues.includes(String(claims.acr))
   const sinceS = side.now() / 1000 - Number(claims.auth_time ?? 0)
   const isFresh = maxAge === undefined || sinceS <= maxAge + clockToleranceS
   if (isStrong && isFresh) {
     return rule.bound && found.state !== 'bound'
-      ? notBound(side, entered, found.session)
+      ? { code: 'not_bound', admission: notBound(side, entered, found.session) }
       : undefined
   }
   // A provider that did not do it the first time is not asked again and again.
   if (isFresh && acrValues?.every((value) => askedAcr.includes(value))) {
-    return refuse(entered, 'acr', 'Your sign-in does not have the strength that this needs.')
+    const text = 'Your sign-in does not have the strength that this needs.'
+    return { code: 'acr', admission: refuse(entered, 'acr', text) }
   }
   const message = isFresh ? 'A stronger sign-in is needed' : 'A more recent sign-in is needed'
-  return askToSignIn(side, entered, { error: 'insufficient_user_authentication', message })
+  const code = 'insufficient_user_authentication'
+  return { code, admission: askToSignIn(side, entered, { error: code, message }) }
 }
 
 function hasScopes({ scope }: Session['claims'], wanted: readonly string[]): boolean {
@@ -194,7 +211,8 @@ async function renew(side: Side, entered: Entered, session: Session): Promise<An
     // Sessions continue while the provider cannot be asked.
     renewals.pause(now())
     const code = 'provider_unavailable'
-    side.report({ type: 'sign_in_failed', application: config.origin, code, cause })
+    const { requestId } = entered
+    side.report({ type: 'sign_in_failed', application: config.origin, requestId, code, cause })
     return undefined
   }
 }

@@ -19,7 +19,7 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   [`GET ${paths.signOut}`]: signOutPage,
   [`POST ${paths.signOut}`]: signOut,
   [`GET ${paths.signedOut}`]: signedOutPage,
-  [`POST ${paths.logout}`]: (side, _entered, readText) => backChannelLogout(side, readText),
+  [`POST ${paths.logout}`]: backChannelLogout,
 }
 
 /** Answers requests below `/.gate` and those of DBSC; `undefined` for requests of the application. */

@@ -119,7 +119,7 @@ export function createSide(
   }>,
 ): Side {
   const { origin } = config
-  const { sealer, sessions: store, recent, now, fetch } = environment
+  const { sealer, sessions: store, recent, report, now, fetch } = environment
   const { issuer, clientId, scopes, resource } = openid
   const redirectUri = origin + paths.callback
   const client = { issuer, clientId, clientKey, scopes, resource, redirectUri, fetch }
@@ -132,7 +132,7 @@ export function createSide(
     check: createSessionCheck({ origin, sealer, store, recent, dbsc, idleMs, proofMs, now }),
     signIns: createSignIns({ origin, redirectUri, provider, sealer, now }),
     forms: createKeptForms({ origin, sealer, now }),
-    tokens: createUpstreamTokens({ store, recent, provider, sealer, now }),
+    tokens: createUpstreamTokens({ origin, store, recent, provider, sealer, now, report }),
     renewals: new Renewals(),
   })
 }
@@ -155,9 +155,12 @@ function createBindings(
     excludedPaths: [gatePath],
     wellKnown: () => ({ provider_origin: new URL(issuer).origin }),
     onEvent: (event) => {
-      if (event.type === 'bound') report({ type: 'session_bound', application: origin })
-      if (event.type === 'refused')
-        report({ type: 'proof_refused', application: origin, code: event.code })
+      const { session } = event
+      if (event.type === 'bound') {
+        report({ type: 'session_bound', application: origin, session, jkt: event.jkt })
+      } else if (event.type === 'refused') {
+        report({ type: 'proof_refused', application: origin, session, code: event.code })
+      }
     },
     now,
     bindings: {

@@ -11,11 +11,17 @@ import type { Intent, Outcome } from './sign-in.ts'
 import { sessionOf } from './signed-in.ts'
 
 /** Ends a session at once in this process, and everywhere else when the store is asked again. */
-export async function endSession(side: Side, id: string, reason: SessionEnd): Promise<void> {
+export async function endSession(
+  side: Side,
+  { id, subject: sub, key }: Session,
+  reason: SessionEnd,
+  requestId: string,
+): Promise<void> {
   await side.sessions.end(id)
   side.recent.delete(id)
   side.streams.endOf(id)
-  side.report({ type: 'session_ended', application: side.config.origin, reason })
+  const facts = { requestId, sub, session: id, jkt: key?.jkt }
+  side.report({ type: 'session_ended', application: side.config.origin, ...facts, reason })
 }
 
 /** What the rule of a path asks the provider for. */
@@ -41,7 +47,7 @@ export function demandsOf(
  */
 export async function beginSignIn(
   side: Side,
-  { target, fields, address }: Entered,
+  { target, fields, address, requestId }: Entered,
 ): Promise<Answer> {
   const query = new URLSearchParams(target.query)
   const rules = side.config.paths
@@ -60,7 +66,7 @@ export async function beginSignIn(
     return await side.starts.run(address, () => side.signIns.begin(intent, readCookies(fields)))
   } catch (cause) {
     if (cause instanceof Refusal) throw cause
-    reportFailure(side, 'provider_unavailable', cause)
+    reportFailure(side, requestId, 'provider_unavailable', cause)
     return page(502, {
       title: 'Sign-in is not available',
       html: '<p>The sign-in service cannot be reached. Try again in a moment.</p>',
@@ -87,20 +93,21 @@ export async function finishSignIn(side: Side, entered: Entered): Promise<Answer
   const outcome = await side.ends.run(address, () =>
     side.signIns.finish(target.query, readCookies(fields)),
   )
-  if (outcome.kind === 'unknown') return unknownSignIn(side, fields)
+  if (outcome.kind === 'unknown') return unknownSignIn(side, entered)
   const cleared = side.signIns.cleared(target.query)
-  if (outcome.kind === 'signed_in') return complete(side, fields, outcome, cleared)
-  if (outcome.intent.silent) return endRenewal(side, fields, outcome, cleared)
+  if (outcome.kind === 'signed_in') return complete(side, entered, outcome, cleared)
+  if (outcome.intent.silent) return endRenewal(side, entered, outcome, cleared)
   const isDenied = outcome.kind === 'denied'
-  reportFailure(side, isDenied ? 'denied' : 'failed', isDenied ? outcome.error : outcome.cause)
+  const cause = isDenied ? outcome.error : outcome.cause
+  reportFailure(side, entered.requestId, isDenied ? 'denied' : 'failed', cause)
   return failedPage(outcome.intent, cleared)
 }
 
-async function unknownSignIn(side: Side, fields: readonly string[]): Promise<Answer> {
+async function unknownSignIn(side: Side, { fields, requestId }: Entered): Promise<Answer> {
   // Another tab may have signed in, and have overwritten what this one had begun.
   const found = await side.check.find(fields)
   if (found && found.state !== 'unproven') return redirect('/')
-  reportFailure(side, 'unknown_sign_in', undefined)
+  reportFailure(side, requestId, 'unknown_sign_in', undefined)
   return failedPage({ returnTo: '/' }, [])
 }
 
@@ -110,7 +117,7 @@ const postponedMs = 60_000
 /** A renewal without a page has failed. */
 async function endRenewal(
   side: Side,
-  fields: readonly string[],
+  { fields, requestId }: Entered,
   outcome: Extract<Outcome, { kind: 'denied' | 'failed' }>,
   cleared: readonly string[],
 ): Promise<Answer> {
@@ -125,7 +132,7 @@ async function endRenewal(
     if (session) await postpone(side, session)
     return redirect(returnTo, cleared)
   }
-  if (session) await endSession(side, session.id, 'provider')
+  if (session) await endSession(side, session, 'provider', requestId)
   const again = `${paths.signIn}?${new URLSearchParams({ return: returnTo })}`
   return redirect(again, [...cleared, expiredCookie(sessionCookie)])
 }
@@ -139,14 +146,14 @@ async function postpone({ sessions, recent, now }: Side, session: Session): Prom
 
 async function complete(
   side: Side,
-  fields: readonly string[],
+  { fields, requestId }: Entered,
   { intent, key, signedIn }: Extract<Outcome, { kind: 'signed_in' }>,
   cleared: readonly string[],
 ): Promise<Answer> {
   const { config, openid, sessions, check, sealer, now } = side
   const { origin } = config
   if (config.upstreamToken && !signedIn.tokens.isBound) {
-    reportFailure(side, 'token_unbound', undefined)
+    reportFailure(side, requestId, 'token_unbound', undefined)
     return failedPage(intent, cleared)
   }
   const found = await check.find(fields)
@@ -167,14 +174,16 @@ async function complete(
     ...{ intent, key, signedIn, sealer, before: continued, nowMs: now() },
   })
   if (continued === undefined) {
-    if (before) await endSession(side, before.session.id, 'replaced')
+    if (before) await endSession(side, before.session, 'replaced', requestId)
     await sessions.insert(session, openid.perPerson, now())
   } else if (!(await sessions.replace(session))) {
     // It has ended meanwhile, or another tab was faster.
     return redirect(`${paths.signIn}?${new URLSearchParams({ return: intent.returnTo })}`, cleared)
   }
   side.recent.delete(session.id)
-  side.report({ type: 'signed_in', application: origin, renewed: continued !== undefined })
+  const facts = { requestId, sub: session.subject, session: session.id, jkt: session.key?.jkt }
+  const renewed = continued !== undefined
+  side.report({ type: 'signed_in', application: origin, ...facts, renewed })
   const form = intent.form === undefined ? undefined : `${paths.continue}?form=${intent.form}`
   const cookies = continued ? cleared : [...cleared, made.cookie]
   const answer = redirect(form ?? intent.returnTo, cookies)
@@ -194,8 +203,8 @@ function providerSession(
   return { key, session, url: new URL(openid.issuer).origin }
 }
 
-function reportFailure(side: Side, code: SignInFailure, cause: unknown): void {
-  side.report({ type: 'sign_in_failed', application: side.config.origin, code, cause })
+function reportFailure(side: Side, requestId: string, code: SignInFailure, cause: unknown): void {
+  side.report({ type: 'sign_in_failed', application: side.config.origin, requestId, code, cause })
 }
 
 function failedPage({ returnTo }: Pick<Intent, 'returnTo'>, cookies: readonly string[]): Answer {

@@ -1,5 +1,6 @@
 /** The code flow of one application: what is remembered of it is sealed in a cookie of the browser. */
 import { randomBytes } from 'node:crypto'
+import { traced } from '../traces.ts'
 import type { Answer } from './answers.ts'
 import { redirect } from './answers.ts'
 import { expiredCookie, setCookie, signInCookies } from './cookies.ts'
@@ -77,7 +78,7 @@ export function createSignIns({
         verifier: random(),
         key: await provider.newKey(),
       }
-      const location = await provider.begin(begun)
+      const location = await traced('sign-in', () => provider.begin(begun))
       const sealed = sealer.seal(purpose, begun, now() + lifeMs)
       const name = signInCookies[slot] as string
       return redirect(location.href, [setCookie(name, sealed, lifeMs / 1000)])
@@ -91,7 +92,8 @@ export function createSignIns({
       const begun = cookie && (sealer.open(purpose, cookie, now()) as Begun | undefined)
       if (!begun || others.length > 0 || !equal(begun.state, state)) return { kind: 'unknown' }
       try {
-        const signedIn = await provider.finish(new URL(redirectUri + query), begun)
+        const answer = new URL(redirectUri + query)
+        const signedIn = await traced('sign-in', () => provider.finish(answer, begun))
         return { kind: 'signed_in', intent: begun, key: begun.key, signedIn }
       } catch (cause) {
         const error = deniedBy(cause)

@@ -31,7 +31,7 @@ export function signedOutPage(): Answer {
  */
 export async function signOut(
   side: Side,
-  { fields }: Entered,
+  { fields, requestId }: Entered,
   readText: ReadText,
 ): Promise<Answer> {
   if (isOwn(fields, side.config.origin) !== true) throw new Refusal('cross_origin')
@@ -39,8 +39,7 @@ export async function signOut(
   const found = await side.check.find(fields)
   const cookies = [expiredCookie(sessionCookie), side.dbsc.expiredCookie]
   if (found === undefined || found.state === 'unproven') return redirect(paths.signedOut, cookies)
-  const { id } = found.session
-  await endSession(side, id, 'signed_out')
+  await endSession(side, found.session, 'signed_out', requestId)
   const secrets = side.tokens.open(found.session)
   const at = isEverywhere && secrets ? await providerPage(side, secrets.tokens.idToken) : undefined
   if (at === undefined) return redirect(paths.signedOut, cookies)
@@ -64,10 +63,14 @@ async function providerPage(side: Side, idToken: string): Promise<string | undef
  * Receives a logout token (OpenID Connect Back-Channel Logout 1.0 section 2.5) and ends the sessions
  * that it names. Each token counts once.
  */
-export async function backChannelLogout(side: Side, readText: ReadText): Promise<Answer> {
+export async function backChannelLogout(
+  side: Side,
+  { requestId }: Entered,
+  readText: ReadText,
+): Promise<Answer> {
   const { openid, config, sessions, recent, streams, replay, provider, report, now } = side
   const refuse = (cause: unknown) => {
-    report({ type: 'logout_refused', application: config.origin, cause })
+    report({ type: 'logout_refused', application: config.origin, requestId, cause })
     const description = 'The logout token is not valid'
     return json(400, { error: 'invalid_request', error_description: description })
   }
@@ -88,7 +91,9 @@ export async function backChannelLogout(side: Side, readText: ReadText): Promise
   const ids = await sessions.endAll(ended)
   recent.deleteAll(ended)
   streams.endAll(ended)
-  for (const _ of ids)
-    report({ type: 'session_ended', application: config.origin, reason: 'logout' })
+  for (const session of ids) {
+    const facts = { requestId, sub: subject, session }
+    report({ type: 'session_ended', application: config.origin, ...facts, reason: 'logout' })
+  }
   return json(200, {})
 }

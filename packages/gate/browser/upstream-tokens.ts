@@ -4,7 +4,9 @@
  */
 import { createPrivateKey, hash, type KeyObject, randomUUID } from 'node:crypto'
 import { SignJWT } from 'jose'
+import type { GateEventListener } from '../events.ts'
 import { Refusal } from '../refusal.ts'
+import { traced } from '../traces.ts'
 import type { Provider, SessionJwk, Tokens } from './provider.ts'
 import type { Sealer } from './sealing.ts'
 import type { RecentSessions, Session, SessionStore } from './sessions.ts'
@@ -45,19 +47,23 @@ export const sealSecrets = (sealer: Sealer, id: string, secrets: Secrets, untilM
 
 /** Makes the access tokens of one application's sessions. */
 export function createUpstreamTokens({
+  origin,
   store,
   recent,
   provider,
   sealer,
   now,
   wait = pause,
+  report = () => {},
 }: Readonly<{
+  origin: string
   store: SessionStore
   recent: RecentSessions
   provider: Pick<Provider, 'refresh'>
   sealer: Sealer
   now: () => number
   wait?: (milliseconds: number) => Promise<void>
+  report?: GateEventListener
 }>): UpstreamTokens {
   /** Refreshes of this process: requests of one session that come together wait for the same one. */
   const running = new Map<string, Promise<Secrets>>()
@@ -98,7 +104,13 @@ export function createUpstreamTokens({
       recent.set(current, now())
       return secrets
     }
-    const next = { ...secrets, tokens: await ask(secrets) }
+    const tokens = await traced('refresh', () => ask(secrets)).catch((cause) => {
+      const reason = cause instanceof Refusal ? 'invalid_grant' : 'unavailable'
+      const facts = { sub: session.subject, session: session.id, jkt: session.key?.jkt }
+      report({ type: 'token_refresh_failed', application: origin, ...facts, reason, cause })
+      throw cause
+    })
+    const next = { ...secrets, tokens }
     const sealed = sealSecrets(sealer, session.id, next, session.endsAtMs)
     const renewed = { ...current, sealed, version: current.version + 1 }
     if (await store.replace(renewed)) recent.set(renewed, now())
