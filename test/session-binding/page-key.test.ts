@@ -14,6 +14,7 @@ import {
   challengeIn,
   createPageScript,
   pageChallengeOf,
+  registerByPage,
   type SignedInByPage,
   signInByPage,
 } from '../support/page-key.ts'
@@ -385,7 +386,21 @@ test('a client that wants no unbound sessions takes one with a page key for unbo
     session_policy: { unbound: { max_age: 0, prompt_none: false } },
   })
   const { script } = await signedIn()
-  t.true(isSignIn(await authorize(script.agent, { client_id: strict.client_id })))
+  const asked = { client_id: strict.client_id, prompt: 'none' }
+  t.is(errorOf(await authorize(script.agent, asked)), 'login_required')
+})
+
+test('a sign-in that must have a bound session waits for the key of the browser', async (t) => {
+  const claims = essential(boundSessionAcr)
+  const { script, resumed } = await registerByPage(server, request({ claims }))
+  const { agent } = script
+  const proof = resumed.location ?? ''
+  t.regex(proof, /\/proof$/)
+  const waiting = agent.get(proof)
+  await createDevice(server, agent).register(resumed)
+  t.true(isBetweenAgain(await waiting))
+  const page = await agent.follow(await agent.get(`${proof}?again=1`))
+  t.regex(page.text, /Allow/)
 })
 
 test('a sign-in that must have a page key gets its code at once', async (t) => {

@@ -49,30 +49,37 @@ export interface SignedInByPage {
   readonly consent: Interacting
 }
 
-export async function signInByPage(
+interface SignInOptions {
+  readonly agent?: UserAgent
+  /** What the script puts into the form. */
+  readonly proof?: (challenge: string, key: TestKey) => string
+  readonly site?: string
+  readonly fields?: Record<string, string>
+}
+
+/** Up to the response that has made the session. */
+export async function registerByPage(
   server: TestServer,
   parameters: Record<string, string>,
-  {
-    agent,
-    proof,
-    site = 'same-origin',
-    fields = {},
-  }: {
-    agent?: UserAgent
-    /** What the script puts into the form. */
-    proof?: (challenge: string, key: TestKey) => string
-    site?: string
-    fields?: Record<string, string>
-  } = {},
-): Promise<SignedInByPage> {
+  { agent, proof, site = 'same-origin', fields = {} }: SignInOptions = {},
+): Promise<Omit<SignedInByPage, 'consent'>> {
   const login = await begin({ origin: server.issuer }, parameters, agent)
   const script = createPageScript(server, login.agent)
   const challenge = pageChallengeOf(login.page) ?? ''
   const made = proof?.(challenge, script.key) ?? proofOf(challenge, script.key)
   const said = createHeaders(login.agent, { 'sec-fetch-site': site })
   const posted = await signIn({ ...login, agent: said }, { page_key: made, ...fields })
-  const resumed = await login.agent.get(posted.location ?? '')
-  return { script, resumed, consent: await interact(login.agent, resumed) }
+  return { script, resumed: await login.agent.get(posted.location ?? '') }
+}
+
+/** Up to the page that the response to the sign-in leads to. */
+export async function signInByPage(
+  server: TestServer,
+  parameters: Record<string, string>,
+  options: SignInOptions = {},
+): Promise<SignedInByPage> {
+  const { script, resumed } = await registerByPage(server, parameters, options)
+  return { script, resumed, consent: await interact(script.agent, resumed) }
 }
 
 const proofOf = (jti: string, key: TestKey) => registrationProof({ jti }, {}, key)
