@@ -6,7 +6,8 @@ import type { KeyPolicy } from './keys/key-schedule.ts'
 import type { Events } from './observability/events.ts'
 import type { Storage } from './storage/open-storage.ts'
 
-export interface OpenKeysOptions extends Pick<KeyRingOptions, 'makes' | 'tolerate' | 'onStep'> {
+export interface OpenKeysOptions
+  extends Pick<KeyRingOptions, 'makes' | 'tolerate' | 'onStep' | 'makeKey'> {
   readonly config: Config
   readonly storage: Pick<Storage, 'signingKeys'>
   readonly events: Pick<Events, 'keyChanged'>

@@ -88,7 +88,7 @@ export interface WorkerPlace {
   readonly of: number
 }
 
-export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep'> {
+export interface ServerOptions extends Pick<OpenKeysOptions, 'onStep' | 'makeKey'> {
   /** Fetches what clients name by URL; a test may give one with an exception. */
   readonly guardedFetch?: GuardedFetch | undefined
   /** What a hash of a password costs; a test may save it. */
@@ -118,12 +118,13 @@ async function reportClients(
  * that were begun; the storage stays open, and anyone who opened it closes it.
  *
  * @param onStep told of keys that are made, which takes a while.
+ * @param makeKey makes them; a test may take keys that are ready.
  */
 export async function startServer(
   config: Config,
   storage: Storage,
   log: Log,
-  { onStep, worker, ...options }: ServerOptions = {},
+  { onStep, makeKey, worker, ...options }: ServerOptions = {},
 ): Promise<RunningServer> {
   await using opened = new AsyncDisposableStack()
   const isFirst = worker === undefined || worker.number === 1
@@ -137,7 +138,7 @@ export async function startServer(
   if (isFirst) for (const warning of configWarnings(config)) events.configWarned(warning)
   const files = authorityFiles(config.mtls)
   const authorities = files && opened.use(await watchAuthorities(files, observability))
-  const keys = await openKeys({ config, storage, events, actor: 'server', onStep })
+  const keys = await openKeys({ config, storage, events, actor: 'server', onStep, makeKey })
   opened.use(keepKeysCurrent(keys, config, observability))
   const readiness = opened.use(
     createReadiness({

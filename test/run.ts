@@ -9,6 +9,7 @@ import type { Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import { openTestCluster } from './support/cluster.ts'
 import { makeTemplate } from './support/database.ts'
+import { makeReadyKeys } from './support/ready-keys.ts'
 
 // All of it ends by then, or fails. ava's own limit starts again with every event of a test.
 const limitMinutes = 40
@@ -16,6 +17,10 @@ const limit = AbortSignal.timeout(limitMinutes * 60_000)
 
 const cluster = await openTestCluster()
 await makeTemplate(cluster)
+const [named] = process.argv.slice(2)
+// One file makes its own faster.
+const isWhole = named === undefined || named === '--system'
+const readyKeys = isWhole ? await makeReadyKeys() : '[]'
 
 /** Files with a failed test, by the lines that ava prints of them. */
 const failed = new Set<string>()
@@ -29,6 +34,7 @@ async function ava(...args: string[]): Promise<number> {
       NODE_COMPILE_CACHE: path.resolve('node_modules/.cache/node'),
       ...process.env,
       HOLDFAST_TEST_CLUSTER: cluster.connectionString,
+      HOLDFAST_TEST_KEYS: readyKeys,
     },
   })
   const followed = child.stdout ? follow(child.stdout) : Promise.resolve()

@@ -11,7 +11,7 @@ import {
   type KeyMaterial,
   type KeyPurpose,
   keyPurposes,
-  makeKey,
+  makeKey as makeRandomKey,
   secretOf,
 } from './key-purpose.ts'
 import {
@@ -84,6 +84,8 @@ export interface KeyRingOptions {
   readonly onStep?: ((what: string, done: number, total: number) => void) | undefined
   /** Milliseconds since the epoch, as far as this node knows. */
   readonly now?: () => number
+  /** Makes a key. Default: a random one; a test may take one that is ready. */
+  readonly makeKey?: ((purpose: KeyPurpose) => Promise<KeyMaterial>) | undefined
 }
 
 /**
@@ -101,6 +103,7 @@ export async function openKeyRing({
   makes = true,
   onStep = () => {},
   now = steadyNow,
+  makeKey = makeRandomKey,
 }: KeyRingOptions): Promise<KeyRing> {
   const encryptionKeys = secrets.map(encryptionKeyOf)
   const vault = createVault(secrets)
@@ -270,7 +273,7 @@ export function isComplete(view: KeyView): boolean {
 /** Keys of this process alone: for an engine that validates metadata and signs nothing. */
 export async function makeTemporaryKeys(): Promise<Pick<KeyRing, 'view'>> {
   const made = await Promise.all(
-    keyPurposes.map(async (purpose) => [purpose, [await makeKey(purpose)]]),
+    keyPurposes.map(async (purpose) => [purpose, [await makeRandomKey(purpose)]]),
   )
   const view = Object.fromEntries(made) as KeyView
   return { view: () => view }

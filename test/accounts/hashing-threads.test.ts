@@ -42,6 +42,12 @@ const onLinux = process.platform === 'linux' ? test.serial : test.serial.skip
 
 onLinux('starts a thread of a lower priority for each of those at once', async (t) => {
   const before = tasks()
+  let started = 0
+  const count = () => {
+    started += 1
+  }
+  process.on('worker', count)
+  t.teardown(() => process.off('worker', count))
   await using hashing = createHashingThreads()
   const lower = Math.min(19, os.getPriority() + 5)
   const hash = await hashPassword('correct horse battery', cheapCost)
@@ -49,7 +55,9 @@ onLinux('starts a thread of a lower priority for each of those at once', async (
     Promise.all([1, 2].map(() => hashing.verify(hash, 'correct horse battery')))
   t.deepEqual(await verifyBoth(), [true, true])
   t.deepEqual(await verifyBoth(), [true, true])
-  t.is(threadsSince(before, lower).length, 2)
+  t.is(started, 2)
+  // Test files are threads of one process, and another one may start such threads at this moment.
+  t.true(threadsSince(before, lower).length >= 2)
 })
 
 test.serial('rejects what a thread that ends was working on', async (t) => {

@@ -7,6 +7,7 @@ import {
 import { openDatabase } from '../../src/storage/database.ts'
 import { createSigningKeyTable, type SigningKeyTable } from '../../src/storage/signing-key-table.ts'
 import { query } from './query.ts'
+import { takeKey } from './ready-keys.ts'
 
 export const secret = 'the secret of this installation, long enough'
 
@@ -32,7 +33,14 @@ export async function openRing(
   const table = createSigningKeyTable(database)
   const changes: KeyChange[] = []
   const onChange = (change: KeyChange) => changes.push(change)
-  const ring = await openKeyRing({ table, secrets: [secret], policy, onChange, ...options })
+  const ring = await openKeyRing({
+    table,
+    secrets: [secret],
+    policy,
+    onChange,
+    makeKey: takeKey,
+    ...options,
+  })
   return { ...ring, table, changes }
 }
 

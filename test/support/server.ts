@@ -13,6 +13,7 @@ import { openStorage, type Storage } from '../../src/storage/open-storage.ts'
 import { cheapCost } from './accounts.ts'
 import { type Hooks, limitTestsAtOnce } from './at-once.ts'
 import { openTestDatabase } from './database.ts'
+import { takeKey } from './ready-keys.ts'
 
 export const email = 'ada@example.com'
 export const password = 'correct horse battery staple'
@@ -119,7 +120,10 @@ export async function startTestServer(
   )
   const log = createLog(config.logLevel, { write: (line) => logged.push(line) })
   const server = opened.use(
-    await startServer(config, storage, log, { passwordCost, passwordPatienceMs, ...options }),
+    await startServer(config, storage, log, {
+      ...{ passwordCost, passwordPatienceMs, makeKey: takeKey },
+      ...options,
+    }),
   )
   await createAccounts({ store: storage.accounts, cost: passwordCost }).add({
     email,
