@@ -1,7 +1,7 @@
 // What attackers try with cookies, sign-ins, keys of browsers and logout tokens at a gate.
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { WebSocket } from 'ws'
 import {
   app,
@@ -19,7 +19,8 @@ test.after.always(() => opened.disposeAsync())
 /** A key that the gate takes for one of the provider's. */
 let providerKey: Awaited<ReturnType<typeof generateKeyPair>>
 /** Changes answers of the token endpoint. */
-let onTokens = (body: Record<string, unknown>) => body
+type Tokens = Record<string, unknown>
+let onTokens = (body: Tokens): Tokens | Promise<Tokens> => body
 /** What the gate has pushed to the provider, newest last. */
 const pushed: URLSearchParams[] = []
 /** Holds requests to the provider back. */
@@ -36,7 +37,7 @@ const fetchWithKey: typeof globalThis.fetch = async (input, init) => {
     return Response.json({ keys: [...keys, own] })
   }
   if (pathname === '/token' && response.status === 200) {
-    return Response.json(onTokens((await response.json()) as Record<string, unknown>))
+    return Response.json(await onTokens((await response.json()) as Tokens))
   }
   return response
 }
@@ -47,7 +48,12 @@ test.before(async () => {
   it = opened.use(
     await startBrowserGate(server, {
       openid: { perPerson: 3, trustedOrigins: ['https://partner.example'] },
-      application: { routes: [{ path: '/held', bound: true }] },
+      application: {
+        routes: [
+          { path: '/held', bound: true },
+          { path: '/recent', maxAgeS: 60 },
+        ],
+      },
       options: { fetch: fetchWithKey },
       config: { limits: { signIns: 4 }, trustedProxies: ['127.0.0.1'] },
     }),
@@ -69,9 +75,12 @@ const statusOf = async (browser: GateBrowser, path = '/a') =>
   (await browser.send(path, { headers: script })).status
 
 /** The provider's answer, before the browser has delivered it. */
-async function answered(browser = it.newBrowser()): Promise<{ browser: GateBrowser; url: URL }> {
+async function answered(
+  browser = it.newBrowser(),
+  path = '/a',
+): Promise<{ browser: GateBrowser; url: URL }> {
   const until = `${app}/.gate/callback`
-  let page = await browser.visit(`${app}/a`, { until })
+  let page = await browser.visit(app + path, { until })
   if (page.html.includes('>Sign in<')) {
     page = await browser.submit(page, 'Sign in', { email, password }, { until })
   }
@@ -168,6 +177,16 @@ const answers: Record<
         end === 'AAAAAAAA' ? 'BBBBBBBB' : 'AAAAAAAA',
       ),
     })
+    return deliver(browser, url)
+  },
+  'an ID token of an older sign-in than was asked for (max_age)': async () => {
+    const { browser, url } = await answered(it.newBrowser(), '/recent')
+    onTokens = async (body) => {
+      const claims = decodeJwt(String(body.id_token))
+      const older = new SignJWT({ ...claims, auth_time: Number(claims.auth_time) - 7200 })
+      older.setProtectedHeader({ alg: 'ES256', kid: 'own' })
+      return { ...body, id_token: await older.sign(providerKey.privateKey) }
+    }
     return deliver(browser, url)
   },
   'no ID token': ({ browser, url }) => {

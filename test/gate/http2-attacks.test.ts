@@ -396,6 +396,17 @@ for (const [title, { frames, unread = false }] of Object.entries(floods)) {
   })
 }
 
+test('closes a connection after a hundred malformed requests, where Node would wait for a thousand', async (t) => {
+  using client = await connectFrames(gate.port)
+  const malformed = pseudo('/x').filter(([name]) => name !== ':path')
+  for (let at = 0; at < 150; at += 1) {
+    client.send(headers({ pseudo: malformed, stream: 2 * at + 1 }))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await until(async () => client.socket.destroyed)
+  t.pass()
+})
+
 test('closes a connection whose first request does not come', async (t) => {
   using client = await connectFrames(impatient.port)
   // Without its end, and with pings that show life.

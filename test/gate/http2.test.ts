@@ -427,6 +427,8 @@ test('leaves WebSocket to HTTP/1.1, beside HTTP/2', async (t) => {
   const session = open(gate)
   const [settings] = await once(session, 'remoteSettings')
   t.false(settings.enableConnectProtocol)
+  // What a client may send of headers, so that it need not find out.
+  t.is(settings.maxHeaderListSize, 16_384)
   session.close()
   const client = new WebSocket(`wss://localhost:${gate.port}/h2/socket`, {
     ca: authority.cert,

@@ -84,6 +84,10 @@ async function checkStore(t: ExecutionContext, store: SessionStore): Promise<voi
   const sid = other.sid ?? ''
   t.deepEqual(await store.endAll({ application, issuer, sid }), [])
   const ended = { application: other.application, issuer, sid }
+  t.deepEqual(await store.endAll({ ...ended, issuer: 'https://other.example' }), [])
+  const { subject } = other
+  const elsewhere = { application: other.application, issuer: 'https://other.example', subject }
+  t.deepEqual(await store.endAll(elsewhere), [])
   t.deepEqual(await store.endAll({ ...ended, subject: 'another' }), [])
   t.deepEqual(await store.endAll(ended), [other.id])
   t.false(await store.replace({ ...other, version: 2 }), 'what has ended stays so')
@@ -118,7 +122,20 @@ test('sessions in PostgreSQL', async (t) => {
     const session = sessionWith()
     await store.insert(session, 10, Date.now())
     t.is(await store.find(session.id, session.idleEndsAtMs), undefined)
-    await store.sweep(session.idleEndsAtMs)
+    await store.touch(session.id, session.endsAtMs + hourMs, Date.now())
+    t.truthy(await store.find(session.id, session.endsAtMs - 1))
+    t.is(await store.find(session.id, session.endsAtMs), undefined, 'the absolute end')
+    // One that has ended takes no place: idle, or absolutely.
+    const nowMs = Date.now()
+    const many = { subject: 'ended', endsAtMs: nowMs + 9 * hourMs }
+    const kept = sessionWith({ subject: 'ended' })
+    for (const each of [kept, sessionWith({ ...many, idleEndsAtMs: nowMs - 1 })]) {
+      await store.insert(each, 2, nowMs)
+    }
+    await store.insert(sessionWith({ ...many, idleEndsAtMs: nowMs + hourMs }), 2, nowMs)
+    t.truthy(await store.find(kept.id, nowMs))
+    await store.endAll({ application: kept.application, issuer: kept.issuer, subject: 'ended' })
+    await store.sweep(session.endsAtMs)
     t.is((await pool.query('select 1 from gate_sessions')).rowCount, 0)
   } finally {
     await pool.end()

@@ -150,6 +150,7 @@ export function createProvider(settings: ClientSettings, now: () => number = Dat
           expectedState: request.state,
           expectedNonce: request.nonce,
           ...(request.maxAgeS !== undefined && { maxAge: request.maxAgeS }),
+          ...(request.maxAgeS !== undefined && { maxAge: request.maxAgeS }),
         },
         settings.resource === undefined ? {} : { resource: settings.resource },
         { DPoP },
@@ -193,7 +194,6 @@ export function createProvider(settings: ClientSettings, now: () => number = Dat
         issuer,
         audience: settings.clientId,
         algorithms: [...signatureAlgorithms],
-        requiredClaims: ['iat', 'exp', 'jti', 'events'],
         clockTolerance: 10,
         maxTokenAge: 600,
         currentDate: new Date(now()),
@@ -232,7 +232,7 @@ const signatureAlgorithms = [
 
 const logoutEvent = 'http://schemas.openid.net/event/backchannel-logout'
 
-/** Section 2.6, steps 4 to 6: what a logout token must have and must not have. */
+/** Section 2.6, steps 4 to 6: what a logout token must have beside `iat`, and must not have. */
 function logoutOf({ sub, sid, jti, nonce, events, exp }: JWTPayload): LogoutToken {
   const isEvent =
     typeof events === 'object' &&

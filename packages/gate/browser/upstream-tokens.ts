@@ -100,7 +100,7 @@ export function createUpstreamTokens({
     const current = await store.find(session.id, now())
     if (current === undefined) throw new Refusal('session_ended')
     const secrets = open(current)
-    if (current.version !== session.version && !isDue(secrets)) {
+    if (!isDue(secrets)) {
       recent.set(current, now())
       return secrets
     }
