@@ -84,6 +84,7 @@ export function http2Options(limits: Config['limits']): ServerOptions {
     // Streams that a client may reset at once, and a second after that (CVE-2023-44487).
     streamResetBurst: 200,
     streamResetRate: 20,
+    maxSessionInvalidFrames: 100,
     maxSessionRejectedStreams: 100,
     // Of an application: Node would throw where a field that it knows as single is there twice.
     strictSingleValueFields: false,

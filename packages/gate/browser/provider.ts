@@ -150,7 +150,6 @@ export function createProvider(settings: ClientSettings, now: () => number = Dat
           expectedState: request.state,
           expectedNonce: request.nonce,
           ...(request.maxAgeS !== undefined && { maxAge: request.maxAgeS }),
-          ...(request.maxAgeS !== undefined && { maxAge: request.maxAgeS }),
         },
         settings.resource === undefined ? {} : { resource: settings.resource },
         { DPoP },
