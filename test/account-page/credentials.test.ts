@@ -156,9 +156,11 @@ test('uses no link that becomes too old or whose account is disabled meanwhile',
   const { accountLinks, accounts } = server.storage
   const by = { address: undefined, userAgent: undefined }
   const uses = (digest: string) => accountLinks.setPassword(Buffer.from(digest), 'hash', by)
-  const { id } = await person({})
+  const { id, email } = await person({})
   await accountLinks.make(id, Buffer.from('too old'), -1)
   t.false(await uses('too old'))
+  await accountLinks.recover(email, Buffer.from('mailed, too old'), -1)
+  t.false(await uses('mailed, too old'))
   await accountLinks.make(id, Buffer.from('in time'), 60)
   await accounts.setDisabled(id, true)
   t.false(await uses('in time'))
@@ -288,6 +290,13 @@ test('changes the password with the present one, and ends other sign-ins', async
     /You changed your password, and your other sign-ins/,
   )
   await audited('password.changed', id)
+})
+
+test('changes no password of an account that is disabled meanwhile', async (t) => {
+  const { id } = await person()
+  await query(server.databaseUrl, 'update accounts set disabled_at = now() where id = $1', [id])
+  const by = { accountId: id, sessionUid: undefined, address: undefined, userAgent: undefined }
+  t.false(await server.storage.accounts.changeOwnPassword('x', by))
 })
 
 test('sets a password with a passkey where there was no password', async (t) => {
@@ -438,6 +447,26 @@ test('asks for a code at each change, once there is a code app', async (t) => {
   const remove = { token, password: newPassword, code: fresh }
   t.is((await agent.post(pageOf('/code-app/remove'), remove)).status, 303)
   t.true(await signsIn({ email, password: newPassword }))
+})
+
+test('ends other sign-ins when a code app is set up, and when it is removed', async (t) => {
+  const { email } = await person()
+  const agent = await browserOf({ email, password })
+  const other = await browserOf({ email, password })
+  const isSignedIn = async (each: UserAgent) => (await each.get(pageOf('/profile'))).status === 200
+  const { secret, confirm } = await setUpCodeApp(agent)
+  t.true(await isSignedIn(other))
+  t.is((await confirm(codeOf(secret, -1))).status, 200)
+  t.true(await isSignedIn(agent))
+  t.false(await isSignedIn(other))
+  const { login, type } = await typePassword({ email, password })
+  await arriveAt(login.agent, (await type(codeOf(secret))).location)
+  t.true(await isSignedIn(login.agent))
+  const token = tokenOf((await agent.get(pageOf('/password'))).text)
+  const fields = { token, password, code: codeOf(secret, 1) }
+  t.is((await agent.post(pageOf('/code-app/remove'), fields)).status, 303)
+  t.true(await isSignedIn(agent))
+  t.false(await isSignedIn(login.agent))
 })
 
 test('takes no password alone where an application demands a code', async (t) => {
@@ -600,6 +629,8 @@ test('changes no credential from a stolen session, by no route', async (t) => {
   const { id, email } = await person()
   const agent = await browserOf({ email, password })
   await addPasskeyOf(agent)
+  const { secret, confirm } = await setUpCodeApp(agent)
+  t.is((await confirm(codeOf(secret, -1))).status, 200)
   const [own] = await server.storage.passkeys.listOf(id)
   const kept = async () =>
     query(

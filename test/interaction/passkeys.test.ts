@@ -200,10 +200,14 @@ test.serial('rejects an assertion for the page of another browser or tab', async
 test.serial('accepts one of sixteen concurrent uses of one assertion', async (t) => {
   const { authenticator } = await withPasskey()
   const login = await beginSignIn()
+  const kept = { ...login, agent: login.agent.copy() }
   const credential = authenticator.get(optionsOf(login))
   const answers = await Promise.all(Array.from({ length: 16 }, () => show(login, credential)))
   t.is(answers.filter(({ status }) => status === 303).length, 1)
   t.is(answers.filter(({ status }) => status === 401).length, 15)
+  await query(server.databaseUrl, 'update passkeys set last_used_at = null', [])
+  await isRefused(t, kept, credential, 'replayed')
+  t.is((await passkeysOf())[0]?.lastUsedAt, null, 'nor does it count as a use')
   await isRefused(t, await beginSignIn(), credential, 'challenge')
 })
 
@@ -406,6 +410,7 @@ test.serial('does not name, rename or remove a passkey of another account', asyn
   const person = await signInAt(server, request(), { as: eve })
   await allow(person.consent)
   const theirs = person.device.agent
+  await addPasskey(server.issuer, theirs, createAuthenticator(server.issuer))
   for (const action of ['rename', 'remove']) {
     const url = pageOf(`/passkeys/${own?.id}/${action}`)
     const token = tokenOf((await theirs.get(pageOf('/sign-in'))).text)
