@@ -73,7 +73,7 @@ export function createLinkRouter(options: LinkRouterOptions): Router {
     securityEvents.report(kind, { accountId: account.id, ...clientInfo(ctx) })
     events.linkUsed({ ...requestFacts(ctx), account: account.id }, { credential })
     ctx.type = 'html'
-    ctx.body = views.accountLinkDone({ credential, next: options.signUpReturn.pathOf(ctx) })
+    ctx.body = views.accountLinkDone({ credential, signIn: options.signUpReturn.pathOf(ctx) })
   }
 
   router.get(publicRoutes.account_link.path, async (ctx) => {

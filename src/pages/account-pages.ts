@@ -103,7 +103,7 @@ export type SignUpPage =
 export interface AccountLinkDonePage {
   credential: 'password' | 'passkey'
   /** Where to sign in, below the path of this server; by default at My security. */
-  next?: string | undefined
+  signIn?: string | undefined
 }
 
 /** Has the person put a secret into a code app. */

@@ -124,6 +124,7 @@ test('makes an account by a mailed link, and leads back to the app in the same b
   t.is(done.status, 200)
   const [, back = ''] = /<a href="(\/interaction\/[^"]+)">Sign in</.exec(done.text) ?? []
   t.is(server.issuer + back, login.url)
+  t.notRegex(done.text, /http-equiv="refresh"/)
   const again = await agent.get(login.url)
   t.is(again.status, 200)
   const [, token = ''] = /name="token" value="([^"]+)"/.exec(again.text) ?? []

@@ -109,6 +109,7 @@ browserTest('signs up by an invitation without a script, and continues to the ap
   await page.getByRole('button', { name: 'Create the account' }).click()
   await page.getByLabel('New password').fill(password)
   await page.getByRole('button', { name: 'Set this password' }).click()
+  await page.getByText('You can sign in now').waitFor()
   await page.getByRole('link', { name: 'Sign in' }).click()
   await page.getByText('Harbour Charts').waitFor()
   await page.getByLabel('Email').fill(own)
