@@ -5,6 +5,7 @@ import path from 'node:path'
 import { Secret, TOTP } from 'otpauth'
 import { createAccountLinks } from '../../src/accounts/account-links.ts'
 import { createAccounts } from '../../src/accounts/accounts.ts'
+import { makePrintedCode, printedCodeDigest } from '../../src/accounts/one-time-codes.ts'
 import { linkAddress } from '../../src/http/routes.ts'
 import { cheapCost } from '../support/accounts.ts'
 import { launchBoundChromium } from '../support/bound-chromium.ts'
@@ -34,6 +35,7 @@ const nodes = opened.use(
     HOLDFAST_ACCOUNT_SELF_SERVICE: 'name,email,locale,export,delete',
     HOLDFAST_SMTP_URL: `smtp://127.0.0.1:${smtp.port}`,
     HOLDFAST_MAIL_FROM: 'no-reply@example.com',
+    HOLDFAST_SIGN_UP: 'invitation',
   }),
 )
 await trust(nodes)
@@ -98,6 +100,22 @@ const simulate = (enabled: boolean) =>
   cdp.send('WebAuthn.setAutomaticPresenceSimulation', { authenticatorId, enabled })
 
 const press = (name: string) => page.getByRole('button', { name }).click({ noWaitAfter: true })
+
+// A person makes an account by an invitation.
+const code = makePrintedCode()
+await storage.signUps.insertInvitation(printedCodeDigest(code) as Buffer, {
+  ...{ name: 'Crew', groups: ['crew'], uses: 1, lifetimeS: 3600 },
+})
+const newEmail = 'lin@example.com'
+await page.goto(`${issuer}/sign-up?code=${code}`)
+await page.getByLabel('Email').fill(newEmail)
+await look('sign-up')
+await press('Continue')
+await page.getByText('Look at your mail').waitFor()
+await look('sign-up-sent')
+await page.goto(linkOf(await smtp.mailTo(newEmail)))
+await page.getByLabel('Your name').fill('Lin Clark')
+await look('sign-up-confirm')
 
 // The first sign-in of a person: from the link to an application.
 const links = createAccountLinks({
