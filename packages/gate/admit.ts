@@ -6,6 +6,7 @@ import { type Admission, admit as admitBrowser, isInGroups } from './browser/adm
 import type { Answer } from './browser/answers.ts'
 import { serveBrowser } from './browser/browsers.ts'
 import type { ReadText } from './browser/kept-forms.ts'
+import { gatePath } from './browser/requests.ts'
 import type { Side } from './browser/side.ts'
 import type { Secrets } from './browser/upstream-tokens.ts'
 import type { Entered } from './edge.ts'
@@ -19,11 +20,16 @@ import { type Holder, holderOf } from './streams.ts'
 /** Where the gate publishes the keys that it signs with, at the origin of each application. */
 export const keySetPath = '/.well-known/holdfast-gate/jwks.json'
 
+/** Where browsers look for sessions of DBSC that sites share. */
+const bindingsPath = '/.well-known/device-bound-sessions'
+
 /** How a request is to be admitted. */
 export type Asking = Readonly<{
   isUpgrade: boolean
   readText: ReadText
   report: GateEventListener
+  /** Whether a proxy asks, which would take a page of the gate for a yes. */
+  isAsked?: boolean
 }>
 
 type BoundRule = Extract<Rule, { access: 'bound' }>
@@ -64,11 +70,12 @@ export type Admitted =
 export async function admit(
   entered: Entered,
   applications: ReadonlyMap<string, Application>,
-  { isUpgrade, readText, report }: Asking,
+  { isUpgrade, readText, report, isAsked = false }: Asking,
 ): Promise<Admitted> {
   const application = applications.get(entered.host)
   if (application === undefined) throw new Refusal('unknown_host')
   const { side } = application
+  if (isAsked && isOwnPath(application, entered.target.path)) throw new Refusal('not_routed')
   const own = side && !isUpgrade && (await serveBrowser(side, entered, readText))
   if (own) return { kind: 'answer', application, answer: own }
   const { path } = entered.target
@@ -83,6 +90,12 @@ export async function admit(
     return admittedBrowser({ application, side, admission })
   }
   return admitToken(application, entered, { rule, report })
+}
+
+/** Whether the gate itself answers at a path: to a browser, or with its keys. */
+function isOwnPath({ side }: Application, path: string): boolean {
+  const isPage = path === gatePath || path.startsWith(`${gatePath}/`)
+  return path === keySetPath || (side !== undefined && (isPage || path === bindingsPath))
 }
 
 /** Verifies the access token of a request, and what its route asks for. */

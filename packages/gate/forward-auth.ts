@@ -45,8 +45,14 @@ export type Decision =
   | Readonly<{ kind: 'answer'; answer: Answer }>
 
 /** How a request that passes is answered over HTTP. */
-export function passed({ fields, answerFields }: Extract<Decision, { kind: 'pass' }>): Answer {
-  return { status: 200, fields: [...fields, ...answerFields], body: '' }
+export function passed(
+  { fields, answerFields }: Extract<Decision, { kind: 'pass' }>,
+  proxy: ProxyKind | undefined,
+): Answer {
+  // The other proxies remove what the answer does not have.
+  const isKept = proxy !== 'envoy' || valuesOf(fields, 'cookie').length > 0
+  const removed = isKept ? [] : ['X-Envoy-Auth-Headers-To-Remove', 'cookie']
+  return { status: 200, fields: [...fields, ...removed, ...answerFields], body: '' }
 }
 
 /**
@@ -73,7 +79,7 @@ export function ownRequest(request: InboundRequest): Asked {
   return { method, url, hosts: valuesOf(fields, 'host'), fields, socket, protocol: '1.1' }
 }
 
-/** nginx can answer nothing but 401 and 403; with 401 it looks for `Location` (docker/gate). */
+/** nginx can answer nothing but 401 and 403; a browser it then sends to the gate itself (docker/gate). */
 export function forProxy(proxy: ProxyKind, answer: Answer): Answer {
   if (proxy !== 'nginx') return answer
   const status = answer.status >= 300 && answer.status < 400 ? 401 : statusFor(proxy, answer.status)

@@ -244,9 +244,10 @@ export function createGate(options: GateOptions): Gate {
     const readText = () => Promise.reject(new Refusal('asked'))
     // Not every proxy passes `Upgrade` on. No script of a page can write the key.
     const isUpgrade = valuesOf(entered.fields, 'sec-websocket-key').length > 0
-    const admitted = await admit(entered, version.applications, { isUpgrade, readText, report })
+    const asking = { isUpgrade, readText, report, isAsked: true }
+    const admitted = await admit(entered, version.applications, asking)
     const { application } = admitted
-    if (admitted.kind === 'key_set') throw new Refusal('asked')
+    if (admitted.kind === 'key_set') throw new Refusal('not_routed')
     if (admitted.kind === 'keep') throw new Refusal('form_too_large')
     if (admitted.kind === 'answer') return admitted
     const hasBody = !/^(?:GET|HEAD|DELETE|OPTIONS)$/.test(entered.method)
@@ -257,14 +258,13 @@ export function createGate(options: GateOptions): Gate {
     const { origin, mode } = application.config
     const toSend = { entered, admitted, body, ...signingOf(version), nowMs: now() }
     const isOwnToken = mode === 'pass' && admitted.secrets === undefined
-    const fields = isOwnToken ? [] : await identityFields(toSend, sent)
+    // The cookies of the gate are of no concern to an application.
+    const cookie = valuesOf(sent, 'cookie').join('; ')
+    const cookies = cookie === '' ? [] : ['Cookie', cookie]
+    const fields = isOwnToken ? cookies : [...(await identityFields(toSend, sent)), ...cookies]
     const trace = outgoingTrace(traceFieldsOf(entered.fields))
-    const kept = [
-      ...sent,
-      ...trace,
-      ...fields,
-      ...(isOwnToken ? ownCredentials(entered.fields) : []),
-    ]
+    const own = isOwnToken ? ownCredentials(entered.fields) : []
+    const kept = [...sent, ...trace, ...fields, ...own]
     report({ type: 'forwarded', application: origin, mode, status: 200 })
     return { kind: 'pass', fields, kept, answerFields: admitted.answerFields }
   }
@@ -332,7 +332,13 @@ export function createGate(options: GateOptions): Gate {
     async authorize(request: InboundRequest, response: InboundResponse): Promise<void> {
       const read = (proxy: ProxyKind) => readAsked(request, proxy)
       const decision = await decide(read, request.socket.remoteAddress)
-      write(request, response, decision.kind === 'pass' ? passed(decision) : decision.answer)
+      write(
+        request,
+        response,
+        decision.kind === 'pass'
+          ? passed(decision, current.config.forwardAuth?.proxy)
+          : decision.answer,
+      )
     },
 
     decide,

@@ -5,6 +5,7 @@ const refusals = {
   method: [400, 'The method is not supported'],
   host: [400, 'The request must have one Host'],
   asked: [400, 'The proxy must name one method, host and URI'],
+  not_routed: [404, 'The proxy must send this path to the gate itself'],
   peer: [403, 'Only a trusted proxy can ask this gate'],
   unknown_host: [421, 'This gate does not serve that host'],
   repeated_field: [400, 'A header field that must appear once was sent twice'],

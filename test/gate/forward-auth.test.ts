@@ -109,3 +109,39 @@ test('gives no digest of a body that it does not get', async (t) => {
   t.is(status, 200)
   t.is(headers.get('content-digest'), null)
 })
+
+test('refuses to decide about its own pages: the proxy would take them for a yes', async (t) => {
+  await using gate = await startGate(
+    {
+      ...{ ...settings, forwardAuth: { proxy: 'haproxy', port: 0 } },
+      applications: [{ ...application, mode: 'sign', openid: { clientId: 'app' } }],
+      browsers: { secretFiles: ['unused'] },
+    },
+    { secrets: [Buffer.alloc(32, 7)] },
+  )
+  const paths = ['/.gate/sign-out', '/.gate', '/.well-known/device-bound-sessions']
+  for (const path of [...paths, '/.well-known/holdfast-gate/jwks.json']) {
+    const { status, json } = await sendRequest(`http://127.0.0.1:${gate.forwardAuthPort}`, {
+      target: '/authorize',
+      headers: [...original.slice(0, 2), `X-Original-URI: ${path}`],
+    })
+    t.is(status, 404, path)
+    t.is(json.error, 'not_routed')
+  }
+})
+
+for (const [cookie, kept] of [
+  ['a=1; __Host-gate=secret; b=2', 'a=1; b=2'],
+  ['__Host-gate-bound=secret', null],
+] as const) {
+  test(`answers with the cookies that an application may get: ${kept}`, async (t) => {
+    const lines = () => [...original, `Cookie: ${cookie}`]
+    const { status, headers } = await ask({ proxy: 'nginx', port: 0 }, lines)
+    t.is(status, 200)
+    t.is(headers.get('cookie'), kept)
+    const own = { target: '/notes?limit=3', host: 'api.example' }
+    const envoy = await ask({ proxy: 'envoy', port: 0 }, () => [`Cookie: ${cookie}`], own)
+    const removed = envoy.headers.get('x-envoy-auth-headers-to-remove')
+    t.is(removed, kept === null ? 'cookie' : null)
+  })
+}

@@ -80,6 +80,8 @@ async function setUp(kind: Kind): Promise<Setup> {
         variables: {
           GATE_UPSTREAM: `127.0.0.1:${gate.forwardAuthPort}`,
           GATE_PORT: String(gate.forwardAuthPort),
+          GATE_PAGES: `127.0.0.1:${gate.port}`,
+          GATE_PAGES_PORT: String(gate.port),
           GATE_LUA: 'docker/gate/gate.lua',
         },
       },

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpsRequest } from 'node:https'
 import { CookieJar } from 'tough-cookie'
 import type { GateOptions } from '../../packages/gate/gate.ts'
 import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
@@ -61,12 +62,15 @@ export async function startBrowserGate(
     client: metadata = {},
     options = {},
     config = {},
+    proxy,
   }: {
     readonly application?: Readonly<Record<string, unknown>>
     readonly openid?: Readonly<Record<string, unknown>>
     readonly client?: RequestedMetadata
     readonly options?: Partial<GateOptions>
     readonly config?: Readonly<Record<string, unknown>>
+    /** Starts what listens at {@link app} in place of the gate. */
+    readonly proxy?: (gate: TestGate, application: TestApplication) => Promise<Listener>
   } = {},
 ): Promise<BrowserGate> {
   await using opened = new AsyncDisposableStack()
@@ -100,7 +104,7 @@ export async function startBrowserGate(
       { now, secrets: [gateSecret], fetch: undefined, ...options },
     ),
   )
-  const fetch = fetchThrough(gate)
+  const fetch = fetchThrough(proxy ? await proxy(gate, application) : gate)
   const open = opened.move()
   return {
     ...{ gate, application, fetch, now, clientId: client.client_id },
@@ -112,12 +116,17 @@ export async function startBrowserGate(
   }
 }
 
-/** A `fetch` that reaches {@link app} at the gate. */
-export function fetchThrough({ port }: Pick<TestGate, 'port'>): typeof globalThis.fetch {
+/** What listens on loopback; with an authority (PEM), by TLS. */
+export type Listener = Readonly<{ port: number; ca?: string }>
+
+/** A `fetch` that reaches {@link app} at the gate, or at what listens in its place. */
+export function fetchThrough({ port, ca }: Listener): typeof globalThis.fetch {
   return async (input, init = {}) => {
     const url = new URL(input instanceof Request ? input.url : input)
     if (url.origin !== app) return globalThis.fetch(input, init)
-    const sent = httpRequest({
+    const tls = { ca, servername: url.hostname }
+    const sent = (ca === undefined ? httpRequest : httpsRequest)({
+      ...(ca !== undefined && tls),
       ...{ port, host: '127.0.0.1', path: url.pathname + url.search, agent: false },
       method: init.method ?? 'GET',
       headers: { ...Object.fromEntries(new Headers(init.headers)), host: url.host },

@@ -47,6 +47,8 @@ export interface ProxyOptions {
   readonly upstream: number | readonly number[]
   /** Of clients, PEM; for the proxies that want to know one. */
   readonly authority: TestAuthority
+  /** Names of the certificate, beside localhost. */
+  readonly names?: readonly string[]
   readonly ports?: { public: number; mtls: number }
   /** The path that clients write, and what the proxy makes of it; by default there is none. */
   readonly paths?: { public: string; upstream: string }
@@ -92,7 +94,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
   const folder = await mkdtemp(path.join(tmpdir(), `holdfast-${name}-`))
   opened.defer(() => rm(folder, { recursive: true, force: true }))
   const ports = options.ports ?? { public: await freePort(), mtls: await freePort() }
-  const { cert, key, authorityFile } = await developmentCertificate(folder, [])
+  const { cert, key, authorityFile } = await developmentCertificate(folder, options.names ?? [])
   const file = async (base: string, text: string) => {
     const target = path.join(folder, base)
     await writeFile(target, text)
