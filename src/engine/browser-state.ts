@@ -41,10 +41,9 @@ const headerLimitBytes = 4096
 /**
  * Bytes of headers that follow the state of an interaction in a response, beside the path of the
  * issuer in each of them: two cookies of the interaction and two to come back by, each with a
- * signature, and that of the browser; for a person those of the session, what registers a key,
- * and the bound cookie of a page key.
+ * signature, and that of the browser; for a person those of the session, and what registers a key.
  */
-const followingBytes = { ofStranger: 1350, ofPerson: 2250, ofResult: 500 } as const
+const followingBytes = { ofStranger: 1350, ofPerson: 2030, ofResult: 500 } as const
 const mostFollowingPaths = 8
 
 /** Bytes of a cookie beside its name, value and path. */
