@@ -13,6 +13,7 @@ import type { Context } from 'koa'
 import Provider, { errors, type InteractionResults, type KoaContextWithOIDC } from 'oidc-provider'
 import { lifetimes } from '../config/lifetimes.ts'
 import { cookiesOf } from '../http/host-cookies.ts'
+import { pageKeyOf } from '../http/page-key-form.ts'
 import { AlreadyConsumedError } from '../storage/already-consumed.ts'
 import { artifactKey } from '../storage/artifact-table.ts'
 import type { BrowserRequestTable, FoundBrowser } from '../storage/browser-request-table.ts'
@@ -45,6 +46,9 @@ const headerLimitBytes = 4096
  */
 const followingBytes = { ofStranger: 1350, ofPerson: 2030, ofResult: 500 } as const
 const mostFollowingPaths = 8
+
+/** And for a sign-in that registers a page key, its bound cookie. */
+const pageKeyBytes = 175
 
 /** Bytes of a cookie beside its name, value and path. */
 const attributeBytes = 100
@@ -178,7 +182,9 @@ function interactionCookie(
       const value = sealed.seal(uid, times.toDatabase(payload), expiresAt)
       const before = headerBytes(ctx) + name.length + value.length + path.length + attributeBytes
       const paths = mostFollowingPaths * sessionPath.length
-      if (before + paths + followingBytes[follows] > headerLimitBytes) return false
+      const registers = follows === 'ofPerson' && pageKeyOf(ctx.oidc?.entities.Interaction?.result)
+      const after = followingBytes[follows] + (registers ? pageKeyBytes : 0)
+      if (before + paths + after > headerLimitBytes) return false
       ctx.cookies.set(name, value, { ...options, path, expires: new Date(expiresAt * 1000) })
       return true
     },
