@@ -138,6 +138,11 @@ for (const [title, change, expected] of [
     /requestHeaders\[0\] must be/,
   ],
   [
+    'the id that the gate gives a request',
+    `${valid}    requestHeaders: [x-request-id]\n`,
+    /requestHeaders\[0\] must be/,
+  ],
+  [
     'a public route with a scope',
     `${valid}    routes: [{ path: /a, access: public, scopes: [b] }]\n`,
     /public route/,

@@ -196,6 +196,20 @@ test.serial('queues a thousand mails that strangers cause, and then no more', as
   await query(server.databaseUrl, `delete from mail_deliveries where lane like 'flood %'`)
 })
 
+test.serial('queues mails of strangers beside a thousand that others cause', async (t) => {
+  await query(
+    server.databaseUrl,
+    `insert into mail_deliveries (lane, origin, sealed, due_at, expires_at)
+     select 'others ' || each, 'known', 'x', now() + interval '1 hour', now() + interval '1 hour'
+       from generate_series(1, $1::int) as each`,
+    [mostWaiting.stranger],
+  )
+  const mail = invitation()
+  t.true(await outbox().queue(mail, { origin: 'stranger', lifetimeS: 60 }))
+  await smtp.mailTo(mail.to)
+  await query(server.databaseUrl, `delete from mail_deliveries where lane like 'others %'`)
+})
+
 test.serial('sends nothing that has expired', async (t) => {
   const mail = invitation()
   await outbox().queue(mail, { origin: 'known', lifetimeS: 0 })
