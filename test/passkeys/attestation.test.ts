@@ -205,6 +205,15 @@ test('rejects a root that has expired', async (t) => {
   t.like(outcome, { reason: 'authenticator', attestation: 'untrusted', added: 0 })
 })
 
+test('goes by the path length of a root', async (t) => {
+  const short = await root.intermediate({ subject: 'CN=Short', pathLength: 0 })
+  const below = await short.intermediate({ subject: 'CN=Below' })
+  const attested = { ...policy, roots: [short.certificate] }
+  t.is((await register(chained(await certify({}, short)), { attested })).id, 'id')
+  const outcome = await register(chained(await certify({}, below), below), { attested })
+  t.like(outcome, { reason: 'authenticator', attestation: 'untrusted', added: 0 })
+})
+
 test('rejects an attestation whose signature is by another key, or cut off', async (t) => {
   const [leaf, other] = [await certify(), await certify()]
   const outcome = await register({ ...chained(leaf, maker), key: other.key })
