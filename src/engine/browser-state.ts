@@ -308,6 +308,11 @@ function asRepeated<T extends InstanceType<Provider['Interaction']>>(
   return interaction
 }
 
+/** Whether someone else signs in: they leave the session in which the interaction began. */
+function isOtherAccount({ login }: InteractionResults, session: InteractionState['session']) {
+  return Boolean(login && session && login.accountId !== session.accountId)
+}
+
 /** On our own pages, which the engine has no context for. */
 function keepResults(
   engine: Provider,
@@ -328,6 +333,13 @@ function keepResults(
       : undefined
   }
 
+  /** The engine finds none whose session has ended: that of someone whom another one follows has. */
+  async function fromRow(ctx: Context, result: InteractionResults) {
+    const uid = ctx.cookies.get(engine.cookieName('interaction'))
+    const found = uid ? await engine.Interaction.find(uid) : undefined
+    return found && isOtherAccount(result, found.session) ? found : undefined
+  }
+
   engine.interactionDetails = async (request: IncomingMessage, response: ServerResponse) =>
     fromBrowser(engine.createContext(request, response)) ?? details(request, response)
 
@@ -338,14 +350,17 @@ function keepResults(
     options?: { mergeWithLastSubmission?: boolean },
   ) => {
     const ctx = engine.createContext(request, response)
-    const interaction = fromBrowser(ctx)
+    const travelling = fromBrowser(ctx)
+    const interaction = travelling ?? (await fromRow(ctx, result))
     if (!interaction) return finish(request, response, result, options)
     const { uid, exp, returnTo, lastSubmission, session } = interaction
     const isMerged = options?.mergeWithLastSubmission !== false && !('error' in result)
     interaction.result = isMerged ? { ...lastSubmission, ...result } : result
-    // Someone else leaves the session in which the interaction began.
-    const { login } = interaction.result
-    if (login && session && login.accountId !== session.accountId) delete interaction.session
+    if (isOtherAccount(interaction.result, session)) delete interaction.session
+    if (!travelling) {
+      await interaction.save(exp - times.engineNowS())
+      return returnTo
+    }
     const { payload } = await interaction.getValueAndPayload()
     const state = { uid, exp, payload }
     const travels = cookie.write(ctx, new URL(returnTo).pathname, state, 'ofResult')
