@@ -94,7 +94,7 @@ const system = [
   'test/doctor/**',
   'test/engine/crash.test.ts',
   'test/examples.test.ts',
-  'test/gate/{attacks,audit,browser-attacks,browsers,faults,http2-attacks,replicas,session-stores,streams,upstream-tokens}.test.ts',
+  'test/gate/{attacks,audit,browser-attacks,browsers,faults,http2-attacks,page-key,replicas,session-stores,streams,upstream-tokens}.test.ts',
   'test/nodes/**',
   'test/outage.test.ts',
   'test/proxies/**',

@@ -140,7 +140,7 @@ function admittedBrowser({
 }: Readonly<{ application: Application; side: Side; admission: Admission }>): Admitted {
   if (admission.kind === 'keep') return { kind: 'keep', application, side }
   if (admission.kind === 'answer') return { ...admission, application }
-  const { session, isBound, secrets, holder } = admission
-  const identity = sessionIdentity(session.claims, isBound, application.config.claims)
+  const { session, boundBy, secrets, holder } = admission
+  const identity = sessionIdentity(session.claims, boundBy, application.config.claims)
   return { kind: 'pass', application, identity, secrets, holder, answerFields: [] }
 }

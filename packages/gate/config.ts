@@ -77,14 +77,19 @@ const route = z
     maxAgeS: whole(0, 31_536_000).optional(),
     /** The claim `groups` must have one of them. */
     groups: z.array(text).min(1).optional(),
-    /** Sessions of browsers must be bound to a key (DBSC). Tokens always are. */
-    bound: z.boolean().default(false),
+    /**
+     * Sessions of browsers must be bound to a key of the browser (DBSC), or, by `page-key`, to one of
+     * a page as well. Tokens always are bound.
+     */
+    bound: z
+      .union([z.boolean(), z.literal('page-key')], 'must be true, false or page-key')
+      .default(false),
     /** `restart`: what clients say of a trace counts for nothing, and cannot have it recorded. */
     trace: z.enum(['continue', 'restart']).default('continue'),
   })
   .superRefine((given, context) => {
     const { scopes, acrValues, maxAgeS, groups, bound } = given
-    const asks = (scopes ?? acrValues ?? maxAgeS ?? groups) !== undefined || bound
+    const asks = (scopes ?? acrValues ?? maxAgeS ?? groups) !== undefined || bound !== false
     if (given.access === 'public' && asks) {
       context.addIssue('a public route cannot ask for scopes, acrValues, maxAgeS, groups or bound')
     }
@@ -113,6 +118,11 @@ const openid = z.strictObject({
   perPerson: whole(1, 1000).default(10),
   /** For how long a proof of the browser's key is good. */
   proofS: whole(5, 3600).default(600),
+  /**
+   * Bind the sessions of browsers without DBSC to a key of a page. Off by default: pages of the
+   * application that send requests by script then have to include the gate's script.
+   */
+  pageKey: z.boolean().default(false),
   /** Origins besides the application's own whose pages may send what is not GET. */
   trustedOrigins: z.array(publicOrigin).default([]),
 })
@@ -180,8 +190,14 @@ const application = z
       issue('needs upstreamToken: without it the application learns nothing of browsers', 'mode')
     }
     if (signIn && !signIn.scopes.includes('openid')) issue('must name openid', 'openid', 'scopes')
+    if (signIn?.pageKey && origin.startsWith('http:')) {
+      issue('needs an origin with https', 'openid', 'pageKey')
+    }
     for (const [index, { bound }] of routes.entries()) {
       if (bound && signIn === undefined) issue('needs openid', 'routes', index, 'bound')
+      if (bound === 'page-key' && !signIn?.pageKey) {
+        issue('needs openid.pageKey', 'routes', index, 'bound')
+      }
       // Browsers bind sessions over https only.
       if (bound && origin.startsWith('http:')) {
         issue('needs an origin with https', 'routes', index, 'bound')

@@ -50,6 +50,9 @@ export type Facts = Readonly<{
   jkt?: string | undefined
 }>
 
+/** Whether the key is the browser's, or one of a page. */
+type KeyMethod = 'dbsc' | 'page-key'
+
 type At = Facts & Readonly<{ application: string }>
 
 /** One thing that happened. Codes are few enough for metric labels; addresses and paths are not. */
@@ -60,8 +63,8 @@ export type GateEvent =
   | (At & Readonly<{ type: 'policy_refused'; code: PolicyRefusal }>)
   | (At & Readonly<{ type: 'signed_in'; renewed: boolean }>)
   | (At & Readonly<{ type: 'sign_in_failed'; code: SignInFailure; cause: unknown }>)
-  | (At & Readonly<{ type: 'session_bound' }>)
-  | (At & Readonly<{ type: 'proof_refused'; code: VerifyErrorCode }>)
+  | (At & Readonly<{ type: 'session_bound'; method: KeyMethod }>)
+  | (At & Readonly<{ type: 'proof_refused'; code: VerifyErrorCode; method: KeyMethod }>)
   | (At & Readonly<{ type: 'session_ended'; reason: SessionEnd }>)
   /** The provider gave no other access token; `cause` says more. */
   | (At & Readonly<{ type: 'token_refresh_failed'; reason: RefreshFailure; cause: unknown }>)

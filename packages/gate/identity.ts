@@ -2,6 +2,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { AccessTokenClaims, Verified } from '@holdfast/verify'
 import { type GateIdentity, signGateRequest } from '@holdfast/verify/gate'
+import type { SessionKey } from './browser/sessions.ts'
 import { Refusal } from './refusal.ts'
 
 /** Claims that an application learns unless the configuration names others. */
@@ -16,11 +17,11 @@ const personClaims = ['name', 'email', 'email_verified', 'preferred_username']
 /** The identity of a browser's session. */
 export function sessionIdentity(
   claims: Readonly<Record<string, unknown>>,
-  isBound: boolean,
+  boundBy: SessionKey['method'] | undefined,
   names: readonly string[] = [...usualClaims, ...personClaims],
 ): GateIdentity {
   const own = { claims: claims as AccessTokenClaims, methods: [] }
-  return { ...identityOf(own, names), methods: isBound ? ['dbsc'] : [] }
+  return { ...identityOf(own, names), methods: boundBy === undefined ? [] : [boundBy] }
 }
 
 /** The identity of a verified request. The token, its audience and its `cnf` stay at the gate. */

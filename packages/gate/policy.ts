@@ -15,8 +15,8 @@ export type Rule =
       trace: RouteConfig['trace']
       requirements: Requirements
       groups: readonly string[] | undefined
-      /** Whether the session of a browser must be bound to a key. */
-      bound: boolean
+      /** Whether the session of a browser must be bound to a key, and to which. */
+      bound: RouteConfig['bound']
     }>
 
 /** Finds the rule of a request. @throws {@link Refusal} for paths that are refused or ambiguous. */

@@ -45,10 +45,11 @@ export type GateIdentity = Readonly<{
   /** Claims of the access token, or of a browser's session. Never a token itself, nor its `cnf`. */
   claims: AccessTokenClaims
   /**
-   * The keys that the client has proven to the gate: `dbsc` for a browser with a bound session, and
-   * nothing for one with a plain session.
+   * The keys that the client has proven to the gate: `dbsc` for a browser with a bound session,
+   * `page-key` for one whose session is bound to a key of a page, which is less, and nothing for one
+   * with a plain session.
    */
-  methods: readonly (BindingMethod | 'dbsc')[]
+  methods: readonly (BindingMethod | 'dbsc' | 'page-key')[]
 }>
 
 /** A request as a gate sends it. */

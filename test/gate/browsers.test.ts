@@ -325,6 +325,7 @@ test('accepts no session of another application, whichever cookie names it', asy
       ...{ origin, sealer, store, idleMs: 60_000, proofMs: 60_000, now: () => 0 },
       recent: new RecentSessions({ staleMs: 0, limit: 10 }),
       dbsc: { provenAt: () => undefined },
+      pageKeys: undefined,
     }),
   })) as [Checked, Checked]
   const fieldsFor = async ({ origin }: Checked, { check }: Checked) => {

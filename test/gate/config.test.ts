@@ -180,6 +180,21 @@ for (const [title, change, expected] of [
         "origin: 'http://localhost', openid: { clientId: a }, routes: [{ path: /a, bound: true }]",
         /bound needs an origin with https/,
       ],
+      [
+        'keys of pages over http',
+        "origin: 'http://localhost', openid: { clientId: a, pageKey: true }",
+        /openid.pageKey needs an origin with https/,
+      ],
+      [
+        'a route for keys of pages that no page makes',
+        'openid: { clientId: a }, routes: [{ path: /a, bound: page-key }]',
+        /bound needs openid.pageKey/,
+      ],
+      [
+        'a route that is bound to something else',
+        'openid: { clientId: a }, routes: [{ path: /a, bound: cookie }]',
+        /bound must be true, false or page-key/,
+      ],
     ] as const
   ).map(
     ([title, settings, expected]) =>

@@ -20,7 +20,7 @@ import { startRedis, withRedis } from '../support/verify/redis.ts'
 
 const server = useTestServer(test)
 const hourMs = 3_600_000
-const key = { jkt: 'k', alg: 'ES256', jwk: { kty: 'EC' }, atMs: 1 }
+const key = { method: 'dbsc', jkt: 'k', alg: 'ES256', jwk: { kty: 'EC' }, atMs: 1 } as const
 
 function sessionWith(changes: Partial<Session> = {}): Session {
   const now = Date.now()
@@ -50,6 +50,18 @@ async function checkStore(t: ExecutionContext, store: SessionStore): Promise<voi
   const { key: first } = (await store.find(id, now)) ?? {}
   t.false(await store.bind(id, key))
   t.false(await store.bind(randomUUID(), key))
+
+  const ofPage = sessionWith()
+  await store.insert(ofPage, 10, now)
+  const pageKey = { ...key, method: 'page-key' } as const
+  t.true(await store.bind(ofPage.id, pageKey))
+  t.false(await store.bind(ofPage.id, { ...pageKey, jkt: 'l' }), 'the first key of a page stays')
+  t.deepEqual((await store.find(ofPage.id, now))?.key, pageKey)
+  const upgrades = await Promise.all([1, 2].map(() => store.bind(ofPage.id, key)))
+  t.is(upgrades.filter(Boolean).length, 1, 'one of the browser replaces it, once')
+  t.false(await store.bind(ofPage.id, pageKey))
+  t.deepEqual((await store.find(ofPage.id, now))?.key, key)
+  await store.end(ofPage.id)
 
   // Of two changes at once, one counts; the key stays what it was.
   const next = { ...session, version: 2, sealed: 't', key }

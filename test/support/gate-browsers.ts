@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { CookieJar } from 'tough-cookie'
-import type { GateOptions } from '../../packages/gate/gate.ts'
 import type { RequestedMetadata } from '../../src/clients/client-registration.ts'
 import { type Browser, createBrowser, type Page } from './browser.ts'
 import {
@@ -67,7 +66,7 @@ export async function startBrowserGate(
     readonly application?: Readonly<Record<string, unknown>>
     readonly openid?: Readonly<Record<string, unknown>>
     readonly client?: RequestedMetadata
-    readonly options?: Partial<GateOptions>
+    readonly options?: Parameters<typeof startGate>[1]
     readonly config?: Readonly<Record<string, unknown>>
     /** Starts what listens at {@link app} in place of the gate. */
     readonly proxy?: (gate: TestGate, application: TestApplication) => Promise<Listener>

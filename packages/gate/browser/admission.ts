@@ -8,7 +8,7 @@ import { type Answer, json, page, redirect } from './answers.ts'
 import { readCookies } from './cookies.ts'
 import { isNavigation, isOwn, onlyValue, safeReturn } from './requests.ts'
 import { type Found, settlingMs } from './session-check.ts'
-import type { Session } from './sessions.ts'
+import type { Session, SessionKey } from './sessions.ts'
 import { paths, type Side } from './side.ts'
 import { demandsOf, endSession } from './sign-in-pages.ts'
 import type { Secrets } from './upstream-tokens.ts'
@@ -18,7 +18,8 @@ export type Admission =
   | Readonly<{
       kind: 'session'
       session: Session
-      isBound: boolean
+      /** What has proven the key of the session; undefined: nothing. */
+      boundBy: SessionKey['method'] | undefined
       secrets: Secrets | undefined
       /** Of a stream that the request may open. */
       holder: Holder
@@ -66,13 +67,19 @@ export async function admit(
   try {
     const secrets = side.config.upstreamToken ? await side.tokens.secretsOf(session) : undefined
     const holder = holderFor(side, found, rule)
-    return { kind: 'session', session, isBound: found.state === 'bound', secrets, holder }
+    return { kind: 'session', session, boundBy: boundByOf(found), secrets, holder }
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== 'session_ended') throw error
     await endSession(side, session, 'provider', entered.requestId)
     const message = 'The session has ended'
     return askToSignIn(side, entered, { error: 'login_required', message })
   }
+}
+
+/** What has proven the key of a session, on this request. */
+function boundByOf({ session: { key }, state }: Found): SessionKey['method'] | undefined {
+  if (key === undefined || state !== 'bound') return undefined
+  return key.method === 'page-key' ? 'page-key' : 'dbsc'
 }
 
 /** How long a stream of this session lasts, and what ends it before. */
@@ -83,8 +90,9 @@ function holderFor({ sessions, now }: Side, found: Found, rule: BoundRule): Hold
     async isOver() {
       const current = await sessions.find(session.id, now())
       if (current === undefined) return true
-      // A client that opened it without a key need not be the browser that has registered one since.
-      if (session.key === undefined && current.key !== undefined) return true
+      // A client that opened it without a key need not be the browser that has registered one,
+      // or another one, since.
+      if (session.key?.jkt !== current.key?.jkt) return true
       const { scopes = [] } = rule.requirements
       return !isInGroups(current.claims, rule.groups) || !hasScopes(current.claims, scopes)
     },
@@ -155,7 +163,7 @@ function unmetBy(
   const sinceS = side.now() / 1000 - Number(claims.auth_time ?? 0)
   const isFresh = maxAge === undefined || sinceS <= maxAge + clockToleranceS
   if (isStrong && isFresh) {
-    return rule.bound && found.state !== 'bound'
+    return !isAsBound(rule.bound, boundByOf(found))
       ? { code: 'not_bound', admission: notBound(side, entered, found.session) }
       : undefined
   }
@@ -167,6 +175,12 @@ function unmetBy(
   const message = isFresh ? 'A stronger sign-in is needed' : 'A more recent sign-in is needed'
   const code = 'insufficient_user_authentication'
   return { code, admission: askToSignIn(side, entered, { error: code, message }) }
+}
+
+/** A key of a page is less than one of the browser: only routes that name it accept it. */
+function isAsBound(wanted: BoundRule['bound'], boundBy: SessionKey['method'] | undefined): boolean {
+  if (wanted === false) return true
+  return boundBy === 'dbsc' || (wanted === 'page-key' && boundBy === 'page-key')
 }
 
 function hasScopes({ scope }: Session['claims'], wanted: readonly string[]): boolean {
@@ -184,7 +198,9 @@ export function isInGroups(
 }
 
 function notBound({ now }: Side, entered: Entered, { key, startedAtMs }: Session): Admission {
-  const waitsUntilMs = key ? key.atMs + settlingMs : startedAtMs + registrationMs
+  // A browser may still replace the key of a page by its own.
+  const isSettled = key !== undefined && key.method !== 'page-key'
+  const waitsUntilMs = isSettled ? key.atMs + settlingMs : startedAtMs + registrationMs
   if (now() >= waitsUntilMs || !isNavigation(entered) || entered.method === 'POST') {
     const message = 'This needs a browser that binds its session to a key of its device.'
     return refuse(entered, 'not_bound', `${message} This browser has not done so.`)

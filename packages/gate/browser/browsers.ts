@@ -1,9 +1,10 @@
 /** Where the gate itself answers the browsers of an application. */
 import type { Entered } from '../edge.ts'
 import { Refusal } from '../refusal.ts'
-import { type Answer, json, page } from './answers.ts'
+import { type Answer, dbscAnswer, page } from './answers.ts'
 import { readCookies } from './cookies.ts'
 import { keptBytes, type ReadText } from './kept-forms.ts'
+import { provePageKey, registerPageKey, sendPageKeyScript } from './page-key-pages.ts'
 import { gatePath, onlyValue, safeReturn } from './requests.ts'
 import { paths, type Side } from './side.ts'
 import { beginSignIn, finishSignIn } from './sign-in-pages.ts'
@@ -20,6 +21,9 @@ const endpoints: Readonly<Record<string, Endpoint>> = {
   [`POST ${paths.signOut}`]: signOut,
   [`GET ${paths.signedOut}`]: signedOutPage,
   [`POST ${paths.logout}`]: backChannelLogout,
+  [`GET ${paths.pageKeyScript}`]: sendPageKeyScript,
+  [`POST ${paths.pageKeyRegistration}`]: registerPageKey,
+  [`POST ${paths.pageKeyProof}`]: provePageKey,
 }
 
 /** Answers requests below `/.gate` and those of DBSC; `undefined` for requests of the application. */
@@ -35,10 +39,7 @@ export async function serveBrowser(
     header: (name) => onlyValue(fields, name.toLowerCase()),
     session: () => side.check.idOf(fields),
   })
-  if (bound !== undefined) {
-    const { 'Cache-Control': _, ...headers } = bound.headers
-    return json(bound.status, bound.body ?? {}, Object.entries(headers).flat())
-  }
+  if (bound !== undefined) return dbscAnswer(bound)
   if (path !== gatePath && !path.startsWith(`${gatePath}/`)) return undefined
   const endpoint = endpoints[`${method} ${path}`]
   if (endpoint !== undefined) return endpoint(side, entered, readText)

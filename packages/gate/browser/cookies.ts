@@ -8,6 +8,9 @@ export const sessionCookie = '__Host-gate'
 /** Shows that the key of the session was proven (DBSC). */
 export const boundCookie = `${sessionCookie}-bound` as const
 
+/** Shows that the key of a page was proven. */
+export const pageKeyCookie = `${sessionCookie}-page-key` as const
+
 /** Sign-ins that have begun in parallel tabs. */
 export const signInCookies = Array.from({ length: 5 }, (_, slot) => `${sessionCookie}-in-${slot}`)
 

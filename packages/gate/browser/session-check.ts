@@ -1,6 +1,7 @@
 /** Which session a request belongs to, and whether its browser has shown the key of it. */
 import { hash, randomBytes } from 'node:crypto'
 import type { DbscSessions } from '@holdfast/verify/dbsc'
+import type { PageKeys } from '@holdfast/verify/page-keys'
 import { type Fields, valuesOf } from '../headers.ts'
 import { readCookies, sessionCookie, setCookie } from './cookies.ts'
 import type { Sealer } from './sealing.ts'
@@ -42,6 +43,7 @@ export function createSessionCheck({
   store,
   recent,
   dbsc,
+  pageKeys,
   idleMs,
   proofMs,
   now,
@@ -51,6 +53,8 @@ export function createSessionCheck({
   store: SessionStore
   recent: RecentSessions
   dbsc: Pick<DbscSessions, 'provenAt'>
+  /** Undefined: a session that is bound by the key of a page counts for nothing. */
+  pageKeys: Pick<PageKeys, 'provenAt'> | undefined
   idleMs: number
   proofMs: number
   now: () => number
@@ -84,7 +88,9 @@ export function createSessionCheck({
     nowMs: number,
   ): Pick<Found, 'state' | 'untilMs'> {
     if (key === undefined) return { state: 'plain', untilMs: endsAtMs }
-    const provenAtMs = dbsc.provenAt(id, valuesOf(fields, 'cookie').join('; '))
+    const keys = key.method === 'page-key' ? pageKeys : dbsc
+    if (keys === undefined) return { state: 'unproven', untilMs: nowMs }
+    const provenAtMs = keys.provenAt(id, valuesOf(fields, 'cookie').join('; '))
     if (provenAtMs !== undefined) return { state: 'bound', untilMs: provenAtMs + proofMs }
     const untilMs = key.atMs + settlingMs
     return { state: nowMs < untilMs ? 'settling' : 'unproven', untilMs }

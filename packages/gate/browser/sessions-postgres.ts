@@ -43,7 +43,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
   find: `select data, key, idle_ends_at from gate_sessions
 where id = $1 and ends_at > $2 and idle_ends_at > $2`,
   touch: 'update gate_sessions set idle_ends_at = $2 where id = $1 and idle_ends_at > $3',
-  bind: 'update gate_sessions set key = $2 where id = $1 and key is null',
+  bind: `update gate_sessions set key = $2
+where id = $1 and (key is null
+  or (key::json ->> 'method' = 'page-key' and $2::json ->> 'method' = 'dbsc'))`,
   replace: `update gate_sessions set data = $2, version = $3, sid = $4, ends_at = $5, idle_ends_at = $6
 where id = $1 and version = $3 - 1`,
   end: 'delete from gate_sessions where id = $1',

@@ -34,8 +34,12 @@ if not session then return false end
 return { session, redis.call('GET', KEYS[2]), redis.call('PTTL', KEYS[1]) }`
 
 const bindScript = `
-local left = redis.call('PTTL', KEYS[1])
-if left <= 0 or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if redis.call('PTTL', KEYS[1]) <= 0 then return 0 end
+local key = redis.call('GET', KEYS[2])
+if key then
+  local isUpgrade = cjson.decode(key).method == 'page-key' and cjson.decode(ARGV[1]).method == 'dbsc'
+  if not isUpgrade then return 0 end
+end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 return 1`
 

@@ -1,8 +1,12 @@
 /** The sessions of browsers, and where they are kept. */
 import { Refusal } from '../refusal.ts'
 
-/** The key to which a browser has bound a session (DBSC). Once there, it is never another one. */
+/**
+ * The key to which a session is bound: of the browser (DBSC), or of a page. Once there it stays, but
+ * for a key of a page that one of the browser replaces.
+ */
 export type SessionKey = Readonly<{
+  method: 'dbsc' | 'page-key'
   jkt: string
   alg: string
   jwk: Readonly<Record<string, string>>
@@ -54,7 +58,10 @@ export interface SessionStore {
   find(id: string, nowMs: number): Promise<Session | undefined>
   /** Moves the end of idle life. */
   touch(id: string, idleEndsAtMs: number, nowMs: number): Promise<void>
-  /** Binds a session that has no key yet; `false` for one that has, or that has ended. */
+  /**
+   * Binds a session that has no key yet, or to a key of the browser in place of one of a page; `false`
+   * for any other, or one that has ended.
+   */
   bind(id: string, key: SessionKey): Promise<boolean>
   /** Replaces a session by its next version; `false` where it has ended or has changed. */
   replace(session: Session): Promise<boolean>
@@ -154,7 +161,9 @@ export function createMemorySessionStore({ capacity }: { capacity: number }): Se
 
     async bind(id: string, key: SessionKey) {
       const session = sessions.get(id)
-      if (session === undefined || session.key !== undefined) return false
+      if (session === undefined) return false
+      const isUpgrade = session.key?.method === 'page-key' && key.method === 'dbsc'
+      if (session.key !== undefined && !isUpgrade) return false
       sessions.set(id, { ...session, key })
       return true
     },

@@ -1,20 +1,21 @@
 /** What the gate has for the browsers of one application, made once for each configuration. */
 import type { KeyObject } from 'node:crypto'
 import type { Fetch, ReplayStore } from '@holdfast/verify'
-import { createDbscSessions, type DbscSessions } from '@holdfast/verify/dbsc'
+import { createDbscSessions, type DbscEvent, type DbscSessions } from '@holdfast/verify/dbsc'
+import { createPageKeys, type PageKeys } from '@holdfast/verify/page-keys'
 import type { ApplicationConfig } from '../config.ts'
 import type { GateEventListener } from '../events.ts'
 import { networkOf } from '../peers.ts'
 import type { Policy } from '../policy.ts'
 import { Refusal } from '../refusal.ts'
 import type { Streams } from '../streams.ts'
-import { boundCookie } from './cookies.ts'
+import { boundCookie, pageKeyCookie } from './cookies.ts'
 import { createKeptForms, type KeptForms } from './kept-forms.ts'
 import { createProvider, type Provider } from './provider.ts'
 import { gatePath } from './requests.ts'
 import type { Sealer } from './sealing.ts'
 import { createSessionCheck, type SessionCheck } from './session-check.ts'
-import type { RecentSessions, SessionStore } from './sessions.ts'
+import type { RecentSessions, SessionKey, SessionStore } from './sessions.ts'
 import { createSignIns, type SignIns } from './sign-in.ts'
 import { createUpstreamTokens, type UpstreamTokens } from './upstream-tokens.ts'
 
@@ -72,6 +73,8 @@ export type Side = BrowserEnvironment &
     policy: Policy
     provider: Provider
     dbsc: DbscSessions
+    /** For browsers without DBSC; undefined where `openid.pageKey` is off. */
+    pageKeys: PageKeys | undefined
     check: SessionCheck
     signIns: SignIns
     forms: KeptForms
@@ -92,6 +95,9 @@ export class Renewals {
   }
 }
 
+/** Seconds after its sign-in in which a page can register a key. */
+const pageKeyRegistrationS = 60
+
 /** Paths at which the gate itself answers. */
 export const paths = Object.freeze({
   signIn: `${gatePath}/sign-in`,
@@ -102,6 +108,9 @@ export const paths = Object.freeze({
   logout: `${gatePath}/backchannel-logout`,
   registration: `${gatePath}/dbsc/registration`,
   refresh: `${gatePath}/dbsc/refresh`,
+  pageKeyScript: `${gatePath}/page-key.js`,
+  pageKeyRegistration: `${gatePath}/page-key/registration`,
+  pageKeyProof: `${gatePath}/page-key/proof`,
 })
 
 /** Makes the side of an application that has `openid`. */
@@ -125,11 +134,14 @@ export function createSide(
   const client = { issuer, clientId, clientKey, scopes, resource, redirectUri, fetch }
   const provider = createProvider(client, now)
   const dbsc = createBindings(origin, openid, environment)
+  const pageKeys = openid.pageKey ? createPageKeysOf(origin, openid, environment) : undefined
   const [idleMs, proofMs] = [openid.idleS * 1000, openid.proofS * 1000]
   return Object.freeze({
     ...environment,
-    ...{ config, openid, policy, provider, dbsc },
-    check: createSessionCheck({ origin, sealer, store, recent, dbsc, idleMs, proofMs, now }),
+    ...{ config, openid, policy, provider, dbsc, pageKeys },
+    check: createSessionCheck({
+      ...{ origin, sealer, store, recent, dbsc, pageKeys, idleMs, proofMs, now },
+    }),
     signIns: createSignIns({ origin, redirectUri, provider, sealer, now }),
     forms: createKeptForms({ origin, sealer, now }),
     tokens: createUpstreamTokens({ origin, store, recent, provider, sealer, now, report }),
@@ -141,8 +153,9 @@ export function createSide(
 function createBindings(
   origin: string,
   { issuer, proofS }: OpenidConfig,
-  { sealer, sessions, recent, replay, now, report }: BrowserEnvironment,
+  environment: BrowserEnvironment,
 ): DbscSessions {
+  const { sealer, sessions, recent, replay, now } = environment
   return createDbscSessions({
     origin,
     secret: () => sealer.derive(`dbsc ${origin}`),
@@ -154,22 +167,59 @@ function createBindings(
     // Pages of the gate wait for no proof; they ask for one where they need it.
     excludedPaths: [gatePath],
     wellKnown: () => ({ provider_origin: new URL(issuer).origin }),
-    onEvent: (event) => {
-      const { session } = event
-      if (event.type === 'bound') {
-        report({ type: 'session_bound', application: origin, session, jkt: event.jkt })
-      } else if (event.type === 'refused') {
-        report({ type: 'proof_refused', application: origin, session, code: event.code })
-      }
-    },
+    onEvent: reportKeys(origin, 'dbsc', environment),
     now,
     bindings: {
       async insert(session, { jkt, alg, jwk }) {
-        const isBound = await sessions.bind(session, { jkt, alg, jwk, atMs: now() })
+        const key = { method: 'dbsc', jkt, alg, jwk, atMs: now() } as const
+        const isBound = await sessions.bind(session, key)
         recent.delete(session)
         return isBound
       },
-      find: async (session) => (await sessions.find(session, now()))?.key,
+      find: async (session) => {
+        const { key } = (await sessions.find(session, now())) ?? {}
+        return key?.method === 'page-key' ? undefined : key
+      },
+    },
+  })
+}
+
+/** Reports what becomes of the keys of sessions. */
+function reportKeys(
+  application: string,
+  method: SessionKey['method'],
+  { report }: Pick<BrowserEnvironment, 'report'>,
+): (event: DbscEvent) => void {
+  return (event) => {
+    const { type, session } = event
+    if (type === 'bound') {
+      report({ type: 'session_bound', application, session, jkt: event.jkt, method })
+    } else if (type === 'refused') {
+      report({ type: 'proof_refused', application, session, code: event.code, method })
+    }
+  }
+}
+
+/** Sessions of browsers without DBSC are bound to keys of pages of the gate. */
+function createPageKeysOf(
+  origin: string,
+  { proofS }: OpenidConfig,
+  environment: BrowserEnvironment,
+): PageKeys {
+  const { sealer, sessions, replay, now } = environment
+  return createPageKeys({
+    origin,
+    secret: () => sealer.derive(`page key ${origin}`),
+    replays: replay,
+    lifetime: proofS,
+    pageLifetime: pageKeyRegistrationS,
+    cookieName: pageKeyCookie,
+    refreshPath: paths.pageKeyProof,
+    onEvent: reportKeys(origin, 'page-key', environment),
+    now,
+    async find(session) {
+      const { key } = (await sessions.find(session, now())) ?? {}
+      return key?.method === 'page-key' ? key : undefined
     },
   })
 }

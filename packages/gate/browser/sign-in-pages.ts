@@ -4,7 +4,9 @@ import type { SessionEnd, SignInFailure } from '../events.ts'
 import { Refusal } from '../refusal.ts'
 import { type Answer, escapeHtml, page, redirect } from './answers.ts'
 import { expiredCookie, readCookies, sessionCookie } from './cookies.ts'
-import { isFromElsewhere, safeReturn } from './requests.ts'
+import { provingPage, registeringPage } from './page-key-pages.ts'
+import { isFromElsewhere, onlyValue, safeReturn } from './requests.ts'
+import type { Found } from './session-check.ts'
 import type { Session } from './sessions.ts'
 import { paths, type Side } from './side.ts'
 import type { Intent, Outcome } from './sign-in.ts'
@@ -52,15 +54,16 @@ export async function beginSignIn(
   const query = new URLSearchParams(target.query)
   const rules = side.config.paths
   const returnTo = safeReturn(query.get('return'), rules)
+  const slot = query.get('form') ?? ''
+  const form = /^[01]$/.test(slot) ? Number(slot) : undefined
   const found = await side.check.find(fields)
-  if (found?.state === 'unproven' && isFromElsewhere(fields)) return sameAgain(returnTo)
+  const between = found && provenFirst(side, fields, { found, returnTo, form, query })
+  if (between !== undefined) return between
   const wanted = query.get('for')
   const demands =
     wanted === null
       ? demandsOf(side, 'GET', returnTo)
       : demandsOf(side, query.get('method') ?? 'GET', safeReturn(wanted, rules))
-  const slot = query.get('form') ?? ''
-  const form = /^[01]$/.test(slot) ? Number(slot) : undefined
   const intent: Intent = { returnTo, form, ...demands, silent: false }
   try {
     return await side.starts.run(address, () => side.signIns.begin(intent, readCookies(fields)))
@@ -73,6 +76,42 @@ export async function beginSignIn(
     })
   }
 }
+
+/** A page that has the browser show its key before it is asked to sign in: one, and then no other. */
+function provenFirst(
+  side: Side,
+  fields: Entered['fields'],
+  {
+    found: { state, session },
+    returnTo,
+    form,
+    query,
+  }: Readonly<{
+    found: Found
+    returnTo: string
+    form: number | undefined
+    query: URLSearchParams
+  }>,
+): Answer | undefined {
+  const isPageKey = session.key?.method === 'page-key'
+  if (state === 'unproven' && !isPageKey) {
+    return isFromElsewhere(fields) ? sameAgain(returnTo) : undefined
+  }
+  if (!isPageKey || side.pageKeys === undefined) return undefined
+  const isAfter = query.has(afterProof)
+  if (isAfter && state === 'bound') return redirect(addressAfter(returnTo, form))
+  const isFrame = /^i?frame$/.test(onlyValue(fields, 'sec-fetch-dest') ?? '')
+  if (isAfter || isFrame || state !== 'unproven') return undefined
+  const again = new URLSearchParams(query)
+  again.set(afterProof, '')
+  return provingPage(side, side.pageKeys, session, `${paths.signIn}?${again}`)
+}
+
+/** A parameter of the sign-in: the page in between has been there. */
+const afterProof = 'proven'
+
+const addressAfter = (returnTo: string, form: number | undefined) =>
+  form === undefined ? returnTo : `${paths.continue}?form=${form}`
 
 /**
  * One page that opens an address again. Browsers do not prove their key for a request that another
@@ -184,9 +223,12 @@ async function complete(
   const facts = { requestId, sub: session.subject, session: session.id, jkt: session.key?.jkt }
   const renewed = continued !== undefined
   side.report({ type: 'signed_in', application: origin, ...facts, renewed })
-  const form = intent.form === undefined ? undefined : `${paths.continue}?form=${intent.form}`
+  const next = addressAfter(intent.returnTo, intent.form)
   const cookies = continued ? cleared : [...cleared, made.cookie]
-  const answer = redirect(form ?? intent.returnTo, cookies)
+  const answer =
+    continued || side.pageKeys === undefined
+      ? redirect(next, cookies)
+      : registeringPage(side, side.pageKeys, { session: session.id, next, cookies })
   if (continued || !origin.startsWith('https:')) return answer
   // Offered with the response that makes the session, and never again.
   const offer = side.dbsc.offer(session.id, providerSession(side, signedIn.claims))

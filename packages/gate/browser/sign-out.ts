@@ -37,7 +37,10 @@ export async function signOut(
   if (isOwn(fields, side.config.origin) !== true) throw new Refusal('cross_origin')
   const isEverywhere = new URLSearchParams(await readText(1024)).get('everywhere') === 'yes'
   const found = await side.check.find(fields)
-  const cookies = [expiredCookie(sessionCookie), side.dbsc.expiredCookie]
+  const cookies = [
+    ...[expiredCookie(sessionCookie), side.dbsc.expiredCookie],
+    ...(side.pageKeys ? [side.pageKeys.expiredCookie] : []),
+  ]
   if (found === undefined || found.state === 'unproven') return redirect(paths.signedOut, cookies)
   await endSession(side, found.session, 'signed_out', requestId)
   const secrets = side.tokens.open(found.session)

@@ -79,7 +79,10 @@ async function makeSessions(store: SessionStore, secret: Buffer, count: number):
       ...{ renewAtMs: nowMs + hour, askedAcr: [], version: 0 },
       // As long as that of a real session: a key, an ID token and two tokens.
       sealed: randomBytes(1800).toString('base64url'),
-      key: { jkt: 'x'.repeat(43), alg: 'ES256', jwk: publicJwk as never, atMs: nowMs - hour },
+      key: {
+        ...({ method: 'dbsc', jkt: 'x'.repeat(43), alg: 'ES256' } as const),
+        ...{ jwk: publicJwk as never, atMs: nowMs - hour },
+      },
     }
     await store.insert(session, 10, nowMs)
     const code = sealer.authenticate(`cookie ${audience}`, value)
