@@ -239,6 +239,20 @@ test.serial(
   },
 )
 
+test.serial('ends a stream whose session has got another key in place of its own', async (t) => {
+  const browser = await signedIn()
+  await browser.register()
+  const streams = await openBoth(browser)
+  const { key, ...before } = await sessionOf(browser)
+  t.truthy(key)
+  const other = key && { ...key, jkt: 'another' }
+  await memory.end(before.id)
+  await memory.insert({ ...before, key: other }, 10, before.startedAtMs)
+  it.advance(31_000)
+  await streams.closed
+  t.is(ends().at(-1), 'revoked')
+})
+
 test.serial(
   'ends a stream opened while a key was being registered, without its proof',
   async (t) => {
