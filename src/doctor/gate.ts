@@ -7,7 +7,7 @@ import type { TLSSocket } from 'node:tls'
 import { generateKeyPair, SignJWT } from 'jose'
 import { type Finding, finding } from './finding.ts'
 import { makeProof } from './proof.ts'
-import { defaultPatience } from './request.ts'
+import { defaultPatience, unreachable } from './request.ts'
 
 /** Where a gate is, and the addresses behind it that must be out of reach. */
 export interface GateTarget {
@@ -141,8 +141,7 @@ async function send(
     })
   } catch (error) {
     if (signal.aborted) return `${url.origin} does not answer within ${patience / 1000} seconds.`
-    const { code, message } = error as NodeJS.ErrnoException
-    return `${url.origin} cannot be reached (${code ?? message}).`
+    return unreachable(url.origin, error as NodeJS.ErrnoException)
   }
 }
 

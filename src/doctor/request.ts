@@ -37,9 +37,18 @@ export async function send(
     )
   } catch (error) {
     if (signal.aborted) return `${url} does not answer within ${patience / 1000} seconds.`
-    const { code, message } = error as NodeJS.ErrnoException
-    return `${url} cannot be reached (${code ?? message}).`
+    return unreachable(url, error as NodeJS.ErrnoException)
   }
+}
+
+const untrusted = /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/
+
+/** A sentence for a connection that failed, with what to do about a certificate of a private authority. */
+export function unreachable(url: string, { code, message }: NodeJS.ErrnoException): string {
+  const sentence = `${url} cannot be reached (${code ?? message}).`
+  return untrusted.test(code ?? '')
+    ? `${sentence} Where a private authority issued its certificate, name the authority's file in NODE_EXTRA_CA_CERTS.`
+    : sentence
 }
 
 function exchange(

@@ -110,11 +110,14 @@ test('says what is wrong in words, and ends with 1', async (t) => {
   t.like(found, { check: 'the deployment is reached', outcome: 'wrong' })
 })
 
-test('names an untrusted certificate', async (t) => {
+test('names an untrusted certificate, and where to name its authority', async (t) => {
   const { env } = shell()
   const stranger = { cwd, env: { ...env, NODE_EXTRA_CA_CERTS: '' } }
   const stdout = wrong(t, await holdfast(stranger, ['doctor', '--url', mtls.server.issuer]))
-  t.regex(stdout, /cannot be reached \(\w*(SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET)\w*\)/)
+  t.regex(
+    stdout,
+    /cannot be reached \(\w*(SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET)\w*\)\. .*NODE_EXTRA_CA_CERTS/,
+  )
 })
 
 for (const url of [
