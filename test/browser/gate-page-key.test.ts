@@ -76,7 +76,7 @@ const proofsOf = async (context: BrowserContext) =>
 const expired = (context: BrowserContext) =>
   until(async () => (await proofsOf(context)).length === 0)
 
-/** What the application is told of a request by a script. */
+/** What the gate tells the application about a request that a script has sent. */
 const methodsOf = (page: Page) =>
   page.evaluate<string[] | number>(
     "fetch('/a').then(async (a) => (a.ok ? (await a.json()).identity.methods : a.status))",

@@ -1,8 +1,10 @@
+import { X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import test from 'ava'
 import type { Config } from '../../packages/gate/config.ts'
 import { type Asked, createEdge } from '../../packages/gate/edge.ts'
 import { Refusal } from '../../packages/gate/refusal.ts'
+import { selfSigned } from '../support/certificates.ts'
 
 const edge = createEdge({
   trustedProxies: ['10.0.0.2'],
@@ -51,3 +53,11 @@ for (const [what, [changes, code]] of Object.entries(refused)) {
     t.is(codeOf(changes), code)
   })
 }
+
+test('does not take the certificate of a trusted proxy for that of a client', async (t) => {
+  const certificate = new X509Certificate((await selfSigned()).cert)
+  const socketOf = (remoteAddress: string) =>
+    ({ remoteAddress, getPeerX509Certificate: () => certificate }) as unknown as Socket
+  t.truthy(edge({ ...asked, socket: socketOf('192.0.2.1') }, 'id').certificate)
+  t.is(edge({ ...asked, socket: socketOf('10.0.0.2') }, 'id').certificate, undefined)
+})

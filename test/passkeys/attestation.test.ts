@@ -102,7 +102,7 @@ test('finds a root that has certified the model itself, and one among several', 
 
 /** One thing that is wrong with an attestation, and the reason that the operator reads. */
 const broken: Record<string, [() => Promise<TestAttestation | undefined>, string]> = {
-  'that is none': [async () => undefined, 'not_attested'],
+  'of the kind none': [async () => undefined, 'not_attested'],
   'by the passkey itself': [async () => ({}), 'not_attested'],
   'of a format that names no model': [
     async () => ({ ...chained(await certify(), maker), format: 'fido-u2f' }),
